@@ -1,0 +1,135 @@
+"""The coordinator that module-level functions act on, and `connect`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import anyio.lowlevel
+
+from tideover.coordinator import Coordinator, open_coordinators
+from tideover.errors import AmbiguousCoordinator, NotConnected
+from tideover.etcd.store import Store
+from tideover.marks import current_record
+from tideover.options import Options, Require
+from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+
+
+def connect(
+    *endpoints: str,
+    namespace: str = "",
+    follow: Sequence[str] = ("",),
+    cache_dir: str | Path | Literal[False] | None = None,
+    profile: str = "safety",
+    start_timeout: float = 1.0,
+    require: Require | None = None,
+    limits: Mapping[str, StalenessLimit] | None = None,
+    retry: RetryPolicy | None = None,
+    cache: CachePolicy | None = None,
+    exclude: Sequence[str] = (),
+    record_keys: bool = False,
+    store: Store | None = None,
+) -> Coordinator:
+    """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
+
+    Entering returns as soon as the first sync is done or etcd is known to be away, at the latest after
+    `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
+
+    Args:
+        endpoints: The members' `host:port`; all of them, so that one of them may die.
+        namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
+        follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
+        cache_dir: The folder for snapshots; None means the user's cache folder, False means no snapshots.
+        profile: `"safety"` or `"availability"`: the defaults of locks and leadership in an outage.
+        start_timeout: Seconds that entering may take.
+        require: `"etcd"` raises if etcd is away at the start, `"config"` if there is no configuration at all;
+            None starts anyway.
+        limits: Prefix to how old its values may be, and what happens beyond that.
+        retry: How failed calls are tried again; None means three attempts within 5 s.
+        cache: How answers about keys that are not followed are kept; None means for a day, for outages only.
+        exclude: Prefixes of configuration keys that must not be written to disk.
+        record_keys: Whether spans may name configuration keys.
+        store: A store instead of the real etcd, for tests; replaces the endpoints.
+
+    Returns:
+        The coordinator.
+
+    Raises:
+        ValueError: An option is out of range or contradicts another; the message names it.
+        TypeError: An option is of the wrong type.
+        Unavailable: When entering: `require="etcd"` was given and etcd is away.
+        NotSynced: When entering: `require="config"` was given and there is no configuration.
+
+    When degraded:
+        Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
+    """
+    options = Options(
+        endpoints=tuple(store.members) if store is not None else endpoints,
+        namespace=namespace,
+        follow=follow,
+        cache_dir=cache_dir,
+        profile=profile,
+        start_timeout=start_timeout,
+        require=require,
+        limits=limits or {},
+        retry=retry or RetryPolicy(),
+        cache=cache or CachePolicy(),
+        exclude=exclude,
+        record_keys=record_keys,
+    )
+    return Coordinator(options, store=store)
+
+
+def current() -> Coordinator:
+    """Return the coordinator that module-level functions act on.
+
+    That is the one in the context, where the middleware puts it; else the only open one of the running event
+    loop; where no event loop runs, the only open one of the process.
+
+    Returns:
+        The coordinator.
+
+    Raises:
+        NotConnected: There is none.
+        AmbiguousCoordinator: There are several; the message names them.
+
+    When degraded:
+        The same.
+    """
+    record = current_record.get()
+    if record is not None and isinstance(record.coordinator, Coordinator):
+        return record.coordinator
+    found = list(open_coordinators)
+    try:
+        loop = anyio.lowlevel.current_token()
+    except RuntimeError:
+        pass
+    else:
+        found = [coordinator for coordinator in found if coordinator.loop == loop]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise AmbiguousCoordinator(
+            f"{len(found)} coordinators are open here: {', '.join(map(repr, found))}; use the one you mean"
+        )
+    raise NotConnected(
+        "no coordinator is open here: use `async with connect(...)`, or TideoverMiddleware with a server that "
+        "runs the application's lifespan"
+    )
+
+
+def current_for_reads() -> Coordinator:
+    """Return the coordinator that synchronous reads act on: like `current`, but of any thread or event loop.
+
+    Raises:
+        NotConnected: There is none.
+        AmbiguousCoordinator: There are several, and none or several belong here.
+    """
+    record = current_record.get()
+    if record is not None and isinstance(record.coordinator, Coordinator):
+        return record.coordinator
+    if len(open_coordinators) == 1:
+        for coordinator in open_coordinators:
+            return coordinator
+    return current()

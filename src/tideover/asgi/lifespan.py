@@ -1,0 +1,69 @@
+"""A coordinator around an application's lifespan.
+
+The coordinator must be closed before the server hears that the shutdown is complete, because the server may end
+the process right after; and it must live in the lifespan's own task, because it owns a task group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.types import Message, Receive, Send
+
+
+class Lifespan:
+    """The messages of one lifespan, with the last one held back.
+
+    Args:
+        receive: The server's.
+        send: The server's.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._started = False
+        self._last: Message | None = None
+
+    def __repr__(self) -> str:
+        """Show how far it has come."""
+        return f"<Lifespan {'ending' if self._last else 'started' if self._started else 'starting'}>"
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, unless it says that the shutdown is over."""
+        if message["type"].startswith("lifespan.shutdown."):
+            self._last = message
+            return
+        self._started = True
+        await self._send(message)
+
+    async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> None:
+        """Run the application's lifespan.
+
+        Args:
+            app: Runs it with these `receive` and `send`.
+
+        Raises:
+            Exception: What the application raised after it had answered; before that it means, by the ASGI
+                specification, that it has no lifespan, and one is run for it.
+        """
+        try:
+            await app(self._receive, self.send)
+        except Exception:
+            if self._started or self._last:
+                raise
+        if not self._started and self._last is None:
+            await self._run_for_app()
+
+    async def _run_for_app(self) -> None:
+        await self._send({"type": "lifespan.startup.complete"})
+        self._started = True
+        # The application may have taken the startup message already; the next one is the shutdown.
+        while (await self._receive())["type"] != "lifespan.shutdown":
+            pass
+        self._last = {"type": "lifespan.shutdown.complete"}
+
+    async def finish(self) -> None:
+        """Let the server hear the end."""
+        if self._last is not None:
+            await self._send(self._last)

@@ -1,0 +1,111 @@
+"""`TideoverMiddleware`: the coordinator lives as long as the application, and every request has a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tideover import telemetry
+from tideover.ambient import connect
+from tideover.asgi.lifespan import Lifespan
+from tideover.asgi.statusfield import status_field
+from tideover.coordinator import Coordinator
+from tideover.marks import RequestRecord, current_record
+
+
+class TideoverMiddleware:
+    """Run a coordinator from the application's lifespan, and say which requests were served degraded.
+
+        app = Starlette(routes=..., middleware=[Middleware(TideoverMiddleware, endpoints=["127.0.0.1:2379"])])
+
+    Within a request and within the application's own lifespan `tideover.current()` is this coordinator. A request
+    that got a degraded answer has `tideover.degraded` and its companions set on the framework's SERVER span.
+
+    Args:
+        app: The application.
+        endpoints: The members' `host:port`; the coordinator is made and closed here.
+        coordinator: A coordinator that somebody else has entered and will leave; instead of `endpoints`.
+        status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
+            `config=memory;age=42`.
+        options: Everything else goes to `connect`.
+
+    Raises:
+        TypeError: Neither or both of `endpoints` and `coordinator` were given.
+        ValueError: An option is wrong; see `connect`.
+
+    When degraded:
+        Requests are served as ever; nothing waits for etcd.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        endpoints: Iterable[str] | None = None,
+        coordinator: Coordinator | None = None,
+        status_header: bool = False,
+        **options: Any,
+    ) -> None:
+        if (endpoints is None) == (coordinator is None):
+            raise TypeError("TideoverMiddleware needs either endpoints=[...] or coordinator=...")
+        if isinstance(endpoints, str):
+            raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
+        if coordinator is not None and options:
+            raise TypeError(f"{', '.join(options)}: give options to connect(), where the coordinator is made")
+        self.app = app
+        self._status_header = status_header
+        self._endpoints = tuple(endpoints or ())
+        self._options = options
+        self._own = coordinator is None
+        # Made here so that a wrong option is found when the application is built, not when it starts.
+        self._coordinator = connect(*self._endpoints, **options) if coordinator is None else coordinator
+
+    def __repr__(self) -> str:
+        """Show the coordinator."""
+        return f"<TideoverMiddleware {self._coordinator!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or run the lifespan."""
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":
+            await self._lifespan(scope, receive, send)
+            return
+        record = RequestRecord(self._coordinator)
+        token = current_record.set(record)
+        try:
+            await self.app(scope, receive, self._announcing(send, record) if self._status_header else send)
+        finally:
+            current_record.reset(token)
+            telemetry.finish_request(record)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" or not self._own:
+            await self._within(scope, receive, send)
+            return
+        if self._coordinator.loop is not None:
+            # A second start of the same application object, as test clients do: a coordinator is single-use.
+            self._coordinator = connect(*self._endpoints, **self._options)
+        lifespan = Lifespan(receive, send)
+        async with self._coordinator:
+            await lifespan.run(partial(self._within, scope))
+        await lifespan.finish()
+
+    async def _within(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = current_record.set(RequestRecord(self._coordinator))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            current_record.reset(token)
+
+    @staticmethod
+    def _announcing(send: Send, record: RequestRecord) -> Send:
+        async def announce(message: Message) -> None:
+            if message["type"] == "http.response.start" and record.marks:
+                field = (b"tideover-status", status_field(record.marks))
+                message = {**message, "headers": [*message.get("headers", ()), field]}
+            await send(message)
+
+        return announce

@@ -1,0 +1,73 @@
+"""What was last known of keys outside the followed prefixes: a bounded cache whose entries grow stale, not void."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cachetools import TLRUCache
+
+from tideover.clock import Clock
+from tideover.policies import CachePolicy
+from tideover.records import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The last answer about a key.
+
+    Attributes:
+        entry: Its entry; None if the key was absent.
+        synced_at: When it was proven in sync, in monotonic seconds.
+    """
+
+    entry: Entry | None
+    synced_at: float
+
+
+class OnDemandCache:
+    """Answers about single keys.
+
+    Args:
+        policy: How long and how many.
+        clock: The clocks.
+    """
+
+    def __init__(self, policy: CachePolicy, *, clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._known: TLRUCache[bytes, Known] = TLRUCache(
+            maxsize=policy.max_entries,
+            ttu=lambda _key, known, _now: known.synced_at + policy.stale_if_error,
+            timer=clock.monotonic,
+        )
+
+    def __repr__(self) -> str:
+        """Count the entries."""
+        return f"<OnDemandCache {len(self._known)} of {self._policy.max_entries}>"
+
+    def fresh(self, key: bytes) -> Known | None:
+        """Return what is known of a key, if that need not be asked again yet."""
+        known = self._known.get(key)
+        if known is None or self._clock.monotonic() - known.synced_at >= self._policy.ttl:
+            return None
+        return known
+
+    def last(self, key: bytes) -> Known | None:
+        """Return what is known of a key, for when etcd cannot be asked."""
+        return self._known.get(key)
+
+    def keep(self, key: bytes, entry: Entry | None, synced_at: float) -> None:
+        """Remember an answer, unless a newer one is known.
+
+        Args:
+            key: The key.
+            entry: Its entry; None if it is absent.
+            synced_at: When it was asked for, in monotonic seconds.
+        """
+        known = self._known.get(key)
+        if known is None or known.synced_at <= synced_at:
+            self._known[key] = Known(entry, synced_at)
+
+    def forget(self, key: bytes) -> None:
+        """Drop a key: this process has changed it."""
+        self._known.pop(key, None)

@@ -1,0 +1,401 @@
+"""The coordinator: makes the parts, starts and supervises them, and closes them in reverse."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import random
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from tideover import telemetry
+from tideover.clock import Clock
+from tideover.configs.config import Config
+from tideover.configs.reader import reason_of
+from tideover.core.follower import Follower
+from tideover.core.gateway import Gateway
+from tideover.core.keeper import Keeper
+from tideover.core.lanes import Lanes
+from tideover.core.monitor import Monitor
+from tideover.core.signal import first_of
+from tideover.core.view import View, ViewRules
+from tideover.disk.folder import default_folder
+from tideover.disk.snapshot_file import SnapshotFile
+from tideover.errors import Closed, NotSynced, Unreachable
+from tideover.etcd.store import Range, Store
+from tideover.health import ClusterHealth
+from tideover.options import Options
+from tideover.records import Entry, HealthState, Source
+from tideover.resilience.health import Health, HealthRules, sentence
+from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+from tideover.supervisor import Supervisor
+
+_log = logging.getLogger("tideover")
+
+# Seconds for each step of closing: a last snapshot, and the connections.
+_CLOSE_TIMEOUT = 2.0
+
+open_coordinators: weakref.WeakSet[Coordinator] = weakref.WeakSet()
+
+
+class Coordinator:
+    """One service's connection to its coordination: a single-use async context manager.
+
+    Made by `connect`, which documents the options. Entering starts the background tasks, leaving stops them,
+    writes a last snapshot and closes the connections.
+
+    Args:
+        options: The validated options.
+        store: The cluster, instead of the real etcd at the options' endpoints: for tests.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.options = options
+        self._loop: object = None
+        self._store = store
+        self._clock = clock or Clock()
+        self._chance = chance
+        self._pid = os.getpid()
+        self._tasks: TaskGroup | None = None
+        self._closed: str | None = None
+        self._outages = telemetry.Outages()
+        members = tuple(store.members) if store else tuple(options.endpoints)
+        self._lanes = Lanes(members, clock=self._clock, active=members[int(chance() * len(members))])
+        self._health = ClusterHealth(self._lanes, clock=self._clock)
+        self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
+        self._views = [self._make_view(prefix) for prefix in options.follow]
+        self._keepers = self._make_keepers()
+        self._config: Config | None = None
+
+    def __repr__(self) -> str:
+        """Show the namespace, the state and what is followed."""
+        state = "closed" if self._closed else "not entered" if self._config is None else self._health.state
+        return f"<Coordinator {self.options.namespace!r} {','.join(self._lanes.members)} {state}>"
+
+    # What it offers --------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Config:
+        """The configuration.
+
+        Raises:
+            Closed: The coordinator has not been entered.
+        """
+        if self._config is None:
+            raise Closed(f"{self!r}: use it inside `async with connect(...) as tide:`")
+        return self._config
+
+    @property
+    def health(self) -> ClusterHealth:
+        """The state of etcd as this process sees it."""
+        return self._health
+
+    @property
+    def loop(self) -> object:
+        """The event loop it was entered in; None before."""
+        return self._loop
+
+    @property
+    def namespace(self) -> str:
+        """The namespace given to `connect`."""
+        return self.options.namespace
+
+    def status(self) -> StatusReport:
+        """Return everything an operator asks first. No I/O.
+
+        When degraded:
+            The same; this is what it is for.
+        """
+        lanes, health = self._lanes, self._health
+        rejected = self._config.rejected if self._config else ()
+        return StatusReport(
+            sentence=self._sentence(),
+            state=health.state,
+            diagnosis=health.diagnosis,
+            since=health.since,
+            seconds=health.seconds,
+            next_probe=max(0.0, lanes.retry_at - self._clock.monotonic()),
+            outage_id=self._outages.outage_id,
+            namespace=self.options.namespace,
+            profile=str(self.options.profile),
+            pid=os.getpid(),
+            members=tuple(MemberStatus(m, m == lanes.active, m in lanes.well) for m in lanes.members),
+            config=tuple(self._prefix_status(index) for index in range(len(self._views))),
+            rejected=rejected,
+            restarts=self._supervisor.restarts,
+        )
+
+    def _sentence(self) -> str:
+        state = self._health.state
+        text = sentence(self._health.diagnosis)
+        if state is not HealthState.AVAILABLE:
+            text += f"; {state} for {duration(self._health.seconds)}"
+        return f"{text}. " + " ".join(map(_describe, self._views))
+
+    def _prefix_status(self, index: int) -> PrefixStatus:
+        view = self._views[index]
+        return PrefixStatus(
+            prefix=self.options.follow[index],
+            source=view.source,
+            revision=view.freshness.reached,
+            age=view.age,
+            keys=len(view.entries),
+            resets=view.resets,
+            error=view.error,
+            snapshot_error=self._keepers[index].error if self._keepers else None,
+        )
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start; see `connect`."""
+        if self._loop is not None or self._closed:
+            raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
+        began = self._clock.monotonic()
+        self._loop = anyio.lowlevel.current_token()
+        await self._restore()
+        if self._store is None:
+            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
+            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
+            self._store = adapter.EtcdStore(self.options.endpoints)
+        self._config, background = self._assemble(self._store)
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        self._tasks = tasks
+        try:
+            for name, task in background.items():
+                tasks.start_soon(self._supervisor.run, name, task)
+            await self._await_start(began)
+            self._check_required()
+        except BaseException:
+            await self._stop()
+            raise
+        open_coordinators.add(self)
+        telemetry.observe(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the background tasks, write a last snapshot, close the connections."""
+        await self._stop()
+
+    async def _await_start(self, began: float) -> None:
+        """Wait until all is live or etcd is known to be away, at the latest until `start_timeout` is over."""
+        with anyio.move_on_after(began + self.options.start_timeout - self._clock.monotonic()):
+            while True:
+                events = [self._lanes.changed.next(), *(view.changed.next() for view in self._views)]
+                if self._started():
+                    break
+                await first_of(events)
+
+    def _started(self) -> bool:
+        health = self._lanes.health
+        if not health.decided or health.state is HealthState.UNAVAILABLE:
+            return health.decided
+        if health.state is HealthState.DEGRADED:
+            return all(view.synced or view.error for view in self._views)
+        return all(view.denied or view.source is Source.LIVE for view in self._views)
+
+    def _check_required(self) -> None:
+        if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
+            raise Unreachable(f"require='etcd': {self._health.sentence}")
+        if self.options.require == "config":
+            for view in self._views:
+                if not view.synced:
+                    raise NotSynced(view.name, f"require='config': nothing is known; {self._health.sentence}")
+
+    async def _stop(self) -> None:
+        open_coordinators.discard(self)
+        telemetry.unobserve(self)
+        self._closed = "the coordinator is closed"
+        if self._config is not None:
+            self._config.close(self._closed)
+        try:
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
+                await self._tasks.__aexit__(None, None, None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                for keeper in self._keepers:
+                    with anyio.move_on_after(_CLOSE_TIMEOUT):
+                        await keeper.save()
+                if self._store is not None:
+                    with anyio.move_on_after(_CLOSE_TIMEOUT):
+                        await self._store.aclose()
+            self._outages.close()
+
+    def poison(self) -> None:
+        """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""
+        self._closed = (
+            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}); "
+            "connect after the fork, for example in the application's lifespan"
+        )
+        if self._config is not None:
+            self._config.close(self._closed)
+
+    # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_view(self, prefix: str) -> View:
+        return View(
+            (self.options.base + prefix).encode(),
+            lanes=self._lanes,
+            clock=self._clock,
+            rules=ViewRules(),
+            on_change=self._take_changes,
+        )
+
+    def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        if self._config is not None:
+            self._config.take_changes(changes, revision)
+
+    def _make_keepers(self) -> list[Keeper]:
+        options = self.options
+        if options.cache_dir is False:
+            return []
+        try:
+            folder = default_folder() if options.cache_dir is None else Path(options.cache_dir)
+        except RuntimeError as exc:
+            _log.warning("tideover: no snapshots: %s", exc)
+            return []
+        exclude = tuple((options.base + prefix).encode() for prefix in options.exclude)
+        keepers = []
+        for view in self._views:
+            file = SnapshotFile(
+                folder, namespace=options.namespace, prefix=view.prefix, endpoints=self._lanes.members
+            )
+            keepers.append(Keeper(view, file, clock=self._clock, exclude=exclude))
+        return keepers
+
+    async def _restore(self) -> None:
+        """Take what earlier processes have left on disk; a disk that hangs must not hold up the start."""
+        with anyio.move_on_after(self.options.start_timeout / 2) as scope:
+            for keeper in self._keepers:
+                await keeper.restore()
+        if scope.cancelled_caught:
+            _log.warning("tideover: reading the snapshot takes too long; starting without it")
+
+    def _assemble(self, store: Store) -> tuple[Config, dict[str, Callable[[], Awaitable[object]]]]:
+        """Make the parts that need the store; return the configuration and the background tasks by name."""
+        options, clock, lanes, chance = self.options, self._clock, self._lanes, self._chance
+        gateway = Gateway(
+            store, lanes, policy=options.retry, clock=clock, chance=chance, namespace=options.namespace
+        )
+        monitor = Monitor(
+            store,
+            lanes,
+            probe=Range(f"{options.namespace}/tideover/probe".encode(), limit=1, keys_only=True),
+            rules=_rules(options.tightest_limit),
+            clock=clock,
+            chance=chance,
+            on_transition=self._transition,
+        )
+        config = Config(
+            options.base,
+            self._views,
+            gateway=gateway,
+            lanes=lanes,
+            clock=clock,
+            limits=options.limits,
+            cache=options.cache,
+            retry=options.retry,
+            namespace=options.namespace,
+            record_keys=options.record_keys,
+            outage_id=lambda: self._outages.outage_id,
+            since=lambda: self._health.sentence,
+        )
+        config.open()
+        background: dict[str, Callable[[], Awaitable[object]]] = {"monitor": monitor.run}
+        for view in self._views:
+            follower = Follower(view, store=store, gateway=gateway, lanes=lanes, clock=clock)
+            background[f"follow {view.name}"] = follower.run
+            background[f"tend {view.name}"] = partial(config.tend, view)
+        for keeper in self._keepers:
+            background[f"keep {keeper!r}"] = keeper.run
+        return config, background
+
+    def _transition(self, before: Health, after: Health) -> None:
+        self._outages.transition(
+            before.state,
+            after.state,
+            reason=reason_of(after.state, after.diagnosis),
+            sentence=sentence(after.diagnosis),
+            first=not before.decided,
+        )
+        if self._config is not None:
+            self._config.refresh()
+
+    # What observable instruments show --------------------------------------------------------------------------
+
+    def observe_state(self) -> HealthState:
+        """Return the health state now."""
+        return self._health.state
+
+    def observe_reads(self) -> Mapping[tuple[str, bool], int]:
+        """Return how many configuration reads there were, by source and whether they were degraded."""
+        return self._config.count_reads() if self._config else {}
+
+    def observe_age(self) -> float:
+        """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
+        return max((view.age for view in self._views), default=0.0)
+
+
+def _rules(tightest_limit: float | None) -> HealthRules:
+    """Return the numbers of the health state machine: a value is proven well before a limit would strike."""
+    usual = HealthRules()
+    if tightest_limit is None:
+        return usual
+    return replace(usual, idle_interval=min(usual.idle_interval, tightest_limit / 3))
+
+
+_SERVED = {
+    Source.LIVE: "live",
+    Source.MEMBER: "served from a surviving member",
+    Source.MEMORY: "served from memory",
+    Source.DISK: "served from disk",
+}
+
+
+def _describe(view: View) -> str:
+    source = view.source
+    if source is None:
+        return f"Config {view.name!r} has never been read."
+    age = (
+        ""
+        if source is Source.LIVE
+        else f", {duration(view.age)} old"
+        if math.isfinite(view.age)
+        else ", of unknown age"
+    )
+    return f"Config {view.name!r} is {_SERVED[source]}{age}."
+
+
+def _poison_all() -> None:
+    for coordinator in list(open_coordinators):
+        coordinator.poison()
+    open_coordinators.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_poison_all)

@@ -1,0 +1,169 @@
+"""The one way to etcd: admit, send, classify, retry, record.
+
+A call has one deadline for everything. Reads are tried again elsewhere; writes only if the failed attempt
+provably was not applied. Between the first failure and the monitor's verdict a call waits instead of burning its
+attempts: that is how an ordinary leader change passes unnoticed, and why an outage does not multiply load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import anyio
+
+from tideover import telemetry
+from tideover.clock import Clock
+from tideover.core.lanes import Lanes
+from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
+from tideover.etcd.store import Lane, Op, Result, Store
+from tideover.policies import RetryPolicy
+from tideover.resilience.backoff import next_delay
+from tideover.resilience.budget import RetryBudget
+
+R = TypeVar("R", bound=Result)
+
+# Seconds for one attempt: a healthy read takes 5 ms at the 99th percentile, and a dead member must not cost a
+# whole second. A write gets longer, because giving up on it leaves its outcome unknown.
+READ_ATTEMPT = 0.8
+WRITE_ATTEMPT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[R]):
+    """A call's answer.
+
+    Attributes:
+        result: What the store said.
+        sent_at: When the attempt that succeeded was sent, in monotonic seconds.
+    """
+
+    result: R
+    sent_at: float
+
+
+class Gateway:
+    """Makes every call to etcd but the monitor's probes.
+
+    Args:
+        store: The cluster.
+        lanes: Whom to ask, and whether.
+        policy: How failed calls are tried again, unless a call says otherwise.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        namespace: For spans.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lanes: Lanes,
+        *,
+        policy: RetryPolicy,
+        clock: Clock,
+        chance: Callable[[], float],
+        namespace: str,
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._policy = policy
+        self._clock = clock
+        self._chance = chance
+        self._namespace = namespace
+        self._budget = RetryBudget()
+
+    def __repr__(self) -> str:
+        """Show the lanes and what is left of the retry budget."""
+        return f"<Gateway {self._lanes!r}, {self._budget.tokens:.0f} retry tokens>"
+
+    async def call(
+        self, op: Op[R], policy: RetryPolicy | None = None, *, attempt_timeout: float | None = None
+    ) -> Answered[R]:
+        """Make a call.
+
+        Args:
+            op: What to do.
+            policy: How to try again; None means the gateway's own.
+            attempt_timeout: Seconds for one attempt; None means 0.8 for reads and 2 for writes.
+
+        Returns:
+            The answer.
+
+        Raises:
+            CircuitOpen: An outage of this lane has been declared; no packet was sent.
+            Unavailable: No member answered within the policy's timeout.
+            OutcomeUnknown: A write was sent and may have been applied.
+            TideoverError: A definite no, such as `PermissionDenied`.
+
+        When degraded:
+            Until an outage is declared calls wait for it within their timeout; afterwards they are refused at
+            once.
+        """
+        policy = policy or self._policy
+        per_attempt = attempt_timeout or (WRITE_ATTEMPT if op.writes else READ_ATTEMPT)
+        deadline = self._clock.monotonic() + policy.timeout
+        tried: set[str] = set()
+        attempt = 0
+        while True:
+            self._lanes.admit(op.lane)
+            attempt += 1
+            member = self._lanes.pick(op.lane, tried)
+            sent_at = self._clock.monotonic()
+            fault = await self._attempt(op, member, min(per_attempt, deadline - sent_at), attempt, sent_at)
+            if isinstance(fault, Answered):
+                return fault
+            tried.add(member)
+            if not await self._again(op, fault, attempt, policy, deadline):
+                raise public_error(fault, doing=self._describe(op), writes=op.writes)
+            telemetry.retried(op.name, fault.kind)
+            if not fault.outage or len(tried) == len(self._lanes.members):
+                tried.clear()
+
+    async def _attempt(
+        self, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
+    ) -> Answered[R] | Fault:
+        with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
+            try:
+                with anyio.fail_after(timeout):
+                    result = await self._store.call(op, member=member, timeout=timeout)
+            except TimeoutError:
+                fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+            except StoreFault as exc:
+                fault = exc.fault
+            else:
+                self._budget = self._budget.after(succeeded=True)
+                self._lanes.succeeded(op.lane, sent_at, result.header, wrote=op.writes)
+                return Answered(result, sent_at)
+            span.failed(fault.code, fault.kind)
+        self._lanes.failed(fault)
+        return fault
+
+    async def _again(self, op: Op[R], fault: Fault, attempt: int, policy: RetryPolicy, deadline: float) -> bool:
+        """Decide whether to try again, and wait until it makes sense."""
+        may = (fault.outage or fault.kind is FaultKind.OVERLOADED) and not fault.applied
+        if not (may if op.writes else fault.retry_read):
+            return False
+        left = deadline - self._clock.monotonic()
+        delay = next_delay(policy, attempt, chance=self._chance(), left=left)
+        if delay is None:
+            return False
+        if op.lane is Lane.QUORUM and fault.outage and fault.kind not in _ELSEWHERE:
+            # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
+            await self._lanes.settled(left)
+            await anyio.sleep(min(delay, max(0.0, deadline - self._clock.monotonic())))
+            return self._clock.monotonic() < deadline
+        self._budget = self._budget.after(succeeded=False)
+        if not self._budget.allows_retry:
+            return False
+        if not (fault.kind in _ELSEWHERE and attempt == 1):
+            await anyio.sleep(delay)
+        return True
+
+    def _describe(self, op: Op[R]) -> str:
+        key = getattr(op, "key", b"")
+        return f"{op.name} {key.decode(errors='backslashreplace')}"
+
+
+# The member is the trouble, not the cluster: another one is asked at once.
+_ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})

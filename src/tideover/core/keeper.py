@@ -1,0 +1,149 @@
+"""The task that keeps a view's snapshot on disk up to date, off the event loop.
+
+What changed is written soon; that the content is still in sync is written now and then, and at once when it stops
+being so, because that moment is what the next start counts the age from. A disk that cannot be written harms
+nothing else: it is reported and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import anyio
+import anyio.to_thread
+
+from tideover import telemetry
+from tideover.clock import Clock
+from tideover.core.view import View
+from tideover.disk.snapshot import Snapshot
+from tideover.disk.snapshot_file import SnapshotFile
+from tideover.records import Source
+from tideover.resilience.freshness import Freshness
+
+_log = logging.getLogger("tideover")
+
+# Seconds in which further changes join a write.
+_DEBOUNCE = 0.2
+# Seconds between two writes that say no more than "still in sync", and how many bytes lengthen that by as much.
+_REFRESH = 10.0
+_REFRESH_BYTES = 1024 * 1024
+# Seconds before a write that failed is tried again.
+_AFTER_FAILURE = 30.0
+
+
+class Keeper:
+    """Keeps the snapshot of one view.
+
+    Args:
+        view: The view.
+        file: Where its snapshot lives.
+        clock: The clocks.
+        exclude: Full prefixes of keys that must not be written to disk.
+
+    Attributes:
+        error: Why the last write failed; None if it did not.
+    """
+
+    def __init__(self, view: View, file: SnapshotFile, *, clock: Clock, exclude: tuple[bytes, ...] = ()) -> None:
+        self.error: str | None = None
+        self._view = view
+        self._file = file
+        self._clock = clock
+        self._exclude = exclude
+        self._saved_content = (0, 0)
+        self._saved_synced_at = -math.inf
+        self._saved_at = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the file."""
+        return f"<Keeper {self._file.path}>"
+
+    async def restore(self) -> None:
+        """Put the snapshot's content into the view, if there is a snapshot that can be used."""
+        loaded = await anyio.to_thread.run_sync(self._file.load, abandon_on_cancel=True)
+        for damage in loaded.rejected if loaded else ():
+            telemetry.snapshot_rejected(damage.path, str(damage))
+        if loaded is None or loaded.snapshot is None or self._view.synced:
+            return
+        snapshot = loaded.snapshot
+        synced_at = -math.inf
+        if snapshot.synced_at is not None:
+            synced_at = self._clock.monotonic() - self._clock.elapsed(snapshot.synced_at)
+        self._view.restore(
+            snapshot.entries,
+            freshness=Freshness(snapshot.revision, synced_at),
+            cluster_id=snapshot.cluster_id,
+            raft_term=snapshot.raft_term,
+        )
+        self._saved_content, self._saved_synced_at = self._content(), synced_at
+
+    async def run(self) -> None:
+        """Write whenever it is due, until cancelled."""
+        while True:
+            changed = self._view.changed.next()
+            wait = self._due_in()
+            if wait <= 0:
+                await anyio.sleep(_DEBOUNCE)
+                await self.save()
+                continue
+            with anyio.move_on_after(wait):
+                await changed.wait()
+
+    async def save(self) -> None:
+        """Write now, unless the disk already says all there is to say."""
+        view = self._view
+        content, freshness = self._content(), view.freshness
+        if not view.synced or (content, freshness.synced_at) == (self._saved_content, self._saved_synced_at):
+            return
+        snapshot = self._snapshot()
+        reset = view.resets != self._saved_content[1]
+        try:
+            await anyio.to_thread.run_sync(lambda: self._file.save(snapshot, reset=reset), abandon_on_cancel=True)
+        except OSError as exc:
+            self._fail(exc)
+        else:
+            self.error = None
+            self._saved_content, self._saved_synced_at = content, freshness.synced_at
+            telemetry.snapshot_written(None)
+        self._saved_at = self._clock.monotonic()
+
+    def _content(self) -> tuple[int, int]:
+        return self._view.freshness.reached, self._view.resets
+
+    def _due_in(self) -> float:
+        """Return seconds until a write is due; infinity if there is nothing to write."""
+        view = self._view
+        since = self._clock.monotonic() - self._saved_at
+        if not view.synced:
+            return math.inf
+        if self.error is not None:
+            return _AFTER_FAILURE - since
+        if self._content() != self._saved_content:
+            return 0.0
+        if view.freshness.synced_at == self._saved_synced_at:
+            return math.inf
+        if view.source is not Source.LIVE:
+            return 0.0
+        return _REFRESH * (1 + view.size / _REFRESH_BYTES) - since
+
+    def _snapshot(self) -> Snapshot:
+        view = self._view
+        age = view.age
+        return Snapshot(
+            prefix=view.prefix,
+            cluster_id=view.cluster_id,
+            epoch=0,
+            raft_term=view.raft_term,
+            revision=view.freshness.reached,
+            synced_at=self._clock.stamp(age) if math.isfinite(age) else None,
+            saved_at=self._clock.stamp(),
+            entries={k: e for k, e in view.entries.items() if not k.startswith(self._exclude)},
+        )
+
+    def _fail(self, exc: OSError) -> None:
+        telemetry.snapshot_written(type(exc).__name__)
+        error = f"{type(exc).__name__}: {exc}"
+        if error != self.error:
+            _log.warning("tideover: cannot write the snapshot of %r: %s", self._view.name, error)
+        self.error = error

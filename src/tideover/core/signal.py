@@ -1,0 +1,64 @@
+"""An announcement that no waiter misses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import anyio
+
+
+class Signal:
+    """Something changed; look again.
+
+    The event is replaced when it fires. A waiter takes the event first and looks at the state second, so that a
+    change between the two is not lost.
+    """
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def __repr__(self) -> str:
+        """Say whether anybody waits."""
+        return f"<Signal {'quiet' if self._event is None else 'awaited'}>"
+
+    def fire(self) -> None:
+        """Wake all who wait."""
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
+
+    def next(self) -> anyio.Event:
+        """Return the event that the next `fire` sets."""
+        if self._event is None:
+            self._event = anyio.Event()
+        return self._event
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the next `fire`.
+
+        Args:
+            timeout: Seconds to wait at the most; None waits for ever.
+
+        Returns:
+            Whether it fired.
+        """
+        event = self.next()
+        with anyio.move_on_after(timeout):
+            await event.wait()
+        return event.is_set()
+
+
+async def first_of(events: Iterable[anyio.Event]) -> None:
+    """Wait until any of some events is set.
+
+    Args:
+        events: Taken, with `Signal.next`, before the state was looked at.
+    """
+    async with anyio.create_task_group() as tasks:
+
+        async def wait_for(event: anyio.Event) -> None:
+            await event.wait()
+            tasks.cancel_scope.cancel()
+
+        for event in events:
+            tasks.start_soon(wait_for, event)

@@ -1,0 +1,289 @@
+"""A followed prefix: its last known content, and how fresh that is.
+
+Guarantees. The content moves forward only, a whole revision at a time, except on a *reset*: when etcd shows
+another history, the new one is taken over in full and announced. `freshness` says as of when the content was
+proven in sync; nothing else counts as fresh, least of all a quiet watch. No outage empties a view.
+
+Not guaranteed: that every intermediate value is seen. After a compaction, or after a time in which no member was
+reachable, the prefix is read in full and what changed is found by comparing.
+
+This module holds the content and waits for nothing; `follower` keeps it up to date.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tideover.clock import Clock
+from tideover.core.lanes import Lanes, Proof
+from tideover.core.signal import Signal
+from tideover.errors import PermissionDenied, TideoverError
+from tideover.etcd.store import Event, RangeResult
+from tideover.records import Entry, Header, HealthState, Source
+from tideover.resilience.freshness import Freshness
+
+# While there is no quorum, a surviving member is asked this often for what it knows.
+MEMBER_READ_EVERY = 5.0
+
+
+class ViewTooLarge(TideoverError):
+    """Raised when a followed prefix holds more than the limit; what was known before stays served."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRules:
+    """The numbers of a view.
+
+    Attributes:
+        live_limit: Seconds since the last proof for which content counts as live.
+        silence_limit: Seconds without an answer to a progress request after which a watch counts as dead.
+        full_read_every: Seconds between full reads, which bound whatever a watch could miss.
+        max_keys: How many keys a view may hold.
+        max_bytes: How many bytes of keys and values a view may hold.
+    """
+
+    live_limit: float = 12.0
+    silence_limit: float = 10.0
+    full_read_every: float = 600.0
+    max_keys: int = 100_000
+    max_bytes: int = 64 * 1024 * 1024
+
+
+class Origin(StrEnum):
+    """Who gave the content."""
+
+    NOTHING = "nothing"
+    DISK = "disk"
+    MEMBER = "member"
+    QUORUM = "quorum"
+
+
+class View:
+    """The last known content of a prefix.
+
+    Args:
+        prefix: The prefix.
+        lanes: The health of the cluster.
+        clock: The clocks.
+        rules: The numbers.
+        on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
+            after `entries` has it.
+
+    Attributes:
+        entries: Key to entry.
+        freshness: How fresh that is.
+        origin: Who gave the content.
+        changed: Fires when content, freshness or trouble changed.
+        denied: Why a quorum refuses to let this client read the prefix; None while it does not.
+        error: The last trouble in following, in words; None while all is well.
+        cluster_id: The cluster the content is of.
+        raft_term: The newest term seen with it.
+        resets: How often another history was taken over.
+        size: Bytes of all keys and values.
+        rules: The numbers.
+    """
+
+    def __init__(
+        self,
+        prefix: bytes,
+        *,
+        lanes: Lanes,
+        clock: Clock,
+        rules: ViewRules,
+        on_change: Callable[[Mapping[bytes, Entry | None], int], None],
+    ) -> None:
+        self.prefix = prefix
+        self.entries: dict[bytes, Entry] = {}
+        self.freshness = Freshness()
+        self.origin = Origin.NOTHING
+        self.changed = Signal()
+        self.denied: PermissionDenied | None = None
+        self.error: str | None = None
+        self.cluster_id = 0
+        self.raft_term = 0
+        self.resets = 0
+        self.rules = rules
+        self._lanes = lanes
+        self._clock = clock
+        self._on_change = on_change
+        self.size = 0
+        self._moved_at = -math.inf
+        self._member_read_at = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the prefix, where its content comes from, and how much it is."""
+        source = self.source or "empty"
+        return f"<View {self.name} {source} revision {self.freshness.reached}, {len(self.entries)} keys>"
+
+    @property
+    def name(self) -> str:
+        """The prefix as text."""
+        return self.prefix.decode(errors="backslashreplace")
+
+    @property
+    def synced(self) -> bool:
+        """Whether anything was ever read, so that a key that is not there is known to be absent."""
+        return self.origin is not Origin.NOTHING
+
+    @property
+    def age(self) -> float:
+        """Seconds since the content was last proven in sync; infinite if that is unknown."""
+        return self.freshness.age(self._clock.monotonic())
+
+    @property
+    def source(self) -> Source | None:
+        """The rung of the ladder the content stands on now; None if nothing was ever read."""
+        if self.origin is Origin.NOTHING:
+            return None
+        state = self._lanes.health.state
+        if state is HealthState.AVAILABLE and self.age <= self.rules.live_limit:
+            return Source.LIVE
+        if self.origin is Origin.DISK:
+            return Source.DISK
+        asked_lately = self._clock.monotonic() - self._member_read_at <= 2 * MEMBER_READ_EVERY
+        return Source.MEMBER if state is HealthState.DEGRADED and asked_lately else Source.MEMORY
+
+    def restore(
+        self, entries: Mapping[bytes, Entry], *, freshness: Freshness, cluster_id: int, raft_term: int
+    ) -> None:
+        """Begin with the content of a snapshot.
+
+        Args:
+            entries: Key to entry.
+            freshness: The snapshot's revision, and when it was proven in sync, in this process's monotonic
+                seconds.
+            cluster_id: The cluster it is of.
+            raft_term: That cluster's term.
+        """
+        self.freshness, self.cluster_id, self.raft_term = freshness, cluster_id, raft_term
+        self.origin = Origin.DISK
+        self._replace(dict(entries), freshness.reached)
+
+    def is_of_another_history(self, header: Header, sent_at: float) -> bool:
+        """Whether a linearizable answer contradicts the content.
+
+        Revisions and terms only grow within one history. An answer asked for before the content last moved may
+        rightly be behind it.
+
+        Args:
+            header: The answer's header.
+            sent_at: When it was asked for, in monotonic seconds.
+        """
+        if not self.synced:
+            return False
+        behind = header.raft_term < self.raft_term or header.revision < self.freshness.reached
+        return header.cluster_id != self.cluster_id or (behind and sent_at > self._moved_at)
+
+    def take_quorum(self, found: RangeResult, sent_at: float) -> bool:
+        """Take over a linearizable full read.
+
+        Args:
+            found: The prefix.
+            sent_at: When it was asked for, in monotonic seconds.
+
+        Returns:
+            Whether that was a reset: the content was of another history.
+        """
+        header = found.header
+        reset = self.is_of_another_history(header, sent_at)
+        if reset:
+            self.resets += 1
+            self.freshness = Freshness()
+        self.cluster_id, self.raft_term = header.cluster_id, header.raft_term
+        self.origin = Origin.QUORUM
+        self.denied = self.error = None
+        self.freshness = self.freshness.moved(header.revision).asked(sent_at, header.revision)
+        self._replace(found.entries, header.revision)
+        return reset
+
+    def take_member(self, found: RangeResult) -> bool:
+        """Take over a serializable full read, unless it is older than what is known.
+
+        Args:
+            found: The prefix, as one member knows it.
+
+        Returns:
+            Whether it was taken.
+        """
+        header = found.header
+        older = header.raft_term < self.raft_term or header.revision < self.freshness.reached
+        if self.synced and (header.cluster_id != self.cluster_id or older):
+            return False
+        self.cluster_id, self.raft_term = header.cluster_id, header.raft_term
+        if self.origin is not Origin.QUORUM:
+            self.origin = Origin.MEMBER
+        self._member_read_at = self._clock.monotonic()
+        self.freshness = self.freshness.moved(header.revision)
+        self._replace(found.entries, header.revision)
+        return True
+
+    def take_events(self, events: Sequence[Event]) -> None:
+        """Apply events of a watch.
+
+        Args:
+            events: Whole revisions, in order.
+
+        Raises:
+            ViewTooLarge: The view has outgrown its limit; the events are not applied.
+        """
+        fresh = [e for e in events if e.revision > self.freshness.reached]
+        if not fresh:
+            return
+        changes = {event.key: event.entry for event in fresh}
+        size = self.size + sum(
+            self._weight(k, e) - self._weight(k, self.entries.get(k)) for k, e in changes.items()
+        )
+        self.check_size(len(self.entries.keys() | changes.keys()), size)
+        for key, entry in changes.items():
+            if entry is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = entry
+        self.size = size
+        self._move(self.freshness.moved(fresh[-1].revision))
+        self._announce(changes, fresh[-1].revision)
+
+    def take_progress(self, requested_at: float, revision: int) -> None:
+        """Take in a progress reply of the watch; see `Freshness.confirmed`."""
+        self._move(self.freshness.confirmed(requested_at, revision))
+
+    def take_proof(self, proof: Proof) -> None:
+        """Take in a linearizable read made elsewhere; see `Freshness.asked`."""
+        self.raft_term = max(self.raft_term, proof.header.raft_term)
+        self._move(self.freshness.asked(proof.sent_at, proof.header.revision))
+
+    def check_size(self, keys: int, size: int) -> None:
+        """Raise `ViewTooLarge` if so many keys, or keys and values of so many bytes, are over the limit."""
+        if keys > self.rules.max_keys or size > self.rules.max_bytes:
+            raise ViewTooLarge(
+                f"{self.name!r} holds more than {self.rules.max_keys} keys or {self.rules.max_bytes} bytes: "
+                "follow narrower prefixes"
+            )
+
+    @staticmethod
+    def _weight(key: bytes, entry: Entry | None) -> int:
+        return 0 if entry is None else len(key) + len(entry.value)
+
+    def _move(self, freshness: Freshness) -> None:
+        if freshness.reached != self.freshness.reached:
+            self._moved_at = self._clock.monotonic()
+        if freshness != self.freshness:
+            self.freshness = freshness
+            self.changed.fire()
+
+    def _replace(self, entries: dict[bytes, Entry], revision: int) -> None:
+        old = self.entries
+        changes: dict[bytes, Entry | None] = dict.fromkeys(old.keys() - entries.keys())
+        changes.update((k, e) for k, e in entries.items() if old.get(k) != e)
+        self.entries = entries
+        self.size = sum(self._weight(k, e) for k, e in entries.items())
+        self._moved_at = self._clock.monotonic()
+        self._announce(changes, revision)
+
+    def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        if changes:
+            self._on_change(changes, revision)
+        self.changed.fire()

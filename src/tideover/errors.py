@@ -1,0 +1,142 @@
+"""The error tree.
+
+A caller who only asks "is etcd away?" catches `Unavailable`. A definite no (`PermissionDenied`, a key that is
+not there) is never an `Unavailable`, and an outage is never reported as a definite no.
+"""
+
+from __future__ import annotations
+
+
+class TideoverError(Exception):
+    """Raised when tideover cannot do what it was asked; the root of all its errors."""
+
+
+class Unavailable(TideoverError):
+    """Raised when etcd is away for this call and no other rung of the ladder could answer."""
+
+
+class Unreachable(Unavailable):
+    """Raised when no member of the cluster accepted the request; it was never sent."""
+
+
+class NoQuorum(Unavailable):
+    """Raised when a member answered that the cluster has no leader."""
+
+
+class DeadlineExceeded(Unavailable):
+    """Raised when no answer came before the call's own deadline. Only for reads: see `OutcomeUnknown`."""
+
+
+class CircuitOpen(Unavailable):
+    """Raised when an outage has been declared; the call was refused without sending a packet.
+
+    Attributes:
+        retry_after: Seconds until the next background probe; asking earlier is pointless.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(TideoverError):
+    """Raised when a write was sent and no verdict came back: it may be applied now, later or never.
+
+    Deliberately not an `Unavailable`: reading back is the caller's only way to know, and repeating the write
+    blindly may overwrite newer data.
+    """
+
+
+class InvalidRequest(TideoverError, ValueError):
+    """Raised when etcd refuses a request as malformed or too large; asking again cannot help."""
+
+
+class SpaceExhausted(TideoverError):
+    """Raised when etcd refuses writes because its database quota is used up; reads still work."""
+
+
+class PermissionDenied(TideoverError):
+    """Raised when a quorum says that this user may not read or write the key."""
+
+
+class AuthenticationFailed(TideoverError):
+    """Raised when a quorum refuses the credentials."""
+
+
+class ConfigKeyError(TideoverError, KeyError):
+    """Raised when a configuration key does not exist and no default was given.
+
+    Attributes:
+        key: The key as the caller named it.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+    def __str__(self) -> str:
+        """Return the message as written: `KeyError` alone would show its `repr`."""
+        return str(self.args[0])
+
+
+class NotSynced(ConfigKeyError):
+    """Raised when the key's prefix has never been read: not from etcd, not from a snapshot.
+
+    Says since when etcd is away, because that is the reason.
+    """
+
+
+class NotFollowed(TideoverError, LookupError):
+    """Raised when `get` or `read` is asked for a key outside the followed prefixes; `fetch` is for those."""
+
+
+class ConfigValueError(TideoverError, ValueError):
+    """Raised when a value cannot be decoded as the type asked for, and no earlier value could be.
+
+    Attributes:
+        key: The key as the caller named it.
+        revision: The revision of the refused value.
+    """
+
+    def __init__(self, message: str, *, key: str, revision: int) -> None:
+        super().__init__(message)
+        self.key = key
+        self.revision = revision
+
+
+class TooStale(TideoverError):
+    """Raised when a value is older than its `max_stale` and the limit says `on_stale="raise"`.
+
+    Attributes:
+        age: Seconds since the value was last proven in sync; infinite if that is unknown.
+        max_stale: The limit in seconds.
+    """
+
+    def __init__(self, message: str, *, age: float, max_stale: float) -> None:
+        super().__init__(message)
+        self.age = age
+        self.max_stale = max_stale
+
+
+class NotConnected(TideoverError, RuntimeError):
+    """Raised when a module-level function finds no open coordinator."""
+
+
+class AmbiguousCoordinator(TideoverError, RuntimeError):
+    """Raised when a module-level function finds several open coordinators and none in the context."""
+
+
+class Closed(TideoverError, RuntimeError):
+    """Raised when a coordinator is used before it was entered, after it was left, or in a forked child."""
+
+
+class SnapshotCorrupt(TideoverError):
+    """Raised when a snapshot file is damaged or not a snapshot at all.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path

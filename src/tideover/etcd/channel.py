@@ -1,0 +1,102 @@
+"""One grpc channel per member: its options, its life, and what grpc's exceptions mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+from aetcd import rpc
+
+from tideover.etcd.faults import StoreFault, classify
+
+# Measured (ETCD-FACTS): on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
+# loss; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel inherits the reconnect
+# backoff of the old one.
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_retries", 0),
+)
+
+# Seconds that calls in flight on a channel that is being replaced may still take.
+_CLOSE_GRACE = 2.0
+
+
+class MemberChannel:
+    """The connection to one member, replaced on demand.
+
+    Attributes:
+        endpoint: The member's `host:port`.
+        kv: The stub for reads and writes.
+        watch: The stub for watches.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._closing: set[asyncio.Task[None]] = set()
+        self._open()
+
+    def __repr__(self) -> str:
+        """Name the endpoint and the state of the connection."""
+        return f"<MemberChannel {self.endpoint} {self._channel.get_state().name.lower()}>"
+
+    def _open(self) -> None:
+        self._channel = grpc.aio.insecure_channel(self.endpoint, options=_OPTIONS)
+        self.kv = rpc.KVStub(self._channel)
+        self.watch = rpc.WatchStub(self._channel)
+
+    def renew(self) -> None:
+        """Start over with a new connection; calls in flight on the old one may finish within 2 s."""
+        old = self._channel
+        self._open()
+        task = asyncio.get_running_loop().create_task(old.close(grace=_CLOSE_GRACE))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def wait_disconnected(self) -> None:
+        """Return when the connection, once it is established, breaks."""
+        channel = self._channel
+        state = channel.get_state()
+        was_ready = False
+        with suppress(StoreFault), translated():  # a channel that is closed meanwhile is a broken one
+            while not was_ready or state is grpc.ChannelConnectivity.READY:
+                was_ready = was_ready or state is grpc.ChannelConnectivity.READY
+                await channel.wait_for_state_change(state)
+                state = channel.get_state()
+
+    async def aclose(self) -> None:
+        """Close the connection and those still being given up."""
+        await self._channel.close()
+        for task in tuple(self._closing):
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what grpc raises into `StoreFault`."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as exc:
+        raise StoreFault(classify(exc.code().name, exc.details() or "")) from exc
+    except grpc.aio.UsageError as exc:
+        raise StoreFault(classify("UNAVAILABLE", f"stream removed ({exc})")) from exc
+    except asyncio.InvalidStateError as exc:
+        raise StoreFault(classify("UNAVAILABLE", f"stream removed ({exc})")) from exc
+    except asyncio.CancelledError as exc:
+        # grpc raises this when a channel is closed under a call. Nobody cancelled this task, so it must not
+        # travel on as if somebody had.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() == 0:
+            raise StoreFault(classify("CANCELLED", "the connection was closed under the call")) from exc
+        raise

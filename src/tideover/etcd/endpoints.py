@@ -1,0 +1,55 @@
+"""Endpoints as users write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def parse_endpoint(text: str) -> str:
+    """Return an endpoint as `host:port`.
+
+    Args:
+        text: `host:port`, `[ipv6]:port`, or either behind `http://`.
+
+    Returns:
+        The endpoint without its scheme; an IPv6 address keeps its brackets.
+
+    Raises:
+        ValueError: It is none of these; the message says what is wrong with it.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"an endpoint must be a string like 'host:2379', not {text!r}")
+    rest = text.strip()
+    scheme, separator, after = rest.partition("://")
+    if separator:
+        if scheme.lower() != "http":
+            raise ValueError(f"endpoint {text!r}: only http:// is supported, not {scheme}://")
+        rest = after.rstrip("/")
+    host, colon, port = rest.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"endpoint {text!r}: need host:port, such as '127.0.0.1:2379'")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"endpoint {text!r}: write an IPv6 address in brackets, such as '[::1]:2379'")
+    if any(c.isspace() or c in "/@,?#\0" for c in host):
+        raise ValueError(f"endpoint {text!r}: {host!r} is not a host name; give several endpoints separately")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535")
+    return f"{host}:{int(port)}"
+
+
+def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return endpoints as `host:port`, without repetitions.
+
+    Args:
+        texts: The endpoints.
+
+    Returns:
+        Them, in the order given.
+
+    Raises:
+        ValueError: There is none, or one is malformed.
+    """
+    endpoints = tuple(dict.fromkeys(parse_endpoint(text) for text in texts))
+    if not endpoints:
+        raise ValueError("give at least one endpoint, such as connect('127.0.0.1:2379')")
+    return endpoints

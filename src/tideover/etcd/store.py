@@ -1,0 +1,281 @@
+"""The port: what tideover needs of etcd, as data and one protocol.
+
+Operations are frozen records, so that one `call` serves them all and a fake can match on them. Every call names
+the member it goes to, and every answer hands back the header: health, freshness and identity are decided from
+those. `EtcdStore`, `MemoryStore` and `FaultyStore` stand behind this port and pass one contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from tideover.etcd.faults import StoreFault, classify
+from tideover.records import Entry, Header
+
+
+class Result(Protocol):
+    """Every answer says who gave it."""
+
+    @property
+    def header(self) -> Header:
+        """Who answered, and at which revision."""
+        ...
+
+
+R = TypeVar("R", bound=Result)
+
+
+class Lane(StrEnum):
+    """Which calls live and die together: QUORUM needs a leader, MEMBER needs only one member."""
+
+    QUORUM = "quorum"
+    MEMBER = "member"
+
+
+@dataclass(frozen=True, slots=True)
+class Op(Generic[R]):
+    """One request whose answer is an `R`."""
+
+    @property
+    def lane(self) -> Lane:
+        """Which lane it travels in."""
+        return Lane.QUORUM
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change the store."""
+        return False
+
+    @property
+    def name(self) -> str:
+        """Its name in spans and messages."""
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    """The answer to a `Range`.
+
+    Attributes:
+        header: Who answered, and at which revision.
+        entries: Key to entry, in key order.
+        more: Whether `limit` cut the answer short.
+        count: How many keys the range holds, regardless of `limit`.
+    """
+
+    header: Header
+    entries: dict[bytes, Entry]
+    more: bool = False
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Range(Op[RangeResult]):
+    """Read a key, or all keys in [key, end).
+
+    Attributes:
+        key: The first key.
+        end: The end of the range, exclusive; None for the one key. `b"\\0"` means to the last key.
+        serializable: Read from the member's own state, which may lag, instead of through the quorum.
+        limit: At most so many keys; 0 means all.
+        revision: Read as of this revision; 0 means now.
+        keys_only: Leave the values empty.
+    """
+
+    key: bytes
+    end: bytes | None = None
+    serializable: bool = False
+    limit: int = 0
+    revision: int = 0
+    keys_only: bool = False
+
+    @property
+    def lane(self) -> Lane:
+        """Which lane it travels in."""
+        return Lane.MEMBER if self.serializable else Lane.QUORUM
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """The answer to a `Put` or a `Delete`.
+
+    Attributes:
+        header: Who answered, and at which revision the write was applied.
+        deleted: How many keys a `Delete` removed.
+    """
+
+    header: Header
+    deleted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Put(Op[WriteResult]):
+    """Write one key."""
+
+    key: bytes
+    value: bytes
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change the store."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Op[WriteResult]):
+    """Delete a key, or all keys in [key, end)."""
+
+    key: bytes
+    end: bytes | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change the store."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One key changed.
+
+    Attributes:
+        key: The key.
+        entry: Its new entry; None if it was deleted.
+        revision: The revision of the change.
+    """
+
+    key: bytes
+    entry: Entry | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """One frame of a watch.
+
+    Attributes:
+        header: Who sent it.
+        events: What changed, in order; a revision is never split over two batches. Empty for a progress reply.
+    """
+
+    header: Header
+    events: tuple[Event, ...] = ()
+
+
+class Compacted(StoreFault):
+    """Raised when a watch asks for history that has been compacted away.
+
+    Attributes:
+        revision: The oldest revision still there.
+    """
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(classify("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted"))
+        self.revision = revision
+
+
+class Watch(Protocol):
+    """An open watch; it ends with the context manager that gave it."""
+
+    async def receive(self) -> WatchBatch:
+        """Return the next frame.
+
+        Raises:
+            Compacted: The history asked for is gone.
+            StoreFault: The watch has ended.
+        """
+        ...
+
+    async def request_progress(self) -> None:
+        """Ask for a frame that says up to which revision the watch has come.
+
+        Raises:
+            StoreFault: The watch has ended.
+        """
+        ...
+
+
+class Store(Protocol):
+    """etcd, as far as tideover uses it."""
+
+    @property
+    def members(self) -> Sequence[str]:
+        """The members' names: their endpoints, in the order given."""
+        ...
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        """Make one attempt at one member.
+
+        Args:
+            op: What to do.
+            member: Whom to ask.
+            timeout: Seconds until giving up.
+
+        Returns:
+            The member's answer.
+
+        Raises:
+            StoreFault: The attempt failed.
+        """
+        ...
+
+    def watch(
+        self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
+    ) -> AbstractAsyncContextManager[Watch]:
+        """Open a watch of [key, end) that ends by itself when the member has no leader.
+
+        Args:
+            key: The first key.
+            end: The end of the range, exclusive; None for the one key.
+            start_revision: The first revision of interest.
+            member: Whom to ask.
+            timeout: Seconds within which the watch must be open.
+
+        Returns:
+            A context manager; entering raises `StoreFault` if the watch cannot be opened.
+        """
+        ...
+
+    async def wait_disconnected(self, member: str) -> None:
+        """Return when an established connection to the member breaks.
+
+        Args:
+            member: Whom to observe.
+        """
+        ...
+
+    def renew(self, member: str) -> None:
+        """Give up the connection to a member, so that the next call makes a new one at once.
+
+        Args:
+            member: Whose connection.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """Return the end of the range of all keys that begin with `prefix`.
+
+    Args:
+        prefix: The prefix; empty means all keys.
+
+    Returns:
+        The end, exclusive. For an empty prefix, or one of 0xff bytes only, it is `b"\\0"`: to the last key.
+    """
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
+
+
+def within(key: bytes, start: bytes, end: bytes | None) -> bool:
+    """Whether a key is in [start, end), where None means `start` alone and `b"\\0"` to the last key."""
+    if end is None:
+        return key == start
+    return start <= key and (end == b"\0" or key < end)

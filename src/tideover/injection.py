@@ -1,0 +1,174 @@
+"""`@with_config`: configuration as keyword arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, TypeVar, cast
+
+from tideover.ambient import current_for_reads
+from tideover.configs.reader import MISSING
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Injection:
+    """What one decorated function gets from the configuration.
+
+    Args:
+        function: The function.
+        keys: Parameter name to configuration key.
+
+    Raises:
+        TypeError: The function has no such parameter, or it cannot be given by keyword.
+    """
+
+    def __init__(self, function: Callable[..., Any], keys: dict[str, str]) -> None:
+        self._function = function
+        self._keys = keys
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters
+        names = list(parameters)
+        for name, key in keys.items():
+            if not isinstance(key, str) or not key:
+                raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
+            if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
+                raise TypeError(f"with_config: {function.__qualname__} has no keyword parameter {name!r}")
+        self._positions = {name: names.index(name) for name in keys}
+        self._first = min(self._positions.values(), default=0)
+        self._plan: list[tuple[str, str, object, object]] | None = None
+
+    def __repr__(self) -> str:
+        """Show the function and the keys."""
+        return f"<Injection into {self._function.__qualname__} {self._keys}>"
+
+    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Add what the caller has not passed to `kwargs`."""
+        get = current_for_reads().config.get
+        plan = self._plan or self._make_plan()
+        for name, key, form, default in plan:
+            if name not in kwargs and (len(args) <= self._first or len(args) <= self._positions[name]):
+                kwargs[name] = get(key, cast("type[object]", form), default=default)
+
+    def _make_plan(self) -> list[tuple[str, str, object, object]]:
+        """Resolve the annotations: at the first call, when everything they name has been defined."""
+        hints = typing.get_type_hints(inspect.unwrap(self._function), include_extras=True)
+        plan = []
+        for name, key in self._keys.items():
+            default = self.signature.parameters[name].default
+            plan.append(
+                (name, key, hints.get(name, str), MISSING if default is inspect.Parameter.empty else default)
+            )
+        self._plan = plan
+        return plan
+
+    def visible_signature(self) -> inspect.Signature:
+        """Return the signature without the injected parameters, with annotations resolved where possible.
+
+        A framework that makes query parameters of a handler's parameters must not see them, and it would
+        evaluate annotations that are strings in the wrong module.
+        """
+        try:
+            hints = typing.get_type_hints(inspect.unwrap(self._function), include_extras=True)
+        except Exception:  # a name that is defined later, or only for type checkers
+            hints = {}
+        parameters = [
+            parameter.replace(annotation=hints.get(name, parameter.annotation))
+            for name, parameter in self.signature.parameters.items()
+            if name not in self._keys
+        ]
+        returned = hints.get("return", self.signature.return_annotation)
+        return self.signature.replace(parameters=parameters, return_annotation=returned)
+
+
+_BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def with_config(**keys: str) -> Callable[[F], F]:
+    """Inject followed configuration keys as keyword arguments, read anew at each call. Reads cost no I/O.
+
+        @with_config(timeout="payments/timeout")
+        async def charge(order: Order, *, timeout: float = 2.0) -> Receipt: ...
+
+    Types come from the annotations (`str` without one), defaults from the signature. An argument that the caller
+    passes wins. Works on functions, coroutine functions and generators of both kinds, methods too. Acts on the
+    coordinator that `current` returns.
+
+    Args:
+        keys: Parameter name to configuration key.
+
+    Returns:
+        The decorator. The decorated function's signature no longer shows the injected parameters.
+
+    Raises:
+        TypeError: When decorating: the function has no such keyword parameter.
+        ConfigKeyError: When calling: the key is absent and the parameter has no default.
+        NotSynced: When calling: nothing is known of the key and the parameter has no default.
+        NotConnected: When calling: no coordinator is open.
+
+    When degraded:
+        The last known values, and the request is marked as degraded.
+    """
+
+    def decorate(function: F) -> F:
+        injection = Injection(function, keys)
+        wrapper = _wrap(function, injection.fill)
+        wrapper.__signature__ = injection.visible_signature()  # type: ignore[attr-defined]
+        annotations = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k not in keys}
+        wrapper.__annotations__ = annotations
+        return cast("F", wrapper)
+
+    return decorate
+
+
+def _wrap(function: Callable[..., Any], fill: Callable[..., None]) -> Callable[..., Any]:
+    """Return a wrapper of the same kind as the function, so that frameworks treat it alike."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            fill(args, kwargs)
+            inner = function(*args, **kwargs)
+            # What `yield from` does for generators: what is sent or thrown in reaches the inner one.
+            try:
+                item = await anext(inner)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as exc:
+                        item = await inner.athrow(exc)
+                    else:
+                        item = await inner.asend(sent)
+            except StopAsyncIteration:
+                return
+            finally:
+                await inner.aclose()
+
+        return async_generator
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            fill(args, kwargs)
+            return await function(*args, **kwargs)
+
+        return coroutine
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            fill(args, kwargs)
+            return (yield from function(*args, **kwargs))
+
+        return generator
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        fill(args, kwargs)
+        return function(*args, **kwargs)
+
+    return plain

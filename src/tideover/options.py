@@ -1,0 +1,93 @@
+"""What `connect()` was given, checked as a whole before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tideover.etcd.endpoints import parse_endpoints
+from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit
+
+Require = Literal["etcd", "config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The validated options of a coordinator; `connect` documents them.
+
+    Raises:
+        ValueError: One is out of range, or two contradict each other; the message names them.
+        TypeError: One is of the wrong type.
+    """
+
+    endpoints: Sequence[str]
+    namespace: str = ""
+    follow: Sequence[str] = ("",)
+    cache_dir: str | Path | Literal[False] | None = None
+    profile: str = Profile.SAFETY.value
+    start_timeout: float = 1.0
+    require: Require | None = None
+    limits: Mapping[str, StalenessLimit] = field(default_factory=dict)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    exclude: Sequence[str] = ()
+    record_keys: bool = False
+
+    def __post_init__(self) -> None:
+        """Normalise and reject."""
+        set_ = object.__setattr__
+        set_(self, "endpoints", parse_endpoints(self.endpoints))
+        set_(self, "follow", _prefixes("follow", self.follow))
+        set_(self, "exclude", _prefixes("exclude", self.exclude))
+        _check_namespace(self.namespace)
+        if self.profile not in tuple(Profile):
+            raise ValueError(f"profile must be 'safety' or 'availability', not {self.profile!r}")
+        if not self.start_timeout > 0:
+            raise ValueError(f"start_timeout must be more than 0 seconds, not {self.start_timeout}")
+        if self.require not in (None, "etcd", "config"):
+            raise ValueError(f"require must be None, 'etcd' or 'config', not {self.require!r}")
+        if not (isinstance(self.cache_dir, str | Path) or self.cache_dir in (None, False)):
+            raise TypeError(f"cache_dir must be a path, None for the usual place or False, not {self.cache_dir!r}")
+        for prefix, limit in self.limits.items():
+            _check_limit(prefix, limit, self.follow)
+
+    @property
+    def base(self) -> str:
+        """The etcd prefix of all configuration keys."""
+        return f"{self.namespace}/config/"
+
+    @property
+    def tightest_limit(self) -> float | None:
+        """The smallest `max_stale` in seconds; None if there is no limit."""
+        return min((limit.max_stale for limit in self.limits.values()), default=None)
+
+
+def _prefixes(name: str, prefixes: Sequence[str]) -> tuple[str, ...]:
+    """Return prefixes without those that another one covers."""
+    if isinstance(prefixes, str):
+        raise TypeError(f"{name} must be a sequence of prefixes, such as {name}=({prefixes!r},), not a string")
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or "\0" in prefix:
+            raise ValueError(f"{name}: a prefix must be a string without NUL, not {prefix!r}")
+    ordered = tuple(dict.fromkeys(prefixes))
+    return tuple(p for p in ordered if not any(p != other and p.startswith(other) for other in ordered))
+
+
+def _check_namespace(namespace: str) -> None:
+    if not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a string, not {namespace!r}")
+    if "\0" in namespace or namespace.endswith("/"):
+        raise ValueError(f"namespace must have no NUL and not end in a slash, not {namespace!r}")
+    try:
+        namespace.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError(f"namespace must be Unicode text, not {namespace!r}") from exc
+
+
+def _check_limit(prefix: str, limit: StalenessLimit, follow: Sequence[str]) -> None:
+    if not isinstance(limit, StalenessLimit):
+        raise TypeError(f"limits[{prefix!r}] must be a StalenessLimit, not {limit!r}")
+    if not any(prefix.startswith(followed) or followed.startswith(prefix) for followed in follow):
+        raise ValueError(f"limits[{prefix!r}] concerns nothing that is followed: follow={tuple(follow)!r}")

@@ -1,0 +1,112 @@
+"""Validated options: what the user may tune, checked when it is given rather than when it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+OnStale = Literal["serve", "default", "raise"]
+
+
+class Profile(StrEnum):
+    """Defaults for an outage in one word.
+
+    Attributes:
+        SAFETY: Locks are refused, leaders step down.
+        AVAILABILITY: Locks become local, leaders stay; every such answer is labelled.
+    """
+
+    SAFETY = "safety"
+    AVAILABILITY = "availability"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a failed call to etcd is tried again.
+
+    The delay before attempt n+1 is drawn uniformly from [0, min(wait_max, wait_initial * wait_exp_base**n)]:
+    "full jitter" (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+
+    Attributes:
+        attempts: How often to try at the most; 1 means no retry.
+        timeout: Seconds for all attempts and waits of a call together.
+        wait_initial: Upper bound in seconds of the first delay.
+        wait_max: Upper bound in seconds of any delay.
+        wait_exp_base: Growth of the upper bound per attempt.
+
+    Raises:
+        ValueError: A number is out of range or two of them contradict each other.
+    """
+
+    attempts: int = 3
+    timeout: float = 5.0
+    wait_initial: float = 0.1
+    wait_max: float = 0.4
+    wait_exp_base: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Reject numbers that cannot work."""
+        if self.attempts < 1:
+            raise ValueError(f"attempts must be at least 1, not {self.attempts}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {self.timeout}")
+        if not 0 <= self.wait_initial <= self.wait_max:
+            raise ValueError(
+                f"need 0 <= wait_initial <= wait_max, not wait_initial={self.wait_initial}, "
+                f"wait_max={self.wait_max}"
+            )
+        if self.wait_exp_base < 1:
+            raise ValueError(f"wait_exp_base must be at least 1, not {self.wait_exp_base}")
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How answers to `fetch` for keys outside the followed prefixes are kept.
+
+    Attributes:
+        ttl: Seconds for which an answer is served without asking again. 0 asks every time.
+        stale_if_error: Seconds for which an answer may be served when etcd cannot be asked (the name is
+            RFC 5861's).
+        max_entries: How many keys are kept; the least recently used goes first.
+
+    Raises:
+        ValueError: A number is negative, or `ttl` exceeds `stale_if_error`.
+    """
+
+    ttl: float = 0.0
+    stale_if_error: float = 86_400.0
+    max_entries: int = 4096
+
+    def __post_init__(self) -> None:
+        """Reject numbers that cannot work."""
+        if not 0 <= self.ttl <= self.stale_if_error:
+            raise ValueError(
+                f"need 0 <= ttl <= stale_if_error, not ttl={self.ttl}, stale_if_error={self.stale_if_error}"
+            )
+        if self.max_entries < 1:
+            raise ValueError(f"max_entries must be at least 1, not {self.max_entries}")
+
+
+@dataclass(frozen=True, slots=True)
+class StalenessLimit:
+    """How old a followed value may be, and what happens beyond that.
+
+    Attributes:
+        max_stale: Seconds since the value was last proven in sync.
+        on_stale: `"serve"` it all the same, marked stale; serve the caller's `"default"`; or `"raise"`
+            `TooStale`. With `"default"`, a read that gave no default raises `TooStale`.
+
+    Raises:
+        ValueError: `max_stale` is not positive, or `on_stale` is none of the three words.
+    """
+
+    max_stale: float
+    on_stale: OnStale = "serve"
+
+    def __post_init__(self) -> None:
+        """Reject numbers and words that cannot work."""
+        if not self.max_stale > 0:
+            raise ValueError(f"max_stale must be more than 0 seconds, not {self.max_stale}")
+        if self.on_stale not in ("serve", "default", "raise"):
+            raise ValueError(f"on_stale must be 'serve', 'default' or 'raise', not {self.on_stale!r}")

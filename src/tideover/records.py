@@ -1,0 +1,156 @@
+"""The nouns that travel between layers: frozen records without behaviour of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class HealthState(StrEnum):
+    """How much of etcd can be used.
+
+    Attributes:
+        AVAILABLE: A quorum answers.
+        DEGRADED: No usable quorum, but at least one member answers serializable reads.
+        UNAVAILABLE: No member answers.
+    """
+
+    AVAILABLE = "available"
+    DEGRADED = "degraded"
+    UNAVAILABLE = "unavailable"
+
+
+class Diagnosis(StrEnum):
+    """Why etcd is in the state it is in.
+
+    Attributes:
+        STARTING: Nobody has been asked yet.
+        HEALTHY: A quorum answers in time.
+        LEADER_CHANGE: Enough members for a quorum answer, but there is no leader yet; usually under 2 s.
+        QUORUM_LOST: Members answer, but not enough of them, or no leader was found for too long.
+        CUT_OFF: No member answers.
+        UNAUTHORIZED: A quorum refuses this client.
+        NO_SPACE: Reads work, writes are refused: the database quota is used up.
+        SLOW: The quorum answers, but too slowly to use.
+    """
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    LEADER_CHANGE = "leader_change"
+    QUORUM_LOST = "quorum_lost"
+    CUT_OFF = "cut_off"
+    UNAUTHORIZED = "unauthorized"
+    NO_SPACE = "no_space"
+    SLOW = "slow"
+
+
+class Source(StrEnum):
+    """The rung of the ladder from which a value came, best first.
+
+    Attributes:
+        LIVE: Memory, proven in sync with the quorum.
+        QUORUM: A linearizable read made for this call.
+        MEMBER: A serializable read from a surviving member, without a quorum.
+        MEMORY: The last value known to this process.
+        DISK: The snapshot of an earlier process.
+        DEFAULT: The caller's default; etcd's value is absent or unknown.
+    """
+
+    LIVE = "live"
+    QUORUM = "quorum"
+    MEMBER = "member"
+    MEMORY = "memory"
+    DISK = "disk"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What every etcd answer says about the cluster that gave it.
+
+    Attributes:
+        cluster_id: The cluster.
+        member_id: The member that answered.
+        raft_term: Grows with each leader election.
+        revision: The store's global counter at that member.
+    """
+
+    cluster_id: int
+    member_id: int
+    raft_term: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key's value as etcd holds it.
+
+    Attributes:
+        value: The raw bytes.
+        create_revision: The revision at which the key came to be.
+        mod_revision: The revision that last changed it.
+    """
+
+    value: bytes
+    create_revision: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T_co]):
+    """A configuration value together with the truth about it, at the moment it was read.
+
+    Attributes:
+        key: The key as the caller named it.
+        value: The decoded value, or the default, or None if the key is absent and there is no default.
+        present: Whether the key exists, as far as is known.
+        source: The rung of the ladder that gave the value.
+        revision: The revision that last changed the key; 0 if it is absent.
+        age: Seconds since the value was last proven in sync with a quorum; infinite if it never was, or if
+            that moment is unknown.
+        stale: Whether the value may differ from what a quorum would say now: it was not proven in sync
+            lately, or it is older than its `max_stale`.
+        rejected: The revision of a newer value that could not be decoded, else None.
+    """
+
+    key: str
+    value: T_co
+    present: bool
+    source: Source
+    revision: int
+    age: float
+    stale: bool
+    rejected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One configuration key changed.
+
+    Attributes:
+        key: The key as `get` would name it.
+        value: The new raw value as text (undecodable bytes as surrogate escapes); None if it was deleted.
+        revision: The revision at which this was seen. For a change found by a full read, the key's own last
+            revision, or for a deletion the revision of that read.
+    """
+
+    key: str
+    value: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A write that etcd has applied.
+
+    Attributes:
+        revision: The revision it was applied at.
+        visible: Whether this process's followed view has already reached that revision. False for a key that
+            is not followed, and where the view needed longer than a second.
+    """
+
+    revision: int
+    visible: bool

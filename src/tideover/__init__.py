@@ -1,4 +1,4 @@
-"""tideover keeps an asyncio service running while etcd, its coordination service, is away, and says so honestly."""
+"""tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
 from tideover.ambient import connect, current
 from tideover.configs.binding import Live

@@ -72,7 +72,7 @@ class Injection:
         """
         try:
             hints = typing.get_type_hints(inspect.unwrap(self._function), include_extras=True)
-        except Exception:  # a name that is defined later, or only for type checkers
+        except Exception:  # noqa: BLE001  # a name that is defined later, or only for type checkers
             hints = {}
         parameters = [
             parameter.replace(annotation=hints.get(name, parameter.annotation))
@@ -139,7 +139,7 @@ def _wrap(function: Callable[..., Any], fill: Callable[..., None]) -> Callable[.
                         sent = yield item
                     except GeneratorExit:
                         raise
-                    except BaseException as exc:
+                    except BaseException as exc:  # noqa: BLE001  # handed to the inner generator
                         item = await inner.athrow(exc)
                     else:
                         item = await inner.asend(sent)

@@ -1,4 +1,4 @@
-"""What was last known of keys outside the followed prefixes: a bounded cache whose entries grow stale, not void."""
+"""What was last known of keys that are not followed: a bounded cache whose entries grow stale, not void."""
 
 from __future__ import annotations
 

@@ -116,7 +116,8 @@ class Monitor:
     async def run(self) -> None:
         """Probe until cancelled."""
         async with anyio.create_task_group() as probes:
-            probes.start_soon(self._watch_connection)
+            for member in self._lanes.members:
+                probes.start_soon(self._report_disconnects, member)
             while True:
                 began = self._clock.monotonic()
                 await self._round(probes, began)
@@ -271,17 +272,11 @@ class Monitor:
             await lanes.evidence.wait(left)
         await anyio.sleep(max(0.0, began + _CONFIRM_INTERVAL - self._clock.monotonic()))
 
-    async def _watch_connection(self) -> None:
-        """Probe at once when the connection to the member in use breaks."""
-        while True:
-            member = self._lanes.active
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._report_disconnect, member)
-                while self._lanes.active == member:
-                    await self._lanes.changed.wait()
-                tasks.cancel_scope.cancel()
+    async def _report_disconnects(self, member: str) -> None:
+        """Probe at once when a connection breaks, to whichever member: it is the first sign of trouble.
 
-    async def _report_disconnect(self, member: str) -> None:
+        The member in use may well survive the loss of its quorum, so its own connection says nothing.
+        """
         while True:
             await self._store.wait_disconnected(member)
             self._lanes.suspect()

@@ -138,8 +138,13 @@ class View:
         """The rung of the ladder the content stands on now; None if nothing was ever read."""
         if self.origin is Origin.NOTHING:
             return None
-        state = self._lanes.health.state
-        if state is HealthState.AVAILABLE and self.age <= self.rules.live_limit:
+        state, proven = self._lanes.health.state, self.freshness.synced_at > self._lanes.health.lost_at
+        if (
+            state is HealthState.AVAILABLE
+            and self.origin is Origin.QUORUM
+            and proven
+            and self.age <= self.rules.live_limit
+        ):
             return Source.LIVE
         if self.origin is Origin.DISK:
             return Source.DISK

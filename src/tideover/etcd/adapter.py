@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from aetcd import rpc
 
-from tideover.etcd.channel import MemberChannel, translated
+from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.endpoints import parse_endpoints
 from tideover.etcd.store import Delete, Op, Put, Range, RangeResult, Result, Watch, WriteResult
@@ -52,21 +52,17 @@ class EtcdStore:
             case Range():
                 metadata = None if op.serializable else _HAS_LEADER
                 with translated():
-                    reply = await kv.Range(_range_request(op), timeout=timeout, metadata=metadata)
+                    reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=metadata))
                 return cast("R", _range_result(reply))
             case Put(key, value):
                 with translated():
-                    reply = await kv.Put(
-                        rpc.PutRequest(key=key, value=value), timeout=timeout, metadata=_HAS_LEADER
-                    )
+                    request = rpc.PutRequest(key=key, value=value)
+                    reply = await answer(kv.Put(request, timeout=timeout, metadata=_HAS_LEADER))
                 return cast("R", WriteResult(header_of(reply)))
             case Delete(key, end):
                 with translated():
-                    reply = await kv.DeleteRange(
-                        rpc.DeleteRangeRequest(key=key, range_end=end or b""),
-                        timeout=timeout,
-                        metadata=_HAS_LEADER,
-                    )
+                    request = rpc.DeleteRangeRequest(key=key, range_end=end or b"")
+                    reply = await answer(kv.DeleteRange(request, timeout=timeout, metadata=_HAS_LEADER))
                 return cast("R", WriteResult(header_of(reply), reply.deleted))
             case _:
                 raise TypeError(f"EtcdStore does not know the operation {op!r}")

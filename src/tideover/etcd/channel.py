@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import grpc
 from aetcd import rpc
@@ -24,6 +25,8 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A connection is kept however long it idles: that it breaks is the first sign of trouble.
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),
 )
@@ -66,9 +69,9 @@ class MemberChannel:
     async def wait_disconnected(self) -> None:
         """Return when the connection, once it is established, breaks."""
         channel = self._channel
-        state = channel.get_state()
         was_ready = False
         with suppress(StoreFault), translated():  # a channel that is closed meanwhile is a broken one
+            state = channel.get_state(try_to_connect=True)
             while not was_ready or state is grpc.ChannelConnectivity.READY:
                 was_ready = was_ready or state is grpc.ChannelConnectivity.READY
                 await channel.wait_for_state_change(state)
@@ -82,21 +85,42 @@ class MemberChannel:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
 
+async def answer(call: Any) -> Any:
+    """Return the reply of a unary call.
+
+    The status is awaited rather than the call: when a channel is closed under a call, awaiting the call raises
+    `CancelledError` although nobody cancelled this task, and the two cannot be told apart if somebody did at the
+    same moment. The status is just a status.
+
+    Args:
+        call: What a stub returned.
+
+    Raises:
+        StoreFault: The status is an error.
+    """
+    try:
+        code = await call.code()
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    if code is not grpc.StatusCode.OK:
+        raise StoreFault(classify(code.name, await call.details() or ""))
+    return await call
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what grpc raises into `StoreFault`."""
+    """Turn what grpc raises for a stream, or for a channel that is closed, into `StoreFault`."""
     try:
         yield
     except grpc.aio.AioRpcError as exc:
         raise StoreFault(classify(exc.code().name, exc.details() or "")) from exc
-    except grpc.aio.UsageError as exc:
-        raise StoreFault(classify("UNAVAILABLE", f"stream removed ({exc})")) from exc
-    except asyncio.InvalidStateError as exc:
+    except (grpc.aio.UsageError, asyncio.InvalidStateError) as exc:
         raise StoreFault(classify("UNAVAILABLE", f"stream removed ({exc})")) from exc
     except asyncio.CancelledError as exc:
-        # grpc raises this when a channel is closed under a call. Nobody cancelled this task, so it must not
-        # travel on as if somebody had.
+        # grpc raises this when a channel is closed under a stream. Cancellation by a scope carries a message and
+        # has been requested of the task; this must not travel on as if it were one.
         task = asyncio.current_task()
-        if task is not None and task.cancelling() == 0:
+        if task is None or task.cancelling() == 0 or not exc.args:
             raise StoreFault(classify("CANCELLED", "the connection was closed under the call")) from exc
         raise

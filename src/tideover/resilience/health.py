@@ -10,6 +10,7 @@ the start there is nothing to protect from flapping, so the very first round dec
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from tideover.records import Diagnosis, HealthState
@@ -87,6 +88,7 @@ class Health:
         state: One of the three states.
         diagnosis: Of the last round; may say LEADER_CHANGE while the state is still AVAILABLE.
         since: When the present state began, in monotonic seconds.
+        lost_at: When the state last left AVAILABLE; a proof sent before that proves nothing now.
         quorum: The breaker of linearizable reads and writes.
         member: The breaker of serializable reads.
         decided: Whether a first round has been judged.
@@ -95,6 +97,7 @@ class Health:
     state: HealthState = HealthState.UNAVAILABLE
     diagnosis: Diagnosis = Diagnosis.STARTING
     since: float = 0.0
+    lost_at: float = -math.inf
     quorum: Breaker = field(default_factory=lambda: Breaker(close_after=2))
     member: Breaker = field(default_factory=Breaker)
     decided: bool = False
@@ -128,12 +131,14 @@ class Health:
             state = HealthState.DEGRADED
         else:
             state = HealthState.UNAVAILABLE
+        lost = self.state is HealthState.AVAILABLE and state is not HealthState.AVAILABLE
         since = self.since if self.decided and state is self.state else seen.now
         return replace(
             self,
             state=state,
             diagnosis=seen.diagnosis,
             since=since,
+            lost_at=seen.now if lost else self.lost_at,
             quorum=quorum,
             member=member,
             decided=True,

@@ -11,7 +11,7 @@ import anyio.lowlevel
 from tideover.coordinator import Coordinator, open_coordinators
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.etcd.store import Store
-from tideover.marks import current_record
+from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 
@@ -97,25 +97,26 @@ def current() -> Coordinator:
     When degraded:
         The same.
     """
-    record = current_record.get()
-    if record is not None and isinstance(record.coordinator, Coordinator):
-        return record.coordinator
-    found = list(open_coordinators)
+    coordinator = _in_context()
+    if coordinator is not None:
+        return coordinator
+    everywhere = found = list(open_coordinators)
     try:
         loop = anyio.lowlevel.current_token()
     except RuntimeError:
         pass
     else:
-        found = [coordinator for coordinator in found if coordinator.loop == loop]
+        found = [coordinator for coordinator in everywhere if coordinator.loop == loop]
     if len(found) == 1:
         return found[0]
     if found:
         raise AmbiguousCoordinator(
             f"{len(found)} coordinators are open here: {', '.join(map(repr, found))}; use the one you mean"
         )
+    elsewhere = f" (in other event loops: {', '.join(map(repr, everywhere))})" if everywhere else ""
     raise NotConnected(
-        "no coordinator is open here: use `async with connect(...)`, or TideoverMiddleware with a server that "
-        "runs the application's lifespan"
+        f"no coordinator is open here{elsewhere}: use `async with connect(...)`, or TideoverMiddleware with a "
+        "server that runs the application's lifespan"
     )
 
 
@@ -126,10 +127,25 @@ def current_for_reads() -> Coordinator:
         NotConnected: There is none.
         AmbiguousCoordinator: There are several, and none or several belong here.
     """
-    record = current_record.get()
-    if record is not None and isinstance(record.coordinator, Coordinator):
-        return record.coordinator
+    coordinator = _in_context()
+    if coordinator is not None:
+        return coordinator
     if len(open_coordinators) == 1:
         for coordinator in open_coordinators:
             return coordinator
     return current()
+
+
+def _in_context() -> Coordinator | None:
+    """Return the coordinator that the middleware has put into the context; None if there is none."""
+    record = current_record.get()
+    coordinator = current_coordinator.get() if record is None else record.coordinator
+    if not isinstance(coordinator, Coordinator):
+        return None
+    if coordinator.loop is None:
+        raise NotConnected(
+            f"TideoverMiddleware's {coordinator!r}: the server has not run this application's lifespan, which "
+            "opens it. Servers can be told to insist (uvicorn --lifespan on); a test must run the lifespan "
+            "itself; a mounted application has none, so the middleware belongs on the outermost one"
+        )
+    return coordinator

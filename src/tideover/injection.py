@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import AsyncGenerator, Callable, Generator
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from tideover.ambient import current_for_reads
@@ -30,19 +32,23 @@ class Injection:
         self._keys = keys
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
-        names = list(parameters)
         for name, key in keys.items():
             if not isinstance(key, str) or not key:
                 raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
             if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
-                raise TypeError(f"with_config: {function.__qualname__} has no keyword parameter {name!r}")
-        self._positions = {name: names.index(name) for name in keys}
+                raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")
+        # What is passed by position beyond these is what the caller has given; `*args` must not look like it.
+        self._positions = {
+            name: position if parameter.kind is not inspect.Parameter.KEYWORD_ONLY else sys.maxsize
+            for position, (name, parameter) in enumerate(parameters.items())
+            if name in keys
+        }
         self._first = min(self._positions.values(), default=0)
         self._plan: list[tuple[str, str, object, object]] | None = None
 
     def __repr__(self) -> str:
         """Show the function and the keys."""
-        return f"<Injection into {self._function.__qualname__} {self._keys}>"
+        return f"<Injection into {_name(self._function)} {self._keys}>"
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Add what the caller has not passed to `kwargs`."""
@@ -54,15 +60,33 @@ class Injection:
 
     def _make_plan(self) -> list[tuple[str, str, object, object]]:
         """Resolve the annotations: at the first call, when everything they name has been defined."""
-        hints = typing.get_type_hints(inspect.unwrap(self._function), include_extras=True)
         plan = []
         for name, key in self._keys.items():
-            default = self.signature.parameters[name].default
-            plan.append(
-                (name, key, hints.get(name, str), MISSING if default is inspect.Parameter.empty else default)
-            )
+            parameter = self.signature.parameters[name]
+            default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
+            try:
+                form = str if parameter.annotation is parameter.empty else self._resolve(parameter.annotation)
+            except NameError as exc:
+                exc.add_note(f"with_config: the type of {_name(self._function)}'s parameter {name!r} is needed")
+                raise
+            plan.append((name, key, form, default))
         self._plan = plan
         return plan
+
+    def _resolve(self, annotation: object) -> object:
+        """Evaluate one annotation, where the function was written: its others may exist for type checkers only."""
+        innermost = _innermost(self._function)
+        scope = getattr(innermost, "__globals__", None) or vars(sys.modules[type(innermost).__module__])
+        carrier = SimpleNamespace(__annotations__={"it": annotation})
+        return typing.get_type_hints(carrier, globalns=scope, include_extras=True)["it"]
+
+    def _resolve_if_possible(self, annotation: object) -> object:
+        if annotation is inspect.Parameter.empty:
+            return annotation
+        try:
+            return self._resolve(annotation)
+        except Exception:  # noqa: BLE001  # a name that is defined later, or only for type checkers
+            return annotation
 
     def visible_signature(self) -> inspect.Signature:
         """Return the signature without the injected parameters, with annotations resolved where possible.
@@ -70,17 +94,23 @@ class Injection:
         A framework that makes query parameters of a handler's parameters must not see them, and it would
         evaluate annotations that are strings in the wrong module.
         """
-        try:
-            hints = typing.get_type_hints(inspect.unwrap(self._function), include_extras=True)
-        except Exception:  # noqa: BLE001  # a name that is defined later, or only for type checkers
-            hints = {}
         parameters = [
-            parameter.replace(annotation=hints.get(name, parameter.annotation))
+            parameter.replace(annotation=self._resolve_if_possible(parameter.annotation))
             for name, parameter in self.signature.parameters.items()
             if name not in self._keys
         ]
-        returned = hints.get("return", self.signature.return_annotation)
+        returned = self._resolve_if_possible(self.signature.return_annotation)
         return self.signature.replace(parameters=parameters, return_annotation=returned)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that was written, behind decorators and `functools.partial`."""
+    inner = inspect.unwrap(function)
+    return _innermost(inner.func) if isinstance(inner, functools.partial) else inner
 
 
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

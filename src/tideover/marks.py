@@ -35,11 +35,19 @@ class RequestRecord:
 
     Attributes:
         coordinator: The coordinator the middleware runs; `ambient` knows its type.
+        span: The span that was current when the request came; `telemetry` knows its type. Remembered because
+            the degraded answer may be got within a span of its own, and because frameworks end theirs with the
+            last byte, before the middleware is asked again.
         marks: Component name to its mark.
     """
 
     coordinator: object = None
+    span: object = None
     marks: dict[str, Mark] = field(default_factory=dict)
 
 
 current_record: ContextVar[RequestRecord | None] = ContextVar("tideover.request", default=None)
+
+# The coordinator of an application's lifespan. That is no request: what it starts lives for days, and a mark made
+# in one outage must not hide the next.
+current_coordinator: ContextVar[object] = ContextVar("tideover.coordinator", default=None)

@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from tideover.marks import Mark, RequestRecord
+from tideover.marks import Mark, RequestRecord, current_record
 from tideover.records import HealthState
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
@@ -42,15 +42,29 @@ def current_span() -> Span:
     return trace.get_current_span()
 
 
-def mark_span(mark: Mark, components: Iterable[str], span: Span | None = None) -> None:
-    """Make a span findable as degraded.
+def mark_span(mark: Mark, components: Collection[str]) -> None:
+    """Make the current span, and the request's own, findable as degraded.
+
+    Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response.
 
     Args:
         mark: The first degraded answer of the component to be shown.
         components: All components that gave degraded answers so far.
-        span: The span; None means the current one.
     """
-    span = trace.get_current_span() if span is None else span
+    span = trace.get_current_span()
+    _set_mark(span, mark, components)
+    record = current_record.get()
+    if record is None:
+        return
+    if isinstance(record.span, Span) and record.span is not span:
+        span = record.span
+        _set_mark(span, mark, components)
+    outage = _outages.get(mark.outage_id)
+    if outage is not None and len(components) == 1:
+        span.add_link(outage)
+
+
+def _set_mark(span: Span, mark: Mark, components: Collection[str]) -> None:
     if not span.is_recording():
         return
     span.set_attributes(
@@ -67,15 +81,12 @@ def mark_span(mark: Mark, components: Iterable[str], span: Span | None = None) -
 
 
 def finish_request(record: RequestRecord) -> None:
-    """Annotate the framework's SERVER span, and count the request.
+    """Count the request.
 
     Args:
         record: The request's record, when its application has returned.
     """
-    components = list(record.marks)
-    if components:
-        mark_span(record.marks[components[0]], components)
-    _requests.add(1, {"tideover.degraded": bool(components), "tideover.component": _COMPONENT})
+    _requests.add(1, {"tideover.degraded": bool(record.marks), "tideover.component": _COMPONENT})
 
 
 # Calls to etcd -------------------------------------------------------------------------------------------------
@@ -114,7 +125,7 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
         number: Which attempt of the call it is, from 1.
     """
     host, _, port = member.rpartition(":")
-    base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host}
+    base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host.strip("[]")}
     attributes: dict[str, str | int] = {**base, "db.namespace": namespace, "server.port": int(port)}
     if number > 1:
         attributes["tideover.retry.attempt"] = number - 1
@@ -174,6 +185,10 @@ def snapshot_written(error: str | None) -> None:
 # Outages -------------------------------------------------------------------------------------------------------
 
 
+# Where the span of each present outage is, for links.
+_outages: dict[str, trace.SpanContext] = {}
+
+
 class Outages:
     """The outage a coordinator is in, if any: one span from its declaration to its end."""
 
@@ -208,6 +223,8 @@ class Outages:
             self.outage_id = uuid.uuid4().hex[:16]
             self._span = _tracer.start_span("tideover.outage", attributes=attributes)
             self._span.set_attribute("tideover.outage_id", self.outage_id)
+            if self._span.is_recording():
+                _outages[self.outage_id] = self._span.get_span_context()
         if self.outage_id:
             attributes["tideover.outage_id"] = self.outage_id
         if not (first and well):
@@ -215,14 +232,14 @@ class Outages:
             event("tideover.state.transition", f"etcd is {state}: {sentence}", attributes, level=level)
             counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
             _transitions.add(1, counted)
-        if well and self._span is not None:
-            self._span.end()
-            self._span, self.outage_id = None, ""
+        if well:
+            self.close()
 
     def close(self) -> None:
-        """End the span of an outage that outlives its coordinator."""
+        """End the span of the outage, if there is one: it is over, or the coordinator is."""
         if self._span is not None:
             self._span.end()
+            _outages.pop(self.outage_id, None)
             self._span, self.outage_id = None, ""
 
 

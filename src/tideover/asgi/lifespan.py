@@ -63,6 +63,18 @@ class Lifespan:
             pass
         self._last = {"type": "lifespan.shutdown.complete"}
 
+    async def refuse(self, error: Exception) -> None:
+        """Answer that the startup failed, before the application was asked.
+
+        An exception alone would mean to the server that there is no lifespan, and it would serve all the same.
+
+        Args:
+            error: Why.
+        """
+        await self._receive()
+        self._started = True
+        await self._send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+
     async def finish(self) -> None:
         """Let the server hear the end."""
         if self._last is not None:

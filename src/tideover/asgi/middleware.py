@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Literal, TypedDict
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import Unpack
 
 from tideover import telemetry
 from tideover.ambient import connect
 from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.statusfield import status_field
 from tideover.coordinator import Coordinator
-from tideover.marks import RequestRecord, current_record
+from tideover.etcd.store import Store
+from tideover.marks import RequestRecord, current_coordinator, current_record
+from tideover.options import Require
+from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options of `connect`, which documents them.
+
+    Spelled out because type checkers refuse a middleware that takes just any keyword: one might be called `app`.
+    """
+
+    namespace: str
+    follow: Sequence[str]
+    cache_dir: str | Path | Literal[False] | None
+    profile: str
+    start_timeout: float
+    require: Require | None
+    limits: Mapping[str, StalenessLimit] | None
+    retry: RetryPolicy | None
+    cache: CachePolicy | None
+    exclude: Sequence[str]
+    record_keys: bool
+    store: Store | None
 
 
 class TideoverMiddleware:
@@ -47,7 +73,7 @@ class TideoverMiddleware:
         endpoints: Iterable[str] | None = None,
         coordinator: Coordinator | None = None,
         status_header: bool = False,
-        **options: Any,
+        **options: Unpack[ConnectOptions],
     ) -> None:
         if (endpoints is None) == (coordinator is None):
             raise TypeError("TideoverMiddleware needs either endpoints=[...] or coordinator=...")
@@ -73,7 +99,7 @@ class TideoverMiddleware:
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
             return
-        record = RequestRecord(self._coordinator)
+        record = RequestRecord(self._coordinator, telemetry.current_span())
         token = current_record.set(record)
         try:
             await self.app(scope, receive, self._announcing(send, record) if self._status_header else send)
@@ -89,16 +115,23 @@ class TideoverMiddleware:
             # A second start of the same application object, as test clients do: a coordinator is single-use.
             self._coordinator = connect(*self._endpoints, **self._options)
         lifespan = Lifespan(receive, send)
-        async with self._coordinator:
-            await lifespan.run(partial(self._within, scope))
-        await lifespan.finish()
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    await stack.enter_async_context(self._coordinator)
+                except Exception as exc:
+                    await lifespan.refuse(exc)
+                    raise
+                await lifespan.run(partial(self._within, scope))
+        finally:
+            await lifespan.finish()
 
     async def _within(self, scope: Scope, receive: Receive, send: Send) -> None:
-        token = current_record.set(RequestRecord(self._coordinator))
+        token = current_coordinator.set(self._coordinator)
         try:
             await self.app(scope, receive, send)
         finally:
-            current_record.reset(token)
+            current_coordinator.reset(token)
 
     @staticmethod
     def _announcing(send: Send, record: RequestRecord) -> Send:

@@ -143,16 +143,15 @@ class Reader:
         except (KeyError, TypeError):
             return self._look_up(key, type, default).value
         mode = self._mode
-        if mode == _PLAIN:
+        if mode == _PLAIN or (mode == _LIMITED and self._monotonic() < self._unlimited_until):
             self._plain_reads += 1
             return value
         if mode == _DEGRADED:
             record = current_record.get()
             if record is not None and COMPONENT in record.marks:
                 self._degraded_reads += 1
-                return value
-        elif mode == _LIMITED and self._monotonic() < self._unlimited_until:
-            self._plain_reads += 1
+            else:
+                self._note_view(self._view_of(key))
             return value
         return self._look_up(key, type, default).value
 
@@ -351,6 +350,11 @@ class Reader:
             record.marks[COMPONENT] = mark = self._mark(source, age)
             telemetry.mark_span(mark, record.marks)
 
+    def _note_view(self, view: View) -> None:
+        """Count a read of a view whose content is known."""
+        source = view.source or Source.DEFAULT
+        self._note(source, view.age, degraded=source is not Source.LIVE)
+
     def _mark(self, source: Source, age: float) -> Mark:
         return Mark(
             source, age, reason_of(self._lanes.health.state, self._lanes.health.diagnosis), self._outage_id()
@@ -431,10 +435,12 @@ def reason_of(state: HealthState, diagnosis: Diagnosis) -> str:
         return "not_started"
     if state is HealthState.AVAILABLE:
         return "watch_stale"
-    by_diagnosis = {
-        Diagnosis.QUORUM_LOST: "quorum_lost",
-        Diagnosis.LEADER_CHANGE: "quorum_lost",
-        Diagnosis.UNAUTHORIZED: "auth_failed",
-        Diagnosis.SLOW: "backend_timeout",
-    }
-    return by_diagnosis.get(diagnosis, "backend_unavailable")
+    return _REASONS.get(diagnosis, "backend_unavailable")
+
+
+_REASONS = {
+    Diagnosis.QUORUM_LOST: "quorum_lost",
+    Diagnosis.LEADER_CHANGE: "quorum_lost",
+    Diagnosis.UNAUTHORIZED: "auth_failed",
+    Diagnosis.SLOW: "backend_timeout",
+}

@@ -20,6 +20,7 @@ from tideover.errors import PermissionDenied, TideoverError, Unavailable
 from tideover.etcd.faults import StoreFault, public_error
 from tideover.etcd.store import Compacted, Range, RangeResult, Store, Watch, prefix_end
 from tideover.policies import RetryPolicy
+from tideover.records import HealthState
 
 _log = logging.getLogger("tideover")
 
@@ -66,6 +67,8 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        while not self._lanes.health.decided:
+            await self._lanes.changed.wait()
         while True:
             if self._lanes.health.quorum.closed:
                 await anyio.sleep(await self._follow())
@@ -149,13 +152,13 @@ class Follower:
     # Without a quorum ------------------------------------------------------------------------------------------
 
     async def _endure(self) -> None:
-        """Ask a surviving member now and then, until the lanes change."""
+        """Ask a surviving member now and then, until the state changes."""
         self._view.changed.fire()
-        if self._lanes.health.member.closed:
+        state = self._lanes.health.state
+        if state is HealthState.DEGRADED:
             await self._read_member()
-        before = (self._lanes.health.quorum.closed, self._lanes.health.member.closed)
         with anyio.move_on_after(MEMBER_READ_EVERY):
-            while before == (self._lanes.health.quorum.closed, self._lanes.health.member.closed):
+            while self._lanes.health.state is state:
                 await self._lanes.changed.wait()
 
     async def _read_member(self) -> None:

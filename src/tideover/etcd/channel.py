@@ -33,6 +33,10 @@ _OPTIONS = (
 
 # Seconds that calls in flight on a channel that is being replaced may still take.
 _CLOSE_GRACE = 2.0
+# Seconds between two looks at the state of a connection.
+_STATE_POLL = 0.1
+# Seconds for grpc to report what closing has cancelled.
+_DRAIN = 0.02
 
 
 class MemberChannel:
@@ -46,7 +50,7 @@ class MemberChannel:
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._open()
 
     def __repr__(self) -> str:
@@ -63,26 +67,33 @@ class MemberChannel:
         old = self._channel
         self._open()
         task = asyncio.get_running_loop().create_task(old.close(grace=_CLOSE_GRACE))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = old
+        task.add_done_callback(lambda done: self._closing.pop(done, None))
 
     async def wait_disconnected(self) -> None:
-        """Return when the connection, once it is established, breaks."""
+        """Return when the connection, once it is established, breaks; connect if it is not."""
         channel = self._channel
         was_ready = False
         with suppress(StoreFault), translated():  # a channel that is closed meanwhile is a broken one
-            state = channel.get_state(try_to_connect=True)
-            while not was_ready or state is grpc.ChannelConnectivity.READY:
-                was_ready = was_ready or state is grpc.ChannelConnectivity.READY
-                await channel.wait_for_state_change(state)
-                state = channel.get_state()
+            while True:
+                # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after
+                # the event loop was closed, grpc raises in whichever loop the process runs next.
+                ready = channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+                if was_ready and not ready:
+                    return
+                was_ready = ready
+                await asyncio.sleep(_STATE_POLL)
 
     async def aclose(self) -> None:
         """Close the connection and those still being given up."""
-        await self._channel.close()
-        for task in tuple(self._closing):
+        closing = dict(self._closing)
+        for channel in (self._channel, *closing.values()):
+            await channel.close()
+        for task in closing:
             task.cancel()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*closing, return_exceptions=True)
+        # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
+        await asyncio.sleep(_DRAIN)
 
 
 async def answer(call: Any) -> Any:

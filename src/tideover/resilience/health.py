@@ -127,6 +127,9 @@ class Health:
         # A quorum cannot be lost less than its last member: no gap in which nobody answers and yet all is well.
         if quorum.closed:
             state = HealthState.AVAILABLE
+        elif quorum.good:
+            # Half open: the next good probe makes it AVAILABLE. Not a state of its own for a tenth of a second.
+            state = self.state
         elif member.closed:
             state = HealthState.DEGRADED
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -61,7 +61,8 @@ class FaultyStore:
         *,
         times: int = 1,
         member: str | None = None,
-        op: type[Op[Result]] | tuple[type[Op[Result]], ...] | None = None,
+        op: type[Op[Any]] | tuple[type[Op[Any]], ...] | None = None,
+        when: Callable[[Op[Result]], bool] | None = None,
         applied: bool = False,
     ) -> None:
         """Let coming calls fail.
@@ -72,11 +73,13 @@ class FaultyStore:
             times: How many calls.
             member: Only calls to this member.
             op: Only operations of this type.
+            when: Only operations for which this is true.
             applied: Let the call through first and lose the reply.
         """
 
         def matches(to: str, called: Op[Result]) -> bool:
-            return (member is None or to == member) and (op is None or isinstance(called, op))
+            here = (member is None or to == member) and (op is None or isinstance(called, op))
+            return here and (when is None or when(called))
 
         self._injections.append(Injection(matches, times, code, message, applied))
 

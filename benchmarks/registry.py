@@ -1,0 +1,28 @@
+"""All rows, in the order of the table."""
+
+from __future__ import annotations
+
+from benchmarks import (
+    fetch_refused,
+    followed_keys,
+    middleware,
+    outage_read,
+    propagation,
+    recovery,
+    start,
+    warm_get,
+    with_config,
+)
+from benchmarks.harness import Row
+
+ROWS: tuple[Row, ...] = (
+    warm_get.ROW,
+    with_config.ROW,
+    middleware.ROW,
+    outage_read.ROW,
+    fetch_refused.ROW,
+    start.ROW,
+    followed_keys.ROW,
+    propagation.ROW,
+    recovery.ROW,
+)

@@ -1,0 +1,27 @@
+"""The command line: `tideover`, also as `python -m tideover.cli`.
+
+One module per command group, each imported only when its command is used; `demo/` is a whole little service with
+its cluster. Nothing here is imported by the library, and nothing here knows more of it than its users do, except
+`cache`, which reads the files of `tideover.disk`.
+
+This module must work without the `cli` extra, to say that it is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit; the exit codes are in `tideover.cli.exits` and in `tideover --help`."""
+    if importlib.util.find_spec("click") is None:
+        print("tideover: the command line needs an extra: pip install 'tideover[cli]'", file=sys.stderr)
+        sys.exit(2)
+    try:
+        from tideover.cli.app import run
+
+        code = run()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

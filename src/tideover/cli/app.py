@@ -1,0 +1,101 @@
+"""The group of all commands, and how whatever they raise becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn, cast
+
+import click
+
+from tideover.cli.exits import HELP, Exit, Failure
+
+# Command to its module and one line about it, so that `--help` imports no command.
+_COMMANDS = {
+    "demo": ("tideover.cli.demo.command", "See it work: a real cluster, a service under load, and an outage."),
+    "status": ("tideover.cli.status", "Say how etcd is, as a client sees it."),
+    "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is no such name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        return cast("click.Command", module.command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or fail naming those there are."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            self._fail(ctx, args[0])
+        return super().resolve_command(ctx, args)
+
+    @staticmethod
+    def _fail(ctx: click.Context, name: str) -> NoReturn:
+        ctx.fail(f"no such command: {name!r}; there are {', '.join(_COMMANDS)}")
+
+
+@click.group(cls=Commands, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tideover", message="%(prog)s %(version)s")
+def cli() -> None:
+    """tideover keeps a service running while etcd is away; this looks at it from outside.
+
+    Try `tideover demo` first.
+    """
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        args: The arguments; None means those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = cli.main(args, prog_name="tideover", standalone_mode=False)
+        sys.stdout.flush()
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except Failure as exc:
+        _complain(str(exc))
+        return exc.code
+    except BrokenPipeError:
+        _drop_output()
+        return Exit.PIPE
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _complain(message: str) -> None:
+    # The terminal may be gone as well.
+    with suppress(OSError):
+        click.echo(f"tideover: {message}", err=True)
+
+
+def _drop_output() -> None:
+    """Let the interpreter flush what is left into nothing, or it would complain at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())

@@ -1,0 +1,149 @@
+"""`tideover cache`: the snapshots on disk, never the values in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from tideover.cli.common import json_option, print_json
+from tideover.cli.exits import Exit, Failure
+from tideover.clock import Clock
+from tideover.disk.folder import default_folder
+from tideover.disk.snapshot import decode
+from tideover.errors import SnapshotCorrupt
+from tideover.status import duration
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One snapshot file.
+
+    Attributes:
+        file: Its path.
+        whole: Whether it is complete and unaltered.
+        generation: `"current"`, or `"previous"`: used if the current one is damaged.
+        prefix: The full etcd prefix; None if it is damaged.
+        revision: The revision up to which it is complete.
+        keys: How many keys it holds.
+        age: Seconds since it was last proven in sync; None if that is unknown.
+        problem: What is wrong with it.
+    """
+
+    file: str
+    whole: bool
+    generation: str
+    prefix: str | None = None
+    revision: int | None = None
+    keys: int | None = None
+    age: float | None = None
+    problem: str | None = None
+
+
+@click.group("cache")
+def command() -> None:
+    """List and check the snapshots on disk.
+
+    DIR is a service's `cache_dir`; without it, this user's cache folder. Values are never printed.
+    """
+
+
+_folder = click.argument(
+    "folder",
+    metavar="[DIR]",
+    required=False,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+
+
+@command.command("show")
+@_folder
+@json_option
+def show(folder: Path | None, as_json: bool) -> int:
+    """List the snapshots in DIR: prefix, revision, keys, age, whole or damaged.
+
+    Exits with 1 if one is damaged.
+    """
+    where = folder or _default()
+    found = _look(where)
+    for each in found:
+        if as_json:
+            print_json(asdict(each))
+        else:
+            click.echo(_describe(each))
+    if not found and not as_json:
+        click.echo(f"no snapshots in {where}")
+    return _exit(found)
+
+
+@command.command("verify")
+@_folder
+@json_option
+def verify(folder: Path | None, as_json: bool) -> int:
+    """Check that all snapshots in DIR are whole; print one line, and the damaged ones.
+
+    Exits with 1 if one is damaged.
+    """
+    where = folder or _default()
+    found = _look(where)
+    damaged = [each for each in found if not each.whole]
+    if as_json:
+        print_json(
+            {"folder": str(where), "whole": len(found) - len(damaged), "damaged": [asdict(each) for each in damaged]}
+        )
+        return _exit(found)
+    for each in damaged:
+        click.echo(_describe(each))
+    click.echo(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged in {where}")
+    return _exit(found)
+
+
+def _exit(found: Sequence[Found]) -> Exit:
+    return Exit.OK if all(each.whole for each in found) else Exit.FAILED
+
+
+def _default() -> Path:
+    try:
+        return default_folder()
+    except RuntimeError as exc:
+        raise Failure(str(exc), code=Exit.USAGE) from exc
+
+
+def _look(folder: Path) -> list[Found]:
+    try:
+        return [_examine(path) for path in sorted(folder.glob("config-*.json"))]
+    except OSError as exc:
+        raise Failure(f"{folder}: {exc.strerror}", code=Exit.FAILED) from exc
+
+
+def _examine(path: Path) -> Found:
+    generation = "previous" if path.name.endswith(".prev.json") else "current"
+    try:
+        snapshot = decode(path.read_bytes(), path=str(path))
+    except OSError as exc:
+        return Found(str(path), whole=False, generation=generation, problem=f"cannot be read: {exc.strerror}")
+    except SnapshotCorrupt as exc:
+        problem = str(exc).removeprefix(f"snapshot {path} is damaged: ")
+        return Found(str(path), whole=False, generation=generation, problem=problem)
+    age = math.inf if snapshot.synced_at is None else Clock().elapsed(snapshot.synced_at)
+    return Found(
+        str(path),
+        whole=True,
+        generation=generation,
+        prefix=snapshot.prefix.decode(errors="backslashreplace"),
+        revision=snapshot.revision,
+        keys=len(snapshot.entries),
+        age=age if math.isfinite(age) else None,
+    )
+
+
+def _describe(found: Found) -> str:
+    name = Path(found.file).name
+    if not found.whole:
+        return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
+    age = "unknown age" if found.age is None else f"{duration(found.age)} old"
+    keys = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
+    return f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {keys}  {age}  {name}"

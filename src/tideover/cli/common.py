@@ -1,0 +1,120 @@
+"""What all commands share: the options that say which etcd, running with a coordinator, and printing."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from tideover.ambient import connect
+from tideover.cli.exits import Failure, exit_of_error
+from tideover.coordinator import Coordinator
+from tideover.errors import TideoverError
+from tideover.etcd.endpoints import parse_endpoint
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Seconds in which the first answer must come; members that refuse connections are recognised at once.
+_START_TIMEOUT = 3.0
+
+
+class Endpoint(click.ParamType):
+    """A member's `host:port`."""
+
+    name = "host:port"
+    envvar_list_splitter = ","
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check one endpoint."""
+        try:
+            return parse_endpoint(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def etcd_options(command: F) -> F:
+    """Add `--endpoint`, `--namespace` and `--json` to a command."""
+    command = click.option(
+        "--endpoint",
+        "-e",
+        "endpoints",
+        type=Endpoint(),
+        multiple=True,
+        envvar="TIDEOVER_ENDPOINTS",
+        default=("127.0.0.1:2379",),
+        show_default=True,
+        help="A member; give all of them. Or TIDEOVER_ENDPOINTS, separated by commas.",
+    )(command)
+    command = click.option("--namespace", "-n", default="", help="The services' namespace in etcd.")(command)
+    return json_option(command)
+
+
+def json_option(command: F) -> F:
+    """Add `--json` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(command)
+
+
+def with_etcd(
+    body: Callable[[Coordinator], Awaitable[int]],
+    *,
+    endpoints: Sequence[str],
+    namespace: str,
+    follow: Sequence[str],
+) -> int:
+    """Connect, run `body`, and close; configuration is never written to this user's disk.
+
+    Args:
+        body: Gets the coordinator, returns the exit code.
+        endpoints: The members.
+        namespace: The namespace.
+        follow: The prefixes to follow.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Failure: `body` raised one of tideover's errors.
+        click.UsageError: An option makes no sense.
+    """
+    # Every command says in its own words what it found.
+    logging.getLogger("tideover").addHandler(logging.NullHandler())
+    try:
+        tide = connect(
+            *endpoints, namespace=namespace, follow=follow, cache_dir=False, start_timeout=_START_TIMEOUT
+        )
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    return anyio.run(partial(_run, tide, body))
+
+
+async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]]) -> int:
+    async with tide:
+        try:
+            return await body(tide)
+        except TideoverError as exc:
+            raise Failure(str(exc), code=exit_of_error(exc, tide.health.state)) from exc
+        except ExceptionGroup as group:
+            # A task group of the body's: what matters is the one thing that went wrong in it.
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from None
+
+
+def print_json(record: object) -> None:
+    """Print one line of JSON."""
+    click.echo(json.dumps(record))
+
+
+def print_text(text: str) -> None:
+    """Print a line that may hold bytes which are no text, as surrogate escapes."""
+    click.echo(text.encode(errors="surrogateescape"))
+
+
+def note(text: str) -> None:
+    """Tell people something that is not the output."""
+    click.echo(f"tideover: {text}", err=True)

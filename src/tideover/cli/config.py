@@ -1,0 +1,140 @@
+"""`tideover config`: read, write and watch configuration."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+from functools import partial
+
+import anyio
+import click
+
+from tideover.cli.common import etcd_options, note, print_json, print_text, with_etcd
+from tideover.cli.exits import Exit
+from tideover.coordinator import Coordinator
+from tideover.records import HealthState, Reading, Source
+from tideover.status import duration
+
+
+@click.group("config")
+def command() -> None:
+    """Read, write and watch configuration.
+
+    Keys are named as services name them: KEY is NAMESPACE/config/KEY in etcd.
+    """
+
+
+@command.command("get")
+@click.argument("key")
+@etcd_options
+def get(key: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+    """Print the value of KEY, asking etcd now.
+
+    Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON.
+    Exits with 5 if there is no such key, with 3 or 4 if nobody can say.
+    """
+    return with_etcd(partial(_get, key, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=())
+
+
+async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
+    reading = await tide.config.fetch(key, bytes)
+    if as_json:
+        print_json(_reading_record(reading))
+    elif reading.value is not None:
+        click.echo(reading.value)
+    if reading.source is not Source.QUORUM:
+        age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
+        note(f"{tide.health.sentence}; the answer is from one {reading.source}, {age}")
+    if not reading.present:
+        note(f"no such key: {key!r}")
+        return Exit.REFUSED
+    return Exit.OK
+
+
+def _reading_record(reading: Reading[bytes | None]) -> dict[str, object]:
+    return {
+        "key": reading.key,
+        "value": None if reading.value is None else _spell(reading.value),
+        "present": reading.present,
+        "source": reading.source,
+        "revision": reading.revision,
+        "age": reading.age if math.isfinite(reading.age) else None,
+        "stale": reading.stale,
+    }
+
+
+def _spell(value: bytes) -> object:
+    """Return a value as JSON: text, or base64 marked as such."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+@command.command("put")
+@click.argument("key")
+@click.argument("value")
+@etcd_options
+def put(key: str, value: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+    """Write VALUE to KEY; before a VALUE that begins with a dash, write `--`.
+
+    Writes never degrade. Exits with 3 or 4 if etcd is away and nothing was written, with 6 if the answer was lost
+    and the write may or may not have been applied.
+    """
+    return with_etcd(
+        partial(_put, key, value, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=()
+    )
+
+
+async def _put(key: str, value: str, tide: Coordinator, *, as_json: bool) -> int:
+    # Arguments may be bytes that are no text.
+    written = await tide.config.put(key, os.fsencode(value))
+    if as_json:
+        print_json({"key": key, "revision": written.revision})
+    else:
+        print_text(f"{key} written at revision {written.revision}")
+    return Exit.OK
+
+
+@command.command("watch")
+@click.argument("prefix", default="")
+@etcd_options
+def watch(prefix: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+    """Print changes of the keys under PREFIX, from now on, until Ctrl-C.
+
+    In an outage it waits, says so on stderr, and goes on with what changed meanwhile.
+    """
+    return with_etcd(
+        partial(_watch, prefix, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=(prefix,)
+    )
+
+
+async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
+    changes = tide.config.changes(prefix)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_tell_health, tide)
+        async for change in changes:
+            if as_json:
+                print_json({"key": change.key, "value": change.value, "revision": change.revision})
+            elif change.value is None:
+                print_text(f"{change.key} deleted")
+            else:
+                print_text(f"{change.key} = {change.value}")
+        tasks.cancel_scope.cancel()
+    return Exit.OK
+
+
+async def _tell_health(tide: Coordinator) -> None:
+    """Say on stderr when etcd goes away and comes back."""
+    while True:
+        note(tide.status().sentence)
+        state = tide.health.state
+        async with anyio.create_task_group() as others:
+            for other in set(HealthState) - {state}:
+                others.start_soon(_until, tide, other, others.cancel_scope)
+
+
+async def _until(tide: Coordinator, state: HealthState, scope: anyio.CancelScope) -> None:
+    await tide.health.wait_for(state)
+    scope.cancel()

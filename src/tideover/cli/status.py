@@ -1,0 +1,63 @@
+"""`tideover status`: how etcd is, as a client sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import click
+
+from tideover.cli.common import etcd_options, print_json, with_etcd
+from tideover.cli.exits import exit_of_state
+from tideover.coordinator import Coordinator
+from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+
+
+@click.command("status")
+@etcd_options
+def command(endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+    """Say how etcd is, as a client sees it.
+
+    Connects, asks once, and prints what a service with the same options would report.
+
+    Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
+    unavailable (no member answers).
+    """
+    return with_etcd(
+        partial(_show, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=("",)
+    )
+
+
+async def _show(tide: Coordinator, *, as_json: bool) -> int:
+    report = tide.status()
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo("\n".join(_lines(report)))
+    return exit_of_state(report.state)
+
+
+def _lines(report: StatusReport) -> Iterator[str]:
+    yield report.sentence
+    yield ""
+    yield f"state      {report.state} ({report.diagnosis})"
+    if report.namespace:
+        yield f"namespace  {report.namespace}"
+    for member in report.members:
+        yield f"member     {member.endpoint}  {_describe_member(member)}"
+    for prefix in report.config:
+        yield f"config     {_describe_prefix(prefix)}"
+    for rejected in report.rejected:
+        yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
+
+
+def _describe_member(member: MemberStatus) -> str:
+    return "in use" if member.active and member.answers else "answers" if member.answers else "no answer yet"
+
+
+def _describe_prefix(prefix: PrefixStatus) -> str:
+    if prefix.source is None:
+        return f"never read: {prefix.error}" if prefix.error else "never read"
+    counted = f"{prefix.keys} key" if prefix.keys == 1 else f"{prefix.keys} keys"
+    trouble = f"; {prefix.error}" if prefix.error else ""
+    return f"{counted}, {prefix.source}, revision {prefix.revision}, age {duration(prefix.age)}{trouble}"

@@ -1,0 +1,155 @@
+"""The examples do what their first lines promise: they answer, and go on answering when etcd is dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tideover.testing import EtcdServer
+from tideover.testing.etcd_ports import ReservedPort
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.etcd
+
+
+@contextmanager
+def running(*command: str, etcd: EtcdServer, cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run an example until the block ends."""
+    env = {**os.environ, "ETCD_ENDPOINTS": etcd.endpoint, "XDG_CACHE_HOME": str(cache)}
+    process = subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=15)
+
+
+@contextmanager
+def service(name: str, *, etcd: EtcdServer, cache: Path) -> Iterator[str]:
+    """Run an example's `app` with uvicorn and return its base URL, once it listens."""
+    port = ReservedPort()
+    command = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), f"{name}:app", "--port", str(port.number)]
+    with running(*command, "--log-level", "warning", etcd=etcd, cache=cache):
+        url = f"http://127.0.0.1:{port.number}"
+        wait_until_listening(url)
+        yield url
+    port.release()
+
+
+def wait_until_listening(url: str, timeout: float = 20.0) -> None:
+    """Wait until something answers, be it with an error."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            get(url)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def get(url: str) -> tuple[int, str, str]:
+    """Return status, body and `Tideover-Status` of a response, errors included."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status, response.read().decode(), response.headers.get("Tideover-Status", "")
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read().decode(), exc.headers.get("Tideover-Status", "")
+
+
+def degraded(url: str, timeout: float = 15.0) -> tuple[int, str, str]:
+    """Ask until the answer is marked as degraded, and return it; every answer on the way must be a 200."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = get(url)
+        assert answer[0] == 200
+        if answer[2] or time.monotonic() >= deadline:
+            return answer
+        time.sleep(0.1)
+
+
+def test_config_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`config_service` answers from etcd, and with etcd killed still answers 200, labelled."""
+    etcd_server.etcdctl("put", "/shop/config/greeting", "Good morning")
+    etcd_server.etcdctl("put", "/shop/config/limits", '{"items": 3}')
+    with service("config_service", etcd=etcd_server, cache=tmp_path) as url:
+        assert get(url) == (200, "Good morning\n", "")
+        code, body, _ = get(f"{url}/limits")
+        assert code == 200
+        assert json.loads(body) == {"limits": {"items": 3, "total": 500.0}, "source": "live", "stale": False}
+        etcd_server.kill()
+        code, body, field = degraded(url)
+        assert (code, body) == (200, "Good morning\n")
+        assert field.startswith("config=memory;age=")
+        assert json.loads(get(f"{url}/limits")[1])["source"] == "memory"
+        assert json.loads(get(f"{url}/status")[1])["state"] == "unavailable"
+
+
+def test_fastapi_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`fastapi_service` takes no injected value from the query, and with etcd killed still answers 200."""
+    with service("fastapi_service", etcd=etcd_server, cache=tmp_path) as url:
+        assert get(f"{url}/quote?kg=3")[0] == 503
+        etcd_server.etcdctl("put", "/parcels/config/price_per_kg", "4.20")
+        deadline = time.monotonic() + 5
+        while get(f"{url}/quote?kg=3")[0] != 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        code, body, field = get(f"{url}/quote?kg=3&per_kg=1")
+        assert (code, json.loads(body), field) == (200, {"kg": 3.0, "price": 12.6}, "")
+        etcd_server.kill()
+        code, body, field = degraded(f"{url}/quote?kg=3")
+        assert (code, json.loads(body)) == (200, {"kg": 3.0, "price": 12.6})
+        assert field.startswith("config=memory;age=")
+
+
+class Output:
+    """A process's lines, read by a thread so that waiting for one can end."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._lines: queue.Queue[str] = queue.Queue()
+        assert process.stdout is not None
+        self._stdout = process.stdout
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._stdout:
+            self._lines.put(line.strip())
+
+    def wait_for(self, text: str, timeout: float = 20.0) -> str:
+        """Return the next line that contains a text."""
+        deadline = time.monotonic() + timeout
+        while True:
+            line = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            if text in line:
+                return line
+
+
+def test_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`worker` follows its settings, keeps the last good ones, and works on when etcd is killed."""
+    etcd_server.etcdctl("put", "/mailer/config/batch/pause", "0.1")
+    with running(str(EXAMPLES / "worker.py"), etcd=etcd_server, cache=tmp_path) as process:
+        output = Output(process)
+        output.wait_for("sent 10 mails")
+        etcd_server.etcdctl("put", "/mailer/config/batch/size", "3")
+        output.wait_for("batch/size is now 3")
+        output.wait_for("sent 3 mails")
+        etcd_server.etcdctl("put", "/mailer/config/batch/size", "0")
+        output.wait_for("batch/size is now 0")
+        output.wait_for("sent 3 mails")
+        etcd_server.kill()
+        assert "served from memory" in output.wait_for("sent 3 mails (")

@@ -1,0 +1,52 @@
+"""What several tests need: a coordinator on a fake cluster and a mock clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+import trio.testing
+
+from tideover.clock import Clock
+from tideover.coordinator import Coordinator
+from tideover.etcd.store import Store
+from tideover.marks import RequestRecord, current_record
+from tideover.options import Options
+
+
+def mock_trio() -> tuple[str, dict[str, object]]:
+    """Return anyio's trio backend with a clock that jumps whenever everything waits."""
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+def mock_clock() -> Clock:
+    """Return clocks that follow trio's mock clock."""
+    return Clock(
+        monotonic=trio.current_time,
+        boot=trio.current_time,
+        wall=lambda: 1_000_000_000.0 + trio.current_time(),
+        boot_id="mock",
+    )
+
+
+@asynccontextmanager
+async def connected(store: Store, **options: Any) -> AsyncIterator[Coordinator]:
+    """Run a coordinator on a store, on trio's mock clock, with chance that repeats."""
+    made = Options(endpoints=tuple(store.members), cache_dir=False, **options)
+    coordinator = Coordinator(made, store=store, clock=mock_clock(), chance=random.Random(7).random)
+    async with coordinator as tide:
+        yield tide
+
+
+@contextmanager
+def request() -> Iterator[RequestRecord]:
+    """Be within a request."""
+    record = RequestRecord()
+    token = current_record.set(record)
+    try:
+        yield record
+    finally:
+        current_record.reset(token)

@@ -1,0 +1,99 @@
+"""Every public call, as the type checker must see it. Checked by mypy, never run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, assert_type
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+import tideover
+from tideover import Reading, StalenessLimit, connect, current, with_config
+from tideover.asgi import TideoverMiddleware
+from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
+
+
+@dataclass(frozen=True)
+class Payments:
+    """Settings."""
+
+    timeout: float = 2.0
+
+
+async def configuration() -> None:
+    """Reads, writes and subscriptions."""
+    async with connect(
+        "10.0.0.1:2379",
+        "10.0.0.2:2379",
+        namespace="shop",
+        follow=("payments/",),
+        cache_dir=None,
+        profile="safety",
+        start_timeout=1.0,
+        require=None,
+        limits={"payments/": StalenessLimit(60, on_stale="raise")},
+        retry=tideover.RetryPolicy(attempts=3, timeout=5),
+        cache=tideover.CachePolicy(ttl=0),
+        exclude=("secrets/",),
+    ) as tide:
+        assert_type(tide, tideover.Coordinator)
+        assert_type(tide.config.get("k"), str)
+        assert_type(tide.config.get("k", float), float)
+        assert_type(tide.config.get("k", float, default=None), float | None)
+        assert_type(tide.config.get("k", default=1), str | int)
+        assert_type(tide.config.get("k", int | None), int | None)
+        assert_type(tide.config.get("k", Literal["a", "b"]), Literal["a", "b"])
+        assert_type(tide.config.get("k", list[timedelta]), list[timedelta])
+        assert_type(tide.config.read("k", float), Reading[float | None])
+        assert_type(tide.config.read("k", float, default=2.0), Reading[float])
+        assert_type(await tide.config.fetch("k", Payments), Reading[Payments | None])
+        assert_type(await tide.config.fetch("k", timeout=1.0), Reading[str | None])
+        assert_type(await tide.config.put("k", 2.5), tideover.Written)
+        assert_type(await tide.config.delete("k"), tideover.Written)
+        async for change in tide.config.changes("payments/"):
+            assert_type(change, tideover.Change)
+        live = tide.config.bind(Payments, prefix="payments/")
+        assert_type(live, tideover.Live[Payments])
+        assert_type(live.value, Payments)
+        assert_type(tide.health.state, tideover.HealthState)
+        assert_type(tide.health.diagnosis, tideover.Diagnosis)
+        await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
+        assert_type(tide.status(), tideover.StatusReport)
+        assert_type(tide.status().to_dict(), dict[str, object])
+        assert_type(current(), tideover.Coordinator)
+
+
+@with_config(timeout="payments/timeout")
+async def charge(order: str, *, timeout: float = 2.0) -> bool:
+    """Take a setting."""
+    return bool(order) and timeout > 0
+
+
+@with_config(rate="limits/rate")
+def limit(*, rate: int = 10) -> int:
+    """Take a setting, synchronously."""
+    return rate
+
+
+async def injected() -> None:
+    """A decorated function keeps its type."""
+    assert_type(await charge("order"), bool)
+    assert_type(await charge("order", timeout=1.0), bool)
+    assert_type(limit(), int)
+
+
+def application(coordinator: tideover.Coordinator) -> None:
+    """The middleware."""
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["127.0.0.1:2379"], status_header=True)])
+    Starlette(middleware=[Middleware(TideoverMiddleware, coordinator=coordinator)])
+
+
+def test_kit() -> None:
+    """Real clusters and fake ones."""
+    with EtcdServer() as server:
+        assert_type(server.endpoint, str)
+    with EtcdCluster(3) as cluster:
+        assert_type(cluster.endpoints, tuple[str, ...])
+    connect(store=FaultyStore(MemoryStore()))

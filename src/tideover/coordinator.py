@@ -61,6 +61,9 @@ class Coordinator:
         store: The cluster, instead of the real etcd at the options' endpoints: for tests.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
+
+    Attributes:
+        config: The configuration; all it offers raises `Closed` outside the `async with` block.
     """
 
     def __init__(
@@ -86,25 +89,22 @@ class Coordinator:
         self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
         self._views = [self._make_view(prefix) for prefix in options.follow]
         self._keepers = self._make_keepers()
-        self._config: Config | None = None
+        self._gateway = Gateway(
+            self._lanes,
+            policy=options.retry,
+            clock=self._clock,
+            chance=chance,
+            namespace=options.namespace,
+        )
+        # A plain attribute, and there from the start: every read goes through it.
+        self.config = self._make_config()
 
     def __repr__(self) -> str:
         """Show the namespace, the state and what is followed."""
-        state = "closed" if self._closed else "not entered" if self._config is None else self._health.state
+        state = "closed" if self._closed else "not entered" if self._loop is None else self._health.state
         return f"<Coordinator {self.options.namespace!r} {','.join(self._lanes.members)} {state}>"
 
     # What it offers --------------------------------------------------------------------------------------------
-
-    @property
-    def config(self) -> Config:
-        """The configuration.
-
-        Raises:
-            Closed: The coordinator has not been entered.
-        """
-        if self._config is None:
-            raise Closed(f"{self!r}: use it inside `async with connect(...) as tide:`")
-        return self._config
 
     @property
     def health(self) -> ClusterHealth:
@@ -128,7 +128,6 @@ class Coordinator:
             The same; this is what it is for.
         """
         lanes, health = self._lanes, self._health
-        rejected = self._config.rejected if self._config else ()
         return StatusReport(
             sentence=self._sentence(),
             state=health.state,
@@ -142,7 +141,7 @@ class Coordinator:
             pid=os.getpid(),
             members=tuple(MemberStatus(m, m == lanes.active, m in lanes.well) for m in lanes.members),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
-            rejected=rejected,
+            rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
         )
 
@@ -179,7 +178,9 @@ class Coordinator:
             # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
             adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
             self._store = adapter.EtcdStore(self.options.endpoints)
-        self._config, background = self._assemble(self._store)
+        self._gateway.connect(self._store)
+        background = self._background(self._store)
+        self.config.open()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks = tasks
@@ -230,8 +231,7 @@ class Coordinator:
         open_coordinators.discard(self)
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
-        if self._config is not None:
-            self._config.close(self._closed)
+        self.config.close(self._closed)
         try:
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
@@ -252,8 +252,7 @@ class Coordinator:
             f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}); "
             "connect after the fork, for example in the application's lifespan"
         )
-        if self._config is not None:
-            self._config.close(self._closed)
+        self.config.close(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -267,8 +266,7 @@ class Coordinator:
         )
 
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
-        if self._config is not None:
-            self._config.take_changes(changes, revision)
+        self.config.take_changes(changes, revision)
 
     def _make_keepers(self) -> list[Keeper]:
         options = self.options
@@ -296,27 +294,14 @@ class Coordinator:
         if scope.cancelled_caught:
             _log.warning("tideover: reading the snapshot takes too long; starting without it")
 
-    def _assemble(self, store: Store) -> tuple[Config, dict[str, Callable[[], Awaitable[object]]]]:
-        """Make the parts that need the store; return the configuration and the background tasks by name."""
-        options, clock, lanes, chance = self.options, self._clock, self._lanes, self._chance
-        gateway = Gateway(
-            store, lanes, policy=options.retry, clock=clock, chance=chance, namespace=options.namespace
-        )
-        monitor = Monitor(
-            store,
-            lanes,
-            probe=Range(f"{options.namespace}/tideover/probe".encode(), limit=1, keys_only=True),
-            rules=_rules(options.tightest_limit),
-            clock=clock,
-            chance=chance,
-            on_transition=self._transition,
-        )
-        config = Config(
+    def _make_config(self) -> Config:
+        options = self.options
+        return Config(
             options.base,
             self._views,
-            gateway=gateway,
-            lanes=lanes,
-            clock=clock,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
             limits=options.limits,
             cache=options.cache,
             retry=options.retry,
@@ -325,15 +310,27 @@ class Coordinator:
             outage_id=lambda: self._outages.outage_id,
             since=lambda: self._health.sentence,
         )
-        config.open()
+
+    def _background(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+        """Return the background tasks by name."""
+        lanes, clock = self._lanes, self._clock
+        monitor = Monitor(
+            store,
+            lanes,
+            probe=Range(f"{self.options.namespace}/tideover/probe".encode(), limit=1, keys_only=True),
+            rules=_rules(self.options.tightest_limit),
+            clock=clock,
+            chance=self._chance,
+            on_transition=self._transition,
+        )
         background: dict[str, Callable[[], Awaitable[object]]] = {"monitor": monitor.run}
         for view in self._views:
-            follower = Follower(view, store=store, gateway=gateway, lanes=lanes, clock=clock)
+            follower = Follower(view, store=store, gateway=self._gateway, lanes=lanes, clock=clock)
             background[f"follow {view.name}"] = follower.run
-            background[f"tend {view.name}"] = partial(config.tend, view)
+            background[f"tend {view.name}"] = partial(self.config.tend, view)
         for keeper in self._keepers:
             background[f"keep {keeper!r}"] = keeper.run
-        return config, background
+        return background
 
     def _transition(self, before: Health, after: Health) -> None:
         self._outages.transition(
@@ -343,8 +340,7 @@ class Coordinator:
             sentence=sentence(after.diagnosis),
             first=not before.decided,
         )
-        if self._config is not None:
-            self._config.refresh()
+        self.config.refresh()
 
     # What observable instruments show --------------------------------------------------------------------------
 
@@ -354,7 +350,7 @@ class Coordinator:
 
     def observe_reads(self) -> Mapping[tuple[str, bool], int]:
         """Return how many configuration reads there were, by source and whether they were degraded."""
-        return self._config.count_reads() if self._config else {}
+        return self.config.count_reads()
 
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""

@@ -52,11 +52,11 @@ class Injection:
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Add what the caller has not passed to `kwargs`."""
-        get = current_for_reads().config.get
-        plan = self._plan or self._make_plan()
-        for name, key, form, default in plan:
-            if name not in kwargs and (len(args) <= self._first or len(args) <= self._positions[name]):
-                kwargs[name] = get(key, cast("type[object]", form), default=default)
+        get: Callable[..., object] = current_for_reads().config.get
+        given = len(args)
+        for name, key, form, default in self._plan or self._make_plan():
+            if name not in kwargs and (given <= self._first or given <= self._positions[name]):
+                kwargs[name] = get(key, form, default=default)
 
     def _make_plan(self) -> list[tuple[str, str, object, object]]:
         """Resolve the annotations: at the first call, when everything they name has been defined."""

@@ -92,7 +92,11 @@ def verify(folder: Path | None, as_json: bool) -> int:
     damaged = [each for each in found if not each.whole]
     if as_json:
         print_json(
-            {"folder": str(where), "whole": len(found) - len(damaged), "damaged": [asdict(each) for each in damaged]}
+            {
+                "folder": str(where),
+                "whole": len(found) - len(damaged),
+                "damaged": [asdict(each) for each in damaged],
+            }
         )
         return _exit(found)
     for each in damaged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -15,26 +16,24 @@ from tideover.ambient import connect
 from tideover.cli.exits import Failure, exit_of_error
 from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError
-from tideover.etcd.endpoints import parse_endpoint
+from tideover.etcd.endpoints import parse_endpoints
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Seconds in which the first answer must come; members that refuse connections are recognised at once.
 _START_TIMEOUT = 3.0
+_ENVIRONMENT = "TIDEOVER_ENDPOINTS"
+_DEFAULT = "127.0.0.1:2379"
 
 
-class Endpoint(click.ParamType):
-    """A member's `host:port`."""
-
-    name = "host:port"
-    envvar_list_splitter = ","
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check one endpoint."""
-        try:
-            return parse_endpoint(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+def _check_endpoints(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the endpoints given, or those of the environment, or etcd's usual one on this machine."""
+    texts = given or (os.environ.get(_ENVIRONMENT) or _DEFAULT,)
+    try:
+        return parse_endpoints(endpoint for text in texts for endpoint in text.split(","))
+    except ValueError as exc:
+        where = None if given else [_ENVIRONMENT]
+        raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
 
 
 def etcd_options(command: F) -> F:
@@ -43,12 +42,10 @@ def etcd_options(command: F) -> F:
         "--endpoint",
         "-e",
         "endpoints",
-        type=Endpoint(),
+        metavar="HOST:PORT",
         multiple=True,
-        envvar="TIDEOVER_ENDPOINTS",
-        default=("127.0.0.1:2379",),
-        show_default=True,
-        help="A member; give all of them. Or TIDEOVER_ENDPOINTS, separated by commas.",
+        callback=_check_endpoints,
+        help=f"A member; give all of them. Without: {_ENVIRONMENT}, separated by commas, else {_DEFAULT}.",
     )(command)
     command = click.option("--namespace", "-n", default="", help="The services' namespace in etcd.")(command)
     return json_option(command)

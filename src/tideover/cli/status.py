@@ -23,9 +23,7 @@ def command(endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
     unavailable (no member answers).
     """
-    return with_etcd(
-        partial(_show, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=("",)
-    )
+    return with_etcd(partial(_show, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=("",))
 
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:

@@ -93,7 +93,7 @@ class Reader:
         self._warm = self._values.warm
         self._mode = _CHECKED
         self._unlimited_until = 0.0
-        self._closed: str | None = "the coordinator has not been entered"
+        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
         # Counted where there is no time for a dict; folded into the others by `refresh`.
         self._plain_reads = 0
         self._degraded_reads = 0

@@ -16,6 +16,7 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
+from tideover.errors import Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
 from tideover.etcd.store import Lane, Op, Result, Store
 from tideover.policies import RetryPolicy
@@ -44,10 +45,9 @@ class Answered(Generic[R]):
 
 
 class Gateway:
-    """Makes every call to etcd but the monitor's probes.
+    """Makes every call to etcd but the monitor's probes, once it is connected to a store.
 
     Args:
-        store: The cluster.
         lanes: Whom to ask, and whether.
         policy: How failed calls are tried again, unless a call says otherwise.
         clock: The clocks.
@@ -57,7 +57,6 @@ class Gateway:
 
     def __init__(
         self,
-        store: Store,
         lanes: Lanes,
         *,
         policy: RetryPolicy,
@@ -65,7 +64,7 @@ class Gateway:
         chance: Callable[[], float],
         namespace: str,
     ) -> None:
-        self._store = store
+        self._store: Store | None = None
         self._lanes = lanes
         self._policy = policy
         self._clock = clock
@@ -76,6 +75,10 @@ class Gateway:
     def __repr__(self) -> str:
         """Show the lanes and what is left of the retry budget."""
         return f"<Gateway {self._lanes!r}, {self._budget.tokens:.0f} retry tokens>"
+
+    def connect(self, store: Store) -> None:
+        """Send calls to a cluster from now on."""
+        self._store = store
 
     async def call(
         self, op: Op[R], policy: RetryPolicy | None = None, *, attempt_timeout: float | None = None
@@ -94,12 +97,15 @@ class Gateway:
             CircuitOpen: An outage of this lane has been declared; no packet was sent.
             Unavailable: No member answered within the policy's timeout.
             OutcomeUnknown: A write was sent and may have been applied.
+            Closed: There is no store yet.
             TideoverError: A definite no, such as `PermissionDenied`.
 
         When degraded:
             Until an outage is declared calls wait for it within their timeout; afterwards they are refused at
             once.
         """
+        if self._store is None:
+            raise Closed("the coordinator has not been entered")
         policy = policy or self._policy
         per_attempt = attempt_timeout or (WRITE_ATTEMPT if op.writes else READ_ATTEMPT)
         deadline = self._clock.monotonic() + policy.timeout
@@ -110,7 +116,9 @@ class Gateway:
             attempt += 1
             member = self._lanes.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
-            fault = await self._attempt(op, member, min(per_attempt, deadline - sent_at), attempt, sent_at)
+            fault = await self._attempt(
+                self._store, op, member, min(per_attempt, deadline - sent_at), attempt, sent_at
+            )
             if isinstance(fault, Answered):
                 return fault
             tried.add(member)
@@ -121,12 +129,12 @@ class Gateway:
                 tried.clear()
 
     async def _attempt(
-        self, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
+        self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
     ) -> Answered[R] | Fault:
         with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
             try:
                 with anyio.fail_after(timeout):
-                    result = await self._store.call(op, member=member, timeout=timeout)
+                    result = await store.call(op, member=member, timeout=timeout)
             except TimeoutError:
                 fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
             except StoreFault as exc:

@@ -96,6 +96,7 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("connections to all backends failing", FaultKind.UNREACHABLE, True, False),
     ("name resolution", FaultKind.UNREACHABLE, True, False),
     ("dns resolution failed", FaultKind.UNREACHABLE, True, False),
+    ("errors resolving", FaultKind.UNREACHABLE, True, False),
     ("stream removed", FaultKind.CONNECTION_LOST, True, True),
     ("socket closed", FaultKind.CONNECTION_LOST, True, True),
     ("connection reset", FaultKind.CONNECTION_LOST, True, True),

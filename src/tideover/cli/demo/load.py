@@ -1,4 +1,4 @@
-"""The load on the service: requests at a steady rate on connections that stay open, and a record of the answers."""
+"""The load on the service: requests at a steady rate on connections that stay open, and what was answered."""
 
 from __future__ import annotations
 
@@ -138,10 +138,10 @@ class Load:
         """Ask until cancelled."""
         limits = httpx.Limits(max_connections=2 * self._clients, max_keepalive_connections=2 * self._clients)
         # Proxies are for other hosts than this one.
-        async with httpx.AsyncClient(limits=limits, timeout=_REQUEST_TIMEOUT, trust_env=False) as http:
-            async with anyio.create_task_group() as tasks:
-                for number in range(self._clients):
-                    tasks.start_soon(self._ask_on_and_on, http, number * self._interval / self._clients)
+        http = httpx.AsyncClient(limits=limits, timeout=_REQUEST_TIMEOUT, trust_env=False)
+        async with http, anyio.create_task_group() as tasks:
+            for number in range(self._clients):
+                tasks.start_soon(self._ask_on_and_on, http, number * self._interval / self._clients)
 
     async def wait_for(self, wanted: Callable[[Answer], bool], *, timeout: float, what: str) -> Answer:
         """Wait for an answer.
@@ -184,7 +184,7 @@ class Load:
         due = time.monotonic() + delay
         newest = 0
         while True:
-            await anyio.sleep(due - time.monotonic())
+            await anyio.sleep(max(0.0, due - time.monotonic()))
             newest = max(newest, await self._ask(http, newest))
             # Whoever is late leaves requests out rather than sending them all at once.
             due = max(due + self._interval, time.monotonic() - self._interval)

@@ -65,9 +65,7 @@ def make_app(name: str, *, endpoints: Sequence[str], cache_dir: Path) -> Starlet
     """
     app = Starlette(
         routes=[Route("/price/{item}", price), Route("/status", status)],
-        middleware=[
-            Middleware(TideoverMiddleware, endpoints=endpoints, cache_dir=cache_dir, status_header=True)
-        ],
+        middleware=[Middleware(TideoverMiddleware, endpoints=endpoints, cache_dir=cache_dir, status_header=True)],
     )
     app.state.name = name
     return app

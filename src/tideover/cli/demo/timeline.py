@@ -69,9 +69,7 @@ class Timeline:
             fields = {"etcd": etcd, "source": source, "age": age, "price": price}
             counts = {"requests_per_second": per_second, "failed": failed}
             seconds = round(self.seconds, 3)
-            self._write(
-                json.dumps({"event": "answers", "seconds": seconds, "phase": phase, **fields, **counts})
-            )
+            self._write(json.dumps({"event": "answers", "seconds": seconds, "phase": phase, **fields, **counts}))
             return
         old = "unknown age" if age is None else f"{age:4.1f} s old"
         failures = self._style(f"{failed} failed", fg="red" if failed else None)

@@ -1,0 +1,67 @@
+"""etcd with nothing in between: aetcd's generated stubs on a grpc channel, the peer of what goes over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any
+
+_HAS_LEADER = (("hasleader", "true"),)
+
+
+class Stubs:
+    """Calls to one member.
+
+    Args:
+        channel: A grpc.aio channel.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._rpc: Any = import_module("aetcd").rpc
+        self._kv = self._rpc.KVStub(channel)
+        self._watch = self._rpc.WatchStub(channel)
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        """Write a key."""
+        await self._kv.Put(self._rpc.PutRequest(key=key, value=value))
+
+    async def put_all(self, values: Mapping[bytes, bytes]) -> None:
+        """Write keys in one transaction."""
+        puts = [
+            self._rpc.RequestOp(request_put=self._rpc.PutRequest(key=key, value=value)) for key, value in values.items()
+        ]
+        await self._kv.Txn(self._rpc.TxnRequest(success=puts))
+
+    async def read(self, key: bytes, *, timeout: float) -> bytes | None:
+        """Read a key through the quorum; None if it is absent."""
+        reply = await self._kv.Range(self._rpc.RangeRequest(key=key), timeout=timeout, metadata=_HAS_LEADER)
+        return reply.kvs[0].value if reply.kvs else None
+
+    async def watch(self, prefix: bytes) -> Any:
+        """Open a watch and return its stream when etcd has confirmed it."""
+        end = prefix[:-1] + bytes([prefix[-1] + 1])
+        request = self._rpc.WatchCreateRequest(key=prefix, range_end=end, watch_id=1)
+        stream = self._watch.Watch(metadata=_HAS_LEADER)
+        await stream.write(self._rpc.WatchRequest(create_request=request))
+        await stream.read()
+        return stream
+
+
+@asynccontextmanager
+async def stubs(endpoint: str) -> AsyncIterator[Stubs]:
+    """Open a connection of its own to one member."""
+    grpc: Any = import_module("grpc")
+    async with grpc.aio.insecure_channel(endpoint, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        yield Stubs(channel)
+
+
+@asynccontextmanager
+async def watching(endpoint: str, prefix: bytes) -> AsyncIterator[Any]:
+    """Open a connection and a watch; yield the stream."""
+    async with stubs(endpoint) as etcd:
+        stream = await etcd.watch(prefix)
+        try:
+            yield stream
+        finally:
+            stream.cancel()

@@ -1,0 +1,108 @@
+"""Endpoints as users write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tideover.etcd.endpoints import parse_endpoint, parse_endpoints
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("127.0.0.1:2379", "127.0.0.1:2379"),
+        ("etcd-1.internal:2379", "etcd-1.internal:2379"),
+        ("localhost:1", "localhost:1"),
+        ("localhost:65535", "localhost:65535"),
+        ("[::1]:2379", "[::1]:2379"),
+        ("[fe80::1%eth0]:2379", "[fe80::1%eth0]:2379"),
+        ("http://10.0.0.1:2379", "10.0.0.1:2379"),
+        ("HTTP://10.0.0.1:2379/", "10.0.0.1:2379"),
+        ("http://[::1]:2379", "[::1]:2379"),
+        ("  host:2379\n", "host:2379"),
+        ("host:02379", "host:2379"),
+    ],
+)
+def test_good_endpoints(text: str, endpoint: str) -> None:
+    """Host and port, with or without http://, come out as `host:port`."""
+    assert parse_endpoint(text) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "need host:port"),
+        ("localhost", "need host:port"),
+        (":2379", "need host:port"),
+        ("http://", "need host:port"),
+        ("localhost:", "is not a port"),
+        ("localhost:0", "is not a port"),
+        ("localhost:65536", "is not a port"),
+        ("localhost:-1", "is not a port"),
+        ("localhost:+1", "is not a port"),
+        ("localhost:2379x", "is not a port"),
+        ("localhost:٢٣٧٩", "is not a port"),  # noqa: RUF001
+        ("localhost:" + "9" * 5000, "is not a port|Exceeds the limit"),
+        ("http://host:2379/v3", "is not a port"),
+        ("https://host:2379", "only http:// is supported, not https://"),
+        ("etcd://host:2379", "only http:// is supported"),
+        ("::1:2379", "IPv6 address in brackets"),
+        ("[::1:2379", "IPv6 address in brackets"),
+        ("a:1,b:2", "IPv6 address in brackets"),
+        ("a,b:2379", "is not a host name"),
+        ("user@host:2379", "is not a host name"),
+        ("a b:2379", "is not a host name"),
+        ("host/path:2379", "is not a host name"),
+        ("ho\0st:2379", "is not a host name"),
+        (2379, "must be a string"),
+        (None, "must be a string"),
+        (b"host:2379", "must be a string"),
+    ],
+)
+def test_malformed_endpoints(text: str, says: str) -> None:
+    """Everything else is refused with a message that says what is wrong."""
+    with pytest.raises(ValueError, match=says):
+        parse_endpoint(text)
+
+
+@pytest.mark.xfail(reason="bug: brackets are not looked into, and grpc fails on these much later")
+@pytest.mark.parametrize("text", ["[]:2379", "[nonsense]:2379", "a]:2379", "\ud800:2379"])
+def test_impossible_hosts(text: str) -> None:
+    """A host that can be neither a name nor an address is refused when it is given."""
+    with pytest.raises(ValueError):
+        parse_endpoint(text)
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from("ab1:/.[]@, \t\0%httpHTTP")) | st.text())
+@example("http://http://a:1")
+def test_nothing_but_value_error(text: str) -> None:
+    """Any text is either an endpoint, and then stays what it is when parsed again, or a ValueError."""
+    try:
+        endpoint = parse_endpoint(text)
+    except ValueError:
+        return
+    assert parse_endpoint(endpoint) == endpoint
+    assert 0 < int(endpoint.rpartition(":")[2]) < 65536
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["a", "b.c", "[::1]"]), st.integers(1, 9)), min_size=1))
+def test_repetitions_are_dropped_in_order(pairs: list[tuple[str, int]]) -> None:
+    """Each endpoint is kept once, where it was first given, however it was written."""
+    plain = [f"{host}:{port}" for host, port in pairs]
+    assert list(parse_endpoints([*plain, *(f"http://{text}/" for text in plain)])) == list(dict.fromkeys(plain))
+
+
+def test_at_least_one_is_needed() -> None:
+    """Without an endpoint there is nothing to connect to."""
+    with pytest.raises(ValueError, match="at least one endpoint"):
+        parse_endpoints([])
+
+
+def test_one_malformed_endpoint_spoils_the_list() -> None:
+    """A typo in one endpoint is told, not skipped."""
+    with pytest.raises(ValueError, match="'b'"):
+        parse_endpoints(["a:1", "b", "c:3"])

@@ -18,12 +18,17 @@ from benchmarks.report import document, environment, table
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     names = [row.name for row in ROWS]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What tideover costs, beside its peers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="What tideover costs, beside its peers."
+    )
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="this row; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--list", action="store_true", help="list the rows")
     parser.add_argument(
-        "--tries", type=int, default=TRIES, help=f"measure a row that misses a goal so often ({TRIES}), keep the best"
+        "--tries",
+        type=int,
+        default=TRIES,
+        help=f"measure a row that misses a goal so often ({TRIES}), keep the best",
     )
     options = parser.parse_args(arguments)
     chosen = [row for row in ROWS if not options.only or row.name in options.only]

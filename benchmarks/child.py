@@ -18,7 +18,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def _command(function: Callable[..., object], arguments: tuple[object, ...]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.child", function.__module__, function.__name__, json.dumps(arguments)]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.child",
+        function.__module__,
+        function.__name__,
+        json.dumps(arguments),
+    ]
 
 
 async def call(function: Callable[..., object], *arguments: object, timeout: float = 120.0) -> Any:
@@ -40,7 +47,9 @@ async def call(function: Callable[..., object], *arguments: object, timeout: flo
 
 
 @asynccontextmanager
-async def running(function: Callable[..., object], *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(
+    function: Callable[..., object], *arguments: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a module's function in a fresh process, with pipes; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *_command(function, arguments),
@@ -59,7 +68,7 @@ async def running(function: Callable[..., object], *arguments: object) -> AsyncI
 
 async def finish(process: asyncio.subprocess.Process, *, timeout: float = 30.0) -> Any:
     """Close a child's input and return what its function returned."""
-    output, errors = await asyncio.wait_for(process.communicate(), timeout)
+    output, errors = await asyncio.wait_for(process.communicate(b""), timeout)
     if process.returncode:
         raise RuntimeError(f"child exited with {process.returncode}:\n{errors.decode()}")
     return json.loads(output.splitlines()[-1])

@@ -19,7 +19,10 @@ BASE = b"/config/"
 
 @asynccontextmanager
 async def healthy(
-    values: Mapping[str, str], *, limits: Mapping[str, StalenessLimit] | None = None, store: MemoryStore | None = None
+    values: Mapping[str, str],
+    *,
+    limits: Mapping[str, StalenessLimit] | None = None,
+    store: MemoryStore | None = None,
 ) -> AsyncIterator[Coordinator]:
     """Open a coordinator on a store in memory that answers."""
     store = store or MemoryStore()
@@ -45,7 +48,8 @@ def save_snapshot(folder: Path, values: Mapping[str, str], *, endpoints: Sequenc
     """Leave on disk what an earlier process would have left."""
     clock = Clock()
     entries = {
-        BASE + key.encode(): Entry(value.encode(), number, number) for number, (key, value) in enumerate(values.items(), 2)
+        BASE + key.encode(): Entry(value.encode(), number, number)
+        for number, (key, value) in enumerate(values.items(), 2)
     }
     snapshot = Snapshot(
         prefix=BASE,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
 import time
 import tracemalloc
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import psutil
 
@@ -16,8 +19,9 @@ from tideover import HealthState, connect
 from tideover.testing import EtcdServer
 
 KEYS = 10_000
-# Seconds of doing nothing, and before that, for the start's own work to be over.
-WINDOW = 10.0
+# Seconds of doing nothing, long enough for two of the regular snapshots of so many keys; and before that, for the
+# start's own work to be over.
+WINDOW = 35.0
 _SETTLE = 2.0
 _MEMORY = "10,000 keys followed, memory"
 _IDLE = "10,000 keys followed, idle CPU"
@@ -63,9 +67,9 @@ def _expect_all(keys: int) -> None:
         raise RuntimeError(f"expected {KEYS} keys, found {keys}")
 
 
-async def idle_following(endpoint: str) -> float:
-    """In a child: the share of a core that following takes while nothing changes."""
-    async with connect(endpoint, cache_dir=False) as tide:
+async def idle_following(endpoint: str, folder: str | None) -> float:
+    """In a child: the share of a core that following takes while nothing changes, with snapshots or without."""
+    async with connect(endpoint, cache_dir=folder or False) as tide:
         _expect_all(tide.status().config[0].keys)
         used = await _cpu_share(child.until_told)
         assert tide.health.state is HealthState.AVAILABLE
@@ -91,25 +95,32 @@ async def _cpu_share(until_told: Callable[[], Awaitable[None]]) -> float:
 
 async def measure() -> list[Comparison]:
     """Fill a real etcd, then look at processes that follow it."""
-    with EtcdServer() as server:
+    with EtcdServer() as server, tempfile.TemporaryDirectory() as folder:
         async with raw.stubs(server.endpoint) as etcd:
             for first in range(0, KEYS, 100):
                 await etcd.put_all({b"/config/" + key(n).encode(): value(n) for n in range(first, first + 100)})
         memory = await child.call(measure_memory, server.endpoint)
-        following, watching = await _idle_together(server.endpoint)
+        usual, bare, watching = await _idle_together(
+            child.running(idle_following, server.endpoint, folder),
+            child.running(idle_following, server.endpoint, None),
+            child.running(idle_watching, server.endpoint),
+        )
+    plain = "dict[str, bytes] of them"
     return [
-        Comparison(_MEMORY, memory["followed"], "dict[str, bytes] of them", memory["dict"], unit="B"),
-        Comparison("for scale: and each read once", memory["read"], "dict[str, bytes] of them", memory["dict"], unit="B"),
-        Comparison(_IDLE, following, "one bare watch, idle", watching, unit="%"),
+        Comparison(_MEMORY, memory["followed"], plain, memory["dict"], unit="B"),
+        Comparison("for scale: and each read once", memory["read"], plain, memory["dict"], unit="B"),
+        Comparison(_IDLE, usual, "one bare watch, idle", watching, unit="%"),
+        Comparison("for scale: idle CPU without snapshots", bare, "one bare watch, idle", watching, unit="%"),
     ]
 
 
-async def _idle_together(endpoint: str) -> tuple[float, float]:
-    async with child.running(idle_following, endpoint) as following, child.running(idle_watching, endpoint) as watching:
-        await child.wait_ready(following)
-        await child.wait_ready(watching)
+async def _idle_together(*children: AbstractAsyncContextManager[Process]) -> list[float]:
+    async with AsyncExitStack() as stack:
+        processes = [await stack.enter_async_context(one) for one in children]
+        for process in processes:
+            await child.wait_ready(process)
         await asyncio.sleep(WINDOW)
-        return await child.finish(following), await child.finish(watching)
+        return [await child.finish(process) for process in processes]
 
 
 ROW = Row(

@@ -74,7 +74,9 @@ async def measure() -> list[Comparison]:
     return [
         times.compare(_REPEATED, "degraded", "healthy read", "healthy"),
         times.compare(_FIRST, lambda t: t["first"] - t["none"], "healthy read", "healthy"),
-        Comparison("for scale: first read, the SDK recording its span", recorded, "healthy read", times.best["healthy"]),
+        Comparison(
+            "for scale: first read, the SDK recording its span", recorded, "healthy read", times.best["healthy"]
+        ),
     ]
 
 

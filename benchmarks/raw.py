@@ -29,7 +29,8 @@ class Stubs:
     async def put_all(self, values: Mapping[bytes, bytes]) -> None:
         """Write keys in one transaction."""
         puts = [
-            self._rpc.RequestOp(request_put=self._rpc.PutRequest(key=key, value=value)) for key, value in values.items()
+            self._rpc.RequestOp(request_put=self._rpc.PutRequest(key=key, value=value))
+            for key, value in values.items()
         ]
         await self._kv.Txn(self._rpc.TxnRequest(success=puts))
 

@@ -12,7 +12,17 @@ from benchmarks.harness import Goal, Outcome, Unit
 
 _COLUMNS = ("what", "measured", "peer", "measured", "ratio", "goal", "met")
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-_VERSIONS = ("anyio", "grpcio", "aetcd", "starlette", "cachetools", "cashews", "aiocache", "stamina", "circuitbreaker")
+_VERSIONS = (
+    "anyio",
+    "grpcio",
+    "aetcd",
+    "starlette",
+    "cachetools",
+    "cashews",
+    "aiocache",
+    "stamina",
+    "circuitbreaker",
+)
 
 
 def spell(value: float, unit: Unit) -> str:
@@ -60,7 +70,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Return all outcomes as a Markdown table that also reads well as plain text."""
     rows = [_COLUMNS, *lines(outcomes)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
-    text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
 

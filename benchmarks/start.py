@@ -61,7 +61,9 @@ async def measure() -> list[Comparison]:
             "imports",
         ),
         times.compare("for scale: import tideover", "tideover", "import grpc", "grpc"),
-        Comparison(_LOADS, loaded, "grpc modules that `import grpc` loads", await _run("import grpc" + _COUNT), unit=""),
+        Comparison(
+            _LOADS, loaded, "grpc modules that `import grpc` loads", await _run("import grpc" + _COUNT), unit=""
+        ),
     ]
 
 

@@ -135,6 +135,8 @@ ROW = Row(
     name="with-config",
     what="what @with_config adds to a call",
     peer="1 us + one get per key; the decorators of cashews, stamina and circuitbreaker",
-    goals={f"with_config adds, {case}{where}": Goal(1) for where in ("", " in a request") for case, _, _ in _BUDGETED},
+    goals={
+        f"with_config adds, {case}{where}": Goal(1) for where in ("", " in a request") for case, _, _ in _BUDGETED
+    },
     measure=measure,
 )

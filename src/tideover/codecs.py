@@ -77,6 +77,7 @@ def encode(value: object) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _decoder(form: object) -> Callable[[bytes], object]:
+    form = _stripped(form)
     if form is bytes:
         return bytes
     if form is str or form is Any or form is object:
@@ -89,7 +90,7 @@ def _decoder(form: object) -> Callable[[bytes], object]:
         text = _text(data)
         try:
             value = json.loads(text, parse_constant=_no_constant)
-        except (json.JSONDecodeError, RecursionError) as exc:
+        except (ValueError, RecursionError) as exc:
             if not _takes_text(form):
                 raise ValueError(f"not JSON: {exc}") from exc
             value = text
@@ -314,7 +315,7 @@ def _enum(form: type[enum.Enum]) -> Convert:
             if member.value == value and type(member.value) is type(value):
                 return member
         if isinstance(value, str):
-            found = by_text.get(value) or form.__members__.get(value)
+            found = by_text.get(value, form.__members__.get(value))
             if found is not None:
                 return found
         raise ValueError(f"{value!r} is none of {', '.join(by_text)}")

@@ -52,10 +52,12 @@ class Injection:
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Add what the caller has not passed to `kwargs`."""
-        get: Callable[..., object] = current_for_reads().config.get
+        get: Any = None
         given = len(args)
         for name, key, form, default in self._plan or self._make_plan():
             if name not in kwargs and (given <= self._first or given <= self._positions[name]):
+                if get is None:  # a caller who passes everything, such as a unit test, needs no coordinator
+                    get = current_for_reads().config.get
                 kwargs[name] = get(key, form, default=default)
 
     def _make_plan(self) -> list[tuple[str, str, object, object]]:
@@ -136,7 +138,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
         TypeError: When decorating: the function has no such keyword parameter.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
-        NotConnected: When calling: no coordinator is open.
+        NotConnected: When calling: no coordinator is open, and the caller has not passed everything.
 
     When degraded:
         The last known values, and the request is marked as degraded.

@@ -25,7 +25,7 @@ class Profile(StrEnum):
 class RetryPolicy:
     """How a failed call to etcd is tried again.
 
-    The delay before attempt n+1 is drawn uniformly from [0, min(wait_max, wait_initial * wait_exp_base**n)]:
+    The delay before attempt n+1 is drawn uniformly from [0, min(wait_max, wait_initial * wait_exp_base**(n-1))]:
     "full jitter" (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 
     Attributes:

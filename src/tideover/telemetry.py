@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from opentelemetry import _logs, metrics, trace
+from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
@@ -35,6 +36,10 @@ Attributes = Mapping[str, str | bool | int | float]
 
 
 # Requests ------------------------------------------------------------------------------------------------------
+
+
+# Identifies the current span, at half the cost of asking for it.
+current_context: Callable[[], Context] = get_current
 
 
 def current_span() -> Span:
@@ -153,9 +158,18 @@ def fetching(namespace: str, key: str | None) -> Iterator[Span]:
     if key is not None:
         attributes["tideover.config.key"] = key
     with _tracer.start_as_current_span(
-        "tideover.config.fetch", attributes=attributes, set_status_on_exception=True
+        "tideover.config.fetch",
+        attributes=attributes,
+        # Their messages name keys, and a value that cannot be decoded.
+        record_exception=key is not None,
+        set_status_on_exception=False,
     ) as span:
-        yield span
+        try:
+            yield span
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
 
 
 def retried(op: str, kind: str) -> None:
@@ -194,6 +208,7 @@ class Outages:
 
     def __init__(self) -> None:
         self._span: Span | None = None
+        self._reason = ""
         self.outage_id = ""
 
     def __repr__(self) -> str:
@@ -208,17 +223,19 @@ class Outages:
         Args:
             previous: The state before.
             state: The state now.
-            reason: Why, as `tideover.reason` says it.
+            reason: Why, as `tideover.reason` says it; a recovery is recorded with the reason of its outage.
             sentence: Why, for people.
             first: Whether this is the first verdict after the start.
         """
+        well = state is HealthState.AVAILABLE
+        if not well:
+            self._reason = reason
         attributes = {
             "tideover.component": _COMPONENT,
             "tideover.state": state.value,
             "tideover.previous_state": previous.value,
-            "tideover.reason": reason,
+            "tideover.reason": self._reason,
         }
-        well = state is HealthState.AVAILABLE
         if not well and self._span is None:
             self.outage_id = uuid.uuid4().hex[:16]
             self._span = _tracer.start_span("tideover.outage", attributes=attributes)

@@ -43,7 +43,7 @@ def test_good_endpoints(text: str, endpoint: str) -> None:
         ("localhost:-1", "is not a port"),
         ("localhost:+1", "is not a port"),
         ("localhost:2379x", "is not a port"),
-        ("localhost:٢٣٧٩", "is not a port"),  # noqa: RUF001
+        ("localhost:٢٣٧٩", "is not a port"),
         ("localhost:" + "9" * 5000, "is not a port|Exceeds the limit"),
         ("http://host:2379/v3", "is not a port"),
         ("https://host:2379", "only http:// is supported, not https://"),

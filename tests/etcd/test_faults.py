@@ -54,7 +54,7 @@ TABLE = [
     ),
     Row(
         "UNAVAILABLE",
-        "errors resolving no.invalid:2379: [field:hostname lookup error:address lookup failed for no.invalid:2379: "
+        "errors resolving no.invalid:2379: [field:hostname lookup error:address lookup failed for no.invalid: "
         "Domain name not found]",
         K.UNREACHABLE,
         True,
@@ -104,6 +104,14 @@ TABLE = [
     Row("UNKNOWN", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
     Row("DEADLINE_EXCEEDED", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
     Row("DEADLINE_EXCEEDED", "Deadline Exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
+    Row(
+        "DEADLINE_EXCEEDED",
+        "Stream removed (Deadline Exceeded)",
+        K.DEADLINE,
+        True,
+        True,
+        errors.DeadlineExceeded,
+    ),
     Row("UNAVAILABLE", "etcdserver: server stopped", K.NOT_SERVING, True, True, errors.Unreachable),
     Row("UNAVAILABLE", "etcdserver: not capable", K.NOT_SERVING, True, True, errors.Unreachable),
     Row("UNAVAILABLE", "etcdserver: unhealthy cluster", K.NOT_SERVING, True, True, errors.Unreachable),
@@ -119,10 +127,20 @@ TABLE = [
     Row("INTERNAL", "Internal error from Core", K.CONNECTION_LOST, True, True, errors.Unreachable),
     Row("CANCELLED", "Channel closed!", K.CONNECTION_LOST, True, True, errors.Unreachable),
     Row(
-        "UNAUTHENTICATED", "etcdserver: invalid auth token", K.AUTH_TOKEN, False, False, errors.AuthenticationFailed
+        "UNAUTHENTICATED",
+        "etcdserver: invalid auth token",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
     ),
     Row(
-        "INVALID_ARGUMENT", "etcdserver: user name is empty", K.AUTH_TOKEN, False, False, errors.AuthenticationFailed
+        "INVALID_ARGUMENT",
+        "etcdserver: user name is empty",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
     ),
     Row(
         "INVALID_ARGUMENT",
@@ -140,7 +158,7 @@ TABLE = [
         False,
         errors.PermissionDenied,
     ),
-    Row("UNKNOWN", "rpc error: etcdserver: permission denied", K.PERMISSION, False, False, errors.PermissionDenied),
+    Row("UNKNOWN", "etcdserver: permission denied", K.PERMISSION, False, False, errors.PermissionDenied),
     Row("INVALID_ARGUMENT", "etcdserver: key is not provided", K.INVALID, False, False, errors.InvalidRequest),
     Row(
         "INVALID_ARGUMENT",
@@ -183,9 +201,7 @@ TABLE = [
         False,
         errors.InvalidRequest,
     ),
-    Row(
-        "FAILED_PRECONDITION", "etcdserver: lease already exists", K.INVALID, False, False, errors.InvalidRequest
-    ),
+    Row("FAILED_PRECONDITION", "etcdserver: lease already exists", K.INVALID, False, False, errors.InvalidRequest),
     Row(
         "OUT_OF_RANGE",
         "etcdserver: mvcc: required revision has been compacted",
@@ -246,7 +262,7 @@ def test_the_table(row: Row) -> None:
 
 @rows
 def test_a_reader_sees_the_public_error(row: Row) -> None:
-    """A read that ends with the fault raises exactly this error, naming what was attempted and etcd's own words."""
+    """A read that ends with the fault raises exactly this error, naming the attempt and etcd's own words."""
     error = public_error(classify(row.code, row.message), doing="read app/x", writes=False)
     assert type(error) is row.error
     assert str(error) == f"read app/x: {row.code}: {row.message}"

@@ -13,8 +13,9 @@ import anyio
 import tideover
 
 
-async def main(cache_dir: str, prefix: str, *endpoints: str) -> None:
+async def main(*arguments: str) -> None:
     """Follow and print."""
+    cache_dir, prefix, *endpoints = arguments
     async with tideover.connect(*endpoints, cache_dir=cache_dir, follow=(prefix,)) as tide:
         while True:
             reading = tide.config.read(f"{prefix}n", int, default=-1)

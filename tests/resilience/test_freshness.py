@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -52,7 +53,7 @@ def _walk(history: list[Step]) -> list[Freshness]:
 def test_nothing_ever_goes_back(history: list[Step]) -> None:
     """Neither the moment proven in sync nor the revision reached ever goes back, in any order of news."""
     states = _walk(history)
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         assert after.synced_at >= before.synced_at
         assert after.reached >= before.reached
 

@@ -13,9 +13,17 @@ import importlib.util
 import sys
 
 
+def installed(module: str) -> bool:
+    """Whether a module could be imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def main() -> None:
     """Run the command line and exit; the exit codes are in `tideover.cli.exits` and in `tideover --help`."""
-    if importlib.util.find_spec("click") is None:
+    if not installed("click"):
         print("tideover: the command line needs an extra: pip install 'tideover[cli]'", file=sys.stderr)
         sys.exit(2)
     try:

@@ -11,7 +11,7 @@ from typing import NoReturn, cast
 
 import click
 
-from tideover.cli.exits import HELP, Exit, Failure
+from tideover.cli.exits import HELP, Exit, Failure, OutputGone
 
 # Command to its module and one line about it, so that `--help` imports no command.
 _COMMANDS = {
@@ -77,13 +77,17 @@ def run(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
+    except click.UsageError as exc:
+        path = exc.ctx.command_path if exc.ctx else "tideover"
+        _complain(f"{exc.format_message().rstrip('.')}; see `{path} --help`")
+        return Exit.USAGE
     except click.ClickException as exc:
-        exc.show()
+        _complain(exc.format_message())
         return exc.exit_code
     except Failure as exc:
         _complain(str(exc))
         return exc.code
-    except BrokenPipeError:
+    except (OutputGone, BrokenPipeError):
         _drop_output()
         return Exit.PIPE
     return code if isinstance(code, int) else Exit.OK

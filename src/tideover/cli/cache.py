@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import json_option, print_json
+from tideover.cli.common import json_option, print_json, print_line
 from tideover.cli.exits import Exit, Failure
 from tideover.clock import Clock
 from tideover.disk.folder import default_folder
@@ -59,7 +59,7 @@ _folder = click.argument(
 )
 
 
-@command.command("show")
+@command.command("show", short_help="List the snapshots in DIR.")
 @_folder
 @json_option
 def show(folder: Path | None, as_json: bool) -> int:
@@ -73,13 +73,13 @@ def show(folder: Path | None, as_json: bool) -> int:
         if as_json:
             print_json(asdict(each))
         else:
-            click.echo(_describe(each))
+            print_line(_describe(each))
     if not found and not as_json:
-        click.echo(f"no snapshots in {where}")
+        print_line(f"no snapshots in {where}")
     return _exit(found)
 
 
-@command.command("verify")
+@command.command("verify", short_help="Check that all snapshots in DIR are whole.")
 @_folder
 @json_option
 def verify(folder: Path | None, as_json: bool) -> int:
@@ -100,8 +100,8 @@ def verify(folder: Path | None, as_json: bool) -> int:
         )
         return _exit(found)
     for each in damaged:
-        click.echo(_describe(each))
-    click.echo(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged in {where}")
+        print_line(_describe(each))
+    print_line(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged in {where}")
     return _exit(found)
 
 

@@ -13,10 +13,12 @@ import anyio
 import click
 
 from tideover.ambient import connect
-from tideover.cli.exits import Failure, exit_of_error
+from tideover.cli.exits import Failure, OutputGone, exit_of_error
 from tideover.coordinator import Coordinator
-from tideover.errors import TideoverError
+from tideover.errors import TideoverError, Unavailable
 from tideover.etcd.endpoints import parse_endpoints
+from tideover.records import HealthState
+from tideover.resilience.health import sentence
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +40,9 @@ def _check_endpoints(ctx: click.Context, param: click.Parameter, given: tuple[st
 
 def etcd_options(command: F) -> F:
     """Add `--endpoint`, `--namespace` and `--json` to a command."""
-    command = click.option(
+    command = json_option(command)
+    command = click.option("--namespace", "-n", default="", help="The services' namespace in etcd.")(command)
+    return click.option(
         "--endpoint",
         "-e",
         "endpoints",
@@ -47,8 +51,6 @@ def etcd_options(command: F) -> F:
         callback=_check_endpoints,
         help=f"A member; give all of them. Without: {_ENVIRONMENT}, separated by commas, else {_DEFAULT}.",
     )(command)
-    command = click.option("--namespace", "-n", default="", help="The services' namespace in etcd.")(command)
-    return json_option(command)
 
 
 def json_option(command: F) -> F:
@@ -94,7 +96,7 @@ async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]])
         try:
             return await body(tide)
         except TideoverError as exc:
-            raise Failure(str(exc), code=exit_of_error(exc, tide.health.state)) from exc
+            raise failure(tide, exc) from exc
         except ExceptionGroup as group:
             # A task group of the body's: what matters is the one thing that went wrong in it.
             if len(group.exceptions) > 1:
@@ -102,14 +104,38 @@ async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]])
             raise group.exceptions[0] from None
 
 
+def failure(tide: Coordinator, error: TideoverError, *, consequence: str = "") -> Failure:
+    """Return an error of tideover's as one line and an exit code.
+
+    Args:
+        tide: The coordinator that raised it.
+        error: The error.
+        consequence: What follows from it.
+    """
+    state = tide.health.state
+    away = isinstance(error, Unavailable) and state is not HealthState.AVAILABLE
+    text = sentence(tide.health.diagnosis) if away else str(error)
+    return Failure(text + consequence, code=exit_of_error(error, state))
+
+
 def print_json(record: object) -> None:
     """Print one line of JSON."""
-    click.echo(json.dumps(record))
+    print_line(json.dumps(record))
 
 
-def print_text(text: str) -> None:
-    """Print a line that may hold bytes which are no text, as surrogate escapes."""
-    click.echo(text.encode(errors="surrogateescape"))
+def print_line(text: str | bytes) -> None:
+    """Print a line.
+
+    Args:
+        text: The line; bytes which are no text may be in it as surrogate escapes.
+
+    Raises:
+        OutputGone: Nobody reads it any more.
+    """
+    try:
+        click.echo(text.encode(errors="surrogateescape") if isinstance(text, str) else text)
+    except BrokenPipeError as exc:
+        raise OutputGone from exc
 
 
 def note(text: str) -> None:

@@ -10,10 +10,12 @@ from functools import partial
 import anyio
 import click
 
-from tideover.cli.common import etcd_options, note, print_json, print_text, with_etcd
+from tideover.cli.common import etcd_options, failure, note, print_json, print_line, with_etcd
 from tideover.cli.exits import Exit
 from tideover.coordinator import Coordinator
+from tideover.errors import Unavailable
 from tideover.records import HealthState, Reading, Source
+from tideover.resilience.health import sentence
 from tideover.status import duration
 
 
@@ -32,7 +34,7 @@ def get(key: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> 
     """Print the value of KEY, asking etcd now.
 
     Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON.
-    Exits with 5 if there is no such key, with 3 or 4 if nobody can say.
+    Exits with 5 if there is no such key, with 3 or 4 if that cannot be said.
     """
     return with_etcd(partial(_get, key, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=())
 
@@ -42,13 +44,18 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
     if as_json:
         print_json(_reading_record(reading))
     elif reading.value is not None:
-        click.echo(reading.value)
-    if reading.source is not Source.QUORUM:
-        age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
-        note(f"{tide.health.sentence}; the answer is from one {reading.source}, {age}")
+        print_line(reading.value)
+    if reading.source is Source.QUORUM:
+        if not reading.present:
+            note(f"no such key: {key!r}")
+        return Exit.OK if reading.present else Exit.REFUSED
+    away = sentence(tide.health.diagnosis)
     if not reading.present:
-        note(f"no such key: {key!r}")
-        return Exit.REFUSED
+        # One member may have missed it: no definite no.
+        note(f"{away}, and {key!r} is unknown to the surviving member")
+        return Exit.DEGRADED
+    age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
+    note(f"{away}; the answer is a surviving member's, {age}")
     return Exit.OK
 
 
@@ -72,7 +79,7 @@ def _spell(value: bytes) -> object:
         return {"base64": base64.b64encode(value).decode()}
 
 
-@command.command("put")
+@command.command("put", short_help="Write VALUE to KEY.")
 @click.argument("key")
 @click.argument("value")
 @etcd_options
@@ -89,15 +96,18 @@ def put(key: str, value: str, endpoints: tuple[str, ...], namespace: str, as_jso
 
 async def _put(key: str, value: str, tide: Coordinator, *, as_json: bool) -> int:
     # Arguments may be bytes that are no text.
-    written = await tide.config.put(key, os.fsencode(value))
+    try:
+        written = await tide.config.put(key, os.fsencode(value))
+    except Unavailable as exc:
+        raise failure(tide, exc, consequence="; nothing was written") from exc
     if as_json:
         print_json({"key": key, "revision": written.revision})
     else:
-        print_text(f"{key} written at revision {written.revision}")
+        print_line(f"{key} written at revision {written.revision}")
     return Exit.OK
 
 
-@command.command("watch")
+@command.command("watch", short_help="Print changes under PREFIX, from now on.")
 @click.argument("prefix", default="")
 @etcd_options
 def watch(prefix: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
@@ -118,17 +128,21 @@ async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
             if as_json:
                 print_json({"key": change.key, "value": change.value, "revision": change.revision})
             elif change.value is None:
-                print_text(f"{change.key} deleted")
+                print_line(f"{change.key} deleted")
             else:
-                print_text(f"{change.key} = {change.value}")
+                print_line(f"{change.key} = {change.value}")
         tasks.cancel_scope.cancel()
     return Exit.OK
 
 
 async def _tell_health(tide: Coordinator) -> None:
-    """Say on stderr when etcd goes away and comes back."""
+    """Say on stderr how etcd is, when it goes away, and when it comes back."""
+    if tide.health.state is HealthState.AVAILABLE:
+        for prefix in tide.status().config:
+            if prefix.error:
+                note(prefix.error)
     while True:
-        note(tide.status().sentence)
+        note(sentence(tide.health.diagnosis))
         state = tide.health.state
         async with anyio.create_task_group() as others:
             for other in set(HealthState) - {state}:

@@ -63,6 +63,10 @@ class Failure(Exception):
         self.code = code
 
 
+class OutputGone(Exception):
+    """Raised when nobody reads the output any more."""
+
+
 def exit_of_state(state: HealthState) -> Exit:
     """Return the exit code that tells a health state."""
     by_state = {HealthState.AVAILABLE: Exit.OK, HealthState.DEGRADED: Exit.DEGRADED}

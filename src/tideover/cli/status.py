@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
 import click
 
-from tideover.cli.common import etcd_options, print_json, with_etcd
+from tideover.cli.common import etcd_options, print_json, print_line, with_etcd
 from tideover.cli.exits import exit_of_state
 from tideover.coordinator import Coordinator
+from tideover.records import HealthState
+from tideover.resilience.health import sentence
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
 
 
@@ -31,26 +34,30 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if as_json:
         print_json(report.to_dict())
     else:
-        click.echo("\n".join(_lines(report)))
+        print_line("\n".join(_lines(report)))
     return exit_of_state(report.state)
 
 
 def _lines(report: StatusReport) -> Iterator[str]:
-    yield report.sentence
+    # Not the report's own sentence: that says for how long, and this process has only just begun to look.
+    yield f"{sentence(report.diagnosis)}."
     yield ""
-    yield f"state      {report.state} ({report.diagnosis})"
+    yield f"state      {report.state}"
     if report.namespace:
         yield f"namespace  {report.namespace}"
     for member in report.members:
-        yield f"member     {member.endpoint}  {_describe_member(member)}"
+        yield f"member     {member.endpoint}  {_describe_member(member, report.state)}"
     for prefix in report.config:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
         yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
 
 
-def _describe_member(member: MemberStatus) -> str:
-    return "in use" if member.active and member.answers else "answers" if member.answers else "no answer yet"
+def _describe_member(member: MemberStatus, state: HealthState) -> str:
+    if member.answers:
+        return "in use" if member.active else "answers"
+    # While all is well, the first good answer ends the asking.
+    return "no answer yet" if state is HealthState.AVAILABLE else "no answer"
 
 
 def _describe_prefix(prefix: PrefixStatus) -> str:
@@ -58,4 +65,5 @@ def _describe_prefix(prefix: PrefixStatus) -> str:
         return f"never read: {prefix.error}" if prefix.error else "never read"
     counted = f"{prefix.keys} key" if prefix.keys == 1 else f"{prefix.keys} keys"
     trouble = f"; {prefix.error}" if prefix.error else ""
-    return f"{counted}, {prefix.source}, revision {prefix.revision}, age {duration(prefix.age)}{trouble}"
+    age = f"{duration(prefix.age)} old" if math.isfinite(prefix.age) else "of unknown age"
+    return f"{counted}, {prefix.source}, revision {prefix.revision}, {age}{trouble}"

@@ -31,6 +31,7 @@ from tideover.policies import StalenessLimit
 from tideover.records import Diagnosis, Entry, HealthState, Reading, Source
 from tideover.resilience.freshness import Verdict, judge
 from tideover.status import RejectedValue, duration
+from tideover.telemetry import current_context
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -93,6 +94,7 @@ class Reader:
         self._warm = self._values.warm
         self._mode = _CHECKED
         self._unlimited_until = 0.0
+        self._marked_context: object = None
         self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
         # Counted where there is no time for a dict; folded into the others by `refresh`.
         self._plain_reads = 0
@@ -148,7 +150,7 @@ class Reader:
             return value
         if mode == _DEGRADED:
             record = current_record.get()
-            if record is not None and COMPONENT in record.marks:
+            if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
                 self._degraded_reads += 1
             else:
                 self._note_view(self._view_of(key))
@@ -345,6 +347,8 @@ class Reader:
             return
         record = current_record.get()
         if record is None:
+            # Outside a request there is no record: as long as the same span is current, it has been marked.
+            self._marked_context = current_context()
             telemetry.mark_span(self._mark(source, age), (COMPONENT,))
         elif COMPONENT not in record.marks:
             record.marks[COMPONENT] = mark = self._mark(source, age)
@@ -363,6 +367,7 @@ class Reader:
     def refresh(self) -> None:
         """Work out what reads must do from now on: called whenever health, freshness or trouble changed."""
         self._fold_counts()
+        self._marked_context = None
         views = self._views
         if self._closed is not None or any(v.denied is not None or not v.synced for v in views):
             self._mode = _CHECKED

@@ -152,7 +152,7 @@ def classify(code: str, message: str) -> Fault:
         The fault. An error nobody has seen before counts as an outage whose writes may have been applied.
     """
     text = message.lower()
-    if code == "DEADLINE_EXCEEDED" and text == "deadline exceeded":
+    if code == "DEADLINE_EXCEEDED" and text in ("deadline exceeded", "stream removed (deadline exceeded)"):
         kind, retry_read, applied = _BY_CODE[code]
     else:
         for part, *meaning in _BY_MESSAGE:

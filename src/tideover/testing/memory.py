@@ -148,7 +148,8 @@ class MemoryStore:
         state = self._state(op.revision or now)
         found = {k: v for k, v in state.items() if within(k, op.key, op.end)}
         cut = dict(list(found.items())[: op.limit]) if op.limit else found
-        return RangeResult(self._header(member, now), cut, len(cut) < len(found), len(found))
+        shown = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()} if op.keys_only else cut
+        return RangeResult(self._header(member, now), shown, len(cut) < len(found), len(found))
 
     def _apply(self, op: Op[R]) -> WriteResult:
         if isinstance(op, Put):

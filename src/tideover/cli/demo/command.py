@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import click
 
+from tideover.cli import installed
 from tideover.cli.common import json_option
 from tideover.cli.exits import Exit, Failure
 
@@ -16,7 +16,7 @@ _INSTALL = "pip install 'tideover[demo]'"
 @click.command("demo")
 @click.option("--hold", "holding", is_flag=True, help="Afterwards keep everything running, until Ctrl-C.")
 @click.option(
-    "--rate", default=150.0, show_default=True, type=click.FloatRange(10, 2000), help="Requests per second."
+    "--rate", default=150.0, show_default=True, type=click.FloatRange(10, 500), help="Requests per second."
 )
 @json_option
 def command(holding: bool, rate: float, as_json: bool) -> int:
@@ -30,7 +30,7 @@ def command(holding: bool, rate: float, as_json: bool) -> int:
 
     Exits with 0 if all went as promised, with 1 if it did not.
     """
-    missing = [name for name in ("httpx", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("httpx", "uvicorn") if not installed(name)]
     if missing:
         raise Failure(f"the demo needs {' and '.join(missing)}: {_INSTALL}", code=Exit.USAGE)
     import anyio

@@ -61,6 +61,8 @@ def _invite(scenario: Scenario, timeline: Timeline) -> None:
         f"  what the service answers, and how it is\n"
         f"    curl -i {instance.url}/price/tea\n"
         f"    curl {instance.url}/status\n"
+        f"  how etcd is\n"
+        f"    tideover status -e {endpoints}\n"
         f"  change the price\n"
         f"    {put}\n"
         f"  kill members (a dead one is started again after {_DEAD_FOR:.0f} s); -STOP freezes, -CONT thaws\n"

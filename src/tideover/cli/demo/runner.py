@@ -21,8 +21,8 @@ from tideover.cli.demo.hold import hold
 from tideover.cli.demo.load import Load
 from tideover.cli.demo.scenario import Scenario
 from tideover.cli.demo.summary import summarise
-from tideover.cli.demo.timeline import NotHeld, OutputGone, Timeline
-from tideover.cli.exits import Exit
+from tideover.cli.demo.timeline import NotHeld, Timeline
+from tideover.cli.exits import Exit, OutputGone
 from tideover.testing.etcd import EtcdCluster
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -97,8 +97,8 @@ class Runner:
 
     def _introduce(self) -> None:
         self._timeline.say(
-            "A web service under load, a real three-node etcd, and an outage. Each line shows what the service\n"
-            "answers: the state of etcd as it sees it, where the value came from, how old it is.\n"
+            "A web service under load, a real three-node etcd, and an outage. Each line shows what the\n"
+            "service answers: the state of etcd, the value's source, and when it was last proven in sync.\n"
         )
 
 

@@ -29,8 +29,8 @@ from tideover.injection import with_config
 _GRACE = 3
 
 
-@with_config(discount="shop/discount")
-async def price(request: Request, *, discount: float = 0.0) -> Response:
+@with_config(currency="shop/currency")
+async def price(request: Request, *, currency: str = "EUR") -> Response:
     """Say what an item costs, and how we know."""
     tide = current()
     reading = tide.config.read(f"prices/{request.path_params['item']}", float)
@@ -39,7 +39,8 @@ async def price(request: Request, *, discount: float = 0.0) -> Response:
     return JSONResponse(
         {
             "item": request.path_params["item"],
-            "price": round(reading.value * (1 - discount), 2),
+            "price": reading.value,
+            "currency": currency,
             "source": reading.source,
             "age": round(reading.age, 3) if math.isfinite(reading.age) else None,
             "stale": reading.stale,

@@ -9,15 +9,13 @@ from typing import IO
 
 import click
 
+from tideover.cli.exits import OutputGone
+
 _COLOURS = {"live": "green", "member": "yellow", "memory": "yellow", "disk": "magenta", "default": "red"}
 
 
 class NotHeld(Exception):
     """Raised when the demo does not go as promised; the message says what did not hold."""
-
-
-class OutputGone(Exception):
-    """Raised when nobody reads the output any more."""
 
 
 class Timeline:
@@ -59,7 +57,7 @@ class Timeline:
         first, *rest = text.splitlines()
         self._write(f"{self._time()}  {self._style(first, bold=True)}")
         for line in rest:
-            self._write(f"{'':8}  {line}")
+            self._write(f"{'':7}  {line}")
 
     def answers(
         self, *, phase: str, etcd: str, source: str, age: float | None, price: float, per_second: int, failed: int
@@ -71,11 +69,11 @@ class Timeline:
             seconds = round(self.seconds, 3)
             self._write(json.dumps({"event": "answers", "seconds": seconds, "phase": phase, **fields, **counts}))
             return
-        old = "unknown age" if age is None else f"{age:4.1f} s old"
+        synced = "never synced" if age is None else f"synced {age:4.1f} s ago"
         failures = self._style(f"{failed} failed", fg="red" if failed else None)
         self._write(
-            f"{self._time()}     etcd {etcd:<11}  {self._style(f'{source:<6}', fg=_COLOURS.get(source))}  {old}"
-            f"   tea {price:.2f}   {per_second:>3}/s   {failures}"
+            f"{self._time()}  etcd {etcd:<11}  {self._style(f'{source:<6}', fg=_COLOURS.get(source))}  {synced}"
+            f"  tea {price:.2f}  {per_second:>3}/s  {failures}"
         )
 
     def say(self, text: str = "") -> None:
@@ -89,7 +87,7 @@ class Timeline:
             self._write(json.dumps({"event": event, **fields}))
 
     def _time(self) -> str:
-        return f"{self.seconds:6.1f} s"
+        return f"{self.seconds:5.1f} s"
 
     def _style(self, text: str, *, fg: str | None = None, bold: bool = False) -> str:
         return click.style(text, fg=fg, bold=bold) if self._coloured else text

@@ -1,0 +1,324 @@
+"""The command line, run as users and scripts run it: output, complaints and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tideover.cli.exits import Exit, exit_of_error
+from tideover.clock import Clock
+from tideover.disk.snapshot import Snapshot
+from tideover.disk.snapshot_file import SnapshotFile
+from tideover.errors import (
+    CircuitOpen,
+    ConfigKeyError,
+    NoQuorum,
+    OutcomeUnknown,
+    PermissionDenied,
+    TideoverError,
+    Unreachable,
+)
+from tideover.records import Entry, HealthState
+from tideover.testing.etcd import EtcdCluster, EtcdServer
+
+_COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
+_NOWHERE = "127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, object]:
+        """The one JSON object it printed."""
+        parsed = json.loads(self.out)
+        assert isinstance(parsed, dict)
+        return parsed
+
+
+def tideover(*args: str, endpoints: str | None = None) -> Done:
+    """Run a command; nothing it prints may be a traceback."""
+    done = subprocess.run(
+        [*_COMMAND, *args],
+        env=_environment(endpoints),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "Traceback" not in done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _environment(endpoints: str | None) -> dict[str, str]:
+    environment = {key: value for key, value in os.environ.items() if key != "TIDEOVER_ENDPOINTS"}
+    return environment if endpoints is None else {**environment, "TIDEOVER_ENDPOINTS": endpoints}
+
+
+# Help and usage ------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    """`tideover --help` says what there is, what to try first, and what scripts may rely on."""
+    done = tideover("--help")
+    assert done.code == 0
+    for expected in ("demo", "status", "config", "cache", "Try `tideover demo` first", "130 Ctrl-C"):
+        assert expected in " ".join(done.out.split())
+
+
+def test_help_is_quick_because_commands_are_imported_when_used() -> None:
+    """The help imports neither grpc nor a web server nor an HTTP client."""
+    code = (
+        "import sys; from tideover.cli.app import run; run(['--help'])\n"
+        "print([m for m in ('grpc', 'httpx', 'uvicorn', 'starlette') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_without_click_the_extra_is_named() -> None:
+    """Without the extra the command says in one line what to install, and exits with 2."""
+    code = "import sys; sys.modules['click'] = None; from tideover.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() == "tideover: the command line needs an extra: pip install 'tideover[cli]'"
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["nope"], "no such command: 'nope'; there are demo, status, config, cache; see `tideover --help`"),
+        (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
+        (["status", "-e", "foo"], "need host:port"),
+        (["status", "-n", "x/", "-e", _NOWHERE], "namespace must have no NUL and not end in a slash"),
+        (["cache", "show", "/no/such/folder"], "does not exist"),
+        (["demo", "--rate", "0"], "'--rate'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(args: list[str], complaint: str) -> None:
+    """A wrong command line exits with 2 and one line that says what is wrong."""
+    done = tideover(*args)
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1
+    assert complaint in done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "code"),
+    [
+        (CircuitOpen("", retry_after=1), HealthState.DEGRADED, Exit.DEGRADED),
+        (CircuitOpen("", retry_after=1), HealthState.UNAVAILABLE, Exit.UNAVAILABLE),
+        (NoQuorum(), HealthState.AVAILABLE, Exit.DEGRADED),
+        (Unreachable(), HealthState.AVAILABLE, Exit.UNAVAILABLE),
+        (OutcomeUnknown(), HealthState.UNAVAILABLE, Exit.UNKNOWN),
+        (PermissionDenied(), HealthState.AVAILABLE, Exit.REFUSED),
+        (ConfigKeyError("k", ""), HealthState.AVAILABLE, Exit.REFUSED),
+    ],
+)
+def test_an_outage_a_refusal_and_an_unknown_outcome_have_codes_of_their_own(
+    error: TideoverError, state: HealthState, code: Exit
+) -> None:
+    """A script can tell "etcd is away" from "no" from "perhaps"."""
+    assert exit_of_error(error, state) is code
+
+
+# With etcd -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.etcd
+def test_status_and_config_with_etcd(etcd_server: EtcdServer) -> None:
+    """With etcd there, status exits with 0, and what is put is what get, and etcdctl, read."""
+    at = etcd_server.endpoint
+    status = tideover("status", "-e", at)
+    assert status.code == 0
+    assert status.out.startswith("etcd answers.\n")
+    assert tideover("status", "--json", endpoints=at).json["state"] == "available"
+
+    written = tideover("config", "put", "prices/tea", "2.50", "--json", "-n", "/shop", "-e", at)
+    assert written.code == 0
+    read = tideover("config", "get", "prices/tea", "-n", "/shop", "-e", at)
+    assert (read.code, read.out, read.err) == (0, "2.50\n", "")
+    assert etcd_server.etcdctl("get", "--print-value-only", "/shop/config/prices/tea") == "2.50\n"
+    record = tideover("config", "get", "prices/tea", "--json", "-n", "/shop", "-e", at).json
+    assert (record["value"], record["source"], record["present"]) == ("2.50", "quorum", True)
+    assert record["revision"] == written.json["revision"]
+
+    negative = tideover("config", "put", "-e", at, "--", "b", "-3")
+    assert (negative.code, negative.out) == (0, f"b written at revision {int(str(record['revision'])) + 1}\n")
+
+
+@pytest.mark.etcd
+def test_what_etcd_does_not_have_is_5(etcd_server: EtcdServer) -> None:
+    """A key that a quorum says is absent is a definite no; so is one that cannot be a key."""
+    absent = tideover("config", "get", "nothing", "-e", etcd_server.endpoint)
+    assert (absent.code, absent.out, absent.err) == (5, "", "tideover: no such key: 'nothing'\n")
+    as_json = tideover("config", "get", "nothing", "--json", "-e", etcd_server.endpoint)
+    assert (as_json.code, as_json.json["present"], as_json.json["value"]) == (5, False, None)
+    assert tideover("config", "put", "", "1", "-e", etcd_server.endpoint).code == 5
+
+
+@contextmanager
+def watching(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `config watch`, which has begun to watch when this returns."""
+    command = [*_COMMAND, "config", "watch", *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "tideover: etcd answers\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.etcd
+def test_watch_prints_changes_until_ctrl_c(etcd_server: EtcdServer) -> None:
+    """Changes under the prefix are printed as they happen; Ctrl-C ends it with 130 and without a word."""
+    with watching("prices/", "--json", "-e", etcd_server.endpoint) as process:
+        assert process.stdout is not None
+        etcd_server.etcdctl("put", "/config/other", "1")
+        etcd_server.etcdctl("put", "/config/prices/tea", "2.50")
+        assert json.loads(process.stdout.readline()) == {"key": "prices/tea", "value": "2.50", "revision": 3}
+        etcd_server.etcdctl("del", "/config/prices/tea")
+        assert json.loads(process.stdout.readline())["value"] is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out, err.strip()) == (130, "", "")
+
+
+@pytest.mark.etcd
+def test_watch_ends_quietly_when_nobody_reads(etcd_server: EtcdServer) -> None:
+    """`tideover config watch | head -1` ends at the next change, with 141 and without a word."""
+    with watching("-e", etcd_server.endpoint) as process:
+        assert process.stdout is not None
+        etcd_server.etcdctl("put", "/config/a", "1")
+        assert process.stdout.readline() == "a = 1\n"
+        process.stdout.close()
+        etcd_server.etcdctl("put", "/config/a", "2")
+        assert process.wait(timeout=10) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+# With etcd away ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.etcd
+def test_without_a_quorum_reads_are_labelled_and_writes_refused(etcd_cluster: EtcdCluster) -> None:
+    """Without a quorum status exits with 3, get tells whose word it is, absence is no definite no, put refuses."""
+    etcd_cluster.etcdctl("put", "/config/a", "1")
+    etcd_cluster.lose_quorum()
+    survivor = next(member for member in etcd_cluster.members if member.running)
+    while "no leader" not in _linearizable_read(survivor):
+        time.sleep(0.1)
+    at = ",".join(etcd_cluster.endpoints)
+
+    status = tideover("status", endpoints=at)
+    assert (status.code, status.out.splitlines()[0]) == (3, "etcd has no quorum.")
+    assert tideover("status", "--json", endpoints=at).json["state"] == "degraded"
+    read = tideover("config", "get", "a", endpoints=at)
+    assert (read.code, read.out) == (0, "1\n")
+    assert "surviving member" in read.err
+    assert tideover("config", "get", "a", "--json", endpoints=at).json["source"] == "member"
+    absent = tideover("config", "get", "nothing", endpoints=at)
+    assert (absent.code, absent.out) == (3, "")
+    assert "unknown to the surviving member" in absent.err
+    written = tideover("config", "put", "a", "2", endpoints=at)
+    assert (written.code, written.err) == (3, "tideover: etcd has no quorum; nothing was written\n")
+
+
+def _linearizable_read(member: EtcdServer) -> str:
+    try:
+        return member.etcdctl("--command-timeout=1s", "get", "a")
+    except RuntimeError as exc:
+        return str(exc)
+
+
+@pytest.mark.parametrize("args", [["config", "get", "a"], ["config", "put", "a", "1"]])
+def test_without_etcd_config_exits_with_4(args: list[str]) -> None:
+    """With no member there, reading and writing fail with 4 and one line, at once."""
+    began = time.monotonic()
+    done = tideover(*args, "-e", _NOWHERE)
+    assert time.monotonic() - began < 5
+    assert (done.code, done.out) == (4, "")
+    assert done.err.startswith("tideover: no etcd member answers")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_without_etcd_status_exits_with_4() -> None:
+    """With no member there, status says so and exits with 4, in JSON too."""
+    status = tideover("status", "-e", _NOWHERE)
+    assert (status.code, status.out.splitlines()[0], status.err) == (4, "no etcd member answers.", "")
+    as_json = tideover("status", "--json", "-e", _NOWHERE)
+    assert (as_json.code, as_json.json["state"]) == (4, "unavailable")
+
+
+# The cache -----------------------------------------------------------------------------------------------------
+
+
+def _save(folder: Path, prefix: bytes) -> Path:
+    clock = Clock()
+    file = SnapshotFile(folder, namespace="", prefix=prefix, endpoints=[_NOWHERE])
+    snapshot = Snapshot(
+        prefix=prefix,
+        cluster_id=1,
+        epoch=0,
+        raft_term=2,
+        revision=7,
+        synced_at=clock.stamp(ago=61),
+        saved_at=clock.stamp(),
+        entries={prefix + b"key": Entry(b"secret", create_revision=5, mod_revision=7)},
+    )
+    assert file.save(snapshot)
+    return file.path
+
+
+def test_cache_lists_snapshots_and_never_values(tmp_path: Path) -> None:
+    """Prefix, revision, number of keys and age of each snapshot are shown; the values are nobody's business."""
+    path = _save(tmp_path, b"/config/")
+    shown = tideover("cache", "show", str(tmp_path))
+    assert shown.code == 0
+    assert shown.out.startswith("whole")
+    for expected in ("/config/", "revision 7", "1 key", "1 min 1 s old", path.name):
+        assert expected in shown.out
+    record = tideover("cache", "show", "--json", str(tmp_path)).json
+    assert (record["file"], record["prefix"], record["revision"], record["keys"]) == (str(path), "/config/", 7, 1)
+    verified = tideover("cache", "verify", str(tmp_path))
+    assert (verified.code, verified.out) == (0, f"1 whole, 0 damaged in {tmp_path}\n")
+    for done in (shown, verified, tideover("cache", "show", "--json", str(tmp_path))):
+        assert "secret" not in done.out + done.err
+
+
+def test_a_damaged_snapshot_is_named_and_1(tmp_path: Path) -> None:
+    """One altered byte is found, told apart from the whole ones, and makes the exit code 1."""
+    whole, damaged = _save(tmp_path, b"/config/"), _save(tmp_path, b"/config/b/")
+    damaged.write_bytes(damaged.read_bytes().replace(b"secret", b"sacred"))
+    shown = tideover("cache", "show", str(tmp_path))
+    assert shown.code == 1
+    assert {line.split()[0]: line.split()[-1] for line in shown.out.splitlines()} == {
+        "whole": whole.name,
+        "DAMAGED": damaged.name,
+    }
+    verified = tideover("cache", "verify", "--json", str(tmp_path))
+    assert (verified.code, verified.json["whole"]) == (1, 1)
+    assert "sacred" not in shown.out + verified.out
+
+
+def test_an_empty_cache_is_no_error(tmp_path: Path) -> None:
+    """A folder without snapshots says so and is fine."""
+    done = tideover("cache", "show", str(tmp_path))
+    assert (done.code, done.out) == (0, f"no snapshots in {tmp_path}\n")
+    assert tideover("cache", "show", "--json", str(tmp_path)).out == ""

@@ -1,0 +1,86 @@
+"""Policies are checked when they are given."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit
+
+nan = math.nan
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    """Three attempts within five seconds; on-demand answers are kept for a day, for outages only."""
+    assert RetryPolicy() == RetryPolicy(3, 5.0, 0.1, 0.4, 2.0)
+    assert CachePolicy() == CachePolicy(0.0, 86_400.0, 4096)
+    assert StalenessLimit(60.0).on_stale == "serve"
+    assert [profile.value for profile in Profile] == ["safety", "availability"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"attempts": 0}, "attempts must be at least 1, not 0"),
+        ({"timeout": 0}, "timeout must be more than 0 seconds, not 0"),
+        ({"timeout": -1}, "timeout must be more than 0"),
+        ({"timeout": nan}, "timeout must be more than 0"),
+        ({"wait_initial": -0.1}, "not wait_initial=-0.1, wait_max=0.4"),
+        ({"wait_initial": nan}, "not wait_initial=nan, wait_max=0.4"),
+        ({"wait_initial": 2, "wait_max": 1}, "not wait_initial=2, wait_max=1"),
+        ({"wait_exp_base": 0.5}, "wait_exp_base must be at least 1, not 0.5"),
+    ],
+)
+def test_a_retry_policy_that_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:
+    """Each number out of range, and each contradiction, is named with both values."""
+    with pytest.raises(ValueError, match=says):
+        RetryPolicy(**options)
+
+
+@pytest.mark.xfail(reason="bug: `nan < 1` is false, so a base of nan passes")
+def test_a_base_that_is_no_number_is_refused() -> None:
+    """nan is no growth."""
+    with pytest.raises(ValueError, match="wait_exp_base"):
+        RetryPolicy(wait_exp_base=nan)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"ttl": -1}, "not ttl=-1, stale_if_error=86400.0"),
+        ({"ttl": 10, "stale_if_error": 5}, "not ttl=10, stale_if_error=5"),
+        ({"ttl": nan}, "not ttl=nan"),
+        ({"stale_if_error": nan}, "stale_if_error=nan"),
+        ({"max_entries": 0}, "max_entries must be at least 1, not 0"),
+    ],
+)
+def test_a_cache_policy_that_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:
+    """An answer cannot be fresh for longer than it may be served at all."""
+    with pytest.raises(ValueError, match=says):
+        CachePolicy(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_stale": 0}, "max_stale must be more than 0 seconds, not 0"),
+        ({"max_stale": nan}, "max_stale must be more than 0 seconds, not nan"),
+        ({"max_stale": 5, "on_stale": "ignore"}, "must be 'serve', 'default' or 'raise', not 'ignore'"),
+    ],
+)
+def test_a_staleness_limit_that_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:
+    """A limit is a positive time and one of three words."""
+    with pytest.raises(ValueError, match=says):
+        StalenessLimit(**options)
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy(), CachePolicy(), StalenessLimit(1.0)], ids=repr)
+def test_policies_are_values(policy: RetryPolicy | CachePolicy | StalenessLimit) -> None:
+    """A policy cannot be changed once given, and equals another with the same numbers."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(policy, dataclasses.fields(policy)[0].name, 1)
+    assert policy == dataclasses.replace(policy)
+    assert hash(policy) == hash(dataclasses.replace(policy))

@@ -1,4 +1,4 @@
-"""Fresh processes: `python -m benchmarks.child MODULE FUNCTION JSON` calls a function and prints what it returns."""
+"""Fresh processes: `python -m benchmarks.child MODULE FUNCTION JSON` prints what a function returns."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from tideover.records import Entry
 from tideover.testing import MemoryStore
 
 BASE = b"/config/"
+# Seconds for the background tasks to have worked out what reads must do.
+_SETTLE = 0.05
 
 
 @asynccontextmanager
@@ -28,7 +31,7 @@ async def healthy(
     store = store or MemoryStore()
     store.rebuild({BASE + key.encode(): value.encode() for key, value in values.items()})
     async with connect(store=store, cache_dir=False, limits=limits) as tide:
-        _expect(tide, HealthState.AVAILABLE)
+        await _expect(tide, HealthState.AVAILABLE)
         yield tide
 
 
@@ -40,7 +43,7 @@ async def in_outage(values: Mapping[str, str], *, store: MemoryStore | None = No
     with tempfile.TemporaryDirectory() as folder:
         save_snapshot(Path(folder), values, endpoints=store.members)
         async with connect(store=store, cache_dir=folder) as tide:
-            _expect(tide, HealthState.UNAVAILABLE)
+            await _expect(tide, HealthState.UNAVAILABLE)
             yield tide
 
 
@@ -64,6 +67,7 @@ def save_snapshot(folder: Path, values: Mapping[str, str], *, endpoints: Sequenc
     SnapshotFile(folder, namespace="", prefix=BASE, endpoints=endpoints).save(snapshot)
 
 
-def _expect(tide: Coordinator, state: HealthState) -> None:
+async def _expect(tide: Coordinator, state: HealthState) -> None:
+    await asyncio.sleep(_SETTLE)
     if tide.health.state is not state:
         raise RuntimeError(f"expected a coordinator that is {state}, not {tide!r}")

@@ -90,7 +90,7 @@ async def _cpu_share(until_told: Callable[[], Awaitable[None]]) -> float:
     before, began = process.cpu_times(), time.monotonic()
     await until_told()
     after, elapsed = process.cpu_times(), time.monotonic() - began
-    return 100 * (after.user + after.system - before.user - before.system) / elapsed
+    return 100 * float(after.user + after.system - before.user - before.system) / elapsed
 
 
 async def measure() -> list[Comparison]:

@@ -9,6 +9,7 @@ three times is missed.
 from __future__ import annotations
 
 import gc
+import itertools
 import statistics
 import time
 import timeit
@@ -188,7 +189,7 @@ def awaiting(text: str, namespace: Mapping[str, object], *, clock: Clock = time.
         f"        {text}\n"
         "    return _clock() - _began\n"
     )
-    scope: dict[str, object] = {"_clock": clock, "_repeat": timeit.itertools.repeat, **namespace}
+    scope: dict[str, object] = {"_clock": clock, "_repeat": itertools.repeat, **namespace}
     exec(source, scope)
     loop = scope["loop"]
     assert callable(loop)
@@ -243,15 +244,16 @@ async def interleave(cases: Mapping[str, Loop], *, rounds: int = ROUNDS, slice: 
         The times per call.
     """
     counts = {case: await _calibrate(loop, slice) for case, loop in cases.items()}
-    seen = []
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
-            seen.append({case: await _run(loop, counts[case]) / counts[case] for case, loop in cases.items()})
+        return Timings([await _round(cases, counts) for _ in range(rounds)])
     finally:
         gc.enable()
-    return Timings(seen)
+
+
+async def _round(cases: Mapping[str, Loop], counts: Mapping[str, int]) -> dict[str, float]:
+    return {case: await _run(loop, counts[case]) / counts[case] for case, loop in cases.items()}
 
 
 async def _calibrate(loop: Loop, slice: float) -> int:

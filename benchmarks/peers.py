@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 Function = Callable[..., Any]
@@ -53,3 +54,8 @@ def circuit_broken(function: Function) -> Function:
     """Return a function, of either kind, behind the decorator of `circuitbreaker`."""
     broken: Function = import_module("circuitbreaker").circuit(function)
     return broken
+
+
+def sdk_installed() -> bool:
+    """Whether the OpenTelemetry SDK is there, without which nothing is recorded."""
+    return find_spec("opentelemetry.sdk") is not None

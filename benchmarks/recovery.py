@@ -41,10 +41,8 @@ class Trial:
 
 async def measure() -> list[Comparison]:
     """Kill, wait, kill the rest, start all; three times."""
-    trials = []
     async with EtcdCluster() as cluster, connect(*cluster.endpoints, cache_dir=False) as tide:
-        for number in range(TRIALS):
-            trials.append(await _try(cluster, tide, str(number)))
+        trials = [await _try(cluster, tide, str(number)) for number in range(TRIALS)]
     worst = Trial(*(max(getattr(trial, name) for trial in trials) for name in Trial.__slots__))
     return [
         Comparison(_DECLARED, worst.declared, "etcd's election timeout", _ELECTION_TIMEOUT),

@@ -313,7 +313,7 @@ def test_what_is_refused(data: bytes, form: object) -> None:
 
 def test_a_refusal_says_where() -> None:
     """The message names the field, down to the nested one."""
-    with pytest.raises(ValueError, match=r"^limits: rate: 'fast' is not a number"):
+    with pytest.raises(ValueError, match=r"^limits: rate: .*not a number"):
         decode(b'{"limits": {"rate": "fast"}}', dataclasses.make_dataclass("D", [("limits", Limit)]))
 
 
@@ -359,7 +359,6 @@ def test_deep_json_is_refused_not_recursed_into(form: object, depth: int) -> Non
     _refused(b'{"a":' * depth + b"1" + b"}" * depth, form)
 
 
-@pytest.mark.xfail(raises=RecursionError, reason="bug: only json.loads is guarded, not the conversion after it")
 @pytest.mark.parametrize("depth", [200, 300])
 def test_a_type_that_contains_itself_is_no_trap(depth: int) -> None:
     """A self-referring type decodes, and one nested too deep is a ValueError."""
@@ -377,9 +376,6 @@ def test_a_type_that_cannot_be_decoded_is_a_type_error(form: object) -> None:
             decode(data, form)
 
 
-@pytest.mark.xfail(
-    reason="bug: item types are looked at late, and a container turns their TypeError into ValueError"
-)
 @pytest.mark.parametrize(
     ("form", "data"),
     [
@@ -396,14 +392,12 @@ def test_an_item_type_that_cannot_be_decoded_is_a_type_error(form: object, data:
         decode(data, form)
 
 
-@pytest.mark.xfail(reason="bug: unions in another order are equal, so the cache hands out the first one's decoder")
 def test_the_order_of_a_union_decides() -> None:
     """The first member of a union that fits wins, whatever other unions were decoded before."""
     assert decode(b"5", Union[timedelta, Decimal]) == timedelta(seconds=5)  # noqa: UP007
     assert decode(b"5", Union[Decimal, timedelta]) == Decimal(5)  # noqa: UP007
 
 
-@pytest.mark.xfail(reason="bug: __required_keys__ does not know NotRequired in a module with string annotations")
 @pytest.mark.parametrize("form", [Wish, Dream])
 def test_what_a_typed_dict_need_not_have(form: object) -> None:
     """`Required` and `NotRequired` count, also where annotations are strings."""
@@ -411,7 +405,6 @@ def test_what_a_typed_dict_need_not_have(form: object) -> None:
     assert _refused(b'{"why": "dry"}', form)
 
 
-@pytest.mark.xfail(reason="bug: a literal is matched by Python's str() of it, but stored as JSON has it")
 @pytest.mark.parametrize(
     ("value", "form"),
     [(True, Literal[True]), (None, Literal["a", None]), (Color.RED, Literal[Color.RED])],
@@ -431,20 +424,17 @@ class Bits(enum.IntFlag):
     WRITE = 2
 
 
-@pytest.mark.xfail(reason="bug: an enum is matched by str() of its value, but stored as JSON has it")
 @pytest.mark.parametrize("value", [Odd.FLAG, Odd.PAIR, Bits.READ | Bits.WRITE])
 def test_enums_of_other_values_round_trip(value: enum.Enum) -> None:
     """Every enum member that can be encoded decodes to itself."""
     assert decode(encode(value), type(value)) == value
 
 
-@pytest.mark.xfail(reason="bug: the cache needs hashable types, and annotations need not be")
 def test_unhashable_notes_do_not_matter() -> None:
     """`Annotated` may carry anything, such as a pydantic field, which cannot be hashed."""
     assert decode(b"5", Annotated[int, ["a note"]]) == 5
 
 
-@pytest.mark.xfail(reason="bug: text is decoded as UTF-8 before bytes are thought of")
 def test_optional_bytes_round_trip() -> None:
     """`bytes | None` takes any bytes."""
     assert decode(encode(b"\xff"), bytes | None) == b"\xff"
@@ -457,7 +447,6 @@ def test_what_cannot_be_stored_is_a_type_error(value: object) -> None:
         encode(value)
 
 
-@pytest.mark.xfail(reason="bug: nan is stored, and no reader accepts it")
 @pytest.mark.parametrize("value", [math.nan, Decimal("NaN")])
 def test_what_cannot_be_read_back_is_not_stored(value: object) -> None:
     """`encode` refuses what `decode` would refuse."""

@@ -114,7 +114,6 @@ def test_a_plain_error_survives_pickling(error: errors.TideoverError) -> None:
     assert str(pickle.loads(pickle.dumps(error))) == "why"
 
 
-@pytest.mark.xfail(raises=TypeError, reason="bug: errors with details cannot be unpickled or copied")
 @pytest.mark.parametrize("error", SAMPLES[1:], ids=lambda error: type(error).__name__)
 def test_an_error_with_details_survives_pickling(error: errors.TideoverError) -> None:
     """An error may cross to another process with its details (process pools hang or break otherwise)."""

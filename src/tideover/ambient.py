@@ -50,7 +50,8 @@ def connect(
         cache: How answers about keys that are not followed are kept; None means for a day, for outages only.
         exclude: Prefixes of configuration keys that must not be written to disk.
         record_keys: Whether spans may name configuration keys.
-        store: A store instead of the real etcd, for tests; replaces the endpoints.
+        store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
+            unless `cache_dir` names a folder.
 
     Returns:
         The coordinator.
@@ -68,7 +69,8 @@ def connect(
         endpoints=tuple(store.members) if store is not None else endpoints,
         namespace=namespace,
         follow=follow,
-        cache_dir=cache_dir,
+        # A fake cluster's values must not meet the next test's on disk unasked.
+        cache_dir=False if store is not None and cache_dir is None else cache_dir,
         profile=profile,
         start_timeout=start_timeout,
         require=require,

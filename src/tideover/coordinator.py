@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import random
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -47,7 +46,7 @@ _log = logging.getLogger("tideover")
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
 
-open_coordinators: weakref.WeakSet[Coordinator] = weakref.WeakSet()
+open_coordinators: set[Coordinator] = set()
 
 
 class Coordinator:
@@ -303,6 +302,7 @@ class Coordinator:
             lanes=self._lanes,
             clock=self._clock,
             limits=options.limits,
+            exclude=options.exclude,
             cache=options.cache,
             retry=options.retry,
             namespace=options.namespace,

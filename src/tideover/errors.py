@@ -10,13 +10,23 @@ from __future__ import annotations
 class TideoverError(Exception):
     """Raised when tideover cannot do what it was asked; the root of all its errors."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let an error with details cross to another process: exceptions are rebuilt from `args` alone."""
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[TideoverError], args: tuple[object, ...]) -> TideoverError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
 
 class Unavailable(TideoverError):
     """Raised when etcd is away for this call and no other rung of the ladder could answer."""
 
 
 class Unreachable(Unavailable):
-    """Raised when no member of the cluster accepted the request; it was never sent."""
+    """Raised when no member could serve the request: cut off, gone or not in service; nothing was written."""
 
 
 class NoQuorum(Unavailable):

@@ -66,9 +66,11 @@ class ClusterHealth:
 
         Raises:
             TimeoutError: It did not come to be.
+            ValueError: There is no such state.
 
         When degraded:
             Waits; this is how to wait for the end of an outage.
         """
+        wanted = HealthState(state)
         with anyio.fail_after(timeout):
-            await self._lanes.wait_for(state)
+            await self._lanes.wait_for(wanted)

@@ -56,7 +56,7 @@ class RetryPolicy:
                 f"need 0 <= wait_initial <= wait_max, not wait_initial={self.wait_initial}, "
                 f"wait_max={self.wait_max}"
             )
-        if self.wait_exp_base < 1:
+        if not self.wait_exp_base >= 1:
             raise ValueError(f"wait_exp_base must be at least 1, not {self.wait_exp_base}")
 
 

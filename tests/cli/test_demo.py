@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,14 +13,19 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import anyio
 import psutil
 import pytest
 
-from tideover.cli.demo.load import Settled, Tally
-from tideover.cli.demo.scenario import judge
+from tideover.cli.demo.hold import hold
+from tideover.cli.demo.instance import Instance
+from tideover.cli.demo.load import Load, Settled, Tally
+from tideover.cli.demo.scenario import Scenario, judge
 from tideover.cli.demo.timeline import Timeline
+from tideover.testing.etcd import EtcdCluster
 
 _MARK = "TIDEOVER_TEST_RUN"
 
@@ -176,6 +182,34 @@ def test_the_service_does_not_outlive_a_killed_demo(tmp_path: Path) -> None:
         service = psutil.Process(pid)
         running.process.kill()
         service.wait(timeout=10)
+
+
+@pytest.mark.etcd
+def test_hold_says_what_to_play_with_and_brings_back_what_was_killed(tmp_path: Path) -> None:
+    """While holding, the printed command changes the price, and a member that somebody kills comes back."""
+    out = io.StringIO()
+    timeline = Timeline(out, as_json=True)
+    with EtcdCluster(size=1) as cluster:
+        scenario = Scenario(cluster, load=Load(rate=10), timeline=timeline, folder=tmp_path)
+        scenario.instances.append(Instance("shop-1", folder=tmp_path, endpoints=cluster.endpoints))
+
+        async def play() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(hold, scenario, timeline, dead_for=0.3))
+                await anyio.sleep(0)
+                invitation = json.loads(out.getvalue())
+                assert invitation["etcd_pids"] == {"etcd-1": cluster.members[0].pid}
+                subprocess.run(shlex.split(invitation["put"]), check=True, capture_output=True, timeout=10)
+                assert cluster.etcdctl("get", "--print-value-only", scenario.key) == "4.00\n"
+                os.kill(invitation["etcd_pids"]["etcd-1"], signal.SIGKILL)
+                with anyio.fail_after(10):
+                    while "recover" not in out.getvalue():
+                        await anyio.sleep(0.05)
+                await cluster.ready()
+                tasks.cancel_scope.cancel()
+
+        anyio.run(play)
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["hold", "died", "recover"]
 
 
 @pytest.mark.parametrize("missing", ["httpx", "uvicorn"])

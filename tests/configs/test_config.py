@@ -135,7 +135,7 @@ async def test_value_without_a_good_one() -> None:
     """A value that never decoded raises ConfigValueError, or gives the default and says which revision it refused."""
     async with connected(MemoryStore()) as tide:
         written = await tide.config.put("a", "soon")
-        with pytest.raises(ConfigValueError, match="soon") as caught:
+        with pytest.raises(ConfigValueError, match="not a number") as caught:
             tide.config.get("a", float)
         assert caught.value.revision == written.revision
         assert tide.config.get("a", float, default=1.0) == 1.0
@@ -584,3 +584,28 @@ async def test_denied_prefix_raises_from_get() -> None:
             tide.config.get("a", default="d")
         await anyio.sleep(30)
         assert tide.config.get("a", default="d") == "d"
+
+
+async def test_bound_value_holds_its_limit() -> None:
+    """A bound object under a limit that raises does not outlive the limit silently."""
+    store = MemoryStore()
+    async with connected(store, limits={"p/": StalenessLimit(60, on_stale="raise")}) as tide:
+        await tide.config.put("p/timeout", 2.5)
+        live = tide.config.bind(Payments, prefix="p/")
+        await go_dark(store, tide)
+        assert live.value.timeout == 2.5
+        await anyio.sleep(100)
+        with pytest.raises(TooStale):
+            _ = live.value
+
+
+async def test_repeated_reads_outside_a_request_are_counted() -> None:
+    """Outside a request a degraded read is counted each time, although the span is marked once."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await tide.config.put("a", "1")
+        tide.config.get("a")
+        await go_dark(store, tide)
+        for _ in range(7):
+            tide.config.get("a")
+        assert tide.observe_reads()["memory", True] == 7

@@ -22,16 +22,6 @@ pytestmark = pytest.mark.etcd
 # Half of etcd's defaults, for quicker elections, also of a member that returns alone
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
 
-_SWALLOWED = pytest.mark.xfail(
-    raises=(AssertionError, StoreFault),
-    reason="bug: `translated` takes every CancelledError without a message for a closed connection",
-)
-
-_DEAF = pytest.mark.xfail(
-    raises=(AssertionError, TimeoutError),
-    reason="bug: `wait_disconnected` polls a closed channel for ever",
-)
-
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -155,7 +145,6 @@ async def test_an_unresolvable_name_is_unreachable() -> None:
     assert not caught.value.fault.applied
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="bug: grpc takes these for URI schemes; missing `dns:///`")
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["dns", "unix"])
 async def test_a_host_may_be_called_anything(host: str) -> None:
@@ -196,7 +185,6 @@ async def test_a_frozen_member_costs_the_timeout_and_no_more(server: EtcdServer,
     assert caught.value.fault.applied
 
 
-@_SWALLOWED
 @pytest.mark.anyio
 async def test_a_watch_of_a_frozen_member_costs_the_timeout_and_no_more(
     server: EtcdServer, store: EtcdStore
@@ -290,7 +278,6 @@ async def test_a_closed_store_is_a_lost_connection(store: EtcdStore) -> None:
     assert caught.value.fault.kind is FaultKind.CONNECTION_LOST
 
 
-@pytest.mark.xfail(reason="bug: `open_watch` opens the stream outside `translated`: grpc's UsageError comes out")
 @pytest.mark.anyio
 async def test_a_watch_on_a_closed_store_is_a_lost_connection(store: EtcdStore) -> None:
     """Opening a watch on a closed store is a fault like any other, not an exception of grpc's."""
@@ -334,7 +321,7 @@ waits = pytest.mark.parametrize("what", ["call", "opening", "receive", "disconne
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", ["call", pytest.param("opening", marks=_SWALLOWED), "receive", "disconnect"])
+@waits
 async def test_a_cancelled_scope_cancels(server: EtcdServer, store: EtcdStore, what: str) -> None:
     """What anyio cancels ends cancelled, within the scope that was cancelled and no further."""
     outcomes, opened = Outcomes(), anyio.Event()
@@ -347,7 +334,6 @@ async def test_a_cancelled_scope_cancels(server: EtcdServer, store: EtcdStore, w
     await anyio.lowlevel.checkpoint()
 
 
-@_SWALLOWED
 @pytest.mark.anyio
 @waits
 async def test_a_cancelled_task_is_cancelled(server: EtcdServer, store: EtcdStore, what: str) -> None:
@@ -365,9 +351,6 @@ async def test_a_cancelled_task_is_cancelled(server: EtcdServer, store: EtcdStor
     assert task.cancelled()
 
 
-@pytest.mark.xfail(
-    raises=StoreFault, reason="bug: as above; asyncio.timeout sees a fault in place of its own cancellation"
-)
 @pytest.mark.anyio
 async def test_asyncio_timeouts_work(server: EtcdServer, store: EtcdStore) -> None:
     """A call inside `asyncio.timeout` ends with TimeoutError, as everything does there."""
@@ -489,7 +472,6 @@ async def test_waiting_for_a_member_that_is_away_waits_for_its_return(
     assert waiting.cancelled_caught
 
 
-@_DEAF
 @pytest.mark.anyio
 async def test_a_connection_that_is_closed_is_a_broken_one(store: EtcdStore) -> None:
     """Waiting for the end of a connection that was closed before returns."""
@@ -498,7 +480,6 @@ async def test_a_connection_that_is_closed_is_a_broken_one(store: EtcdStore) -> 
         await store.wait_disconnected(store.members[0])
 
 
-@_DEAF
 @pytest.mark.anyio
 async def test_renewing_does_not_make_the_wait_deaf(
     server: EtcdServer, store: EtcdStore, monkeypatch: pytest.MonkeyPatch

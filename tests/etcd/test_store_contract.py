@@ -112,12 +112,6 @@ async def subject(setting: Setting, server: EtcdServer | None) -> AsyncIterator[
         yield Subject(FaultyStore(memory) if setting.kind == "faulty" else memory, memory.compact)
 
 
-def _gap_in_memory(request: pytest.FixtureRequest, setting: Setting, reason: str) -> None:
-    """Expect the test to fail on `MemoryStore`, and to be told when it no longer does."""
-    if setting.kind != "etcd":
-        request.node.add_marker(pytest.mark.xfail(reason=f"bug in MemoryStore: {reason}", strict=True))
-
-
 def _kind(caught: pytest.ExceptionInfo[StoreFault]) -> FaultKind:
     return caught.value.fault.kind
 
@@ -278,11 +272,8 @@ async def test_each_write_has_the_next_revision(subject: Subject) -> None:
 
 
 @pytest.mark.anyio
-async def test_every_answer_says_who_gave_it(
-    subject: Subject, setting: Setting, request: pytest.FixtureRequest
-) -> None:
+async def test_every_answer_says_who_gave_it(subject: Subject) -> None:
     """Reads and writes of one member carry the same cluster, member and term."""
-    _gap_in_memory(request, setting, "the header of a write names no member")
     answers = [
         (await subject.call(Put(b"k", b""))).header,
         (await subject.call(Range(b"k"))).header,
@@ -302,12 +293,8 @@ async def test_every_answer_says_who_gave_it(
 @pytest.mark.parametrize(
     "op", [Put(b"", b"v"), Range(b""), Range(b"", b"\0"), Delete(b""), Delete(b"", b"\0")], ids=repr
 )
-async def test_an_empty_key_is_refused(
-    subject: Subject, op: Op[Result], setting: Setting, request: pytest.FixtureRequest
-) -> None:
+async def test_an_empty_key_is_refused(subject: Subject, op: Op[Result]) -> None:
     """No operation takes an empty key, not even as the beginning of a range."""
-    if not isinstance(op, Put):
-        _gap_in_memory(request, setting, "only Put refuses an empty key")
     with pytest.raises(StoreFault) as caught:
         await subject.call(op)
     assert _kind(caught) is FaultKind.INVALID
@@ -339,11 +326,8 @@ async def test_compacted_history_cannot_be_read(subject: Subject) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_future_cannot_be_read(
-    subject: Subject, setting: Setting, request: pytest.FixtureRequest
-) -> None:
+async def test_the_future_cannot_be_read(subject: Subject) -> None:
     """A read at a revision that has not come yet is refused rather than answered with the present."""
-    _gap_in_memory(request, setting, "a future revision is answered with the present")
     revision = await subject.put(b"k")
     with pytest.raises(StoreFault) as caught:
         await subject.call(Range(b"k", revision=revision + 1))
@@ -351,11 +335,8 @@ async def test_the_future_cannot_be_read(
 
 
 @pytest.mark.anyio
-async def test_an_unknown_member_is_a_mistake(
-    subject: Subject, setting: Setting, request: pytest.FixtureRequest
-) -> None:
+async def test_an_unknown_member_is_a_mistake(subject: Subject) -> None:
     """A member that is not of the cluster is the caller's mistake, not an outage."""
-    _gap_in_memory(request, setting, "any name is taken for a member")
     with pytest.raises(KeyError):
         await subject.store.call(Range(b"k"), member="nobody:2379", timeout=5)
     with pytest.raises(KeyError):

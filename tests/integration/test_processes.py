@@ -195,3 +195,19 @@ async def test_ten_thousand_keys(etcd_server: EtcdServer, tmp_path: Path) -> Non
     async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path, start_timeout=2) as tide:
         assert tide.config.get("k5") == "new"
         assert tide.config.read("k9999").source is Source.DISK
+
+
+async def test_excluded_keys_are_unknown_after_a_restart_without_etcd(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """A snapshot says nothing of an excluded key: NotSynced, never "no such key"."""
+    endpoint = etcd_server.endpoint
+    async with tideover.connect(endpoint, cache_dir=tmp_path, exclude=("secrets/",)) as tide:
+        await tide.config.put("secrets/password", "x")
+        await tide.config.put("open", "y")
+    etcd_server.kill()
+    async with tideover.connect(endpoint, cache_dir=tmp_path, exclude=("secrets/",)) as tide:
+        assert tide.config.get("open") == "y"
+        with pytest.raises(tideover.NotSynced):
+            tide.config.get("secrets/password")
+        with pytest.raises(tideover.ConfigKeyError) as absent:
+            tide.config.get("never")
+        assert not isinstance(absent.value, tideover.NotSynced)

@@ -105,6 +105,13 @@ def test_a_progress_reply_that_answers_no_read_proves_nothing(requested_at: floa
     assert waiting.confirmed(10.0, 7).synced_at == 10.0
 
 
+def test_an_older_read_that_answers_late_does_not_replace_a_newer_one() -> None:
+    """Of two reads waited for, the one sent later is remembered, in whichever order they are answered."""
+    late = Freshness(reached=3).asked(2.0, 7).asked(1.0, 7)
+    assert late == Freshness(reached=3).asked(1.0, 7).asked(2.0, 7)
+    assert late.moved(7).synced_at == 2.0
+
+
 def test_age_is_computed_at_each_use() -> None:
     """Age grows with the clock alone; before anything was proven it is infinite."""
     fresh = Freshness(reached=5).asked(100.0, 5)

@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-import typing_extensions
-
 from tideover import telemetry
-from tideover.codecs import construct, has_default
+from tideover.codecs import construct, fields_of
 from tideover.configs.reader import Reader
 from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
 from tideover.records import Reading
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a settings type.
-
-    Attributes:
-        name: Its name, and the last part of its key.
-        form: Its type.
-        required: Whether the key must exist.
-    """
-
-    name: str
-    form: object
-    required: bool
-
-
-def fields_of(form: type) -> tuple[Field, ...]:
-    """Return the fields of a settings type.
-
-    Args:
-        form: A dataclass or a `TypedDict`.
-
-    Returns:
-        Its fields.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    if dataclasses.is_dataclass(form):
-        hints = typing.get_type_hints(form, include_extras=True)
-        return tuple(Field(f.name, hints[f.name], not has_default(f)) for f in dataclasses.fields(form) if f.init)
-    if typing_extensions.is_typeddict(form):
-        hints = typing_extensions.get_type_hints(form, include_extras=True)
-        required: frozenset[str] = getattr(form, "__required_keys__", frozenset())
-        return tuple(Field(name, hint, name in required) for name, hint in hints.items())
-    raise TypeError(f"bind() needs a dataclass or a TypedDict, not {form!r}")
 
 
 class Live(Generic[T]):
@@ -79,9 +39,9 @@ class Live(Generic[T]):
     ) -> None:
         self.prefix = prefix
         self._form = form
-        self._fields = fields_of(form)
+        self._fields = fields_of(form) or ()
         if not self._fields:
-            raise TypeError(f"bind() needs a type with fields, and {form.__name__} has none")
+            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, not {form!r}")
         self._reader = reader
         self._validate = validate
         self._value, self._revision = self._build()
@@ -95,6 +55,11 @@ class Live(Generic[T]):
     @property
     def value(self) -> T:
         """The last valid object.
+
+        Raises:
+            TooStale: The prefix is older than its limit allows, and the limit does not say `"serve"`.
+            PermissionDenied: A quorum refuses to let this client read the prefix.
+            Closed: The coordinator is not open.
 
         When degraded:
             The last valid object still, and the request is marked as degraded.

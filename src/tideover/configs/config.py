@@ -47,6 +47,7 @@ class Config(Reader):
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
+        exclude: Prefixes of keys that are in no snapshot.
         cache: How answers about keys that are not followed are kept.
         retry: How calls are tried again.
         namespace: For spans.
@@ -64,6 +65,7 @@ class Config(Reader):
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
+        exclude: Sequence[str],
         cache: CachePolicy,
         retry: RetryPolicy,
         namespace: str,
@@ -71,7 +73,16 @@ class Config(Reader):
         outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
-        super().__init__(base, views, lanes=lanes, clock=clock, limits=limits, outage_id=outage_id, since=since)
+        super().__init__(
+            base,
+            views,
+            lanes=lanes,
+            clock=clock,
+            limits=limits,
+            exclude=exclude,
+            outage_id=outage_id,
+            since=since,
+        )
         self._gateway = gateway
         self._retry = retry
         self._namespace = namespace

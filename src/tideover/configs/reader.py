@@ -66,6 +66,7 @@ class Reader:
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix, as `get` names keys, to how old its values may be.
+        exclude: Prefixes of keys that are in no snapshot.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
     """
@@ -78,6 +79,7 @@ class Reader:
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
+        exclude: Sequence[str],
         outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
@@ -88,6 +90,7 @@ class Reader:
         self._monotonic = clock.monotonic
         # The longest prefix decides.
         self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
+        self._excluded = tuple(exclude)
         self._outage_id = outage_id
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
@@ -145,7 +148,7 @@ class Reader:
         except (KeyError, TypeError):
             return self._look_up(key, type, default).value
         mode = self._mode
-        if mode == _PLAIN or (mode == _LIMITED and self._monotonic() < self._unlimited_until):
+        if not mode or (mode == _LIMITED and self._monotonic() < self._unlimited_until):
             self._plain_reads += 1
             return value
         if mode == _DEGRADED:
@@ -196,7 +199,7 @@ class Reader:
         if view.denied is not None:
             raise view.denied
         required = strict and default is MISSING
-        if source is None:
+        if source is None or not self._is_known(key, source):
             if required:
                 raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
             return self._defaulted(key, default, math.inf, degraded=True)
@@ -204,14 +207,7 @@ class Reader:
         limit = self._limit(key)
         if limit is not None and age > limit.max_stale:
             stale = True
-            verdict = judge(limit, age, has_default=default is not MISSING)
-            if verdict is Verdict.RAISE:
-                raise TooStale(
-                    f"{key!r} is {duration(age)} old, more than max_stale={limit.max_stale} s: {self._since()}",
-                    age=age,
-                    max_stale=limit.max_stale,
-                )
-            if verdict is Verdict.DEFAULT:
+            if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
                 return self._defaulted(key, default, age, degraded=True)
         entry = view.entries.get(self.full_key(key))
         if entry is None:
@@ -231,6 +227,20 @@ class Reader:
         self._note(source, age, degraded=stale)
         revision = self._values.revision(key, form) or entry.mod_revision
         return Reading(key, value, True, source, revision, age, stale, self._values.rejection(key, form))
+
+    def _is_known(self, key: str, source: Source) -> bool:
+        """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
+        return source is not Source.DISK or not key.startswith(self._excluded)
+
+    def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
+        verdict = judge(limit, age, has_default=has_default)
+        if verdict is Verdict.RAISE:
+            raise TooStale(
+                f"{key!r} is {duration(age)} old, more than max_stale={limit.max_stale} s: {self._since()}",
+                age=age,
+                max_stale=limit.max_stale,
+            )
+        return verdict
 
     def _value(self, key: str, form: object, entry: Entry) -> object:
         try:
@@ -278,16 +288,26 @@ class Reader:
         return Reading(key, value, True, source, revision, view.age, stale, self._values.rejection(key, form))
 
     def note_use(self, key: str) -> None:
-        """Mark the request if a followed key is degraded now."""
+        """Do for a value that is held elsewhere what `get` does: check its limit, mark the request.
+
+        Raises:
+            TooStale: The key's prefix is older than its limit allows.
+            PermissionDenied: A quorum refuses to let this client read the prefix.
+            Closed: The coordinator is not open.
+        """
         if self._mode != _PLAIN:
             view = self._view_of(key)
-            source = view.source or Source.DEFAULT
-            if source is not Source.LIVE:
-                self._note(source, view.age, degraded=True)
+            if view.denied is not None:
+                raise view.denied
+            limit, age = self._limit(key), view.age
+            if limit is not None and age > limit.max_stale:
+                self._judge(key, limit, age, has_default=False)
+            self._note_view(view)
 
     def synced(self, key: str) -> bool:
-        """Whether anything is known of a followed key's prefix."""
-        return self._view_of(key).synced
+        """Whether an absent followed key is known to be absent."""
+        source = self._view_of(key).source
+        return source is not None and self._is_known(key, source)
 
     # Keys ------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
-from tideover.errors import Closed
+from tideover.errors import CircuitOpen, Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
 from tideover.etcd.store import Lane, Op, Result, Store
 from tideover.policies import RetryPolicy
@@ -112,7 +112,7 @@ class Gateway:
         tried: set[str] = set()
         attempt = 0
         while True:
-            self._lanes.admit(op.lane)
+            self._admit(op)
             attempt += 1
             member = self._lanes.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
@@ -127,6 +127,13 @@ class Gateway:
             telemetry.retried(op.name, fault.kind)
             if not fault.outage or len(tried) == len(self._lanes.members):
                 tried.clear()
+
+    def _admit(self, op: Op[R]) -> None:
+        try:
+            self._lanes.admit(op.lane)
+        except CircuitOpen:
+            telemetry.rejected_by_breaker()
+            raise
 
     async def _attempt(
         self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import grpc
 from aetcd import rpc
@@ -29,6 +29,8 @@ _OPTIONS = (
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),
+    # A name that has moved is looked up again soon, not after 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
 )
 
 # Seconds that calls in flight on a channel that is being replaced may still take.
@@ -37,6 +39,9 @@ _CLOSE_GRACE = 2.0
 _STATE_POLL = 0.1
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
+
+
+T = TypeVar("T")
 
 
 class MemberChannel:
@@ -50,6 +55,7 @@ class MemberChannel:
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
+        self._closed = False
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._open()
 
@@ -58,7 +64,8 @@ class MemberChannel:
         return f"<MemberChannel {self.endpoint} {self._channel.get_state().name.lower()}>"
 
     def _open(self) -> None:
-        self._channel = grpc.aio.insecure_channel(self.endpoint, options=_OPTIONS)
+        # With its scheme, because a host may be called "unix" or "dns".
+        self._channel = grpc.aio.insecure_channel(f"dns:///{self.endpoint}", options=_OPTIONS)
         self.kv = rpc.KVStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
 
@@ -72,20 +79,20 @@ class MemberChannel:
 
     async def wait_disconnected(self) -> None:
         """Return when the connection, once it is established, breaks; connect if it is not."""
-        channel = self._channel
-        was_ready = False
-        with suppress(StoreFault), translated():  # a channel that is closed meanwhile is a broken one
-            while True:
-                # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after
-                # the event loop was closed, grpc raises in whichever loop the process runs next.
-                ready = channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
-                if was_ready and not ready:
-                    return
-                was_ready = ready
-                await asyncio.sleep(_STATE_POLL)
+        established: grpc.aio.Channel | None = None
+        while not self._closed:
+            # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
+            # event loop was closed, grpc raises in whichever loop the process runs next.
+            channel = self._channel
+            ready = channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+            if established is not None and (channel is not established or not ready):
+                return
+            established = channel if ready else None
+            await asyncio.sleep(_STATE_POLL)
 
     async def aclose(self) -> None:
         """Close the connection and those still being given up."""
+        self._closed = True
         closing = dict(self._closing)
         for channel in (self._channel, *closing.values()):
             await channel.close()
@@ -119,19 +126,37 @@ async def answer(call: Any) -> Any:
     return await call
 
 
+async def apart(awaitable: Awaitable[T]) -> T:
+    """Return the result of an operation on a stream, run in a task of its own.
+
+    grpc raises `CancelledError` in whoever uses a stream whose channel is closed. In a task of its own that cannot
+    be taken for a cancellation of the caller, nor the other way round.
+
+    Args:
+        awaitable: A read or a write; cancelling it ends the stream.
+
+    Raises:
+        StoreFault: The stream has ended.
+    """
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.cancel()
+        raise
+    if task.cancelled():
+        raise StoreFault(classify("CANCELLED", "the connection was closed under the stream"))
+    with translated():
+        return task.result()
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what grpc raises for a stream, or for a channel that is closed, into `StoreFault`."""
+    """Turn the exceptions of grpc into `StoreFault`."""
     try:
         yield
     except grpc.aio.AioRpcError as exc:
         raise StoreFault(classify(exc.code().name, exc.details() or "")) from exc
     except (grpc.aio.UsageError, asyncio.InvalidStateError) as exc:
         raise StoreFault(classify("UNAVAILABLE", f"stream removed ({exc})")) from exc
-    except asyncio.CancelledError as exc:
-        # grpc raises this when a channel is closed under a stream. Cancellation by a scope carries a message and
-        # has been requested of the task; this must not travel on as if it were one.
-        task = asyncio.current_task()
-        if task is None or task.cancelling() == 0 or not exc.args:
-            raise StoreFault(classify("CANCELLED", "the connection was closed under the call")) from exc
-        raise

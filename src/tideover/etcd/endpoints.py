@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 
 
 def parse_endpoint(text: str) -> str:
@@ -28,9 +29,14 @@ def parse_endpoint(text: str) -> str:
     host, colon, port = rest.rpartition(":")
     if not colon or not host:
         raise ValueError(f"endpoint {text!r}: need host:port, such as '127.0.0.1:2379'")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            IPv6Address(host[1:-1])
+        except ValueError as exc:
+            raise ValueError(f"endpoint {text!r}: {host!r} is not an IPv6 address: {exc}") from exc
+    elif ":" in host:
         raise ValueError(f"endpoint {text!r}: write an IPv6 address in brackets, such as '[::1]:2379'")
-    if any(c.isspace() or c in "/@,?#\0" for c in host):
+    elif any(c.isspace() or c in "/@,?#[]\0" or "\ud800" <= c <= "\udfff" for c in host):
         raise ValueError(f"endpoint {text!r}: {host!r} is not a host name; give several endpoints separately")
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535")

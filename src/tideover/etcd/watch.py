@@ -15,7 +15,7 @@ import anyio
 import grpc
 from aetcd import rpc
 
-from tideover.etcd.channel import translated
+from tideover.etcd.channel import apart, translated
 from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.store import Compacted, Event, WatchBatch
@@ -29,7 +29,8 @@ async def open_watch(
     stub: Any, key: bytes, end: bytes | None, *, start_revision: int, timeout: float
 ) -> AsyncIterator[StreamWatch]:
     """Open a watch and cancel its stream at the end; see `Store.watch`."""
-    stream = stub.Watch(metadata=(("hasleader", "true"),))
+    with translated():
+        stream = stub.Watch(metadata=(("hasleader", "true"),))
     try:
         watch = StreamWatch(stream)
         with anyio.move_on_after(timeout) as scope:
@@ -60,8 +61,7 @@ class StreamWatch:
             progress_notify=True,
             watch_id=_WATCH_ID,
         )
-        with translated():
-            await self._stream.write(rpc.WatchRequest(create_request=request))
+        await apart(self._stream.write(rpc.WatchRequest(create_request=request)))
         await self._read()
 
     async def receive(self) -> WatchBatch:
@@ -79,15 +79,12 @@ class StreamWatch:
 
     async def request_progress(self) -> None:
         """Ask for a progress frame; see `Watch.request_progress`."""
-        with translated():
-            await self._stream.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+        await apart(self._stream.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest())))
 
     async def _read(self) -> Any:
-        with translated():
-            reply = await self._stream.read()
+        reply = await apart(self._stream.read())
         if reply is grpc.aio.EOF:
-            with translated():
-                code, details = await self._stream.code(), await self._stream.details()
+            code, details = await self._stream.code(), await self._stream.details()
             raise StoreFault(classify(code.name, details or "stream removed (ended by the server)"))
         if reply.compact_revision:
             raise Compacted(reply.compact_revision)

@@ -15,10 +15,11 @@ def delay_cap(policy: RetryPolicy, attempt: int) -> float:
     Returns:
         Seconds.
     """
-    # Far out, base**attempt overflows a float long before anybody would wait that long.
-    if policy.wait_exp_base > 1 and attempt > 64:
-        return policy.wait_max
-    return min(policy.wait_max, policy.wait_initial * policy.wait_exp_base ** (attempt - 1))
+    try:
+        growth = policy.wait_exp_base ** (attempt - 1)
+    except OverflowError:
+        return policy.wait_max if policy.wait_initial else 0.0
+    return min(policy.wait_max, policy.wait_initial * growth)
 
 
 def next_delay(policy: RetryPolicy, attempt: int, *, chance: float, left: float) -> float | None:

@@ -16,12 +16,17 @@ class RetryBudget:
     Attributes:
         capacity: The most tokens there can be.
         earned: Tokens earned by one success.
-        tokens: Tokens left; starts full.
+        spent: Tokens missing; a bucket starts full.
     """
 
     capacity: float = 20.0
     earned: float = 0.1
-    tokens: float = 20.0
+    spent: float = 0.0
+
+    @property
+    def tokens(self) -> float:
+        """Tokens left."""
+        return self.capacity - self.spent
 
     @property
     def allows_retry(self) -> bool:
@@ -37,5 +42,5 @@ class RetryBudget:
         Returns:
             The new budget.
         """
-        tokens = min(self.capacity, self.tokens + self.earned) if succeeded else max(0.0, self.tokens - 1.0)
-        return replace(self, tokens=tokens)
+        spent = max(0.0, self.spent - self.earned) if succeeded else min(self.capacity, self.spent + 1.0)
+        return replace(self, spent=spent)

@@ -5,8 +5,19 @@ behind the same port as the real thing and run on a mock clock. The pytest fixtu
 `etcd_cluster`.
 """
 
+from tideover.etcd.store import Delete, Put, Range
 from tideover.testing.etcd import EtcdBinaryNotFound, EtcdCluster, EtcdExited, EtcdServer
 from tideover.testing.faulty import FaultyStore
 from tideover.testing.memory import MemoryStore
 
-__all__ = ["EtcdBinaryNotFound", "EtcdCluster", "EtcdExited", "EtcdServer", "FaultyStore", "MemoryStore"]
+__all__ = [
+    "Delete",
+    "EtcdBinaryNotFound",
+    "EtcdCluster",
+    "EtcdExited",
+    "EtcdServer",
+    "FaultyStore",
+    "MemoryStore",
+    "Put",
+    "Range",
+]

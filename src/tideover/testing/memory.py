@@ -14,6 +14,7 @@ from tideover.etcd.store import (
     Compacted,
     Delete,
     Event,
+    Lane,
     Op,
     Put,
     Range,
@@ -27,6 +28,10 @@ from tideover.records import Entry, Header
 from tideover.resilience.diagnosis import quorum_of
 
 R = TypeVar("R", bound=Result)
+
+
+# etcd's default limit on a request, in bytes: 1.5 MiB.
+_MAX_REQUEST = 1_572_864
 
 
 class MemoryStore:
@@ -59,6 +64,7 @@ class MemoryStore:
         self.cluster_id = 77
         self.calls: list[tuple[str, Op[Result]]] = []
         self._history: list[Event] = []
+        self._newest: dict[bytes, Entry] = {}
         self._revision = 1
         self._compacted = 0
         self._changed = Signal()
@@ -95,9 +101,10 @@ class MemoryStore:
     def rebuild(self, entries: dict[bytes, bytes], *, revision: int = 1) -> None:
         """Replace the cluster by another one on the same members, with the same cluster id."""
         self._history.clear()
+        self._newest.clear()
         self._revision, self._compacted, self.raft_term = revision, 0, 1
         for key, value in entries.items():
-            self._apply(Put(key, value))
+            self._put(Put(key, value))
         self.touch()
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
@@ -110,14 +117,25 @@ class MemoryStore:
                 await anyio.sleep(timeout)
                 raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
             await anyio.sleep(self.delay)
-        serializable = isinstance(op, Range) and op.serializable
-        if not serializable and not self.has_leader:
+        if op.lane is Lane.QUORUM and not self.has_leader:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
-        if isinstance(op, Range):
-            return cast("R", self._range(op, member))
-        return cast("R", self._apply(op))
+        if not getattr(op, "key", b"?"):
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        match op:
+            case Range():
+                return cast("R", self._range(op, member))
+            case Put():
+                self._put(op)
+                return cast("R", WriteResult(self._header(member, self._revision)))
+            case Delete():
+                deleted = self._delete(op)
+                return cast("R", WriteResult(self._header(member, self._revision), deleted))
+            case _:
+                raise TypeError(f"MemoryStore does not know the operation {op!r}")
 
     async def _arrive(self, member: str, timeout: float) -> None:
+        if member not in self._members:
+            raise KeyError(member)
         if member in self.down:
             raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
         with anyio.move_on_after(timeout):
@@ -127,50 +145,50 @@ class MemoryStore:
         raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
 
     def _header(self, member: str, revision: int) -> Header:
-        member_id = self._members.index(member) + 1 if member in self._members else 0
-        return Header(self.cluster_id, member_id, self.raft_term, revision)
+        return Header(self.cluster_id, self._members.index(member) + 1, self.raft_term, revision)
 
     def _state(self, revision: int) -> dict[bytes, Entry]:
+        if revision == self._revision:
+            return self._newest
         state: dict[bytes, Entry] = {}
         for event in self._history:
             if event.revision > revision:
                 break
-            if event.entry is None:
-                state.pop(event.key, None)
-            else:
-                state[event.key] = event.entry
-        return dict(sorted(state.items()))
+            _change(state, event)
+        return state
 
     def _range(self, op: Range, member: str) -> RangeResult:
         now = self.lagging.get(member, self._revision) if op.serializable else self._revision
+        if op.revision > now:
+            raise StoreFault(classify("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision"))
         if op.revision and op.revision < self._compacted:
             raise Compacted(self._compacted)
         state = self._state(op.revision or now)
-        found = {k: v for k, v in state.items() if within(k, op.key, op.end)}
-        cut = dict(list(found.items())[: op.limit]) if op.limit else found
-        shown = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()} if op.keys_only else cut
-        return RangeResult(self._header(member, now), shown, len(cut) < len(found), len(found))
+        found = sorted((k, e) for k, e in state.items() if within(k, op.key, op.end))
+        cut = dict(found[: op.limit] if op.limit else found)
+        if op.keys_only:
+            cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
+        return RangeResult(self._header(member, now), cut, len(cut) < len(found), len(found))
 
-    def _apply(self, op: Op[R]) -> WriteResult:
-        if isinstance(op, Put):
-            if not op.key:
-                raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
-            if len(op.key) + len(op.value) > 1_572_864:
-                raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: request is too large"))
-            old = self._state(self._revision).get(op.key)
-            self._revision += 1
-            created = old.create_revision if old else self._revision
-            self._history.append(Event(op.key, Entry(op.value, created, self._revision), self._revision))
-            deleted = 0
-        elif isinstance(op, Delete):
-            doomed = [k for k in self._state(self._revision) if within(k, op.key, op.end)]
-            self._revision += bool(doomed)
-            self._history.extend(Event(k, None, self._revision) for k in doomed)
-            deleted = len(doomed)
-        else:
-            raise TypeError(f"MemoryStore does not know the operation {op!r}")
+    def _put(self, op: Put) -> None:
+        if len(op.key) + len(op.value) > _MAX_REQUEST:
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: request is too large"))
+        old = self._newest.get(op.key)
+        self._revision += 1
+        created = old.create_revision if old else self._revision
+        self._record(Event(op.key, Entry(op.value, created, self._revision), self._revision))
+
+    def _delete(self, op: Delete) -> int:
+        doomed = sorted(k for k in self._newest if within(k, op.key, op.end))
+        self._revision += bool(doomed)
+        for key in doomed:
+            self._record(Event(key, None, self._revision))
+        return len(doomed)
+
+    def _record(self, event: Event) -> None:
+        self._history.append(event)
+        _change(self._newest, event)
         self.touch()
-        return WriteResult(self._header("", self._revision), deleted)
 
     @asynccontextmanager
     async def watch(
@@ -246,3 +264,10 @@ class MemoryWatch:
         await anyio.lowlevel.checkpoint()
         self._progress_requests += 1
         self._store.touch()
+
+
+def _change(state: dict[bytes, Entry], event: Event) -> None:
+    if event.entry is None:
+        state.pop(event.key, None)
+    else:
+        state[event.key] = event.entry

@@ -17,14 +17,15 @@ _TICK = 0.25
 _DEAD_FOR = 20.0
 
 
-async def hold(scenario: Scenario, timeline: Timeline) -> NoReturn:
+async def hold(scenario: Scenario, timeline: Timeline, *, dead_for: float = _DEAD_FOR) -> NoReturn:
     """Say what there is to play with, then report every change until cancelled.
 
     Args:
         scenario: The run; its processes are alive.
         timeline: Where to print.
+        dead_for: Seconds after which a dead member is started again.
     """
-    _invite(scenario, timeline)
+    _invite(scenario, timeline, dead_for)
     died: dict[str, float] = {}
     shown: tuple[object, ...] = ()
     while True:
@@ -34,9 +35,9 @@ async def hold(scenario: Scenario, timeline: Timeline) -> NoReturn:
             elif member.name not in died:
                 died[member.name] = time.monotonic()
                 timeline.happened(
-                    "died", f"{member.name} is dead; it is started again in {_DEAD_FOR:.0f} s.", member=member.name
+                    "died", f"{member.name} is dead; it is started again in {dead_for:.0f} s.", member=member.name
                 )
-            elif time.monotonic() - died[member.name] >= _DEAD_FOR:
+            elif time.monotonic() - died[member.name] >= dead_for:
                 member.start()
                 timeline.happened(
                     "recover", f"STARTED {member.name} again (pid {member.pid}).", members=[member.name]
@@ -49,7 +50,7 @@ async def hold(scenario: Scenario, timeline: Timeline) -> NoReturn:
         await anyio.sleep(_TICK)
 
 
-def _invite(scenario: Scenario, timeline: Timeline) -> None:
+def _invite(scenario: Scenario, timeline: Timeline, dead_for: float) -> None:
     cluster, instance = scenario.cluster, scenario.instances[-1]
     etcdctl = find_etcdctl(beside=cluster.members[0].binary)
     endpoints = ",".join(cluster.endpoints)
@@ -65,7 +66,7 @@ def _invite(scenario: Scenario, timeline: Timeline) -> None:
         f"    tideover status -e {endpoints}\n"
         f"  change the price\n"
         f"    {put}\n"
-        f"  kill members (a dead one is started again after {_DEAD_FOR:.0f} s); -STOP freezes, -CONT thaws\n"
+        f"  kill members (a dead one is started again after {dead_for:.0f} s); -STOP freezes, -CONT thaws\n"
         f"{kills}\n"
     )
     timeline.record("hold", url=instance.url, endpoints=list(cluster.endpoints), etcd_pids=pids, put=put)

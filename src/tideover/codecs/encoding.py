@@ -1,0 +1,67 @@
+"""From a typed value to the bytes in etcd."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+
+def encode(value: object) -> bytes:
+    """Return a value as `decode` with its own type would read it.
+
+    Args:
+        value: The value.
+
+    Returns:
+        The bytes to store.
+
+    Raises:
+        TypeError: The value is of a type that cannot be encoded.
+        ValueError: It is not a number, which no reader accepts.
+    """
+    if isinstance(value, bytes):
+        return value
+    plain = _plain(value)
+    if isinstance(plain, str):
+        return plain.encode()
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON would have it."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        if math.isnan(value):
+            raise ValueError("NaN cannot be stored: no reader accepts it")
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal) and value.is_nan():
+        raise ValueError("NaN cannot be stored: no reader accepts it")
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    raise TypeError(f"cannot store a {type(value).__name__} as configuration")
+
+
+def _key(key: object) -> str:
+    plain = _plain(key)
+    return plain if isinstance(plain, str) else json.dumps(plain)

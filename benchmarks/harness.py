@@ -25,7 +25,7 @@ Loop = Callable[[int], "float | Awaitable[float]"]
 Formula = Callable[[Mapping[str, float]], float]
 Unit = Literal["s", "B", "%", "x", ""]
 
-ROUNDS = 60
+ROUNDS = 100
 # Seconds for which a case runs in one round.
 SLICE = 0.002
 TRIES = 3

@@ -196,7 +196,9 @@ def test_hold_says_what_to_play_with_and_brings_back_what_was_killed(tmp_path: P
         async def play() -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(partial(hold, scenario, timeline, dead_for=0.3))
-                await anyio.sleep(0)
+                with anyio.fail_after(10):
+                    while not out.getvalue():
+                        await anyio.sleep(0.01)
                 invitation = json.loads(out.getvalue())
                 assert invitation["etcd_pids"] == {"etcd-1": cluster.members[0].pid}
                 subprocess.run(shlex.split(invitation["put"]), check=True, capture_output=True, timeout=10)

@@ -40,9 +40,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     )
 
 
-def make(
-    *, revision: int = 9, epoch: int = 0, cluster_id: int = 1, synced_at: Stamp | None = None
-) -> Snapshot:
+def make(*, revision: int = 9, epoch: int = 0, cluster_id: int = 1, synced_at: Stamp | None = None) -> Snapshot:
     return Snapshot(
         prefix=b"/config/",
         cluster_id=cluster_id,
@@ -83,9 +81,7 @@ def seal(document: Any) -> bytes:
 
 @given(snapshots())
 @example(replace(make(), prefix=b"", entries={b"": Entry(b"", 0, 0)}))
-@example(
-    replace(make(), prefix=b"", entries={b"base64:": Entry(b"a", 1, 1), b"base64:/w==": Entry(b"b", 1, 1)})
-)
+@example(replace(make(), prefix=b"", entries={b"base64:": Entry(b"a", 1, 1), b"base64:/w==": Entry(b"b", 1, 1)}))
 @example(replace(make(), prefix=b"", entries={b"\xff": Entry(b"a", 1, 1), b"base64:/w==": Entry(b"b", 1, 1)}))
 @settings(deadline=None, max_examples=200)
 def test_round_trip(snapshot: Snapshot) -> None:
@@ -363,8 +359,6 @@ def test_order_is_strict(one: Snapshot, other: Snapshot) -> None:
 
 def test_many_keys() -> None:
     """A hundred thousand keys survive the round trip."""
-    many = {
-        b"/config/service/key-%06d" % number: Entry(b"value", number, number) for number in range(100_000)
-    }
+    many = {b"/config/service/key-%06d" % number: Entry(b"value", number, number) for number in range(100_000)}
     snapshot = replace(make(), entries=many)
     assert decode(encode(snapshot), path="p") == snapshot

@@ -123,9 +123,7 @@ def test_name_depends_on_everything_that_changes_what_is_seen(tmp_path: Path) ->
     """Another namespace, prefix, cluster or user has another file; the order of endpoints does not matter."""
 
     def stem(namespace: str, prefix: bytes, endpoints: list[str], user: str) -> str:
-        return SnapshotFile(
-            tmp_path, namespace=namespace, prefix=prefix, endpoints=endpoints, user=user
-        ).path.name
+        return SnapshotFile(tmp_path, namespace=namespace, prefix=prefix, endpoints=endpoints, user=user).path.name
 
     base = stem("ns", b"/p/", ["a", "b"], "u")
     assert base == stem("ns", b"/p/", ["b", "a", "b"], "u")

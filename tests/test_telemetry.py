@@ -619,7 +619,7 @@ async def test_reads_and_state_are_observed(recorded: Recorded) -> None:
     assert isinstance(reads.data, Sum)
     assert reads.data.is_monotonic
     # degraded, source
-    assert {k: value(p) for k, p in points(reads).items()} == {(False, "default"): 1, (True, "default"): 1}
+    assert {k: value(p) for k, p in points(reads).items()} == {(False, "live"): 1, (True, "memory"): 1}
     assert isinstance(ages.data, Gauge)
     assert value(points(ages)[("app",)]) == pytest.approx(age)
 

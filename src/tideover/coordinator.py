@@ -138,7 +138,7 @@ class Coordinator:
             namespace=self.options.namespace,
             profile=str(self.options.profile),
             pid=os.getpid(),
-            members=tuple(MemberStatus(m, m == lanes.active, m in lanes.well) for m in lanes.members),
+            members=tuple(MemberStatus(m, m == lanes.active, lanes.answers(m)) for m in lanes.members),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,

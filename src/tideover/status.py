@@ -58,12 +58,12 @@ class MemberStatus:
     Attributes:
         endpoint: Its `host:port`.
         active: Whether it is the member in use.
-        answers: Whether it answered when it was last asked.
+        answers: Whether it answered when it was last asked; None if it has not been, or was not waited for.
     """
 
     endpoint: str
     active: bool
-    answers: bool
+    answers: bool | None
 
 
 @dataclass(frozen=True, slots=True)

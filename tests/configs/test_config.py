@@ -53,7 +53,7 @@ async def come_back(store: MemoryStore, tide: Coordinator) -> None:
 
 
 async def test_absent_differs_from_unknown() -> None:
-    """An absent key raises ConfigKeyError; a key of a prefix never read raises NotSynced, which says since when."""
+    """An absent key raises ConfigKeyError; one of a prefix never read NotSynced, which says since when."""
     store = MemoryStore()
     async with connected(store) as tide:
         with pytest.raises(ConfigKeyError, match="no configuration key 'a'") as absent:
@@ -132,7 +132,7 @@ async def test_last_good_value_stays() -> None:
 
 
 async def test_value_without_a_good_one() -> None:
-    """A value that never decoded raises ConfigValueError, or gives the default and says which revision it refused."""
+    """A value that never decoded raises ConfigValueError, or gives the default and the revision refused."""
     async with connected(MemoryStore()) as tide:
         written = await tide.config.put("a", "soon")
         with pytest.raises(ConfigValueError, match="not a number") as caught:

@@ -70,7 +70,7 @@ async def test_member_rung() -> None:
     await write(store, "a", "1")
     async with connected(store) as tide:
         await anyio.sleep(10)
-        store.down = set([m for m in store.members if m != tide._lanes.active])
+        store.down = {m for m in store.members if m != tide._lanes.active}
         store.touch()
         await tide.health.wait_for(HealthState.DEGRADED)
         await anyio.sleep(0.5)

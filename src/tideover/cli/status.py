@@ -46,18 +46,18 @@ def _lines(report: StatusReport) -> Iterator[str]:
     if report.namespace:
         yield f"namespace  {report.namespace}"
     for member in report.members:
-        yield f"member     {member.endpoint}  {_describe_member(member, report.state)}"
+        yield f"member     {member.endpoint}  {_describe_member(member)}"
     for prefix in report.config:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
         yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
 
 
-def _describe_member(member: MemberStatus, state: HealthState) -> str:
+def _describe_member(member: MemberStatus) -> str:
     if member.answers:
         return "in use" if member.active else "answers"
     # While all is well, the first good answer ends the asking.
-    return "no answer yet" if state is HealthState.AVAILABLE else "no answer"
+    return "not asked" if member.answers is None else "no answer"
 
 
 def _describe_prefix(prefix: PrefixStatus) -> str:

@@ -231,7 +231,7 @@ def construct(form: type, fields: Mapping[str, object]) -> object:
     """
     try:
         return form(**fields)
-    except (TypeError, ArithmeticError, AssertionError) as exc:
+    except (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as exc:
         raise ValueError(f"{form.__name__} refuses the value: {exc}") from exc
 
 

@@ -187,7 +187,7 @@ class Config(Reader):
             return self._reading(key, form, default, known.entry, Source.MEMORY, known.synced_at)
         if default is MISSING:
             raise error
-        return self._defaulted(key, default, math.inf, degraded=True)
+        return self._defaulted(key, default, math.inf)
 
     # Writing ---------------------------------------------------------------------------------------------------
 

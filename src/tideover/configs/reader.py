@@ -202,27 +202,24 @@ class Reader:
         if source is None or not self._is_known(key, source):
             if required:
                 raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
-            return self._defaulted(key, default, math.inf, degraded=True)
+            return self._defaulted(key, default, math.inf)
         stale = source is not Source.LIVE
         limit = self._limit(key)
         if limit is not None and age > limit.max_stale:
             stale = True
             if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
-                return self._defaulted(key, default, age, degraded=True)
+                return self._defaulted(key, default, age)
         entry = view.entries.get(self.full_key(key))
         if entry is None:
             if required:
                 raise ConfigKeyError(key, f"no configuration key {key!r}")
-            if default is not MISSING:
-                return self._defaulted(key, default, age, degraded=stale)
-            self._note(source, age, degraded=stale)
-            return Reading(key, None, False, source, 0, age, stale)
+            return self._absent(key, default, source, age, stale=stale)
         try:
             value = self._value(key, form, entry)
         except ConfigValueError as exc:
             if default is MISSING:
                 raise
-            self._note(Source.DEFAULT, age, degraded=stale)
+            self._note(source, age, degraded=stale)
             return Reading(key, default, True, Source.DEFAULT, 0, age, stale, exc.revision)
         self._note(source, age, degraded=stale)
         revision = self._values.revision(key, form) or entry.mod_revision
@@ -248,10 +245,17 @@ class Reader:
         except KeyError:
             return self._values.decode(key, form, entry)
 
-    def _defaulted(self, key: str, default: object, age: float, *, degraded: bool) -> Reading[object]:
-        self._note(Source.DEFAULT, age, degraded=degraded)
-        value = None if default is MISSING else default
-        return Reading(key, value, False, Source.DEFAULT, 0, age, degraded)
+    def _defaulted(self, key: str, default: object, age: float) -> Reading[object]:
+        """Give the default because nothing is known, or what is known is too old."""
+        self._note(Source.DEFAULT, age, degraded=True)
+        return Reading(key, None if default is MISSING else default, False, Source.DEFAULT, 0, age, True)
+
+    def _absent(self, key: str, default: object, source: Source, age: float, *, stale: bool) -> Reading[object]:
+        """Give the default because the key is known to be absent; the request is marked with who says so."""
+        self._note(source, age, degraded=stale)
+        if default is MISSING:
+            return Reading(key, None, False, source, 0, age, stale)
+        return Reading(key, default, False, Source.DEFAULT, 0, age, stale)
 
     def _reading(
         self, key: str, form: object, default: object, entry: Entry | None, source: Source, synced_at: float
@@ -259,11 +263,9 @@ class Reader:
         """Make a reading of an entry that did not come from a view."""
         age = self._clock.monotonic() - synced_at
         stale = source is not Source.QUORUM
-        if entry is None and default is not MISSING:
-            return self._defaulted(key, default, age, degraded=stale)
-        self._note(source, age, degraded=stale)
         if entry is None:
-            return Reading(key, None, False, source, 0, age, stale)
+            return self._absent(key, default, source, age, stale=stale)
+        self._note(source, age, degraded=stale)
         try:
             value = decode(entry.value, form)
         except ValueError as exc:

@@ -45,7 +45,8 @@ class Lanes:
     Attributes:
         health: Where the state machine stands; written by the monitor.
         active: The member in use: all calls go there as long as it answers.
-        well: Members whose last serializable read was answered.
+        well: Members that answered when they were last asked.
+        unwell: Members that did not.
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         no_space: Whether the last verdict on a write was that the quota is used up.
@@ -61,6 +62,7 @@ class Lanes:
         self.active = active
         self.health = Health()
         self.well: frozenset[str] = frozenset()
+        self.unwell: frozenset[str] = frozenset()
         self.proof: Proof | None = None
         self.suspected = False
         self.no_space = False
@@ -143,6 +145,10 @@ class Lanes:
         """Ask for a probe now."""
         self.suspected = True
         self.evidence.fire()
+
+    def answers(self, member: str) -> bool | None:
+        """Whether a member answered when it was last asked; None if that is not known."""
+        return True if member in self.well else False if member in self.unwell else None
 
     async def settled(self, timeout: float) -> None:
         """Wait until the monitor has cleared the suspicion or declared an outage.

@@ -216,7 +216,11 @@ class Monitor:
         elif well and lanes.active not in well:
             lanes.active = min(well, key=lanes.members.index)
         # A healthy round asks one member only and so says nothing about the others.
-        lanes.well = well if len(answers) == len(lanes.members) else lanes.well | well
+        everybody = len(answers) == len(lanes.members)
+        lanes.well = well if everybody else lanes.well | well
+        # One that is decided early says nothing bad about those that were not waited for.
+        unwell = frozenset(m for m in answers if m not in well and self._has_failed(m, began, now))
+        lanes.unwell = unwell if everybody else lanes.unwell - well
         lanes.blackouts += diagnosis is Diagnosis.CUT_OFF
         before = lanes.health
         lanes.health = before.assess(
@@ -232,6 +236,12 @@ class Monitor:
         """Return a member's answer; one that came late, to an earlier round, counts until contradicted."""
         answer = self._answer(member, lane, began)
         return Answer.LATE if answer is Answer.SILENT and self._was_late(member, lane, now) else answer
+
+    def _has_failed(self, member: str, began: float, now: float) -> bool:
+        """Whether a member that gave no good answer in this round has had the time to give one."""
+        asked = self._newest.get((member, Lane.MEMBER), self._newest[member, Lane.QUORUM])
+        patience = self._rules.slow_after if asked.answer is None else 0.0
+        return asked.sent_at >= began and now - asked.sent_at >= patience * 0.9
 
     def _was_late(self, member: str, lane: Lane, now: float) -> bool:
         return now - self._late_at.get((member, lane), -math.inf) < _LATE_LIMIT

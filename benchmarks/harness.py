@@ -122,7 +122,7 @@ class Outcome:
 
     Attributes:
         row: The row's name.
-        comparison: The best of all tries.
+        comparison: The best of all tries; without a goal, the last one's.
         goal: Its goal; None if it is shown for scale.
         tries: How often the row was measured.
     """
@@ -156,7 +156,8 @@ async def run_row(row: Row, *, tries: int = TRIES) -> list[Outcome]:
     for number in range(1, tries + 1):
         for seen in await row.measure():
             goal = row.goals.get(seen.what)
-            if seen.what not in best or (goal and seen.score(goal) < best[seen.what].score(goal)):
+            # What is shown for scale is that of the last try, which is the one that met the goals, if any did.
+            if seen.what not in best or goal is None or seen.score(goal) < best[seen.what].score(goal):
                 best[seen.what] = seen
         if missing := row.goals.keys() - best.keys():
             raise LookupError(f"row {row.name!r} has goals that it does not measure: {sorted(missing)}")

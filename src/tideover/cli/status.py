@@ -11,7 +11,6 @@ import click
 from tideover.cli.common import etcd_options, print_json, print_line, with_etcd
 from tideover.cli.exits import exit_of_state
 from tideover.coordinator import Coordinator
-from tideover.records import HealthState
 from tideover.resilience.health import sentence
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
 

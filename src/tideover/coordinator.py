@@ -22,7 +22,6 @@ from anyio.abc import TaskGroup
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.configs.config import Config
-from tideover.configs.reader import reason_of
 from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
 from tideover.core.keeper import Keeper
@@ -37,7 +36,7 @@ from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
-from tideover.resilience.health import Health, HealthRules, sentence
+from tideover.resilience.health import Health, HealthRules, reason_of, sentence
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 

@@ -129,7 +129,7 @@ class Config(Reader):
             value (`MEMORY`, `DISK`); else the default. In a declared outage without a member no packet is sent.
         """
         self._ensure_open()
-        full = self.full_key(key)
+        full = self._keys.full(key)
         policy = self._policy(timeout)
         with telemetry.fetching(self._namespace, key if self._record_keys else None):
             known = self._on_demand.fresh(full)
@@ -149,7 +149,7 @@ class Config(Reader):
     ) -> Reading[object]:
         answered = await self._gateway.call(Range(full), policy)
         entry = answered.result.entries.get(full)
-        if self.follows(full) is None:
+        if self._keys.view_of(full) is None:
             self._on_demand.keep(full, entry, answered.sent_at)
         return self._reading(key, form, default, entry, Source.QUORUM, answered.sent_at)
 
@@ -161,7 +161,7 @@ class Config(Reader):
         except Unavailable:
             return None
         header = answered.result.header
-        view = self.follows(full)
+        view = self._keys.view_of(full)
         if view is not None and view.synced:
             newest, cluster_id, synced_at = view.freshness.reached, view.cluster_id, view.freshness.synced_at
         else:
@@ -179,7 +179,7 @@ class Config(Reader):
     def _fallback(
         self, key: str, full: bytes, form: object, default: object, error: Unavailable
     ) -> Reading[object]:
-        view = self.follows(full)
+        view = self._keys.view_of(full)
         if view is not None and view.synced:
             return self._look_up(key, form, default, strict=False)
         known = self._on_demand.last(full)
@@ -215,7 +215,7 @@ class Config(Reader):
             Raises; in a declared outage at once and without a packet.
         """
         self._ensure_open()
-        full, data = self.full_key(key), encode(value)
+        full, data = self._keys.full(key), encode(value)
         try:
             return await self._write(full, Put(full, data), timeout)
         except InvalidRequest as exc:
@@ -243,14 +243,14 @@ class Config(Reader):
             Raises; in a declared outage at once and without a packet.
         """
         self._ensure_open()
-        full = self.full_key(key)
+        full = self._keys.full(key)
         return await self._write(full, Delete(full), timeout)
 
     async def _write(self, full: bytes, op: Op[WriteResult], timeout: float | None) -> Written:
         self._on_demand.forget(full)
         answered = await self._gateway.call(op, self._policy(timeout))
         revision = answered.result.header.revision
-        view = self.follows(full)
+        view = self._keys.view_of(full)
         visible = view is not None
         if view is not None:
             with anyio.move_on_after(_VISIBLE_WITHIN) as scope:
@@ -279,9 +279,7 @@ class Config(Reader):
             Silent; what changed meanwhile comes when etcd is back.
         """
         self._ensure_open()
-        full = (self._base + prefix).encode(errors="surrogateescape")
-        if not any(view.prefix.startswith(full) for view in self._views):
-            self._followed(prefix, full)
+        self._keys.check_prefix(prefix)
         return self._subscriptions.open(prefix)
 
     def bind(self, type: type[T], *, prefix: str = "", validate: Callable[[T], object] | None = None) -> Live[T]:
@@ -321,7 +319,7 @@ class Config(Reader):
         self.redecode(changes)
         revisions = {}
         for full, entry in changes.items():
-            key, at = self.short_key(full), revision if entry is None else entry.mod_revision
+            key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
             revisions[key] = at
             value = None if entry is None else entry.value.decode(errors="surrogateescape")
             self._subscriptions.publish(Change(key, value, at))

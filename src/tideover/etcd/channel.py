@@ -36,7 +36,7 @@ _OPTIONS = (
 # Seconds that calls in flight on a channel that is being replaced may still take.
 _CLOSE_GRACE = 2.0
 # Seconds between two looks at the state of a connection.
-_STATE_POLL = 0.3
+_STATE_POLL = 0.4
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
 

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.configs.config import Config
+from tideover.core.coalesce import Coalescer
 from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
 from tideover.core.keeper import Keeper
@@ -94,6 +95,7 @@ class Coordinator:
             chance=chance,
             namespace=options.namespace,
         )
+        self._coalescer = Coalescer(self._gateway, clock=self._clock)
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
 
@@ -298,6 +300,7 @@ class Coordinator:
             options.base,
             self._views,
             gateway=self._gateway,
+            coalescer=self._coalescer,
             lanes=self._lanes,
             clock=self._clock,
             limits=options.limits,
@@ -322,7 +325,10 @@ class Coordinator:
             chance=self._chance,
             on_transition=self._transition,
         )
-        background: dict[str, Callable[[], Awaitable[object]]] = {"monitor": monitor.run}
+        background: dict[str, Callable[[], Awaitable[object]]] = {
+            "monitor": monitor.run,
+            "coalesce": self._coalescer.run,
+        }
         for view in self._views:
             follower = Follower(view, store=store, gateway=self._gateway, lanes=lanes, clock=clock)
             background[f"follow {view.name}"] = follower.run

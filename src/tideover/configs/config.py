@@ -16,6 +16,7 @@ from tideover.configs.binding import Live
 from tideover.configs.changes import Changes, Subscriptions
 from tideover.configs.ondemand import OnDemandCache
 from tideover.configs.reader import MISSING, Reader
+from tideover.core.coalesce import Coalescer
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import View
@@ -44,6 +45,7 @@ class Config(Reader):
         base: The etcd prefix all keys live under.
         views: The followed prefixes.
         gateway: The way to etcd.
+        coalescer: The way to etcd for reads of single keys.
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
@@ -62,6 +64,7 @@ class Config(Reader):
         views: Sequence[View],
         *,
         gateway: Gateway,
+        coalescer: Coalescer,
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
@@ -84,6 +87,7 @@ class Config(Reader):
             since=since,
         )
         self._gateway = gateway
+        self._coalescer = coalescer
         self._retry = retry
         self._namespace = namespace
         self._record_keys = record_keys
@@ -134,20 +138,20 @@ class Config(Reader):
         with telemetry.fetching(self._namespace, key if self._record_keys else None):
             known = self._on_demand.fresh(full)
             if known is not None:
-                return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at)
+                return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at, stale=False)
             deadline = self._clock.monotonic() + policy.timeout
             kept = min(_MEMBER_TIME, policy.timeout * _MEMBER_SHARE)
             try:
-                return await self._fetch_quorum(key, full, type, default, _within(policy, policy.timeout - kept))
+                return await self._fetch_quorum(key, full, type, default, policy.within(policy.timeout - kept))
             except Unavailable as exc:
                 left = deadline - self._clock.monotonic()
-                reading = await self._fetch_member(key, full, type, default, _within(policy, max(left, 0.01)))
+                reading = await self._fetch_member(key, full, type, default, policy.within(max(left, 0.01)))
                 return reading or self._fallback(key, full, type, default, exc)
 
     async def _fetch_quorum(
         self, key: str, full: bytes, form: object, default: object, policy: RetryPolicy
     ) -> Reading[object]:
-        answered = await self._gateway.call(Range(full), policy)
+        answered = await self._coalescer.read(full, policy)
         entry = answered.result.entries.get(full)
         if self._keys.view_of(full) is None:
             self._on_demand.keep(full, entry, answered.sent_at)
@@ -248,7 +252,11 @@ class Config(Reader):
 
     async def _write(self, full: bytes, op: Op[WriteResult], timeout: float | None) -> Written:
         self._on_demand.forget(full)
-        answered = await self._gateway.call(op, self._policy(timeout))
+        try:
+            answered = await self._gateway.call(op, self._policy(timeout))
+        finally:
+            # Again: a fetch meanwhile may have seen the value from before.
+            self._on_demand.forget(full)
         revision = answered.result.header.revision
         view = self._keys.view_of(full)
         visible = view is not None
@@ -344,8 +352,4 @@ class Config(Reader):
             return self._retry
         if not timeout > 0:
             raise InvalidRequest(f"timeout must be more than 0 seconds, not {timeout}")
-        return _within(self._retry, timeout)
-
-
-def _within(policy: RetryPolicy, timeout: float) -> RetryPolicy:
-    return RetryPolicy(policy.attempts, timeout, policy.wait_initial, policy.wait_max, policy.wait_exp_base)
+        return self._retry.within(timeout)

@@ -258,11 +258,19 @@ class Reader:
         return Reading(key, default, False, Source.DEFAULT, 0, age, stale)
 
     def _reading(
-        self, key: str, form: object, default: object, entry: Entry | None, source: Source, synced_at: float
+        self,
+        key: str,
+        form: object,
+        default: object,
+        entry: Entry | None,
+        source: Source,
+        synced_at: float,
+        *,
+        stale: bool | None = None,
     ) -> Reading[object]:
         """Make a reading of an entry that did not come from a view."""
         age = self._clock.monotonic() - synced_at
-        stale = source is not Source.QUORUM
+        stale = source is not Source.QUORUM if stale is None else stale
         if entry is None:
             return self._absent(key, default, source, age, stale=stale)
         self._note(source, age, degraded=stale)

@@ -11,8 +11,22 @@ from aetcd import rpc
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.endpoints import parse_endpoints
-from tideover.etcd.store import Delete, Op, Put, Range, RangeResult, Result, Watch, WriteResult
+from tideover.etcd.store import (
+    Delete,
+    Op,
+    Put,
+    Range,
+    RangeResult,
+    ReadBatch,
+    ReadBatchResult,
+    Result,
+    Status,
+    StatusResult,
+    Watch,
+    WriteResult,
+)
 from tideover.etcd.watch import open_watch
+from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
@@ -47,13 +61,25 @@ class EtcdStore:
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
-        kv = self._channels[member].kv
+        kv, maintenance = self._channels[member].kv, self._channels[member].maintenance
         match op:
             case Range():
                 metadata = None if op.serializable else _HAS_LEADER
                 with translated():
                     reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=metadata))
-                return cast("R", _range_result(reply))
+                return cast("R", _range_result(reply, header_of(reply)))
+            case ReadBatch(reads):
+                request = rpc.TxnRequest(success=[rpc.RequestOp(request_range=_range_request(r)) for r in reads])
+                with translated():
+                    reply = await answer(kv.Txn(request, timeout=timeout, metadata=_HAS_LEADER))
+                header = header_of(reply)
+                # The answers within a transaction do not name the cluster; the transaction's own header does.
+                results = tuple(_range_result(r.response_range, header) for r in reply.responses)
+                return cast("R", ReadBatchResult(header, results))
+            case Status():
+                with translated():
+                    reply = await answer(maintenance.Status(rpc.StatusRequest(), timeout=timeout))
+                return cast("R", StatusResult(header_of(reply), reply.version))
             case Put(key, value):
                 with translated():
                     request = rpc.PutRequest(key=key, value=value)
@@ -95,9 +121,10 @@ def _range_request(op: Range) -> Any:
         limit=op.limit,
         revision=op.revision,
         keys_only=op.keys_only,
+        min_mod_revision=op.changed_since,
     )
 
 
-def _range_result(reply: Any) -> RangeResult:
+def _range_result(reply: Any, header: Header) -> RangeResult:
     entries = {kv.key: entry_of(kv) for kv in reply.kvs}
-    return RangeResult(header_of(reply), entries, reply.more, reply.count)
+    return RangeResult(header, entries, reply.more, reply.count)

@@ -51,6 +51,7 @@ class MemberChannel:
         endpoint: The member's `host:port`.
         kv: The stub for reads and writes.
         watch: The stub for watches.
+        maintenance: The stub for questions about the member itself.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -68,6 +69,7 @@ class MemberChannel:
         self._channel = grpc.aio.insecure_channel(f"dns:///{self.endpoint}", options=_OPTIONS)
         self.kv = rpc.KVStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
+        self.maintenance = rpc.MaintenanceStub(self._channel)
 
     def renew(self) -> None:
         """Start over with a new connection; calls in flight on the old one may finish within 2 s."""

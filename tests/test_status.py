@@ -24,7 +24,7 @@ REPORT = StatusReport(
     namespace="shop",
     profile="safety",
     pid=7,
-    members=(MemberStatus("h:1", active=True, answers=False),),
+    members=(MemberStatus("h:1", active=True, answers=False, error="refused"),),
     config=(PrefixStatus("", Source.MEMORY, 9, math.inf, 2, 0, None, "disk full"),),
     rejected=(RejectedValue("timeout", 8, "not a number"),),
     restarts=0,
@@ -37,7 +37,7 @@ def test_a_report_is_ready_for_json() -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["state"] == "degraded"
     assert plain["since"] == "2024-05-06T07:08:09+00:00"
-    assert plain["members"] == [{"endpoint": "h:1", "active": True, "answers": False}]
+    assert plain["members"] == [{"endpoint": "h:1", "active": True, "answers": False, "error": "refused"}]
     assert plain["config"] == [
         {
             "prefix": "",

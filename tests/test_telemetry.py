@@ -438,7 +438,8 @@ async def test_transition_is_logged_once(recorded: Recorded, caplog: pytest.LogC
     }
     (first_name, first, first_text), (second_name, second, second_text) = recorded.events()
     assert (first_name, first) == ("tideover.state.transition", lost)
-    assert first_text == "etcd is unavailable: no etcd member answers"
+    said = "; ".join(f"{member}: failed to connect to all addresses" for member in store.members)
+    assert first_text == f"etcd is unavailable: no etcd member answers ({said})"
     assert second_name == "tideover.state.transition"
     assert (second["tideover.state"], second["tideover.previous_state"]) == ("available", "unavailable")
     assert (second["tideover.reason"], second["tideover.outage_id"]) == ("backend_unavailable", outage_id)
@@ -447,7 +448,7 @@ async def test_transition_is_logged_once(recorded: Recorded, caplog: pytest.LogC
     ]
     assert lines == [
         ("WARNING", f"tideover.state.transition: {first_text}"),
-        ("INFO", f"tideover.state.transition: {second_text}"),
+        ("WARNING", f"tideover.state.transition: {second_text}"),
     ]
 
 

@@ -37,7 +37,7 @@ from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
-from tideover.resilience.health import Health, HealthRules, reason_of, sentence
+from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
@@ -139,7 +139,9 @@ class Coordinator:
             namespace=self.options.namespace,
             profile=str(self.options.profile),
             pid=os.getpid(),
-            members=tuple(MemberStatus(m, m == lanes.active, lanes.answers(m)) for m in lanes.members),
+            members=tuple(
+                MemberStatus(m, m == lanes.active, lanes.answers(m), lanes.errors.get(m)) for m in lanes.members
+            ),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
@@ -147,7 +149,9 @@ class Coordinator:
 
     def _sentence(self) -> str:
         state = self._health.state
-        text = sentence(self._health.diagnosis)
+        if self._loop is None:
+            return "not entered yet: use it inside `async with connect(...) as tide:`"
+        text = self._lanes.explain()
         if state is not HealthState.AVAILABLE:
             text += f"; {state} for {duration(self._health.seconds)}"
         return f"{text}. " + " ".join(map(_describe, self._views))
@@ -173,7 +177,6 @@ class Coordinator:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
         began = self._clock.monotonic()
         self._loop = anyio.lowlevel.current_token()
-        await self._restore()
         if self._store is None:
             # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
             adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
@@ -212,11 +215,11 @@ class Coordinator:
                 await first_of(events)
 
     def _started(self) -> bool:
-        health = self._lanes.health
+        health, restored = self._lanes.health, all(keeper.restored for keeper in self._keepers)
         if not health.decided or health.state is HealthState.UNAVAILABLE:
-            return health.decided
+            return health.decided and restored
         if health.state is HealthState.DEGRADED:
-            return all(view.synced or view.error for view in self._views)
+            return restored and all(view.synced or view.error for view in self._views)
         return all(view.denied or view.source is Source.LIVE for view in self._views)
 
     def _check_required(self) -> None:
@@ -286,13 +289,10 @@ class Coordinator:
             keepers.append(Keeper(view, file, clock=self._clock, exclude=exclude))
         return keepers
 
-    async def _restore(self) -> None:
-        """Take what earlier processes have left on disk; a disk that hangs must not hold up the start."""
-        with anyio.move_on_after(self.options.start_timeout / 2) as scope:
-            for keeper in self._keepers:
-                await keeper.restore()
-        if scope.cancelled_caught:
-            _log.warning("tideover: reading the snapshot takes too long; starting without it")
+    def _why_unknown(self) -> str:
+        """Say why a value is not known, or not fresh."""
+        reading = any(not keeper.restored for keeper in self._keepers)
+        return self._health.sentence + ("; the snapshot is still being read" if reading else "")
 
     def _make_config(self) -> Config:
         options = self.options
@@ -310,7 +310,7 @@ class Coordinator:
             namespace=options.namespace,
             record_keys=options.record_keys,
             outage_id=lambda: self._outages.outage_id,
-            since=lambda: self._health.sentence,
+            since=self._why_unknown,
         )
 
     def _background(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
@@ -342,7 +342,7 @@ class Coordinator:
             before.state,
             after.state,
             reason=reason_of(after.state, after.diagnosis),
-            sentence=sentence(after.diagnosis),
+            sentence=self._lanes.explain(),
             first=not before.decided,
         )
         self.config.refresh()

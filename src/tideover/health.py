@@ -42,7 +42,8 @@ class ClusterHealth:
     @property
     def seconds(self) -> float:
         """Seconds for which the state has lasted."""
-        return max(0.0, self._clock.monotonic() - self._lanes.health.since)
+        health = self._lanes.health
+        return max(0.0, self._clock.monotonic() - health.since) if health.decided else 0.0
 
     @property
     def since(self) -> datetime:
@@ -55,7 +56,7 @@ class ClusterHealth:
         if self.diagnosis is Diagnosis.STARTING:
             return sentence(self.diagnosis)
         began = self.since.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"{sentence(self.diagnosis)}; {self.state} for {duration(self.seconds)}, since {began}"
+        return f"{self._lanes.explain()}; {self.state} for {duration(self.seconds)}, since {began}"
 
     async def wait_for(self, state: HealthState, *, timeout: float | None = None) -> None:
         """Wait until the state is `state`.

@@ -135,7 +135,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
         The decorator. The decorated function's signature no longer shows the injected parameters.
 
     Raises:
-        TypeError: When decorating: the function has no such keyword parameter.
+        TypeError: When decorating: nothing is to be injected, or the function has no such keyword parameter.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
         NotConnected: When calling: no coordinator is open, and the caller has not passed everything.
@@ -143,6 +143,9 @@ def with_config(**keys: str) -> Callable[[F], F]:
     When degraded:
         The last known values, and the request is marked as degraded.
     """
+
+    if not keys:
+        raise TypeError("with_config: name what to inject, such as @with_config(timeout='payments/timeout')")
 
     def decorate(function: F) -> F:
         injection = Injection(function, keys)

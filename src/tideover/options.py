@@ -42,6 +42,10 @@ class Options:
         set_(self, "follow", _prefixes("follow", self.follow))
         set_(self, "exclude", _prefixes("exclude", self.exclude))
         _check_namespace(self.namespace)
+        if not isinstance(self.retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy, not {self.retry!r}")
+        if not isinstance(self.cache, CachePolicy):
+            raise TypeError(f"cache must be a CachePolicy, not {self.cache!r}")
         if self.profile not in tuple(Profile):
             raise ValueError(f"profile must be 'safety' or 'availability', not {self.profile!r}")
         if not self.start_timeout > 0:

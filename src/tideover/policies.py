@@ -102,6 +102,7 @@ class StalenessLimit:
             `TooStale`. With `"default"`, a read that gave no default raises `TooStale`.
 
     Raises:
+        TypeError: `max_stale` is not a number.
         ValueError: `max_stale` is not positive, or `on_stale` is none of the three words.
     """
 
@@ -110,6 +111,8 @@ class StalenessLimit:
 
     def __post_init__(self) -> None:
         """Reject numbers and words that cannot work."""
+        if isinstance(self.max_stale, bool) or not isinstance(self.max_stale, int | float):
+            raise TypeError(f"max_stale must be a number of seconds, not {self.max_stale!r}")
         if not self.max_stale > 0:
             raise ValueError(f"max_stale must be more than 0 seconds, not {self.max_stale}")
         if self.on_stale not in ("serve", "default", "raise"):

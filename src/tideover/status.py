@@ -59,11 +59,13 @@ class MemberStatus:
         endpoint: Its `host:port`.
         active: Whether it is the member in use.
         answers: Whether it answered when it was last asked; None if it has not been, or was not waited for.
+        error: The error it, or the way to it, last answered with, in words; None if there was none.
     """
 
     endpoint: str
     active: bool
     answers: bool | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,8 +260,9 @@ class Outages:
         if self.outage_id:
             attributes["tideover.outage_id"] = self.outage_id
         if not (first and well):
-            level = logging.INFO if well else logging.WARNING
-            event("tideover.state.transition", f"etcd is {state}: {sentence}", attributes, level=level)
+            # The end of an outage as loudly as its beginning: whoever saw the one must see the other.
+            text = f"etcd is {state}: {sentence}"
+            event("tideover.state.transition", text, attributes, level=logging.WARNING)
             counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
             _transitions.add(1, counted)
         if well:

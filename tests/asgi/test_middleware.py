@@ -77,9 +77,9 @@ def make(
 async def test_needs_to_know_its_cluster() -> None:
     """Neither endpoints nor a coordinator, or both, is an error at construction that names both."""
     tide = connect("127.0.0.1:1", cache_dir=False)
-    with pytest.raises(TypeError, match=r"either endpoints=\[\.\.\.\] or coordinator="):
+    with pytest.raises(TypeError, match=r"needs endpoints=\[\.\.\.\], coordinator="):
         TideoverMiddleware(Starlette())
-    with pytest.raises(TypeError, match=r"either endpoints=\[\.\.\.\] or coordinator="):
+    with pytest.raises(TypeError, match=r"needs endpoints=\[\.\.\.\], coordinator="):
         TideoverMiddleware(Starlette(), endpoints=["127.0.0.1:1"], coordinator=tide)
 
 

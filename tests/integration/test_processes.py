@@ -213,3 +213,27 @@ async def test_excluded_keys_are_unknown_after_a_restart_without_etcd(
         with pytest.raises(tideover.ConfigKeyError) as absent:
             tide.config.get("never")
         assert not isinstance(absent.value, tideover.NotSynced)
+
+
+async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """etcd is wiped between two runs: the new history's snapshot replaces the old one's, at its lower revision."""
+    for n in range(20):
+        etcd_server.etcdctl("put", "/config/a", str(n))
+    async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path) as tide:
+        assert tide.config.get("a") == "19"
+    for round_, value in enumerate(("new", "newer")):
+        etcd_server.kill()
+        etcd_server.wipe()
+        etcd_server.start()
+        await etcd_server.ready()
+        await anyio.to_thread.run_sync(etcd_server.etcdctl, "put", "/config/a", value)
+        async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path) as tide:
+            with anyio.fail_after(3):
+                while tide.config.get("a") != value:
+                    await anyio.sleep(0.01)
+        file = SnapshotFile(tmp_path, namespace="", prefix=b"/config/", endpoints=[etcd_server.endpoint])
+        loaded = file.load()
+        assert loaded is not None
+        assert loaded.snapshot is not None
+        assert loaded.snapshot.entries[b"/config/a"].value == value.encode()
+        assert loaded.snapshot.epoch == round_ + 1

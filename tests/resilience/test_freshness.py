@@ -106,7 +106,7 @@ def test_a_progress_reply_that_answers_no_read_proves_nothing(requested_at: floa
 
 
 def test_an_older_read_that_answers_late_does_not_replace_a_newer_one() -> None:
-    """Of two reads waited for, the one sent later counts once caught up with, in whichever order they are answered."""
+    """Of two reads waited for, the later one counts once caught up with, in whichever order they are answered."""
     late = Freshness(reached=3).asked(2.0, 7).asked(1.0, 7)
     assert late.moved(7).synced_at == Freshness(reached=3).asked(1.0, 7).asked(2.0, 7).moved(7).synced_at == 2.0
 

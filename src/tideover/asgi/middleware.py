@@ -75,8 +75,8 @@ class TideoverMiddleware:
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        if (endpoints is None) == (coordinator is None):
-            raise TypeError("TideoverMiddleware needs either endpoints=[...] or coordinator=...")
+        if (coordinator is None) == (endpoints is None and "store" not in options):
+            raise TypeError("TideoverMiddleware needs endpoints=[...], coordinator=... or, in tests, store=...")
         if isinstance(endpoints, str):
             raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
         if coordinator is not None and options:

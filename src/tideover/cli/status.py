@@ -56,7 +56,9 @@ def _describe_member(member: MemberStatus) -> str:
     if member.answers:
         return "in use" if member.active else "answers"
     # While all is well, the first good answer ends the asking.
-    return "not asked" if member.answers is None else "no answer"
+    if member.answers is None:
+        return "not asked"
+    return f"no answer: {member.error}" if member.error else "no answer"
 
 
 def _describe_prefix(prefix: PrefixStatus) -> str:

@@ -49,7 +49,8 @@ def converter(form: object) -> Convert:
     container = origin or form
     if container in _CONTAINERS:
         return _container(container, get_args(form))
-    raise TypeError(f"cannot decode configuration as {form!r}")
+    hint = "" if isinstance(form, type) or origin else "; a default is given as default="
+    raise TypeError(f"cannot decode configuration as {form!r}{hint}")
 
 
 def is_scalar(form: object) -> bool:

@@ -11,6 +11,7 @@ from tideover.codecs import construct, fields_of
 from tideover.configs.reader import Reader
 from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
 from tideover.records import Reading
+from tideover.status import RejectedValue
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ class Live(Generic[T]):
         self._validate = validate
         self._value, self._revision = self._build()
         self._rejection: ConfigValueError | ConfigKeyError | None = None
+        self._refused: RejectedValue | None = None
 
     def __repr__(self) -> str:
         """Show the type, the prefix and whether a newer object was refused."""
@@ -74,8 +76,13 @@ class Live(Generic[T]):
 
     @property
     def rejection(self) -> ConfigValueError | ConfigKeyError | None:
-        """Why the newest state of the keys is refused; None if `value` shows it."""
+        """The error that refuses the newest state of the keys; None if `value` shows it."""
         return self._rejection
+
+    @property
+    def refused(self) -> RejectedValue | None:
+        """The same, as the status shows it."""
+        return self._refused
 
     def take_changes(self, keys: Mapping[str, int]) -> None:
         """Build anew if any of the keys concerns this object.
@@ -93,10 +100,10 @@ class Live(Generic[T]):
         except Exception as exc:  # noqa: BLE001  # the user's own checks; nobody else must suffer from them
             self._refuse(ConfigValueError(repr(exc), key=self.prefix, revision=max(mine)), max(mine))
         else:
-            self._rejection = None
+            self._rejection = self._refused = None
 
     def _refuse(self, why: ConfigValueError | ConfigKeyError, revision: int) -> None:
-        self._rejection = why
+        self._rejection, self._refused = why, RejectedValue(self.prefix, revision, str(why))
         telemetry.config_rejected(self.prefix, revision, str(why))
 
     def _concerns(self, key: str) -> bool:

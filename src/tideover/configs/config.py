@@ -24,6 +24,7 @@ from tideover.errors import InvalidRequest, Unavailable
 from tideover.etcd.store import Delete, Op, Put, Range, WriteResult
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 from tideover.records import Change, Entry, Reading, Source, Written
+from tideover.status import RejectedValue
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -341,6 +342,12 @@ class Config(Reader):
             self.refresh()
             with anyio.move_on_after(self.next_refresh()):
                 await changed.wait()
+
+    @property
+    def rejected(self) -> tuple[RejectedValue, ...]:
+        """What is refused: single values by their keys, settings objects by their prefixes."""
+        bound = (live.refused for live in list(self._bound))
+        return (*super().rejected, *(refused for refused in bound if refused is not None))
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""

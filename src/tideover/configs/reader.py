@@ -201,7 +201,7 @@ class Reader:
         required = strict and default is MISSING
         if source is None or not self._is_known(key, source):
             if required:
-                raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
+                raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}")
             return self._defaulted(key, default, math.inf)
         stale = source is not Source.LIVE
         limit = self._limit(key)
@@ -212,7 +212,7 @@ class Reader:
         entry = view.entries.get(self._keys.full(key))
         if entry is None:
             if required:
-                raise ConfigKeyError(key, f"no configuration key {key!r}")
+                raise ConfigKeyError(key, f"no configuration key {key!r}: etcd has no {self._keys.base + key!r}")
             return self._absent(key, default, source, age, stale=stale)
         try:
             value = self._value(key, form, entry)

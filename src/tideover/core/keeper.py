@@ -43,10 +43,12 @@ class Keeper:
 
     Attributes:
         error: Why the last write failed; None if it did not.
+        restored: Whether it is known what an earlier process has left.
     """
 
     def __init__(self, view: View, file: SnapshotFile, *, clock: Clock, exclude: tuple[bytes, ...] = ()) -> None:
         self.error: str | None = None
+        self.restored = False
         self._view = view
         self._file = file
         self._clock = clock
@@ -59,14 +61,17 @@ class Keeper:
         """Show the file."""
         return f"<Keeper {self._file.path}>"
 
-    async def restore(self) -> None:
-        """Put the snapshot's content into the view, if there is a snapshot that can be used."""
+    async def _restore(self) -> None:
+        """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
         loaded = await anyio.to_thread.run_sync(self._file.load, abandon_on_cancel=True)
         for damage in loaded.rejected if loaded else ():
             telemetry.snapshot_rejected(damage.path, str(damage))
-        if loaded is None or loaded.snapshot is None or self._view.synced:
+        if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
+        if self._view.synced:
+            self._view.take_epoch(snapshot.epoch, cluster_id=snapshot.cluster_id, revision=snapshot.revision)
+            return
         synced_at = -math.inf
         if snapshot.synced_at is not None:
             synced_at = self._clock.monotonic() - self._clock.elapsed(snapshot.synced_at)
@@ -80,7 +85,11 @@ class Keeper:
         self._saved_content, self._saved_synced_at = self._content(), synced_at
 
     async def run(self) -> None:
-        """Write whenever it is due, until cancelled."""
+        """Restore what an earlier process has left, then write whenever it is due, until cancelled."""
+        if not self.restored:
+            await self._restore()
+            self.restored = True
+            self._view.changed.fire()
         while True:
             changed = self._view.changed.next()
             wait = self._due_in()

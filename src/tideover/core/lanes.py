@@ -16,7 +16,7 @@ from tideover.core.signal import Signal
 from tideover.errors import CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
 from tideover.etcd.store import Lane
-from tideover.records import Header, HealthState
+from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
 from tideover.resilience.health import Health, sentence
 
@@ -47,6 +47,7 @@ class Lanes:
         active: The member in use: all calls go there as long as it answers.
         well: Members that answered when they were last asked.
         unwell: Members that did not.
+        errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         no_space: Whether the last verdict on a write was that the quota is used up.
@@ -63,6 +64,7 @@ class Lanes:
         self.health = Health()
         self.well: frozenset[str] = frozenset()
         self.unwell: frozenset[str] = frozenset()
+        self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
         self.suspected = False
         self.no_space = False
@@ -149,6 +151,14 @@ class Lanes:
     def answers(self, member: str) -> bool | None:
         """Whether a member answered when it was last asked; None if that is not known."""
         return True if member in self.well else False if member in self.unwell else None
+
+    def explain(self) -> str:
+        """Return the diagnosis in words, with what members said if none of them answers."""
+        text = sentence(self.health.diagnosis)
+        if self.health.diagnosis is not Diagnosis.CUT_OFF:
+            return text
+        said = (f"{member}: {self.errors.get(member, 'silent')}" for member in self.members)
+        return f"{text} ({'; '.join(said)})"
 
     async def settled(self, timeout: float) -> None:
         """Wait until the monitor has cleared the suspicion or declared an outage.

@@ -150,10 +150,13 @@ class Monitor:
                 result = await self._store.call(self._probes[lane], member=member, timeout=_LATE_LIMIT)
         except TimeoutError:
             answer = Answer.SILENT
+            self._lanes.errors.pop(member, None)
         except StoreFault as exc:
+            self._lanes.errors[member] = exc.fault.brief
             answer = _ANSWERS.get(exc.fault.kind, Answer.FAILED)
         else:
             answer = Answer.OK
+            self._lanes.errors.pop(member, None)
             if lane is Lane.QUORUM:
                 self._lanes.prove(asked.sent_at, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()

@@ -170,6 +170,17 @@ class View:
         self.origin = Origin.DISK
         self._replace(dict(entries), freshness.reached)
 
+    def take_epoch(self, epoch: int, *, cluster_id: int, revision: int) -> None:
+        """Go on from the epoch of a snapshot that was read after the quorum had answered.
+
+        Args:
+            epoch: The snapshot's epoch.
+            cluster_id: The cluster it is of.
+            revision: Its revision.
+        """
+        another = cluster_id != self.cluster_id or revision > self.freshness.reached
+        self.epoch = max(self.epoch, epoch + another)
+
     def is_of_another_history(self, header: Header, sent_at: float) -> bool:
         """Whether a linearizable answer contradicts the content.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast
@@ -45,9 +46,16 @@ class EtcdStore:
 
     Raises:
         ValueError: There is no endpoint, or one is malformed.
+        RuntimeError: No asyncio event loop runs here.
     """
 
     def __init__(self, endpoints: Sequence[str]) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as exc:
+            raise RuntimeError(
+                "tideover talks to etcd on asyncio only; on trio give it a store of your own"
+            ) from exc
         self._channels = {endpoint: MemberChannel(endpoint) for endpoint in parse_endpoints(endpoints)}
 
     def __repr__(self) -> str:

@@ -19,12 +19,16 @@ def parse_endpoint(text: str) -> str:
         ValueError: It is none of these; the message says what is wrong with it.
     """
     if not isinstance(text, str):
-        raise ValueError(f"an endpoint must be a string like 'host:2379', not {text!r}")
+        raise ValueError(
+            f"an endpoint must be a string like 'host:2379', not {text!r}; a list is given as connect(*endpoints)"
+        )
     rest = text.strip()
+    if "," in rest:
+        raise ValueError(f"endpoint {text!r}: give each endpoint by itself, such as connect('a:2379', 'b:2379')")
     scheme, separator, after = rest.partition("://")
     if separator:
         if scheme.lower() != "http":
-            raise ValueError(f"endpoint {text!r}: only http:// is supported, not {scheme}://")
+            raise ValueError(f"endpoint {text!r}: only http:// is supported yet, not {scheme}://")
         rest = after.rstrip("/")
     host, colon, port = rest.rpartition(":")
     if not colon or not host:

@@ -60,6 +60,12 @@ class Fault:
         """Whether it speaks of etcd being away, rather than of this request or this client."""
         return self.kind in _OUTAGE
 
+    @property
+    def brief(self) -> str:
+        """The message without grpc's account of its own layers, at most 120 characters."""
+        text = self.message.rpartition("last error: ")[2]
+        return text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")[:120] or self.code
+
     def __str__(self) -> str:
         """Return the code and the message."""
         return f"{self.code}: {self.message}"

@@ -63,7 +63,7 @@ class Fault:
     @property
     def brief(self) -> str:
         """The message without grpc's account of its own layers, at most 120 characters."""
-        text = self.message.rpartition("last error: ")[2]
+        text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
         return text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")[:120] or self.code
 
     def __str__(self) -> str:

@@ -13,12 +13,15 @@ import anyio
 
 from tideover.clock import Clock
 from tideover.core.signal import Signal
-from tideover.errors import CircuitOpen
+from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
 from tideover.etcd.store import Lane
-from tideover.records import Header, HealthState
+from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
 from tideover.resilience.health import Health, sentence
+
+# Not an outage, and yet a reason to probe.
+_SUSPICIOUS = frozenset({FaultKind.NO_SPACE, FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Lanes:
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         no_space: Whether the last verdict on a write was that the quota is used up.
+        troubles: Member to what an operator must put right, in words: refused credentials, or TLS that fails;
+            None if its last probe met neither.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
@@ -66,6 +71,7 @@ class Lanes:
         self.proof: Proof | None = None
         self.suspected = False
         self.no_space = False
+        self.troubles: dict[str, str | None] = {}
         self.blackouts = 0
         self.retry_at = 0.0
         self.changed = Signal()
@@ -79,6 +85,20 @@ class Lanes:
         """Return a lane's breaker."""
         return self.health.quorum if lane is Lane.QUORUM else self.health.member
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in words."""
+        diagnosis = self.health.diagnosis
+        trouble = next(filter(None, self.troubles.values()), None)
+        if trouble is None or diagnosis is Diagnosis.HEALTHY:
+            return sentence(diagnosis)
+        return f"{sentence(diagnosis)}: {trouble}"
+
+    @property
+    def unauthorized(self) -> bool:
+        """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
+        return self.health.diagnosis is Diagnosis.UNAUTHORIZED and not self.health.quorum.closed
+
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet.
 
@@ -87,13 +107,14 @@ class Lanes:
 
         Raises:
             CircuitOpen: An outage of this lane has been declared.
+            AuthenticationFailed: That etcd refuses this client's credentials has been declared.
         """
         if not self.breaker(lane).closed:
             retry_after = max(0.0, self.retry_at - self.clock.monotonic())
-            raise CircuitOpen(
-                f"{sentence(self.health.diagnosis)}; next probe in {retry_after:.1f} s",
-                retry_after=retry_after,
-            )
+            text = f"{self.sentence}; next probe in {retry_after:.1f} s"
+            if self.unauthorized:
+                raise AuthenticationFailed(text)
+            raise CircuitOpen(text, retry_after=retry_after)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
         """Choose whom to ask.
@@ -138,7 +159,7 @@ class Lanes:
         """
         if fault.kind is FaultKind.NO_SPACE:
             self.no_space = True
-        if fault.outage or fault.kind is FaultKind.NO_SPACE:
+        if fault.outage or fault.kind in _SUSPICIOUS:
             self.suspect()
 
     def suspect(self) -> None:

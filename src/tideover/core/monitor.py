@@ -83,6 +83,9 @@ class Monitor:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         on_transition: Called with the health before and after, whenever the state changed.
+        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
+            at each member that does not see them, and after the loss of the quorum nobody can renew them. None
+            asks them only when something is wrong.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Monitor:
         clock: Clock,
         chance: Callable[[], float],
         on_transition: Callable[[Health, Health], None],
+        touch_every: float | None = None,
     ) -> None:
         self._store = store
         self._lanes = lanes
@@ -103,6 +107,8 @@ class Monitor:
         self._clock = clock
         self._chance = chance
         self._on_transition = on_transition
+        self._touch_every = math.inf if touch_every is None else touch_every
+        self._touched_at = clock.monotonic()
         self._newest: dict[tuple[str, Lane], Asked] = {}
         self._late_at: dict[tuple[str, Lane], float] = {}
         self._renewed_at: dict[str, float] = {}
@@ -128,6 +134,7 @@ class Monitor:
         if lanes.health.quorum.closed and lanes.health.decided and not lanes.suspected:
             self._ask(probes, lanes.active, Lane.QUORUM)
             asked = self._newest[lanes.active, Lane.QUORUM]
+            self._touch_others(probes, began)
             await self._until(lambda: asked.answer is not None, began)
             if asked.judged(self._rules.slow_after) is Answer.OK:
                 self._conclude([lanes.active], began)
@@ -140,11 +147,19 @@ class Monitor:
         await self._until(lambda: self._decided(began), self._clock.monotonic())
         self._conclude(lanes.members, began)
 
+    def _touch_others(self, probes: TaskGroup, now: float) -> None:
+        if now - self._touched_at >= self._touch_every:
+            self._touched_at = now
+            for member in self._lanes.members:
+                if member != self._lanes.active:
+                    self._ask(probes, member, Lane.MEMBER)
+
     def _ask(self, probes: TaskGroup, member: str, lane: Lane) -> None:
         asked = self._newest[member, lane] = Asked(self._clock.monotonic())
         probes.start_soon(self._probe, member, lane, asked)
 
     async def _probe(self, member: str, lane: Lane, asked: Asked) -> None:
+        trouble = None
         try:
             with anyio.fail_after(_LATE_LIMIT):
                 result = await self._store.call(self._probes[lane], member=member, timeout=_LATE_LIMIT)
@@ -152,11 +167,14 @@ class Monitor:
             answer = Answer.SILENT
         except StoreFault as exc:
             answer = _ANSWERS.get(exc.fault.kind, Answer.FAILED)
+            if answer is Answer.REFUSED or exc.fault.tls:
+                trouble = str(exc.fault)
         else:
             answer = Answer.OK
             if lane is Lane.QUORUM:
                 self._lanes.prove(asked.sent_at, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()
+        self._lanes.troubles[member] = trouble
         if asked.judged(self._rules.slow_after) is Answer.LATE:
             self._late_at[member, lane] = asked.answered_at
         self._arrived.fire()

@@ -329,7 +329,11 @@ class Coordinator:
         monitor = Monitor(
             store,
             lanes,
-            probe=Range(f"{self.options.namespace}/tideover/probe".encode(), limit=1, keys_only=True),
+            # Of what is followed, because a user may be allowed to read nothing else.
+            probes=[
+                Range((self.options.base + prefix).encode(), limit=1, keys_only=True)
+                for prefix in self.options.follow or ("",)
+            ],
             rules=_rules(self.options.tightest_limit),
             clock=clock,
             chance=self._chance,

@@ -12,7 +12,7 @@ accepting connections; nothing short of asking for a linearizable read tells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -78,7 +78,8 @@ class Monitor:
     Args:
         store: The cluster.
         lanes: Where the verdict is written.
-        probe: A linearizable read that costs etcd little.
+        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
+            no revision; then the next.
         rules: The numbers.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
@@ -93,7 +94,7 @@ class Monitor:
         store: Store,
         lanes: Lanes,
         *,
-        probe: Range,
+        probes: Sequence[Range],
         rules: HealthRules,
         clock: Clock,
         chance: Callable[[], float],
@@ -102,7 +103,8 @@ class Monitor:
     ) -> None:
         self._store = store
         self._lanes = lanes
-        self._probes = {Lane.QUORUM: probe, Lane.MEMBER: replace(probe, serializable=True)}
+        self._probes = tuple(probes)
+        self._probe_in_use = self._probes[0]
         self._rules = rules
         self._clock = clock
         self._chance = chance
@@ -159,16 +161,20 @@ class Monitor:
         probes.start_soon(self._probe, member, lane, asked)
 
     async def _probe(self, member: str, lane: Lane, asked: Asked) -> None:
+        probe = self._probe_in_use
+        op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
         trouble = None
         try:
             with anyio.fail_after(_LATE_LIMIT):
-                result = await self._store.call(self._probes[lane], member=member, timeout=_LATE_LIMIT)
+                result = await self._store.call(op, member=member, timeout=_LATE_LIMIT)
         except TimeoutError:
             answer = Answer.SILENT
         except StoreFault as exc:
             answer = _ANSWERS.get(exc.fault.kind, Answer.FAILED)
             if answer is Answer.REFUSED or exc.fault.tls:
                 trouble = str(exc.fault)
+            if exc.fault.kind is FaultKind.PERMISSION and probe is self._probe_in_use:
+                self._probe_in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK
             if lane is Lane.QUORUM:

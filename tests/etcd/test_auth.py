@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import anyio
 import anyio.to_thread
@@ -17,14 +18,23 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import tideover
 from tideover import Diagnosis, HealthState, Source, coordinator, telemetry
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import FaultKind, StoreFault
+from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.store import Put
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
 
 PASSWORD = "correct-horse-battery"
-LOGIN = {"username": "app", "password": PASSWORD}
+
+
+class Login(TypedDict):
+    """Who logs in, and with what."""
+
+    username: str
+    password: str
+
+
+LOGIN = Login(username="app", password=PASSWORD)
 TTL = 4
 
 
@@ -81,7 +91,7 @@ async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pyte
 
         async def follow() -> None:
             async for change in changes:
-                seen.append(change.value)
+                seen.append(change.value)  # noqa: PERF401 - it has no end
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow)
@@ -140,7 +150,7 @@ async def test_a_denied_watch_does_not_hang(server: EtcdServer) -> None:
 
 async def test_a_wrong_password(server: EtcdServer) -> None:
     """A refused login is no outage: UNAUTHORIZED with its sentence, and AuthenticationFailed from every call."""
-    wrong = {"username": "app", "password": "wrong"}
+    wrong = Login(username="app", password="wrong")
     async with tideover.connect(server.endpoint, cache_dir=False, **wrong) as tide:
         assert tide.health.diagnosis is Diagnosis.UNAUTHORIZED
         assert "refuses this client's credentials: " in tide.status().sentence
@@ -197,6 +207,23 @@ async def test_a_followed_prefix_that_may_not_be_read(server: EtcdServer) -> Non
             await tide.config.put("timeout", 1)
 
 
+async def test_a_denied_prefix_costs_another_nothing(server: EtcdServer) -> None:
+    """Where one prefix is denied, the other is followed and proven by reads that are not."""
+    prefixes = ("no/", "yes/")
+    await _root(server, "role revoke-permission app /config/ --prefix=true")
+    await _root(server, "role grant-permission --prefix=true app readwrite /config/yes/")
+    try:
+        async with tideover.connect(server.endpoint, follow=prefixes, cache_dir=False, **LOGIN) as tide:
+            with pytest.raises(tideover.PermissionDenied):
+                tide.config.get("no/x", default="")
+            await _until(lambda: tide.config.read("yes/x").source is Source.LIVE, within=1)
+            await anyio.sleep(13)  # longer than a proof counts
+            assert tide.config.read("yes/x").source is Source.LIVE
+    finally:
+        await _root(server, "role revoke-permission app /config/yes/ --prefix=true")
+        await _root(server, "role grant-permission --prefix=true app readwrite /config/")
+
+
 async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open watch goes on delivering, so a read finds out; given back, the rights are noticed too."""
     monkeypatch.setattr(coordinator, "RIGHTS_EVERY", 0.5)
@@ -226,7 +253,7 @@ async def test_credentials_are_shown_nowhere(
     shown: list[str] = []
     secrets = {PASSWORD, "wrong-pass-phrase"}
     for password in sorted(secrets):
-        login = {"username": "app", "password": password}
+        login = Login(username="app", password=password)
         with pytest.raises(ValueError) as half:
             tideover.connect(server.endpoint, password=password)
         async with tideover.connect(server.endpoint, cache_dir=tmp_path / password[:3], **login) as tide:
@@ -247,6 +274,16 @@ async def test_credentials_are_shown_nowhere(
     shown += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(secrets) == 3
     assert [text for text in shown for secret in secrets if secret in text] == []
+
+
+async def _fault_of_logging_in(endpoint: str) -> Fault:
+    store = EtcdStore([endpoint], **LOGIN)
+    try:
+        with pytest.raises(StoreFault) as caught:
+            await store.call(Put(b"/config/k", b"v"), member=endpoint, timeout=2)
+    finally:
+        await store.aclose()
+    return caught.value.fault
 
 
 @pytest.mark.parametrize("ttl", [300, 1])
@@ -273,6 +310,9 @@ async def test_a_lost_quorum_is_an_outage_and_no_refusal(ttl: int) -> None:
                 assert tide.config.read("timeout", float).source is Source.MEMBER
             with pytest.raises(tideover.Unavailable):
                 await tide.config.put("timeout", 3.5)
+            fault = await _fault_of_logging_in(cluster.endpoints[-1])
+            assert fault.outage
+            assert not fault.applied
             cluster.restore_quorum()
             await _until(lambda: tide.config.read("timeout", float).source is Source.LIVE, within=15)
             assert tide.status().restarts == 0

@@ -22,6 +22,7 @@ SLUGGISH = MemberAnswers(Answer.SILENT, Answer.LATE)
 FROZEN = MemberAnswers(Answer.SILENT, Answer.SILENT)
 DEAD = MemberAnswers(Answer.UNREACHABLE, Answer.UNREACHABLE)
 REFUSING = MemberAnswers(Answer.REFUSED, Answer.REFUSED)
+EXPIRED = MemberAnswers(Answer.NO_LEADER, Answer.NO_LEADER)
 BROKEN = MemberAnswers(Answer.FAILED, Answer.FAILED)
 
 
@@ -44,6 +45,7 @@ def _diagnose(
         ([DEAD, DEAD, DEAD], 0.0, Diagnosis.CUT_OFF),
         ([FROZEN, DEAD, BROKEN], 9.0, Diagnosis.CUT_OFF),
         ([LATE, LEADERLESS, DEAD], 0.5, Diagnosis.SLOW),
+        ([EXPIRED, DEAD, DEAD], 9.0, Diagnosis.QUORUM_LOST),
         ([REFUSING, DEAD, DEAD], 0.5, Diagnosis.UNAUTHORIZED),
         ([REFUSING, OK, DEAD], 0.5, Diagnosis.HEALTHY),
         ([], 0.0, Diagnosis.CUT_OFF),

@@ -26,6 +26,9 @@ R = TypeVar("R", bound=Result)
 _HAS_LEADER = (("hasleader", "true"),)
 # Seconds between two looks at whether the files of TLS have changed.
 _LOOK_EVERY = 60.0
+# How much of an attempt's time logging in may take: the end of it must be seen here, where it is known that the
+# call itself was never sent, and not by whoever gives the attempt up.
+_LOGIN_SHARE = 0.9
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
 
@@ -80,14 +83,14 @@ class EtcdStore:
         if self._login is None:
             return await _send(op, channel, timeout, ())
         deadline = time.monotonic() + timeout
-        token = await self._login.token(channel, timeout=timeout)
+        token = await self._login.token(channel, timeout=timeout * _LOGIN_SHARE)
         try:
             return await _send(op, channel, _left(deadline), metadata_of(token))
         except StoreFault as exc:
             if not asks_for_token(exc.fault):
                 raise
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
-        token = await self._login.token(channel, timeout=_left(deadline), refused=token)
+        token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
         return await _send(op, channel, _left(deadline), metadata_of(token))
 
     @asynccontextmanager

@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.configs.config import Config
-from tideover.configs.reader import reason_of
+from tideover.core.coalesce import Coalescer
 from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
 from tideover.core.keeper import Keeper
@@ -37,7 +37,7 @@ from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
-from tideover.resilience.health import Health, HealthRules
+from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
@@ -98,6 +98,7 @@ class Coordinator:
             chance=chance,
             namespace=options.namespace,
         )
+        self._coalescer = Coalescer(self._gateway, clock=self._clock)
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
 
@@ -311,6 +312,7 @@ class Coordinator:
             options.base,
             self._views,
             gateway=self._gateway,
+            coalescer=self._coalescer,
             lanes=self._lanes,
             clock=self._clock,
             limits=options.limits,
@@ -340,7 +342,10 @@ class Coordinator:
             on_transition=self._transition,
             touch_every=RIGHTS_EVERY if self.options.username is not None else None,
         )
-        background: dict[str, Callable[[], Awaitable[object]]] = {"monitor": monitor.run}
+        background: dict[str, Callable[[], Awaitable[object]]] = {
+            "monitor": monitor.run,
+            "coalesce": self._coalescer.run,
+        }
         for view in self._views:
             follower = Follower(view, store=store, gateway=self._gateway, lanes=lanes, clock=clock)
             background[f"follow {view.name}"] = follower.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -59,6 +59,10 @@ class RetryPolicy:
             )
         if not self.wait_exp_base >= 1:
             raise ValueError(f"wait_exp_base must be at least 1, not {self.wait_exp_base}")
+
+    def within(self, timeout: float) -> RetryPolicy:
+        """Return the same policy with another timeout, in seconds."""
+        return replace(self, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from opentelemetry import _logs, metrics, trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
@@ -39,7 +39,22 @@ Attributes = Mapping[str, str | bool | int | float]
 
 
 # Identifies the current span, at half the cost of asking for it.
-current_context: Callable[[], Context] = get_current
+SpanContext = Context
+current_context: Callable[[], SpanContext] = get_current
+
+
+@contextmanager
+def within(context: SpanContext) -> Iterator[None]:
+    """Record what is done here as part of another task's span.
+
+    Args:
+        context: That task's, from `current_context`.
+    """
+    token = attach(context)
+    try:
+        yield
+    finally:
+        detach(token)
 
 
 def current_span() -> Span:

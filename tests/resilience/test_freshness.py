@@ -106,10 +106,18 @@ def test_a_progress_reply_that_answers_no_read_proves_nothing(requested_at: floa
 
 
 def test_an_older_read_that_answers_late_does_not_replace_a_newer_one() -> None:
-    """Of two reads waited for, the one sent later is remembered, in whichever order they are answered."""
+    """Of two reads waited for, the one sent later counts once caught up with, in whichever order they are answered."""
     late = Freshness(reached=3).asked(2.0, 7).asked(1.0, 7)
-    assert late == Freshness(reached=3).asked(1.0, 7).asked(2.0, 7)
-    assert late.moved(7).synced_at == 2.0
+    assert late.moved(7).synced_at == Freshness(reached=3).asked(1.0, 7).asked(2.0, 7).moved(7).synced_at == 2.0
+
+
+def test_constant_traffic_does_not_starve_the_proof() -> None:
+    """Reads of ever newer revisions do not push out the oldest: reaching that one is proof as of it."""
+    state = Freshness(reached=3)
+    for sent in range(1, 100):
+        state = state.asked(float(sent), 3 + sent)
+    assert state.moved(4).synced_at == 1.0
+    assert state.moved(4).lags
 
 
 def test_age_is_computed_at_each_use() -> None:

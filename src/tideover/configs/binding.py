@@ -89,10 +89,15 @@ class Live(Generic[T]):
         try:
             self._value, self._revision = self._build()
         except (ConfigValueError, ConfigKeyError) as exc:
-            self._rejection = exc
-            telemetry.config_rejected(self.prefix, max(mine), str(exc))
+            self._refuse(exc, max(mine))
+        except Exception as exc:  # noqa: BLE001  # the user's own checks; nobody else must suffer from them
+            self._refuse(ConfigValueError(repr(exc), key=self.prefix, revision=max(mine)), max(mine))
         else:
             self._rejection = None
+
+    def _refuse(self, why: ConfigValueError | ConfigKeyError, revision: int) -> None:
+        self._rejection = why
+        telemetry.config_rejected(self.prefix, revision, str(why))
 
     def _concerns(self, key: str) -> bool:
         return key.startswith(self.prefix) and any(key == self.prefix + f.name for f in self._fields)

@@ -16,6 +16,7 @@ from tideover.configs.binding import Live
 from tideover.configs.changes import Changes, Subscriptions
 from tideover.configs.ondemand import OnDemandCache
 from tideover.configs.reader import MISSING, Reader
+from tideover.core.coalesce import Coalescer
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import View
@@ -44,6 +45,7 @@ class Config(Reader):
         base: The etcd prefix all keys live under.
         views: The followed prefixes.
         gateway: The way to etcd.
+        coalescer: The way to etcd for reads of single keys.
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
@@ -62,6 +64,7 @@ class Config(Reader):
         views: Sequence[View],
         *,
         gateway: Gateway,
+        coalescer: Coalescer,
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
@@ -84,6 +87,7 @@ class Config(Reader):
             since=since,
         )
         self._gateway = gateway
+        self._coalescer = coalescer
         self._retry = retry
         self._namespace = namespace
         self._record_keys = record_keys
@@ -130,27 +134,27 @@ class Config(Reader):
             value (`MEMORY`, `DISK`); else the default. In a declared outage without a member no packet is sent.
         """
         self._ensure_open()
-        full = self.full_key(key)
+        full = self._keys.full(key)
         policy = self._policy(timeout)
         with telemetry.fetching(self._namespace, key if self._record_keys else None):
             known = self._on_demand.fresh(full)
             if known is not None:
-                return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at)
+                return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at, stale=False)
             deadline = self._clock.monotonic() + policy.timeout
             kept = min(_MEMBER_TIME, policy.timeout * _MEMBER_SHARE)
             try:
-                return await self._fetch_quorum(key, full, type, default, _within(policy, policy.timeout - kept))
+                return await self._fetch_quorum(key, full, type, default, policy.within(policy.timeout - kept))
             except Unavailable as exc:
                 left = deadline - self._clock.monotonic()
-                reading = await self._fetch_member(key, full, type, default, _within(policy, max(left, 0.01)))
+                reading = await self._fetch_member(key, full, type, default, policy.within(max(left, 0.01)))
                 return reading or self._fallback(key, full, type, default, exc)
 
     async def _fetch_quorum(
         self, key: str, full: bytes, form: object, default: object, policy: RetryPolicy
     ) -> Reading[object]:
-        answered = await self._gateway.call(Range(full), policy)
+        answered = await self._coalescer.read(full, policy)
         entry = answered.result.entries.get(full)
-        if self.follows(full) is None:
+        if self._keys.view_of(full) is None:
             self._on_demand.keep(full, entry, answered.sent_at)
         return self._reading(key, form, default, entry, Source.QUORUM, answered.sent_at)
 
@@ -162,7 +166,7 @@ class Config(Reader):
         except Unavailable:
             return None
         header = answered.result.header
-        view = self.follows(full)
+        view = self._keys.view_of(full)
         if view is not None and view.synced:
             newest, cluster_id, synced_at = view.freshness.reached, view.cluster_id, view.freshness.synced_at
         else:
@@ -180,7 +184,7 @@ class Config(Reader):
     def _fallback(
         self, key: str, full: bytes, form: object, default: object, error: Unavailable
     ) -> Reading[object]:
-        view = self.follows(full)
+        view = self._keys.view_of(full)
         if view is not None and view.synced:
             return self._look_up(key, form, default, strict=False)
         known = self._on_demand.last(full)
@@ -217,7 +221,7 @@ class Config(Reader):
             Raises; in a declared outage at once and without a packet.
         """
         self._ensure_open()
-        full, data = self.full_key(key), encode(value)
+        full, data = self._keys.full(key), encode(value)
         try:
             return await self._write(full, Put(full, data), timeout)
         except InvalidRequest as exc:
@@ -246,14 +250,18 @@ class Config(Reader):
             Raises; in a declared outage at once and without a packet.
         """
         self._ensure_open()
-        full = self.full_key(key)
+        full = self._keys.full(key)
         return await self._write(full, Delete(full), timeout)
 
     async def _write(self, full: bytes, op: Op[WriteResult], timeout: float | None) -> Written:
         self._on_demand.forget(full)
-        answered = await self._gateway.call(op, self._policy(timeout))
+        try:
+            answered = await self._gateway.call(op, self._policy(timeout))
+        finally:
+            # Again: a fetch meanwhile may have seen the value from before.
+            self._on_demand.forget(full)
         revision = answered.result.header.revision
-        view = self.follows(full)
+        view = self._keys.view_of(full)
         visible = view is not None
         if view is not None:
             with anyio.move_on_after(_VISIBLE_WITHIN) as scope:
@@ -282,9 +290,7 @@ class Config(Reader):
             Silent; what changed meanwhile comes when etcd is back.
         """
         self._ensure_open()
-        full = (self._base + prefix).encode(errors="surrogateescape")
-        if not any(view.prefix.startswith(full) for view in self._views):
-            self._followed(prefix, full)
+        self._keys.check_prefix(prefix)
         return self._subscriptions.open(prefix)
 
     def bind(self, type: type[T], *, prefix: str = "", validate: Callable[[T], object] | None = None) -> Live[T]:
@@ -324,7 +330,7 @@ class Config(Reader):
         self.redecode(changes)
         revisions = {}
         for full, entry in changes.items():
-            key, at = self.short_key(full), revision if entry is None else entry.mod_revision
+            key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
             revisions[key] = at
             value = None if entry is None else entry.value.decode(errors="surrogateescape")
             self._subscriptions.publish(Change(key, value, at))
@@ -349,8 +355,4 @@ class Config(Reader):
             return self._retry
         if not timeout > 0:
             raise InvalidRequest(f"timeout must be more than 0 seconds, not {timeout}")
-        return _within(self._retry, timeout)
-
-
-def _within(policy: RetryPolicy, timeout: float) -> RetryPolicy:
-    return RetryPolicy(policy.attempts, timeout, policy.wait_initial, policy.wait_max, policy.wait_exp_base)
+        return self._retry.within(timeout)

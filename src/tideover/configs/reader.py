@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.codecs import decode
+from tideover.configs.keys import Keys
 from tideover.configs.values import Values
 from tideover.core.lanes import Lanes
 from tideover.core.view import View
@@ -22,15 +23,14 @@ from tideover.errors import (
     Closed,
     ConfigKeyError,
     ConfigValueError,
-    InvalidRequest,
-    NotFollowed,
     NotSynced,
     TooStale,
 )
 from tideover.marks import Mark, current_record
 from tideover.policies import StalenessLimit
-from tideover.records import Diagnosis, Entry, HealthState, Reading, Source
+from tideover.records import Entry, Reading, Source
 from tideover.resilience.freshness import Verdict, judge
+from tideover.resilience.health import reason_of
 from tideover.status import RejectedValue, duration
 from tideover.telemetry import current_context
 
@@ -84,7 +84,7 @@ class Reader:
         outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
-        self._base = base
+        self._keys = Keys(base, views)
         self._views = views
         self._lanes = lanes
         self._clock = clock
@@ -108,7 +108,7 @@ class Reader:
 
     def __repr__(self) -> str:
         """Show what is followed."""
-        return f"<{type(self).__name__} {self._base} {list(self._views)}>"
+        return f"<{type(self).__name__} {self._keys.base} {list(self._views)}>"
 
     # Reads -----------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Reader:
             stale = True
             if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
                 return self._defaulted(key, default, age)
-        entry = view.entries.get(self.full_key(key))
+        entry = view.entries.get(self._keys.full(key))
         if entry is None:
             if required:
                 raise ConfigKeyError(key, f"no configuration key {key!r}")
@@ -264,11 +264,19 @@ class Reader:
         return Reading(key, default, False, Source.DEFAULT, 0, age, stale)
 
     def _reading(
-        self, key: str, form: object, default: object, entry: Entry | None, source: Source, synced_at: float
+        self,
+        key: str,
+        form: object,
+        default: object,
+        entry: Entry | None,
+        source: Source,
+        synced_at: float,
+        *,
+        stale: bool | None = None,
     ) -> Reading[object]:
         """Make a reading of an entry that did not come from a view."""
         age = self._clock.monotonic() - synced_at
-        stale = source is not Source.QUORUM
+        stale = source is not Source.QUORUM if stale is None else stale
         if entry is None:
             return self._absent(key, default, source, age, stale=stale)
         self._note(source, age, degraded=stale)
@@ -286,7 +294,7 @@ class Reader:
     def read_quietly(self, key: str, form: object) -> Reading[object]:
         """Read for a settings object: nothing is counted or marked, because nobody has looked at it yet."""
         view = self._view_of(key)
-        entry = view.entries.get(self.full_key(key))
+        entry = view.entries.get(self._keys.full(key))
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
@@ -317,50 +325,17 @@ class Reader:
         source = self._view_of(key).source
         return source is not None and self._is_known(key, source)
 
-    # Keys ------------------------------------------------------------------------------------------------------
-
-    def full_key(self, key: str) -> bytes:
-        """Return a key as etcd has it.
-
-        Args:
-            key: The key, without the namespace.
-
-        Raises:
-            InvalidRequest: It is empty, no string, has a NUL in it, or is not Unicode text.
-        """
-        if not isinstance(key, str) or not key or "\0" in key:
-            raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {key!r}")
-        try:
-            return (self._base + key).encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidRequest(f"a configuration key must be Unicode text, not {key!r}") from exc
-
-    def short_key(self, full: bytes) -> str:
-        """Return an etcd key as `get` names it; bytes that are no text become surrogate escapes."""
-        return full.decode(errors="surrogateescape").removeprefix(self._base)
-
-    def follows(self, full: bytes) -> View | None:
-        """Return the view an etcd key belongs to; None if it is not followed."""
-        return next((view for view in self._views if full.startswith(view.prefix)), None)
-
     def _view_of(self, key: str) -> View:
         self._ensure_open()
-        return self._followed(key, self.full_key(key))
-
-    def _followed(self, key: str, full: bytes) -> View:
-        view = self.follows(full)
-        if view is None:
-            followed = ", ".join(repr(self.short_key(view.prefix)) for view in self._views) or "nothing"
-            raise NotFollowed(f"{key!r} is not followed (followed: {followed}); use fetch() for such keys")
-        return view
+        return self._keys.followed(key)
 
     def _ensure_open(self) -> None:
         if self._closed is not None:
             raise Closed(self._closed)
 
     def _entry(self, key: str) -> Entry | None:
-        full = self.full_key(key)
-        view = self.follows(full)
+        full = self._keys.full(key)
+        view = self._keys.view_of(full)
         return None if view is None else view.entries.get(full)
 
     def _limit(self, key: str) -> StalenessLimit | None:
@@ -421,7 +396,7 @@ class Reader:
     def redecode(self, changes: Mapping[bytes, Entry | None]) -> None:
         """Decode changed keys anew for all types they were asked for."""
         for full, entry in changes.items():
-            self._values.apply(self.short_key(full), entry)
+            self._values.apply(self._keys.short(full), entry)
 
     # Life ------------------------------------------------------------------------------------------------------
 
@@ -460,20 +435,3 @@ class Reader:
     def _count(self, what: tuple[str, bool], times: int = 1) -> None:
         if times:
             self._other_reads[what] = self._other_reads.get(what, 0) + times
-
-
-def reason_of(state: HealthState, diagnosis: Diagnosis) -> str:
-    """Return why answers are degraded, as the attribute `tideover.reason` says it."""
-    if diagnosis is Diagnosis.STARTING:
-        return "not_started"
-    if state is HealthState.AVAILABLE:
-        return "watch_stale"
-    return _REASONS.get(diagnosis, "backend_unavailable")
-
-
-_REASONS = {
-    Diagnosis.QUORUM_LOST: "quorum_lost",
-    Diagnosis.LEADER_CHANGE: "quorum_lost",
-    Diagnosis.UNAUTHORIZED: "auth_failed",
-    Diagnosis.SLOW: "backend_timeout",
-}

@@ -16,17 +16,20 @@ from tideover.clock import Clock
 from tideover.core.gateway import READ_ATTEMPT, Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
-from tideover.errors import AuthenticationFailed, PermissionDenied, TideoverError, Unavailable
+from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
 from tideover.etcd.faults import StoreFault, public_error
-from tideover.etcd.store import Compacted, Range, RangeResult, Store, Watch, prefix_end
+from tideover.etcd.store import Compacted, Range, RangeResult, Status, Store, Watch, prefix_end
 from tideover.policies import RetryPolicy
 from tideover.records import HealthState
+from tideover.resilience.freshness import progress_is_ordered
 
 _log = logging.getLogger("tideover")
 
 # Keys per page of a full read, and seconds for one page.
 _PAGE = 1000
 _PAGE_TIMEOUT = 5.0
+# A full read that compaction interrupts is begun again so often, then made without pages.
+_PAGED_TRIES = 3
 _PATIENT = RetryPolicy(timeout=10.0)
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
 _TICK = 1.0
@@ -60,6 +63,7 @@ class Follower:
         self._read_at = -math.inf
         self._blackouts = -1
         self._requested_at = -math.inf
+        self._ordered = False
         self._unanswered_since: float | None = None
         self._denial: PermissionDenied | None = None
 
@@ -81,7 +85,7 @@ class Follower:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
         view = self._view
         try:
-            if self._must_read():
+            if self._must_read() or not await self._is_same_history():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
             await self._lanes.settled(_PAGE_TIMEOUT)
@@ -107,8 +111,13 @@ class Follower:
             self._trouble(exc)
         except ViewTooLarge as exc:
             _log.error("tideover: not following: %s", exc)
+            self._read_at = -math.inf
             self._trouble(exc)
             return _AFTER_EXCESS
+        except TideoverError as exc:
+            _log.error("tideover: cannot follow %r: %s", view.name, exc)
+            self._trouble(exc)
+            return _AFTER_REFUSAL
         return _AFTER_TROUBLE
 
     def _must_read(self) -> bool:
@@ -116,6 +125,19 @@ class Follower:
         view = self._view
         overdue = self._clock.monotonic() - self._read_at >= view.rules.full_read_every
         return overdue or self._blackouts != self._lanes.blackouts or view.origin is not Origin.QUORUM
+
+    async def _is_same_history(self) -> bool:
+        """Whether the key that was changed last still is as this view has it, so that a watch may resume.
+
+        A cluster that was rebuilt on the same members while nobody looked may keep its id and have a higher
+        revision; a watch would then go on with what belongs to another history.
+        """
+        newest = self._view.newest_entry()
+        if newest is None:
+            return False
+        key, entry = newest
+        answered = await self._gateway.call(Range(key), _PATIENT)
+        return answered.result.entries.get(key) == entry
 
     def _trouble(self, error: TideoverError) -> None:
         self._view.error = str(error)
@@ -133,19 +155,28 @@ class Follower:
 
     async def _read_all(self) -> None:
         blackouts = self._lanes.blackouts
-        found, sent_at = await self._read_pages(serializable=False)
+        found, sent_at = await self._read(serializable=False)
         self._read_at, self._blackouts = self._clock.monotonic(), blackouts
         if self._view.take_quorum(found, sent_at):
             telemetry.backend_reset(self._view.name, found.header.revision)
 
-    async def _read_pages(self, *, serializable: bool) -> tuple[RangeResult, float]:
-        """Read the prefix as of one revision, page by page; return it and when that was asked for."""
+    async def _read(self, *, serializable: bool) -> tuple[RangeResult, float]:
+        """Read the prefix as of one revision; return it and when that was asked for."""
+        for _ in range(_PAGED_TRIES):
+            try:
+                return await self._read_pages(_PAGE, serializable=serializable)
+            except InvalidRequest:  # the revision was compacted between two pages
+                continue
+        return await self._read_pages(0, serializable=serializable)
+
+    async def _read_pages(self, limit: int, *, serializable: bool) -> tuple[RangeResult, float]:
         entries = {}
         size, key, revision = 0, self._start, 0
         first = None
         while True:
-            op = Range(key, self._end, serializable=serializable, limit=_PAGE, revision=revision)
-            answered = await self._gateway.call(op, _PATIENT, attempt_timeout=_PAGE_TIMEOUT if first else None)
+            op = Range(key, self._end, serializable=serializable, limit=limit, revision=revision)
+            timeout = None if limit and first is None else _PAGE_TIMEOUT
+            answered = await self._gateway.call(op, _PATIENT, attempt_timeout=timeout)
             page = answered.result
             first = first or answered
             revision = first.result.header.revision
@@ -170,11 +201,11 @@ class Follower:
 
     async def _read_member(self) -> None:
         try:
-            found, _ = await self._read_pages(serializable=True)
-        except (Unavailable, AuthenticationFailed, ViewTooLarge) as exc:
-            self._trouble(exc)
+            found, _ = await self._read(serializable=True)
         except PermissionDenied as exc:
             self._deny(exc)
+        except TideoverError as exc:
+            self._trouble(exc)
         else:
             if not self._view.take_member(found):
                 self._trouble(TideoverError("the surviving member knows less than this process"))
@@ -191,6 +222,8 @@ class Follower:
         )
         self._unanswered_since = None
         ended: TideoverError | None = None
+        about = await self._store.call(Status(), member=member, timeout=READ_ATTEMPT)
+        self._ordered = progress_is_ordered(about.version)
         async with opening as watch:
             self._view.error = None
             async with anyio.create_task_group() as tasks:
@@ -211,7 +244,7 @@ class Follower:
             self._unanswered_since = None
             if batch.events:
                 self._view.take_events(batch.events)
-            else:
+            elif self._ordered:
                 self._view.take_progress(self._requested_at, batch.header.revision)
 
     async def _doubt(self, watch: Watch, member: str, scope: anyio.CancelScope) -> None:
@@ -228,8 +261,11 @@ class Follower:
                 self._view.take_proof(proof)
             if self._is_over(member):
                 break
-            if self._view.freshness.lags and not await self._ask_progress(watch):
-                break
+            if self._view.freshness.lags:
+                if not await self._ask_progress(watch):
+                    break
+                if not self._ordered:
+                    await self._compare()
             with anyio.move_on_after(_LAGGING_TICK if self._view.freshness.lags else _TICK):
                 await changed.wait()
         scope.cancel()
@@ -265,6 +301,20 @@ class Follower:
         except StoreFault:
             return False
         return True
+
+    async def _compare(self) -> None:
+        """Ask the quorum what has changed since the view's revision: for members whose progress proves nothing.
+
+        Costs etcd a walk over the prefix, and is done only while other keys change and this view is quiet.
+        """
+        reached = self._view.freshness.reached
+        op = Range(self._start, self._end, limit=1, keys_only=True, changed_since=reached + 1)
+        try:
+            answered = await self._gateway.call(op, RetryPolicy(attempts=1, timeout=READ_ATTEMPT))
+        except TideoverError:
+            return
+        if self._view.freshness.reached == reached:
+            self._view.take_comparison(answered.result, answered.sent_at)
 
     def _is_over(self, member: str) -> bool:
         """Whether the watch is at a member that does not answer any more, or a full read is due."""

@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.errors import CircuitOpen, Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
-from tideover.etcd.store import Lane, Op, Result, Store
+from tideover.etcd.store import Lane, Op, ReadBatch, Result, Store
 from tideover.policies import RetryPolicy
 from tideover.resilience.backoff import next_delay
 from tideover.resilience.budget import RetryBudget
@@ -113,7 +113,7 @@ class Gateway:
         tried: set[str] = set()
         attempt = 0
         while True:
-            self._admit(op)
+            self.admit(op.lane)
             attempt += 1
             member = self._lanes.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
@@ -129,9 +129,17 @@ class Gateway:
             if not fault.outage or len(tried) == len(self._lanes.members):
                 tried.clear()
 
-    def _admit(self, op: Op[R]) -> None:
+    def admit(self, lane: Lane) -> None:
+        """Let a call through, or refuse it without a packet.
+
+        Args:
+            lane: The lane it would travel in.
+
+        Raises:
+            CircuitOpen: An outage of this lane has been declared.
+        """
         try:
-            self._lanes.admit(op.lane)
+            self._lanes.admit(lane)
         except CircuitOpen:
             telemetry.rejected_by_breaker()
             raise
@@ -177,6 +185,8 @@ class Gateway:
         return True
 
     def _describe(self, op: Op[R]) -> str:
+        if isinstance(op, ReadBatch):
+            return f"{op.name} of {len(op.reads)} reads"
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 

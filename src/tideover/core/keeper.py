@@ -75,6 +75,7 @@ class Keeper:
             freshness=Freshness(snapshot.revision, synced_at),
             cluster_id=snapshot.cluster_id,
             raft_term=snapshot.raft_term,
+            epoch=snapshot.epoch,
         )
         self._saved_content, self._saved_synced_at = self._content(), synced_at
 
@@ -133,7 +134,7 @@ class Keeper:
         return Snapshot(
             prefix=view.prefix,
             cluster_id=view.cluster_id,
-            epoch=0,
+            epoch=view.epoch,
             raft_term=view.raft_term,
             revision=view.freshness.reached,
             synced_at=self._clock.stamp(age) if math.isfinite(age) else None,

@@ -85,6 +85,7 @@ class View:
         cluster_id: The cluster the content is of.
         raft_term: The newest term seen with it.
         resets: How often another history was taken over.
+        epoch: The same, counted over restarts as far as a snapshot remembers it.
         size: Bytes of all keys and values.
         rules: The numbers.
     """
@@ -108,6 +109,7 @@ class View:
         self.cluster_id = 0
         self.raft_term = 0
         self.resets = 0
+        self.epoch = 0
         self.rules = rules
         self._lanes = lanes
         self._clock = clock
@@ -155,7 +157,7 @@ class View:
         return Source.MEMBER if state is HealthState.DEGRADED and asked_lately else Source.MEMORY
 
     def restore(
-        self, entries: Mapping[bytes, Entry], *, freshness: Freshness, cluster_id: int, raft_term: int
+        self, entries: Mapping[bytes, Entry], *, freshness: Freshness, cluster_id: int, raft_term: int, epoch: int
     ) -> None:
         """Begin with the content of a snapshot.
 
@@ -165,8 +167,9 @@ class View:
                 seconds.
             cluster_id: The cluster it is of.
             raft_term: That cluster's term.
+            epoch: The snapshot's epoch.
         """
-        self.freshness, self.cluster_id, self.raft_term = freshness, cluster_id, raft_term
+        self.freshness, self.cluster_id, self.raft_term, self.epoch = freshness, cluster_id, raft_term, epoch
         self.origin = Origin.DISK
         self._replace(dict(entries), freshness.reached)
 
@@ -196,9 +199,10 @@ class View:
             Whether that was a reset: the content was of another history.
         """
         header = found.header
-        reset = self.is_of_another_history(header, sent_at)
+        reset = self.is_of_another_history(header, sent_at) or self._contradicts(found.entries)
         if reset:
             self.resets += 1
+            self.epoch += 1
             self.freshness = Freshness()
         self.cluster_id, self.raft_term = header.cluster_id, header.raft_term
         self.origin = Origin.QUORUM
@@ -206,6 +210,17 @@ class View:
         self.freshness = self.freshness.moved(header.revision).asked(sent_at, header.revision)
         self._replace(found.entries, header.revision)
         return reset
+
+    def _contradicts(self, entries: Mapping[bytes, Entry]) -> bool:
+        """Whether entries that this view must have seen already are not as it has seen them."""
+        reached = self.freshness.reached
+        return self.synced and any(
+            entry.mod_revision <= reached and self.entries.get(key) != entry for key, entry in entries.items()
+        )
+
+    def newest_entry(self) -> tuple[bytes, Entry] | None:
+        """Return the key that was changed last, and its entry; None if there is none."""
+        return max(self.entries.items(), key=lambda item: item[1].mod_revision, default=None)
 
     def take_member(self, found: RangeResult) -> bool:
         """Take over a serializable full read, unless it is older than what is known.
@@ -244,7 +259,10 @@ class View:
         size = self.size + sum(
             self._weight(k, e) - self._weight(k, self.entries.get(k)) for k, e in changes.items()
         )
-        self.check_size(len(self.entries.keys() | changes.keys()), size)
+        grown = sum(
+            (e is not None) - (k in self.entries) for k, e in changes.items() if e is None or k not in self.entries
+        )
+        self.check_size(len(self.entries) + grown, size)
         for key, entry in changes.items():
             if entry is None:
                 self.entries.pop(key, None)
@@ -257,6 +275,16 @@ class View:
     def take_progress(self, requested_at: float, revision: int) -> None:
         """Take in a progress reply of the watch; see `Freshness.confirmed`."""
         self._move(self.freshness.confirmed(requested_at, revision))
+
+    def take_comparison(self, found: RangeResult, sent_at: float) -> None:
+        """Take in a linearizable look at what has changed since the view's revision.
+
+        Args:
+            found: The keys changed since, and how many keys there are in all.
+            sent_at: When it was asked for, in monotonic seconds.
+        """
+        if not found.entries and found.count == len(self.entries):
+            self._move(self.freshness.compared(sent_at))
 
     def take_proof(self, proof: Proof) -> None:
         """Take in a linearizable read made elsewhere; see `Freshness.asked`."""

@@ -26,7 +26,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tideover.disk.snapshot import Snapshot, decode, encode, supersedes
@@ -57,7 +57,7 @@ class Loaded:
 class SnapshotFile:
     """The snapshot of one prefix on disk, with one previous generation, shared by the processes of a host.
 
-    It holds no state and no descriptors: use it from any thread and across forks.
+    It holds no descriptors: use it across forks, and from any thread, one at a time.
 
     Args:
         folder: Where the files live; created when first saving, accessible to this user only.
@@ -90,6 +90,8 @@ class SnapshotFile:
         self.prefix = prefix
         self.lock_timeout = lock_timeout
         identity = json.dumps([namespace, prefix.hex(), sorted(set(endpoints)), user])
+        # What this process wrote last, without its entries: not to be read again to learn what it says.
+        self._own: tuple[_Mark, Snapshot] | None = None
         self._stem = f"config-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
     @property
@@ -160,6 +162,8 @@ class SnapshotFile:
                 if not _is_wanted(snapshot, current, reset=reset):
                     return False
             self._publish(encode(snapshot), keep_current=current is not None)
+            mark = _mark(self.path)
+            self._own = None if mark is None else (mark, replace(snapshot, entries={}))
         return True
 
     def _newest(self) -> Loaded | None:
@@ -177,6 +181,8 @@ class SnapshotFile:
 
     def _look(self) -> tuple[_Mark | None, Snapshot | None]:
         mark = _mark(self.path)  # taken before reading: a change in between must not go unseen
+        if self._own is not None and self._own[0] == mark:
+            return self._own
         try:
             return mark, self._read(self.path)
         except SnapshotCorrupt:

@@ -13,11 +13,25 @@ from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.endpoints import parse_endpoints, tls_for
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Delete, Op, Put, Range, RangeResult, Result, Watch, WriteResult
+from tideover.etcd.store import (
+    Delete,
+    Op,
+    Put,
+    Range,
+    RangeResult,
+    ReadBatch,
+    ReadBatchResult,
+    Result,
+    Status,
+    StatusResult,
+    Watch,
+    WriteResult,
+)
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
 from tideover.etcd.watch import open_watch
 from tideover.policies import Tls
+from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
@@ -163,7 +177,20 @@ async def _send(op: Op[R], channel: MemberChannel, timeout: float, metadata: _Me
                 request = _range_request(op)
                 sent = metadata if op.serializable else quorum
                 reply = await answer(kv.Range(request, timeout=timeout, metadata=sent))
-            return cast("R", _range_result(reply))
+            return cast("R", _range_result(reply, header_of(reply)))
+        case ReadBatch(reads):
+            with translated():
+                request = rpc.TxnRequest(success=[rpc.RequestOp(request_range=_range_request(r)) for r in reads])
+                reply = await answer(kv.Txn(request, timeout=timeout, metadata=quorum))
+            header = header_of(reply)
+            # The answers within a transaction do not name the cluster; the transaction's own header does.
+            results = tuple(_range_result(r.response_range, header) for r in reply.responses)
+            return cast("R", ReadBatchResult(header, results))
+        case Status():
+            with translated():
+                request = rpc.StatusRequest()
+                reply = await answer(channel.maintenance.Status(request, timeout=timeout, metadata=metadata))
+            return cast("R", StatusResult(header_of(reply), reply.version))
         case Put(key, value):
             with translated():
                 request = rpc.PutRequest(key=key, value=value)
@@ -186,9 +213,10 @@ def _range_request(op: Range) -> Any:
         limit=op.limit,
         revision=op.revision,
         keys_only=op.keys_only,
+        min_mod_revision=op.changed_since,
     )
 
 
-def _range_result(reply: Any) -> RangeResult:
+def _range_result(reply: Any, header: Header) -> RangeResult:
     entries = {kv.key: entry_of(kv) for kv in reply.kvs}
-    return RangeResult(header_of(reply), entries, reply.more, reply.count)
+    return RangeResult(header, entries, reply.more, reply.count)

@@ -37,7 +37,7 @@ _OPTIONS = (
 # Seconds that calls in flight on a channel that is being replaced may still take.
 _CLOSE_GRACE = 2.0
 # Seconds between two looks at the state of a connection.
-_STATE_POLL = 0.1
+_STATE_POLL = 0.4
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
 
@@ -57,6 +57,7 @@ class MemberChannel:
         auth: The stub for logging in.
         kv: The stub for reads and writes.
         watch: The stub for watches.
+        maintenance: The stub for questions about the member itself.
     """
 
     def __init__(self, endpoint: str, files: TlsFiles | None = None) -> None:
@@ -76,6 +77,7 @@ class MemberChannel:
         self.auth = rpc.AuthStub(self._channel)
         self.kv = rpc.KVStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
+        self.maintenance = rpc.MaintenanceStub(self._channel)
 
     def renew(self) -> None:
         """Start over with a new connection; calls in flight on the old one may finish within 2 s."""

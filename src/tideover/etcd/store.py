@@ -84,6 +84,7 @@ class Range(Op[RangeResult]):
         limit: At most so many keys; 0 means all.
         revision: Read as of this revision; 0 means now.
         keys_only: Leave the values empty.
+        changed_since: Only keys changed at this revision or later; `count` still counts all.
     """
 
     key: bytes
@@ -92,11 +93,66 @@ class Range(Op[RangeResult]):
     limit: int = 0
     revision: int = 0
     keys_only: bool = False
+    changed_since: int = 0
 
     @property
     def lane(self) -> Lane:
         """Which lane it travels in."""
         return Lane.MEMBER if self.serializable else Lane.QUORUM
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatchResult:
+    """The answer to a `ReadBatch`.
+
+    Attributes:
+        header: Who answered, and at which revision.
+        results: One answer per read, in the order of the reads, all as of that revision.
+    """
+
+    header: Header
+    results: tuple[RangeResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatch(Op[ReadBatchResult]):
+    """Several linearizable reads in one transaction.
+
+    etcd refuses the whole of it if one read is refused, and takes 128 reads at the most.
+
+    Attributes:
+        reads: The reads.
+    """
+
+    reads: tuple[Range, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in spans and messages."""
+        return "txn"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResult:
+    """The answer to a `Status`.
+
+    Attributes:
+        header: Who answered.
+        version: The member's version, such as `"3.5.1"`.
+    """
+
+    header: Header
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Op[StatusResult]):
+    """Ask a member about itself; needs no quorum."""
+
+    @property
+    def lane(self) -> Lane:
+        """Which lane it travels in."""
+        return Lane.MEMBER
 
 
 @dataclass(frozen=True, slots=True)

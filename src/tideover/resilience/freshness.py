@@ -17,17 +17,24 @@ from tideover.policies import StalenessLimit
 class Freshness:
     """What is known about how fresh a view is.
 
+    Two reads are remembered that the view has not caught up with: the oldest, because under constant traffic
+    newer ones could replace each other for ever, and the newest, because it says the most once all is caught up.
+
     Attributes:
         reached: The revision the view's content corresponds to.
         synced_at: Monotonic seconds of the newest moment proven in sync; minus infinity if there is none.
-        asked_at: When the newest linearizable read was sent whose revision the view has not reached yet.
-        wanted: That read's revision; 0 if the view lags behind nothing.
+        asked_at: When the oldest such linearizable read was sent.
+        wanted: Its revision; 0 if the view lags behind nothing.
+        newest_at: When the newest such read was sent, if it is not the oldest.
+        newest: Its revision; 0 if there is none.
     """
 
     reached: int = 0
     synced_at: float = -math.inf
     asked_at: float = -math.inf
     wanted: int = 0
+    newest_at: float = -math.inf
+    newest: int = 0
 
     @property
     def lags(self) -> bool:
@@ -46,9 +53,11 @@ class Freshness:
         """
         if self.reached >= revision:
             return replace(self, synced_at=max(self.synced_at, sent_at))
-        if sent_at <= self.asked_at:
+        if sent_at <= max(self.synced_at, self.asked_at, self.newest_at):
             return self
-        return replace(self, asked_at=sent_at, wanted=revision)
+        if not self.lags:
+            return replace(self, asked_at=sent_at, wanted=revision)
+        return replace(self, newest_at=sent_at, newest=revision)
 
     def moved(self, revision: int) -> Freshness:
         """Take in an event or a full read: the content now corresponds to `revision`.
@@ -59,18 +68,14 @@ class Freshness:
         Returns:
             In sync as of the newest read that this catches up with.
         """
-        reached = max(self.reached, revision)
-        if self.wanted and reached >= self.wanted:
-            synced_at = max(self.synced_at, self.asked_at)
-            return Freshness(reached, synced_at)
-        return replace(self, reached=reached)
+        return replace(self, reached=max(self.reached, revision))._caught_up(revision, math.inf)
 
     def confirmed(self, requested_at: float, revision: int) -> Freshness:
         """Take in a progress reply of the watch: nothing happened below `revision`.
 
-        It counts only for a read whose revision it carries and after which it was requested. It never moves
-        `reached`, the point from which a watch resumes: before etcd 3.4.25 and 3.5.8 such replies may overtake
-        events still queued.
+        It counts only for a read whose revision it carries and after which it was requested, and only from a
+        member whose replies do not overtake events still queued (`progress_is_ordered`). It never moves `reached`,
+        the point from which a watch resumes.
 
         Args:
             requested_at: When the reply was asked for, in monotonic seconds.
@@ -79,13 +84,49 @@ class Freshness:
         Returns:
             In sync as of that read, if the reply answers it.
         """
-        if not self.wanted or revision < self.wanted or requested_at < self.asked_at:
-            return self
-        return Freshness(self.reached, max(self.synced_at, self.asked_at))
+        return self._caught_up(revision, requested_at)
+
+    def _caught_up(self, revision: int, as_of: float) -> Freshness:
+        """Forget the reads up to `revision` that were sent until `as_of`; in sync as of the newest of them."""
+        if self.newest and revision >= self.newest and as_of >= self.newest_at:
+            return Freshness(self.reached, max(self.synced_at, self.newest_at))
+        if self.wanted and revision >= self.wanted and as_of >= self.asked_at:
+            return Freshness(self.reached, max(self.synced_at, self.asked_at), self.newest_at, self.newest)
+        return self
+
+    def compared(self, sent_at: float) -> Freshness:
+        """Take in a linearizable comparison of the whole prefix that found no difference.
+
+        Args:
+            sent_at: When it was sent, in monotonic seconds.
+
+        Returns:
+            In sync as of `sent_at`, and waiting for nothing that was asked before.
+        """
+        synced_at = max(self.synced_at, sent_at)
+        if self.newest and sent_at < self.newest_at:
+            return Freshness(self.reached, synced_at, self.newest_at, self.newest)
+        return self if sent_at < self.asked_at else Freshness(self.reached, synced_at)
 
     def age(self, now: float) -> float:
         """Return seconds since the newest moment proven in sync; infinity if there is none."""
         return now - self.synced_at
+
+
+def progress_is_ordered(version: str) -> bool:
+    """Whether a member's progress replies come after all events they speak for.
+
+    Before 3.4.25 and 3.5.8 they overtake events still queued (etcd #15220).
+
+    Args:
+        version: The member's version, such as `"3.5.1"`; anything else counts as not ordered.
+    """
+    try:
+        major, minor, patch = (int(part) for part in version.split("-")[0].split(".")[:3])
+    except ValueError:
+        return False
+    fixed = {(3, 4): 25, (3, 5): 8}
+    return patch >= fixed[major, minor] if (major, minor) in fixed else (major, minor) > (3, 5)
 
 
 class Verdict(StrEnum):

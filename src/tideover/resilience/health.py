@@ -28,9 +28,26 @@ _SENTENCES = {
 }
 
 
+_REASONS = {
+    Diagnosis.QUORUM_LOST: "quorum_lost",
+    Diagnosis.LEADER_CHANGE: "quorum_lost",
+    Diagnosis.UNAUTHORIZED: "auth_failed",
+    Diagnosis.SLOW: "backend_timeout",
+}
+
+
 def sentence(diagnosis: Diagnosis) -> str:
     """Return the diagnosis in words for a tired person, without the full stop."""
     return _SENTENCES[diagnosis]
+
+
+def reason_of(state: HealthState, diagnosis: Diagnosis) -> str:
+    """Return why answers are degraded, as the attribute `tideover.reason` says it."""
+    if diagnosis is Diagnosis.STARTING:
+        return "not_started"
+    if state is HealthState.AVAILABLE:
+        return "watch_stale"
+    return _REASONS.get(diagnosis, "backend_unavailable")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,11 @@ from tideover.etcd.store import (
     Put,
     Range,
     RangeResult,
+    ReadBatch,
+    ReadBatchResult,
     Result,
+    Status,
+    StatusResult,
     WatchBatch,
     WriteResult,
     within,
@@ -50,6 +54,7 @@ class MemoryStore:
         delay: Seconds every answer takes.
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
+        version: What members say their version is; before 3.5.8 progress replies overtake events.
         calls: Every attempt that reached a member, as (member, operation).
     """
 
@@ -62,6 +67,7 @@ class MemoryStore:
         self.delay = 0.0
         self.raft_term = 2
         self.cluster_id = 77
+        self.version = "3.5.9"
         self.calls: list[tuple[str, Op[Result]]] = []
         self._history: list[Event] = []
         self._newest: dict[bytes, Entry] = {}
@@ -124,6 +130,11 @@ class MemoryStore:
         match op:
             case Range():
                 return cast("R", self._range(op, member))
+            case ReadBatch(reads):
+                results = tuple(self._range(read, member) for read in reads)
+                return cast("R", ReadBatchResult(self._header(member, self._revision), results))
+            case Status():
+                return cast("R", StatusResult(self._header(member, self._revision), self.version))
             case Put():
                 self._put(op)
                 return cast("R", WriteResult(self._header(member, self._revision)))
@@ -165,10 +176,11 @@ class MemoryStore:
             raise Compacted(self._compacted)
         state = self._state(op.revision or now)
         found = sorted((k, e) for k, e in state.items() if within(k, op.key, op.end))
-        cut = dict(found[: op.limit] if op.limit else found)
+        changed = [(k, e) for k, e in found if e.mod_revision >= op.changed_since]
+        cut = dict(changed[: op.limit] if op.limit else changed)
         if op.keys_only:
             cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
-        return RangeResult(self._header(member, now), cut, len(cut) < len(found), len(found))
+        return RangeResult(self._header(member, now), cut, len(cut) < len(changed), len(found))
 
     def _put(self, op: Put) -> None:
         if len(op.key) + len(op.value) > _MAX_REQUEST:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tideover import connect
 from tideover.options import Options
-from tideover.policies import StalenessLimit
+from tideover.policies import StalenessLimit, Tls
 
 LIMIT = StalenessLimit(60.0)
 
@@ -55,12 +55,37 @@ def test_endpoints_are_normalised() -> None:
         ({"cache_dir": 5}, TypeError, "cache_dir must be a path"),
         ({"limits": {"a": 5}}, TypeError, "limits\\['a'\\] must be a StalenessLimit, not 5"),
         ({"limits": {"b/": LIMIT}, "follow": ("a/",)}, ValueError, "limits\\['b/'\\] concerns nothing"),
+        ({"endpoints": ("http://h:1", "https://i:2")}, ValueError, "'http://h:1' is without TLS"),
+        ({"endpoints": ("http://h:1",), "tls": Tls()}, ValueError, "'http://h:1' is without TLS, but Tls"),
+        ({"tls": True}, TypeError, "tls must be a Tls"),
+        ({"username": "app"}, ValueError, "both username and password or neither, not only username"),
+        ({"password": "x"}, ValueError, "both username and password or neither, not only password"),
+        ({"username": "", "password": "x"}, ValueError, "username must not be empty"),
+        ({"username": "app", "password": 5}, TypeError, "password must be a string, not a int"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, Any], error: type[Exception], says: str) -> None:
     """Each mistake is refused at once, by name and with what was given."""
     with pytest.raises(error, match=says):
         _options(**options)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "tls"),
+    [(("h:1",), None), (("https://h:1",), Tls()), (("https://h:1", "i:2"), Tls()), (("http://h:1",), None)],
+)
+def test_https_asks_for_tls(endpoints: tuple[str, ...], tls: Tls | None) -> None:
+    """TLS with the system's CAs follows from `https://`; an endpoint without a scheme goes with the others."""
+    assert _options(endpoints=endpoints).tls == tls
+    assert _options(endpoints=("h:1",), tls=Tls(server_name="etcd")).tls == Tls(server_name="etcd")
+
+
+def test_the_password_is_not_shown() -> None:
+    """Neither the options nor the error of half a login show it."""
+    assert "hunter2" not in repr(_options(username="app", password="hunter2"))
+    with pytest.raises(ValueError) as caught:
+        _options(password="hunter2")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("cache_dir", [None, False, "/tmp/x", Path("/tmp/x")])

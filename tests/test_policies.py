@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit
+from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
 
 nan = math.nan
 
@@ -83,3 +84,19 @@ def test_policies_are_values(policy: RetryPolicy | CachePolicy | StalenessLimit)
         setattr(policy, dataclasses.fields(policy)[0].name, 1)
     assert policy == dataclasses.replace(policy)
     assert hash(policy) == hash(dataclasses.replace(policy))
+
+
+def test_tls_files_must_be_there(tmp_path: Path) -> None:
+    """A file that is missing and a certificate without its key are refused when given, by name."""
+    there, missing = tmp_path / "there.pem", tmp_path / "missing.pem"
+    there.touch()
+    for name in ("ca", "cert", "key"):
+        files: dict[str, Any] = {"ca": there, "cert": there, "key": there, name: missing}
+        with pytest.raises(ValueError, match=rf"{name}: there is no file .*missing\.pem"):
+            Tls(**files)
+    with pytest.raises(ValueError, match=r"need both cert and key or neither, not cert=.*there\.pem.*, key=None"):
+        Tls(cert=there)
+    with pytest.raises(ValueError, match="need both cert and key"):
+        Tls(key=there)
+    with pytest.raises(ValueError, match="server_name"):
+        Tls(server_name="")

@@ -29,7 +29,7 @@ from tideover.errors import (
 )
 from tideover.health import ClusterHealth
 from tideover.injection import with_config
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit
+from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.records import Change, Diagnosis, HealthState, Reading, Source, Written
 from tideover.status import StatusReport
 
@@ -66,6 +66,7 @@ __all__ = [
     "StalenessLimit",
     "StatusReport",
     "TideoverError",
+    "Tls",
     "TooStale",
     "Unavailable",
     "Unreachable",

@@ -13,7 +13,7 @@ from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.etcd.store import Store
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
 
 
 def connect(
@@ -29,6 +29,9 @@ def connect(
     cache: CachePolicy | None = None,
     exclude: Sequence[str] = (),
     record_keys: bool = False,
+    tls: Tls | None = None,
+    username: str | None = None,
+    password: str | None = None,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -37,7 +40,8 @@ def connect(
     `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
 
     Args:
-        endpoints: The members' `host:port`; all of them, so that one of them may die.
+        endpoints: The members' `host:port`, or `https://host:port` for TLS; all of them, so that one of them may
+            die.
         namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
         cache_dir: The folder for snapshots; None means the user's cache folder, False means no snapshots.
@@ -50,6 +54,10 @@ def connect(
         cache: How answers about keys that are not followed are kept; None means for a day, for outages only.
         exclude: Prefixes of configuration keys that must not be written to disk.
         record_keys: Whether spans may name configuration keys.
+        tls: How to encrypt, and with which certificates; None means with the system's CAs if the endpoints begin
+            with `https://`, else not at all.
+        username: The etcd user; None if etcd has no users, or knows this one by the certificate.
+        password: The user's password.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -60,6 +68,8 @@ def connect(
         ValueError: An option is out of range or contradicts another; the message names it.
         TypeError: An option is of the wrong type.
         Unavailable: When entering: `require="etcd"` was given and etcd is away.
+        AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
+            client's credentials.
         NotSynced: When entering: `require="config"` was given and there is no configuration.
 
     When degraded:
@@ -79,6 +89,9 @@ def connect(
         cache=cache or CachePolicy(),
         exclude=exclude,
         record_keys=record_keys,
+        tls=tls,
+        username=username,
+        password=password,
     )
     return Coordinator(options, store=store)
 

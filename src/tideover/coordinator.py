@@ -32,7 +32,7 @@ from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
 from tideover.disk.folder import default_folder
 from tideover.disk.snapshot_file import SnapshotFile
-from tideover.errors import Closed, NotSynced, Unreachable
+from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
 from tideover.options import Options
@@ -45,6 +45,9 @@ _log = logging.getLogger("tideover")
 
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
+
+# Seconds between two looks at whether a client with an identity may still read what it follows.
+RIGHTS_EVERY = 60.0
 
 open_coordinators: set[Coordinator] = set()
 
@@ -151,7 +154,7 @@ class Coordinator:
         state = self._health.state
         if self._loop is None:
             return "not entered yet: use it inside `async with connect(...) as tide:`"
-        text = self._lanes.explain()
+        text = self._lanes.sentence
         if state is not HealthState.AVAILABLE:
             text += f"; {state} for {duration(self._health.seconds)}"
         return f"{text}. " + " ".join(map(_describe, self._views))
@@ -180,7 +183,10 @@ class Coordinator:
         if self._store is None:
             # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
             adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
-            self._store = adapter.EtcdStore(self.options.endpoints)
+            options = self.options
+            self._store = adapter.EtcdStore(
+                options.endpoints, tls=options.tls, username=options.username, password=options.password
+            )
         self._gateway.connect(self._store)
         background = self._background(self._store)
         self.config.open()
@@ -224,11 +230,13 @@ class Coordinator:
 
     def _check_required(self) -> None:
         if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
-            raise Unreachable(f"require='etcd': {self._health.sentence}")
+            away = AuthenticationFailed if self._lanes.unauthorized else Unreachable
+            raise away(f"require='etcd': {self._health.sentence}")
         if self.options.require == "config":
             for view in self._views:
                 if not view.synced:
-                    raise NotSynced(view.name, f"require='config': nothing is known; {self._health.sentence}")
+                    text = f"require='config': nothing is known; {self._health.sentence}"
+                    raise AuthenticationFailed(text) if self._lanes.unauthorized else NotSynced(view.name, text)
 
     async def _stop(self) -> None:
         open_coordinators.discard(self)
@@ -264,7 +272,7 @@ class Coordinator:
             (self.options.base + prefix).encode(),
             lanes=self._lanes,
             clock=self._clock,
-            rules=ViewRules(),
+            rules=ViewRules(rights_every=RIGHTS_EVERY) if self.options.has_identity else ViewRules(),
             on_change=self._take_changes,
         )
 
@@ -284,7 +292,11 @@ class Coordinator:
         keepers = []
         for view in self._views:
             file = SnapshotFile(
-                folder, namespace=options.namespace, prefix=view.prefix, endpoints=self._lanes.members
+                folder,
+                namespace=options.namespace,
+                prefix=view.prefix,
+                endpoints=self._lanes.members,
+                user=options.username or "",
             )
             keepers.append(Keeper(view, file, clock=self._clock, exclude=exclude))
         return keepers
@@ -319,11 +331,16 @@ class Coordinator:
         monitor = Monitor(
             store,
             lanes,
-            probe=Range(f"{self.options.namespace}/tideover/probe".encode(), limit=1, keys_only=True),
+            # Of what is followed, because a user may be allowed to read nothing else.
+            probes=[
+                Range((self.options.base + prefix).encode(), limit=1, keys_only=True)
+                for prefix in self.options.follow or ("",)
+            ],
             rules=_rules(self.options.tightest_limit),
             clock=clock,
             chance=self._chance,
             on_transition=self._transition,
+            touch_every=RIGHTS_EVERY if self.options.username is not None else None,
         )
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "monitor": monitor.run,
@@ -342,7 +359,7 @@ class Coordinator:
             before.state,
             after.state,
             reason=reason_of(after.state, after.diagnosis),
-            sentence=self._lanes.explain(),
+            sentence=self._lanes.sentence,
             first=not before.decided,
         )
         self.config.refresh()

@@ -9,7 +9,6 @@ import anyio
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.records import Diagnosis, HealthState
-from tideover.resilience.health import sentence
 from tideover.status import duration
 
 
@@ -54,9 +53,9 @@ class ClusterHealth:
     def sentence(self) -> str:
         """The situation in words: what is wrong, and for how long."""
         if self.diagnosis is Diagnosis.STARTING:
-            return sentence(self.diagnosis)
+            return self._lanes.sentence
         began = self.since.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"{self._lanes.explain()}; {self.state} for {duration(self.seconds)}, since {began}"
+        return f"{self._lanes.sentence}; {self.state} for {duration(self.seconds)}, since {began}"
 
     async def wait_for(self, state: HealthState, *, timeout: float | None = None) -> None:
         """Wait until the state is `state`.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tideover.etcd.endpoints import parse_endpoints
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit
+from tideover.etcd.endpoints import parse_endpoints, tls_for
+from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
 
 Require = Literal["etcd", "config"]
 
@@ -34,11 +34,17 @@ class Options:
     cache: CachePolicy = field(default_factory=CachePolicy)
     exclude: Sequence[str] = ()
     record_keys: bool = False
+    tls: Tls | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Normalise and reject."""
         set_ = object.__setattr__
+        _check_tls(self.tls)
+        set_(self, "tls", tls_for(self.endpoints, self.tls))
         set_(self, "endpoints", parse_endpoints(self.endpoints))
+        _check_login(self.username, self.password)
         set_(self, "follow", _prefixes("follow", self.follow))
         set_(self, "exclude", _prefixes("exclude", self.exclude))
         _check_namespace(self.namespace)
@@ -61,6 +67,11 @@ class Options:
     def base(self) -> str:
         """The etcd prefix of all configuration keys."""
         return f"{self.namespace}/config/"
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether etcd is told who this is, so that it may refuse what it has allowed before."""
+        return self.username is not None or (self.tls is not None and self.tls.cert is not None)
 
     @property
     def tightest_limit(self) -> float | None:
@@ -88,6 +99,23 @@ def _check_namespace(namespace: str) -> None:
         namespace.encode()
     except UnicodeEncodeError as exc:
         raise ValueError(f"namespace must be Unicode text, not {namespace!r}") from exc
+
+
+def _check_tls(tls: Tls | None) -> None:
+    if not isinstance(tls, Tls | None):
+        raise TypeError(f"tls must be a Tls(...) or None, not {tls!r}")
+
+
+def _check_login(username: str | None, password: str | None) -> None:
+    """Reject half a login, without showing the password."""
+    if (username is None) != (password is None):
+        given = "username" if password is None else "password"
+        raise ValueError(f"need both username and password or neither, not only {given}")
+    for name, text in (("username", username), ("password", password)):
+        if not isinstance(text, str | None):
+            raise TypeError(f"{name} must be a string, not a {type(text).__name__}")
+    if username == "":
+        raise ValueError("username must not be empty")
 
 
 def _check_limit(prefix: str, limit: StalenessLimit, follow: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
@@ -117,3 +118,36 @@ class StalenessLimit:
             raise ValueError(f"max_stale must be more than 0 seconds, not {self.max_stale}")
         if self.on_stale not in ("serve", "default", "raise"):
             raise ValueError(f"on_stale must be 'serve', 'default' or 'raise', not {self.on_stale!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How connections to etcd are encrypted, and who is on either end. The files are PEM.
+
+    They are read again when they change: whoever rotates certificates needs no restart.
+
+    Attributes:
+        ca: The file with the CAs that etcd's certificate is verified with; None means the system's.
+        cert: The file with this client's certificate chain; None if etcd asks for none.
+        key: The file with its private key, not encrypted.
+        server_name: The name to expect in etcd's certificate; None means the endpoint's host.
+
+    Raises:
+        ValueError: A file does not exist, `cert` comes without `key` or `key` without `cert`, or a name is empty.
+    """
+
+    ca: str | os.PathLike[str] | None = None
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject files that are not there."""
+        if (self.cert is None) != (self.key is None):
+            raise ValueError(f"need both cert and key or neither, not cert={self.cert!r}, key={self.key!r}")
+        for name in ("ca", "cert", "key"):
+            path = getattr(self, name)
+            if path is not None and not os.path.isfile(path):
+                raise ValueError(f"{name}: there is no file {os.fspath(path)!r}")
+        if self.server_name == "":
+            raise ValueError("server_name must be a name, or None for the endpoint's host, not ''")

@@ -220,3 +220,17 @@ async def test_single_member() -> None:
         store.down = set()
         store.touch()
         await tide.health.wait_for(HealthState.AVAILABLE, timeout=2)
+
+
+@pytest.mark.parametrize("login", [{}, {"username": "app", "password": "x"}])
+async def test_idle_members_are_kept_from_forgetting_a_token(login: dict[str, str]) -> None:
+    """With a user each member not in use is asked once a minute, quorum or not; without one it is left alone."""
+    store = MemoryStore()
+    async with connected(store, **login) as tide:
+        idle = set(store.members) - {tide._lanes.active}
+        await anyio.sleep(30)
+        store.calls.clear()
+        await anyio.sleep(600)
+        asked = [(member, op.lane) for member, op in store.calls if member in idle]
+        assert {lane for _, lane in asked} <= {Lane.MEMBER}
+        assert 18 <= len(asked) <= 20 if login else asked == []

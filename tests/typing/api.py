@@ -37,6 +37,9 @@ async def configuration() -> None:
         retry=tideover.RetryPolicy(attempts=3, timeout=5),
         cache=tideover.CachePolicy(ttl=0),
         exclude=("secrets/",),
+        tls=tideover.Tls(ca="ca.pem", cert="client.crt", key="client.key", server_name="etcd.internal"),
+        username="shop",
+        password="...",
     ) as tide:
         assert_type(tide, tideover.Coordinator)
         assert_type(tide.config.get("k"), str)

@@ -19,7 +19,7 @@ from tideover.coordinator import Coordinator
 from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_coordinator, current_record
 from tideover.options import Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -39,6 +39,9 @@ class ConnectOptions(TypedDict, total=False):
     cache: CachePolicy | None
     exclude: Sequence[str]
     record_keys: bool
+    tls: Tls | None
+    username: str | None
+    password: str | None
     store: Store | None
 
 

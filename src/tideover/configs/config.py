@@ -126,6 +126,7 @@ class Config(Reader):
             Unavailable: No rung has an answer and there is no default.
             ConfigValueError: The value is of another type and there is no default.
             PermissionDenied: A quorum refuses to let this client read the key.
+            AuthenticationFailed: A quorum refuses the credentials.
             InvalidRequest: The key cannot be a key, or the timeout is not positive.
             Closed: The coordinator is not open.
 
@@ -211,6 +212,7 @@ class Config(Reader):
             OutcomeUnknown: The write was sent and may have been applied.
             Unavailable: etcd is away; the write was not applied.
             PermissionDenied: A quorum refuses to let this client write the key.
+            AuthenticationFailed: A quorum refuses the credentials; nothing was written.
             SpaceExhausted: etcd's quota is used up.
             InvalidRequest: The key cannot be a key, or the value is larger than etcd takes (1.5 MiB).
             TypeError: The value is of a type that cannot be stored.
@@ -241,6 +243,7 @@ class Config(Reader):
             OutcomeUnknown: The deletion was sent and may have been applied.
             Unavailable: etcd is away; nothing was deleted.
             PermissionDenied: A quorum refuses to let this client delete the key.
+            AuthenticationFailed: A quorum refuses the credentials; nothing was deleted.
             InvalidRequest: The key cannot be a key.
             Closed: The coordinator is not open.
 

@@ -19,6 +19,7 @@ from tideover.configs.values import Values
 from tideover.core.lanes import Lanes
 from tideover.core.view import View
 from tideover.errors import (
+    AuthenticationFailed,
     Closed,
     ConfigKeyError,
     ConfigValueError,
@@ -137,6 +138,7 @@ class Reader:
             ConfigValueError: The value is of another type, no earlier value was, and there is no default.
             TooStale: The value is older than its limit allows.
             PermissionDenied: A quorum refuses to let this client read the prefix.
+            AuthenticationFailed: Nothing is known of the prefix, because a quorum refuses the credentials.
             InvalidRequest: The key cannot be a key.
             Closed: The coordinator is not open.
 
@@ -184,6 +186,7 @@ class Reader:
             ConfigValueError: The value is of another type, no earlier value was, and there is no default.
             TooStale: The value is older than its limit allows.
             PermissionDenied: A quorum refuses to let this client read the prefix.
+            AuthenticationFailed: Nothing is known of the prefix, because a quorum refuses the credentials.
             InvalidRequest: The key cannot be a key.
             Closed: The coordinator is not open.
 
@@ -198,6 +201,9 @@ class Reader:
         source, age = view.source, view.age
         if view.denied is not None:
             raise view.denied
+        if source is None and self._lanes.unauthorized:
+            # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
+            raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING
         if source is None or not self._is_known(key, source):
             if required:

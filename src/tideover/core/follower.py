@@ -16,7 +16,7 @@ from tideover.clock import Clock
 from tideover.core.gateway import READ_ATTEMPT, Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
-from tideover.errors import InvalidRequest, PermissionDenied, TideoverError, Unavailable
+from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
 from tideover.etcd.faults import StoreFault, public_error
 from tideover.etcd.store import Compacted, Range, RangeResult, Status, Store, Watch, prefix_end
 from tideover.policies import RetryPolicy
@@ -34,9 +34,10 @@ _PATIENT = RetryPolicy(timeout=10.0)
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
 _TICK = 1.0
 _LAGGING_TICK = 0.2
-# Seconds before the next try: after trouble, after a refusal, after a prefix that is too large.
+# Seconds before the next try: after trouble, a denial, a refused login, a prefix that is too large.
 _AFTER_TROUBLE = 0.05
 _AFTER_REFUSAL = 5.0
+_AFTER_REFUSED_LOGIN = 0.5
 _AFTER_EXCESS = 60.0
 
 
@@ -64,6 +65,7 @@ class Follower:
         self._requested_at = -math.inf
         self._ordered = False
         self._unanswered_since: float | None = None
+        self._denial: PermissionDenied | None = None
 
     def __repr__(self) -> str:
         """Show the view."""
@@ -98,8 +100,13 @@ class Follower:
                 return self._deny(error)
             self._trouble(error)
             self._lanes.failed(exc.fault)
+            if isinstance(error, AuthenticationFailed):
+                return _AFTER_REFUSED_LOGIN
         except PermissionDenied as exc:
             return self._deny(exc)
+        except AuthenticationFailed as exc:
+            self._trouble(exc)
+            return _AFTER_REFUSED_LOGIN
         except Unavailable as exc:
             self._trouble(exc)
         except ViewTooLarge as exc:
@@ -221,11 +228,13 @@ class Follower:
             self._view.error = None
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
+                tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
                 try:
                     await self._receive(watch)
                 except (StoreFault, ViewTooLarge) as exc:
                     ended = exc
                 tasks.cancel_scope.cancel()
+        ended, self._denial = ended or self._denial, None
         if ended is not None:
             raise ended
 
@@ -259,6 +268,21 @@ class Follower:
                     await self._compare()
             with anyio.move_on_after(_LAGGING_TICK if self._view.freshness.lags else _TICK):
                 await changed.wait()
+        scope.cancel()
+
+    async def _recheck_rights(self, scope: anyio.CancelScope) -> None:
+        """Ask now and then whether this client may still read the prefix, and end the watch if it may not."""
+        while True:
+            with anyio.move_on_after(self._view.rules.rights_every):
+                await anyio.sleep_forever()
+            try:
+                await self._gateway.call(Range(self._start, self._end, limit=1, keys_only=True))
+            except PermissionDenied as exc:
+                self._denial = exc
+                break
+            except (Unavailable, AuthenticationFailed):
+                # The monitor has seen it too.
+                continue
         scope.cancel()
 
     async def _ask_progress(self, watch: Watch) -> bool:

@@ -96,6 +96,7 @@ class Gateway:
         Raises:
             CircuitOpen: An outage of this lane has been declared; no packet was sent.
             Unavailable: No member answered within the policy's timeout.
+            AuthenticationFailed: A quorum refuses this client's credentials.
             OutcomeUnknown: A write was sent and may have been applied.
             Closed: There is no store yet.
             TideoverError: A definite no, such as `PermissionDenied`.

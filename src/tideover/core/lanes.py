@@ -13,12 +13,15 @@ import anyio
 
 from tideover.clock import Clock
 from tideover.core.signal import Signal
-from tideover.errors import CircuitOpen
+from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
 from tideover.etcd.store import Lane
 from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
 from tideover.resilience.health import Health, sentence
+
+# Not an outage, and yet a reason to probe.
+_SUSPICIOUS = frozenset({FaultKind.NO_SPACE, FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,22 @@ class Lanes:
         """Return a lane's breaker."""
         return self.health.quorum if lane is Lane.QUORUM else self.health.member
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in words, with what the members say if it takes that to put it right."""
+        text, errors = sentence(self.health.diagnosis), self.errors
+        if self.health.diagnosis is Diagnosis.CUT_OFF:
+            said = (f"{member}: {errors.get(member, 'silent')}" for member in self.members)
+            return f"{text} ({'; '.join(said)})"
+        if self.health.diagnosis is Diagnosis.UNAUTHORIZED and errors:
+            return f"{text}: {next(iter(errors.values()))}"
+        return text
+
+    @property
+    def unauthorized(self) -> bool:
+        """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
+        return self.health.diagnosis is Diagnosis.UNAUTHORIZED and not self.health.quorum.closed
+
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet.
 
@@ -89,13 +108,14 @@ class Lanes:
 
         Raises:
             CircuitOpen: An outage of this lane has been declared.
+            AuthenticationFailed: That etcd refuses this client's credentials has been declared.
         """
         if not self.breaker(lane).closed:
             retry_after = max(0.0, self.retry_at - self.clock.monotonic())
-            raise CircuitOpen(
-                f"{sentence(self.health.diagnosis)}; next probe in {retry_after:.1f} s",
-                retry_after=retry_after,
-            )
+            text = f"{self.sentence}; next probe in {retry_after:.1f} s"
+            if self.unauthorized:
+                raise AuthenticationFailed(text)
+            raise CircuitOpen(text, retry_after=retry_after)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
         """Choose whom to ask.
@@ -140,7 +160,7 @@ class Lanes:
         """
         if fault.kind is FaultKind.NO_SPACE:
             self.no_space = True
-        if fault.outage or fault.kind is FaultKind.NO_SPACE:
+        if fault.outage or fault.kind in _SUSPICIOUS:
             self.suspect()
 
     def suspect(self) -> None:
@@ -151,14 +171,6 @@ class Lanes:
     def answers(self, member: str) -> bool | None:
         """Whether a member answered when it was last asked; None if that is not known."""
         return True if member in self.well else False if member in self.unwell else None
-
-    def explain(self) -> str:
-        """Return the diagnosis in words, with what members said if none of them answers."""
-        text = sentence(self.health.diagnosis)
-        if self.health.diagnosis is not Diagnosis.CUT_OFF:
-            return text
-        said = (f"{member}: {self.errors.get(member, 'silent')}" for member in self.members)
-        return f"{text} ({'; '.join(said)})"
 
     async def settled(self, timeout: float) -> None:
         """Wait until the monitor has cleared the suspicion or declared an outage.

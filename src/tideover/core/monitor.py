@@ -12,7 +12,7 @@ accepting connections; nothing short of asking for a linearizable read tells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -78,11 +78,15 @@ class Monitor:
     Args:
         store: The cluster.
         lanes: Where the verdict is written.
-        probe: A linearizable read that costs etcd little.
+        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
+            no revision; then the next.
         rules: The numbers.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         on_transition: Called with the health before and after, whenever the state changed.
+        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
+            at each member that does not see them, and after the loss of the quorum nobody can renew them. None
+            asks them only when something is wrong.
     """
 
     def __init__(
@@ -90,19 +94,23 @@ class Monitor:
         store: Store,
         lanes: Lanes,
         *,
-        probe: Range,
+        probes: Sequence[Range],
         rules: HealthRules,
         clock: Clock,
         chance: Callable[[], float],
         on_transition: Callable[[Health, Health], None],
+        touch_every: float | None = None,
     ) -> None:
         self._store = store
         self._lanes = lanes
-        self._probes = {Lane.QUORUM: probe, Lane.MEMBER: replace(probe, serializable=True)}
+        self._probes = tuple(probes)
+        self._probe_in_use = self._probes[0]
         self._rules = rules
         self._clock = clock
         self._chance = chance
         self._on_transition = on_transition
+        self._touch_every = math.inf if touch_every is None else touch_every
+        self._touched_at = clock.monotonic()
         self._newest: dict[tuple[str, Lane], Asked] = {}
         self._late_at: dict[tuple[str, Lane], float] = {}
         self._renewed_at: dict[str, float] = {}
@@ -128,6 +136,7 @@ class Monitor:
         if lanes.health.quorum.closed and lanes.health.decided and not lanes.suspected:
             self._ask(probes, lanes.active, Lane.QUORUM)
             asked = self._newest[lanes.active, Lane.QUORUM]
+            self._touch_others(probes, began)
             await self._until(lambda: asked.answer is not None, began)
             if asked.judged(self._rules.slow_after) is Answer.OK:
                 self._conclude([lanes.active], began)
@@ -140,20 +149,31 @@ class Monitor:
         await self._until(lambda: self._decided(began), self._clock.monotonic())
         self._conclude(lanes.members, began)
 
+    def _touch_others(self, probes: TaskGroup, now: float) -> None:
+        if now - self._touched_at >= self._touch_every:
+            self._touched_at = now
+            for member in self._lanes.members:
+                if member != self._lanes.active:
+                    self._ask(probes, member, Lane.MEMBER)
+
     def _ask(self, probes: TaskGroup, member: str, lane: Lane) -> None:
         asked = self._newest[member, lane] = Asked(self._clock.monotonic())
         probes.start_soon(self._probe, member, lane, asked)
 
     async def _probe(self, member: str, lane: Lane, asked: Asked) -> None:
+        probe = self._probe_in_use
+        op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
         try:
             with anyio.fail_after(_LATE_LIMIT):
-                result = await self._store.call(self._probes[lane], member=member, timeout=_LATE_LIMIT)
+                result = await self._store.call(op, member=member, timeout=_LATE_LIMIT)
         except TimeoutError:
             answer = Answer.SILENT
             self._lanes.errors.pop(member, None)
         except StoreFault as exc:
             self._lanes.errors[member] = exc.fault.brief
             answer = _ANSWERS.get(exc.fault.kind, Answer.FAILED)
+            if exc.fault.kind is FaultKind.PERMISSION and probe is self._probe_in_use:
+                self._probe_in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK
             self._lanes.errors.pop(member, None)

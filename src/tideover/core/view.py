@@ -41,6 +41,8 @@ class ViewRules:
         live_limit: Seconds since the last proof for which content counts as live.
         silence_limit: Seconds without an answer to a progress request after which a watch counts as dead.
         full_read_every: Seconds between full reads, which bound whatever a watch could miss.
+        rights_every: Seconds between two looks at whether this client may still read the prefix: an open watch
+            goes on delivering when it may not. Infinite where etcd is not told who this client is.
         max_keys: How many keys a view may hold.
         max_bytes: How many bytes of keys and values a view may hold.
     """
@@ -48,6 +50,7 @@ class ViewRules:
     live_limit: float = 12.0
     silence_limit: float = 10.0
     full_read_every: float = 600.0
+    rights_every: float = math.inf
     max_keys: int = 100_000
     max_bytes: int = 64 * 1024 * 1024
 

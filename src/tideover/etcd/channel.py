@@ -11,6 +11,7 @@ import grpc
 from aetcd import rpc
 
 from tideover.etcd.faults import StoreFault, classify
+from tideover.etcd.tls import TlsFiles
 
 # Measured (ETCD-FACTS): on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel inherits the reconnect
@@ -47,15 +48,21 @@ T = TypeVar("T")
 class MemberChannel:
     """The connection to one member, replaced on demand.
 
+    Args:
+        endpoint: The member's `host:port`.
+        files: The files of TLS; None connects without it.
+
     Attributes:
         endpoint: The member's `host:port`.
+        auth: The stub for logging in.
         kv: The stub for reads and writes.
         watch: The stub for watches.
         maintenance: The stub for questions about the member itself.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, files: TlsFiles | None = None) -> None:
         self.endpoint = endpoint
+        self._files = files
         self._closed = False
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._open()
@@ -66,7 +73,8 @@ class MemberChannel:
 
     def _open(self) -> None:
         # With its scheme, because a host may be called "unix" or "dns".
-        self._channel = grpc.aio.insecure_channel(f"dns:///{self.endpoint}", options=_OPTIONS)
+        self._channel = _open_channel(f"dns:///{self.endpoint}", self._files)
+        self.auth = rpc.AuthStub(self._channel)
         self.kv = rpc.KVStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
         self.maintenance = rpc.MaintenanceStub(self._channel)
@@ -103,6 +111,15 @@ class MemberChannel:
         await asyncio.gather(*closing, return_exceptions=True)
         # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
         await asyncio.sleep(_DRAIN)
+
+
+def _open_channel(target: str, files: TlsFiles | None) -> grpc.aio.Channel:
+    if files is None:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    material, name = files.material, files.tls.server_name
+    credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
+    options = _OPTIONS if name is None else (*_OPTIONS, ("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 async def answer(call: Any) -> Any:

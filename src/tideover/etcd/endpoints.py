@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
+from tideover.policies import Tls
+
 
 def parse_endpoint(text: str) -> str:
     """Return an endpoint as `host:port`.
 
     Args:
-        text: `host:port`, `[ipv6]:port`, or either behind `http://`.
+        text: `host:port`, `[ipv6]:port`, or either behind `http://` or `https://`.
 
     Returns:
         The endpoint without its scheme; an IPv6 address keeps its brackets.
@@ -27,8 +29,8 @@ def parse_endpoint(text: str) -> str:
         raise ValueError(f"endpoint {text!r}: give each endpoint by itself, such as connect('a:2379', 'b:2379')")
     scheme, separator, after = rest.partition("://")
     if separator:
-        if scheme.lower() != "http":
-            raise ValueError(f"endpoint {text!r}: only http:// is supported yet, not {scheme}://")
+        if scheme.lower() not in ("http", "https"):
+            raise ValueError(f"endpoint {text!r}: only http:// and https:// are supported, not {scheme}://")
         rest = after.rstrip("/")
     host, colon, port = rest.rpartition(":")
     if not colon or not host:
@@ -63,3 +65,25 @@ def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
     if not endpoints:
         raise ValueError("give at least one endpoint, such as connect('127.0.0.1:2379')")
     return endpoints
+
+
+def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
+    """Return how to connect to endpoints: with TLS if it is asked for, by an option or by `https://`.
+
+    Args:
+        texts: The endpoints; one without a scheme goes with the others.
+        tls: The option.
+
+    Returns:
+        The option; where only the endpoints ask for it, TLS with the system's CAs.
+
+    Raises:
+        ValueError: Some ask for TLS and others for none.
+    """
+    texts = [str(text).strip() for text in texts]
+    secure = [text for text in texts if text.lower().startswith("https://")]
+    plain = [text for text in texts if text.lower().startswith("http://")]
+    if plain and (secure or tls is not None):
+        other = secure[0] if secure else tls
+        raise ValueError(f"{plain[0]!r} is without TLS, but {other!r} asks for it: all members or none")
+    return Tls() if secure and tls is None else tls

@@ -62,13 +62,20 @@ class Fault:
 
     @property
     def brief(self) -> str:
-        """The message without grpc's account of its own layers, at most 120 characters."""
+        """The message without grpc's account of its own layers, and for TLS a hint where to look."""
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
-        return text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")[:120] or self.code
+        text = text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")[:120] or self.code
+        return f"{text}{TLS_HINT if self.tls else ''}"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the two ends could not agree on TLS."""
+        text = self.message.lower()
+        return any(part in text for part in _TLS)
 
     def __str__(self) -> str:
-        """Return the code and the message."""
-        return f"{self.code}: {self.message}"
+        """Return the code and the message; of TLS, also where to look."""
+        return f"{self.code}: {self.message}{TLS_HINT if self.tls else ''}"
 
 
 class StoreFault(errors.TideoverError):
@@ -95,6 +102,10 @@ _OUTAGE = frozenset(
         FaultKind.UNKNOWN,
     }
 )
+
+# What grpc says of a connection that was made but not trusted.
+TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
+_TLS = ("tls handshake failed", "ssl handshake failed", "verification check failed")
 
 # (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
@@ -125,6 +136,7 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("requested lease not found", FaultKind.LEASE_NOT_FOUND, False, False),
     ("invalid auth token", FaultKind.AUTH_TOKEN, False, False),
     ("user name is empty", FaultKind.AUTH_TOKEN, False, False),
+    ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
     ("authentication failed", FaultKind.AUTHENTICATION, False, False),
     ("authentication is not enabled", FaultKind.AUTHENTICATION, False, False),
     ("permission denied", FaultKind.PERMISSION, False, False),

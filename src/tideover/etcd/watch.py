@@ -26,11 +26,17 @@ _DELETE = 1
 
 @asynccontextmanager
 async def open_watch(
-    stub: Any, key: bytes, end: bytes | None, *, start_revision: int, timeout: float
+    stub: Any,
+    key: bytes,
+    end: bytes | None,
+    *,
+    start_revision: int,
+    timeout: float,
+    metadata: tuple[tuple[str, str], ...] = (),
 ) -> AsyncIterator[StreamWatch]:
     """Open a watch and cancel its stream at the end; see `Store.watch`."""
     with translated():
-        stream = stub.Watch(metadata=(("hasleader", "true"),))
+        stream = stub.Watch(metadata=(("hasleader", "true"), *metadata))
     try:
         watch = StreamWatch(stream)
         with anyio.move_on_after(timeout) as scope:

@@ -78,7 +78,8 @@ def diagnose(
         return Diagnosis.UNAUTHORIZED
     if any(a.quorum is Answer.LATE for a in answers):
         return Diagnosis.SLOW
-    alive = sum(a.member in (Answer.OK, Answer.LATE) for a in answers)
+    # Without a leader nobody can renew an expired token, and then even a serializable read is told so.
+    alive = sum(a.member in (Answer.OK, Answer.LATE, Answer.NO_LEADER) for a in answers)
     if alive == 0:
         return Diagnosis.CUT_OFF
     if alive >= quorum_of(members) and leaderless < leader_change:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from tideover.policies import Tls
 from tideover.testing import etcd_http
 from tideover.testing.etcd_binary import (
     binary_version,
@@ -61,6 +62,7 @@ class EtcdServer(ChildProcess, Readiness):
         args: Sequence[str] = (),
         data_dir: str | os.PathLike[str] | None = None,
         fsync: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         """Reserve the ports; nothing runs yet.
 
@@ -72,10 +74,15 @@ class EtcdServer(ChildProcess, Readiness):
                 removed at the end.
             fsync: Whether every write waits for the disk. False is faster where etcd has a flag
                 for it (3.5 and later); the data survives `kill()` all the same.
+            tls: Serve clients with TLS: `cert` and `key` are the server's, and `ca`, if given, is
+                what every client's certificate must be signed with. None serves them without.
 
         Raises:
             EtcdBinaryNotFound: There is no etcd to run.
+            ValueError: `tls` has no certificate.
         """
+        if tls is not None and tls.cert is None:
+            raise ValueError(f"a server needs a certificate: tls={tls!r} has none")
         super().__init__(name)
         self.binary = find_etcd(binary)
         self._args = tuple(args)
@@ -83,6 +90,9 @@ class EtcdServer(ChildProcess, Readiness):
         self._user_data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._client_port = ReservedPort()
         self._peer_port = ReservedPort()
+        self._tls = tls
+        # With TLS the kit asks after the health here, without a certificate.
+        self._metrics_port = None if tls is None else ReservedPort()
         self._peers: tuple[EtcdServer, ...] = (self,)
         self._token = f"tideover-{self._peer_port.number}"
         self._was_ready = False
@@ -94,6 +104,15 @@ class EtcdServer(ChildProcess, Readiness):
     def endpoint(self) -> str:
         """The client address, "127.0.0.1:PORT"."""
         return f"127.0.0.1:{self._client_port.number}"
+
+    @property
+    def _client_url(self) -> str:
+        return f"{'http' if self._tls is None else 'https'}://{self.endpoint}"
+
+    @property
+    def _health_address(self) -> str:
+        port = self._metrics_port
+        return self.endpoint if port is None else f"127.0.0.1:{port.number}"
 
     @property
     def peer_url(self) -> str:
@@ -178,8 +197,11 @@ class EtcdServer(ChildProcess, Readiness):
         """
         if self.running or self._was_ready:
             raise RuntimeError(f"cannot move {self!r}: it is running, or its endpoint is known")
-        old = self._client_port, self._peer_port
+        old: tuple[ReservedPort, ...] = self._client_port, self._peer_port
         self._client_port, self._peer_port = ReservedPort(), ReservedPort()
+        if self._metrics_port is not None:
+            old = *old, self._metrics_port
+            self._metrics_port = ReservedPort()
         for port in old:
             port.release()
 
@@ -193,7 +215,8 @@ class EtcdServer(ChildProcess, Readiness):
             True when it answered. A member started without a quorum around it answers nothing
             until there is one; a member that loses its quorum goes on answering.
         """
-        return self.running and etcd_http.answers(self.endpoint, timeout=timeout)
+        ask = etcd_http.answers if self._tls is None else etcd_http.answers_metrics
+        return self.running and ask(self._health_address, timeout=timeout)
 
     def settle(self) -> None:
         """Note that clients may know the endpoint now, so that it is never moved again."""
@@ -234,7 +257,11 @@ class EtcdServer(ChildProcess, Readiness):
             TimeoutError: It did not finish in time.
         """
         etcdctl = find_etcdctl(beside=self.binary)
-        return run_etcdctl([self.endpoint], args, etcdctl=etcdctl, input=input, timeout=timeout)
+        flags: list[str] = []
+        if self._tls is not None:
+            # The server's own certificate serves as the client's, and its host is not the point here.
+            flags = [f"--cert={self._tls.cert}", f"--key={self._tls.key}", "--insecure-skip-tls-verify"]
+        return run_etcdctl([self._client_url], [*flags, *args], etcdctl=etcdctl, input=input, timeout=timeout)
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the log since the last start, without our own health checks.
@@ -251,13 +278,15 @@ class EtcdServer(ChildProcess, Readiness):
         super().close()
         self._client_port.release()
         self._peer_port.release()
+        if self._metrics_port is not None:
+            self._metrics_port.release()
 
     def _to_probe(self) -> tuple[str]:
         if len(self._peers) == 1 and self.lost_port():
             self.move()
             self.start()
         self.check()
-        return (self.endpoint,)
+        return (self._health_address,)
 
     def _log_ends(self) -> str:
         return self.log_tail()
@@ -266,7 +295,7 @@ class EtcdServer(ChildProcess, Readiness):
         return [str(self.binary), *self._flags(temp), *self._args], child_environment()
 
     def _flags(self, temp: Path) -> list[str]:
-        client_url = f"http://{self.endpoint}"
+        client_url = self._client_url
         flags = [
             f"--name={self.name}",
             f"--data-dir={self._user_data_dir or temp / 'data'}",
@@ -281,6 +310,14 @@ class EtcdServer(ChildProcess, Readiness):
             "--logger=zap",
             "--log-outputs=stderr",
         ]
+        if self._tls is not None:
+            flags += [
+                f"--cert-file={self._tls.cert}",
+                f"--key-file={self._tls.key}",
+                f"--listen-metrics-urls=http://{self._health_address}",
+            ]
+            if self._tls.ca is not None:
+                flags += ["--client-cert-auth", f"--trusted-ca-file={self._tls.ca}"]
         if not self._fsync and supports_flag(self.binary, _NO_FSYNC):
             flags.append(_NO_FSYNC)
         return flags

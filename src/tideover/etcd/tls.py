@@ -1,0 +1,136 @@
+"""The files of TLS: read when they are needed, and again when they have changed.
+
+Whoever rotates certificates replaces several files one after the other, and a look in between finds a certificate
+and a key that do not belong together. Such a set is left alone until it is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from tideover.policies import Tls
+
+_log = logging.getLogger("tideover")
+
+# Where the system keeps its CAs, if OpenSSL's own default is not there: Debian, Fedora, Alpine.
+_SYSTEM_CAS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
+
+_Mark = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Material:
+    """The contents of the files, as PEM; None for what was not given.
+
+    Attributes:
+        ca: The CAs that servers are verified with; None leaves it to grpc's own list.
+        cert: The client's certificate chain.
+        key: Its private key.
+    """
+
+    ca: bytes | None
+    cert: bytes | None
+    key: bytes | None
+
+    def __repr__(self) -> str:
+        """Say what there is, but show nothing of it."""
+        return f"<Material ca={self.ca is not None} cert={self.cert is not None}>"
+
+
+def read_material(tls: Tls) -> Material:
+    """Read the files.
+
+    Args:
+        tls: Which files.
+
+    Returns:
+        Their contents; they fit together.
+
+    Raises:
+        ValueError: One cannot be read or is not PEM, or certificate and key do not belong together; the message
+            names the files.
+    """
+    ca = tls.ca or _system_cas()
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if ca is not None:
+            context.load_verify_locations(cafile=ca)
+        if tls.cert is not None:
+            # With a password, because OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(tls.cert, tls.key, password="")
+        contents = [None if path is None else Path(path).read_bytes() for path in (ca, tls.cert, tls.key)]
+    except (OSError, ValueError) as exc:
+        raise ValueError(f"{tls!r}: the files cannot be used: {exc}") from exc
+    return Material(*contents)
+
+
+def _system_cas() -> str | None:
+    default = ssl.get_default_verify_paths().cafile
+    return default or next((path for path in _SYSTEM_CAS if os.path.exists(path)), None)
+
+
+class TlsFiles:
+    """The newest usable contents of the files.
+
+    Args:
+        tls: Which files.
+
+    Attributes:
+        tls: Which files.
+        material: Their contents when they were last usable.
+
+    Raises:
+        ValueError: They cannot be used.
+    """
+
+    def __init__(self, tls: Tls) -> None:
+        self.tls = tls
+        self._seen = self._marks()
+        self.material = read_material(tls)
+        self._complaint = ""
+
+    def __repr__(self) -> str:
+        """Name the files."""
+        return f"<TlsFiles {self.tls!r}>"
+
+    def refresh(self) -> bool:
+        """Read the files again if they have changed.
+
+        Returns:
+            Whether there is something new. A set that cannot be used is not: it is logged once and looked at
+            again next time.
+        """
+        marks = self._marks()
+        if marks == self._seen:
+            return False
+        try:
+            material = read_material(self.tls)
+        except ValueError as exc:
+            if str(exc) != self._complaint:
+                _log.warning("tideover: keeping the TLS files read before: %s", exc)
+            self._complaint = str(exc)
+            return False
+        self._seen, self._complaint = marks, ""
+        renewed = material != self.material
+        self.material = material
+        return renewed
+
+    def _marks(self) -> tuple[_Mark, ...]:
+        """Return what changes whenever a file does, without reading it."""
+        return tuple(map(_mark, (self.tls.ca or _system_cas(), self.tls.cert, self.tls.key)))
+
+
+def _mark(path: str | os.PathLike[str] | None) -> _Mark:
+    try:
+        found = None if path is None else os.stat(path)
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -1,0 +1,328 @@
+"""Users and passwords against a real etcd whose tokens live for four seconds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypedDict
+
+import anyio
+import anyio.to_thread
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import tideover
+from tideover import Diagnosis, HealthState, Source, coordinator, telemetry
+from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.faults import Fault, FaultKind, StoreFault
+from tideover.etcd.store import Put
+from tideover.testing import EtcdCluster, EtcdServer
+
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
+
+PASSWORD = "correct-horse-battery"
+
+
+class Login(TypedDict):
+    """Who logs in, and with what."""
+
+    username: str
+    password: str
+
+
+LOGIN = Login(username="app", password=PASSWORD)
+TTL = 4
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The store belongs to asyncio."""
+    return "asyncio"
+
+
+def _administer(etcd: EtcdServer | EtcdCluster, *commands: str) -> None:
+    for command in commands:
+        etcd.etcdctl("--user=root:root", *command.split())
+
+
+def _enable_auth(etcd: EtcdServer | EtcdCluster) -> None:
+    """Make the users root and app; app may do all with `/config/`."""
+    for command in (
+        "user add root:root",
+        "user grant-role root root",
+        "role add app",
+        "role grant-permission --prefix=true app readwrite /config/",
+        f"user add app:{PASSWORD}",
+        "user grant-role app app",
+        "auth enable",
+    ):
+        etcd.etcdctl(*command.split())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """An etcd that asks for a password, with the least cost of checking one."""
+    with EtcdServer(args=(f"--auth-token-ttl={TTL}", "--bcrypt-cost=4")) as running:
+        _enable_auth(running)
+        yield running
+
+
+async def _root(server: EtcdServer, *commands: str) -> None:
+    await anyio.to_thread.run_sync(_administer, server, *commands)
+
+
+async def _until(condition: Callable[[], object], within: float) -> None:
+    with anyio.fail_after(within):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Over several lives of a token every write is seen once and in order, and nothing fails or is degraded."""
+    caplog.set_level(logging.WARNING, "tideover")
+    seen: list[str | None] = []
+    async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+        assert tide.health.state is HealthState.AVAILABLE
+        changes = tide.config.changes("n/")
+
+        async def follow() -> None:
+            async for change in changes:
+                seen.append(change.value)  # noqa: PERF401 - it has no end
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            for number in range(4):
+                await tide.config.put("n/x", number)
+                await anyio.sleep(0.5)
+                await tide.config.fetch("n/x", int)
+                await anyio.sleep(0 if number % 2 else TTL + 0.7)
+            await _until(lambda: seen == ["0", "1", "2", "3"], within=2)
+            tasks.cancel_scope.cancel()
+        assert tide.config.read("n/x", int).source is Source.LIVE
+        assert tide.status().restarts == 0
+    assert caplog.records == []
+
+
+async def test_an_expired_token_is_renewed_once_for_all(server: EtcdServer) -> None:
+    """Calls that are refused for their token together log in once; reads, writes and watches go on."""
+    store = EtcdStore([server.endpoint], **LOGIN)
+    try:
+        member = store.members[0]
+        await store.call(Put(b"/config/k", b"1"), member=member, timeout=5)
+        assert store._login is not None
+        first = store._login._token
+        await anyio.sleep(TTL + 1.5)
+        tokens = set()
+
+        async def write() -> None:
+            await store.call(Put(b"/config/k", b"2"), member=member, timeout=5)
+            assert store._login is not None
+            tokens.add(store._login._token)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(write)
+        assert len(tokens) == 1
+        assert tokens != {first}
+
+        await anyio.sleep(TTL + 1.5)
+        async with store.watch(b"/config/k", None, start_revision=1, member=member, timeout=5) as watch:
+            assert len((await watch.receive()).events) == 11
+    finally:
+        await store.aclose()
+
+
+async def test_a_denied_watch_does_not_hang(server: EtcdServer) -> None:
+    """A watch of what the user may not read is refused, in time and as what it is."""
+    store = EtcdStore([server.endpoint], **LOGIN)
+    try:
+        with anyio.fail_after(2), pytest.raises(StoreFault) as caught:
+            async with store.watch(b"/other", None, start_revision=0, member=store.members[0], timeout=5):
+                pytest.fail("it was opened")
+        assert caught.value.fault.kind is FaultKind.PERMISSION
+    finally:
+        await store.aclose()
+
+
+async def test_a_wrong_password(server: EtcdServer) -> None:
+    """A refused login is no outage: UNAUTHORIZED with its sentence, and AuthenticationFailed from every call."""
+    wrong = Login(username="app", password="wrong")
+    async with tideover.connect(server.endpoint, cache_dir=False, **wrong) as tide:
+        assert tide.health.diagnosis is Diagnosis.UNAUTHORIZED
+        assert "refuses this client's credentials: " in tide.status().sentence
+        assert "invalid user ID or password" in tide.status().sentence
+        with pytest.raises(tideover.AuthenticationFailed):
+            tide.config.get("timeout", float, default=1.0)
+        with pytest.raises(tideover.AuthenticationFailed):
+            await tide.config.fetch("timeout")
+        with pytest.raises(tideover.AuthenticationFailed):
+            await tide.config.put("timeout", 1)
+        assert tide.status().restarts == 0
+    with pytest.raises(tideover.AuthenticationFailed):
+        async with tideover.connect(server.endpoint, cache_dir=False, require="etcd", **wrong):
+            pytest.fail("it was entered")
+
+
+async def test_no_user_where_etcd_wants_one(server: EtcdServer) -> None:
+    """Without a login etcd's refusal is one of the credentials."""
+    async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+        assert tide.health.diagnosis is Diagnosis.UNAUTHORIZED
+        with pytest.raises(tideover.AuthenticationFailed, match="user name is empty"):
+            await tide.config.fetch("timeout")
+
+
+async def test_a_password_that_is_changed_under_a_client(server: EtcdServer) -> None:
+    """Declared after the usual time; what is known stays served, labelled; the old password back, all is well."""
+    async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+        await tide.config.put("timeout", 2.5)
+        try:
+            await anyio.to_thread.run_sync(lambda: _passwd(server, "changed"))
+            began = time.monotonic()
+            await _until(lambda: tide.health.state is HealthState.UNAVAILABLE, within=12)
+            assert time.monotonic() - began >= 3
+            assert tide.health.diagnosis is Diagnosis.UNAUTHORIZED
+            reading = tide.config.read("timeout", float)
+            assert (reading.value, reading.source, reading.stale) == (2.5, Source.MEMORY, True)
+        finally:
+            await anyio.to_thread.run_sync(lambda: _passwd(server, PASSWORD))
+        await _until(lambda: tide.config.read("timeout", float).source is Source.LIVE, within=5)
+        assert tide.status().restarts == 0
+
+
+def _passwd(server: EtcdServer, password: str) -> None:
+    server.etcdctl("--user=root:root", "user", "passwd", "app", "--interactive=false", input=f"{password}\n")
+
+
+async def test_a_followed_prefix_that_may_not_be_read(server: EtcdServer) -> None:
+    """`get` raises PermissionDenied, default or not; etcd is not called away."""
+    async with tideover.connect(server.endpoint, namespace="/other", cache_dir=False, **LOGIN) as tide:
+        assert tide.health.state is HealthState.AVAILABLE
+        with pytest.raises(tideover.PermissionDenied):
+            tide.config.get("timeout", default="1")
+        with pytest.raises(tideover.PermissionDenied):
+            await tide.config.put("timeout", 1)
+
+
+async def test_a_denied_prefix_costs_another_nothing(server: EtcdServer) -> None:
+    """Where one prefix is denied, the other is followed and proven by reads that are not."""
+    prefixes = ("no/", "yes/")
+    await _root(server, "role revoke-permission app /config/ --prefix=true")
+    await _root(server, "role grant-permission --prefix=true app readwrite /config/yes/")
+    try:
+        async with tideover.connect(server.endpoint, follow=prefixes, cache_dir=False, **LOGIN) as tide:
+            with pytest.raises(tideover.PermissionDenied):
+                tide.config.get("no/x", default="")
+            await _until(lambda: tide.config.read("yes/x").source is Source.LIVE, within=1)
+            await anyio.sleep(13)  # longer than a proof counts
+            assert tide.config.read("yes/x").source is Source.LIVE
+    finally:
+        await _root(server, "role revoke-permission app /config/yes/ --prefix=true")
+        await _root(server, "role grant-permission --prefix=true app readwrite /config/")
+
+
+async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open watch goes on delivering, so a read finds out; given back, the rights are noticed too."""
+    monkeypatch.setattr(coordinator, "RIGHTS_EVERY", 0.5)
+    async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+        await tide.config.put("timeout", 2.5)
+        try:
+            await _root(server, "user revoke-role app app")
+            with anyio.fail_after(3), pytest.raises(tideover.PermissionDenied):
+                while True:
+                    tide.config.get("timeout", float)
+                    await anyio.sleep(0.01)
+        finally:
+            await _root(server, "user grant-role app app")
+        await _until(lambda: tide.status().config[0].error is None, within=8)
+        assert tide.config.get("timeout", float) == 2.5
+
+
+async def test_credentials_are_shown_nowhere(
+    server: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither password nor token is in a log, a repr, a span, the status, an error or a file."""
+    caplog.set_level(logging.DEBUG)
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("tideover"))
+    shown: list[str] = []
+    secrets = {PASSWORD, "wrong-pass-phrase"}
+    for password in sorted(secrets):
+        login = Login(username="app", password=password)
+        with pytest.raises(ValueError) as half:
+            tideover.connect(server.endpoint, password=password)
+        async with tideover.connect(server.endpoint, cache_dir=tmp_path / password[:3], **login) as tide:
+            try:
+                await tide.config.put("timeout", 2.5)
+            except tideover.AuthenticationFailed as exc:
+                shown.append(repr(exc))
+            store = tide._store
+            assert isinstance(store, EtcdStore)
+            assert store._login is not None
+            if store._login._token:
+                secrets.add(store._login._token)
+            parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._lanes]
+            shown += [repr(half.value), *map(repr, parts), str(tide.status().to_dict())]
+    spans = exporter.get_finished_spans()
+    assert len(spans) > 2
+    shown += [span.to_json() for span in spans] + [caplog.text]
+    shown += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(secrets) == 3
+    assert [text for text in shown for secret in secrets if secret in text] == []
+
+
+async def _fault_of_logging_in(endpoint: str) -> Fault:
+    store = EtcdStore([endpoint], **LOGIN)
+    try:
+        with pytest.raises(StoreFault) as caught:
+            await store.call(Put(b"/config/k", b"v"), member=endpoint, timeout=2)
+    finally:
+        await store.aclose()
+    return caught.value.fault
+
+
+@pytest.mark.parametrize("ttl", [300, 1])
+async def test_a_lost_quorum_is_an_outage_and_no_refusal(ttl: int) -> None:
+    """With living tokens the survivor serves; with dead ones, which nobody can renew, it is an outage still."""
+    with EtcdCluster(args=(f"--auth-token-ttl={ttl}", "--bcrypt-cost=4")) as cluster:
+        _enable_auth(cluster)
+        seen: set[Diagnosis] = set()
+        async with tideover.connect(*cluster.endpoints, cache_dir=False, **LOGIN) as tide:
+            await tide.config.put("timeout", 2.5)
+            cluster.lose_quorum()
+            if ttl == 1:
+                cluster.members[-1].pause()
+                await anyio.sleep(2.5)
+                cluster.members[-1].resume()
+            for _ in range(80):
+                seen.add(tide.health.diagnosis)
+                assert tide.config.get("timeout", float) == 2.5
+                await anyio.sleep(0.1)
+            assert Diagnosis.UNAUTHORIZED not in seen
+            assert tide.health.state is not HealthState.AVAILABLE
+            if ttl == 300:
+                assert tide.health.state is HealthState.DEGRADED
+                assert tide.config.read("timeout", float).source is Source.MEMBER
+            with pytest.raises(tideover.Unavailable):
+                await tide.config.put("timeout", 3.5)
+            fault = await _fault_of_logging_in(cluster.endpoints[-1])
+            assert fault.outage
+            assert not fault.applied
+            cluster.restore_quorum()
+            await _until(lambda: tide.config.read("timeout", float).source is Source.LIVE, within=15)
+            assert tide.status().restarts == 0
+
+
+async def test_an_etcd_without_users_is_asked_without_a_token() -> None:
+    """A login is no obstacle where etcd has no users yet, and is used as soon as it has."""
+    with EtcdServer(args=("--bcrypt-cost=4",)) as server:
+        async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+            await tide.config.put("timeout", 1.5)
+            await anyio.to_thread.run_sync(_enable_auth, server)
+            await tide.config.put("timeout", 2.5)
+            assert tide.config.get("timeout", float) == 2.5

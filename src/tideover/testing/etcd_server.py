@@ -101,6 +101,16 @@ class EtcdServer(ChildProcess, Readiness):
         return f"http://127.0.0.1:{self._peer_port.number}"
 
     @property
+    def console(self) -> str:
+        """Where this interpreter asks the member: its endpoint, unless it runs out of our network's reach."""
+        return self.endpoint
+
+    @property
+    def peer_console(self) -> str:
+        """Likewise, the side that other members use."""
+        return self.peer_url.removeprefix("http://")
+
+    @property
     def data_dir(self) -> Path | None:
         """Where the data is; None before the first start with a temporary directory."""
         if self._user_data_dir is not None:
@@ -193,7 +203,7 @@ class EtcdServer(ChildProcess, Readiness):
             True when it answered. A member started without a quorum around it answers nothing
             until there is one; a member that loses its quorum goes on answering.
         """
-        return self.running and etcd_http.answers(self.endpoint, timeout=timeout)
+        return self.running and etcd_http.answers(self.console, timeout=timeout)
 
     def settle(self) -> None:
         """Note that clients may know the endpoint now, so that it is never moved again."""
@@ -234,7 +244,7 @@ class EtcdServer(ChildProcess, Readiness):
             TimeoutError: It did not finish in time.
         """
         etcdctl = find_etcdctl(beside=self.binary)
-        return run_etcdctl([self.endpoint], args, etcdctl=etcdctl, input=input, timeout=timeout)
+        return run_etcdctl([self.console], args, etcdctl=etcdctl, input=input, timeout=timeout)
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the log since the last start, without our own health checks.
@@ -257,7 +267,7 @@ class EtcdServer(ChildProcess, Readiness):
             self.move()
             self.start()
         self.check()
-        return (self.endpoint,)
+        return (self.console,)
 
     def _log_ends(self) -> str:
         return self.log_tail()

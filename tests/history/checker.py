@@ -92,7 +92,7 @@ def _tokens(held: Sequence[Belief]) -> Iterator[Violation]:
 def _revisions(history: Sequence[Event]) -> Iterator[Violation]:
     newest: dict[tuple[Any, ...], Event] = {}
     for event in _of(history, "reading"):
-        reader = event.pid, event["key"], event.fields.get("epoch", 0)
+        reader = event.pid, event.fields.get("reader", ""), event["key"], event.fields.get("epoch", 0)
         before = newest.get(reader)
         if not event["present"]:
             continue  # deleted, which has no revision of its own; what may be read next is still newer than before

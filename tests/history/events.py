@@ -9,7 +9,7 @@ Kinds, and the fields that the checker needs:
     lost       name, role: the holder was told
     exit       name, role: the body ended, before anything is given back
     died       victim (pid): recorded by whoever killed it
-    reading    key, present, revision, age, began; optional epoch
+    reading    key, present, revision, age, began; optional epoch; reader, where a process has several
     written    key, present, revision, began: acknowledged by etcd; present is False for a deletion
     registered, deregistered
                name, instance

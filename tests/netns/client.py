@@ -90,6 +90,7 @@ class Client:
             age=reading.age,
             began=began,
             how=how,
+            reader=how,  # a fetch may well be ahead of the view that reads from memory come from
             source=reading.source,
             value=reading.value,
             took=time.monotonic() - began,
@@ -97,8 +98,9 @@ class Client:
         )
 
 
-async def main(history: str, name: str, what: str, key: str, *endpoints: str) -> None:
+async def main(*arguments: str) -> None:
     """Run one client."""
+    history, name, what, key, *endpoints = arguments
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False) as tide, anyio.create_task_group() as tasks:
             client = Client(tide, recorder, key)

@@ -2,7 +2,8 @@
 
 The holder is `cat` on a pipe from us: whatever ends us, SIGKILL included, the pipe closes, `cat` ends, and the
 kernel takes the namespace, its interfaces and its rules away. Hence no names in /run/netns that could be left
-behind or collide. Without root the first holder makes a user namespace as well (`unshare -Ur`), and the others join it.
+behind or collide. Without root the first holder makes a user namespace as well (`unshare -Ur`), and the others
+join it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Namespace:
         except FileNotFoundError as exc:
             raise NamespacesImpossible(_explain(str(exc))) from exc
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr.strip()}\n{input}")
+            raise RuntimeError(
+                f"{' '.join(command)} exited with {done.returncode}: {done.stderr.strip()}\n{input}"
+            )
         return done.stdout
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 def _explain(why: str) -> str:
     return (
         f"no network namespace can be made here: {why}\n"
-        "The bench needs Debian's util-linux and iproute2, and either root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or\n"
-        "user namespaces open to all (sysctl kernel.unprivileged_userns_clone=1). It does not skip: without it\n"
+        "The bench needs Debian's util-linux and iproute2, and either root with all its rights,\n"
+        "or user namespaces open to all (sysctl kernel.unprivileged_userns_clone=1). It does not skip: without it\n"
         'nothing is known about partitions. To leave it out knowingly: pytest -m "not netns".'
     )

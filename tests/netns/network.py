@@ -190,7 +190,11 @@ class Network:
             lines.append(f"link set {host.port} master br0 up")
         _ip(switch, lines)
         for host in self._hosts.values():
-            lines = ["link set lo up", f"link set eth0 address {host.mac} up", f"addr add {host.address}/24 dev eth0"]
+            lines = [
+                "link set lo up",
+                f"link set eth0 address {host.mac} up",
+                f"addr add {host.address}/24 dev eth0",
+            ]
             # Rules are asked in order: cuts must come before the table of our own addresses.
             lines += ["rule add pref 100 lookup local", "rule del pref 0 lookup local"]
             lines += [

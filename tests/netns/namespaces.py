@@ -76,7 +76,12 @@ class Namespace:
         """
         try:
             done = subprocess.run(
-                [*self.launcher, *command], input=input or "", capture_output=True, text=True, timeout=10
+                [*self.launcher, *command],
+                env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},  # tc is there
+                input=input or "",
+                capture_output=True,
+                text=True,
+                timeout=10,
             )
         except FileNotFoundError as exc:
             raise NamespacesImpossible(_explain(str(exc))) from exc
@@ -105,6 +110,6 @@ def _explain(why: str) -> str:
     return (
         f"no network namespace can be made here: {why}\n"
         "The bench needs Debian's util-linux and iproute2, and either root with all its rights,\n"
-        "or user namespaces open to all (sysctl kernel.unprivileged_userns_clone=1). It does not skip: without it\n"
-        'nothing is known about partitions. To leave it out knowingly: pytest -m "not netns".'
+        "or user namespaces open to all (sysctl kernel.unprivileged_userns_clone=1). It does not skip:\n"
+        'without it nothing is known about partitions. To leave it out knowingly: pytest -m "not netns".'
     )

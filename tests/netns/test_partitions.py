@@ -28,7 +28,7 @@ def key() -> str:
 
 
 def test_cut_off_and_back(bench: Bench, key: str) -> None:
-    """Cut off from all members, silently: declared within 9 s; back within 3 s after a short cut and a long one."""
+    """Cut off from all members, silently: declared in 9 s; back within 3 s after a short cut and a long one."""
     bench.client("writer", "write", key, on="c3")
     bench.client("short", "read", key, on="c1")
     bench.client("long", "read", key, on="c2")

@@ -45,7 +45,7 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def client(self, name: str, what: str, key: str, *, on: str) -> HostedPython:
+    def client(self, name: str, what: str, key: str, *, on: str, using: str | None = None) -> HostedPython:
         """Start a client process that knows all members, and wait until it is AVAILABLE.
 
         Args:
@@ -53,9 +53,13 @@ class Bench:
             what: "read" (from memory), "fetch" (also from etcd) or "write".
             key: The configuration key.
             on: The host.
+            using: The host of the member to use at the start. None leaves it to chance.
         """
         host = self.network.host(on)
-        client = HostedPython(host, name, _CLIENT, str(self.folder), name, what, key, *self.cluster.endpoints)
+        first = "any" if using is None else self.cluster.on(using).endpoint
+        client = HostedPython(
+            host, name, _CLIENT, str(self.folder), name, what, key, first, *self.cluster.endpoints
+        )
         self._stack.callback(client.close)
         self._clients[name] = client
         client.start()

@@ -1,6 +1,8 @@
 """A client process: connects with tideover, reads or writes, and records what it sees, until it is killed.
 
-Run as: python client.py HISTORY NAME read|fetch|write KEY ENDPOINT...
+Run as: python client.py HISTORY NAME read|fetch|write KEY ENDPOINT|any ENDPOINT...
+
+The first endpoint is the member to use at the start.
 """
 
 from __future__ import annotations
@@ -100,9 +102,11 @@ class Client:
 
 async def main(*arguments: str) -> None:
     """Run one client."""
-    history, name, what, key, *endpoints = arguments
+    history, name, what, key, using, *endpoints = arguments
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False) as tide, anyio.create_task_group() as tasks:
+            if using != "any":
+                tide._lanes.active = using
             client = Client(tide, recorder, key)
             tasks.start_soon(client.watch_state)
             if what == "write":

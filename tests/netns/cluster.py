@@ -48,6 +48,8 @@ class HostedEtcd(EtcdServer):
 
     def _command(self, temp: Path) -> tuple[list[str], dict[str, str]]:
         command, env = super()._command(temp)
+        for left in temp.glob("console:*"):
+            left.unlink()  # after SIGKILL; etcd 3.4 would take it for a server that listens
         # etcd takes a socket file only as HOST:PORT in its working directory.
         where = [*self.host.launcher, "env", f"--chdir={temp}"]
         listen = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import anyio
 
@@ -51,7 +52,7 @@ class EtcdCluster(Readiness):
             raise ValueError(f"a cluster has at least 1 member, not {size}")
         found = find_etcd(binary)
         self._members = tuple(
-            EtcdServer(name=f"etcd-{number}", binary=found, args=args, fsync=fsync)
+            self._make_member(f"etcd-{number}", binary=found, args=args, fsync=fsync)
             for number in range(1, size + 1)
         )
         token = f"tideover-{self._members[0].endpoint}"
@@ -202,7 +203,7 @@ class EtcdCluster(Readiness):
         with anyio.move_on_after(timeout):
             while True:
                 asked = self._responsive()
-                found = _choose(asked, await etcd_http.fetch_statuses(_endpoints(asked)))
+                found = _choose(asked, await etcd_http.fetch_statuses(_consoles(asked)))
                 if found is not None:
                     return found
                 await anyio.sleep(etcd_http.POLL_INTERVAL)
@@ -237,9 +238,9 @@ class EtcdCluster(Readiness):
             RuntimeError: It exited with an error; the message has its standard error.
             TimeoutError: It did not finish in time.
         """
-        up = [member.endpoint for member in self._running() if not member.paused]
+        up = [member.console for member in self._running() if not member.paused]
         etcdctl = find_etcdctl(beside=self._members[0].binary)
-        return run_etcdctl(up or self.endpoints, args, etcdctl=etcdctl, input=input, timeout=timeout)
+        return run_etcdctl(up or _consoles(self._members), args, etcdctl=etcdctl, input=input, timeout=timeout)
 
     def close(self) -> None:
         """Kill all members, remove their temporary directories, give up their ports, for good."""
@@ -247,11 +248,15 @@ class EtcdCluster(Readiness):
         for member in self._members:
             member.close()
 
+    def _make_member(self, name: str, *, binary: Path, args: Sequence[str], fsync: bool) -> EtcdServer:
+        """Make one member; a subclass may put it on a host of its own."""
+        return EtcdServer(name=name, binary=binary, args=args, fsync=fsync)
+
     def _running(self) -> tuple[EtcdServer, ...]:
         return tuple(member for member in self._members if member.running)
 
     def _claimant(self, asked: Sequence[EtcdServer]) -> EtcdServer | None:
-        return _choose(asked, {end: etcd_http.fetch_status(end) for end in _endpoints(asked)})
+        return _choose(asked, {end: etcd_http.fetch_status(end) for end in _consoles(asked)})
 
     def _seed(self) -> None:
         """Start the first member of a new cluster and wait, some 50 ms, until its peers can ask it.
@@ -261,10 +266,9 @@ class EtcdCluster(Readiness):
         """
         seed = min(self._members, key=lambda member: member.peer_url)
         seed.start()
-        peer_endpoint = seed.peer_url.removeprefix("http://")
         deadline = time.monotonic() + _SEED_TIMEOUT
         while seed.running and time.monotonic() < deadline:
-            if etcd_http.answers(peer_endpoint, timeout=_SEED_TIMEOUT):
+            if etcd_http.answers(seed.peer_console, timeout=_SEED_TIMEOUT):
                 return
             time.sleep(0.005)
 
@@ -293,7 +297,7 @@ class EtcdCluster(Readiness):
         for member in self._members:
             if member.state == "exited":
                 member.check()
-        return _endpoints(self._responsive())
+        return _consoles(self._responsive())
 
 
 def _kill(members: Iterable[EtcdServer]) -> tuple[EtcdServer, ...]:
@@ -303,12 +307,12 @@ def _kill(members: Iterable[EtcdServer]) -> tuple[EtcdServer, ...]:
     return killed
 
 
-def _endpoints(members: Iterable[EtcdServer]) -> tuple[str, ...]:
-    return tuple(member.endpoint for member in members)
+def _consoles(members: Iterable[EtcdServer]) -> tuple[str, ...]:
+    return tuple(member.console for member in members)
 
 
 def _choose(asked: Sequence[EtcdServer], statuses: Mapping[str, MemberStatus | None]) -> EtcdServer | None:
     """Pick the leader: who claims it in the newest term that anyone knows of."""
-    known = {m: s for m in asked if (s := statuses[m.endpoint]) is not None}
+    known = {m: s for m in asked if (s := statuses[m.console]) is not None}
     newest = max((status.term for status in known.values()), default=0)
     return next((m for m, s in known.items() if s.leads and s.term == newest), None)

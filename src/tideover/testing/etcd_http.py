@@ -1,5 +1,7 @@
 """Asking an etcd member how it is, over its plain HTTP side.
 
+An endpoint is "HOST:PORT", or "unix://PATH" for a member that listens on a socket file as well.
+
 The requests are HTTP/1.0 so that no answer comes in chunks: the same few bytes then serve blocking
 and async callers, without a thread and without an HTTP library.
 """
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
+from anyio.abc import ByteStream
 
 __all__ = [
     "MemberStatus",
@@ -27,6 +30,8 @@ __all__ = [
 
 POLL_INTERVAL = 0.03
 PROBE_TIMEOUT = 0.5
+
+_UNIX = "unix://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +162,31 @@ def _address(endpoint: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _connect(endpoint: str, timeout: float) -> socket.socket:
+    if not endpoint.startswith(_UNIX):
+        return socket.create_connection(_address(endpoint), timeout=timeout)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(endpoint.removeprefix(_UNIX))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _open_stream(endpoint: str) -> ByteStream:
+    if endpoint.startswith(_UNIX):
+        return await anyio.connect_unix(endpoint.removeprefix(_UNIX))
+    host, port = _address(endpoint)
+    return await anyio.connect_tcp(host, port)
+
+
 def _exchange(endpoint: str, request: bytes, timeout: float) -> bytes:
     """Send a request and return the whole answer; empty when there is none in time."""
     answer = b""
     try:
-        with socket.create_connection(_address(endpoint), timeout=timeout) as connection:
+        with _connect(endpoint, timeout) as connection:
             connection.sendall(request)
             while not _is_complete(answer) and (chunk := connection.recv(65536)):
                 answer += chunk
@@ -174,11 +199,10 @@ async def _exchange_all(endpoints: Sequence[str], request: bytes, timeout: float
     collected = dict.fromkeys(endpoints, b"")
 
     async def ask(endpoint: str) -> None:
-        host, port = _address(endpoint)
         answer = b""
         with anyio.move_on_after(timeout):
             try:
-                async with await anyio.connect_tcp(host, port) as stream:
+                async with await _open_stream(endpoint) as stream:
                     await stream.send(request)
                     while not _is_complete(answer):
                         answer += await stream.receive()

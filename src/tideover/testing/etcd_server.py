@@ -112,12 +112,22 @@ class EtcdServer(ChildProcess, Readiness):
     @property
     def _health_address(self) -> str:
         port = self._metrics_port
-        return self.endpoint if port is None else f"127.0.0.1:{port.number}"
+        return self.console if port is None else f"127.0.0.1:{port.number}"
 
     @property
     def peer_url(self) -> str:
         """The URL at which other members reach this one."""
         return f"http://127.0.0.1:{self._peer_port.number}"
+
+    @property
+    def console(self) -> str:
+        """Where this interpreter asks the member: its endpoint, unless it runs out of our network's reach."""
+        return self.endpoint
+
+    @property
+    def peer_console(self) -> str:
+        """Likewise, the side that other members use."""
+        return self.peer_url.removeprefix("http://")
 
     @property
     def data_dir(self) -> Path | None:
@@ -261,7 +271,8 @@ class EtcdServer(ChildProcess, Readiness):
         if self._tls is not None:
             # The server's own certificate serves as the client's, and its host is not the point here.
             flags = [f"--cert={self._tls.cert}", f"--key={self._tls.key}", "--insecure-skip-tls-verify"]
-        return run_etcdctl([self._client_url], [*flags, *args], etcdctl=etcdctl, input=input, timeout=timeout)
+        address = self.console if self._tls is None else self._client_url
+        return run_etcdctl([address], [*flags, *args], etcdctl=etcdctl, input=input, timeout=timeout)
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the log since the last start, without our own health checks.

@@ -237,3 +237,19 @@ async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path:
         assert loaded.snapshot is not None
         assert loaded.snapshot.entries[b"/config/a"].value == value.encode()
         assert loaded.snapshot.epoch == round_ + 1
+
+
+async def test_concurrent_fetches_against_etcd(etcd_server: EtcdServer) -> None:
+    """Two hundred concurrent fetches of keys that are there or absent: each gets its own answer."""
+    async with tideover.connect(etcd_server.endpoint, follow=("x/",), cache_dir=False) as tide:
+        for n in range(0, 200, 2):
+            await tide.config.put(f"k{n}", n)
+        found: dict[int, object] = {}
+
+        async def fetch(n: int) -> None:
+            found[n] = (await tide.config.fetch(f"k{n}", int, default=-1)).value
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(200):
+                tasks.start_soon(fetch, n)
+        assert found == {n: n if n % 2 == 0 else -1 for n in range(200)}

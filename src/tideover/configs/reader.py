@@ -123,6 +123,9 @@ class Reader:
     def get(self, key: str, type: object = str, *, default: object = MISSING) -> object:
         """Return the value of a followed key. No I/O, ever; callable from any thread.
 
+        The value is decoded once per revision and shared by all reads: do not change a list, dict or dataclass
+        that you are given.
+
         Args:
             key: The key, without the namespace.
             type: What to decode it as; see `tideover.codecs.decode`.

@@ -29,6 +29,7 @@ class FaultKind(StrEnum):
     COMPACTED = "compacted"
     FUTURE_REVISION = "future_revision"
     LEASE_NOT_FOUND = "lease_not_found"
+    LEASE_EXISTS = "lease_exists"
     AUTH_TOKEN = "auth_token"
     AUTHENTICATION = "authentication"
     PERMISSION = "permission"
@@ -134,6 +135,7 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("has been compacted", FaultKind.COMPACTED, False, False),
     ("is a future revision", FaultKind.FUTURE_REVISION, True, False),
     ("requested lease not found", FaultKind.LEASE_NOT_FOUND, False, False),
+    ("lease already exists", FaultKind.LEASE_EXISTS, False, False),
     ("invalid auth token", FaultKind.AUTH_TOKEN, False, False),
     ("user name is empty", FaultKind.AUTH_TOKEN, False, False),
     ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
@@ -194,6 +196,7 @@ _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.INVALID: errors.InvalidRequest,
     FaultKind.COMPACTED: errors.InvalidRequest,
     FaultKind.LEASE_NOT_FOUND: errors.InvalidRequest,
+    FaultKind.LEASE_EXISTS: errors.InvalidRequest,
 }
 
 

@@ -147,6 +147,7 @@ class KeyWatch:
                 await watch.request_progress()
             except StoreFault:
                 return 0.0
+            return _SIGN_WITHIN
         return self._asked_at + _SIGN_WITHIN - now
 
     async def _read(self) -> bool:

@@ -1,10 +1,11 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current
+from tideover.ambient import connect, current, lock
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
 from tideover.coordinator import Coordinator
+from tideover.core.fence import Guard
 from tideover.core.ownkey import OwnKey
 from tideover.core.session import Session
 from tideover.errors import (
@@ -17,8 +18,13 @@ from tideover.errors import (
     DeadlineExceeded,
     InvalidRequest,
     KeyTaken,
+    LockConflict,
+    LockLost,
+    LockTimeout,
+    LockUnavailable,
     NoQuorum,
     NotConnected,
+    NotDistributed,
     NotFollowed,
     NotSynced,
     OutcomeUnknown,
@@ -33,10 +39,13 @@ from tideover.errors import (
 )
 from tideover.health import ClusterHealth
 from tideover.injection import with_config
+from tideover.locking import locked
+from tideover.locks.held import Held
+from tideover.locks.lock import Lock
 from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
-from tideover.records import Change, Diagnosis, HealthState, Reading, SessionState, Source, Written
+from tideover.records import Change, Diagnosis, HealthState, LockMode, Reading, SessionState, Source, Written
 from tideover.sessions import SessionBlock
-from tideover.status import SessionStatus, StatusReport
+from tideover.status import LockConflictStatus, LockStatus, SessionStatus, StatusReport
 
 __all__ = [
     "AmbiguousCoordinator",
@@ -53,12 +62,23 @@ __all__ = [
     "Coordinator",
     "DeadlineExceeded",
     "Diagnosis",
+    "Guard",
     "HealthState",
+    "Held",
     "InvalidRequest",
     "KeyTaken",
     "Live",
+    "Lock",
+    "LockConflict",
+    "LockConflictStatus",
+    "LockLost",
+    "LockMode",
+    "LockStatus",
+    "LockTimeout",
+    "LockUnavailable",
     "NoQuorum",
     "NotConnected",
+    "NotDistributed",
     "NotFollowed",
     "NotSynced",
     "OutcomeUnknown",
@@ -85,5 +105,7 @@ __all__ = [
     "Written",
     "connect",
     "current",
+    "lock",
+    "locked",
     "with_config",
 ]

@@ -11,6 +11,8 @@ import anyio.lowlevel
 from tideover.coordinator import Coordinator, open_coordinators
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.etcd.store import Store
+from tideover.locks.lock import Lock
+from tideover.locks.wish import OnOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
@@ -164,3 +166,39 @@ def _in_context() -> Coordinator | None:
             "itself; a mounted application has none, so the middleware belongs on the outermost one"
         )
     return coordinator
+
+
+def lock(
+    name: str,
+    *,
+    ttl: int = 15,
+    timeout: float | None = None,
+    on_outage: OnOutage | None = None,
+    handover: bool = True,
+    lock_delay: float = 0.0,
+) -> Lock:
+    """Return a lock of the coordinator that `current` returns; see `Coordinator.lock`.
+
+    Args:
+        name: The lock.
+        ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one.
+        timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+        on_outage: `"fail"`, `"wait"` or `"local"`; None means as the profile says.
+        handover: Whether the lock may be handed on inside this process.
+        lock_delay: Seconds to wait on, after the holder before has vanished with its lease.
+
+    Returns:
+        The lock, for one use; entering gives what is held.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or that is no name.
+
+    When degraded:
+        As `Coordinator.lock`.
+    """
+    return current().lock(
+        name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
+    )

@@ -201,7 +201,9 @@ class Network:
         for namespace, device in self._both_ends(name):
             hook = f'type filter hook ingress device "{device}" priority 0;'
             rule = f"numgen random mod 10000 < {round(share * 10_000)} drop;"
-            namespace.run("nft", "-f", "-", input=f"table netdev {_lossy(device)} {{ chain lose {{ {hook} {rule} }} }}")
+            namespace.run(
+                "nft", "-f", "-", input=f"table netdev {_lossy(device)} {{ chain lose {{ {hook} {rule} }} }}"
+            )
         self._lossy.add(name)
 
     def _build(self) -> None:

@@ -527,6 +527,7 @@ class Coordinator:
             first=not before.decided,
         )
         self.config.refresh()
+        self._locks.health_changed()
 
     # What observable instruments show --------------------------------------------------------------------------
 

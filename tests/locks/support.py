@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 
-from tests.support import connected
+from tests.support import connected, mock_clock
 from tideover import Coordinator
-from tideover.etcd.store import Delete, Op, Put, Result, Store
+from tideover.etcd.faults import StoreFault, classify
+from tideover.etcd.store import Delete, KeepAlive, LeaseResult, Op, Put, Result, Store, Watch, WatchBatch
 from tideover.etcd.transactions import Txn
-from tideover.testing import MemoryStore
+from tideover.options import Options
+from tideover.testing import FaultyStore, MemoryStore
+
+R = TypeVar("R", bound=Result)
 
 
 def lock_keys(store: MemoryStore, name: str = "") -> list[bytes]:
@@ -53,3 +59,87 @@ async def connected_many(store: Store, count: int, **options: Any) -> AsyncItera
 async def settle(seconds: float = 0.5) -> None:
     """Let what is under way come to its end."""
     await anyio.sleep(seconds)
+
+
+@asynccontextmanager
+async def connected_on(store: Store, folder: Path, **options: Any) -> AsyncIterator[Coordinator]:
+    """Run a coordinator on a machine of its own: that is, with host locks and a ledger in a folder of its own."""
+    made = Options(endpoints=tuple(store.members), cache_dir=folder, **options)
+    coordinator = Coordinator(made, store=store, clock=mock_clock(), chance=random.Random(7).random)
+    async with coordinator as tide:
+        yield tide
+
+
+class Cuttable(FaultyStore):
+    """A way to a cluster that can be cut without harm to the cluster: as `cut` is down, so is the way.
+
+    Args:
+        store: The cluster.
+        cut: Stands for the way.
+    """
+
+    def __init__(self, store: MemoryStore, cut: MemoryStore) -> None:
+        super().__init__(store)
+        self._cut = cut
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        self._check(member)
+        return await super().call(op, member=member, timeout=timeout)
+
+    def _check(self, member: str) -> None:
+        if member in self._cut.down:
+            raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
+    ) -> AsyncIterator[Watch]:
+        self._check(member)
+        async with super().watch(key, end, start_revision=start_revision, member=member, timeout=timeout) as watch:
+            yield CuttableWatch(watch, self._cut, member)
+
+    @asynccontextmanager
+    async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
+        self._check(member)
+        async with super().keep_alive(member=member) as stream:
+            yield CuttableStream(stream, self, member)
+
+
+class CuttableStream:
+    """A stream of renewals that ends with the way."""
+
+    def __init__(self, stream: KeepAlive, way: Cuttable, member: str) -> None:
+        self._stream, self._way, self._member = stream, way, member
+
+    async def renew(self, lease: int) -> LeaseResult:
+        """Renew a lease."""
+        self._way._check(self._member)
+        return await self._stream.renew(lease)
+
+
+class CuttableWatch:
+    """A watch that ends with the way."""
+
+    def __init__(self, watch: Watch, cut: MemoryStore, member: str) -> None:
+        self._watch, self._cut, self._member = watch, cut, member
+
+    async def receive(self) -> WatchBatch:
+        """Return the next frame."""
+        found: list[WatchBatch] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def until_cut() -> None:
+                while self._member not in self._cut.down:
+                    await self._cut._changed.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(until_cut)
+            found.append(await self._watch.receive())
+            tasks.cancel_scope.cancel()
+        if not found:
+            raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
+        return found[0]
+
+    async def request_progress(self) -> None:
+        """Ask for a sign of life."""
+        await self._watch.request_progress()

@@ -83,6 +83,7 @@ class Cohort:
         self._making = anyio.Lock()
         self._releasing: anyio.Event | None = None
         self._moved = Signal()
+        # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.
         self._users = 0
 
     def __repr__(self) -> str:
@@ -121,8 +122,9 @@ class Cohort:
                     held = None
                 if held is not None:
                     return held
-        finally:
+        except BaseException:
             self._users -= 1
+            raise
 
     async def _wait_for_turn(self, wish: Wish) -> bool:
         """Wait in line; return False if an outage is declared meanwhile that this one does not wait out."""
@@ -337,6 +339,7 @@ class Cohort:
 
     def release(self, held: Held) -> None:
         """Take in that a body has been left; never waits."""
+        self._users -= 1
         place = held.place
         if place is None or place.holder is not held:
             # LOCAL, with no key in the line.

@@ -117,6 +117,7 @@ class Locks:
         self._refusal: str | None = "the coordinator has not been entered"
         self._host_error: str | None = None
         self._used = False
+        self._in_outage = False
         self._to_publish = False
         self._news = Signal()
 
@@ -303,30 +304,34 @@ class Locks:
 
     # Outages ---------------------------------------------------------------------------------------------------
 
+    def health_changed(self) -> None:
+        """Take in that an outage was declared or is over, in the very moment; the same news again is none."""
+        outage = self.outage_declared()
+        if outage == self._in_outage:
+            return
+        self._in_outage = outage
+        if outage:
+            for held in self._active:
+                if held.hold is None:
+                    held.hold = self._ledger.begin(held.name, held.last_mode, held.last_token, held.since)
+            for cohort in list(self._cohorts.values()):
+                cohort.outage()
+            return
+        # At once: those who have waited for the end of the outage take a moment.
+        for held, cohort in list(self._active.items()):
+            if held.is_local:
+                self.start(cohort.reconcile, held)
+        self._to_publish = True
+        self._news.fire()
+
     async def run(self) -> None:
-        """Follow the health: tell those who wait, keep the ledger, and bring LOCAL locks back."""
+        """Follow the health, and keep the ledger."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._tell)
             while True:
-                while not self.outage_declared():
-                    await self._lanes.changed.wait()
-                self._outage()
-                while self.outage_declared():
-                    if not await self._lanes.changed.wait(_ALIVE_EVERY):
-                        self._ledger.alive()
-                # First, and at once: whoever waited for the outage to end takes a moment.
-                for held, cohort in list(self._active.items()):
-                    if held.is_local:
-                        self.start(cohort.reconcile, held)
-                self._to_publish = True
-                self._news.fire()
-
-    def _outage(self) -> None:
-        for held in self._active:
-            if held.hold is None:
-                held.hold = self._ledger.begin(held.name, held.last_mode, held.last_token, held.since)
-        for cohort in list(self._cohorts.values()):
-            cohort.outage()
+                self.health_changed()
+                if not await self._lanes.changed.wait(_ALIVE_EVERY if self._in_outage else None):
+                    self._ledger.alive()
 
     async def _tell(self) -> None:
         """Publish the ledger after outages, and look at what others publish, once any lock was used."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from tests.support import connected, mock_clock
 from tideover import Coordinator
@@ -68,6 +69,29 @@ async def connected_on(store: Store, folder: Path, **options: Any) -> AsyncItera
     coordinator = Coordinator(made, store=store, clock=mock_clock(), chance=random.Random(7).random)
     async with coordinator as tide:
         yield tide
+
+
+class LateStore(FaultyStore):
+    """A store in which chosen writes fail now and are applied later: when `arrive` is called."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        super().__init__(memory)
+        self.memory = memory
+        self.late: list[Op[Any]] = []
+        self.delay: Callable[[Op[Any]], bool] = lambda op: False
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        if self.delay(op):
+            self.late.append(op)
+            await anyio.lowlevel.checkpoint()
+            raise StoreFault(classify("UNAVAILABLE", "etcdserver: request timed out"))
+        return await super().call(op, member=member, timeout=timeout)
+
+    async def arrive(self) -> None:
+        """Apply what is late."""
+        for op in self.late:
+            await self.memory.call(op, member=self.memory.members[0], timeout=1)
+        self.late.clear()
 
 
 class Cuttable(FaultyStore):

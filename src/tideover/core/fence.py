@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tideover.errors import LockLost, OutcomeUnknown, TideoverError
+from tideover.errors import OutcomeUnknown, TideoverError
 from tideover.etcd.transactions import Compare
 
 
@@ -44,13 +44,19 @@ class Guard:
     """
 
     def __init__(
-        self, key: bytes, create_revision: int, *, check: Callable[[], None], pending: Pending, what: str
+        self,
+        key: bytes,
+        create_revision: int,
+        *,
+        check: Callable[[], None],
+        pending: Pending,
+        lose: Callable[[str], TideoverError],
     ) -> None:
         self.key = key
         self.create_revision = create_revision
         self._check = check
         self._pending = pending
-        self._what = what
+        self._lose = lose
 
     def __repr__(self) -> str:
         """Show what is compared."""
@@ -83,9 +89,5 @@ class Guard:
             self._pending.running -= 1
 
     def refused(self) -> TideoverError:
-        """Return the error for a write whose condition did not hold."""
-        try:
-            self._check()
-        except TideoverError as exc:
-            return exc
-        return LockLost(f"{self._what} is not held any more: its key {self.key!r} is gone")
+        """Take in that the condition did not hold, which is a definite no; return the error to raise."""
+        return self._lose(f"its key {self.key.decode(errors='replace')!r} was not there at a guarded write")

@@ -295,7 +295,8 @@ class Cohort:
         return taken
 
     def _is_trusted(self, place: Place) -> bool:
-        return place.loss() is None
+        """Whether a body may begin on it: one that would be lost in a moment had better not begin."""
+        return place.loss() is None and place.session.deadline - self._parts.boot() > place.session.renew_interval
 
     def _hold(self, place: Place, wish: Wish) -> Held:
         fresh = not place.issued

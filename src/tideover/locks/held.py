@@ -162,8 +162,13 @@ class Held:
             place.own.create_revision,
             check=self.check_distributed,
             pending=place.pending,
-            what=f"lock {self.name!r}",
+            lose=self._lose,
         )
+
+    def _lose(self, why: str) -> LockLost | LockConflict:
+        error = LockLost(f"lock {self.name!r} is lost: {why}")
+        self.end(error)
+        return self._error or error
 
     def check_distributed(self) -> None:
         """Do as `check`, and insist on DISTRIBUTED."""

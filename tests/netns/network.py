@@ -200,8 +200,9 @@ class Network:
         """
         for namespace, device in self._both_ends(name):
             hook = f'type filter hook ingress device "{device}" priority 0;'
-            rule = f"numgen random mod 10000 < {round(share * 10_000)} drop;"
-            namespace.run("nft", "-f", "-", input=f"table netdev {_lossy(device)} {{ chain lose {{ {hook} {rule} }} }}")
+            rule = f"numgen random mod 10000 < {round(share * 10_000)} drop"
+            lines = f"table netdev {_lossy(device)} {{\n chain lose {{\n {hook}\n {rule}\n }}\n}}\n"
+            namespace.run("nft", "-f", "-", input=lines)
         self._lossy.add(name)
 
     def _build(self) -> None:

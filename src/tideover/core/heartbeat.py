@@ -65,7 +65,9 @@ class Heartbeat:
                         tried.clear()
             except _NotProvenError as exc:
                 tenure.doubt(str(exc))
-            except StoreFault as exc:  # as the stream was closed
+            except StoreFault as exc:
+                # Not before the stream has seen it: a token that has expired is to be forgotten.
+                self._reach.report(exc.fault)
                 tenure.doubt(f"{member}: {exc.fault.brief}")
             tried.add(member)
             await self._reach.rest(tried, factor=_PATIENT if tenure.left < 0 else 1.0)
@@ -88,20 +90,15 @@ class Heartbeat:
 
         Raises:
             _NotProvenError: It cannot be proven here, now.
+            StoreFault: It could not even be asked for.
         """
         tenure = self._tenure
         sent_at = self._clock.boot()
         judgement = None
         with anyio.move_on_after(tenure.rules.rpc_timeout):
-            try:
-                renewed = await stream.renew(tenure.lease_id)
-                known = tenure.known
-                read = await self._reach.store.call(
-                    tenure.proof(), member=member, timeout=tenure.rules.rpc_timeout
-                )
-            except StoreFault as exc:
-                self._reach.report(exc.fault)
-                raise _NotProvenError(f"{member}: {exc.fault.brief}") from exc
+            renewed = await stream.renew(tenure.lease_id)
+            known = tenure.known
+            read = await self._reach.store.call(tenure.proof(), member=member, timeout=tenure.rules.rpc_timeout)
             judgement = judge(
                 ttl=renewed.ttl,
                 acknowledged=renewed.header,

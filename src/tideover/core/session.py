@@ -13,6 +13,7 @@ One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`; e
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import anyio
@@ -30,6 +31,8 @@ from tideover.etcd.leases import LeaseRevoke
 from tideover.etcd.store import Range
 from tideover.records import SessionState
 from tideover.status import SessionStatus
+
+_log = logging.getLogger("tideover")
 
 # Seconds between two looks at the clock while a body relies on the session: timers stand still in a suspend.
 _LOOK = 0.1
@@ -61,6 +64,7 @@ class Session:
         self._scopes: dict[anyio.CancelScope, bool] = {}
         self._poison: str | None = None
         self._closed = False
+        self._told: str | None = None
         self.ended = Notice()
 
     def __repr__(self) -> str:
@@ -250,10 +254,9 @@ class Session:
         while not self.ended:
             changed = tenure.changed.next()
             loss = tenure.loss()
-            for scope, at_deadline in list(self._scopes.items()):
-                if loss is not None and (at_deadline or loss.definite):
-                    del self._scopes[scope]
-                    scope.cancel()
+            if loss is not None:
+                self._cancel_bodies(definite=loss.definite)
+            self._tell(loss)
             if self.lost:
                 for own in self._holdings:
                     self._holdings.forget(own, tenure.lost.reason or "")
@@ -262,6 +265,23 @@ class Session:
             with anyio.move_on_after(look if loss is not None else min(look, max(0.0, tenure.left))):
                 await changed.wait()
         await anyio.sleep_forever()
+
+    def _cancel_bodies(self, *, definite: bool) -> None:
+        for scope, at_deadline in list(self._scopes.items()):
+            if at_deadline or definite:
+                del self._scopes[scope]
+                scope.cancel()
+
+    def _tell(self, loss: SessionLost | None) -> None:
+        """Log that the session may not be relied upon any more, or may be again: once each."""
+        told = None if loss is None else str(loss)
+        if (told is None) == (self._told is None):
+            return
+        if told is None:
+            _log.info("tideover: session %x: proven again", self._tenure.lease_id)
+        elif not self._closed:
+            _log.warning("tideover: %s", told)
+        self._told = told
 
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
         """Cancel a scope as soon as the session may not be relied upon.
@@ -320,8 +340,14 @@ class Session:
                 await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
             except StoreFault as exc:
                 if exc.fault.kind is not FaultKind.LEASE_NOT_FOUND:
-                    self._tenure.doubt(f"it could not be revoked: {exc.fault.brief}")
+                    _log.info(
+                        "tideover: session %x could not be revoked and ends by itself within %d s: %s",
+                        self._tenure.lease_id,
+                        self._tenure.rules.ttl + 1,
+                        exc.fault.brief,
+                    )
         self._tenure.end("closed by its owner")
+        self._cancel_bodies(definite=True)
         self.ended.give("closed by its owner")
         for own in self._holdings:
             self._holdings.forget(own, "its session was closed")

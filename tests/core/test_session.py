@@ -15,7 +15,7 @@ import trio
 from tests.support import connected
 from tideover import Coordinator, SessionLost, SessionState
 from tideover.clock import Clock
-from tideover.etcd.leases import LeaseKeepAlive
+from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive
 from tideover.etcd.store import Delete, LeaseResult, Put, Store
 from tideover.options import Options
 from tideover.testing import MemoryStore
@@ -462,3 +462,17 @@ async def test_a_loss_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         await anyio.sleep(5)
     lines = [line for line in caplog.messages if "session" in line]
     assert ["no renewal could be proven" in line or "proven again" in line for line in lines] == [True, True]
+
+
+async def test_leases_stand_still_without_a_leader() -> None:
+    """In a total outage a `MemoryStore` keeps its leases, and then gives them their full TTL, as etcd does."""
+    store = MemoryStore()
+    await write(store, LeaseGrant(6, 7))
+    lose_all(store)
+    await anyio.sleep(60)
+    heal(store)
+    assert store.leases == {7}
+    await anyio.sleep(5)
+    assert store.leases == {7}
+    await anyio.sleep(2)
+    assert not store.leases

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
+import anyio.to_thread
 import psutil
 import pytest
 
@@ -84,6 +84,17 @@ async def test_a_lease_taken_away_is_noticed_within_a_moment(server: EtcdServer)
                 await revoke(tide, session.lease_id)
                 await anyio.sleep_forever()
         assert time.monotonic() - taken_at < 0.5
+
+
+async def test_any_thread_may_check(server: EtcdServer) -> None:
+    """`check` in a worker thread passes while the session lives, and raises once it is lost."""
+    async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+        session = await tide._sessions.open(6, strict=True)
+        await anyio.to_thread.run_sync(session.check)
+        session.orphan()
+        with pytest.raises(SessionLost):
+            await anyio.to_thread.run_sync(session.check)
+        await revoke(tide, session.lease_id)
 
 
 async def test_a_thousand_sessions_leave_nothing(server: EtcdServer) -> None:

@@ -108,9 +108,8 @@ class Session:
     @property
     def lost(self) -> Notice:
         """Given when the session is lost for good: `why = await session.lost`, or `if session.lost:`."""
-        tenure = self._alive
-        _ = tenure.lease  # a strict one ends as its deadline passes
-        return tenure.lost
+        self._alive.settle()
+        return self._tenure.lost
 
     @property
     def keys(self) -> tuple[OwnKey, ...]:
@@ -119,7 +118,7 @@ class Session:
         return tuple(self._holdings)
 
     def check(self) -> None:
-        """Return if what stands under the session may be relied upon at this very moment. No I/O.
+        """Return if what stands under the session may be relied upon at this very moment. No I/O, in any thread.
 
         Raises:
             SessionLost: It may not; the message says why.
@@ -253,11 +252,12 @@ class Session:
         tenure = self._tenure
         while not self.ended:
             changed = tenure.changed.next()
+            tenure.settle()
             loss = tenure.loss()
             if loss is not None:
                 self._cancel_bodies(definite=loss.definite)
             self._tell(loss)
-            if self.lost:
+            if tenure.lost:
                 for own in self._holdings:
                     self._holdings.forget(own, tenure.lost.reason or "")
                 self._holdings.changed.fire()

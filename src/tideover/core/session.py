@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import anyio
 
 from tideover.clock import Clock
+from tideover.core.bodies import Bodies
 from tideover.core.heartbeat import Heartbeat
 from tideover.core.holdings import Holdings
 from tideover.core.keywatch import KeyWatch
@@ -34,9 +35,7 @@ from tideover.status import SessionStatus
 
 _log = logging.getLogger("tideover")
 
-# Seconds between two looks at the clock while a body relies on the session: timers stand still in a suspend.
-_LOOK = 0.1
-_IDLE_LOOK = 1.0
+_ORPHANED = "orphaned by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
 
@@ -52,6 +51,10 @@ class Session:
         reach: The way to the members.
         clock: The clocks.
         base: What goes before the name of a key.
+
+    Attributes:
+        bodies: What is cancelled when it may not be relied upon any more.
+        ended: Given when its owner is done with it.
     """
 
     def __init__(self, tenure: Tenure, holdings: Holdings, *, reach: Reach, clock: Clock, base: str) -> None:
@@ -60,11 +63,9 @@ class Session:
         self._reach = reach
         self._clock = clock
         self._base = base
-        # Each with whether it ends with the deadline, or only with the session.
-        self._scopes: dict[anyio.CancelScope, bool] = {}
         self._poison: str | None = None
         self._closed = False
-        self._told: str | None = None
+        self.bodies = Bodies(tenure, holdings)
         self.ended = Notice()
 
     def __repr__(self) -> str:
@@ -247,42 +248,6 @@ class Session:
             raise
         await anyio.sleep_forever()
 
-    async def guard(self) -> None:
-        """Look at the clock until the session has ended, so that bodies are cancelled when they should be."""
-        tenure = self._tenure
-        while not self.ended:
-            changed = tenure.changed.next()
-            tenure.settle()
-            loss = tenure.loss()
-            if loss is not None:
-                self._cancel_bodies(definite=loss.definite)
-            self._tell(loss)
-            if tenure.lost:
-                for own in self._holdings:
-                    self._holdings.forget(own, tenure.lost.reason or "")
-                self._holdings.changed.fire()
-            look = _LOOK if self._scopes else _IDLE_LOOK
-            with anyio.move_on_after(look if loss is not None else min(look, max(0.0, tenure.left))):
-                await changed.wait()
-        await anyio.sleep_forever()
-
-    def _cancel_bodies(self, *, definite: bool) -> None:
-        for scope, at_deadline in list(self._scopes.items()):
-            if at_deadline or definite:
-                del self._scopes[scope]
-                scope.cancel()
-
-    def _tell(self, loss: SessionLost | None) -> None:
-        """Log that the session may not be relied upon any more, or may be again: once each."""
-        told = None if loss is None else str(loss)
-        if (told is None) == (self._told is None):
-            return
-        if told is None:
-            _log.info("tideover: session %x: proven again", self._tenure.lease_id)
-        elif not self._closed:
-            _log.warning("tideover: %s", told)
-        self._told = told
-
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
         """Cancel a scope as soon as the session may not be relied upon.
 
@@ -291,12 +256,11 @@ class Session:
             at_deadline: Whether passing the deadline is reason enough, or only a loss for good.
         """
         _ = self._alive
-        self._scopes[scope] = at_deadline
-        self._tenure.changed.fire()
+        self.bodies.bind(scope, at_deadline=at_deadline)
 
     def unbind(self, scope: anyio.CancelScope) -> None:
         """Do not cancel a scope any more."""
-        self._scopes.pop(scope, None)
+        self.bodies.unbind(scope)
 
     def lose(self, why: str) -> None:
         """End the session for good, for a reason from outside, such as a reset of the cluster."""
@@ -316,13 +280,15 @@ class Session:
         """
         _ = self._alive
         self._closed = True
-        self._tenure.end("orphaned by its owner")
-        self.ended.give("orphaned by its owner")
+        self._tenure.end(_ORPHANED)
+        self.ended.give(_ORPHANED)
+        for own in self._holdings:
+            self._holdings.forget(own, _ORPHANED)
 
     @property
     def orphaned(self) -> bool:
         """Whether `orphan` was called."""
-        return self.ended.reason == "orphaned by its owner"
+        return self.ended.reason == _ORPHANED
 
     async def aclose(self, timeout: float) -> None:
         """Let writes under way come to their end, then take the lease and its keys away. Again is a no-op.
@@ -347,7 +313,7 @@ class Session:
                         exc.fault.brief,
                     )
         self._tenure.end("closed by its owner")
-        self._cancel_bodies(definite=True)
+        self.bodies.close()
         self.ended.give("closed by its owner")
         for own in self._holdings:
             self._holdings.forget(own, "its session was closed")

@@ -84,6 +84,11 @@ async def test_a_lease_taken_away_is_noticed_within_a_moment(server: EtcdServer)
                 await revoke(tide, session.lease_id)
                 await anyio.sleep_forever()
         assert time.monotonic() - taken_at < 0.5
+        with pytest.raises(SessionLost, match="etcd has ended the lease"):
+            async with tide.session(ttl=6) as session:
+                await revoke(tide, session.lease_id)
+                with anyio.CancelScope(shield=True):
+                    await session.lost
 
 
 async def test_any_thread_may_check(server: EtcdServer) -> None:

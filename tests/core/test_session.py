@@ -105,7 +105,7 @@ async def test_leaving_takes_lease_and_keys_away() -> None:
             assert len(store.leases) == 1
         assert not store.leases
         assert await value(store, "a") is None
-        assert key.gone.reason == "its session was closed"
+        assert key.gone.reason == "closed by its owner"
         assert tide.status().sessions == ()
         assert session.state is SessionState.LOST
         with pytest.raises(SessionLost, match="closed by its owner"):

@@ -51,8 +51,8 @@ async def revoke(tide: Coordinator, lease: int) -> None:
     await tide._store.call(LeaseRevoke(lease), member=tide._lanes.active, timeout=2)
 
 
-async def test_a_session_and_its_keys(server: EtcdServer) -> None:
-    """Keys stand under the lease and its session's own key; leaving takes lease and keys away."""
+async def test_a_session_and_its_keys(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys stand under the lease and its session's own key; leaving takes both away, and logs nothing."""
     async with tideover.connect(server.endpoint, namespace="/s", cache_dir=False) as tide:
         async with tide.session(ttl=6) as session:
             own = await session.put("workers/7", "here")
@@ -71,6 +71,8 @@ async def test_a_session_and_its_keys(server: EtcdServer) -> None:
             assert status.seconds_left > 2
         assert server.etcdctl("get", "/s/", "--prefix") == ""
         assert leases(server) == []
+        assert own.gone.reason == "closed by its owner"
+        assert caplog.messages == []
         assert tide.status().restarts == 0
 
 

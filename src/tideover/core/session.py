@@ -36,6 +36,7 @@ from tideover.status import SessionStatus
 _log = logging.getLogger("tideover")
 
 _ORPHANED = "orphaned by its owner"
+_CLOSED = "closed by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
 
@@ -280,10 +281,7 @@ class Session:
         """
         _ = self._alive
         self._closed = True
-        self._tenure.end(_ORPHANED)
-        self.ended.give(_ORPHANED)
-        for own in self._holdings:
-            self._holdings.forget(own, _ORPHANED)
+        self._finish(_ORPHANED)
 
     @property
     def orphaned(self) -> bool:
@@ -300,8 +298,12 @@ class Session:
             return
         self._closed = True
         with anyio.move_on_after(timeout, shield=True):
-            with anyio.move_on_after(timeout / 2):
-                await self._holdings.drained()
+            try:
+                with anyio.move_on_after(timeout / 2):
+                    await self._holdings.drained()
+            finally:
+                # Before the lease is revoked, so that nobody takes that for etcd's doing.
+                self._finish(_CLOSED)
             try:
                 await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
             except StoreFault as exc:
@@ -312,11 +314,14 @@ class Session:
                         self._tenure.rules.ttl + 1,
                         exc.fault.brief,
                     )
-        self._tenure.end("closed by its owner")
-        self.bodies.close()
-        self.ended.give("closed by its owner")
+
+    def _finish(self, why: str) -> None:
+        self._tenure.end(why)
+        self.ended.give(why)
         for own in self._holdings:
-            self._holdings.forget(own, "its session was closed")
+            self._holdings.forget(own, why)
+        if why == _CLOSED:
+            self.bodies.close()
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on: this is a forked child, and the session has stayed with the parent."""

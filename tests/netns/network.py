@@ -9,6 +9,7 @@ drops what comes from the sender by a routing rule (`ip rule ... iif eth0 from S
 direction at a time, and with iproute2 alone; nftables or iptables would be one more package and one more kernel
 module. An unroutable packet is answered by routers only, and these hosts are none; neighbours' hardware addresses
 are fixed, so that no unanswered ARP turns silence into "no route to host". There is no way out of the bridge.
+Only `lose`, which drops at random, needs nftables: sch_netem, the usual way, is missing in many kernels.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ class Network:
             share: Share of packets lost, from 0 to 1, in steps of 1/10,000.
 
         Raises:
-            NamespacesImpossible: There is no `nft` (Debian: nftables).
+            RuntimeError: There is no `nft` (Debian: nftables), or the kernel has no nftables.
         """
         for namespace, device in self._both_ends(name):
             hook = f'type filter hook ingress device "{device}" priority 0;'

@@ -49,7 +49,7 @@ def test_no_key_disappears_before_its_deadline(
     with Trials(network, cluster, folder, pytestconfig.getoption("faults_seed")) as trials:
         began = time.monotonic()
         trials.run(pytestconfig.getoption("faults_count"))
-        print(f"\netcd {cluster.members[0].version}, {time.monotonic() - began:.0f} s: {trials.report()}")
+        print(f"\netcd {cluster.members[0].version()}, {time.monotonic() - began:.0f} s: {trials.report()}")
         assert [str(violation) for violation in trials.findings().violations] == []
 
 

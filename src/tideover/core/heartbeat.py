@@ -21,6 +21,8 @@ from tideover.resilience.lease import Verdict, judge
 # The longest stretch slept at once, in seconds: the clock to go by counts through a suspend, that of sleeping
 # does not.
 _NAP = 1.0
+# Seconds between two renewals, however many reasons there are to hurry.
+_LEAST_INTERVAL = 0.2
 # How much longer all members are left alone in between, once the deadline has passed.
 _PATIENT = 2.0
 
@@ -82,7 +84,10 @@ class Heartbeat:
         tenure = self._tenure
         while not tenure.lost and tenure.lease.failing is None:
             left = tenure.lease.sent_at + tenure.rules.renew_interval - self._clock.boot()
-            if left <= 0 or await tenure.hurry.wait(min(left, _NAP)):
+            if left <= 0:
+                return
+            if await tenure.hurry.wait(min(left, _NAP)):
+                await anyio.sleep(max(0.0, tenure.lease.sent_at + _LEAST_INTERVAL - self._clock.boot()))
                 return
 
     async def _beat(self, stream: KeepAlive, member: str) -> None:

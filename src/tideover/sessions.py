@@ -37,7 +37,6 @@ class SessionBlock:
         self._strict = on_outage == "lose"
         self._session: Session | None = None
         self._entered = False
-        self._scope = anyio.CancelScope()
 
     def __repr__(self) -> str:
         """Show the session."""
@@ -49,6 +48,7 @@ class SessionBlock:
             raise Closed("a session is entered only once: call session() again")
         self._entered = True
         session = self._session = await self._pool.open(self._ttl, strict=self._strict)
+        self._scope = anyio.CancelScope()
         self._scope.__enter__()
         session.bind(self._scope, at_deadline=self._strict)
         return session
@@ -70,6 +70,9 @@ class SessionBlock:
             swallowed = self._scope.__exit__(exc_type, exc, traceback)
         finally:
             await self._pool.close(session)
+        if loss is None and exc is not None and swallowed:
+            # Cancelled at the deadline, which a renewal has moved since.
+            loss = SessionLost(f"{session!r}: its deadline passed while the body ran", definite=False)
         if loss is None:
             return swallowed
         if exc is None or swallowed:

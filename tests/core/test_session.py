@@ -15,7 +15,7 @@ import trio
 from tests.support import connected
 from tideover import Coordinator, SessionLost, SessionState
 from tideover.clock import Clock
-from tideover.etcd.leases import LeaseKeepAlive
+from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive
 from tideover.etcd.store import Delete, LeaseResult, Put, Store
 from tideover.options import Options
 from tideover.testing import MemoryStore
@@ -105,7 +105,7 @@ async def test_leaving_takes_lease_and_keys_away() -> None:
             assert len(store.leases) == 1
         assert not store.leases
         assert await value(store, "a") is None
-        assert key.gone.reason == "its session was closed"
+        assert key.gone.reason == "closed by its owner"
         assert tide.status().sessions == ()
         assert session.state is SessionState.LOST
         with pytest.raises(SessionLost, match="closed by its owner"):
@@ -410,7 +410,7 @@ async def test_a_member_that_denies_the_lease_is_not_believed() -> None:
             session.check()
         assert store.denied
         store.denying = set(store.members)
-        await anyio.sleep(10)
+        await anyio.sleep(6)
         assert session.state is SessionState.SUSPENDED
         assert not session.lost
 
@@ -429,3 +429,50 @@ async def test_a_rebuilt_cluster_is_the_end() -> None:
         assert session.state is SessionState.LOST
         assert "another" in (session.lost.reason or "") or "gone" in (session.lost.reason or "")
         await tide._sessions.close(session)
+
+
+async def test_closing_the_coordinator_ends_bodies_elsewhere() -> None:
+    """A body in another task is cancelled when the coordinator is closed under it, and is told why."""
+    store = MemoryStore()
+    heard: list[str] = []
+
+    async def body(tide: Coordinator) -> None:
+        try:
+            async with tide.session(ttl=15):
+                await anyio.sleep_forever()
+        except SessionLost as exc:
+            heard.append(str(exc))
+
+    async with anyio.create_task_group() as tasks:
+        async with connected(store) as tide:
+            tasks.start_soon(body, tide)
+            await anyio.sleep(1)
+    assert "closed by its owner" in heard[0]
+    assert not store.leases
+
+
+async def test_a_loss_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Past the deadline there is one line with the reason, and one when the session is proven again."""
+    caplog.set_level("INFO", logger="tideover")
+    store = MemoryStore()
+    async with connected(store) as tide, tide.session(ttl=15, on_outage="wait"):
+        lose_all(store)
+        await anyio.sleep(60)
+        heal(store)
+        await anyio.sleep(5)
+    lines = [line for line in caplog.messages if "session" in line]
+    assert ["no renewal could be proven" in line or "proven again" in line for line in lines] == [True, True]
+
+
+async def test_leases_stand_still_without_a_leader() -> None:
+    """In a total outage a `MemoryStore` keeps its leases, and then gives them their full TTL, as etcd does."""
+    store = MemoryStore()
+    await write(store, LeaseGrant(6, 7))
+    lose_all(store)
+    await anyio.sleep(60)
+    heal(store)
+    assert store.leases == {7}
+    await anyio.sleep(5)
+    assert store.leases == {7}
+    await anyio.sleep(2)
+    assert not store.leases

@@ -9,6 +9,7 @@ drops what comes from the sender by a routing rule (`ip rule ... iif eth0 from S
 direction at a time, and with iproute2 alone; nftables or iptables would be one more package and one more kernel
 module. An unroutable packet is answered by routers only, and these hosts are none; neighbours' hardware addresses
 are fixed, so that no unanswered ARP turns silence into "no route to host". There is no way out of the bridge.
+Only `lose`, which drops at random, needs nftables: sch_netem, the usual way, is missing in many kernels.
 """
 
 from __future__ import annotations
@@ -196,14 +197,13 @@ class Network:
             share: Share of packets lost, from 0 to 1, in steps of 1/10,000.
 
         Raises:
-            NamespacesImpossible: There is no `nft` (Debian: nftables).
+            RuntimeError: There is no `nft` (Debian: nftables), or the kernel has no nftables.
         """
         for namespace, device in self._both_ends(name):
             hook = f'type filter hook ingress device "{device}" priority 0;'
-            rule = f"numgen random mod 10000 < {round(share * 10_000)} drop;"
-            namespace.run(
-                "nft", "-f", "-", input=f"table netdev {_lossy(device)} {{ chain lose {{ {hook} {rule} }} }}"
-            )
+            rule = f"numgen random mod 10000 < {round(share * 10_000)} drop"
+            lines = f"table netdev {_lossy(device)} {{\n chain lose {{\n {hook}\n {rule}\n }}\n}}\n"
+            namespace.run("nft", "-f", "-", input=lines)
         self._lossy.add(name)
 
     def _build(self) -> None:

@@ -21,6 +21,8 @@ from tideover.resilience.lease import Verdict, judge
 # The longest stretch slept at once, in seconds: the clock to go by counts through a suspend, that of sleeping
 # does not.
 _NAP = 1.0
+# Seconds between two renewals, however many reasons there are to hurry.
+_LEAST_INTERVAL = 0.2
 # How much longer all members are left alone in between, once the deadline has passed.
 _PATIENT = 2.0
 
@@ -65,7 +67,9 @@ class Heartbeat:
                         tried.clear()
             except _NotProvenError as exc:
                 tenure.doubt(str(exc))
-            except StoreFault as exc:  # as the stream was closed
+            except StoreFault as exc:
+                # Not before the stream has seen it: a token that has expired is to be forgotten.
+                self._reach.report(exc.fault)
                 tenure.doubt(f"{member}: {exc.fault.brief}")
             tried.add(member)
             await self._reach.rest(tried, factor=_PATIENT if tenure.left < 0 else 1.0)
@@ -80,7 +84,10 @@ class Heartbeat:
         tenure = self._tenure
         while not tenure.lost and tenure.lease.failing is None:
             left = tenure.lease.sent_at + tenure.rules.renew_interval - self._clock.boot()
-            if left <= 0 or await tenure.hurry.wait(min(left, _NAP)):
+            if left <= 0:
+                return
+            if await tenure.hurry.wait(min(left, _NAP)):
+                await anyio.sleep(max(0.0, tenure.lease.sent_at + _LEAST_INTERVAL - self._clock.boot()))
                 return
 
     async def _beat(self, stream: KeepAlive, member: str) -> None:
@@ -88,20 +95,15 @@ class Heartbeat:
 
         Raises:
             _NotProvenError: It cannot be proven here, now.
+            StoreFault: It could not even be asked for.
         """
         tenure = self._tenure
         sent_at = self._clock.boot()
         judgement = None
         with anyio.move_on_after(tenure.rules.rpc_timeout):
-            try:
-                renewed = await stream.renew(tenure.lease_id)
-                known = tenure.known
-                read = await self._reach.store.call(
-                    tenure.proof(), member=member, timeout=tenure.rules.rpc_timeout
-                )
-            except StoreFault as exc:
-                self._reach.report(exc.fault)
-                raise _NotProvenError(f"{member}: {exc.fault.brief}") from exc
+            renewed = await stream.renew(tenure.lease_id)
+            known = tenure.known
+            read = await self._reach.store.call(tenure.proof(), member=member, timeout=tenure.rules.rpc_timeout)
             judgement = judge(
                 ttl=renewed.ttl,
                 acknowledged=renewed.header,

@@ -115,7 +115,7 @@ class KeyWatch:
     def _lose(self, why: str) -> None:
         if self._is_anchor:
             self._tenure.end(f"etcd has ended the lease: its key {why.removeprefix('it ')}")
-        else:
+        elif not self._own.gone:
             self._holdings.forget(self._own, why)
             self._hurry()
 

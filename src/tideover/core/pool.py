@@ -203,7 +203,7 @@ class SessionPool:
         name = f"session {session.lease_id:x}"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._supervise, name, session.run)
-            tasks.start_soon(self._supervise, f"{name} guard", session.guard)
+            tasks.start_soon(self._supervise, f"bodies of {name}", session.bodies.run)
             await session.ended.wait()
             tasks.cancel_scope.cancel()
 

@@ -13,11 +13,13 @@ One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`; e
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import anyio
 
 from tideover.clock import Clock
+from tideover.core.bodies import Bodies
 from tideover.core.heartbeat import Heartbeat
 from tideover.core.holdings import Holdings
 from tideover.core.keywatch import KeyWatch
@@ -31,9 +33,10 @@ from tideover.etcd.store import Range
 from tideover.records import SessionState
 from tideover.status import SessionStatus
 
-# Seconds between two looks at the clock while a body relies on the session: timers stand still in a suspend.
-_LOOK = 0.1
-_IDLE_LOOK = 1.0
+_log = logging.getLogger("tideover")
+
+_ORPHANED = "orphaned by its owner"
+_CLOSED = "closed by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
 
@@ -49,6 +52,10 @@ class Session:
         reach: The way to the members.
         clock: The clocks.
         base: What goes before the name of a key.
+
+    Attributes:
+        bodies: What is cancelled when it may not be relied upon any more.
+        ended: Given when its owner is done with it.
     """
 
     def __init__(self, tenure: Tenure, holdings: Holdings, *, reach: Reach, clock: Clock, base: str) -> None:
@@ -57,10 +64,9 @@ class Session:
         self._reach = reach
         self._clock = clock
         self._base = base
-        # Each with whether it ends with the deadline, or only with the session.
-        self._scopes: dict[anyio.CancelScope, bool] = {}
         self._poison: str | None = None
         self._closed = False
+        self.bodies = Bodies(tenure, holdings)
         self.ended = Notice()
 
     def __repr__(self) -> str:
@@ -104,9 +110,8 @@ class Session:
     @property
     def lost(self) -> Notice:
         """Given when the session is lost for good: `why = await session.lost`, or `if session.lost:`."""
-        tenure = self._alive
-        _ = tenure.lease  # a strict one ends as its deadline passes
-        return tenure.lost
+        self._alive.settle()
+        return self._tenure.lost
 
     @property
     def keys(self) -> tuple[OwnKey, ...]:
@@ -115,7 +120,7 @@ class Session:
         return tuple(self._holdings)
 
     def check(self) -> None:
-        """Return if what stands under the session may be relied upon at this very moment. No I/O.
+        """Return if what stands under the session may be relied upon at this very moment. No I/O, in any thread.
 
         Raises:
             SessionLost: It may not; the message says why.
@@ -244,25 +249,6 @@ class Session:
             raise
         await anyio.sleep_forever()
 
-    async def guard(self) -> None:
-        """Look at the clock until the session has ended, so that bodies are cancelled when they should be."""
-        tenure = self._tenure
-        while not self.ended:
-            changed = tenure.changed.next()
-            loss = tenure.loss()
-            for scope, at_deadline in list(self._scopes.items()):
-                if loss is not None and (at_deadline or loss.definite):
-                    del self._scopes[scope]
-                    scope.cancel()
-            if self.lost:
-                for own in self._holdings:
-                    self._holdings.forget(own, tenure.lost.reason or "")
-                self._holdings.changed.fire()
-            look = _LOOK if self._scopes else _IDLE_LOOK
-            with anyio.move_on_after(look if loss is not None else min(look, max(0.0, tenure.left))):
-                await changed.wait()
-        await anyio.sleep_forever()
-
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
         """Cancel a scope as soon as the session may not be relied upon.
 
@@ -271,12 +257,11 @@ class Session:
             at_deadline: Whether passing the deadline is reason enough, or only a loss for good.
         """
         _ = self._alive
-        self._scopes[scope] = at_deadline
-        self._tenure.changed.fire()
+        self.bodies.bind(scope, at_deadline=at_deadline)
 
     def unbind(self, scope: anyio.CancelScope) -> None:
         """Do not cancel a scope any more."""
-        self._scopes.pop(scope, None)
+        self.bodies.unbind(scope)
 
     def lose(self, why: str) -> None:
         """End the session for good, for a reason from outside, such as a reset of the cluster."""
@@ -296,13 +281,12 @@ class Session:
         """
         _ = self._alive
         self._closed = True
-        self._tenure.end("orphaned by its owner")
-        self.ended.give("orphaned by its owner")
+        self._finish(_ORPHANED)
 
     @property
     def orphaned(self) -> bool:
         """Whether `orphan` was called."""
-        return self.ended.reason == "orphaned by its owner"
+        return self.ended.reason == _ORPHANED
 
     async def aclose(self, timeout: float) -> None:
         """Let writes under way come to their end, then take the lease and its keys away. Again is a no-op.
@@ -314,17 +298,32 @@ class Session:
             return
         self._closed = True
         with anyio.move_on_after(timeout, shield=True):
-            with anyio.move_on_after(timeout / 2):
-                await self._holdings.drained()
+            try:
+                with anyio.move_on_after(timeout / 2):
+                    await self._holdings.drained()
+            finally:
+                # Before the lease is revoked, so that nobody takes that for etcd's doing.
+                self._finish(_CLOSED)
             try:
                 await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
             except StoreFault as exc:
                 if exc.fault.kind is not FaultKind.LEASE_NOT_FOUND:
-                    self._tenure.doubt(f"it could not be revoked: {exc.fault.brief}")
-        self._tenure.end("closed by its owner")
-        self.ended.give("closed by its owner")
+                    _log.info(
+                        "tideover: session %x could not be revoked and ends by itself within %d s: %s",
+                        self._tenure.lease_id,
+                        self._tenure.rules.ttl + 1,
+                        exc.fault.brief,
+                    )
+
+    def _finish(self, why: str) -> None:
+        if why == _ORPHANED:
+            self.bodies.release()
+        self._tenure.end(why)
+        self.ended.give(why)
         for own in self._holdings:
-            self._holdings.forget(own, "its session was closed")
+            self._holdings.forget(own, why)
+        if why == _CLOSED:
+            self.bodies.close()
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on: this is a forked child, and the session has stayed with the parent."""

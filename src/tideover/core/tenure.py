@@ -53,11 +53,8 @@ class Tenure:
 
     @property
     def lease(self) -> Lease:
-        """What is known about the lease now."""
-        lease = self._lease = self._lease.at(self._clock.boot())
-        if lease.over is not None and not self.lost:
-            self.end(lease.over)
-        return self._lease
+        """What is known about the lease now. Changes nothing, so that any thread may ask."""
+        return self._lease.at(self._clock.boot())
 
     @property
     def rules(self) -> LeaseRules:
@@ -83,6 +80,12 @@ class Tenure:
     def member(self) -> str:
         """The member at which the lease is renewed."""
         return self._member
+
+    def settle(self) -> None:
+        """Give notice of the loss, if the deadline of a strict lease has passed."""
+        over = self.lease.over
+        if over is not None and not self.lost:
+            self.end(over)
 
     def loss(self) -> SessionLost | None:
         """Return why what stands under the lease may not be believed in now; None if it may."""

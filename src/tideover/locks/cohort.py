@@ -148,7 +148,7 @@ class Cohort:
     async def _on_turn(self, wish: Wish) -> Held | None:
         """Bring the place to the front, and hold the lock; return None if it was in vain."""
         place = self.place
-        if place is not None and place.first and place.hosted and place.holder is None and self._is_trusted(place):
+        if place is not None and place.first and place.hosted and place.holder is None and place.loss() is None:
             return self._hold(place, wish)
         self._driving = wish
         try:
@@ -386,7 +386,7 @@ class Cohort:
         return may_hand_over(
             Handover(
                 wanted=last.handover and following.handover,
-                trusted=self._is_trusted(place),
+                trusted=place.loss() is None,
                 left=place.session.deadline - self._parts.boot(),
                 renew_interval=place.session.renew_interval,
                 unresolved=place.pending.unresolved,

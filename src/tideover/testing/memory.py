@@ -106,7 +106,9 @@ class MemoryStore:
         return not self.electing and well >= quorum_of(len(self._members))
 
     def touch(self) -> None:
-        """Let open watches notice what was changed."""
+        """Let open watches notice what was changed, and leases that there is no leader."""
+        if not self.has_leader:
+            self._leases.freeze()
         self._changed.fire()
 
     def compact(self, revision: int) -> None:
@@ -390,7 +392,11 @@ class MemoryKeepAlive:
         self._member = member
 
     def __repr__(self) -> str:
+<<<<<<< HEAD
         """Name the member."""
+=======
+        """Show the member."""
+>>>>>>> session
         return f"<MemoryKeepAlive at {self._member}>"
 
     async def renew(self, lease: int) -> LeaseResult:

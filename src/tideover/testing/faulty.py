@@ -143,11 +143,7 @@ class FaultyKeepAlive:
         self._member = member
 
     def __repr__(self) -> str:
-<<<<<<< HEAD
-        """Name the member."""
-=======
         """Show the member."""
->>>>>>> session
         return f"<FaultyKeepAlive at {self._member}>"
 
     async def renew(self, lease: int) -> LeaseResult:

@@ -392,11 +392,7 @@ class MemoryKeepAlive:
         self._member = member
 
     def __repr__(self) -> str:
-<<<<<<< HEAD
-        """Name the member."""
-=======
         """Show the member."""
->>>>>>> session
         return f"<MemoryKeepAlive at {self._member}>"
 
     async def renew(self, lease: int) -> LeaseResult:

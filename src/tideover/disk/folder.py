@@ -24,7 +24,7 @@ def default_folder() -> Path:
 
 
 def default_state_folder() -> Path:
-    """Return the user's folder for what must not be lost to a cleaning of caches; it need not exist yet.
+    """Return the user's folder for what must not be lost to a cleaning of caches, and make it.
 
     A user without a home directory, or with one that cannot be written, has one below the folder for temporary
     files, and nobody else.
@@ -44,7 +44,8 @@ def default_state_folder() -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    return os.access(nearest, os.W_OK | os.X_OK)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)

@@ -12,7 +12,7 @@ from tideover.locks.place import Place
 from tideover.locks.wish import Wish
 from tideover.marks import RequestRecord, current_record
 from tideover.records import LockMode
-from tideover.resilience.fencing import fencing_token
+from tideover.resilience.fencing import FENCING_FIELD, Fence, fencing_token
 from tideover.resilience.ledger import Hold
 from tideover.resilience.reconcile import Fate, fate
 
@@ -169,6 +169,17 @@ class Held:
         error = LockLost(f"lock {self.name!r} is lost: {why}")
         self.end(error)
         return self._error or error
+
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP header that shows the fencing token to a service that checks it.
+
+        Raises:
+            NotDistributed: It is LOCAL.
+            LockLost: It is not held any more.
+            LockConflict: Likewise.
+        """
+        self.check()
+        return {FENCING_FIELD: Fence(self.name, self.epoch, self.token).to_field()}
 
     def check_distributed(self) -> None:
         """Do as `check`, and insist on DISTRIBUTED."""

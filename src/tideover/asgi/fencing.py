@@ -66,6 +66,10 @@ class FencingMiddleware:
         self._lock = lock
         self._methods = methods
 
+    def __repr__(self) -> str:
+        """Show which lock protects what."""
+        return f"<FencingMiddleware by {self._lock or 'any lock'} of {self.app!r}>"
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] != "http" or scope["method"] not in self._methods:

@@ -305,7 +305,7 @@ async def test_a_waiter_whose_own_session_ends_takes_a_new_place() -> None:
             assert not got
         await settle(1)
         assert got
-        assert got[0] > held.last_token
+        assert got[0] > held._grant.token
 
 
 async def test_a_dead_holder_is_waited_out() -> None:
@@ -497,7 +497,7 @@ async def test_after_65535_handovers_the_key_is_taken_anew() -> None:
 
         async with tide.lock("orders") as held:
             tokens.append(held.token)
-            place = held.place
+            place = held._grant.place
             assert place is not None
             place.handovers = 65_534
             tasks.start_soon(want)

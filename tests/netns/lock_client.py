@@ -67,7 +67,7 @@ class Worker:
 
     async def _hold(self, held: Held) -> None:
         mode = held.mode
-        deadline, token = self._deadline(held), held.last_token
+        deadline, token = self._deadline(held), held._grant.distributed_token
         self._enter(held, mode, deadline)
         try:
             ends = anyio.current_time() + self.chance.choice((0.0, 0.02, 0.2, 1.0, 4.0))
@@ -96,12 +96,19 @@ class Worker:
             self._record("exit")
 
     def _enter(self, held: Held, mode: LockMode, deadline: float | None) -> None:
-        place = held.place
+        place = held._grant.place
         key = place.own.full.decode() if place is not None else ""
-        self._record("enter", token=held.last_token, mode=mode.value, deadline=deadline, epoch=held.epoch, key=key)
+        self._record(
+            "enter",
+            token=held._grant.distributed_token,
+            mode=mode.value,
+            deadline=deadline,
+            epoch=held.epoch,
+            key=key,
+        )
 
     def _deadline(self, held: Held) -> float | None:
-        return on_machine_clock(held.deadline) if held.last_mode is LockMode.DISTRIBUTED else None
+        return on_machine_clock(held.deadline) if held._grant.mode is LockMode.DISTRIBUTED else None
 
     def _record(self, kind: str, **fields: object) -> None:
         self.recorder.record(kind, name=LOCK, role="lock", holder=self.holder, **fields)

@@ -29,7 +29,7 @@ from tideover.errors import (
     TideoverError,
     Unavailable,
 )
-from tideover.locks.held import Held
+from tideover.locks.grant import Grant
 from tideover.locks.parts import Parts
 from tideover.locks.place import Place
 from tideover.locks.wish import Wish
@@ -102,7 +102,7 @@ class Cohort:
 
     # Getting it ------------------------------------------------------------------------------------------------
 
-    async def acquire(self, wish: Wish) -> Held:
+    async def acquire(self, wish: Wish) -> Grant:
         """Wait for the lock.
 
         Raises:
@@ -115,13 +115,13 @@ class Cohort:
             while True:
                 refusal = self._parts.refusal()
                 if refusal is not None and wish.on_outage != "wait":
-                    held = await self._in_outage(wish, refusal)
+                    grant = await self._in_outage(wish, refusal)
                 elif await self._wait_for_turn(wish):
-                    held = await self._on_turn(wish)
+                    grant = await self._on_turn(wish)
                 else:
-                    held = None
-                if held is not None:
-                    return held
+                    grant = None
+                if grant is not None:
+                    return grant
         except BaseException:
             self._users -= 1
             raise
@@ -145,7 +145,7 @@ class Cohort:
             raise
         return waiter.has_turn
 
-    async def _on_turn(self, wish: Wish) -> Held | None:
+    async def _on_turn(self, wish: Wish) -> Grant | None:
         """Bring the place to the front, and hold the lock; return None if it was in vain."""
         place = self.place
         if place is not None and place.first and place.hosted and place.holder is None and place.loss() is None:
@@ -163,7 +163,7 @@ class Cohort:
         finally:
             self._driving = None
 
-    async def _drive(self, wish: Wish) -> Held:
+    async def _drive(self, wish: Wish) -> Grant:
         waited_out = False
         while True:
             refusal = self._parts.refusal()
@@ -298,13 +298,13 @@ class Cohort:
         """Whether a body may begin on it: one that would be lost in a moment had better not begin."""
         return place.loss() is None and place.session.deadline - self._parts.boot() > place.session.renew_interval
 
-    def _hold(self, place: Place, wish: Wish) -> Held:
+    def _hold(self, place: Place, wish: Wish) -> Grant:
         fresh = not place.issued
-        held = Held(self.name, wish, self._parts, place)
-        held.has_turn = True
+        grant = Grant(self.name, wish, self._parts, place)
+        grant.has_turn = True
         if fresh:
             self._parts.start(place.keep)
-        return held
+        return grant
 
     # In an outage ----------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class Cohort:
             self._line.remove(waiter)
             waiter.event.set()
 
-    async def _in_outage(self, wish: Wish, refusal: CircuitOpen) -> Held | None:
+    async def _in_outage(self, wish: Wish, refusal: CircuitOpen) -> Grant | None:
         """Do what was asked for; return None if the outage has ended meanwhile."""
         if wish.on_outage == "fail":
             raise LockUnavailable(f"lock {self.name!r} is refused: {refusal}") from refusal
@@ -334,26 +334,26 @@ class Cohort:
         if self._parts.refusal() is None:
             hosts.give(self.name)
             return None
-        return Held(self.name, wish, self._parts, None)
+        return Grant(self.name, wish, self._parts, None)
 
     # Letting go ------------------------------------------------------------------------------------------------
 
-    def release(self, held: Held) -> None:
+    def release(self, grant: Grant) -> None:
         """Take in that a body has been left; never waits."""
         self._users -= 1
-        place = held.place
-        if place is None or place.holder is not held:
+        place = grant.place
+        if place is None or place.holder is not grant:
             # LOCAL, with no key in the line.
             self._parts.hosts.give(self.name)
-            if held.has_turn:
-                self._pass_on(held.wish)
+            if grant.has_turn:
+                self._pass_on(grant.wish)
             return
         place.holder = None
-        if held.has_turn:
-            self._pass_on(held.wish)
+        if grant.has_turn:
+            self._pass_on(grant.wish)
             return
         # It was brought to the front under a waiter that has the turn and goes on now.
-        if self._driving is None or not self._may_hand_over(place, held.wish, self._driving):
+        if self._driving is None or not self._may_hand_over(place, grant.wish, self._driving):
             self._drop(place)
         else:
             place.handovers += 1
@@ -429,26 +429,26 @@ class Cohort:
 
     # After an outage -------------------------------------------------------------------------------------------
 
-    async def reconcile(self, held: Held) -> None:
+    async def reconcile(self, grant: Grant) -> None:
         """Bring a LOCAL hold to the front of the line, or end it; ends early if another outage is declared."""
         self._users += 1
         try:
-            while held.is_local and not self._parts.outage_declared():
+            while grant.is_local and not self._parts.outage_declared():
                 try:
-                    if await self._reconcile(held):
+                    if await self._reconcile(grant):
                         return
                 except (SessionLost, OutcomeUnknown, Unavailable):
                     pass
                 except TideoverError as exc:
-                    held.end(LockLost(f"lock {self.name!r} was held LOCAL, and cannot be had from etcd: {exc}"))
+                    grant.end(LockLost(f"lock {self.name!r} was held LOCAL, and cannot be had from etcd: {exc}"))
                     return
                 await anyio.sleep(_AFTER_DOUBT * (0.5 + 0.5 * self._parts.chance()))
         finally:
             self._users -= 1
 
-    async def _reconcile(self, held: Held) -> bool:
+    async def _reconcile(self, grant: Grant) -> bool:
         """Try once; return whether it is decided."""
-        before = held.place
+        before = grant.place
         if before is not None:
             loss = before.loss()
             if loss is not None and not loss.definite:
@@ -458,31 +458,31 @@ class Cohort:
                 if self.place is before:
                     self.place = None
                 before.drop()
-                held.place = before = None
+                grant.place = before = None
         place = before or await self._make_place()
         older = await self._queue.before(place.own)
-        if not held.is_local or place.loss() is not None or place.holder not in (None, held):
-            return place.holder not in (None, held) and self._conflict(held, "another hold of this process")
+        if not grant.is_local or place.loss() is not None or place.holder not in (None, grant):
+            return place.holder not in (None, grant) and self._conflict(grant, "another hold of this process")
         own = place.own.create_revision
         first = own if older is None else older.entry.create_revision
         found = verdict(own=own, first=first, before=None if before is None else own)
         if found is Verdict.CONFLICT:
             who = older.key.decode(errors="replace") if older is not None else ""
-            return self._conflict(held, who)
-        self._bring_to_front(held, place)
+            return self._conflict(grant, who)
+        self._bring_to_front(grant, place)
         return True
 
-    def _bring_to_front(self, held: Held, place: Place) -> None:
+    def _bring_to_front(self, grant: Grant, place: Place) -> None:
         place.first = place.hosted = True
-        fresh = held.place is not place
+        fresh = grant.place is not place
         if fresh and not self._turn:
-            self._turn = held.has_turn = True
-        held.promote(place)
+            self._turn = grant.has_turn = True
+        grant.promote(place)
         self._parts.start(place.keep)
 
-    def _conflict(self, held: Held, who: str) -> bool:
+    def _conflict(self, grant: Grant, who: str) -> bool:
         text = f"lock {self.name!r} was held LOCAL while etcd was away, and is held by {who}"
-        held.end(LockConflict(text))
+        grant.end(LockConflict(text))
         place = self.place
         if place is not None and place.holder is None and not self._turn:
             self._drop(place)

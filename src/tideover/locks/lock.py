@@ -8,6 +8,7 @@ from typing import Protocol
 import anyio
 
 from tideover.errors import Closed
+from tideover.locks.grant import Grant
 from tideover.locks.held import Held
 from tideover.locks.wish import Wish
 
@@ -15,11 +16,11 @@ from tideover.locks.wish import Wish
 class Owner(Protocol):
     """Whoever gives and takes back."""
 
-    async def acquire(self, name: str, wish: Wish) -> Held:
+    async def acquire(self, name: str, wish: Wish) -> Grant:
         """Wait for a lock."""
         ...
 
-    def release(self, held: Held) -> None:
+    def release(self, grant: Grant) -> None:
         """Take a lock back; never waits."""
         ...
 
@@ -33,41 +34,41 @@ class Lock:
         wish: The options.
     """
 
-    __slots__ = ("_entered", "_held", "_name", "_owner", "_wish")
+    __slots__ = ("_entered", "_grant", "_name", "_owner", "_wish")
 
     def __init__(self, owner: Owner, name: str, wish: Wish) -> None:
         self._owner = owner
         self._name = name
         self._wish = wish
-        self._held: Held | None = None
+        self._grant: Grant | None = None
         self._entered = False
 
     def __repr__(self) -> str:
         """Show the name, and what is held."""
-        return f"<Lock {self._name!r} {self._held or 'not held'}>"
+        return f"<Lock {self._name!r} {self._grant or 'not held'}>"
 
     async def __aenter__(self) -> Held:
         """Wait for the lock; entering the body means holding it."""
         if self._entered:
             raise Closed(f"lock {self._name!r} is entered only once: call lock() again")
         self._entered = True
-        held = self._held = await self._owner.acquire(self._name, self._wish)
-        scope = held.scope = anyio.CancelScope()
+        grant = self._grant = await self._owner.acquire(self._name, self._wish)
+        scope = grant.scope = anyio.CancelScope()
         scope.__enter__()
-        return held
+        return Held(grant)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         """Let go, and say so if it was lost before the body ended."""
-        held = self._held
-        if held is None or held.scope is None:  # pragma: no cover - the language enters before it leaves
+        grant = self._grant
+        if grant is None or grant.scope is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")
-        loss = held.leave()
+        loss = grant.leave()
         try:
-            swallowed = held.scope.__exit__(exc_type, exc, traceback)
+            swallowed = grant.scope.__exit__(exc_type, exc, traceback)
         finally:
-            self._owner.release(held)
+            self._owner.release(grant)
         if loss is None:
             return swallowed
         if exc is None or swallowed:

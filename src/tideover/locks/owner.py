@@ -26,7 +26,7 @@ from tideover.disk.ledger import LedgerFile
 from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
 from tideover.etcd.store import Lane, Store
 from tideover.locks.cohort import Cohort
-from tideover.locks.held import Held
+from tideover.locks.grant import Grant
 from tideover.locks.host import HostLocking, Hosts
 from tideover.locks.ledger import Ledger, report_overlap
 from tideover.locks.lock import Lock
@@ -111,7 +111,7 @@ class Locks:
             report=report_overlap,
         )
         self._cohorts: dict[tuple[str, int], Cohort] = {}
-        self._active: dict[Held, Cohort] = {}
+        self._active: dict[Grant, Cohort] = {}
         self._reach: Reach | None = None
         self._tasks: TaskGroup | None = None
         self._refusal: str | None = "the coordinator has not been entered"
@@ -140,7 +140,7 @@ class Locks:
 
     # Giving and taking back ------------------------------------------------------------------------------------
 
-    async def acquire(self, name: str, wish: Wish) -> Held:
+    async def acquire(self, name: str, wish: Wish) -> Grant:
         """Wait for a lock; see `Coordinator.lock`.
 
         Raises:
@@ -156,8 +156,8 @@ class Locks:
             cohort = self._cohorts[name, wish.ttl] = Cohort(name, wish.ttl, self)
         began, outcome = self.clock.monotonic(), "refused"
         try:
-            held = await self._wait(cohort, wish)
-            outcome = "ok" if held.last_mode is LockMode.DISTRIBUTED else "local"
+            grant = await self._wait(cohort, wish)
+            outcome = "ok" if grant.mode is LockMode.DISTRIBUTED else "local"
         except LockTimeout:
             outcome = "timeout"
             raise
@@ -165,10 +165,10 @@ class Locks:
             self.settled(cohort)
             waited = self.clock.monotonic() - began
             telemetry.lock_waited(outcome, waited, degraded=self.outage_declared())
-        self._enter(held, cohort)
-        return held
+        self._enter(grant, cohort)
+        return grant
 
-    async def _wait(self, cohort: Cohort, wish: Wish) -> Held:
+    async def _wait(self, cohort: Cohort, wish: Wish) -> Grant:
         if not wish.timeout:
             return await cohort.acquire(wish)
         with anyio.move_on_after(wish.timeout):
@@ -184,27 +184,27 @@ class Locks:
             return self._lanes.sentence
         return "others have it"
 
-    def _enter(self, held: Held, cohort: Cohort) -> None:
-        self._active[held] = cohort
-        telemetry.locks_active(held.last_mode, 1)
-        if held.last_mode is LockMode.LOCAL:
-            self._mark(held)
+    def _enter(self, grant: Grant, cohort: Cohort) -> None:
+        self._active[grant] = cohort
+        telemetry.locks_active(grant.mode, 1)
+        if grant.mode is LockMode.LOCAL:
+            self._mark(grant)
         if self.outage_declared():
-            held.hold = self._ledger.begin(held.name, held.last_mode, held.last_token, held.since)
+            grant.hold = self._ledger.begin(grant.name, grant.mode, grant.distributed_token, grant.since)
 
-    def release(self, held: Held) -> None:
+    def release(self, grant: Grant) -> None:
         """Take a lock back; never waits."""
-        cohort = self._active.pop(held)
-        mode = held.last_mode
+        cohort = self._active.pop(grant)
+        mode = grant.mode
         telemetry.locks_active(mode, -1)
-        if held.hold is not None:
-            if not held.is_written_off:
-                self._ledger.end(held.hold)
+        if grant.hold is not None:
+            if not grant.is_written_off:
+                self._ledger.end(grant.hold)
         else:
-            self._ledger.remember(held.name, held.last_token, held.since)
-        outcome = held.outcome
-        telemetry.lock_released(outcome, self.boot() - held.since, degraded=held.hold is not None)
-        cohort.release(held)
+            self._ledger.remember(grant.name, grant.distributed_token, grant.since)
+        outcome = grant.outcome
+        telemetry.lock_released(outcome, self.boot() - grant.since, degraded=grant.hold is not None)
+        cohort.release(grant)
         self.settled(cohort)
 
     # What cohorts and holds need -------------------------------------------------------------------------------
@@ -266,36 +266,36 @@ class Locks:
         if isinstance(cohort, Cohort) and cohort.idle:
             self._cohorts.pop((cohort.name, cohort.ttl), None)
 
-    def turned(self, held: Held, why: str) -> None:
+    def turned(self, grant: Grant, why: str) -> None:
         """Take in that a hold stands on other ground."""
-        mode = held.last_mode
+        mode = grant.mode
         other = LockMode.LOCAL if mode is LockMode.DISTRIBUTED else LockMode.DISTRIBUTED
         telemetry.locks_active(other, -1)
         telemetry.locks_active(mode, 1)
-        telemetry.lock_turned(held.name, mode, why)
-        if held.hold is None:
-            held.hold = self._ledger.begin(held.name, other, held.last_token, held.mode_since)
-        self._ledger.end(held.hold)
-        held.hold = self._ledger.begin(held.name, mode, held.last_token, self.boot())
+        telemetry.lock_turned(grant.name, mode, why)
+        if grant.hold is None:
+            grant.hold = self._ledger.begin(grant.name, other, grant.distributed_token, grant.mode_since)
+        self._ledger.end(grant.hold)
+        grant.hold = self._ledger.begin(grant.name, mode, grant.distributed_token, self.boot())
         if mode is LockMode.LOCAL:
-            self._mark(held)
+            self._mark(grant)
 
-    def ended(self, held: Held, error: LockLost | LockConflict) -> None:
+    def ended(self, grant: Grant, error: LockLost | LockConflict) -> None:
         """Take in that a hold was lost while its body runs."""
-        if held.hold is not None:
-            self._ledger.end(held.hold)
-            held.is_written_off = True
+        if grant.hold is not None:
+            self._ledger.end(grant.hold)
+            grant.is_written_off = True
         if isinstance(error, LockConflict):
             # Whoever is first may not have entered its body yet; the ledger will tell.
-            telemetry.lock_conflict(held.name, str(error), certain=False)
+            telemetry.lock_conflict(grant.name, str(error), certain=False)
         else:
-            telemetry.lock_lost(held.name, str(error))
+            telemetry.lock_lost(grant.name, str(error))
 
-    def _mark(self, held: Held) -> None:
+    def _mark(self, grant: Grant) -> None:
         """Mark the request in which a lock is held LOCAL."""
         health = self._lanes.health
         mark = Mark(LockMode.LOCAL, 0.0, reason_of(health.state, health.diagnosis), self._outage_id())
-        record = held.record
+        record = grant.record
         if record is None:
             telemetry.mark_span(mark, ("lock",))
         elif "lock" not in record.marks:
@@ -311,16 +311,16 @@ class Locks:
             return
         self._in_outage = outage
         if outage:
-            for held in self._active:
-                if held.hold is None:
-                    held.hold = self._ledger.begin(held.name, held.last_mode, held.last_token, held.since)
+            for grant in self._active:
+                if grant.hold is None:
+                    grant.hold = self._ledger.begin(grant.name, grant.mode, grant.distributed_token, grant.since)
             for cohort in list(self._cohorts.values()):
                 cohort.outage()
             return
         # At once: those who have waited for the end of the outage take a moment.
-        for held, cohort in list(self._active.items()):
-            if held.is_local:
-                self.start(cohort.reconcile, held)
+        for grant, cohort in list(self._active.items()):
+            if grant.is_local:
+                self.start(cohort.reconcile, grant)
         self._to_publish = True
         self._news.fire()
 
@@ -379,11 +379,15 @@ class Locks:
         """Return what `status()` shows: locks, conflicts, and what does not work."""
         now = self.boot()
         locks = []
-        for held, cohort in self._active.items():
-            held.assess()
+        for grant, cohort in self._active.items():
+            grant.assess()
             locks.append(
                 LockStatus(
-                    held.name, held.last_mode, held.last_token or None, max(0.0, now - held.since), cohort.waiting
+                    grant.name,
+                    grant.mode,
+                    grant.distributed_token or None,
+                    max(0.0, now - grant.since),
+                    cohort.waiting,
                 )
             )
         conflicts = tuple(

@@ -10,7 +10,7 @@ from tideover.clock import Clock
 from tideover.core.queue import Queue
 from tideover.core.session import Session
 from tideover.errors import CircuitOpen
-from tideover.locks.held import Keeper
+from tideover.locks.grant import Keeper
 from tideover.locks.host import Hosts
 
 

@@ -26,7 +26,7 @@ from tideover.core.reach import Reach
 from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
 from tideover.etcd.leases import LeaseTimeToLive
-from tideover.etcd.store import Compacted, Range, RangeResult, ReadBatch, Sort, prefix_end
+from tideover.etcd.store import Compacted, Range, RangeResult, Sort, prefix_end
 from tideover.records import Entry
 
 # Seconds after which a waiter looks for itself, however quiet the watch is; plus up to as much again.
@@ -140,21 +140,30 @@ class Queue:
         """
         if own.gone:
             raise SessionLost(f"{own.key!r} is gone: {own.gone.reason}", definite=True)
-        older = own.create_revision - 1
-        nearest = Range(self._prefix, self._end, limit=1, keys_only=True, sort=Sort.NEWEST, created_until=older)
-        answered = await self._gateway.call(ReadBatch((Range(own.full, keys_only=True), nearest)))
-        mine, others = answered.result.results
-        entry = mine.entries.get(own.full)
+        # Our key and the one before it in one read: that ours is there counts as much as that none is before it.
+        # Not in a transaction: see docs/decisions/0032.
+        nearest = self._until(own, limit=2)
+        answered = await self._gateway.call(nearest)
+        found = answered.result
+        entry = found.entries.get(own.full)
         if entry is None or entry.create_revision != own.create_revision:
-            at = answered.result.header.revision
+            at = found.header.revision
             raise SessionLost(f"{own.key!r} was not there any more at revision {at}", definite=True)
-        found = others.entries
-        if found and not self._direct(found):
+        if found.more and not self._others(own, found.entries):
             # The nearest one stands in the line of a longer name.
-            every = Range(self._prefix, self._end, keys_only=True, sort=Sort.NEWEST, created_until=older)
-            found = (await self._gateway.call(every)).result.entries
-        key = next(iter(self._direct(found)), None)
-        return None if key is None else Before(key, found[key], answered.result.header.revision)
+            found = (await self._gateway.call(self._until(own))).result
+        key = next((key for key in self._direct(found.entries) if key != own.full), None)
+        return None if key is None else Before(key, found.entries[key], answered.result.header.revision)
+
+    def _until(self, own: OwnKey, limit: int = 0) -> Range:
+        return Range(
+            self._prefix,
+            self._end,
+            limit=limit,
+            keys_only=True,
+            sort=Sort.NEWEST,
+            created_until=own.create_revision,
+        )
 
     async def rival(self, own: OwnKey) -> None:
         """Return when somebody else is seen to wait, or when that cannot be known."""

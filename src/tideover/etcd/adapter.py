@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from aetcd import rpc
@@ -13,7 +14,8 @@ from aetcd import rpc
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.endpoints import parse_endpoints, tls_for
-from tideover.etcd.faults import StoreFault
+from tideover.etcd.faults import FaultKind, StoreFault
+from tideover.etcd.proxy import refusal
 from tideover.etcd.store import (
     Delete,
     Op,
@@ -30,7 +32,7 @@ from tideover.etcd.store import (
 )
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
-from tideover.etcd.watch import open_watch
+from tideover.etcd.watches import Watches
 from tideover.policies import Tls
 from tideover.records import Header
 
@@ -86,6 +88,7 @@ class EtcdStore:
         self._looked_at = time.monotonic()
         self._login = None if username is None else Login(username, password or "")
         self._channels = {e: MemberChannel(e, self._files) for e in parse_endpoints(endpoints)}
+        self._watches = {endpoint: Watches(channel) for endpoint, channel in self._channels.items()}
 
     def __repr__(self) -> str:
         """Show the members and the states of their connections."""
@@ -100,10 +103,12 @@ class EtcdStore:
         """Make one attempt at one member; see `Store.call`."""
         self._look_at_files()
         channel = self._channels[member]
-        if self._login is None:
-            return await _send(op, channel, timeout, ())
         deadline = time.monotonic() + timeout
-        token = await self._login.token(channel, timeout=timeout * _LOGIN_SHARE)
+        if isinstance(op, Range) and op.serializable and await self._answers_from_cache(member, timeout):
+            op = cast("Op[R]", replace(op, serializable=False))
+        if self._login is None:
+            return await _send(op, channel, _left(deadline), ())
+        token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         try:
             return await _send(op, channel, _left(deadline), metadata_of(token))
         except StoreFault as exc:
@@ -122,8 +127,7 @@ class EtcdStore:
         deadline = time.monotonic() + timeout
 
         def opening(token: str) -> AbstractAsyncContextManager[Watch]:
-            return open_watch(
-                channel.watch,
+            return self._watches[member].open(
                 key,
                 end,
                 start_revision=start_revision,
@@ -141,6 +145,35 @@ class EtcdStore:
                 token = await self._login.token(channel, timeout=_left(deadline), refused=token)
                 watch = await stack.enter_async_context(opening(token))
             yield watch
+
+    async def _answers_from_cache(self, member: str, timeout: float) -> bool:
+        """Whether a serializable read would be answered by a grpc-proxy, as of any time, and not by a member."""
+        try:
+            return await self._watches[member].ask_whether_proxied(timeout=timeout)
+        except StoreFault as exc:
+            # Only a member refuses for want of a leader; grpc masks that now and then as a lost connection.
+            if exc.fault.kind not in (FaultKind.NO_LEADER, FaultKind.CONNECTION_LOST):
+                raise
+            return False
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
+        return self._watches[member].proxied
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
+
+        Costs one round trip per connection, and none where a watch is open.
+
+        Args:
+            member: Whom to examine.
+            timeout: Seconds until giving up.
+
+        Raises:
+            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
+        """
+        if await self._watches[member].ask_whether_proxied(timeout=timeout):
+            raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
@@ -167,6 +200,8 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for watches in self._watches.values():
+            await watches.aclose()
         for channel in self._channels.values():
             await channel.aclose()
 

@@ -1,6 +1,6 @@
 """What a follower saw, held against what was written. Pure: two logs in, a list of complaints out.
 
-Claim checked: between two full reads every acknowledged change is seen exactly once, in the order of the revisions.
+Claim checked: between two full reads every acknowledged change is seen exactly once, in the order of revisions.
 A full read, which follows a compaction or a blackout, may merge what lies between; it shows the last value of each
 key, so that none is lost for good, and what it shows is not told again.
 """

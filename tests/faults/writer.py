@@ -2,7 +2,7 @@
 
     python -m tests.faults.writer FOLDER SEED PREFIX,PREFIX ENDPOINT...
 
-Recorded are `acknowledged` (revision, changes) and, before anything else could be seen of it, `attempted` (changes):
+Recorded are `acknowledged` (revision, changes) and, before anything could be seen of it, `attempted` (changes):
 every value is written once only, so that whoever sees it can tell which write it was. Ends upon SIGTERM.
 """
 

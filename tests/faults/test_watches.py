@@ -159,7 +159,7 @@ class Spy:
                 self.log.append(full_read(found))
             return taken
 
-        view.take_events = take_events  # type: ignore[method-assign]
+        view.take_events = take_events  # type: ignore[method-assign, assignment]
         view.take_quorum = take_quorum  # type: ignore[method-assign]
         view.take_member = take_member  # type: ignore[method-assign]
         tasks.start_soon(self._read_changes, tide.config.changes(view.name.removeprefix("/config/")))

@@ -353,6 +353,9 @@ class Follower:
             return
         if self._view.take_comparison(answered.result, answered.sent_at):
             self._missing_since = None
+            if self._ordered:
+                # Progress was not needed, and not told for a reason that need not be this watch's death.
+                self._unanswered_since = None
         elif self._missing_since is None:
             self._missing_since = self._clock.monotonic()
 

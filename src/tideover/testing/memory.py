@@ -58,6 +58,7 @@ class MemoryStore:
         version: What members say their version is; before 3.5.8 progress replies overtake events.
         proxies: Members that are really grpc-proxies: they answer no progress requests, and without a quorum
             nothing at all.
+        mute: Members whose watches have died unnoticed: they stay open and deliver nothing.
         calls: Every attempt that reached a member, as (member, operation).
     """
 
@@ -72,6 +73,7 @@ class MemoryStore:
         self.cluster_id = 77
         self.version = "3.5.9"
         self.proxies: set[str] = set()
+        self.mute: set[str] = set()
         self.calls: list[tuple[str, Op[Result]]] = []
         self._history: list[Event] = []
         self._newest: dict[bytes, Entry] = {}
@@ -273,7 +275,8 @@ class MemoryWatch:
             changed = store._changed.next()
             if self._member in store.down:
                 raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
-            if self._member not in store.frozen and (store.has_leader or self._member not in store.proxies):
+            silent = self._member in store.frozen | store.mute
+            if not silent and (store.has_leader or self._member not in store.proxies):
                 if not store.has_leader:
                     raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
                 batch = self._batch()

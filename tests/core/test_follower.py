@@ -180,7 +180,7 @@ async def test_silent_watch_is_replaced() -> None:
 
 @pytest.mark.parametrize("version", ["3.5.1", "3.5.9"])
 async def test_a_watch_that_is_dead_alone_is_replaced(version: str) -> None:
-    """All members answer every call, and no watch delivers anything: a change is there within 20 s all the same."""
+    """Members answer every call, but no watch delivers anything: a change is there within 20 s all the same."""
     store = MemoryStore()
     store.version = version
     await write(store, "a", "1")
@@ -263,7 +263,7 @@ async def test_a_resumed_watch_goes_on_behind_its_last_event() -> None:
 
 
 async def test_a_full_read_tells_its_differences_in_order() -> None:
-    """After a compaction what has changed comes in the order of its revisions, deletions last; nothing else does."""
+    """After a compaction changes come in the order of their revisions, deletions last, and nothing else."""
     store = MemoryStore()
     for key in ("gone", "kept", "z", "a"):
         await write(store, key, "old")
@@ -315,10 +315,11 @@ async def test_a_reader_that_was_too_slow_is_no_sign_of_trouble() -> None:
     async with connected(Overflowing(memory)) as tide:
         for n in range(10):
             await write(memory, "a", str(n))
-            await anyio.sleep(0.2)
+            for _ in range(20):
+                await anyio.sleep(0.01)
+                assert not tide._lanes.suspected
+                assert tide.status().config[0].error is None
             assert tide.config.get("a") == str(n)
-            assert not tide._lanes.suspected
-            assert tide.status().config[0].error is None
 
 
 async def test_rebuilt_cluster_is_a_reset() -> None:

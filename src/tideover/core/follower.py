@@ -169,7 +169,7 @@ class Follower:
     async def _read_all(self) -> None:
         blackouts = self._lanes.blackouts
         found, sent_at = await self._read(serializable=False)
-        self._read_at, self._blackouts = self._clock.monotonic(), blackouts
+        self._read_at, self._blackouts, self._missing_since = self._clock.monotonic(), blackouts, None
         if self._view.take_quorum(found, sent_at):
             telemetry.backend_reset(self._view.name, found.header.revision)
 
@@ -233,7 +233,7 @@ class Follower:
             member=member,
             timeout=READ_ATTEMPT,
         )
-        self._unanswered_since = self._missing_since = None
+        self._unanswered_since = None
         ended: TideoverError | None = None
         about = await self._store.call(Status(), member=member, timeout=READ_ATTEMPT)
         self._ordered = progress_is_ordered(about.version)
@@ -326,10 +326,10 @@ class Follower:
         return since is not None and self._clock.monotonic() - since > _TICK
 
     def _misses(self) -> bool:
-        """Whether the quorum has long had what this watch does not deliver; if so, read in full.
+        """Whether the quorum has long had what no watch has delivered; if so, read in full.
 
-        The one way to find a watch dead that answers no progress requests, as behind a grpc-proxy: watching again
-        there may well join the same dead watch of the proxy's.
+        The one way to find a watch dead whose stream lives, or that answers no progress requests, as behind a
+        grpc-proxy; watching again there may well join the same dead watch of the proxy's.
         """
         since = self._missing_since
         if since is None or self._clock.monotonic() - since <= self._view.rules.silence_limit:

@@ -53,15 +53,16 @@ class Fault:
 
 
 def plan(chance: random.Random, count: int, *, members: int = 3) -> Iterator[Fault]:
-    """Draw faults.
+    """Draw faults: each kind once, in any order, and then as the weights say.
 
     Args:
         chance: What to draw from.
         count: How many.
         members: How many members there are.
     """
-    for _ in range(count):
-        (kind,) = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+    kinds = chance.sample(list(_WEIGHTS), len(_WEIGHTS))
+    kinds += chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=max(0, count - len(kinds)))
+    for kind in kinds[:count]:
         size = {"kill two": members // 2 + 1, "kill all": members}.get(kind, 1)
         victims = tuple(chance.sample(range(members), size))
         yield Fault(kind, victims, chance.uniform(*_SECONDS[kind]), chance.uniform(*_BETWEEN))

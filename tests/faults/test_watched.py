@@ -68,7 +68,7 @@ def test_every_planted_fault_is_found(log: list[Seen | FullRead], complaint: str
 
 def test_a_full_read_announces_its_differences() -> None:
     """What a full read shows already is not announced; what it lacks is gone."""
-    log = [READ, A1, B2, FullRead({"p/a": ("1", 2), "p/c": ("?", 6)}, 6)]
+    log: list[Seen | FullRead] = [READ, A1, B2, FullRead({"p/a": ("1", 2), "p/c": ("?", 6)}, 6)]
     assert announced(log) == (
         [A1, B2, C, Seen("p/b", None, 6)],
         {"p/a": ("1", 2), "p/c": ("?", 6)},

@@ -3,7 +3,7 @@
 etcd splits a large answer into fragments (`fragment=True`), also in the middle of a revision. Whole revisions are
 passed on as they come, so that no more than one revision is ever put together here; the one that may go on in the
 next fragment is held back. A reader that is slower than etcd makes the inbox overflow: it is then told so, after
-all that had arrived in order, and resumes behind that. See docs/decisions/0010.
+all that had arrived in order, and resumes behind that.
 
 Nothing in this module waits.
 """

@@ -17,7 +17,7 @@ from tideover import HealthState, Source
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
 from tideover.etcd.store import Delete, Put, Range
-from tideover.testing import EtcdServer
+from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
@@ -186,3 +186,19 @@ async def test_an_outage_behind_a_proxy_is_an_outage(server: EtcdServer, proxy: 
         await tide.health.wait_for(HealthState.AVAILABLE, timeout=20)
         await until(lambda: tide.config.get("o/a") == "2", within=15)
         await until(lambda: tide.config.read("o/a").source is Source.LIVE, within=5)
+
+
+async def test_a_member_without_a_leader_is_known_as_one() -> None:
+    """Nobody needs a quorum to learn who is asked: a survivor's serializable reads go on, unwatched as it is."""
+    with EtcdCluster(args=("--heartbeat-interval=50", "--election-timeout=500")) as cluster:
+        survivor = cluster.members[0]
+        cluster.lose_quorum(survivor=survivor)
+        await anyio.sleep(2)
+        async with opened(survivor.endpoint) as store:
+            with pytest.raises(StoreFault) as caught:
+                async with store.watch(b"k", None, start_revision=0, member=survivor.endpoint, timeout=5):
+                    pytest.fail("it was opened")
+            assert caught.value.fault.outage
+            await store.require_member(survivor.endpoint, timeout=1)
+            await store.call(Range(b"k", serializable=True), member=survivor.endpoint, timeout=1)
+            assert store.is_proxy(survivor.endpoint) is False

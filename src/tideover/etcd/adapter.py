@@ -14,7 +14,7 @@ from aetcd import rpc
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.endpoints import parse_endpoints, tls_for
-from tideover.etcd.faults import FaultKind, StoreFault
+from tideover.etcd.faults import StoreFault
 from tideover.etcd.proxy import refusal
 from tideover.etcd.store import (
     Delete,
@@ -102,9 +102,10 @@ class EtcdStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         self._look_at_files()
-        channel = self._channels[member]
+        channel, watches = self._channels[member], self._watches[member]
         deadline = time.monotonic() + timeout
-        if isinstance(op, Range) and op.serializable and await self._answers_from_cache(member, timeout):
+        if isinstance(op, Range) and op.serializable and await watches.ask_whether_proxied(timeout=timeout):
+            # A proxy would answer from its cache, as of any time.
             op = cast("Op[R]", replace(op, serializable=False))
         if self._login is None:
             return await _send(op, channel, _left(deadline), ())
@@ -145,16 +146,6 @@ class EtcdStore:
                 token = await self._login.token(channel, timeout=_left(deadline), refused=token)
                 watch = await stack.enter_async_context(opening(token))
             yield watch
-
-    async def _answers_from_cache(self, member: str, timeout: float) -> bool:
-        """Whether a serializable read would be answered by a grpc-proxy, as of any time, and not by a member."""
-        try:
-            return await self._watches[member].ask_whether_proxied(timeout=timeout)
-        except StoreFault as exc:
-            # Only a member refuses for want of a leader; grpc masks that now and then as a lost connection.
-            if exc.fault.kind not in (FaultKind.NO_LEADER, FaultKind.CONNECTION_LOST):
-                raise
-            return False
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""

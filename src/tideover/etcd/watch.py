@@ -130,7 +130,7 @@ class WatchStream:
 
     Args:
         stub: The stub for watches.
-        metadata: What to send along, such as the token.
+        metadata: What to send along, such as the token and `hasleader`.
         on_answer: Told by the first answer, and by each that creates a watch, whether it came from a grpc-proxy.
 
     Attributes:
@@ -153,7 +153,7 @@ class WatchStream:
         self._outbox: asyncio.Queue[Any] = asyncio.Queue()
         self._progress_waits = False
         with translated():
-            self._call = stub.Watch(metadata=(("hasleader", "true"), *metadata))
+            self._call = stub.Watch(metadata=metadata)
         self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._write_all())]
 
     def __repr__(self) -> str:

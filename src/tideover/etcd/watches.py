@@ -15,6 +15,9 @@ from tideover.etcd.watch import StreamWatch, WatchStream
 
 _log = logging.getLogger("tideover")
 
+# Refused, and later ended, when the member has no leader, instead of silent.
+_HAS_LEADER = (("hasleader", "true"),)
+
 _Metadata = tuple[tuple[str, str], ...]
 
 
@@ -58,8 +61,7 @@ class Watches:
             timeout: Seconds within which it must be open.
             metadata: What to send along: the token.
         """
-        stream = self._join(metadata)
-        try:
+        async with self._stream((*_HAS_LEADER, *metadata)) as stream:
             watch: StreamWatch | None = None
             with anyio.move_on_after(timeout):
                 watch = await stream.create(key, end, start_revision)
@@ -69,17 +71,11 @@ class Watches:
                 yield watch
             finally:
                 stream.leave(watch)
-        finally:
-            stream.users -= 1
-            if not stream.users:
-                self._streams.pop(stream, None)
-                with anyio.CancelScope(shield=True):
-                    await stream.aclose()
 
     async def ask_whether_proxied(self, *, timeout: float) -> bool:
         """Find out whether the member is really a grpc-proxy, unless it is known.
 
-        Needs no rights: a refusal tells as well.
+        Needs no rights, for a refusal tells as well, and no leader.
 
         Args:
             timeout: Seconds until giving up.
@@ -88,31 +84,40 @@ class Watches:
             StoreFault: There was no answer.
         """
         if self.proxied is None:
-            try:
-                async with self.open(b"\0", None, start_revision=0, timeout=timeout, metadata=()):
-                    pass
-            except StoreFault:
-                if self.proxied is None:
-                    raise
-        return bool(self.proxied)
+            # Without `hasleader`: a member without a leader would refuse before it says who it is.
+            async with self._stream(()) as stream:
+                with anyio.move_on_after(timeout):
+                    try:
+                        stream.leave(await stream.create(b"\0", None, 0))
+                    except StoreFault:
+                        if self.proxied is None:
+                            raise
+        if self.proxied is None:
+            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return self.proxied
 
     async def aclose(self) -> None:
         """End all watches."""
         for stream in list(self._streams):
             await stream.aclose()
 
-    def _join(self, metadata: _Metadata) -> WatchStream:
-        """Return the stream for a new watch, made if need be, and count this user of it."""
+    @asynccontextmanager
+    async def _stream(self, metadata: _Metadata) -> AsyncIterator[WatchStream]:
+        """Give a stream that takes watches, made if need be; the last one to leave it closes it."""
         stub = self._channel.watch
         here = stub, metadata
-        for stream, where in self._streams.items():
-            if where == here and not stream.retired:
-                break
-        else:
-            stream = WatchStream(stub, metadata, on_answer=partial(self._learn, stub))
-            self._streams[stream] = here
+        usable = (stream for stream, where in self._streams.items() if where == here and not stream.retired)
+        stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, stub))
+        self._streams[stream] = here
         stream.users += 1
-        return stream
+        try:
+            yield stream
+        finally:
+            stream.users -= 1
+            if not stream.users:
+                self._streams.pop(stream, None)
+                with anyio.CancelScope(shield=True):
+                    await stream.aclose()
 
     def _learn(self, stub: object, proxied: bool) -> None:
         self._proxied = stub, proxied

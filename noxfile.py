@@ -40,6 +40,16 @@ def tests_debian(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Run the trials under random faults in their long form: `nox -s faults -- watches --faults-seed=7`."""
+    session.install("-e", ".[demo]", *group("tests"))
+    words = [word for word in session.posargs if not word.startswith("-")]
+    options = [word for word in session.posargs if word.startswith("-")]
+    chosen = ["-k", " or ".join(words)] if words else []
+    session.run("pytest", "-s", "-m", "faults", "--faults-count=100", *chosen, *options)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the rules and the format; `nox -s lint -- --fix` repairs what can be repaired."""
     session.install(*group("lint"))

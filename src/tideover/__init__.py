@@ -8,6 +8,7 @@ from tideover.coordinator import Coordinator
 from tideover.errors import (
     AmbiguousCoordinator,
     AuthenticationFailed,
+    BehindProxy,
     CircuitOpen,
     Closed,
     ConfigKeyError,
@@ -36,6 +37,7 @@ from tideover.status import StatusReport
 __all__ = [
     "AmbiguousCoordinator",
     "AuthenticationFailed",
+    "BehindProxy",
     "CachePolicy",
     "Change",
     "Changes",

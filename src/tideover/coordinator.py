@@ -143,7 +143,8 @@ class Coordinator:
             profile=str(self.options.profile),
             pid=os.getpid(),
             members=tuple(
-                MemberStatus(m, m == lanes.active, lanes.answers(m), lanes.errors.get(m)) for m in lanes.members
+                MemberStatus(m, m == lanes.active, lanes.answers(m), lanes.errors.get(m), self._is_proxy(m))
+                for m in lanes.members
             ),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
@@ -157,7 +158,12 @@ class Coordinator:
         text = self._lanes.sentence
         if state is not HealthState.AVAILABLE:
             text += f"; {state} for {duration(self._health.seconds)}"
-        return f"{text}. " + " ".join(map(_describe, self._views))
+        proxies = [member for member in self._lanes.members if self._is_proxy(member)]
+        behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
+        return f"{text}. " + " ".join([*map(_describe, self._views), *behind])
+
+    def _is_proxy(self, member: str) -> bool | None:
+        return None if self._store is None else self._store.is_proxy(member)
 
     def _prefix_status(self, index: int) -> PrefixStatus:
         view = self._views[index]

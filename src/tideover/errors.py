@@ -73,6 +73,10 @@ class AuthenticationFailed(TideoverError):
     """Raised when a quorum refuses the credentials."""
 
 
+class BehindProxy(TideoverError):
+    """Raised when something is asked for through an `etcd grpc-proxy` that cannot be trusted there: a lease."""
+
+
 class ConfigKeyError(TideoverError, KeyError):
     """Raised when a configuration key does not exist and no default was given.
 

@@ -60,12 +60,14 @@ class MemberStatus:
         active: Whether it is the member in use.
         answers: Whether it answered when it was last asked; None if it has not been, or was not waited for.
         error: The error it, or the way to it, last answered with, in words; None if there was none.
+        proxy: Whether it is really an etcd grpc-proxy, which is refused leases; None if not known.
     """
 
     endpoint: str
     active: bool
     answers: bool | None
     error: str | None
+    proxy: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

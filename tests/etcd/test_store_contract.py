@@ -22,6 +22,7 @@ from tideover.etcd.store import (
     Result,
     Store,
     Watch,
+    WatchBatch,
     prefix_end,
     within,
 )
@@ -456,6 +457,64 @@ async def test_watches_are_independent(subject: Subject) -> None:
             assert [e.key for e in await _receive(leaving, 1)] == [b"b"]
         await subject.put(b"a", b"1")
         assert [e.key for e in await _receive(staying, 1)] == [b"a"]
+
+
+@pytest.mark.anyio
+async def test_a_large_revision_is_not_split(subject: Subject) -> None:
+    """What one write changed comes in one batch, also if it is larger than etcd sends at once (2 MiB)."""
+    keys = [b"f%02d" % n + b"x" * 60_000 for n in range(50)]
+    for key in keys:
+        revision = await subject.put(key)
+    async with subject.store.watch(b"f", b"g", start_revision=revision, member=subject.member, timeout=5) as watch:
+        deletion = (await subject.call(Delete(b"f", b"g"))).header.revision
+        batches: list[WatchBatch] = []
+        with anyio.fail_after(5):
+            while not batches or batches[-1].events[-1].revision < deletion:
+                batches.append(await watch.receive())
+    (batch,) = (b for b in batches if any(event.revision == deletion for event in b.events))
+    assert [event.key for event in batch.events if event.revision == deletion] == keys
+
+
+@pytest.mark.anyio
+async def test_a_slow_reader_loses_nothing(subject: Subject) -> None:
+    """Who does not read for 10 MB and resumes behind the last event whenever told to gets every event once."""
+    first = await subject.put(b"before") + 1
+    expected = list(range(first, first + 25))
+    seen: list[int] = []
+    while seen != expected:
+        async with subject.store.watch(
+            b"k", None, start_revision=first + len(seen), member=subject.member, timeout=5
+        ) as watch:
+            if not seen:
+                assert [await subject.put(b"k", b"v" * 400_000) for _ in expected] == expected
+            try:
+                while seen != expected:
+                    seen += [event.revision for event in await _receive(watch, 1)]
+            except StoreFault as exc:
+                if exc.fault.kind is not FaultKind.OVERFLOW or exc.fault.outage:
+                    raise
+        assert seen == expected[: len(seen)]
+
+
+@pytest.mark.anyio
+async def test_what_ended_stays_ended(subject: Subject) -> None:
+    """A watch that has ended with a fault says so again, however often it is asked."""
+    async with subject.store.watch(b"k", None, start_revision=0, member=subject.member, timeout=5):
+        pass
+    old = await subject.put(b"k", b"1")
+    subject.compact(await subject.put(b"k", b"2"))
+    with pytest.raises(Compacted):
+        async with subject.store.watch(b"k", None, start_revision=old, member=subject.member, timeout=5) as watch:
+            with pytest.raises(Compacted):
+                await _receive(watch, 1)
+            await _receive(watch, 1)
+
+
+@pytest.mark.anyio
+async def test_a_member_is_no_proxy(subject: Subject) -> None:
+    """A member is not refused as a grpc-proxy, and is known to be none once it was asked."""
+    await subject.store.require_member(subject.member, timeout=5)
+    assert subject.store.is_proxy(subject.member) is False
 
 
 # Tasks ---------------------------------------------------------------------------------------------------------

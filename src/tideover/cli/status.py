@@ -54,7 +54,7 @@ def _lines(report: StatusReport) -> Iterator[str]:
 
 def _describe_member(member: MemberStatus) -> str:
     if member.answers:
-        return "in use" if member.active else "answers"
+        return ("in use" if member.active else "answers") + (", a grpc-proxy" if member.proxy else "")
     # While all is well, the first good answer ends the asking.
     if member.answers is None:
         return "not asked"

@@ -17,7 +17,7 @@ from tideover.core.gateway import READ_ATTEMPT, Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
-from tideover.etcd.faults import StoreFault, public_error
+from tideover.etcd.faults import FaultKind, StoreFault, public_error
 from tideover.etcd.store import Compacted, Range, RangeResult, Status, Store, Watch, prefix_end
 from tideover.policies import RetryPolicy
 from tideover.records import HealthState
@@ -64,7 +64,9 @@ class Follower:
         self._blackouts = -1
         self._requested_at = -math.inf
         self._ordered = False
+        self._answers = True
         self._unanswered_since: float | None = None
+        self._missing_since: float | None = None
         self._denial: PermissionDenied | None = None
 
     def __repr__(self) -> str:
@@ -95,6 +97,8 @@ class Follower:
             self._read_at = -math.inf
         except StoreFault as exc:
             telemetry.watch_restarted(exc.fault.kind)
+            if exc.fault.kind is FaultKind.OVERFLOW:  # nobody's trouble but this process's
+                return _AFTER_TROUBLE
             error = public_error(exc.fault, doing=f"watch {view.name}", writes=False)
             if isinstance(error, PermissionDenied):
                 return self._deny(error)
@@ -136,8 +140,17 @@ class Follower:
         if newest is None:
             return False
         key, entry = newest
-        answered = await self._gateway.call(Range(key), _PATIENT)
-        return answered.result.entries.get(key) == entry
+        now = (await self._gateway.call(Range(key), _PATIENT)).result
+        if now.entries.get(key) == entry:
+            return True
+        if now.header.revision < self._view.freshness.reached:
+            return False
+        # It may have been changed since: a full read now would merge what a watch still tells one by one.
+        try:
+            then = await self._gateway.call(Range(key, revision=self._view.freshness.reached), _PATIENT)
+        except InvalidRequest:  # compacted
+            return False
+        return then.result.entries.get(key) == entry
 
     def _trouble(self, error: TideoverError) -> None:
         self._view.error = str(error)
@@ -156,7 +169,7 @@ class Follower:
     async def _read_all(self) -> None:
         blackouts = self._lanes.blackouts
         found, sent_at = await self._read(serializable=False)
-        self._read_at, self._blackouts = self._clock.monotonic(), blackouts
+        self._read_at, self._blackouts, self._missing_since = self._clock.monotonic(), blackouts, None
         if self._view.take_quorum(found, sent_at):
             telemetry.backend_reset(self._view.name, found.header.revision)
 
@@ -226,6 +239,8 @@ class Follower:
         self._ordered = progress_is_ordered(about.version)
         async with opening as watch:
             self._view.error = None
+            self._answers = not self._store.is_proxy(member)
+            self._ordered = self._ordered and self._answers
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
                 tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
@@ -243,6 +258,7 @@ class Follower:
             batch = await watch.receive()
             self._unanswered_since = None
             if batch.events:
+                self._missing_since = None
                 self._view.take_events(batch.events)
             elif self._ordered:
                 self._view.take_progress(self._requested_at, batch.header.revision)
@@ -262,10 +278,12 @@ class Follower:
             if self._is_over(member):
                 break
             if self._view.freshness.lags:
-                if not await self._ask_progress(watch):
+                if self._answers and not await self._ask_progress(watch):
                     break
-                if not self._ordered:
+                if not self._ordered or self._waits_in_vain():
                     await self._compare()
+                if self._misses():
+                    break
             with anyio.move_on_after(_LAGGING_TICK if self._view.freshness.lags else _TICK):
                 await changed.wait()
         scope.cancel()
@@ -302,6 +320,24 @@ class Follower:
             return False
         return True
 
+    def _waits_in_vain(self) -> bool:
+        """Whether progress is not told: a newer member says nothing while any watch of its stream is behind."""
+        since = self._unanswered_since
+        return since is not None and self._clock.monotonic() - since > _TICK
+
+    def _misses(self) -> bool:
+        """Whether the quorum has long had what no watch has delivered; if so, read in full.
+
+        The one way to find a watch dead whose stream lives, or that answers no progress requests, as behind a
+        grpc-proxy; watching again there may well join the same dead watch of the proxy's.
+        """
+        since = self._missing_since
+        if since is None or self._clock.monotonic() - since <= self._view.rules.silence_limit:
+            return False
+        telemetry.watch_restarted("silent")
+        self._read_at = -math.inf
+        return True
+
     async def _compare(self) -> None:
         """Ask the quorum what has changed since the view's revision: for members whose progress proves nothing.
 
@@ -313,8 +349,15 @@ class Follower:
             answered = await self._gateway.call(op, RetryPolicy(attempts=1, timeout=READ_ATTEMPT))
         except TideoverError:
             return
-        if self._view.freshness.reached == reached:
-            self._view.take_comparison(answered.result, answered.sent_at)
+        if self._view.freshness.reached != reached:
+            return
+        if self._view.take_comparison(answered.result, answered.sent_at):
+            self._missing_since = None
+            if self._ordered:
+                # Progress was not needed, and not told for a reason that need not be this watch's death.
+                self._unanswered_since = None
+        elif self._missing_since is None:
+            self._missing_since = self._clock.monotonic()
 
     def _is_over(self, member: str) -> bool:
         """Whether the watch is at a member that does not answer any more, or a full read is due."""

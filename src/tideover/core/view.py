@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes, Proof
@@ -261,12 +262,14 @@ class View:
             events: Whole revisions, in order.
 
         Raises:
-            ViewTooLarge: The view has outgrown its limit; the events are not applied.
+            ViewTooLarge: The view has outgrown its limit; the events from there on are not applied.
         """
-        fresh = [e for e in events if e.revision > self.freshness.reached]
-        if not fresh:
-            return
-        changes = {event.key: event.entry for event in fresh}
+        fresh = (event for event in events if event.revision > self.freshness.reached)
+        # One at a time, so that each is announced with its own revision and none is hidden by a later one.
+        for revision, whole in groupby(fresh, key=lambda event: event.revision):
+            self._take_revision(revision, {event.key: event.entry for event in whole})
+
+    def _take_revision(self, revision: int, changes: Mapping[bytes, Entry | None]) -> None:
         size = self.size + sum(
             self._weight(k, e) - self._weight(k, self.entries.get(k)) for k, e in changes.items()
         )
@@ -280,22 +283,27 @@ class View:
             else:
                 self.entries[key] = entry
         self.size = size
-        self._move(self.freshness.moved(fresh[-1].revision))
-        self._announce(changes, fresh[-1].revision)
+        self._move(self.freshness.moved(revision))
+        self._announce(changes, revision)
 
     def take_progress(self, requested_at: float, revision: int) -> None:
         """Take in a progress reply of the watch; see `Freshness.confirmed`."""
         self._move(self.freshness.confirmed(requested_at, revision))
 
-    def take_comparison(self, found: RangeResult, sent_at: float) -> None:
+    def take_comparison(self, found: RangeResult, sent_at: float) -> bool:
         """Take in a linearizable look at what has changed since the view's revision.
 
         Args:
             found: The keys changed since, and how many keys there are in all.
             sent_at: When it was asked for, in monotonic seconds.
+
+        Returns:
+            Whether nothing has.
         """
-        if not found.entries and found.count == len(self.entries):
+        same = not found.entries and found.count == len(self.entries)
+        if same:
             self._move(self.freshness.compared(sent_at))
+        return same
 
     def take_proof(self, proof: Proof) -> None:
         """Take in a linearizable read made elsewhere; see `Freshness.asked`."""
@@ -323,8 +331,10 @@ class View:
 
     def _replace(self, entries: dict[bytes, Entry], revision: int) -> None:
         old = self.entries
-        changes: dict[bytes, Entry | None] = dict.fromkeys(old.keys() - entries.keys())
-        changes.update((k, e) for k, e in entries.items() if old.get(k) != e)
+        # In the order of the revisions they are announced with: deletions are known as of this read only.
+        changed = sorted((e.mod_revision, k) for k, e in entries.items() if old.get(k) != e)
+        changes: dict[bytes, Entry | None] = {k: entries[k] for _, k in changed}
+        changes.update(dict.fromkeys(sorted(old.keys() - entries.keys())))
         self.entries = entries
         self.size = sum(self._weight(k, e) for k, e in entries.items())
         self._moved_at = self._clock.monotonic()

@@ -6,17 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from dataclasses import replace
+from typing import TypeVar, cast
 
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.endpoints import parse_endpoints, tls_for
 from tideover.etcd.faults import StoreFault
 from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.leases import LeaseGrant
+from tideover.etcd.proxy import refusal
 from tideover.etcd.requests import send
-from tideover.etcd.store import KeepAlive, Op, Result, Watch
+from tideover.etcd.store import KeepAlive, Op, Range, Result, Watch
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
-from tideover.etcd.watch import open_watch
+from tideover.etcd.watches import Watches
 from tideover.policies import Tls
 
 R = TypeVar("R", bound=Result)
@@ -28,8 +31,8 @@ _LOOK_EVERY = 60.0
 _LOGIN_SHARE = 0.9
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
-# Seconds that a token for a stream of keep-alives may take.
-_STREAM_LOGIN = 1.0
+# Seconds for each step before a stream of keep-alives is open.
+_STREAM_TIMEOUT = 1.0
 
 
 class EtcdStore:
@@ -68,6 +71,7 @@ class EtcdStore:
         self._looked_at = time.monotonic()
         self._login = None if username is None else Login(username, password or "")
         self._channels = {e: MemberChannel(e, self._files) for e in parse_endpoints(endpoints)}
+        self._watches = {endpoint: Watches(channel) for endpoint, channel in self._channels.items()}
 
     def __repr__(self) -> str:
         """Show the members and the states of their connections."""
@@ -81,11 +85,16 @@ class EtcdStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         self._look_at_files()
-        channel = self._channels[member]
-        if self._login is None:
-            return await send(op, channel, timeout, ())
+        channel, watches = self._channels[member], self._watches[member]
         deadline = time.monotonic() + timeout
-        token = await self._login.token(channel, timeout=timeout * _LOGIN_SHARE)
+        if isinstance(op, LeaseGrant):
+            await self.require_member(member, timeout=timeout)
+        if isinstance(op, Range) and op.serializable and await watches.ask_whether_proxied(timeout=timeout):
+            # A proxy would answer from its cache, as of any time.
+            op = cast("Op[R]", replace(op, serializable=False))
+        if self._login is None:
+            return await send(op, channel, _left(deadline), ())
+        token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         try:
             return await send(op, channel, _left(deadline), metadata_of(token))
         except StoreFault as exc:
@@ -104,8 +113,7 @@ class EtcdStore:
         deadline = time.monotonic() + timeout
 
         def opening(token: str) -> AbstractAsyncContextManager[Watch]:
-            return open_watch(
-                channel.watch,
+            return self._watches[member].open(
                 key,
                 end,
                 start_revision=start_revision,
@@ -127,8 +135,9 @@ class EtcdStore:
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         """Open a stream for renewing leases; see `Store.keep_alive`."""
+        await self.require_member(member, timeout=_STREAM_TIMEOUT)
         channel = self._channels[member]
-        token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_LOGIN)
+        token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_TIMEOUT)
         try:
             async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
                 yield stream
@@ -137,6 +146,25 @@ class EtcdStore:
                 # The next stream begins with a new one.
                 self._login.forget(token)
             raise
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
+        return self._watches[member].proxied
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
+
+        Costs one round trip per connection, and none where a watch is open.
+
+        Args:
+            member: Whom to examine.
+            timeout: Seconds until giving up.
+
+        Raises:
+            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
+        """
+        if await self._watches[member].ask_whether_proxied(timeout=timeout):
+            raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
@@ -163,6 +191,8 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for watches in self._watches.values():
+            await watches.aclose()
         for channel in self._channels.values():
             await channel.aclose()
 

@@ -35,6 +35,8 @@ class FaultKind(StrEnum):
     PERMISSION = "permission"
     INVALID = "invalid"
     CORRUPT = "corrupt"
+    OVERFLOW = "overflow"
+    PROXY = "proxy"
     UNKNOWN = "unknown"
 
 
@@ -146,6 +148,9 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("request is too large", FaultKind.INVALID, False, False),
     ("grpc: received message larger than max", FaultKind.INVALID, False, False),
     ("message larger than max", FaultKind.INVALID, False, True),
+    # tideover's own: of a watch whose reader is slow, and of what is not done through a proxy.
+    ("watch overflow", FaultKind.OVERFLOW, True, False),
+    ("is an etcd grpc-proxy", FaultKind.PROXY, False, False),
     ("corrupt cluster", FaultKind.CORRUPT, True, False),
 )
 
@@ -194,6 +199,7 @@ _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.AUTH_TOKEN: errors.AuthenticationFailed,
     FaultKind.AUTHENTICATION: errors.AuthenticationFailed,
     FaultKind.PERMISSION: errors.PermissionDenied,
+    FaultKind.PROXY: errors.BehindProxy,
     FaultKind.INVALID: errors.InvalidRequest,
     FaultKind.COMPACTED: errors.InvalidRequest,
     FaultKind.LEASE_NOT_FOUND: errors.InvalidRequest,

@@ -267,8 +267,9 @@ class Watch(Protocol):
         """Return the next frame.
 
         Raises:
-            Compacted: The history asked for is gone.
-            StoreFault: The watch has ended.
+            Compacted: The history asked for is gone, or did not come whole: only a full read helps.
+            StoreFault: The watch has ended. If its reader was slower than etcd, with `FaultKind.OVERFLOW`, after
+                all that had arrived by then.
         """
         ...
 
@@ -351,6 +352,29 @@ class Store(Protocol):
 
         Returns:
             A context manager; entering sends nothing yet.
+        """
+        ...
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether a member is really an `etcd grpc-proxy`; None as long as no watch has shown it.
+
+        A proxy answers no progress requests. It would answer serializable reads from its cache, as of any time:
+        a store asks it for linearizable ones instead, so that without a quorum it answers nothing.
+
+        Args:
+            member: Which.
+        """
+        ...
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse an `etcd grpc-proxy`: for what cannot be trusted through one, such as leases.
+
+        Args:
+            member: Whom to examine.
+            timeout: Seconds until giving up.
+
+        Raises:
+            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
         """
         ...
 

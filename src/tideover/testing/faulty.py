@@ -121,6 +121,14 @@ class FaultyStore:
         ) as watch:
             yield watch
 
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether the member is really a grpc-proxy."""
+        return self._store.is_proxy(member)
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse a grpc-proxy; see `Store.require_member`."""
+        await self._store.require_member(member, timeout=timeout)
+
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
         await self._store.wait_disconnected(member)

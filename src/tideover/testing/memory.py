@@ -13,6 +13,7 @@ import anyio
 from tideover.core.signal import Signal
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.etcd.proxy import refusal
 from tideover.etcd.store import (
     Compacted,
     Delete,
@@ -62,6 +63,9 @@ class MemoryStore:
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
         version: What members say their version is; before 3.5.8 progress replies overtake events.
+        proxies: Members that are really grpc-proxies: they answer no progress requests, and without a quorum
+            nothing at all.
+        mute: Members whose watches have died unnoticed: they stay open and deliver nothing.
         calls: Every attempt that reached a member, as (member, operation).
     """
 
@@ -76,6 +80,8 @@ class MemoryStore:
         self.raft_term = 2
         self.cluster_id = 77
         self.version = "3.5.9"
+        self.proxies: set[str] = set()
+        self.mute: set[str] = set()
         self.calls: list[tuple[str, Op[Result]]] = []
         self._history: list[Event] = []
         self._newest: dict[bytes, Entry] = {}
@@ -145,6 +151,8 @@ class MemoryStore:
                 await anyio.sleep(timeout)
                 raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
             await anyio.sleep(self.delay)
+        if member in self.proxies and not isinstance(op, Status):
+            await self._await_leader(timeout)
         if op.lane is Lane.QUORUM and not self.has_leader:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
         if not getattr(op, "key", b"?"):
@@ -184,6 +192,13 @@ class MemoryStore:
             raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
         with anyio.move_on_after(timeout):
             while member in self.frozen:
+                await self._changed.wait()
+            return
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+
+    async def _await_leader(self, timeout: float) -> None:
+        with anyio.move_on_after(timeout):
+            while not self.has_leader:
                 await self._changed.wait()
             return
         raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
@@ -305,11 +320,22 @@ class MemoryStore:
         """Open a watch; see `Store.watch`."""
         await anyio.lowlevel.checkpoint()
         await self._arrive(member, timeout)
-        if not self.has_leader:
+        if not self.has_leader and member not in self.proxies:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
         if start_revision and start_revision < self._compacted:
             raise Compacted(self._compacted)
         yield MemoryWatch(self, member, key, end, start_revision or self._revision + 1)
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether the member is one of `proxies`."""
+        return member in self.proxies
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse what is one of `proxies`; see `Store.require_member`."""
+        await anyio.lowlevel.checkpoint()
+        await self._arrive(member, timeout)
+        if member in self.proxies:
+            raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when the member goes down."""
@@ -345,7 +371,8 @@ class MemoryWatch:
             changed = store._changed.next()
             if self._member in store.down:
                 raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
-            if self._member not in store.frozen:
+            silent = self._member in store.frozen | store.mute
+            if not silent and (store.has_leader or self._member not in store.proxies):
                 if not store.has_leader:
                     raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
                 batch = self._batch()
@@ -373,7 +400,8 @@ class MemoryWatch:
     async def request_progress(self) -> None:
         """Ask for a progress frame; see `Watch.request_progress`."""
         await anyio.lowlevel.checkpoint()
-        self._progress_requests += 1
+        if self._member not in self._store.proxies:
+            self._progress_requests += 1
         self._store.touch()
 
 

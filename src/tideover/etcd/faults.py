@@ -107,7 +107,13 @@ _OUTAGE = frozenset(
 
 # What grpc says of a connection that was made but not trusted.
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-_TLS = ("tls handshake failed", "ssl handshake failed", "verification check failed")
+# The last is how a refused client certificate shows with TLS 1.3, where the handshake is over by then.
+_TLS = (
+    "tls handshake failed",
+    "ssl handshake failed",
+    "verification check failed",
+    "unwrap failed (tsi_data_corrupted)",
+)
 
 # (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (

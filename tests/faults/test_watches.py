@@ -31,8 +31,8 @@ from tideover.coordinator import Coordinator
 from tideover.core.view import View
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Compacted, Event, Range, RangeResult, prefix_end
-from tideover.records import HealthState
+from tideover.etcd.store import Compacted, Event, Range, RangeResult, Store, prefix_end
+from tideover.records import Entry, HealthState
 from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.faults]
@@ -199,6 +199,13 @@ async def following(cluster: EtcdCluster, seed: int) -> AsyncIterator[Following]
         await store.aclose()
 
 
+async def content(store: Store | None, member: str) -> dict[bytes, Entry]:
+    """Return all that a member has, as it says itself."""
+    assert store is not None
+    store.renew(member)
+    return (await store.call(Range(b"\0", b"\0", serializable=True), member=member, timeout=5)).entries
+
+
 async def until(reached: Callable[[], bool], *, timeout: float) -> None:
     """Wait for what must come about by itself."""
     with anyio.fail_after(timeout):
@@ -228,10 +235,14 @@ async def test_no_event_is_lost_or_doubled(pytestconfig: pytest.Config, tmp_path
                 op = Range(prefix.encode(), prefix_end(prefix.encode()))
                 final[prefix] = full_read((await tide._gateway.call(op)).result)
             restarts = tide.status().restarts
+            members = [await content(tide._store, member) for member in cluster.endpoints]
 
+    # etcd 3.5.1 itself may lose what a killed member had applied (etcd #13766): no watch could make up for that.
+    assert members == [members[0]] * len(members), "the members disagree: etcd has corrupted itself"
     complaints = [text for spy in spies for text in spy.complaints()]
     for prefix, log in [*((w.prefix, w.log) for w in raw), *((s.view.name, s.log) for s in spies)]:
-        complaints += check(log, history, prefix=prefix, end=last[prefix])
+        found = check(log, history, prefix=prefix, end=last[prefix])
+        complaints += [f"{prefix}: {text}" for text in found[:5]] + ["and more"] * (len(found) > 5)
         if announced(log)[1] != final[prefix].entries:
             complaints.append(f"{prefix}: the final content is not etcd's")
     print(

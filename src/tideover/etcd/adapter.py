@@ -12,10 +12,12 @@ from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import entry_of, header_of
-from tideover.etcd.endpoints import parse_endpoints, tls_for
-from tideover.etcd.faults import StoreFault
+from tideover.etcd.endpoints import Address, parse_endpoint, tls_for
+from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.store import (
     Delete,
+    MemberList,
+    MemberListResult,
     Op,
     Put,
     Range,
@@ -32,7 +34,7 @@ from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
 from tideover.etcd.watch import open_watch
 from tideover.policies import Tls
-from tideover.records import Header
+from tideover.records import ClusterMember, Header
 
 R = TypeVar("R", bound=Result)
 
@@ -56,7 +58,7 @@ class EtcdStore:
     Belongs to the asyncio event loop in which it was made: aetcd's stubs are grpc.aio's.
 
     Args:
-        endpoints: The members' `host:port`.
+        endpoints: Where the members are: `host:port`, or addresses.
         tls: How to encrypt; None means only if an endpoint begins with `https://`.
         username: The etcd user; None if there is none.
         password: The user's password.
@@ -69,7 +71,7 @@ class EtcdStore:
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Sequence[str | Address],
         *,
         tls: Tls | None = None,
         username: str | None = None,
@@ -80,12 +82,19 @@ class EtcdStore:
             asyncio.get_running_loop()
         except RuntimeError as exc:
             raise RuntimeError("tideover talks to etcd on asyncio only, not on trio") from exc
-        tls = tls_for(endpoints, tls)
+        tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
         self._looked_at = time.monotonic()
         self._login = None if username is None else Login(username, password or "")
-        self._channels = {e: MemberChannel(e, self._files) for e in parse_endpoints(endpoints)}
+        self._channels: dict[str, MemberChannel] = {}
+        self._retired: list[MemberChannel] = []
+        for given in endpoints:
+            address = given if isinstance(given, Address) else Address(parse_endpoint(given))
+            if address.endpoint not in self._channels:
+                self._channels[address.endpoint] = MemberChannel(address, self._files)
+        if not self._channels:
+            raise ValueError("give at least one endpoint")
 
     def __repr__(self) -> str:
         """Show the members and the states of their connections."""
@@ -93,13 +102,47 @@ class EtcdStore:
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' endpoints, in the order given."""
+        """The members' endpoints, in the order given and then added."""
         return tuple(self._channels)
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers; see `Store.add`."""
+        known = self._channels.get(address.endpoint)
+        channel = known or MemberChannel(address, self._files)
+        try:
+            # Needs no token on any version, and a stranger must not see one.
+            header = (await _send(Status(), channel, timeout, ())).header
+        except BaseException:
+            if known is None:
+                self._retire(channel)
+            raise
+        if self._channels.setdefault(address.endpoint, channel) is not channel:
+            self._retire(channel)
+        return header
+
+    def remove(self, member: str) -> None:
+        """Give up a member; see `Store.remove`."""
+        channel = self._channels.pop(member, None)
+        if channel is not None:
+            self._retire(channel)
+
+    def _retire(self, channel: MemberChannel) -> None:
+        channel.retire()
+        self._retired = [c for c in self._retired if not c.retired] + [channel]
+
+    def _channel(self, member: str) -> MemberChannel:
+        try:
+            return self._channels[member]
+        except KeyError:
+            # Removed while somebody was about to ask it: nothing was sent.
+            raise StoreFault(
+                classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed")
+            ) from None
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         self._look_at_files()
-        channel = self._channels[member]
+        channel = self._channel(member)
         if self._login is None:
             return await _send(op, channel, timeout, ())
         deadline = time.monotonic() + timeout
@@ -118,7 +161,7 @@ class EtcdStore:
         self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
     ) -> AsyncIterator[Watch]:
         """Open a watch; see `Store.watch`."""
-        channel = self._channels[member]
+        channel = self._channel(member)
         deadline = time.monotonic() + timeout
 
         def opening(token: str) -> AbstractAsyncContextManager[Watch]:
@@ -144,11 +187,13 @@ class EtcdStore:
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
-        await self._channels[member].wait_disconnected()
+        channel = self._channels.get(member)
+        if channel is not None:
+            await channel.wait_disconnected()
 
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""
-        if not self._take_new_files():
+        if not self._take_new_files() and member in self._channels:
             self._channels[member].renew()
 
     def _look_at_files(self) -> None:
@@ -167,7 +212,7 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._retired):
             await channel.aclose()
 
 
@@ -197,6 +242,12 @@ async def _send(op: Op[R], channel: MemberChannel, timeout: float, metadata: _Me
                 request = rpc.StatusRequest()
                 reply = await answer(channel.maintenance.Status(request, timeout=timeout, metadata=metadata))
             return cast("R", StatusResult(header_of(reply), reply.version))
+        case MemberList():
+            with translated():
+                asked = channel.cluster.MemberList(rpc.MemberListRequest(), timeout=timeout, metadata=metadata)
+                reply = await answer(asked)
+            members = tuple(ClusterMember(m.ID, m.name, tuple(m.clientURLs), m.isLearner) for m in reply.members)
+            return cast("R", MemberListResult(header_of(reply), members))
         case Put(key, value):
             with translated():
                 request = rpc.PutRequest(key=key, value=value)

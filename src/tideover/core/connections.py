@@ -1,7 +1,7 @@
 """What goes on beside the monitor's rounds: connections that break, and members that come back.
 
-While all is well, the rounds ask the member in use alone. A member that does not answer is asked here, over a fresh
-connection each time, so that it is of use again within 2 s of its return: gRPC's own backoff takes up to 8 s.
+While all is well, the rounds ask the member in use alone. A member that does not answer is asked here, over a
+fresh connection each time, so that it is of use within 2 s of its return: gRPC's own backoff takes up to 8 s.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Connections:
             await changed.wait()
 
     async def _observe(self, member: str, scope: anyio.CancelScope) -> None:
-        """Have a probe made at once when a connection breaks, to whichever member: it is the first sign of trouble.
+        """Have a probe made at once when a connection breaks, to whichever member: the first sign of trouble.
 
         The member in use may well survive the loss of its quorum, so its own connection says nothing.
         """

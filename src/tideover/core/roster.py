@@ -1,11 +1,11 @@
 """The task that keeps the members in use in line with the names given and with the cluster's own list.
 
-The list is read at the member in use, soon after the start, about once a minute, and soon after trouble. A member on
-it that nobody has named is looked for at its advertised addresses. It joins only once it has answered there with the
-id it has on the list: until then it is nowhere, so that a list full of addresses that mean nothing here (a forwarded
-port, a container) changes neither health nor whom calls go to. Given endpoints always stay.
+The list is read at the member in use: after the start, about once a minute, and soon after trouble. A member on it
+that nobody has named is looked for at its advertised addresses. It joins only once it has answered there with the
+id that it has on the list. Until then it is nowhere, so that a list full of addresses that mean nothing here (a
+forwarded port, a container) changes neither health nor whom calls go to. Given endpoints always stay.
 
-Prior art: `Sync` of etcd's Go client replaces the endpoints by the list, and cuts off whoever came through a tunnel.
+Prior art: `Sync` of etcd's Go client replaces the endpoints by the list, and cuts off who came through a tunnel.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import anyio
 from tideover.clock import Clock
 from tideover.core.signal import Signal
 
-# Seconds without an answer that are evidence; links with as long a way are no use anyway (`HealthRules.slow_after`).
+# Seconds without an answer that are evidence: those within which a probe must be answered (`HealthRules`).
 PATIENCE = 0.5
 
 
@@ -78,17 +78,10 @@ class Waiting:
             if self._idle:
                 await self._began.wait()
                 continue
-            oldest = next(iter(self._fresh.values()))
-            left = oldest.sent_at + PATIENCE - self._clock.monotonic()
+            scope, asked = next(iter(self._fresh.items()))
+            left = asked.sent_at + PATIENCE - self._clock.monotonic()
             if left > 0:
                 await anyio.sleep(left)
             else:
-                self._report()
-
-    def _report(self) -> None:
-        now = self._clock.monotonic()
-        late = {scope: asked for scope, asked in self._fresh.items() if now - asked.sent_at >= PATIENCE}
-        for scope in late:
-            del self._fresh[scope]
-        self._late |= late
-        self._suspect()
+                self._late[scope] = self._fresh.pop(scope)
+                self._suspect()

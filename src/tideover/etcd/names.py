@@ -1,7 +1,7 @@
 """The addresses behind host names: one name may stand for a whole cluster.
 
-gRPC would connect to one of them and never tell which, nor that another one has a quorum. So each address becomes a
-member of its own, whose certificate must still bear the name that was given. A name with one address is left to
+gRPC would connect to one of them and never tell which, nor that another one has a quorum. So each address becomes
+a member of its own, whose certificate must still bear the name that was given. A name with one address is left to
 gRPC, which looks it up again by itself.
 """
 

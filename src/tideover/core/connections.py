@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from tideover.core.lanes import Lanes
 from tideover.core.prober import Prober
-from tideover.etcd.store import Lane, Store
+from tideover.etcd.store import Store
 
 # Seconds between two questions to a member that does not answer, and as much again by chance at the most.
 _ASK_AGAIN = 1.0
@@ -52,8 +52,7 @@ class Connections:
                 if self._lanes.health.quorum.closed and not self._lanes.suspected:
                     for member in self._lanes.members:
                         if member not in self._lanes.well:
-                            self._prober.renew_if_dead(member)
-                            self._prober.ask(tasks, member, Lane.MEMBER)
+                            self._prober.ask_again(tasks, member)
 
     async def _observe_all(self, tasks: TaskGroup) -> None:
         """Observe each member from the moment it joins until it leaves."""

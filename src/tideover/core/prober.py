@@ -141,6 +141,14 @@ class Prober:
             lanes.found(member, well=answer in ALIVE)
         self.arrived.fire()
 
+    def ask_again(self, tasks: TaskGroup, member: str) -> None:
+        """Ask a member that has not answered, over a fresh connection, and take its silence for an answer."""
+        asked = self._newest.get((member, Lane.MEMBER))
+        if asked is not None and self._is_silent(asked):
+            self._lanes.found(member, well=False)
+        self.renew_if_dead(member)
+        self.ask(tasks, member, Lane.MEMBER)
+
     def renew_if_dead(self, member: str) -> None:
         """Give up the connection to a member that did not answer: gRPC itself would wait longer and longer."""
         asked = self._newest.get((member, Lane.MEMBER))
@@ -148,11 +156,13 @@ class Prober:
         if asked is None or self._was_late(member, Lane.MEMBER, now):
             return
         refused = asked.answer is Answer.UNREACHABLE
-        silent = asked.answer is None and now - asked.sent_at >= self._slow_after * 0.9
         due = now - self._renewed_at.get(member, -math.inf) >= _RENEW_SILENT_EVERY
-        if refused or ((silent or asked.answer is Answer.SILENT) and due):
+        if refused or ((self._is_silent(asked) or asked.answer is Answer.SILENT) and due):
             self._renewed_at[member] = now
             self._store.renew(member)
+
+    def _is_silent(self, asked: Asked) -> bool:
+        return asked.answer is None and self._clock.monotonic() - asked.sent_at >= self._slow_after * 0.9
 
     # Answers ---------------------------------------------------------------------------------------------------
 

@@ -148,8 +148,7 @@ class MemoryStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         await anyio.lowlevel.checkpoint()
-        if member not in self._members:
-            raise StoreFault(classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed"))
+        self._check_is_there(member)
         await self._arrive(member, timeout)
         self.calls.append((member, cast("Op[Result]", op)))
         if self.delay:
@@ -179,6 +178,10 @@ class MemoryStore:
                 return cast("R", WriteResult(self._header(member, self._revision), deleted))
             case _:
                 raise TypeError(f"MemoryStore does not know the operation {op!r}")
+
+    def _check_is_there(self, member: str) -> None:
+        if member not in self._members:
+            raise StoreFault(classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed"))
 
     async def _arrive(self, member: str, timeout: float) -> None:
         member = self._behind(member)
@@ -246,6 +249,7 @@ class MemoryStore:
     ) -> AsyncIterator[MemoryWatch]:
         """Open a watch; see `Store.watch`."""
         await anyio.lowlevel.checkpoint()
+        self._check_is_there(member)
         await self._arrive(member, timeout)
         if not self.has_leader:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))

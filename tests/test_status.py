@@ -37,7 +37,17 @@ def test_a_report_is_ready_for_json() -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["state"] == "degraded"
     assert plain["since"] == "2024-05-06T07:08:09+00:00"
-    assert plain["members"] == [{"endpoint": "h:1", "active": True, "answers": False, "error": "refused"}]
+    assert plain["members"] == [
+        {
+            "endpoint": "h:1",
+            "active": True,
+            "answers": False,
+            "error": "refused",
+            "name": "",
+            "id": "",
+            "origin": "given",
+        }
+    ]
     assert plain["config"] == [
         {
             "prefix": "",

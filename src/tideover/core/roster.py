@@ -80,7 +80,8 @@ class Roster:
         self._listed_at = -math.inf
         self._list_every = _LIST_EVERY
         self._named_at = clock.monotonic()
-        self._suspicions = 0
+        # As of when the list was last asked for.
+        self._suspicions = self._cluster_id = 0
         self.learned = anyio.Event()
 
     def __repr__(self) -> str:
@@ -109,12 +110,12 @@ class Roster:
         if lanes.suspected or not lanes.health.quorum.closed or lanes.roll.cluster_id == 0:
             return False
         passed = self._clock.monotonic() - self._listed_at
-        trouble = self._suspicions != lanes.suspicions or not lanes.roll.listed
-        return passed >= self._list_every or (trouble and passed >= _LIST_AGAIN)
+        changed = self._suspicions != lanes.suspicions or self._cluster_id != lanes.roll.cluster_id
+        return passed >= self._list_every or (changed and passed >= _LIST_AGAIN)
 
     async def _read_list(self) -> None:
         lanes, roll, asked = self._lanes, self._lanes.roll, self._lanes.active
-        self._suspicions = lanes.suspicions
+        self._suspicions, self._cluster_id = lanes.suspicions, roll.cluster_id
         self._listed_at = self._clock.monotonic()
         self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._chance())
         try:

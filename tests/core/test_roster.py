@@ -80,8 +80,7 @@ async def test_a_frozen_member_costs_a_read_less_than_a_second() -> None:
 
 
 @pytest.mark.parametrize("how", ["down", "frozen"])
-@pytest.mark.parametrize("seconds", [3, 20, 3600])
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(("seconds", "size"), [(3, 1), (20, 1), (3600, 1), (3, 3), (20, 3), (600, 3)])
 async def test_a_member_is_back_within_two_seconds(how: str, seconds: float, size: int) -> None:
     """However long it was away, and be it the only one: it is known to answer within 2 s of its return."""
     store = MemoryStore(size)
@@ -123,18 +122,18 @@ async def test_addresses_of_no_use_change_nothing(url: str, says: str) -> None:
     store.strangers = {"foreign:2379": 1234, "elsewhere:2379": store.cluster_id}
     async with connected(store) as tide:
         await tide.config.put("a", "1")
-        await anyio.sleep(600)
+        await anyio.sleep(120)
         assert tide.health.state is HealthState.AVAILABLE
-        assert tide.health.seconds >= 600
+        assert tide.health.seconds >= 120
         assert tide._lanes.members == (FIRST,)
         assert store.members == (FIRST,)
         unused = [m for m in tide.status().members if m.origin == "learned"]
         assert [m.name for m in unused] == ["memory-2", "memory-3"]
         assert all(says in (m.error or "") and m.answers is None for m in unused)
         store.calls.clear()
-        await anyio.sleep(3600)
+        await anyio.sleep(600)
         assert {member for member, _ in store.calls} == {FIRST}
-        assert 50 <= len([op for _, op in store.calls if isinstance(op, MemberList)]) <= 75
+        assert 8 <= len([op for _, op in store.calls if isinstance(op, MemberList)]) <= 13
 
 
 @pytest.mark.parametrize("reachable", [True, False])

@@ -226,6 +226,8 @@ async def test_a_stranger_at_a_learned_address_is_left() -> None:
         store.touch()
         await anyio.sleep(2)
         assert tide._lanes.members == (FIRST,)
+        assert tide._lanes.proof
+        assert tide._lanes.proof.header.cluster_id == tide._lanes.roll.cluster_id == store.cluster_id
         assert tide.config.get("a") == "1"
         assert tide.status().config[0].resets == 0
         store.down = set()

@@ -38,7 +38,16 @@ def test_a_report_is_ready_for_json() -> None:
     assert plain["state"] == "degraded"
     assert plain["since"] == "2024-05-06T07:08:09+00:00"
     assert plain["members"] == [
-        {"endpoint": "h:1", "active": True, "answers": False, "error": "refused", "proxy": None}
+        {
+            "endpoint": "h:1",
+            "active": True,
+            "answers": False,
+            "error": "refused",
+            "proxy": None,
+            "name": "",
+            "id": "",
+            "origin": "given",
+        }
     ]
     assert plain["config"] == [
         {

@@ -32,6 +32,7 @@ def connect(
     tls: Tls | None = None,
     username: str | None = None,
     password: str | None = None,
+    sync_members: bool = True,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -40,8 +41,8 @@ def connect(
     `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
 
     Args:
-        endpoints: The members' `host:port`, or `https://host:port` for TLS; all of them, so that one of them may
-            die.
+        endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
+            dead when the service starts. Each address of a name is a member.
         namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
         cache_dir: The folder for snapshots; None means the user's cache folder, False means no snapshots.
@@ -58,6 +59,9 @@ def connect(
             with `https://`, else not at all.
         username: The etcd user; None if etcd has no users, or knows this one by the certificate.
         password: The user's password.
+        sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
+            the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
+            must not be reached directly.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -92,6 +96,7 @@ def connect(
         tls=tls,
         username=username,
         password=password,
+        sync_members=sync_members,
     )
     return Coordinator(options, store=store)
 

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,23 +28,28 @@ from tideover.core.gateway import Gateway
 from tideover.core.keeper import Keeper
 from tideover.core.lanes import Lanes
 from tideover.core.monitor import Monitor
+from tideover.core.roster import Roster, describe_members
 from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
 from tideover.disk.folder import default_folder
 from tideover.disk.snapshot_file import SnapshotFile
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
+from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.health import Health, HealthRules, reason_of
-from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+from tideover.status import PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 _log = logging.getLogger("tideover")
 
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
+
+# Seconds at the start for looking up names; one that takes longer is left to grpc, and looked up again later.
+_NAMES_TIMEOUT = 0.5
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
 RIGHTS_EVERY = 60.0
@@ -63,6 +68,7 @@ class Coordinator:
         store: The cluster, instead of the real etcd at the options' endpoints: for tests.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
+        resolver: Looks names up; None means the system's, or none with a store that was handed in.
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
@@ -75,6 +81,7 @@ class Coordinator:
         store: Store | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        resolver: Resolver | None = None,
     ) -> None:
         self.options = options
         self._loop: object = None
@@ -83,10 +90,12 @@ class Coordinator:
         self._chance = chance
         self._pid = os.getpid()
         self._tasks: TaskGroup | None = None
+        self._roster: Roster | None = None
         self._closed: str | None = None
         self._outages = telemetry.Outages()
+        self._names = Names(options.endpoints, resolver or (system_resolver if store is None else None))
         members = tuple(store.members) if store else tuple(options.endpoints)
-        self._lanes = Lanes(members, clock=self._clock, active=members[int(chance() * len(members))])
+        self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
         self._health = ClusterHealth(self._lanes, clock=self._clock)
         self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
         self._views = [self._make_view(prefix) for prefix in options.follow]
@@ -105,7 +114,7 @@ class Coordinator:
     def __repr__(self) -> str:
         """Show the namespace, the state and what is followed."""
         state = "closed" if self._closed else "not entered" if self._loop is None else self._health.state
-        return f"<Coordinator {self.options.namespace!r} {','.join(self._lanes.members)} {state}>"
+        return f"<Coordinator {self.options.namespace!r} {','.join(self.options.endpoints)} {state}>"
 
     # What it offers --------------------------------------------------------------------------------------------
 
@@ -142,14 +151,24 @@ class Coordinator:
             namespace=self.options.namespace,
             profile=str(self.options.profile),
             pid=os.getpid(),
-            members=tuple(
-                MemberStatus(m, m == lanes.active, lanes.answers(m), lanes.errors.get(m), self._is_proxy(m))
-                for m in lanes.members
-            ),
+            members=describe_members(lanes, self._is_proxy),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
         )
+
+    async def know_members(self, timeout: float) -> None:
+        """Wait until the cluster's member list has been read, so that `status` shows it.
+
+        Args:
+            timeout: Seconds to wait at the most.
+
+        When degraded:
+            Waits in vain: the list is read only while etcd is available.
+        """
+        if self._roster is not None:
+            with anyio.move_on_after(timeout):
+                await self._roster.learned.wait()
 
     def _sentence(self) -> str:
         state = self._health.state
@@ -187,12 +206,7 @@ class Coordinator:
         began = self._clock.monotonic()
         self._loop = anyio.lowlevel.current_token()
         if self._store is None:
-            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
-            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
-            options = self.options
-            self._store = adapter.EtcdStore(
-                options.endpoints, tls=options.tls, username=options.username, password=options.password
-            )
+            self._store = await self._open_store()
         self._gateway.connect(self._store)
         background = self._background(self._store)
         self.config.open()
@@ -210,6 +224,23 @@ class Coordinator:
         open_coordinators.add(self)
         telemetry.observe(self)
         return self
+
+    async def _open_store(self) -> Store:
+        """Look names up and connect."""
+        options = self.options
+        async with anyio.create_task_group() as tasks:
+            if self._names.any:
+                tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
+            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
+            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
+        store: Store = adapter.EtcdStore(
+            self._names.addresses, tls=options.tls, username=options.username, password=options.password
+        )
+        self._lanes.begin(store.members, self._any_of(store.members))
+        return store
+
+    def _any_of(self, members: Sequence[str]) -> str:
+        return members[int(self._chance() * len(members))]
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -301,7 +332,7 @@ class Coordinator:
                 folder,
                 namespace=options.namespace,
                 prefix=view.prefix,
-                endpoints=self._lanes.members,
+                endpoints=tuple(options.endpoints),
                 user=options.username or "",
             )
             keepers.append(Keeper(view, file, clock=self._clock, exclude=exclude))
@@ -348,8 +379,19 @@ class Coordinator:
             on_transition=self._transition,
             touch_every=RIGHTS_EVERY if self.options.username is not None else None,
         )
+        roster = self._roster = Roster(
+            store,
+            lanes,
+            names=self._names,
+            secure=self.options.tls is not None,
+            sync=self.options.sync_members,
+            clock=clock,
+            chance=self._chance,
+        )
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "monitor": monitor.run,
+            "waiting": lanes.waiting.run,
+            "roster": roster.run,
             "coalesce": self._coalescer.run,
         }
         for view in self._views:

@@ -85,6 +85,23 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterMember:
+    """One member, as the cluster's own list has it.
+
+    Attributes:
+        id: Its id.
+        name: Its name; empty as long as it has not been started.
+        client_urls: Where it says that clients reach it; empty as long as it has not been started.
+        learner: Whether it only listens, without a vote.
+    """
+
+    id: int
+    name: str
+    client_urls: tuple[str, ...]
+    learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One key's value as etcd holds it.
 

@@ -56,10 +56,14 @@ class MemberStatus:
     """One member of the cluster.
 
     Attributes:
-        endpoint: Its `host:port`.
+        endpoint: Its `host:port`; empty for one that has not been started.
         active: Whether it is the member in use.
         answers: Whether it answered when it was last asked; None if it has not been, or was not waited for.
-        error: The error it, or the way to it, last answered with, in words; None if there was none.
+        error: The error it, or the way to it, last answered with, in words; None if there was none. With
+            `answers=None`, why this member of the cluster is not used.
+        name: Its name in the cluster's own list; empty as long as it is not known which member answers there.
+        id: Its id, as etcdctl shows it; empty likewise.
+        origin: `"given"` to `connect`, or behind a name that was; or `"learned"` from the cluster's own list.
         proxy: Whether it is really an etcd grpc-proxy, which is refused leases; None if not known.
     """
 
@@ -68,6 +72,9 @@ class MemberStatus:
     answers: bool | None
     error: str | None
     proxy: bool | None = None
+    name: str = ""
+    id: str = ""
+    origin: str = "given"
 
 
 @dataclass(frozen=True, slots=True)

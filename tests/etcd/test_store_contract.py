@@ -11,11 +11,13 @@ import anyio.lowlevel
 import pytest
 
 from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.store import (
     Compacted,
     Delete,
     Event,
+    MemberList,
     Op,
     Put,
     Range,
@@ -335,16 +337,6 @@ async def test_the_future_cannot_be_read(subject: Subject) -> None:
     assert _kind(caught) is FaultKind.FUTURE_REVISION
 
 
-@pytest.mark.anyio
-async def test_an_unknown_member_is_a_mistake(subject: Subject) -> None:
-    """A member that is not of the cluster is the caller's mistake, not an outage."""
-    with pytest.raises(KeyError):
-        await subject.store.call(Range(b"k"), member="nobody:2379", timeout=5)
-    with pytest.raises(KeyError):
-        async with subject.store.watch(b"k", None, start_revision=0, member="nobody:2379", timeout=5):
-            pass
-
-
 # Watching ------------------------------------------------------------------------------------------------------
 
 
@@ -652,3 +644,57 @@ def test_operations_know_their_lane() -> None:
         ("put", "quorum", True),
         ("delete", "quorum", True),
     ]
+
+
+# Members -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_member_lists_its_cluster(subject: Subject) -> None:
+    """Whoever answers is on the list, with its name, the address it was asked at, and a vote."""
+    answered = await subject.call(MemberList())
+    (itself,) = (member for member in answered.members if member.id == answered.header.member_id)
+    assert itself.name
+    assert itself.client_urls == (f"http://{subject.member}",)
+    assert not itself.learner
+
+
+@pytest.mark.anyio
+async def test_a_member_that_answers_can_be_added(subject: Subject) -> None:
+    """Adding a member says who answers there; it can be asked from then on, until it is removed."""
+    before = tuple(subject.store.members)
+    other = subject.store.members[0]
+    subject.store.remove(other)
+    assert subject.store.members == before[1:]
+    header = await subject.store.add(Address(other), timeout=5)
+    assert subject.store.members == (*before[1:], other)
+    assert (await subject.store.call(MemberList(), member=other, timeout=5)).header.member_id == header.member_id
+    assert await subject.store.add(Address(other), timeout=5) == header
+    assert subject.store.members == (*before[1:], other)
+
+
+@pytest.mark.anyio
+async def test_a_member_that_does_not_answer_is_not_added(subject: Subject) -> None:
+    """Adding what cannot be reached fails, as an outage, and leaves no trace."""
+    before = subject.store.members
+    with pytest.raises(StoreFault) as caught:
+        await subject.store.add(Address("127.0.0.1:1"), timeout=1)
+    assert caught.value.fault.outage
+    assert subject.store.members == before
+
+
+@pytest.mark.anyio
+async def test_a_removed_member_cannot_be_reached(subject: Subject) -> None:
+    """Calls and watches of a removed member are refused as never sent; removing it again is nothing."""
+    gone = subject.member
+    subject.store.remove(gone)
+    subject.store.remove(gone)
+    subject.store.renew(gone)
+    with pytest.raises(StoreFault) as caught:
+        await subject.store.call(Put(b"k", b""), member=gone, timeout=1)
+    assert _kind(caught) is FaultKind.UNREACHABLE
+    assert not caught.value.fault.applied
+    with pytest.raises(StoreFault) as caught:
+        async with subject.store.watch(b"k", None, start_revision=0, member=gone, timeout=1):
+            pass
+    assert _kind(caught) is FaultKind.UNREACHABLE

@@ -45,8 +45,18 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def client(self, name: str, what: str, key: str, *, on: str, using: str | None = None) -> HostedPython:
-        """Start a client process that knows all members, and wait until it is AVAILABLE.
+    def client(
+        self,
+        name: str,
+        what: str,
+        key: str,
+        *,
+        on: str,
+        using: str | None = None,
+        told: Sequence[str] | None = None,
+        hosts: Path | None = None,
+    ) -> HostedPython:
+        """Start a client process, and wait until it is AVAILABLE.
 
         Args:
             name: What to call it in the history.
@@ -54,11 +64,14 @@ class Bench:
             key: The configuration key.
             on: The host.
             using: The host of the member to use at the start. None leaves it to chance.
+            told: The endpoints it is told of. None means all members'.
+            hosts: What /etc/hosts says to it. None means what it says here.
         """
         host = self.network.host(on)
         first = "any" if using is None else self.cluster.on(using).endpoint
+        endpoints = self.cluster.endpoints if told is None else told
         client = HostedPython(
-            host, name, _CLIENT, str(self.folder), name, what, key, first, *self.cluster.endpoints
+            host, name, _CLIENT, str(self.folder), name, what, key, first, *endpoints, hosts=hosts
         )
         self._stack.callback(client.close)
         self._clients[name] = client

@@ -40,6 +40,7 @@ async def configuration() -> None:
         tls=tideover.Tls(ca="ca.pem", cert="client.crt", key="client.key", server_name="etcd.internal"),
         username="shop",
         password="...",
+        sync_members=False,
     ) as tide:
         assert_type(tide, tideover.Coordinator)
         assert_type(tide.config.get("k"), str)

@@ -49,7 +49,7 @@ def etcd_options(command: F) -> F:
         metavar="HOST:PORT",
         multiple=True,
         callback=_check_endpoints,
-        help=f"A member; give all of them. Without: {_ENVIRONMENT}, separated by commas, else {_DEFAULT}.",
+        help=f"A member; name several. Without: {_ENVIRONMENT}, separated by commas, else {_DEFAULT}.",
     )(command)
 
 

@@ -11,8 +11,12 @@ import click
 from tideover.cli.common import etcd_options, print_json, print_line, with_etcd
 from tideover.cli.exits import exit_of_state
 from tideover.coordinator import Coordinator
+from tideover.records import HealthState
 from tideover.resilience.health import sentence
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+
+# Seconds to wait for the cluster's member list.
+_LIST_TIMEOUT = 1.5
 
 
 @click.command("status")
@@ -29,6 +33,8 @@ def command(endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
 
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:
+    if tide.health.state is HealthState.AVAILABLE:
+        await tide.know_members(_LIST_TIMEOUT)
     report = tide.status()
     if as_json:
         print_json(report.to_dict())
@@ -45,7 +51,8 @@ def _lines(report: StatusReport) -> Iterator[str]:
     if report.namespace:
         yield f"namespace  {report.namespace}"
     for member in report.members:
-        yield f"member     {member.endpoint}  {_describe_member(member)}"
+        name = f"{member.name}  " if member.name else ""
+        yield f"member     {member.endpoint or '-'}  {name}{member.origin}  {_describe_member(member)}"
     for prefix in report.config:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
@@ -57,7 +64,7 @@ def _describe_member(member: MemberStatus) -> str:
         return ("in use" if member.active else "answers") + (", a grpc-proxy" if member.proxy else "")
     # While all is well, the first good answer ends the asking.
     if member.answers is None:
-        return "not asked"
+        return f"not used: {member.error}" if member.error else "not asked"
     return f"no answer: {member.error}" if member.error else "no answer"
 
 

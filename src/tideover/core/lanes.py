@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import anyio
 
 from tideover.clock import Clock
+from tideover.core.roll import Roll
 from tideover.core.signal import Signal
+from tideover.core.waiting import Waiting
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
 from tideover.etcd.store import Lane
@@ -46,6 +48,8 @@ class Lanes:
         active: The member to begin with.
 
     Attributes:
+        roll: Who the members are.
+        waiting: The reads under way.
         health: Where the state machine stands; written by the monitor.
         active: The member in use: all calls go there as long as it answers.
         well: Members that answered when they were last asked.
@@ -53,6 +57,7 @@ class Lanes:
         errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
+        suspicions: How often something failed.
         no_space: Whether the last verdict on a write was that the quota is used up.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
@@ -61,15 +66,17 @@ class Lanes:
     """
 
     def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
-        self.members = tuple(members)
+        self.roll = Roll(members)
         self.clock = clock
         self.active = active
+        self.waiting = Waiting(clock, self.suspect)
         self.health = Health()
         self.well: frozenset[str] = frozenset()
         self.unwell: frozenset[str] = frozenset()
         self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
         self.suspected = False
+        self.suspicions = 0
         self.no_space = False
         self.blackouts = 0
         self.retry_at = 0.0
@@ -79,6 +86,16 @@ class Lanes:
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
         return f"<Lanes {self.health.state} ({self.health.diagnosis}), active {self.active}>"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that may be asked; never empty."""
+        return self.roll.members
+
+    def begin(self, members: Sequence[str], active: str) -> None:
+        """Begin with other members than were known first: names stand for addresses."""
+        self.roll = Roll(members)
+        self.active = active
 
     def breaker(self, lane: Lane) -> Breaker:
         """Return a lane's breaker."""
@@ -129,8 +146,46 @@ class Lanes:
         """
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
         preferred = [self.active] if usable else []
-        ranked = dict.fromkeys([*preferred, *sorted(self.well, key=self.members.index), *self.members])
+        well = (member for member in self.members if member in self.well)
+        ranked = dict.fromkeys([*preferred, *well, *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))
+
+    def use(self, member: str) -> None:
+        """Send calls to this member from now on; reads that wait for the former one are asked anew."""
+        left, self.active = self.active, member
+        if left != member:
+            self.waiting.abandon(left)
+
+    def found(self, member: str, *, well: bool) -> None:
+        """Take in whether a member answers that was asked outside of the monitor's rounds.
+
+        Args:
+            member: The member.
+            well: Whether it does.
+        """
+        if member not in self.members or self.answers(member) is well:
+            return
+        self.well = self.well | {member} if well else self.well - {member}
+        self.unwell = self.unwell - {member} if well else self.unwell | {member}
+        self.changed.fire()
+
+    def join(self, member: str, *, learned: bool) -> None:
+        """Take in a member, which has just answered."""
+        if member not in self.members:
+            self.roll.add(member, learned=learned)
+        self.found(member, well=True)
+
+    def leave(self, member: str) -> None:
+        """Forget a member, unless it is the last one."""
+        others = [m for m in self.members if m != member]
+        if not others or len(others) == len(self.members):
+            return
+        if self.active == member:
+            self.use(next((m for m in others if m in self.well), others[0]))
+        self.well, self.unwell = self.well - {member}, self.unwell - {member}
+        self.errors.pop(member, None)
+        self.roll.remove(member)
+        self.changed.fire()
 
     def succeeded(self, lane: Lane, sent_at: float, header: Header, *, wrote: bool) -> None:
         """Take in a call that was answered.
@@ -149,6 +204,9 @@ class Lanes:
     def prove(self, sent_at: float, header: Header) -> None:
         """Publish a linearizable read as proof of what is current."""
         if self.proof is None or sent_at > self.proof.sent_at:
+            if self.roll.belong(header.cluster_id):
+                for member in self.roll.learned:
+                    self.leave(member)
             self.proof = Proof(sent_at, header)
             self.changed.fire()
 
@@ -166,6 +224,7 @@ class Lanes:
     def suspect(self) -> None:
         """Ask for a probe now."""
         self.suspected = True
+        self.suspicions += 1
         self.evidence.fire()
 
     def answers(self, member: str) -> bool | None:

@@ -10,17 +10,18 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from tideover.etcd.channel import MemberChannel
-from tideover.etcd.endpoints import parse_endpoints, tls_for
-from tideover.etcd.faults import StoreFault
+from tideover.etcd.endpoints import Address, parse_endpoint, tls_for
+from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.keepalive import open_keep_alive
 from tideover.etcd.leases import LeaseGrant
 from tideover.etcd.proxy import refusal
 from tideover.etcd.requests import send
-from tideover.etcd.store import KeepAlive, Op, Range, Result, Watch
+from tideover.etcd.store import KeepAlive, Op, Range, Result, Status, Watch
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
 from tideover.etcd.watches import Watches
 from tideover.policies import Tls
+from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
@@ -41,7 +42,7 @@ class EtcdStore:
     Belongs to the asyncio event loop in which it was made: aetcd's stubs are grpc.aio's.
 
     Args:
-        endpoints: The members' `host:port`.
+        endpoints: Where the members are: `host:port`, or addresses.
         tls: How to encrypt; None means only if an endpoint begins with `https://`.
         username: The etcd user; None if there is none.
         password: The user's password.
@@ -54,7 +55,7 @@ class EtcdStore:
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Sequence[str | Address],
         *,
         tls: Tls | None = None,
         username: str | None = None,
@@ -65,13 +66,20 @@ class EtcdStore:
             asyncio.get_running_loop()
         except RuntimeError as exc:
             raise RuntimeError("tideover talks to etcd on asyncio only, not on trio") from exc
-        tls = tls_for(endpoints, tls)
+        tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
         self._looked_at = time.monotonic()
         self._login = None if username is None else Login(username, password or "")
-        self._channels = {e: MemberChannel(e, self._files) for e in parse_endpoints(endpoints)}
-        self._watches = {endpoint: Watches(channel) for endpoint, channel in self._channels.items()}
+        self._channels: dict[str, MemberChannel] = {}
+        self._watches: dict[str, Watches] = {}
+        self._retired: list[tuple[MemberChannel, Watches]] = []
+        for given in endpoints:
+            address = given if isinstance(given, Address) else Address(parse_endpoint(given))
+            if address.endpoint not in self._channels:
+                self._keep(address.endpoint, MemberChannel(address, self._files))
+        if not self._channels:
+            raise ValueError("give at least one endpoint")
 
     def __repr__(self) -> str:
         """Show the members and the states of their connections."""
@@ -79,13 +87,54 @@ class EtcdStore:
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' endpoints, in the order given."""
+        """The members' endpoints, in the order given and then added."""
         return tuple(self._channels)
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers; see `Store.add`."""
+        known = self._channels.get(address.endpoint)
+        channel = known or MemberChannel(address, self._files)
+        try:
+            # Needs no token on any version, and a stranger must not see one.
+            header = (await send(Status(), channel, timeout, ())).header
+        except BaseException:
+            if known is None:
+                self._retire(channel, Watches(channel))
+            raise
+        present = self._channels.get(address.endpoint)
+        if present is None:
+            self._keep(address.endpoint, channel)
+        elif present is not channel:
+            self._retire(channel, Watches(channel))
+        return header
+
+    def remove(self, member: str) -> None:
+        """Give up a member; see `Store.remove`."""
+        channel = self._channels.pop(member, None)
+        if channel is not None:
+            self._retire(channel, self._watches.pop(member))
+
+    def _keep(self, member: str, channel: MemberChannel) -> None:
+        self._channels[member] = channel
+        self._watches[member] = Watches(channel)
+
+    def _retire(self, channel: MemberChannel, watches: Watches) -> None:
+        channel.retire()
+        self._retired = [(c, w) for c, w in self._retired if not c.retired] + [(channel, watches)]
+
+    def _channel(self, member: str) -> MemberChannel:
+        try:
+            return self._channels[member]
+        except KeyError:
+            # Removed while somebody was about to ask it: nothing was sent.
+            raise StoreFault(
+                classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed")
+            ) from None
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         self._look_at_files()
-        channel, watches = self._channels[member], self._watches[member]
+        channel, watches = self._channel(member), self._watches[member]
         deadline = time.monotonic() + timeout
         if isinstance(op, LeaseGrant):
             await self.require_member(member, timeout=timeout)
@@ -109,7 +158,7 @@ class EtcdStore:
         self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
     ) -> AsyncIterator[Watch]:
         """Open a watch; see `Store.watch`."""
-        channel = self._channels[member]
+        channel = self._channel(member)
         deadline = time.monotonic() + timeout
 
         def opening(token: str) -> AbstractAsyncContextManager[Watch]:
@@ -136,7 +185,7 @@ class EtcdStore:
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         """Open a stream for renewing leases; see `Store.keep_alive`."""
         await self.require_member(member, timeout=_STREAM_TIMEOUT)
-        channel = self._channels[member]
+        channel = self._channel(member)
         token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_TIMEOUT)
         try:
             async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
@@ -149,7 +198,8 @@ class EtcdStore:
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
-        return self._watches[member].proxied
+        watches = self._watches.get(member)
+        return None if watches is None else watches.proxied
 
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
@@ -163,16 +213,19 @@ class EtcdStore:
         Raises:
             StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
         """
+        self._channel(member)
         if await self._watches[member].ask_whether_proxied(timeout=timeout):
             raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
-        await self._channels[member].wait_disconnected()
+        channel = self._channels.get(member)
+        if channel is not None:
+            await channel.wait_disconnected()
 
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""
-        if not self._take_new_files():
+        if not self._take_new_files() and member in self._channels:
             self._channels[member].renew()
 
     def _look_at_files(self) -> None:
@@ -191,9 +244,10 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for watches in self._watches.values():
+        retired = self._retired
+        for watches in (*self._watches.values(), *(watches for _, watches in retired)):
             await watches.aclose()
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *(channel for channel, _ in retired)):
             await channel.aclose()
 
 

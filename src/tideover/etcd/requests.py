@@ -12,6 +12,8 @@ from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.store import (
     Delete,
     LeaseResult,
+    MemberList,
+    MemberListResult,
     Op,
     Put,
     Range,
@@ -24,7 +26,7 @@ from tideover.etcd.store import (
     WriteResult,
 )
 from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
-from tideover.records import Header
+from tideover.records import ClusterMember, Header
 
 R = TypeVar("R", bound=Result)
 Metadata = tuple[tuple[str, str], ...]
@@ -74,6 +76,11 @@ async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: M
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)
             )
             return StatusResult(header_of(reply), reply.version)
+        case MemberList():
+            asked = channel.cluster.MemberList(rpc.MemberListRequest(), timeout=timeout, metadata=metadata)
+            reply = await answer(asked)
+            members = tuple(ClusterMember(m.ID, m.name, tuple(m.clientURLs), m.isLearner) for m in reply.members)
+            return MemberListResult(header_of(reply), members)
         case Put():
             return WriteResult(header_of(await answer(kv.Put(_put_request(op), timeout=timeout, metadata=quorum))))
         case Delete():

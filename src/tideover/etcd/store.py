@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
-from tideover.records import Entry, Header
+from tideover.records import ClusterMember, Entry, Header
 
 
 class Result(Protocol):
@@ -148,6 +149,29 @@ class StatusResult:
 @dataclass(frozen=True, slots=True)
 class Status(Op[StatusResult]):
     """Ask a member about itself; needs no quorum."""
+
+    @property
+    def lane(self) -> Lane:
+        """Which lane it travels in."""
+        return Lane.MEMBER
+
+
+@dataclass(frozen=True, slots=True)
+class MemberListResult:
+    """The answer to a `MemberList`.
+
+    Attributes:
+        header: Who answered; its revision means nothing.
+        members: The cluster's members, as this one knows them.
+    """
+
+    header: Header
+    members: tuple[ClusterMember, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberList(Op[MemberListResult]):
+    """Ask a member who belongs to its cluster; needs no quorum, and may lag."""
 
     @property
     def lane(self) -> Lane:
@@ -308,7 +332,32 @@ class Store(Protocol):
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' names: their endpoints, in the order given."""
+        """The members' names: their endpoints, in the order given and then added."""
+        ...
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers.
+
+        Whoever answers there is not told this client's credentials before the first `call`.
+
+        Args:
+            address: Where it is; its endpoint becomes its name.
+            timeout: Seconds until giving up.
+
+        Returns:
+            Who answered.
+
+        Raises:
+            StoreFault: Nobody did; nothing has changed.
+        """
+        ...
+
+    def remove(self, member: str) -> None:
+        """Give up a member: calls in flight end within 2 s, and later ones are refused as unreachable.
+
+        Args:
+            member: Whose connection; one that is not there is left alone.
+        """
         ...
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:

@@ -43,6 +43,12 @@ class MemberAnswers:
     quorum: Answer
     member: Answer
 
+    @property
+    def alive(self) -> bool:
+        """Whether the member itself answers, quorum or not."""
+        # Without a leader nobody can renew an expired token, and then even a serializable read is told so.
+        return self.member in (Answer.OK, Answer.LATE, Answer.NO_LEADER)
+
 
 def quorum_of(members: int) -> int:
     """Return how many of `members` make a quorum."""
@@ -56,6 +62,7 @@ def diagnose(
     leaderless: float,
     leader_change: float,
     no_space: bool,
+    answering: int | None = None,
 ) -> Diagnosis:
     """Say what is wrong.
 
@@ -64,10 +71,11 @@ def diagnose(
 
     Args:
         answers: What each member that was asked said; a healthy round asks only one.
-        members: How many members the cluster has.
+        members: How many voting members the cluster has.
         leaderless: Seconds since a quorum last answered.
         leader_change: Seconds that electing a leader may take.
         no_space: Whether writes were last refused because the quota is used up.
+        answering: How many different voting members answered at all; None means that each answer is another's.
 
     Returns:
         The diagnosis.
@@ -78,10 +86,10 @@ def diagnose(
         return Diagnosis.UNAUTHORIZED
     if any(a.quorum is Answer.LATE for a in answers):
         return Diagnosis.SLOW
-    # Without a leader nobody can renew an expired token, and then even a serializable read is told so.
-    alive = sum(a.member in (Answer.OK, Answer.LATE, Answer.NO_LEADER) for a in answers)
+    alive = sum(a.alive for a in answers)
     if alive == 0:
         return Diagnosis.CUT_OFF
-    if alive >= quorum_of(members) and leaderless < leader_change:
+    enough = (alive if answering is None else answering) >= quorum_of(members)
+    if enough and leaderless < leader_change:
         return Diagnosis.LEADER_CHANGE
     return Diagnosis.QUORUM_LOST

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import anyio
 
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseKeepAlive
 from tideover.etcd.store import KeepAlive, LeaseResult, Op, Result, Store, Watch
+from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
@@ -55,6 +57,14 @@ class FaultyStore:
     def members(self) -> Sequence[str]:
         """The members of the store behind it."""
         return self._store.members
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect the store behind it to one more member."""
+        return await self._store.add(address, timeout=timeout)
+
+    def remove(self, member: str) -> None:
+        """Let the store behind it give up a member."""
+        self._store.remove(member)
 
     def inject(
         self,

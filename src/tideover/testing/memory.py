@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 import anyio
 
 from tideover.core.signal import Signal
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.proxy import refusal
@@ -20,6 +21,8 @@ from tideover.etcd.store import (
     Event,
     Lane,
     LeaseResult,
+    MemberList,
+    MemberListResult,
     Op,
     Put,
     Range,
@@ -34,7 +37,7 @@ from tideover.etcd.store import (
     within,
 )
 from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
-from tideover.records import Entry, Header
+from tideover.records import ClusterMember, Entry, Header
 from tideover.resilience.diagnosis import quorum_of
 from tideover.testing.memory_leases import MemoryLeases
 
@@ -51,9 +54,13 @@ class MemoryStore:
     Change the public attributes, then call `touch()` so that open watches notice.
 
     Args:
-        members: How many members.
+        members: How many members the cluster has.
+        given: How many of them a client is told of; None means all. The others are in the cluster's list only.
 
     Attributes:
+        listed: The cluster's own list of its members.
+        aliases: Other addresses of members, such as those behind a name: endpoint to member.
+        strangers: Endpoints at which somebody else answers, and in which cluster.
         down: Members that refuse connections.
         frozen: Members that accept calls and never answer.
         electing: Whether the cluster has no leader although its members are well.
@@ -69,8 +76,14 @@ class MemoryStore:
         calls: Every attempt that reached a member, as (member, operation).
     """
 
-    def __init__(self, members: int = 3) -> None:
-        self._members = tuple(f"memory-{n}:2379" for n in range(1, members + 1))
+    def __init__(self, members: int = 3, *, given: int | None = None) -> None:
+        self._cluster = tuple(f"memory-{n}:2379" for n in range(1, members + 1))
+        self._members = self._cluster[:given]
+        self.listed: tuple[ClusterMember, ...] = tuple(
+            ClusterMember(n, f"memory-{n}", (f"http://{endpoint}",)) for n, endpoint in enumerate(self._cluster, 1)
+        )
+        self.aliases: dict[str, str] = {}
+        self.strangers: dict[str, int] = {}
         self.down: set[str] = set()
         self.frozen: set[str] = set()
         self.electing = False
@@ -92,12 +105,31 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         """Show members, revision and what is broken."""
-        return f"<MemoryStore {len(self._members)} members, revision {self._revision}, down {len(self.down)}>"
+        return f"<MemoryStore {len(self._cluster)} members, revision {self._revision}, down {len(self.down)}>"
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' names."""
+        """The names of the members that the client is connected to."""
         return self._members
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers; see `Store.add`."""
+        endpoint = address.endpoint
+        if self._behind(endpoint) not in self._cluster and endpoint not in self.strangers:
+            await anyio.lowlevel.checkpoint()
+            raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
+        await self._arrive(endpoint, timeout)
+        if endpoint not in self._members:
+            self._members += (endpoint,)
+        return self._header(endpoint, self._revision)
+
+    def remove(self, member: str) -> None:
+        """Give up a member; see `Store.remove`."""
+        self._members = tuple(m for m in self._members if m != member)
+        self.touch()
+
+    def _behind(self, endpoint: str) -> str:
+        return self.aliases.get(endpoint, endpoint)
 
     @property
     def revision(self) -> int:
@@ -107,8 +139,8 @@ class MemoryStore:
     @property
     def has_leader(self) -> bool:
         """Whether enough members are well to have a leader."""
-        well = len(self._members) - len(self.down | self.frozen)
-        return not self.electing and well >= quorum_of(len(self._members))
+        well = set(self._cluster) - self.down - self.frozen
+        return not self.electing and len(well) >= quorum_of(len(self._cluster))
 
     def touch(self) -> None:
         """Let open watches notice what was changed."""
@@ -144,6 +176,7 @@ class MemoryStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         await anyio.lowlevel.checkpoint()
+        self._check_is_there(member)
         await self._arrive(member, timeout)
         self.calls.append((member, cast("Op[Result]", op)))
         if self.delay:
@@ -166,6 +199,8 @@ class MemoryStore:
                 return cast("R", ReadBatchResult(header, tuple(self._range(read, member) for read in reads)))
             case Status():
                 return cast("R", StatusResult(header, self.version))
+            case MemberList():
+                return cast("R", MemberListResult(self._header(member, 0), self.listed))
             case Put() | Delete():
                 return cast("R", self._apply([op], member)[0])
             case Txn():
@@ -185,9 +220,12 @@ class MemoryStore:
             case _:
                 raise TypeError(f"MemoryStore does not know the operation {op!r}")
 
-    async def _arrive(self, member: str, timeout: float) -> None:
+    def _check_is_there(self, member: str) -> None:
         if member not in self._members:
-            raise KeyError(member)
+            raise StoreFault(classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed"))
+
+    async def _arrive(self, member: str, timeout: float) -> None:
+        member = self._behind(member)
         if member in self.down:
             raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
         with anyio.move_on_after(timeout):
@@ -204,7 +242,10 @@ class MemoryStore:
         raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
 
     def _header(self, member: str, revision: int) -> Header:
-        return Header(self.cluster_id, self._members.index(member) + 1, self.raft_term, revision)
+        if member in self.strangers:
+            return Header(self.strangers[member], 99, self.raft_term, revision)
+        number = self._cluster.index(self._behind(member)) + 1
+        return Header(self.cluster_id, number, self.raft_term, revision)
 
     def _state(self, revision: int) -> dict[bytes, Entry]:
         if revision == self._revision:
@@ -319,6 +360,7 @@ class MemoryStore:
     ) -> AsyncIterator[MemoryWatch]:
         """Open a watch; see `Store.watch`."""
         await anyio.lowlevel.checkpoint()
+        self._check_is_there(member)
         await self._arrive(member, timeout)
         if not self.has_leader and member not in self.proxies:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
@@ -339,6 +381,7 @@ class MemoryStore:
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when the member goes down."""
+        member = self._behind(member)
         while member in self.down:
             await self._changed.wait()
         while member not in self.down:
@@ -369,9 +412,10 @@ class MemoryWatch:
         await anyio.lowlevel.checkpoint()
         while True:
             changed = store._changed.next()
-            if self._member in store.down:
+            member = store._behind(self._member)
+            if member in store.down or self._member not in store.members:
                 raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
-            silent = self._member in store.frozen | store.mute
+            silent = member in store.frozen | store.mute
             if not silent and (store.has_leader or self._member not in store.proxies):
                 if not store.has_leader:
                     raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))

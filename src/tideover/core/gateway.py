@@ -165,7 +165,7 @@ class Gateway:
 
     async def _again(self, op: Op[R], fault: Fault, attempt: int, policy: RetryPolicy, deadline: float) -> bool:
         """Decide whether to try again, and wait until it makes sense."""
-        may = (fault.outage or fault.kind is FaultKind.OVERLOADED) and not fault.applied
+        may = (fault.outage or fault.kind in _SOON) and not fault.applied
         if not (may if op.writes else fault.retry_read):
             return False
         left = deadline - self._clock.monotonic()
@@ -190,6 +190,9 @@ class Gateway:
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 
+
+# The member is well and will take it in a moment; another one could but pass it on to where it was refused.
+_SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})
 
 # The member is the trouble, not the cluster: another one is asked at once.
 _ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})

@@ -21,6 +21,7 @@ class FaultKind(StrEnum):
     CONNECTION_LOST = "connection_lost"
     NO_LEADER = "no_leader"
     LEADER_CHANGED = "leader_changed"
+    HANDOVER = "handover"
     TIMED_OUT = "timed_out"
     DEADLINE = "deadline"
     OVERLOADED = "overloaded"
@@ -105,15 +106,20 @@ _OUTAGE = frozenset(
 
 # What grpc says of a connection that was made but not trusted.
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-_TLS = ("tls handshake failed", "ssl handshake failed", "verification check failed")
+# "Handshake read failed" is a server that hung up on it: one that speaks no TLS.
+_TLS = ("tls handshake failed", "ssl handshake failed", "handshake read failed", "verification check failed")
 
 # (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
+    # Ours, of a reply; grpc puts it within "Stream removed (...)", as it does everything it ends by itself.
+    ("client: received message larger than max", FaultKind.INVALID, False, True),
     ("failed to connect to all addresses", FaultKind.UNREACHABLE, True, False),
     ("connections to all backends failing", FaultKind.UNREACHABLE, True, False),
     ("name resolution", FaultKind.UNREACHABLE, True, False),
     ("dns resolution failed", FaultKind.UNREACHABLE, True, False),
     ("errors resolving", FaultKind.UNREACHABLE, True, False),
+    # A proxy's account of its own connection to a member; what it had sent before is its secret.
+    ("error while dialing", FaultKind.UNREACHABLE, True, True),
     ("stream removed", FaultKind.CONNECTION_LOST, True, True),
     ("socket closed", FaultKind.CONNECTION_LOST, True, True),
     ("connection reset", FaultKind.CONNECTION_LOST, True, True),
@@ -123,10 +129,13 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("etcdserver: no leader", FaultKind.NO_LEADER, True, False),
     ("etcdserver: leader changed", FaultKind.LEADER_CHANGED, True, True),
     ("etcdserver: request timed out", FaultKind.TIMED_OUT, True, True),
-    ("raft proposal dropped", FaultKind.TIMED_OUT, True, True),
+    # The leader's own refusal while it hands its office over, and so before anything is in its log; a follower
+    # whose proposal the leader drops hears nothing of it and says "request timed out".
+    ("raft proposal dropped", FaultKind.HANDOVER, True, False),
     ("context deadline exceeded", FaultKind.TIMED_OUT, True, True),
     ("etcdserver: too many requests", FaultKind.OVERLOADED, True, False),
     ("etcdserver: server stopped", FaultKind.NOT_SERVING, True, True),
+    ("raft: stopped", FaultKind.NOT_SERVING, True, True),
     ("etcdserver: not capable", FaultKind.NOT_SERVING, True, True),
     ("etcdserver: unhealthy cluster", FaultKind.NOT_SERVING, True, True),
     ("for learner", FaultKind.NOT_SERVING, True, False),
@@ -137,12 +146,13 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("invalid auth token", FaultKind.AUTH_TOKEN, False, False),
     ("user name is empty", FaultKind.AUTH_TOKEN, False, False),
     ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
+    # The same in etcd 3.5.1's words, with the code UNKNOWN.
+    ("auth: revision in header is old", FaultKind.AUTH_TOKEN, False, False),
     ("authentication failed", FaultKind.AUTHENTICATION, False, False),
     ("authentication is not enabled", FaultKind.AUTHENTICATION, False, False),
     ("permission denied", FaultKind.PERMISSION, False, False),
     ("request is too large", FaultKind.INVALID, False, False),
     ("grpc: received message larger than max", FaultKind.INVALID, False, False),
-    ("message larger than max", FaultKind.INVALID, False, True),
     ("corrupt cluster", FaultKind.CORRUPT, True, False),
 )
 
@@ -185,6 +195,7 @@ def classify(code: str, message: str) -> Fault:
 _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.NO_LEADER: errors.NoQuorum,
     FaultKind.LEADER_CHANGED: errors.NoQuorum,
+    FaultKind.HANDOVER: errors.NoQuorum,
     FaultKind.TIMED_OUT: errors.NoQuorum,
     FaultKind.DEADLINE: errors.DeadlineExceeded,
     FaultKind.NO_SPACE: errors.SpaceExhausted,

@@ -7,7 +7,7 @@ writes the verdict here. Nothing in this module waits for etcd.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -18,10 +18,13 @@ from tideover.etcd.faults import Fault, FaultKind
 from tideover.etcd.store import Lane
 from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
+from tideover.resilience.diagnosis import diagnosis_of
 from tideover.resilience.health import Health, sentence
 
 # Not an outage, and yet a reason to probe.
-_SUSPICIOUS = frozenset({FaultKind.NO_SPACE, FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+_SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+# What a write is refused with, and the alarm that is the reason.
+_ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,12 @@ class Lanes:
         errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
-        no_space: Whether the last verdict on a write was that the quota is used up.
+        alarms: What etcd has raised; None as long as nobody has been asked.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
         evidence: Fires when something failed.
+        alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
     """
 
     def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
@@ -70,11 +74,12 @@ class Lanes:
         self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
         self.suspected = False
-        self.no_space = False
+        self.alarms: frozenset[str] | None = None
         self.blackouts = 0
         self.retry_at = 0.0
         self.changed = Signal()
         self.evidence = Signal()
+        self.alarm_evidence = Signal()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
@@ -139,11 +144,12 @@ class Lanes:
             lane: The lane it travelled in.
             sent_at: When it was sent, in monotonic seconds.
             header: Its answer's header.
-            wrote: Whether it was a write.
+            wrote: Whether it was a write that an alarm would have stopped.
         """
-        if wrote:
-            self.no_space = False
-        elif lane is Lane.QUORUM:
+        if wrote and self.alarms:
+            self.note_alarms(frozenset())
+            self.alarm_evidence.fire()
+        elif not wrote and lane is Lane.QUORUM:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
@@ -158,10 +164,25 @@ class Lanes:
         Args:
             fault: What it means.
         """
-        if fault.kind is FaultKind.NO_SPACE:
-            self.no_space = True
+        if fault.kind in _ALARMING:
+            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.alarm_evidence.fire()
         if fault.outage or fault.kind in _SUSPICIOUS:
             self.suspect()
+
+    @property
+    def diagnosis_of_alarms(self) -> Diagnosis:
+        """What a cluster that answers in time is called, for its alarms."""
+        return diagnosis_of(self.alarms or ())
+
+    def note_alarms(self, alarms: frozenset[str]) -> None:
+        """Take in which alarms there are; a quorum that answers is called by them at once."""
+        if alarms == self.alarms:
+            return
+        before, self.alarms = self.diagnosis_of_alarms, alarms
+        if self.health.diagnosis is before:
+            self.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+        self.changed.fire()
 
     def suspect(self) -> None:
         """Ask for a probe now."""

@@ -231,7 +231,7 @@ class Monitor:
             members=len(lanes.members),
             leaderless=0.0 if self._missing_since is None else now - self._missing_since,
             leader_change=self._rules.leader_change,
-            no_space=lanes.no_space,
+            alarms=lanes.alarms or (),
         )
         well = frozenset(m for m, a in answers.items() if {a.quorum, a.member} & _ALIVE)
         if good and lanes.active not in good:

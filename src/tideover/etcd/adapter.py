@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
-from tideover.etcd.convert import entry_of, header_of
+from tideover.etcd.convert import alarms_of, entry_of, header_of
 from tideover.etcd.endpoints import parse_endpoints, tls_for
 from tideover.etcd.faults import StoreFault
 from tideover.etcd.store import (
@@ -196,7 +196,7 @@ async def _send(op: Op[R], channel: MemberChannel, timeout: float, metadata: _Me
             with translated():
                 request = rpc.StatusRequest()
                 reply = await answer(channel.maintenance.Status(request, timeout=timeout, metadata=metadata))
-            return cast("R", StatusResult(header_of(reply), reply.version))
+            return cast("R", StatusResult(header_of(reply), reply.version, alarms_of(reply.errors)))
         case Put(key, value):
             with translated():
                 request = rpc.PutRequest(key=key, value=value)

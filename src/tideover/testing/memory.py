@@ -54,6 +54,7 @@ class MemoryStore:
         delay: Seconds every answer takes.
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
+        alarms: Alarms raised: with `"NOSPACE"` writes other than deletes are refused, with `"CORRUPT"` all writes.
         version: What members say their version is; before 3.5.8 progress replies overtake events.
         calls: Every attempt that reached a member, as (member, operation).
     """
@@ -67,6 +68,7 @@ class MemoryStore:
         self.delay = 0.0
         self.raft_term = 2
         self.cluster_id = 77
+        self.alarms: set[str] = set()
         self.version = "3.5.9"
         self.calls: list[tuple[str, Op[Result]]] = []
         self._history: list[Event] = []
@@ -127,6 +129,8 @@ class MemoryStore:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
         if not getattr(op, "key", b"?"):
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        if op.writes:
+            self._check_alarms(op)
         match op:
             case Range():
                 return cast("R", self._range(op, member))
@@ -134,7 +138,7 @@ class MemoryStore:
                 results = tuple(self._range(read, member) for read in reads)
                 return cast("R", ReadBatchResult(self._header(member, self._revision), results))
             case Status():
-                return cast("R", StatusResult(self._header(member, self._revision), self.version))
+                return cast("R", self._status(member))
             case Put():
                 self._put(op)
                 return cast("R", WriteResult(self._header(member, self._revision)))
@@ -157,6 +161,9 @@ class MemoryStore:
 
     def _header(self, member: str, revision: int) -> Header:
         return Header(self.cluster_id, self._members.index(member) + 1, self.raft_term, revision)
+
+    def _status(self, member: str) -> StatusResult:
+        return StatusResult(self._header(member, self._revision), self.version, frozenset(self.alarms))
 
     def _state(self, revision: int) -> dict[bytes, Entry]:
         if revision == self._revision:
@@ -181,6 +188,12 @@ class MemoryStore:
         if op.keys_only:
             cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
         return RangeResult(self._header(member, now), cut, len(cut) < len(changed), len(found))
+
+    def _check_alarms(self, op: Op[R]) -> None:
+        if "CORRUPT" in self.alarms:
+            raise StoreFault(classify("DATA_LOSS", "etcdserver: corrupt cluster"))
+        if "NOSPACE" in self.alarms and not isinstance(op, Delete):
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded"))
 
     def _put(self, op: Put) -> None:
         if len(op.key) + len(op.value) > _MAX_REQUEST:

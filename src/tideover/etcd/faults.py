@@ -8,6 +8,7 @@ an unknown is never turned into a no.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,7 +66,8 @@ class Fault:
     def brief(self) -> str:
         """The message without grpc's account of its own layers, and for TLS a hint where to look."""
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
-        text = text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")[:120] or self.code
+        text = re.sub(r"^ipv[46]:\S+: ", "", text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: "))
+        text = text[:120] or self.code
         return f"{text}{TLS_HINT if self.tls else ''}"
 
     @property

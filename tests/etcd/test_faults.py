@@ -63,6 +63,15 @@ TABLE = [
     ),
     Row(
         "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Unwrap failed "
+        "(TSI_DATA_CORRUPTED)",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
         "errors resolving no.invalid:2379: [field:hostname lookup error:address lookup failed for no.invalid: "
         "Domain name not found]",
         K.UNREACHABLE,
@@ -319,7 +328,7 @@ def test_a_reader_sees_the_public_error(row: Row) -> None:
     """A read that ends with the fault raises exactly this error, naming the attempt and etcd's own words."""
     error = public_error(classify(row.code, row.message), doing="read app/x", writes=False)
     assert type(error) is row.error
-    hint = TLS_HINT if "handshake" in row.message.lower() else ""
+    hint = TLS_HINT if any(w in row.message.lower() for w in ("handshake", "unwrap")) else ""
     assert str(error) == f"read app/x: {row.code}: {row.message}{hint}"
 
 

@@ -108,8 +108,15 @@ _OUTAGE = frozenset(
 
 # What grpc says of a connection that was made but not trusted.
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-# "Handshake read failed" is a server that hung up on it: one that speaks no TLS.
-_TLS = ("tls handshake failed", "ssl handshake failed", "handshake read failed", "verification check failed")
+# "Handshake read failed" is a server that hung up on it: one that speaks no TLS. "Unwrap failed" is what 3.4.23's
+# refusal of a client's certificate looks like, which comes after the handshake proper.
+_TLS = (
+    "tls handshake failed",
+    "ssl handshake failed",
+    "handshake read failed",
+    "unwrap failed",
+    "verification check failed",
+)
 
 # (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (

@@ -338,6 +338,7 @@ async def test_a_leader_that_hands_over_drops_proposals(cluster: EtcdCluster) ->
         moving = asyncio.ensure_future(sent(member.maintenance.MoveLeader(request, timeout=9)))
         await anyio.sleep(0.01)
         faults = await asyncio.gather(*(fault_of(member.put(b"handover/%d" % n)) for n in range(20)))
+        await member.read(b"k")  # is of no concern to the log
         follower.resume()
         await asyncio.wait({moving})
         moving.exception()
@@ -371,6 +372,7 @@ async def test_a_learner(cluster: EtcdCluster) -> None:
                             await anyio.sleep(0.05)
                     assert fault.message == "etcdserver: rpc not supported for learner"
                     assert meaning(fault) == ("not_serving", True, False)
+                    await learner.read(b"k", serializable=True, metadata=())
                     fault = await fault_of(learner.put(b"learner"))
                     assert meaning(fault) == ("not_serving", True, False)
                 assert await member.version(b"learner") == 0
@@ -424,6 +426,8 @@ async def test_too_many_requests() -> None:
                     await asyncio.sleep(0.1)
                     for number in range(5_400):
                         calls.create_task(put(5_400 * rounds + number))
+                    calls.create_task(member.read(b"x", serializable=True, metadata=(), timeout=20))
+                    calls.create_task(member.read(b"x", timeout=20))
             assert {(f.code, f.message) for f in faults} == {("UNKNOWN", "etcdserver: too many requests")}
             assert {meaning(f) for f in faults} == {("overloaded", True, False)}
             counted = await member.read(b"p", range_end=b"q", count_only=True, timeout=10)
@@ -474,6 +478,10 @@ async def test_the_quota_is_used_up() -> None:
                 assert fault.message == "etcdserver: mvcc: database space exceeded"
                 assert (fault.code, *meaning(fault)) == ("RESOURCE_EXHAUSTED", "no_space", True, False)
             assert await member.version(b"fill/0") == 1
+            keeping = member.leases.LeaseKeepAlive()
+            await keeping.write(rpc.LeaseKeepAliveRequest(ID=lease.ID))
+            assert (await keeping.read()).TTL > 0
+            keeping.cancel()
             await sent(member.kv.DeleteRange(rpc.DeleteRangeRequest(key=b"fill/0"), timeout=5))
             await sent(member.leases.LeaseRevoke(rpc.LeaseRevokeRequest(ID=lease.ID), timeout=5))
             assert await member.version(b"small") == 0
@@ -490,6 +498,9 @@ async def test_a_corrupt_cluster(server: EtcdServer) -> None:
             fault = await fault_of(member.put(b"corrupt"))
             assert (fault.code, fault.message) == ("DATA_LOSS", "etcdserver: corrupt cluster")
             assert meaning(fault) == ("corrupt", True, False)
+            fault = await fault_of(sent(member.kv.DeleteRange(rpc.DeleteRangeRequest(key=b"k"), timeout=5)))
+            assert meaning(fault) == ("corrupt", True, False)
+            await member.read(b"k", serializable=True, metadata=())
             assert await member.version(b"k") >= 1
         finally:
             await sent(member.maintenance.Alarm(rpc.AlarmRequest(action=2, **alarm), timeout=5))

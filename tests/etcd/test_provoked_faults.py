@@ -549,8 +549,7 @@ async def test_leases_that_are_gone_or_there_already(server: EtcdServer) -> None
         await sent(member.leases.LeaseGrant(grant, timeout=5))
         fault = await fault_of(sent(member.leases.LeaseGrant(grant, timeout=5)))
         assert (fault.code, fault.message) == ("FAILED_PRECONDITION", "etcdserver: lease already exists")
-        assert not fault.outage
-        assert not fault.applied
+        assert meaning(fault) == ("lease_exists", False, False)
 
 
 async def test_history_that_is_gone_or_still_to_come(server: EtcdServer) -> None:

@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.errors import CircuitOpen, Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
-from tideover.etcd.store import Delete, Lane, Op, ReadBatch, Result, Store
+from tideover.etcd.store import Lane, Op, Put, ReadBatch, Result, Store
 from tideover.policies import RetryPolicy
 from tideover.resilience.backoff import next_delay
 from tideover.resilience.budget import RetryBudget
@@ -157,9 +157,10 @@ class Gateway:
                 fault = exc.fault
             else:
                 self._budget = self._budget.after(succeeded=True)
-                # A delete goes through without space as well.
-                wrote = op.writes and not isinstance(op, Delete)
-                self._lanes.succeeded(op.lane, sent_at, result.header, wrote=wrote)
+                self._lanes.succeeded(op.lane, sent_at, result.header, wrote=op.writes)
+                if isinstance(op, Put):
+                    # Of all writes the one that no alarm lets through.
+                    self._lanes.not_alarmed()
                 return Answered(result, sent_at)
             span.failed(fault.code, fault.kind)
         self._lanes.failed(fault)

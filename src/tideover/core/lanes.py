@@ -144,12 +144,9 @@ class Lanes:
             lane: The lane it travelled in.
             sent_at: When it was sent, in monotonic seconds.
             header: Its answer's header.
-            wrote: Whether it was a write that an alarm would have stopped.
+            wrote: Whether it was a write.
         """
-        if wrote and self.alarms:
-            self.note_alarms(frozenset())
-            self.alarm_evidence.fire()
-        elif not wrote and lane is Lane.QUORUM:
+        if not wrote and lane is Lane.QUORUM:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
@@ -174,6 +171,12 @@ class Lanes:
     def diagnosis_of_alarms(self) -> Diagnosis:
         """What a cluster that answers in time is called, for its alarms."""
         return diagnosis_of(self.alarms or ())
+
+    def not_alarmed(self) -> None:
+        """Take in a write that an alarm would have stopped."""
+        if self.alarms:
+            self.note_alarms(frozenset())
+            self.alarm_evidence.fire()
 
     def note_alarms(self, alarms: frozenset[str]) -> None:
         """Take in which alarms there are; a quorum that answers is called by them at once."""

@@ -6,39 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
-from aetcd import rpc
-
-from tideover.etcd.channel import MemberChannel, answer, translated
-from tideover.etcd.convert import alarms_of, entry_of, header_of
+from tideover.etcd.channel import MemberChannel
 from tideover.etcd.endpoints import parse_endpoints, tls_for
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import (
-    Delete,
-    Op,
-    Put,
-    Range,
-    RangeResult,
-    ReadBatch,
-    ReadBatchResult,
-    Result,
-    Status,
-    StatusResult,
-    Watch,
-    WriteResult,
-)
+from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.requests import send
+from tideover.etcd.store import KeepAlive, Op, Result, Watch
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
 from tideover.etcd.watch import open_watch
 from tideover.policies import Tls
-from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
-# Refused within 20 ms instead of hanging for 7 s when the member has no leader. Not for serializable reads: it
-# would refuse the very reads that still work.
-_HAS_LEADER = (("hasleader", "true"),)
 # Seconds between two looks at whether the files of TLS have changed.
 _LOOK_EVERY = 60.0
 # How much of an attempt's time logging in may take: the end of it must be seen here, where it is known that the
@@ -46,8 +28,8 @@ _LOOK_EVERY = 60.0
 _LOGIN_SHARE = 0.9
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
-
-_Metadata = tuple[tuple[str, str], ...]
+# Seconds that a token for a stream of keep-alives may take.
+_STREAM_LOGIN = 1.0
 
 
 class EtcdStore:
@@ -101,17 +83,17 @@ class EtcdStore:
         self._look_at_files()
         channel = self._channels[member]
         if self._login is None:
-            return await _send(op, channel, timeout, ())
+            return await send(op, channel, timeout, ())
         deadline = time.monotonic() + timeout
         token = await self._login.token(channel, timeout=timeout * _LOGIN_SHARE)
         try:
-            return await _send(op, channel, _left(deadline), metadata_of(token))
+            return await send(op, channel, _left(deadline), metadata_of(token))
         except StoreFault as exc:
             if not asks_for_token(exc.fault):
                 raise
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
-        return await _send(op, channel, _left(deadline), metadata_of(token))
+        return await send(op, channel, _left(deadline), metadata_of(token))
 
     @asynccontextmanager
     async def watch(
@@ -141,6 +123,20 @@ class EtcdStore:
                 token = await self._login.token(channel, timeout=_left(deadline), refused=token)
                 watch = await stack.enter_async_context(opening(token))
             yield watch
+
+    @asynccontextmanager
+    async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
+        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        channel = self._channels[member]
+        token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_LOGIN)
+        try:
+            async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
+                yield stream
+        except StoreFault as exc:
+            if self._login is not None and asks_for_token(exc.fault):
+                # The next stream begins with a new one.
+                self._login.forget(token)
+            raise
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
@@ -173,56 +169,3 @@ class EtcdStore:
 
 def _left(deadline: float) -> float:
     return max(_LEAST, deadline - time.monotonic())
-
-
-async def _send(op: Op[R], channel: MemberChannel, timeout: float, metadata: _Metadata) -> R:
-    kv, quorum = channel.kv, (*_HAS_LEADER, *metadata)
-    match op:
-        case Range():
-            with translated():
-                request = _range_request(op)
-                sent = metadata if op.serializable else quorum
-                reply = await answer(kv.Range(request, timeout=timeout, metadata=sent))
-            return cast("R", _range_result(reply, header_of(reply)))
-        case ReadBatch(reads):
-            with translated():
-                request = rpc.TxnRequest(success=[rpc.RequestOp(request_range=_range_request(r)) for r in reads])
-                reply = await answer(kv.Txn(request, timeout=timeout, metadata=quorum))
-            header = header_of(reply)
-            # The answers within a transaction do not name the cluster; the transaction's own header does.
-            results = tuple(_range_result(r.response_range, header) for r in reply.responses)
-            return cast("R", ReadBatchResult(header, results))
-        case Status():
-            with translated():
-                request = rpc.StatusRequest()
-                reply = await answer(channel.maintenance.Status(request, timeout=timeout, metadata=metadata))
-            return cast("R", StatusResult(header_of(reply), reply.version, alarms_of(reply.errors)))
-        case Put(key, value):
-            with translated():
-                request = rpc.PutRequest(key=key, value=value)
-                reply = await answer(kv.Put(request, timeout=timeout, metadata=quorum))
-            return cast("R", WriteResult(header_of(reply)))
-        case Delete(key, end):
-            with translated():
-                request = rpc.DeleteRangeRequest(key=key, range_end=end or b"")
-                reply = await answer(kv.DeleteRange(request, timeout=timeout, metadata=quorum))
-            return cast("R", WriteResult(header_of(reply), reply.deleted))
-        case _:
-            raise TypeError(f"EtcdStore does not know the operation {op!r}")
-
-
-def _range_request(op: Range) -> Any:
-    return rpc.RangeRequest(
-        key=op.key,
-        range_end=op.end or b"",
-        serializable=op.serializable,
-        limit=op.limit,
-        revision=op.revision,
-        keys_only=op.keys_only,
-        min_mod_revision=op.changed_since,
-    )
-
-
-def _range_result(reply: Any, header: Header) -> RangeResult:
-    entries = {kv.key: entry_of(kv) for kv in reply.kvs}
-    return RangeResult(header, entries, reply.more, reply.count)

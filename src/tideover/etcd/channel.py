@@ -56,6 +56,7 @@ class MemberChannel:
         endpoint: The member's `host:port`.
         auth: The stub for logging in.
         kv: The stub for reads and writes.
+        lease: The stub for leases.
         watch: The stub for watches.
         maintenance: The stub for questions about the member itself.
     """
@@ -76,6 +77,7 @@ class MemberChannel:
         self._channel = _open_channel(f"dns:///{self.endpoint}", self._files)
         self.auth = rpc.AuthStub(self._channel)
         self.kv = rpc.KVStub(self._channel)
+        self.lease = rpc.LeaseStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
         self.maintenance = rpc.MaintenanceStub(self._channel)
 

@@ -31,6 +31,7 @@ class FaultKind(StrEnum):
     COMPACTED = "compacted"
     FUTURE_REVISION = "future_revision"
     LEASE_NOT_FOUND = "lease_not_found"
+    LEASE_EXISTS = "lease_exists"
     AUTH_TOKEN = "auth_token"
     AUTHENTICATION = "authentication"
     PERMISSION = "permission"
@@ -108,13 +109,13 @@ _OUTAGE = frozenset(
 
 # What grpc says of a connection that was made but not trusted.
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-# "Handshake read failed" is a server that hung up on it: one that speaks no TLS. "Unwrap failed" is what 3.4.23's
-# refusal of a client's certificate looks like, which comes after the handshake proper.
+# "Handshake read failed" is a server that hung up on it: one that speaks no TLS. "Unwrap failed": with TLS 1.3 a
+# server refuses a client's certificate only after the handshake.
 _TLS = (
     "tls handshake failed",
     "ssl handshake failed",
     "handshake read failed",
-    "unwrap failed",
+    "unwrap failed (tsi_",
     "verification check failed",
 )
 
@@ -152,6 +153,7 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("has been compacted", FaultKind.COMPACTED, False, False),
     ("is a future revision", FaultKind.FUTURE_REVISION, True, False),
     ("requested lease not found", FaultKind.LEASE_NOT_FOUND, False, False),
+    ("lease already exists", FaultKind.LEASE_EXISTS, False, False),
     ("invalid auth token", FaultKind.AUTH_TOKEN, False, False),
     ("user name is empty", FaultKind.AUTH_TOKEN, False, False),
     ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
@@ -214,6 +216,7 @@ _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.INVALID: errors.InvalidRequest,
     FaultKind.COMPACTED: errors.InvalidRequest,
     FaultKind.LEASE_NOT_FOUND: errors.InvalidRequest,
+    FaultKind.LEASE_EXISTS: errors.InvalidRequest,
 }
 
 

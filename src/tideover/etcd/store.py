@@ -172,10 +172,17 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class Put(Op[WriteResult]):
-    """Write one key."""
+    """Write one key.
+
+    Attributes:
+        key: The key.
+        value: Its new value.
+        lease: The lease with which the key ends; 0 means none.
+    """
 
     key: bytes
     value: bytes
+    lease: int = 0
 
     @property
     def writes(self) -> bool:
@@ -194,6 +201,25 @@ class Delete(Op[WriteResult]):
     def writes(self) -> bool:
         """Whether it may change the store."""
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseResult:
+    """The answer to any question about a lease.
+
+    Attributes:
+        header: Who answered.
+        lease: The lease.
+        ttl: Seconds it will live; 0 or less means that it is gone.
+        granted: Seconds that a renewal gives it, where that was asked for.
+        keys: Its keys, where they were asked for.
+    """
+
+    header: Header
+    lease: int
+    ttl: int
+    granted: int = 0
+    keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +283,27 @@ class Watch(Protocol):
         ...
 
 
+class KeepAlive(Protocol):
+    """An open stream for renewing leases; it ends with the context manager that gave it."""
+
+    async def renew(self, lease: int) -> LeaseResult:
+        """Renew a lease: one at a time, and never again after a call was cancelled.
+
+        An answer cannot be told from that to an earlier question, so that a stream with an unanswered one is of
+        no more use.
+
+        Args:
+            lease: Its id.
+
+        Returns:
+            The member's word, which is no proof. A TTL of 0 means that the lease is gone.
+
+        Raises:
+            StoreFault: The stream has ended.
+        """
+        ...
+
+
 class Store(Protocol):
     """etcd, as far as tideover uses it."""
 
@@ -295,6 +342,17 @@ class Store(Protocol):
 
         Returns:
             A context manager; entering raises `StoreFault` if the watch cannot be opened.
+        """
+        ...
+
+    def keep_alive(self, *, member: str) -> AbstractAsyncContextManager[KeepAlive]:
+        """Open a stream for renewing leases that ends by itself when the member has no leader.
+
+        Args:
+            member: Whom to ask.
+
+        Returns:
+            A context manager; entering sends nothing yet.
         """
         ...
 

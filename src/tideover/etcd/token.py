@@ -72,6 +72,15 @@ class Login:
                 return self._token
         raise StoreFault(replace(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"), applied=False))
 
+    def forget(self, refused: str) -> None:
+        """Take note that a token is of no use any more.
+
+        Args:
+            refused: The token.
+        """
+        if self._token == refused:
+            self._token = None
+
     async def _authenticate(self, channel: MemberChannel, timeout: float) -> str:
         if self._refusal is not None and time.monotonic() - self._refused_at < _REFUSAL_HOLDS:
             raise StoreFault(self._refusal)

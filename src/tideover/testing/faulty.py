@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 import anyio
 
 from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.store import Op, Result, Store, Watch
+from tideover.etcd.leases import LeaseKeepAlive
+from tideover.etcd.store import KeepAlive, LeaseResult, Op, Result, Store, Watch
 
 R = TypeVar("R", bound=Result)
 
@@ -85,20 +87,29 @@ class FaultyStore:
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member, or fail as told; see `Store.call`."""
-        injection = next((i for i in self._injections if i.matches(member, op)), None)  # type: ignore[arg-type]
+        injection = self._take(op, member)
         if injection is None:
             return await self._store.call(op, member=member, timeout=timeout)
-        injection.times -= 1
-        if not injection.times:
-            self._injections.remove(injection)
         if injection.applied:
             await self._store.call(op, member=member, timeout=timeout)
         else:
             await anyio.lowlevel.checkpoint()
-        if not injection.code:
-            await anyio.sleep(timeout)
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
-        raise StoreFault(classify(injection.code, injection.message))
+        raise await _fail(injection, timeout)
+
+    def _take(self, op: Op[R], member: str) -> Injection | None:
+        """Return the fault that strikes a call, if there is one, and count it."""
+        injection = next((i for i in self._injections if i.matches(member, op)), None)  # type: ignore[arg-type]
+        if injection is not None:
+            injection.times -= 1
+            if not injection.times:
+                self._injections.remove(injection)
+        return injection
+
+    @asynccontextmanager
+    async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
+        """Open a stream on the store behind it; faults strike `LeaseKeepAlive`."""
+        async with self._store.keep_alive(member=member) as stream:
+            yield FaultyKeepAlive(self, stream, member)
 
     @asynccontextmanager
     async def watch(
@@ -121,3 +132,33 @@ class FaultyStore:
     async def aclose(self) -> None:
         """Close the store behind it."""
         await self._store.aclose()
+
+
+class FaultyKeepAlive:
+    """A stream of renewals of a `FaultyStore`."""
+
+    def __init__(self, store: FaultyStore, stream: KeepAlive, member: str) -> None:
+        self._store = store
+        self._stream = stream
+        self._member = member
+
+    def __repr__(self) -> str:
+        """Name the member."""
+        return f"<FaultyKeepAlive at {self._member}>"
+
+    async def renew(self, lease: int) -> LeaseResult:
+        """Renew a lease, or fail as told; see `KeepAlive.renew`."""
+        injection = self._store._take(LeaseKeepAlive(lease), self._member)
+        if injection is None:
+            return await self._stream.renew(lease)
+        if injection.applied:
+            await self._stream.renew(lease)
+        raise await _fail(injection, math.inf)
+
+
+async def _fail(injection: Injection, timeout: float) -> StoreFault:
+    """Return what a call ends with, at the time it ends."""
+    if not injection.code:
+        await anyio.sleep(timeout)
+        return StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+    return StoreFault(classify(injection.code, injection.message))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import anyio
 
 from tideover.core.signal import Signal
 from tideover.etcd.faults import StoreFault, classify
+from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.store import (
     Compacted,
     Delete,
     Event,
     Lane,
+    LeaseResult,
     Op,
     Put,
     Range,
@@ -28,8 +32,10 @@ from tideover.etcd.store import (
     WriteResult,
     within,
 )
+from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
 from tideover.records import Entry, Header
 from tideover.resilience.diagnosis import quorum_of
+from tideover.testing.memory_leases import MemoryLeases
 
 R = TypeVar("R", bound=Result)
 
@@ -51,6 +57,7 @@ class MemoryStore:
         frozen: Members that accept calls and never answer.
         electing: Whether the cluster has no leader although its members are well.
         lagging: For a member, the revision its serializable reads are stuck at.
+        stale: Members that acknowledge keep-alives although they no longer rule: in an old term, to no effect.
         delay: Seconds every answer takes.
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
@@ -65,6 +72,7 @@ class MemoryStore:
         self.frozen: set[str] = set()
         self.electing = False
         self.lagging: dict[str, int] = {}
+        self.stale: set[str] = set()
         self.delay = 0.0
         self.raft_term = 2
         self.cluster_id = 77
@@ -75,6 +83,7 @@ class MemoryStore:
         self._newest: dict[bytes, Entry] = {}
         self._revision = 1
         self._compacted = 0
+        self._leases = MemoryLeases()
         self._changed = Signal()
 
     def __repr__(self) -> str:
@@ -110,9 +119,22 @@ class MemoryStore:
         """Replace the cluster by another one on the same members, with the same cluster id."""
         self._history.clear()
         self._newest.clear()
+        self._leases = MemoryLeases()
         self._revision, self._compacted, self.raft_term = revision, 0, 1
         for key, value in entries.items():
-            self._put(Put(key, value))
+            self._apply([Put(key, value)], self._members[0])
+        self.touch()
+
+    @property
+    def leases(self) -> frozenset[int]:
+        """The leases there are."""
+        self._advance()
+        return frozenset(self._leases.by_id)
+
+    def revoke(self, lease: int) -> None:
+        """Take a lease away, with its keys, as etcd may do to a living one (ETCD-FACTS A1)."""
+        keys = sorted(self._leases.by_id.pop(lease).keys)
+        self._apply([Delete(key) for key in keys], self._members[0])
         self.touch()
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
@@ -131,20 +153,31 @@ class MemoryStore:
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
         if op.writes:
             self._check_alarms(op)
+        self._advance()
+        header = self._header(member, self._revision)
         match op:
             case Range():
                 return cast("R", self._range(op, member))
             case ReadBatch(reads):
-                results = tuple(self._range(read, member) for read in reads)
-                return cast("R", ReadBatchResult(self._header(member, self._revision), results))
+                return cast("R", ReadBatchResult(header, tuple(self._range(read, member) for read in reads)))
             case Status():
-                return cast("R", self._status(member))
-            case Put():
-                self._put(op)
-                return cast("R", WriteResult(self._header(member, self._revision)))
-            case Delete():
-                deleted = self._delete(op)
-                return cast("R", WriteResult(self._header(member, self._revision), deleted))
+                return cast("R", StatusResult(header, self.version, frozenset(self.alarms)))
+            case Put() | Delete():
+                return cast("R", self._apply([op], member)[0])
+            case Txn():
+                return cast("R", self._txn(op, member))
+            case LeaseGrant(ttl, lease):
+                if lease in self._leases.by_id:
+                    raise StoreFault(classify("FAILED_PRECONDITION", "etcdserver: lease already exists"))
+                granted = self._leases.grant(lease, ttl, anyio.current_time())
+                self.touch()
+                return cast("R", LeaseResult(header, lease, granted, granted))
+            case LeaseRevoke(lease):
+                self._lease_must_exist(lease)
+                self.revoke(lease)
+                return cast("R", LeaseResult(self._header(member, self._revision), lease, 0))
+            case LeaseTimeToLive(lease, keys):
+                return cast("R", self._time_to_live(lease, header, keys=keys))
             case _:
                 raise TypeError(f"MemoryStore does not know the operation {op!r}")
 
@@ -161,9 +194,6 @@ class MemoryStore:
 
     def _header(self, member: str, revision: int) -> Header:
         return Header(self.cluster_id, self._members.index(member) + 1, self.raft_term, revision)
-
-    def _status(self, member: str) -> StatusResult:
-        return StatusResult(self._header(member, self._revision), self.version, frozenset(self.alarms))
 
     def _state(self, revision: int) -> dict[bytes, Entry]:
         if revision == self._revision:
@@ -192,28 +222,92 @@ class MemoryStore:
     def _check_alarms(self, op: Op[R]) -> None:
         if "CORRUPT" in self.alarms:
             raise StoreFault(classify("DATA_LOSS", "etcdserver: corrupt cluster"))
-        if "NOSPACE" in self.alarms and not isinstance(op, Delete):
+        steps = (*op.then, *op.otherwise) if isinstance(op, Txn) else (op,)
+        if "NOSPACE" in self.alarms and any(isinstance(step, Put | LeaseGrant) for step in steps):
             raise StoreFault(classify("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded"))
 
-    def _put(self, op: Put) -> None:
-        if len(op.key) + len(op.value) > _MAX_REQUEST:
-            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: request is too large"))
-        old = self._newest.get(op.key)
-        self._revision += 1
-        created = old.create_revision if old else self._revision
-        self._record(Event(op.key, Entry(op.value, created, self._revision), self._revision))
+    # Changes ---------------------------------------------------------------------------------------------------
 
-    def _delete(self, op: Delete) -> int:
-        doomed = sorted(k for k in self._newest if within(k, op.key, op.end))
-        self._revision += bool(doomed)
-        for key in doomed:
-            self._record(Event(key, None, self._revision))
-        return len(doomed)
+    def _apply(self, steps: Sequence[Step], member: str) -> list[RangeResult | WriteResult]:
+        """Do all of it at one revision."""
+        put = [step.key for step in steps if isinstance(step, Put)]
+        deleted = [step for step in steps if isinstance(step, Delete)]
+        if len(set(put)) < len(put) or any(within(key, d.key, d.end) for key in put for d in deleted):
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: duplicate key given in txn request"))
+        for step in steps:
+            if isinstance(step, Put):
+                if len(step.key) + len(step.value) > _MAX_REQUEST:
+                    raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: request is too large"))
+                if step.lease:
+                    self._lease_must_exist(step.lease)
+        revision, before = self._revision + 1, len(self._history)
+        results: list[RangeResult | WriteResult] = []
+        for step in steps:
+            match step:
+                case Range():
+                    results.append(self._range(step, member))
+                case Put(key, value, lease):
+                    old = self._newest.get(key)
+                    self._leases.attach(key, lease)
+                    created = old.create_revision if old else revision
+                    self._record(Event(key, Entry(value, created, revision), revision))
+                    results.append(WriteResult(self._header(member, revision)))
+                case Delete():
+                    doomed = sorted(k for k in self._newest if within(k, step.key, step.end))
+                    for key in doomed:
+                        self._leases.attach(key, 0)
+                        self._record(Event(key, None, revision))
+                    results.append(WriteResult(self._header(member, self._revision), len(doomed)))
+        if len(self._history) > before:
+            self.touch()
+        return results
 
     def _record(self, event: Event) -> None:
+        self._revision = event.revision
         self._history.append(event)
         _change(self._newest, event)
-        self.touch()
+
+    def _txn(self, op: Txn, member: str) -> TxnResult:
+        succeeded = all(self._holds(condition) for condition in op.compares)
+        results = self._apply(op.then if succeeded else op.otherwise, member)
+        return TxnResult(self._header(member, self._revision), succeeded, tuple(results))
+
+    def _holds(self, condition: Compare) -> bool:
+        entry = self._newest.get(condition.key)
+        lease = next((i for i, le in self._leases.by_id.items() if condition.key in le.keys), 0)
+        return (
+            condition.create_revision in (None, entry.create_revision if entry else 0)
+            and condition.mod_revision in (None, entry.mod_revision if entry else 0)
+            and condition.lease in (None, lease)
+            # Of a key that is not there, etcd compares nothing but revisions and the lease.
+            and (condition.value is None or (entry is not None and condition.value == entry.value))
+        )
+
+    # Leases ----------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Let time pass."""
+        for lease in self._leases.advance(anyio.current_time(), has_leader=self.has_leader):
+            self.revoke(lease)
+
+    def _lease_must_exist(self, lease: int) -> None:
+        if lease not in self._leases.by_id:
+            raise StoreFault(classify("NOT_FOUND", "etcdserver: requested lease not found"))
+
+    def _time_to_live(self, lease: int, header: Header, *, keys: bool) -> LeaseResult:
+        found = self._leases.by_id.get(lease)
+        if found is None:
+            return LeaseResult(header, lease, -1)
+        left = math.ceil(found.expires_at - anyio.current_time())
+        return LeaseResult(header, lease, left, found.ttl, tuple(sorted(found.keys)) if keys else ())
+
+    @asynccontextmanager
+    async def keep_alive(self, *, member: str) -> AsyncIterator[MemoryKeepAlive]:
+        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        await anyio.lowlevel.checkpoint()
+        yield MemoryKeepAlive(self, member)
+
+    # Watches ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def watch(
@@ -268,7 +362,10 @@ class MemoryWatch:
                 batch = self._batch()
                 if batch is not None:
                     return batch
-            await changed.wait()
+            # Leases end without anybody doing anything.
+            with anyio.move_on_after(store._leases.next_expiry - anyio.current_time()):
+                await changed.wait()
+            store._advance()
 
     def _batch(self) -> WatchBatch | None:
         store = self._store
@@ -289,6 +386,35 @@ class MemoryWatch:
         await anyio.lowlevel.checkpoint()
         self._progress_requests += 1
         self._store.touch()
+
+
+class MemoryKeepAlive:
+    """A stream of renewals on a `MemoryStore`."""
+
+    def __init__(self, store: MemoryStore, member: str) -> None:
+        self._store = store
+        self._member = member
+
+    def __repr__(self) -> str:
+        """Name the member."""
+        return f"<MemoryKeepAlive at {self._member}>"
+
+    async def renew(self, lease: int) -> LeaseResult:
+        """Renew a lease; see `KeepAlive.renew`."""
+        store, member = self._store, self._member
+        await anyio.lowlevel.checkpoint()
+        await store._arrive(member, math.inf)
+        store.calls.append((member, cast("Op[Result]", LeaseKeepAlive(lease))))
+        await anyio.sleep(store.delay)
+        if member in store.stale:
+            found = store._leases.by_id.get(lease)
+            old = replace(store._header(member, store.revision), raft_term=store.raft_term - 1)
+            return LeaseResult(old, lease, found.ttl if found else 0)
+        if not store.has_leader:
+            raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
+        store._advance()
+        ttl = store._leases.renew(lease, anyio.current_time())
+        return LeaseResult(store._header(member, store.revision), lease, ttl, ttl)
 
 
 def _change(state: dict[bytes, Entry], event: Event) -> None:

@@ -1,0 +1,78 @@
+"""The leases of a `MemoryStore`, as etcd's leader keeps them (ETCD-FACTS A4 to A6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+# etcd grants no less: one and a half election timeouts, rounded up.
+_LEAST_TTL = 2
+
+
+@dataclass(slots=True)
+class MemoryLease:
+    """One lease.
+
+    Attributes:
+        ttl: Seconds that a renewal gives it.
+        expires_at: When it ends without one.
+        keys: The keys attached to it.
+    """
+
+    ttl: int
+    expires_at: float
+    keys: set[bytes] = field(default_factory=set)
+
+
+class MemoryLeases:
+    """Leases that end by the clock while there is a leader, and start over when one was elected."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, MemoryLease] = {}
+        self._frozen = False
+
+    def __repr__(self) -> str:
+        """Count them."""
+        return f"<MemoryLeases {len(self.by_id)}>"
+
+    @property
+    def next_expiry(self) -> float:
+        """When the next one ends, if none is renewed; infinite if none will."""
+        return math.inf if self._frozen else min((le.expires_at for le in self.by_id.values()), default=math.inf)
+
+    def grant(self, lease: int, ttl: int, now: float) -> int:
+        """Make a lease; return the TTL it got."""
+        ttl = max(ttl, _LEAST_TTL)
+        self.by_id[lease] = MemoryLease(ttl, now + ttl)
+        return ttl
+
+    def renew(self, lease: int, now: float) -> int:
+        """Renew a lease; return its TTL, or 0 if it is gone."""
+        found = self.by_id.get(lease)
+        if found is None:
+            return 0
+        found.expires_at = now + found.ttl
+        return found.ttl
+
+    def attach(self, key: bytes, lease: int) -> None:
+        """Let a key end with a lease, or with none if that is 0."""
+        for other in self.by_id.values():
+            other.keys.discard(key)
+        if lease:
+            self.by_id[lease].keys.add(key)
+
+    def advance(self, now: float, *, has_leader: bool) -> list[int]:
+        """Let time pass; return the leases whose time is over.
+
+        Args:
+            now: The time.
+            has_leader: Without a leader leases stand still; the next one gives all of them their full time.
+        """
+        if not has_leader:
+            self._frozen = True
+            return []
+        if self._frozen:
+            self._frozen = False
+            for lease in self.by_id.values():
+                lease.expires_at = now + lease.ttl
+        return [lease for lease, found in self.by_id.items() if found.expires_at <= now]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import grpc
 import pytest
 from aetcd import rpc
@@ -20,8 +21,8 @@ from tideover.etcd.faults import Fault, StoreFault
 from tideover.etcd.store import Delete, Put, Range
 from tideover.testing import EtcdCluster
 
-# Elections five times as quick as by default: etcd's own limit on a request is 5 s and twice this.
-FAST = ("--heartbeat-interval=20", "--election-timeout=200")
+# Elections twice as quick as by default: etcd's own limit on a request is 5 s and twice this.
+FAST = ("--heartbeat-interval=50", "--election-timeout=500")
 HAS_LEADER = (("hasleader", "true"),)
 
 _NAMES: dict[type, str] = {Put: "Put", Range: "Range", Delete: "DeleteRange"}
@@ -55,6 +56,12 @@ class Member:
         request = rpc.RangeRequest(key=key, **more)
         with translated():
             return await answer(self.kv.Range(request, timeout=timeout, metadata=metadata))
+
+    async def leaderless(self) -> None:
+        """Wait until the member has noticed that it has no leader."""
+        with anyio.fail_after(5):
+            while (await self.maintenance.Status(rpc.StatusRequest())).leader:
+                await anyio.sleep(0.02)
 
     async def version(self, key: bytes) -> int:
         """Return how often a key was written."""

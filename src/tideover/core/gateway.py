@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.errors import CircuitOpen, Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
-from tideover.etcd.store import Lane, Op, ReadBatch, Result, Store
+from tideover.etcd.store import Lane, Op, Put, ReadBatch, Result, Store
 from tideover.policies import RetryPolicy
 from tideover.resilience.backoff import next_delay
 from tideover.resilience.budget import RetryBudget
@@ -152,6 +152,9 @@ class Gateway:
             if not isinstance(sent, Fault):
                 self._budget = self._budget.after(succeeded=True)
                 self._lanes.succeeded(op.lane, sent_at, sent.header, wrote=op.writes)
+                if isinstance(op, Put):
+                    # Of all writes the one that no alarm lets through.
+                    self._lanes.not_alarmed()
                 return Answered(sent, sent_at)
             span.failed(sent.code, sent.kind)
         self._lanes.failed(sent)
@@ -180,7 +183,7 @@ class Gateway:
         self, op: Op[R], fault: Fault, member: str, attempt: int, policy: RetryPolicy, deadline: float
     ) -> bool:
         """Decide whether to try again, and wait until it makes sense."""
-        may = (fault.outage or fault.kind is FaultKind.OVERLOADED) and not fault.applied
+        may = (fault.outage or fault.kind in _SOON) and not fault.applied
         if not (may if op.writes else fault.retry_read):
             return False
         left = deadline - self._clock.monotonic()
@@ -208,6 +211,9 @@ class Gateway:
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 
+
+# The member is well and will take it in a moment; another one could but pass it on to where it was refused.
+_SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})
 
 # The member is the trouble, not the cluster: another one is asked at once.
 _ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})

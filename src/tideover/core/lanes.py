@@ -7,7 +7,7 @@ writes the verdict here. Nothing in this module waits for etcd.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -20,10 +20,13 @@ from tideover.etcd.faults import Fault, FaultKind
 from tideover.etcd.store import Lane
 from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
+from tideover.resilience.diagnosis import diagnosis_of
 from tideover.resilience.health import Health, sentence
 
 # Not an outage, and yet a reason to probe.
-_SUSPICIOUS = frozenset({FaultKind.NO_SPACE, FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+_SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+# What a write is refused with, and the alarm that is the reason.
+_ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,12 @@ class Lanes:
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         suspicions: How often something failed.
-        no_space: Whether the last verdict on a write was that the quota is used up.
+        alarms: What etcd has raised; None as long as nobody has been asked.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
         evidence: Fires when something failed.
+        alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
     """
 
     def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
@@ -77,11 +81,12 @@ class Lanes:
         self.proof: Proof | None = None
         self.suspected = False
         self.suspicions = 0
-        self.no_space = False
+        self.alarms: frozenset[str] | None = None
         self.blackouts = 0
         self.retry_at = 0.0
         self.changed = Signal()
         self.evidence = Signal()
+        self.alarm_evidence = Signal()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
@@ -196,9 +201,7 @@ class Lanes:
             header: Its answer's header.
             wrote: Whether it was a write.
         """
-        if wrote:
-            self.no_space = False
-        elif lane is Lane.QUORUM:
+        if not wrote and lane is Lane.QUORUM:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
@@ -216,10 +219,31 @@ class Lanes:
         Args:
             fault: What it means.
         """
-        if fault.kind is FaultKind.NO_SPACE:
-            self.no_space = True
+        if fault.kind in _ALARMING:
+            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.alarm_evidence.fire()
         if fault.outage or fault.kind in _SUSPICIOUS:
             self.suspect()
+
+    @property
+    def diagnosis_of_alarms(self) -> Diagnosis:
+        """What a cluster that answers in time is called, for its alarms."""
+        return diagnosis_of(self.alarms or ())
+
+    def not_alarmed(self) -> None:
+        """Take in a write that an alarm would have stopped."""
+        if self.alarms:
+            self.note_alarms(frozenset())
+            self.alarm_evidence.fire()
+
+    def note_alarms(self, alarms: frozenset[str]) -> None:
+        """Take in which alarms there are; a quorum that answers is called by them at once."""
+        if alarms == self.alarms:
+            return
+        before, self.alarms = self.diagnosis_of_alarms, alarms
+        if self.health.diagnosis is before:
+            self.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+        self.changed.fire()
 
     def suspect(self) -> None:
         """Ask for a probe now."""

@@ -138,7 +138,7 @@ class Monitor:
             answering=lanes.roll.counted([member for member, answer in answers.items() if answer.alive]),
             leaderless=0.0 if self._missing_since is None else now - self._missing_since,
             leader_change=self._rules.leader_change,
-            no_space=lanes.no_space,
+            alarms=lanes.alarms or (),
         )
         well = frozenset(m for m, a in answers.items() if {a.quorum, a.member} & ALIVE)
         # A round that is decided early says nothing bad about those that were not waited for.

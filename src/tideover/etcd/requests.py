@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
-from tideover.etcd.convert import entry_of, header_of
+from tideover.etcd.convert import alarms_of, entry_of, header_of
 from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.store import (
     Delete,
@@ -75,7 +75,7 @@ async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: M
             reply = await answer(
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)
             )
-            return StatusResult(header_of(reply), reply.version)
+            return StatusResult(header_of(reply), reply.version, alarms_of(reply.errors))
         case MemberList():
             asked = channel.cluster.MemberList(rpc.MemberListRequest(), timeout=timeout, metadata=metadata)
             reply = await answer(asked)

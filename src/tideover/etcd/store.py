@@ -140,10 +140,12 @@ class StatusResult:
     Attributes:
         header: Who answered.
         version: The member's version, such as `"3.5.1"`.
+        alarms: The alarms that any member has raised, such as `"NOSPACE"`.
     """
 
     header: Header
     version: str
+    alarms: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

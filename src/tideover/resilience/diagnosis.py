@@ -55,13 +55,20 @@ def quorum_of(members: int) -> int:
     return members // 2 + 1
 
 
+def diagnosis_of(alarms: Collection[str]) -> Diagnosis:
+    """Return what a cluster that answers in time is called, for the alarms it has raised; the worst counts."""
+    if "CORRUPT" in alarms:
+        return Diagnosis.CORRUPT
+    return Diagnosis.NO_SPACE if "NOSPACE" in alarms else Diagnosis.HEALTHY
+
+
 def diagnose(
     answers: Collection[MemberAnswers],
     *,
     members: int,
     leaderless: float,
     leader_change: float,
-    no_space: bool,
+    alarms: Collection[str] = (),
     answering: int | None = None,
 ) -> Diagnosis:
     """Say what is wrong.
@@ -74,14 +81,14 @@ def diagnose(
         members: How many voting members the cluster has.
         leaderless: Seconds since a quorum last answered.
         leader_change: Seconds that electing a leader may take.
-        no_space: Whether writes were last refused because the quota is used up.
+        alarms: What etcd has raised.
         answering: How many different voting members answered at all; None means that each answer is another's.
 
     Returns:
         The diagnosis.
     """
     if any(a.quorum is Answer.OK for a in answers):
-        return Diagnosis.NO_SPACE if no_space else Diagnosis.HEALTHY
+        return diagnosis_of(alarms)
     if any(a.quorum is Answer.REFUSED for a in answers):
         return Diagnosis.UNAUTHORIZED
     if any(a.quorum is Answer.LATE for a in answers):

@@ -69,6 +69,7 @@ class MemoryStore:
         delay: Seconds every answer takes.
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
+        alarms: Alarms raised: with `"NOSPACE"` writes other than deletes are refused, with `"CORRUPT"` all writes.
         version: What members say their version is; before 3.5.8 progress replies overtake events.
         proxies: Members that are really grpc-proxies: they answer no progress requests, and without a quorum
             nothing at all.
@@ -92,6 +93,7 @@ class MemoryStore:
         self.delay = 0.0
         self.raft_term = 2
         self.cluster_id = 77
+        self.alarms: set[str] = set()
         self.version = "3.5.9"
         self.proxies: set[str] = set()
         self.mute: set[str] = set()
@@ -190,6 +192,8 @@ class MemoryStore:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
         if not getattr(op, "key", b"?"):
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        if op.writes:
+            self._check_alarms(op)
         self._advance()
         header = self._header(member, self._revision)
         match op:
@@ -198,7 +202,7 @@ class MemoryStore:
             case ReadBatch(reads):
                 return cast("R", ReadBatchResult(header, tuple(self._range(read, member) for read in reads)))
             case Status():
-                return cast("R", StatusResult(header, self.version))
+                return cast("R", StatusResult(header, self.version, frozenset(self.alarms)))
             case MemberList():
                 return cast("R", MemberListResult(self._header(member, 0), self.listed))
             case Put() | Delete():
@@ -270,6 +274,13 @@ class MemoryStore:
         if op.keys_only:
             cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
         return RangeResult(self._header(member, now), cut, len(cut) < len(changed), len(found))
+
+    def _check_alarms(self, op: Op[R]) -> None:
+        if "CORRUPT" in self.alarms:
+            raise StoreFault(classify("DATA_LOSS", "etcdserver: corrupt cluster"))
+        steps = (*op.then, *op.otherwise) if isinstance(op, Txn) else (op,)
+        if "NOSPACE" in self.alarms and any(isinstance(step, Put | LeaseGrant) for step in steps):
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded"))
 
     # Changes ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ class Options:
     tls: Tls | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    # Whether anything may be written to etcd that nobody asked for; the command line only looks.
+    bookkeeping: bool = True
 
     def __post_init__(self) -> None:
         """Normalise and reject."""

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import anyio
 import click
 
-from tideover.ambient import connect
 from tideover.cli.exits import Failure, OutputGone, exit_of_error
 from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
 from tideover.etcd.endpoints import parse_endpoints
+from tideover.options import Options
 from tideover.records import HealthState
 from tideover.resilience.health import sentence
 
@@ -83,12 +83,12 @@ def with_etcd(
     # Every command says in its own words what it found.
     logging.getLogger("tideover").addHandler(logging.NullHandler())
     try:
-        tide = connect(
-            *endpoints, namespace=namespace, follow=follow, cache_dir=False, start_timeout=_START_TIMEOUT
+        options = Options(
+            endpoints, namespace, follow, cache_dir=False, start_timeout=_START_TIMEOUT, bookkeeping=False
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    return anyio.run(partial(_run, tide, body))
+    return anyio.run(partial(_run, Coordinator(options), body))
 
 
 async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]]) -> int:

@@ -192,4 +192,6 @@ class Gateway:
 
 
 # The member is the trouble, not the cluster: another one is asked at once.
-_ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})
+_ELSEWHERE = frozenset(
+    {FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING, FaultKind.FOREIGN}
+)

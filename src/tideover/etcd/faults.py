@@ -35,6 +35,8 @@ class FaultKind(StrEnum):
     PERMISSION = "permission"
     INVALID = "invalid"
     CORRUPT = "corrupt"
+    # Decided by `core.identity`, not by etcd: the member answers, but for another cluster.
+    FOREIGN = "foreign"
     UNKNOWN = "unknown"
 
 
@@ -100,6 +102,7 @@ _OUTAGE = frozenset(
         FaultKind.TIMED_OUT,
         FaultKind.DEADLINE,
         FaultKind.NOT_SERVING,
+        FaultKind.FOREIGN,
         FaultKind.UNKNOWN,
     }
 )

@@ -209,6 +209,7 @@ class Coordinator:
             age=view.age,
             keys=len(view.entries),
             resets=view.resets,
+            epoch=view.history.epoch,
             error=view.error,
             snapshot_error=self._keepers[index].error if self._keepers else None,
         )

@@ -22,6 +22,7 @@ class PrefixStatus:
         age: Seconds since it was last proven in sync; infinite if unknown.
         keys: How many keys it holds.
         resets: How often another history was taken over.
+        epoch: The epoch its content is of: after a reset the one before, until it has been read anew.
         error: The last trouble in following it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
     """
@@ -32,6 +33,7 @@ class PrefixStatus:
     age: float
     keys: int
     resets: int
+    epoch: int
     error: str | None
     snapshot_error: str | None
 

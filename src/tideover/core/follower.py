@@ -32,6 +32,8 @@ _PAGE_TIMEOUT = 5.0
 # A full read that compaction interrupts is begun again so often, then made without pages.
 _PAGED_TRIES = 3
 _PATIENT = RetryPolicy(timeout=10.0)
+# Seconds to wait for it to become clear which history etcd is in.
+_CONFIRM_TIMEOUT = 5.0
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
 _TICK = 1.0
 _LAGGING_TICK = 0.2
@@ -138,13 +140,13 @@ class Follower:
         A cluster that was rebuilt on the same members while nobody looked may keep its id and have a higher
         revision; a watch would then go on with what belongs to another history.
         """
-        await self._identity.confirm()
+        await self._identity.confirm(_CONFIRM_TIMEOUT)
         history = self._view.history
         if not self._view.current or not self._view.entries:
             return False
         reason = await self._rewritten_past()
         if reason is not None:
-            await self._identity.refute(history, reason)
+            await self._identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
         return self._view.current
 
     async def _rewritten_past(self) -> str | None:
@@ -188,9 +190,9 @@ class Follower:
             found, sent_at = await self._read(serializable=False)
             reason = (view.contradiction(found) or await self._rewritten_past()) if view.current else None
             if reason is None:
-                await identity.confirm()
+                await identity.confirm(_CONFIRM_TIMEOUT)
             else:
-                await identity.refute(history, reason)
+                await identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
         self._read_at, self._blackouts = self._clock.monotonic(), blackouts
         view.take_quorum(found, sent_at, history)
 

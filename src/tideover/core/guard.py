@@ -123,6 +123,10 @@ class GuardedWatch:
         self._watch = watch
         self._check = check
 
+    def __repr__(self) -> str:
+        """Show the watch behind it."""
+        return f"<GuardedWatch {self._watch!r}>"
+
     async def receive(self) -> WatchBatch:
         """Return the next frame."""
         batch = await self._watch.receive()
@@ -140,6 +144,10 @@ class GuardedKeepAlive:
     def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
         self._stream = stream
         self._check = check
+
+    def __repr__(self) -> str:
+        """Show the stream behind it."""
+        return f"<GuardedKeepAlive {self._stream!r}>"
 
     async def renew(self, lease: int) -> LeaseResult:
         """Renew a lease."""

@@ -24,6 +24,7 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.core.marker import Look, read_marker, write_marker
 from tideover.core.signal import Signal, first_of
+from tideover.errors import DeadlineExceeded
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.store import Lane, Store
 from tideover.records import Header
@@ -37,6 +38,7 @@ _LOOK_EVERY = 30.0
 _SPREAD = 0.05
 # Seconds before the next try when a look has failed, and for which raising the epoch in etcd is tried at all.
 _AFTER_TROUBLE = 0.1
+_IN_OUTAGE = 0.5
 _WRITE_PATIENCE = 5.0
 
 
@@ -254,31 +256,50 @@ class Identity:
         text = f"{member} belongs to cluster {cluster_id:x}, not to {self.known.cluster_id:x}: it is not used"
         return Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=applied)
 
-    async def refute(self, history: History, reason: str) -> None:
+    async def refute(self, history: History, reason: str, *, timeout: float) -> None:
         """Take in that content of a history contradicts what etcd has now, and wait until that is settled.
 
         Args:
             history: The history that the content is of.
             reason: What proves it, in words.
+            timeout: Seconds to wait.
+
+        Raises:
+            DeadlineExceeded: It could not be settled within that time.
+            CircuitOpen: An outage has been declared.
         """
         if history is self.history:
-            await self._settle_doubt(_Doubt(reason))
+            await self._settle_doubt(_Doubt(reason), timeout)
 
-    async def confirm(self) -> None:
-        """Wait until etcd was asked, after now, whether it still is in the current history."""
+    async def confirm(self, timeout: float | None = None) -> None:
+        """Wait until etcd was asked, after now, whether it still is in the current history.
+
+        Args:
+            timeout: Seconds to wait; None waits until the caller is cancelled, also through an outage.
+
+        Raises:
+            DeadlineExceeded: It could not be asked within that time.
+            CircuitOpen: An outage has been declared.
+        """
         ticket = self._needed = self._begun + 1
         self._waiting += 1
         self._wake.fire()
         try:
-            while self._settled < ticket:
-                await self.changed.wait()
+            with anyio.move_on_after(timeout):
+                while self._settled < ticket:
+                    events = [self.changed.next(), self._lanes.changed.next()]
+                    if timeout is not None:
+                        self._lanes.admit(Lane.QUORUM)
+                    await first_of(events)
         finally:
             self._waiting -= 1
+        if self._settled < ticket:
+            raise DeadlineExceeded("which history etcd is in could not be asked in time")
 
-    async def _settle_doubt(self, doubt: _Doubt) -> None:
+    async def _settle_doubt(self, doubt: _Doubt, timeout: float | None = None) -> None:
         # The first one is as good as any: what is settled is settled for all.
         self._doubt = self._doubt or doubt
-        await self.confirm()
+        await self.confirm(timeout)
 
     # Looking ---------------------------------------------------------------------------------------------------
 
@@ -292,17 +313,27 @@ class Identity:
             await self._until_due()
             self._begun += 1
             number, blackouts, member = self._begun, self._lanes.blackouts, self._whom()
+            resets = self.resets
             try:
-                await self._ask(store, member)
+                considered = await self._ask(store, member)
             except StoreFault:
                 # The monitor will see it, too. Whoever waits has a deadline of its own.
                 self._tried.add(member)
-                await anyio.sleep(_AFTER_TROUBLE)
+                self._drop_doubt()
+                await anyio.sleep(_AFTER_TROUBLE if self._lanes.health.quorum.closed else _IN_OUTAGE)
                 continue
             self._tried.clear()
+            if self._doubt is considered or self.resets != resets:
+                self._doubt = None
             self._settled, self._blackouts = number, blackouts
             self._looked_at = self._clock.monotonic()
             self.changed.fire()
+
+    def _drop_doubt(self) -> None:
+        """Forget what an answer showed if no member shows it any more; if it is true the next answer will."""
+        everybody = len(self._tried) >= len(self._lanes.members)
+        if everybody and self._doubt is not None and self._doubt.header is not None:
+            self._doubt = None
 
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
@@ -315,8 +346,8 @@ class Identity:
             with anyio.move_on_after(left):
                 await first_of(events)
 
-    async def _ask(self, store: Store, member: str) -> None:
-        """Look at the marker, decide, and write a new one if that is what follows."""
+    async def _ask(self, store: Store, member: str) -> _Doubt | None:
+        """Look at the marker, decide, and write a new one if that is what follows; return what was considered."""
         began = self._clock.monotonic()
         while True:
             doubt, sent_at = self._doubt, self._clock.monotonic()
@@ -326,7 +357,7 @@ class Identity:
                 if exc.fault.kind not in (FaultKind.PERMISSION, FaultKind.INVALID):
                     raise
                 self._settle_unseen(doubt, exc.fault)
-                return
+                return doubt
             expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
             if expected and look.header.cluster_id != expected:
                 raise StoreFault(self.refusal(member, look.header.cluster_id))
@@ -337,9 +368,9 @@ class Identity:
                 settlement = replace(settlement, reset=doubt.reason)
             if not settlement.write:
                 self._conclude(settlement, look, look.marker, sent_at)
-                return
+                return doubt
             if await self._write(store, member, settlement, look, sent_at, began):
-                return
+                return doubt
 
     async def _write(
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float
@@ -351,10 +382,7 @@ class Identity:
                 if settlement.reset is not None:
                     await anyio.sleep(_SPREAD * self._chance())
                     again = await read_marker(store, self._key, member)
-                    if (again.mod_revision, again.header.cluster_id) != (
-                        look.mod_revision,
-                        look.header.cluster_id,
-                    ):
+                    if again.mod_revision != look.mod_revision:
                         return False
                 marker = await write_marker(store, self._key, member, look, settlement.epoch)
                 if marker is None:
@@ -385,7 +413,6 @@ class Identity:
         settlement = settle_unseen(self.known, doubt.reason if doubt else None)
         if settlement.reset is not None:
             self._begin(settlement, doubt.header if doubt else None, "", self._clock.monotonic())
-        self._doubt = None
 
     def _conclude(self, settlement: Settlement, look: Look, marker: Marker | None, sent_at: float) -> None:
         """Take over what was decided; `marker` is None if it should have been written and was not."""
@@ -395,7 +422,6 @@ class Identity:
         self.known = replace(self.known, epoch=settlement.epoch, history=history)
         if marker is not None:
             self.error = None
-        self._doubt = None
         self._answered_at = max(self._answered_at, sent_at)
         self.saw(look.header, linearizable=True)
         self._describe()

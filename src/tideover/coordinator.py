@@ -139,8 +139,8 @@ class Coordinator:
     def epoch(self) -> int:
         """How many histories of etcd there have been, for fencing: `(epoch, token)` only grows.
 
-        Raised when etcd was restored, rebuilt or replaced, and by `tideover doctor --bump-epoch`. 0 before etcd was
-        first reached; then what the last process here has left on disk.
+        Raised when etcd was restored, rebuilt or replaced, and by `tideover doctor --bump-epoch`. Before etcd was
+        first reached it is what the last process here has left on disk, or 0.
 
         When degraded:
             The last epoch known.

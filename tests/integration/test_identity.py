@@ -168,7 +168,7 @@ async def test_restored_while_away(
     outgrown: Outgrown,
     token: str | None,
 ) -> None:
-    """A restore in an outage: old values are served as MEMORY until the epoch is raised, then the restored ones."""
+    """A restore in an outage: known values are served until the epoch is raised, then the restored ones."""
     backup = backed_up(etcd_server, tmp_path)
     async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
         witness = Witness(tide)
@@ -197,7 +197,7 @@ async def test_restored_between_two_runs(
     outgrown: Outgrown,
     token: str | None,
 ) -> None:
-    """A snapshot of the lost history serves only until etcd is reached; then it is replaced, in the next epoch."""
+    """A snapshot of the lost history serves until etcd is reached, then it is replaced, in the next epoch."""
     backup = backed_up(etcd_server, tmp_path)
     cache = tmp_path / "cache"
     async with tideover.connect(etcd_server.endpoint, cache_dir=cache) as tide:
@@ -246,7 +246,7 @@ async def test_rebuilt_from_nothing(etcd_server: EtcdServer, outgrown: Outgrown)
 
 
 async def test_replaced_by_a_foreign_cluster(etcd_cluster: EtcdCluster, tmp_path: Path) -> None:
-    """Members come back one by one as another cluster: refused until they are most of them, then it is a reset."""
+    """Members come back as another cluster: refused while the old one may be electing, then it is one reset."""
     etcd_cluster.etcdctl("put", "/config/a", "ours")
     async with tideover.connect(*etcd_cluster.endpoints, cache_dir=tmp_path) as tide:
         witness = Witness(tide)
@@ -264,7 +264,7 @@ async def test_replaced_by_a_foreign_cluster(etcd_cluster: EtcdCluster, tmp_path
 
 
 async def test_two_clusters_among_the_endpoints(etcd_server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Endpoints of two clusters: the first one proven is used alone, through an outage of it; the other is named."""
+    """Endpoints of other clusters: the first one proven is used, also in its outage; the others are named."""
     put(etcd_server, "a", "ours")
     with EtcdServer(name="stranger") as stranger, EtcdServer(name="second") as second:
         for wrong in (stranger, second):

@@ -1,6 +1,6 @@
-"""The store behind the identity: no answer of a foreign cluster, or of another history unannounced, gets past it.
+"""The store behind the identity: nothing of a foreign cluster, or of another history unannounced, gets past.
 
-Everybody above uses this instead of the store, the monitor's probes included, so that there is one place to be right.
+Everybody above uses this instead of the store, the monitor's probes included: there is one place to be right.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Which history etcd is in: the one place that knows, for one coordinator.
 
-Guarantees. Every answer passes through here (`guard`) before anybody uses it. One that shows another history is held
-back until the epoch has been raised and whoever subscribed has been told; so is the first linearizable answer after a
-time in which no member was reachable, until the marker was looked at. Thus within one epoch nothing is ever served
-that is older than what was served before.
+Guarantees. Every answer passes through here (`guard`) before anybody uses it. One that shows another history is
+held back until the epoch has been raised and whoever subscribed has been told; so is the first linearizable answer
+after a time in which no member was reachable, until the marker was looked at. Thus within one epoch nothing is
+served that is older than what was served before.
 
-Not guaranteed: that a restore is noticed which nobody saw happen, once all that could prove it was overwritten; then
-an operator raises the epoch. What can and what cannot be proven is in docs/explanation/identity-and-resets.md, and the
-rules are in `resilience.identity`.
+Not guaranteed: that a restore is noticed which nobody saw happen, once all that could prove it was overwritten;
+then an operator raises the epoch. What can be proven is in docs/explanation/identity-and-resets.md, the rules are in
+`resilience.identity`.
 """
 
 from __future__ import annotations

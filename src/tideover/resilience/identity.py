@@ -1,15 +1,15 @@
 """Whether etcd still is the one that was seen before, and which epoch it is in.
 
-Revisions and raft terms only grow within one *history*. A cluster that was restored from an older backup, rebuilt, or
-replaced by another one begins another history: that is a *reset*, and the *epoch* counts them, so that
+Revisions and raft terms only grow within one *history*. A cluster that was restored from an older backup, rebuilt,
+or replaced by another one begins another history: that is a *reset*, and the *epoch* counts them, so that
 `(epoch, revision)` only grows, whatever is done to etcd.
 
-What proves a reset: another cluster id, a lower term or revision in a linearizable answer, known content that is not
-there any more, or another *marker* in etcd than the one remembered. The marker is one small key that holds the epoch,
-a random id, and the cluster and term it was written in. It is written when it is missing and at each reset, by
-compare-and-swap, and at no other time: watching over the history costs etcd reads only.
+What proves a reset: another cluster id, a lower term or revision in a linearizable answer, known content that is
+not there any more, or another *marker* in etcd than the one remembered. The marker is one small key that holds the
+epoch, a random id, and the cluster and term it was written in. It is written when it is missing and at each reset,
+by compare-and-swap, and at no other time: watching over the history costs etcd reads only.
 
-The epoch key is rewound with everything else. So the new epoch is one more than the highest that anybody remembers:
+The marker is rewound with everything else. So the new epoch is one more than the highest that anybody remembers:
 the first process to see the reset writes its own plus one, one that remembers more raises it again.
 """
 
@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from tideover.records import Header
 from tideover.resilience.diagnosis import quorum_of
 
-# Seconds for which the known cluster must have been silent before members of another one may be believed: as long as
-# a leader change may take, in which a healthy cluster is silent, too.
+# Seconds for which the known cluster must have been silent before members of another one may be believed: longer
+# than a leader change takes, in which a healthy cluster is silent, too.
 CLUSTER_SILENCE = 3.0
 
 _NAMES = frozenset({"epoch", "history", "cluster_id", "raft_term"})
@@ -205,10 +205,10 @@ def settle_unseen(known: Known, evidence: str | None) -> Settlement:
 
 
 def may_replace(cluster_id: int, said: Mapping[str, int], *, members: Collection[str], silent_for: float) -> bool:
-    """Decide whether another cluster has taken the place of the known one, or is only among its endpoints by mistake.
+    """Decide whether another cluster has taken the place of the known one, or is listed with it by mistake.
 
-    Two clusters cannot both be behind most of the endpoints. That alone would let a majority of wrong endpoints win
-    over a cluster that answers; so the known one must also have been silent.
+    Two clusters cannot both be behind most of the endpoints. That alone would let a majority of wrong endpoints
+    win over a cluster that answers; so the known one must also have been silent.
 
     Args:
         cluster_id: The other cluster.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -10,9 +11,12 @@ import nox
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "lint", "typecheck", "layers"]
+nox.options.sessions = ["tests", "tests_debian", "lint", "typecheck", "layers"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+
+# Most tests wait for etcd rather than for the processor. A file stays on one worker: its fixtures are shared.
+PARALLEL = ("-n", "2", "--dist", "loadfile")
 
 
 def group(name: str) -> list[str]:
@@ -22,9 +26,17 @@ def group(name: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the test suite; arguments after `--` go to pytest."""
+    """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
     session.install("-e", ".[demo]", *group("tests"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or PARALLEL))
+
+
+@nox.session
+def tests_debian(session: nox.Session) -> None:
+    """Run all tests that need an etcd on Debian's own (3.4.23 in Debian 12), which is not installed for that."""
+    session.install("-e", ".[demo]", *group("tests"))
+    where = {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}
+    session.run("pytest", "-m", "etcd", *(session.posargs or PARALLEL), env=where)
 
 
 @nox.session
@@ -82,3 +94,24 @@ def build(session: nox.Session) -> None:
     python = str(fresh / "bin" / "python")
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel.resolve()), external=True)
     session.run(python, "-I", "-c", "import tideover; print(tideover.__file__)", external=True)
+
+
+def debian_etcd(session: nox.Session) -> Path:
+    """Return the folder of etcd and etcdctl from Debian's packages: downloaded and unpacked, not installed.
+
+    apt keeps its lists and archives beside them, so that neither root nor an earlier `apt-get update` is needed.
+    """
+    place = Path(".nox", "etcd-debian").resolve()
+    programs = place / "usr" / "bin"
+    if (programs / "etcd").is_file() and (programs / "etcdctl").is_file():
+        return programs
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        session.error("needs apt-get and dpkg, for Debian's etcd; `nox -s tests` runs the suite on another etcd")
+    for name in ("lists/partial", "archives/partial"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    options = [f"-oDir::State::lists={place / 'lists'}", f"-oDir::Cache={place}", "-oAPT::Sandbox::User="]
+    for command in (["update"], ["download", "etcd-server", "etcd-client"]):
+        subprocess.run(["apt-get", "-q", *options, *command], cwd=place, check=True)
+    for package in place.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", str(package), str(place)], check=True)
+    return programs

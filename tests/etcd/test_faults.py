@@ -201,7 +201,14 @@ TABLE = [
         False,
         errors.InvalidRequest,
     ),
-    Row("FAILED_PRECONDITION", "etcdserver: lease already exists", K.INVALID, False, False, errors.InvalidRequest),
+    Row(
+        "FAILED_PRECONDITION",
+        "etcdserver: lease already exists",
+        K.LEASE_EXISTS,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
     Row(
         "OUT_OF_RANGE",
         "etcdserver: mvcc: required revision has been compacted",

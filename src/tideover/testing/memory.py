@@ -384,6 +384,10 @@ class MemoryKeepAlive:
         self._store = store
         self._member = member
 
+    def __repr__(self) -> str:
+        """Name the member."""
+        return f"<MemoryKeepAlive at {self._member}>"
+
     async def renew(self, lease: int) -> LeaseResult:
         """Renew a lease; see `KeepAlive.renew`."""
         store, member = self._store, self._member

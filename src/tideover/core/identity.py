@@ -6,8 +6,8 @@ after a time in which no member was reachable, until the marker was looked at. T
 served that is older than what was served before.
 
 Not guaranteed: that a restore is noticed which nobody saw happen, once all that could prove it was overwritten;
-then an operator raises the epoch. What can be proven is in docs/explanation/identity-and-resets.md, the rules are in
-`resilience.identity`.
+then an operator raises the epoch. What can be proven is in docs/explanation/identity-and-resets.md, the rules are
+in `resilience.identity`.
 """
 
 from __future__ import annotations

@@ -493,7 +493,7 @@ async def test_refused_value_is_not_shown(recorded: Recorded, caplog: pytest.Log
 
 
 async def test_other_history_is_logged(recorded: Recorded) -> None:
-    """A cluster that was rebuilt is an event with the new history's revision."""
+    """A cluster that was rebuilt is an event with the new epoch and the new history's revision."""
     store = MemoryStore()
     for number in range(5):
         await put(store, "/config/rate", str(number).encode())
@@ -507,7 +507,7 @@ async def test_other_history_is_logged(recorded: Recorded) -> None:
         await anyio.sleep(5)
         assert tide.config.get("rate") == "new"
     resets = [found for name, found, _ in recorded.events() if name == "tideover.backend.reset"]
-    assert resets == [{**STATES, "tideover.revision": store.revision}]
+    assert resets == [{**STATES, "tideover.epoch": 2, "tideover.revision": 2}]
 
 
 def test_unusable_snapshot_is_logged(recorded: Recorded, tmp_path: Path) -> None:

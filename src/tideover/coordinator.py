@@ -26,8 +26,11 @@ from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
 from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
+from tideover.core.guard import GuardedStore
+from tideover.core.identity import Identity, Reset
 from tideover.core.keeper import Keeper
 from tideover.core.lanes import Lanes
+from tideover.core.marker import marker_key
 from tideover.core.monitor import Monitor
 from tideover.core.roster import Roster, describe_members
 from tideover.core.signal import first_of
@@ -41,7 +44,7 @@ from tideover.health import ClusterHealth
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.health import Health, HealthRules, reason_of
-from tideover.status import PrefixStatus, StatusReport, duration
+from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 _log = logging.getLogger("tideover")
@@ -98,6 +101,13 @@ class Coordinator:
         members = tuple(store.members) if store else tuple(options.endpoints)
         self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
         self._health = ClusterHealth(self._lanes, clock=self._clock)
+        self._identity = Identity(
+            marker_key(options.namespace),
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            writes=options.bookkeeping,
+        )
         self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
         self._views = [self._make_view(prefix) for prefix in options.follow]
         self._keepers = self._make_keepers()
@@ -111,6 +121,7 @@ class Coordinator:
         self._coalescer = Coalescer(self._gateway, clock=self._clock)
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
+        self._identity.subscribe(self._take_reset)
 
     def __repr__(self) -> str:
         """Show the namespace, the state and what is followed."""
@@ -134,6 +145,18 @@ class Coordinator:
         """The namespace given to `connect`."""
         return self.options.namespace
 
+    @property
+    def epoch(self) -> int:
+        """How many histories of etcd there have been, for fencing: `(epoch, token)` only grows.
+
+        Raised when etcd was restored, rebuilt or replaced, and by `tideover doctor --bump-epoch`. Before etcd was
+        first reached it is what the last process here has left on disk, or 0.
+
+        When degraded:
+            The last epoch known.
+        """
+        return self._identity.epoch
+
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
 
@@ -153,6 +176,7 @@ class Coordinator:
             profile=str(self.options.profile),
             pid=os.getpid(),
             members=describe_members(lanes, self._is_proxy),
+            identity=self._identity_status(),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
@@ -178,12 +202,29 @@ class Coordinator:
         text = self._lanes.sentence
         if state is not HealthState.AVAILABLE:
             text += f"; {state} for {duration(self._health.seconds)}"
+        wrong = [f"{member} belongs to another cluster and is not used." for member in self._identity.foreign]
         proxies = [member for member in self._lanes.members if self._is_proxy(member)]
         behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
-        return f"{text}. " + " ".join([*map(_describe, self._views), *behind])
+        return f"{text}. " + " ".join([*wrong, *map(_describe, self._views), *behind])
 
     def _is_proxy(self, member: str) -> bool | None:
         return None if self._store is None else self._store.is_proxy(member)
+
+    def _identity_status(self) -> IdentityStatus:
+        identity, reset = self._identity, self._identity.last_reset
+        known = identity.known
+        return IdentityStatus(
+            cluster_id=f"{known.cluster_id:x}" if known.cluster_id else None,
+            raft_term=known.raft_term,
+            revision=known.revision,
+            epoch=known.epoch,
+            recorded=bool(known.history),
+            resets=identity.resets,
+            last_reset=reset.reason if reset else None,
+            last_reset_ago=self._clock.monotonic() - reset.seen_at if reset else None,
+            foreign=tuple(identity.foreign),
+            error=identity.error,
+        )
 
     def _prefix_status(self, index: int) -> PrefixStatus:
         view = self._views[index]
@@ -194,6 +235,7 @@ class Coordinator:
             age=view.age,
             keys=len(view.entries),
             resets=view.resets,
+            epoch=view.history.epoch,
             error=view.error,
             snapshot_error=self._keepers[index].error if self._keepers else None,
         )
@@ -208,8 +250,10 @@ class Coordinator:
         self._loop = anyio.lowlevel.current_token()
         if self._store is None:
             self._store = await self._open_store()
-        self._gateway.connect(self._store)
-        background = self._background(self._store)
+        store = GuardedStore(self._store, self._identity, clock=self._clock)
+        self._gateway.connect(store)
+        background = self._background(store)
+        background["identity"] = partial(self._identity.run, self._store)
         self.config.open()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
@@ -311,6 +355,7 @@ class Coordinator:
         return View(
             (self.options.base + prefix).encode(),
             lanes=self._lanes,
+            identity=self._identity,
             clock=self._clock,
             rules=ViewRules(rights_every=RIGHTS_EVERY) if self.options.has_identity else ViewRules(),
             on_change=self._take_changes,
@@ -318,6 +363,11 @@ class Coordinator:
 
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         self.config.take_changes(changes, revision)
+
+    def _take_reset(self, reset: Reset) -> None:
+        self.config.forget_answers()
+        for view in self._views:
+            view.changed.fire()
 
     def _make_keepers(self) -> list[Keeper]:
         options = self.options
@@ -338,7 +388,7 @@ class Coordinator:
                 endpoints=tuple(options.endpoints),
                 user=options.username or "",
             )
-            keepers.append(Keeper(view, file, clock=self._clock, exclude=exclude))
+            keepers.append(Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude))
         return keepers
 
     def _why_unknown(self) -> str:
@@ -383,7 +433,8 @@ class Coordinator:
             touch_every=RIGHTS_EVERY if self.options.username is not None else None,
         )
         roster = self._roster = Roster(
-            store,
+            # It must see who answers, strangers too.
+            self._store or store,
             lanes,
             names=self._names,
             secure=self.options.tls is not None,
@@ -399,7 +450,9 @@ class Coordinator:
             "coalesce": self._coalescer.run,
         }
         for view in self._views:
-            follower = Follower(view, store=store, gateway=self._gateway, lanes=lanes, clock=clock)
+            follower = Follower(
+                view, store=store, gateway=self._gateway, lanes=lanes, identity=self._identity, clock=clock
+            )
             background[f"follow {view.name}"] = follower.run
             background[f"tend {view.name}"] = partial(self.config.tend, view)
         for keeper in self._keepers:

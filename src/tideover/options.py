@@ -38,6 +38,8 @@ class Options:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     sync_members: bool = True
+    # Whether anything may be written to etcd that nobody asked for; the command line only looks.
+    bookkeeping: bool = True
 
     def __post_init__(self) -> None:
         """Normalise and reject."""

@@ -22,6 +22,7 @@ class PrefixStatus:
         age: Seconds since it was last proven in sync; infinite if unknown.
         keys: How many keys it holds.
         resets: How often another history was taken over.
+        epoch: The epoch its content is of: after a reset the one before, until it has been read anew.
         error: The last trouble in following it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
     """
@@ -32,6 +33,7 @@ class PrefixStatus:
     age: float
     keys: int
     resets: int
+    epoch: int
     error: str | None
     snapshot_error: str | None
 
@@ -78,6 +80,35 @@ class MemberStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityStatus:
+    """Which etcd it is, and in which history.
+
+    Attributes:
+        cluster_id: The cluster's id in hexadecimal, as etcdctl shows it; None if etcd was never reached.
+        raft_term: The highest term in a linearizable answer.
+        revision: The highest revision seen.
+        epoch: How many histories there have been; 0 if unknown.
+        recorded: Whether that is the epoch in etcd, rather than this process's own count.
+        resets: How often this process found etcd in another history.
+        last_reset: What proved it the last time; None if it never happened.
+        last_reset_ago: How many seconds ago that was; None if it never happened.
+        foreign: Endpoints that belong to another cluster, and are not used.
+        error: Why the epoch is only this process's own count; None if it is not.
+    """
+
+    cluster_id: str | None
+    raft_term: int
+    revision: int
+    epoch: int
+    recorded: bool
+    resets: int
+    last_reset: str | None
+    last_reset_ago: float | None
+    foreign: tuple[str, ...]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -93,6 +124,7 @@ class StatusReport:
         profile: The coordinator's profile.
         pid: This process.
         members: The members.
+        identity: Which etcd it is, and in which history.
         config: The followed prefixes.
         rejected: Values refused.
         restarts: How often a background task failed unexpectedly and was started again.
@@ -109,6 +141,7 @@ class StatusReport:
     profile: str
     pid: int
     members: tuple[MemberStatus, ...]
+    identity: IdentityStatus
     config: tuple[PrefixStatus, ...]
     rejected: tuple[RejectedValue, ...]
     restarts: int

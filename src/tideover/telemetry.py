@@ -324,11 +324,35 @@ def snapshot_rejected(path: str, why: str) -> None:
     event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR)
 
 
-def backend_reset(prefix: str, revision: int) -> None:
-    """Report that etcd shows another history than before."""
-    attributes: Attributes = {"tideover.component": _COMPONENT, "tideover.revision": revision}
-    text = f"etcd shows another history under {prefix!r}, now at revision {revision}: restored or rebuilt"
+def backend_reset(reason: str, *, epoch: int, revision: int) -> None:
+    """Report that etcd is in another history than before.
+
+    Args:
+        reason: What proves it.
+        epoch: The epoch from now on.
+        revision: The new history's revision.
+    """
+    _resets.add(1)
+    attributes: Attributes = {
+        "tideover.component": _COMPONENT,
+        "tideover.epoch": epoch,
+        "tideover.revision": revision,
+    }
+    text = f"etcd was restored, rebuilt or replaced: {reason}; now epoch {epoch}, revision {revision}"
     event("tideover.backend.reset", text, attributes, level=logging.WARNING)
+
+
+def member_foreign(member: str, theirs: str, ours: str) -> None:
+    """Report an endpoint that belongs to another cluster than the others.
+
+    Args:
+        member: The endpoint.
+        theirs: The cluster it belongs to.
+        ours: The cluster in use.
+    """
+    attributes: Attributes = {"tideover.component": _COMPONENT, "server.address": member}
+    text = f"{member} belongs to cluster {theirs}, not to {ours}: it is not used; correct the list of endpoints"
+    event("tideover.member.foreign", text, attributes, level=logging.ERROR)
 
 
 # Instruments ---------------------------------------------------------------------------------------------------
@@ -409,6 +433,9 @@ _transitions = _meter.create_counter(
 )
 _rejections = _meter.create_counter(
     "tideover.config.rejections", unit="{rejection}", description="Configuration values refused."
+)
+_resets = _meter.create_counter(
+    "tideover.backend.resets", unit="{reset}", description="Times that etcd was found to be in another history."
 )
 _retries = _meter.create_counter(
     "tideover.retry.attempts", unit="{attempt}", description="Second and later attempts of calls to etcd."

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import connected
 from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.store import Delete, Put, Range, Status, Watch, WatchBatch
+from tideover.etcd.store import Delete, Put, Range, Watch, WatchBatch
 from tideover.records import HealthState, Source
 from tideover.testing import FaultyStore, MemoryStore
 
@@ -30,11 +30,6 @@ async def write(store: MemoryStore, key: str, value: str) -> None:
 def full_reads(store: MemoryStore) -> int:
     """Count the full reads of the followed prefix."""
     return sum(isinstance(op, Range) and op.end is not None for _, op in store.calls)
-
-
-def watches(store: MemoryStore) -> int:
-    """Count how often a watch was opened: each time the member is asked for its version."""
-    return sum(isinstance(op, Status) for _, op in store.calls)
 
 
 async def test_changes_arrive_by_watch() -> None:
@@ -213,13 +208,13 @@ async def test_a_proxy_is_asked_for_no_progress_and_proven_all_the_same() -> Non
     store.proxies = set(store.members)
     async with connected(store) as tide:
         await anyio.sleep(1)
-        restarts = watches(store)
+        restarts = store.watched
         for n in range(300):
             await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
             await anyio.sleep(1)
             assert tide._views[0].age < 6
             assert tide._views[0].source is Source.LIVE
-        assert watches(store) == restarts
+        assert store.watched == restarts
 
 
 async def test_a_member_that_tells_no_progress_is_no_reason_to_watch_anew() -> None:
@@ -228,12 +223,12 @@ async def test_a_member_that_tells_no_progress_is_no_reason_to_watch_anew() -> N
     async with connected(store) as tide:
         await anyio.sleep(1)
         store.mute = set(store.members)
-        opened = watches(store)
+        opened = store.watched
         for n in range(100):
             await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
             await anyio.sleep(1)
             assert tide._views[0].source is Source.LIVE
-        assert watches(store) == opened
+        assert store.watched == opened
 
 
 async def test_a_resumed_watch_goes_on_behind_its_last_event() -> None:

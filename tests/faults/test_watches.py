@@ -28,6 +28,7 @@ from tests.faults.injector import Injector, plan
 from tests.faults.watched import FullRead, Seen, Written, announced, check, check_changes
 from tests.history.recorder import read_history
 from tideover.coordinator import Coordinator
+from tideover.core.identity import History
 from tideover.core.view import View
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import StoreFault
@@ -149,9 +150,9 @@ class Spy:
             self.log += seen(batch)
             events(batch)
 
-        def take_quorum(found: RangeResult, sent_at: float) -> bool:
+        def take_quorum(found: RangeResult, sent_at: float, history: History) -> None:
             self.log.append(full_read(found))
-            return quorum(found, sent_at)
+            quorum(found, sent_at, history)
 
         def take_member(found: RangeResult) -> bool:
             taken = member(found)

@@ -102,7 +102,7 @@ class Client:
             source=reading.source,
             value=reading.value,
             took=time.monotonic() - began,
-            epoch=self.tide.status().config[0].resets,
+            epoch=self.tide.status().config[0].epoch,
         )
 
 

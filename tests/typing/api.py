@@ -64,6 +64,7 @@ async def configuration() -> None:
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
+        assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
         assert_type(current(), tideover.Coordinator)

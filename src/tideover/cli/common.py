@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import anyio
 import click
 
-from tideover.ambient import connect
 from tideover.cli.exits import Failure, OutputGone, exit_of_error
 from tideover.cli.target import Target
 from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
+from tideover.options import Options
 from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
 
@@ -54,19 +54,20 @@ def with_etcd(
     # Every command says in its own words what it found.
     logging.getLogger("tideover").addHandler(logging.NullHandler())
     try:
-        tide = connect(
-            *target.endpoints,
-            namespace=target.namespace,
-            follow=follow,
+        options = Options(
+            target.endpoints,
+            target.namespace,
+            follow,
             cache_dir=False,
             start_timeout=_START_TIMEOUT,
             tls=target.tls,
             username=target.username,
             password=target.password,
+            bookkeeping=False,
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    return anyio.run(partial(_run, tide, body))
+    return anyio.run(partial(_run, Coordinator(options), body))
 
 
 async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]]) -> int:

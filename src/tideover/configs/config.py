@@ -168,16 +168,16 @@ class Config(Reader):
             return None
         header = answered.result.header
         view = self._keys.view_of(full)
-        if view is not None and view.synced:
-            newest, cluster_id, synced_at = view.freshness.reached, view.cluster_id, view.freshness.synced_at
+        if view is not None and view.synced and view.current:
+            newest, synced_at = view.freshness.reached, view.freshness.synced_at
         else:
-            newest, cluster_id, synced_at = 0, header.cluster_id, -math.inf
+            newest, synced_at = 0, -math.inf
         proof = self._lanes.proof
         if proof is not None and proof.header.cluster_id == header.cluster_id:
             newest = max(newest, proof.header.revision)
             # The member has come at least as far as the quorum had when it was last asked.
             synced_at = max(synced_at, proof.sent_at)
-        if header.cluster_id != cluster_id or header.revision < newest:
+        if header.revision < newest:
             return None
         entry = answered.result.entries.get(full)
         return self._reading(key, form, default, entry, Source.MEMBER, synced_at)
@@ -337,6 +337,10 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+
+    def forget_answers(self) -> None:
+        """Drop what is known of keys that are not followed: etcd is in another history."""
+        self._on_demand.clear()
 
     async def tend(self, view: View) -> None:
         """Keep what reads must do up to date with a view, until cancelled."""

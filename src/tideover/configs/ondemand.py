@@ -71,3 +71,7 @@ class OnDemandCache:
     def forget(self, key: bytes) -> None:
         """Drop a key: this process has changed it."""
         self._known.pop(key, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._known.clear()

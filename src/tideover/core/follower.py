@@ -14,6 +14,7 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.gateway import READ_ATTEMPT, Gateway
+from tideover.core.identity import Identity
 from tideover.core.lanes import Lanes
 from tideover.core.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
@@ -31,6 +32,8 @@ _PAGE_TIMEOUT = 5.0
 # A full read that compaction interrupts is begun again so often, then made without pages.
 _PAGED_TRIES = 3
 _PATIENT = RetryPolicy(timeout=10.0)
+# Seconds to wait for it to become clear which history etcd is in.
+_CONFIRM_TIMEOUT = 5.0
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
 _TICK = 1.0
 _LAGGING_TICK = 0.2
@@ -49,16 +52,20 @@ class Follower:
         store: The cluster, for watches.
         gateway: The way to etcd, for reads.
         lanes: The health, the member in use, and the proofs.
+        identity: Which history etcd is in.
         clock: The clocks.
     """
 
-    def __init__(self, view: View, *, store: Store, gateway: Gateway, lanes: Lanes, clock: Clock) -> None:
+    def __init__(
+        self, view: View, *, store: Store, gateway: Gateway, lanes: Lanes, identity: Identity, clock: Clock
+    ) -> None:
         self._view = view
         self._end = prefix_end(view.prefix)
         self._start = view.prefix or b"\0"
         self._store = store
         self._gateway = gateway
         self._lanes = lanes
+        self._identity = identity
         self._clock = clock
         self._read_at = -math.inf
         self._blackouts = -1
@@ -87,7 +94,7 @@ class Follower:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
         view = self._view
         try:
-            if self._must_read() or not await self._is_same_history():
+            if self._must_read() or not await self._may_resume():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
             await self._lanes.settled(_PAGE_TIMEOUT)
@@ -128,29 +135,41 @@ class Follower:
         """Whether the content may be of another history, or is due for its regular full read."""
         view = self._view
         overdue = self._clock.monotonic() - self._read_at >= view.rules.full_read_every
-        return overdue or self._blackouts != self._lanes.blackouts or view.origin is not Origin.QUORUM
+        unsure = self._blackouts != self._lanes.blackouts or not view.current
+        return overdue or unsure or view.origin is not Origin.QUORUM
 
-    async def _is_same_history(self) -> bool:
-        """Whether the key that was changed last still is as this view has it, so that a watch may resume.
+    async def _may_resume(self) -> bool:
+        """Whether a watch may go on where the last one ended: there is content, and etcd is in the same history.
 
         A cluster that was rebuilt on the same members while nobody looked may keep its id and have a higher
         revision; a watch would then go on with what belongs to another history.
         """
+        await self._identity.confirm(_CONFIRM_TIMEOUT)
+        history = self._view.history
+        if not self._view.current or not self._view.entries:
+            return False
+        reason = await self._rewritten_past()
+        if reason is not None:
+            await self._identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
+        return self._view.current
+
+    async def _rewritten_past(self) -> str | None:
+        """Return why the past, as etcd has it now, is not the one this view has seen; None if it may be.
+
+        The key that was changed last is asked for as of the revision the view has reached. In the same history
+        that is the entry known here, whatever has become of the key since.
+        """
         newest = self._view.newest_entry()
-        if newest is None:
-            return False
-        key, entry = newest
-        now = (await self._gateway.call(Range(key), _PATIENT)).result
-        if now.entries.get(key) == entry:
-            return True
-        if now.header.revision < self._view.freshness.reached:
-            return False
-        # It may have been changed since: a full read now would merge what a watch still tells one by one.
+        if newest is None or not self._view.current:
+            return None
+        (key, entry), reached = newest, self._view.freshness.reached
         try:
-            then = await self._gateway.call(Range(key, revision=self._view.freshness.reached), _PATIENT)
-        except InvalidRequest:  # compacted
-            return False
-        return then.result.entries.get(key) == entry
+            answered = await self._gateway.call(Range(key, revision=reached), _PATIENT)
+        except InvalidRequest:  # compacted: nothing can be said
+            return None
+        if answered.result.entries.get(key) == entry:
+            return None
+        return f"a key under {self._view.name!r} has another past: it is not as it was at revision {reached}"
 
     def _trouble(self, error: TideoverError) -> None:
         self._view.error = str(error)
@@ -167,11 +186,19 @@ class Follower:
     # Full reads ------------------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        blackouts = self._lanes.blackouts
-        found, sent_at = await self._read(serializable=False)
+        view, identity = self._view, self._identity
+        blackouts, history = self._lanes.blackouts, None
+        while history is not identity.history:
+            # What was read before a reset was known may be of either history.
+            history = identity.history
+            found, sent_at = await self._read(serializable=False)
+            reason = (view.contradiction(found) or await self._rewritten_past()) if view.current else None
+            if reason is None:
+                await identity.confirm(_CONFIRM_TIMEOUT)
+            else:
+                await identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
         self._read_at, self._blackouts, self._missing_since = self._clock.monotonic(), blackouts, None
-        if self._view.take_quorum(found, sent_at):
-            telemetry.backend_reset(self._view.name, found.header.revision)
+        view.take_quorum(found, sent_at, history)
 
     async def _read(self, *, serializable: bool) -> tuple[RangeResult, float]:
         """Read the prefix as of one revision; return it and when that was asked for."""
@@ -270,11 +297,9 @@ class Follower:
             changed = self._lanes.changed.next()
             proof = self._lanes.proof
             if proof is not None and proof is not seen:
-                if self._view.is_of_another_history(proof.header, proof.sent_at):
-                    self._read_at = -math.inf
-                    break
                 seen = proof
-                self._view.take_proof(proof)
+                if self._view.current:
+                    self._view.take_proof(proof)
             if self._is_over(member):
                 break
             if self._view.freshness.lags:

@@ -175,8 +175,6 @@ class Gateway:
             waiting.done(scope)
         if result is None:
             return classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
-        if self._lanes.roll.is_stranger(member, result.header):
-            return classify("UNAVAILABLE", f"failed to connect to all addresses: another cluster is at {member}")
         return result
 
     async def _again(
@@ -216,4 +214,6 @@ class Gateway:
 _SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})
 
 # The member is the trouble, not the cluster: another one is asked at once.
-_ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})
+_ELSEWHERE = frozenset(
+    {FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING, FaultKind.FOREIGN}
+)

@@ -32,6 +32,7 @@ _ANSWERS = {
     FaultKind.AUTH_TOKEN: Answer.REFUSED,
     # The permission is checked after the quorum was asked, so this is an answer of the quorum.
     FaultKind.PERMISSION: Answer.OK,
+    FaultKind.FOREIGN: Answer.UNREACHABLE,
 }
 ALIVE = frozenset({Answer.OK, Answer.LATE})
 
@@ -122,15 +123,15 @@ class Prober:
         except StoreFault as exc:
             lanes.errors[member] = exc.fault.brief
             answer = _ANSWERS.get(exc.fault.kind, Answer.FAILED)
+            if exc.fault.kind is FaultKind.FOREIGN and member not in lanes.roll.given:
+                # Addresses are given to others: somebody else answers where a learned member was.
+                lanes.leave(member)
             if exc.fault.kind is FaultKind.PERMISSION and probe is self._in_use:
                 self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK
             lanes.errors.pop(member, None)
-            if lanes.roll.is_stranger(member, result.header):
-                answer = Answer.UNREACHABLE
-                lanes.leave(member)
-            elif lane is Lane.QUORUM:
+            if lane is Lane.QUORUM:
                 lanes.prove(asked.sent_at, result.header)
             lanes.roll.identify(member, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()

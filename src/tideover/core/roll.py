@@ -83,13 +83,6 @@ class Roll:
             self.changed.fire()
         return differs
 
-    def is_stranger(self, member: str, header: Header) -> bool:
-        """Whether somebody else answers where a learned member was: addresses are given to others.
-
-        Also of one that has just left for that reason, while other answers of it are under way.
-        """
-        return member not in self.given and header.cluster_id != self.cluster_id
-
     def identify(self, member: str, header: Header) -> None:
         """Take in who has answered at an endpoint; strangers of another cluster are passed over."""
         if header.cluster_id == self.cluster_id and member in self.members:

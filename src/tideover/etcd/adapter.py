@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -30,6 +30,10 @@ _LOOK_EVERY = 60.0
 # How much of an attempt's time logging in may take: the end of it must be seen here, where it is known that the
 # call itself was never sent, and not by whoever gives the attempt up.
 _LOGIN_SHARE = 0.9
+# How much of it may be spent on a new token after a call was not answered, and within which share of its end a
+# call counts as not answered.
+_RELOGIN_SHARE = 0.5
+_CLOSE_SHARE = 0.05
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
 # Seconds for each step before a stream of keep-alives is open.
@@ -70,6 +74,7 @@ class EtcdStore:
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
         self._looked_at = time.monotonic()
+        self._unanswered = ""
         self._login = None if username is None else Login(username, password or "")
         self._channels: dict[str, MemberChannel] = {}
         self._watches: dict[str, Watches] = {}
@@ -144,11 +149,18 @@ class EtcdStore:
         if self._login is None:
             return await send(op, channel, _left(deadline), ())
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
+        if token and token == self._unanswered:
+            # An etcd that was restored does not refuse a token from its future: it waits for that to come.
+            with suppress(StoreFault):
+                token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
             return await send(op, channel, _left(deadline), metadata_of(token))
         except StoreFault as exc:
             if not asks_for_token(exc.fault):
                 raise
+        finally:
+            if time.monotonic() >= deadline - timeout * _CLOSE_SHARE:
+                self._unanswered = token
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
         return await send(op, channel, _left(deadline), metadata_of(token))

@@ -39,6 +39,8 @@ class FaultKind(StrEnum):
     CORRUPT = "corrupt"
     OVERFLOW = "overflow"
     PROXY = "proxy"
+    # Decided by `core.identity`, not by etcd: the member answers, but for another cluster.
+    FOREIGN = "foreign"
     UNKNOWN = "unknown"
 
 
@@ -105,6 +107,7 @@ _OUTAGE = frozenset(
         FaultKind.TIMED_OUT,
         FaultKind.DEADLINE,
         FaultKind.NOT_SERVING,
+        FaultKind.FOREIGN,
         FaultKind.UNKNOWN,
     }
 )

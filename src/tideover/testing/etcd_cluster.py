@@ -173,6 +173,23 @@ class EtcdCluster(Readiness):
         for member in self._members:
             member.wipe(token=token)
 
+    def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
+        """Replace the data of all members by a backup, with the real `etcdctl snapshot restore`.
+
+        Back up with `cluster.members[0].etcdctl("snapshot", "save", path)`.
+
+        Args:
+            snapshot: The backup.
+            token: A new cluster token, and so a new cluster id. None keeps both.
+
+        Raises:
+            RuntimeError: A member is running, or etcdctl refused.
+        """
+        if self._running():
+            raise RuntimeError(f"cannot restore {self!r}: members are running")
+        for member in self._members:
+            member.restore(snapshot, token=token)
+
     def leader(self, timeout: float = 10.0) -> EtcdServer:
         """Return the member that leads, waiting for an election if need be.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,6 +175,35 @@ class EtcdServer(ChildProcess, Readiness):
             shutil.rmtree(self.data_dir / "member")
         if token is not None:
             self._token = token
+
+    def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
+        """Replace the data by a backup, with the real `etcdctl snapshot restore`, as an operator would.
+
+        Back up with `server.etcdctl("snapshot", "save", path)`. All members of a cluster are restored together:
+        see `EtcdCluster.restore()`.
+
+        Args:
+            snapshot: The backup.
+            token: A new cluster token, and so a new cluster id. None keeps both.
+
+        Raises:
+            RuntimeError: It is running, or was never started, or etcdctl refused.
+        """
+        if self.running or self.data_dir is None:
+            raise RuntimeError(f"cannot restore {self!r}: it must have been started, and stopped")
+        self.wipe(token=token)
+        with tempfile.TemporaryDirectory(dir=self.data_dir.parent) as folder:
+            fresh = Path(folder) / "data"
+            flags = [
+                f"--name={self.name}",
+                f"--data-dir={fresh}",
+                f"--initial-advertise-peer-urls={self.peer_url}",
+                f"--initial-cluster={','.join(f'{p.name}={p.peer_url}' for p in self._peers)}",
+                f"--initial-cluster-token={self._token}",
+            ]
+            etcdctl = find_etcdctl(beside=self.binary)
+            run_etcdctl([self.endpoint], ["snapshot", "restore", os.fspath(snapshot), *flags], etcdctl=etcdctl)
+            shutil.move(fresh / "member", self.data_dir / "member")
 
     def join(self, peers: Sequence[EtcdServer], *, token: str) -> None:
         """Make this a member of a cluster, before its first start.

@@ -75,6 +75,7 @@ class MemoryStore:
             nothing at all.
         mute: Members whose watches have died unnoticed: they stay open and deliver nothing.
         calls: Every attempt that reached a member, as (member, operation).
+        watched: How often a watch was opened.
     """
 
     def __init__(self, members: int = 3, *, given: int | None = None) -> None:
@@ -98,6 +99,7 @@ class MemoryStore:
         self.proxies: set[str] = set()
         self.mute: set[str] = set()
         self.calls: list[tuple[str, Op[Result]]] = []
+        self.watched = 0
         self._history: list[Event] = []
         self._newest: dict[bytes, Entry] = {}
         self._revision = 1
@@ -377,6 +379,7 @@ class MemoryStore:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
         if start_revision and start_revision < self._compacted:
             raise Compacted(self._compacted)
+        self.watched += 1
         yield MemoryWatch(self, member, key, end, start_revision or self._revision + 1)
 
     def is_proxy(self, member: str) -> bool | None:

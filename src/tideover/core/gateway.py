@@ -186,7 +186,7 @@ class Gateway:
 
     def _describe(self, op: Op[R]) -> str:
         if isinstance(op, ReadBatch):
-            return f"{op.name} of {len(op.reads)} reads"
+            return f"{op.name} of {len(op.keys)} keys"
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -14,6 +14,7 @@ from tideover.etcd.store import (
     Compacted,
     Delete,
     Event,
+    MOST_READS,
     Lane,
     Op,
     Put,
@@ -34,8 +35,9 @@ from tideover.resilience.diagnosis import quorum_of
 R = TypeVar("R", bound=Result)
 
 
-# etcd's default limit on a request, in bytes: 1.5 MiB.
+# etcd's default limits in bytes: on what is written, 1.5 MiB, and on any message, half a MiB more.
 _MAX_REQUEST = 1_572_864
+_MAX_MESSAGE = _MAX_REQUEST + 512 * 1024
 
 
 class MemoryStore:
@@ -125,14 +127,15 @@ class MemoryStore:
             await anyio.sleep(self.delay)
         if op.lane is Lane.QUORUM and not self.has_leader:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
+        if _size(op) > _MAX_MESSAGE:
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "grpc: received message larger than max"))
         if not getattr(op, "key", b"?"):
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
         match op:
             case Range():
                 return cast("R", self._range(op, member))
-            case ReadBatch(reads):
-                results = tuple(self._range(read, member) for read in reads)
-                return cast("R", ReadBatchResult(self._header(member, self._revision), results))
+            case ReadBatch(keys):
+                return cast("R", self._read_batch(keys, member))
             case Status():
                 return cast("R", StatusResult(self._header(member, self._revision), self.version))
             case Put():
@@ -181,6 +184,14 @@ class MemoryStore:
         if op.keys_only:
             cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
         return RangeResult(self._header(member, now), cut, len(cut) < len(changed), len(found))
+
+    def _read_batch(self, keys: Sequence[bytes], member: str) -> ReadBatchResult:
+        if len(keys) > MOST_READS:
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: too many operations in txn request"))
+        if not all(keys):
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        found = {key: self._newest[key] for key in keys if key in self._newest}
+        return ReadBatchResult(self._header(member, self._revision), found)
 
     def _put(self, op: Put) -> None:
         if len(op.key) + len(op.value) > _MAX_REQUEST:
@@ -276,6 +287,11 @@ class MemoryWatch:
         await anyio.lowlevel.checkpoint()
         self._progress_requests += 1
         self._store.touch()
+
+
+def _size(op: Op[Any]) -> int:
+    keys = op.keys if isinstance(op, ReadBatch) else (getattr(op, "key", b""), getattr(op, "value", b""))
+    return sum(map(len, keys))
 
 
 def _change(state: dict[bytes, Entry], event: Event) -> None:

@@ -98,9 +98,7 @@ class Coordinator:
             chance=chance,
             namespace=options.namespace,
         )
-        self._coalescer = Coalescer(
-            self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout))
-        )
+        self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
 

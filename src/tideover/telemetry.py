@@ -184,9 +184,7 @@ _UNRECORDED: AbstractContextManager[object] = nullcontext()
 
 @contextmanager
 def _fetch_span(span: Span, *, record_exception: bool) -> Iterator[Span]:
-    with trace.use_span(
-        span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False
-    ):
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield span
         except Exception as exc:

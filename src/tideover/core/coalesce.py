@@ -16,6 +16,7 @@ by itself, so that one caller's refusal is not another's.
 from __future__ import annotations
 
 import copy
+from collections.abc import Coroutine
 
 import anyio
 from anyio.abc import TaskGroup
@@ -109,7 +110,9 @@ class Coalescer:
         waiting = sum(batch.callers for batch in self._open.values())
         return f"<Coalescer {waiting} waiting, {self._under_way} batches under way>"
 
-    async def read(self, key: bytes, timeout: float | None = None) -> tuple[Entry | None, float]:
+    def read(
+        self, key: bytes, timeout: float | None = None
+    ) -> Coroutine[object, object, tuple[Entry | None, float]]:
         """Read one key through the quorum.
 
         Args:
@@ -127,7 +130,11 @@ class Coalescer:
         """
         patience = self._policy.timeout
         if timeout is None or timeout == patience:
-            return await self._take_part(key, patience)
+            return self._take_part(key, patience)
+        return self._take_part_for(key, timeout)
+
+    async def _take_part_for(self, key: bytes, timeout: float) -> tuple[Entry | None, float]:
+        patience = self._policy.timeout
         # Who is less patient than usual joins the others and leaves early; who is more so, those of about the same
         # patience.
         while patience < timeout:

@@ -258,11 +258,13 @@ async def test_a_batch_holds_128_keys(subject: Subject) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("bad", [b"", b"k" * 2_200_000], ids=["empty", "too long"])
 async def test_a_batch_with_an_impossible_key_is_refused(subject: Subject, bad: bytes) -> None:
-    """An empty key, or one larger than any message may be, has the whole of a batch refused, as a read alone is."""
-    for op in (ReadBatch((b"a", bad)), Range(bad)):
-        with pytest.raises(StoreFault) as caught:
-            await subject.call(op)
-        assert _kind(caught) is FaultKind.INVALID
+    """An empty key, or one larger than any message, has the whole batch refused, as it is refused alone."""
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(ReadBatch((b"a", bad)))
+    assert _kind(caught) is FaultKind.INVALID
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(Range(bad))
+    assert _kind(caught) is FaultKind.INVALID
 
 
 @pytest.mark.anyio

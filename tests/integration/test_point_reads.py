@@ -129,8 +129,9 @@ async def test_one_refusal_is_not_anothers() -> None:
             "auth enable",
         ):
             server.etcdctl(*command.split())
-        login = {"username": "app", "password": "app"}
-        async with tideover.connect(server.endpoint, follow=("app/x/",), cache_dir=False, **login) as tide:
+        async with tideover.connect(
+            server.endpoint, follow=("app/x/",), cache_dir=False, username="app", password="app"
+        ) as tide:
             keys = [f"app/{n}" for n in range(20)]
             outcomes = await _all_at_once(tide, "secret/a", "app/a", *keys, "secret/b")
     refused = {key for key, outcome in outcomes.items() if isinstance(outcome, PermissionDenied)}

@@ -40,7 +40,7 @@ _MEMBER_SHARE = 0.25
 
 
 def quorum_time(timeout: float) -> float:
-    """Return how much of a fetch's timeout, in seconds, asking the quorum may take: a member may be left to ask."""
+    """Return the seconds of a fetch's timeout that asking the quorum may take; the rest is for a member."""
     return timeout - min(_MEMBER_TIME, timeout * _MEMBER_SHARE)
 
 

@@ -2,12 +2,12 @@
 
 A read joins only a transaction that has not been sent: so it is as linearizable as if it had been made alone, and
 sees what its caller has written before. A read that finds nothing to join is sent at once, together with those of
-whoever else is ready to run at that moment. Only while others are under way does a batch wait to be joined by more,
-and not for longer than a few milliseconds.
+whoever else is ready to run at that moment. Only while others are under way does a batch wait to be joined by
+more, and not for longer than a few milliseconds.
 
 It is quick because nothing is done per caller that can be done per batch: one task, one event and one deadline
-serve all. A caller has a cancel scope of its own only if it is less patient than its batch. Each can still leave at
-any time, and when the last one has left the call is given up.
+serve all. A caller has a cancel scope of its own only if it is less patient than its batch. Each can still leave
+at any time, and when the last one has left the call is given up.
 
 etcd refuses a transaction as a whole for one key that is not permitted or is too long; then each key is asked for
 by itself, so that one caller's refusal is not another's.

@@ -11,10 +11,10 @@ import anyio
 from tideover.core.signal import Signal
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.store import (
+    MOST_READS,
     Compacted,
     Delete,
     Event,
-    MOST_READS,
     Lane,
     Op,
     Put,

@@ -109,6 +109,10 @@ def finish_request(record: RequestRecord) -> None:
     _requests.add(1, {"tideover.degraded": bool(record.marks), "tideover.component": _COMPONENT})
 
 
+# Where nobody records anything: to make a span that is none the current one would be most of what it costs.
+_UNRECORDED: AbstractContextManager[object] = nullcontext()
+
+
 # Calls to etcd -------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +155,8 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
         attributes["tideover.retry.attempt"] = number - 1
     began = time.perf_counter()
     name = f"{op} {namespace}".rstrip()
-    with _tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+    span = _tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    with _UNRECORDED if span is trace.INVALID_SPAN else trace.use_span(span, end_on_exit=True):
         recorder = AttemptSpan(span)
         try:
             yield recorder
@@ -173,13 +178,9 @@ def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
         attributes["tideover.config.key"] = key
     span = _tracer.start_span("tideover.config.fetch", attributes=attributes)
     if span is trace.INVALID_SPAN:
-        # Nobody records anything. To make that the current span would be most of what it costs.
         return _UNRECORDED
     # Messages of errors name keys, and a value that cannot be decoded.
     return _fetch_span(span, record_exception=key is not None)
-
-
-_UNRECORDED: AbstractContextManager[object] = nullcontext()
 
 
 @contextmanager

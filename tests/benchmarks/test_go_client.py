@@ -60,7 +60,7 @@ async def test_a_program_that_fails_is_an_error(tmp_path: Path) -> None:
 def test_a_row_that_cannot_be_measured_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The other rows are shown, the missing one is named with its reason, and the exit code says that it is one."""
+    """The other rows are shown, the missing one is named with its reason, and the exit code is 1."""
 
     async def measure() -> Sequence[Comparison]:
         return [Comparison("it", 1.0, "a peer", 1.0)]

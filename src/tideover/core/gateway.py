@@ -148,17 +148,16 @@ class Gateway:
         self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
     ) -> Answered[R] | Fault:
         with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
+            # Of a store that overstays its time nothing else is known.
+            fault = _OVERDUE
             try:
-                with anyio.fail_after(timeout):
+                with anyio.move_on_after(timeout):
                     result = await store.call(op, member=member, timeout=timeout)
-            except TimeoutError:
-                fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+                    self._budget = self._budget.after(succeeded=True)
+                    self._lanes.succeeded(op.lane, sent_at, result.header, wrote=op.writes)
+                    return Answered(result, sent_at)
             except StoreFault as exc:
                 fault = exc.fault
-            else:
-                self._budget = self._budget.after(succeeded=True)
-                self._lanes.succeeded(op.lane, sent_at, result.header, wrote=op.writes)
-                return Answered(result, sent_at)
             span.failed(fault.code, fault.kind)
         self._lanes.failed(fault)
         return fault
@@ -190,6 +189,8 @@ class Gateway:
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 
+
+_OVERDUE = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 # The member is the trouble, not the cluster: another one is asked at once.
 _ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})

@@ -128,6 +128,8 @@ class Lanes:
             The active member, or another that is known to be well, or any that was not tried yet.
         """
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
+        if usable and self.active not in avoid:
+            return self.active
         preferred = [self.active] if usable else []
         ranked = dict.fromkeys([*preferred, *sorted(self.well, key=self.members.index), *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))

@@ -199,7 +199,9 @@ class Coalescer:
             with batch.call:
                 await self._hold(batch)
                 self._shut(batch)
-                await self._ask(batch)
+                # All may have left by now, and a cancellation comes only where something waits.
+                if not batch.call.cancel_called:
+                    await self._ask(batch)
         except Exception as error:  # noqa: BLE001  # raised in the callers, who would have met it alone
             batch.error = error
         finally:

@@ -195,15 +195,28 @@ async def test_readers_of_a_coordinator_that_closes_are_told() -> None:
     assert outcome == [closing]
 
 
+class SlowAnswers(MemoryStore):
+    """Reads as soon as it is asked, and answers late: whoever joins a read under way gets what was before."""
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        """Answer reads of the key late."""
+        result = await super().call(op, member=member, timeout=timeout)
+        if b"/config/a" in (op.keys if isinstance(op, ReadBatch) else (getattr(op, "key", b""),)):
+            await anyio.sleep(0 if op.writes else 0.1)
+        return result
+
+
 async def test_read_your_own_writes() -> None:
-    """A read made after a write never joins a transaction sent before it."""
-    store = MemoryStore()
-    store.delay = 0.05
-    async with connected(store, follow=("x/",), start_timeout=5) as tide:
+    """A read made after a write never joins a transaction sent before it, however long that takes."""
+    store = SlowAnswers()
+    async with connected(store, follow=("x/",)) as tide:
         await tide.config.put("a", 0)
         async with anyio.create_task_group() as tasks:
             for n in range(1, 20):
-                tasks.start_soon(tide.config.fetch, "a")
+                for _ in range(2):
+                    tasks.start_soon(tide.config.fetch, "a")
+                    tasks.start_soon(tide.config.fetch, "b")
+                    await anyio.sleep(0.01)
                 await tide.config.put("a", n)
                 assert (await tide.config.fetch("a", int)).value == n
 

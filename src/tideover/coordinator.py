@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.clock import Clock
-from tideover.configs.config import Config
+from tideover.configs.config import Config, quorum_time
 from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
 from tideover.core.follower import Follower
@@ -118,7 +118,7 @@ class Coordinator:
             chance=chance,
             namespace=options.namespace,
         )
-        self._coalescer = Coalescer(self._gateway, clock=self._clock)
+        self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
         self._identity.subscribe(self._take_reset)

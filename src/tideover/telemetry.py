@@ -13,7 +13,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from opentelemetry import _logs, metrics, trace
@@ -109,6 +109,10 @@ def finish_request(record: RequestRecord) -> None:
     _requests.add(1, {"tideover.degraded": bool(record.marks), "tideover.component": _COMPONENT})
 
 
+# Where nobody records anything: to make a span that is none the current one would be most of what it costs.
+_UNRECORDED: AbstractContextManager[object] = nullcontext()
+
+
 # Calls to etcd -------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +155,8 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
         attributes["tideover.retry.attempt"] = number - 1
     began = time.perf_counter()
     name = f"{op} {namespace}".rstrip()
-    with _tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+    span = _tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    with _UNRECORDED if span is trace.INVALID_SPAN else trace.use_span(span, end_on_exit=True):
         recorder = AttemptSpan(span)
         try:
             yield recorder
@@ -161,8 +166,7 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
             _durations.record(time.perf_counter() - began, base)
 
 
-@contextmanager
-def fetching(namespace: str, key: str | None) -> Iterator[Span]:
+def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
     """Record a `config.fetch`; served by a fallback it is no error.
 
     Args:
@@ -172,13 +176,16 @@ def fetching(namespace: str, key: str | None) -> Iterator[Span]:
     attributes = {"db.namespace": namespace, "tideover.component": _COMPONENT}
     if key is not None:
         attributes["tideover.config.key"] = key
-    with _tracer.start_as_current_span(
-        "tideover.config.fetch",
-        attributes=attributes,
-        # Their messages name keys, and a value that cannot be decoded.
-        record_exception=key is not None,
-        set_status_on_exception=False,
-    ) as span:
+    span = _tracer.start_span("tideover.config.fetch", attributes=attributes)
+    if span is trace.INVALID_SPAN:
+        return _UNRECORDED
+    # Messages of errors name keys, and a value that cannot be decoded.
+    return _fetch_span(span, record_exception=key is not None)
+
+
+@contextmanager
+def _fetch_span(span: Span, *, record_exception: bool) -> Iterator[Span]:
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield span
         except Exception as exc:

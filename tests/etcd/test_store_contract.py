@@ -14,6 +14,7 @@ from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.store import (
+    MOST_READS,
     Compacted,
     Delete,
     Event,
@@ -21,6 +22,7 @@ from tideover.etcd.store import (
     Op,
     Put,
     Range,
+    ReadBatch,
     Result,
     Store,
     Watch,
@@ -230,6 +232,42 @@ async def test_keys_only_leaves_the_values_out(subject: Subject) -> None:
     revision = await subject.put(b"k", b"secret")
     entry = (await subject.call(Range(b"k", keys_only=True))).entries[b"k"]
     assert (entry.value, entry.create_revision, entry.mod_revision) == (b"", revision, revision)
+
+
+@pytest.mark.anyio
+async def test_a_batch_reads_each_of_its_keys(subject: Subject) -> None:
+    """A batch gives the entries of the keys that are there, as of one revision; a key asked for twice is one."""
+    first = await subject.put(b"a", b"1")
+    second = await subject.put(b"b", b"2")
+    result = await subject.call(ReadBatch((b"b", b"missing", b"a", b"b")))
+    assert {key: (e.value, e.create_revision, e.mod_revision) for key, e in result.entries.items()} == {
+        b"a": (b"1", first, first),
+        b"b": (b"2", second, second),
+    }
+    assert result.header.revision == second
+    assert result.header.cluster_id == (await subject.call(Range(b"a"))).header.cluster_id
+
+
+@pytest.mark.anyio
+async def test_a_batch_holds_128_keys(subject: Subject) -> None:
+    """128 keys are read in one transaction, and 129 are refused."""
+    keys = tuple(b"k%d" % n for n in range(MOST_READS + 1))
+    assert (await subject.call(ReadBatch(keys[:-1]))).entries == {}
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(ReadBatch(keys))
+    assert _kind(caught) is FaultKind.INVALID
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("bad", [b"", b"k" * 2_200_000], ids=["empty", "too long"])
+async def test_a_batch_with_an_impossible_key_is_refused(subject: Subject, bad: bytes) -> None:
+    """An empty key, or one larger than any message, has the whole batch refused, as it is refused alone."""
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(ReadBatch((b"a", bad)))
+    assert _kind(caught) is FaultKind.INVALID
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(Range(bad))
+    assert _kind(caught) is FaultKind.INVALID
 
 
 @pytest.mark.anyio

@@ -173,9 +173,8 @@ class Gateway:
             return exc.fault
         finally:
             waiting.done(scope)
-        if result is None:
-            return classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
-        return result
+        # Of a store that overstays its time nothing else is known.
+        return _OVERDUE if result is None else result
 
     async def _again(
         self, op: Op[R], fault: Fault, member: str, attempt: int, policy: RetryPolicy, deadline: float
@@ -205,10 +204,12 @@ class Gateway:
 
     def _describe(self, op: Op[R]) -> str:
         if isinstance(op, ReadBatch):
-            return f"{op.name} of {len(op.reads)} reads"
+            return f"{op.name} of {len(op.keys)} keys"
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 
+
+_OVERDUE = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 # The member is well and will take it in a moment; another one could but pass it on to where it was refused.
 _SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})

@@ -150,6 +150,8 @@ class Lanes:
             The active member, or another that is known to be well, or any that was not tried yet.
         """
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
+        if usable and self.active not in avoid:
+            return self.active
         preferred = [self.active] if usable else []
         well = (member for member in self.members if member in self.well)
         ranked = dict.fromkeys([*preferred, *well, *self.members])

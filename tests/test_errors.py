@@ -19,6 +19,8 @@ SAMPLES = [
     errors.ConfigValueError("why", key="k", revision=3),
     errors.TooStale("why", age=9.0, max_stale=5.0),
     errors.SnapshotCorrupt("why", path="/x"),
+    errors.SessionLost("why", definite=True),
+    errors.KeyTaken("why", key="k"),
 ]
 
 classes = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -52,11 +54,13 @@ def test_is_etcd_away(cls: type[errors.TideoverError]) -> None:
         errors.ConfigKeyError,
         errors.ConfigValueError,
         errors.InvalidRequest,
+        errors.KeyTaken,
         errors.NotConnected,
         errors.NotFollowed,
         errors.NotSynced,
         errors.OutcomeUnknown,
         errors.PermissionDenied,
+        errors.SessionLost,
         errors.SnapshotCorrupt,
         errors.SpaceExhausted,
         errors.TooStale,
@@ -101,6 +105,8 @@ def test_details_are_attributes() -> None:
     value = errors.ConfigValueError("x", key="k", revision=3)
     assert (value.key, value.revision) == ("k", 3)
     assert errors.SnapshotCorrupt("x", path="/x").path == "/x"
+    assert errors.SessionLost("x", definite=False).definite is False
+    assert errors.KeyTaken("x", key="k").key == "k"
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)

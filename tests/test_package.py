@@ -39,6 +39,11 @@ OPERATIONS: list[Callable[..., Any]] = [
     tideover.Config.bind,
     tideover.Config.changes,
     tideover.ClusterHealth.wait_for,
+    tideover.Coordinator.session,
+    tideover.Session.check,
+    tideover.Session.put,
+    tideover.Session.delete,
+    tideover.Session.orphan,
 ]
 operations = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda found: found.__qualname__)
 public = pytest.mark.parametrize(("name", "found"), PUBLIC, ids=[name for name, _ in PUBLIC])

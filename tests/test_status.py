@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideover.records import Diagnosis, HealthState, Source
-from tideover.status import IdentityStatus, MemberStatus, PrefixStatus, RejectedValue, StatusReport, duration
+from tideover.records import Diagnosis, HealthState, SessionState, Source
+from tideover.status import (
+    IdentityStatus,
+    MemberStatus,
+    PrefixStatus,
+    RejectedValue,
+    SessionStatus,
+    StatusReport,
+    duration,
+)
 
 REPORT = StatusReport(
     sentence="etcd has no quorum",
@@ -29,6 +37,18 @@ REPORT = StatusReport(
     config=(PrefixStatus("", Source.MEMORY, 9, math.inf, 2, 0, 1, None, "disk full"),),
     rejected=(RejectedValue("timeout", 8, "not a number"),),
     restarts=0,
+    sessions=(
+        SessionStatus(
+            lease_id="7a11",
+            ttl=15,
+            state=SessionState.SUSPENDED,
+            seconds_left=3.5,
+            keys=("locks/a",),
+            member="h:1",
+            last_proof=10.0,
+            error="h:1: no leader",
+        ),
+    ),
 )
 
 
@@ -61,6 +81,19 @@ def test_a_report_is_ready_for_json() -> None:
             "epoch": 1,
             "error": None,
             "snapshot_error": "disk full",
+        }
+    ]
+    assert plain["sessions"] == [
+        {
+            "lease_id": "7a11",
+            "ttl": 15,
+            "state": "suspended",
+            "seconds_left": 3.5,
+            "keys": ["locks/a"],
+            "member": "h:1",
+            "last_proof": 10.0,
+            "error": "h:1: no leader",
+            "debris": 0,
         }
     ]
 

@@ -5,6 +5,8 @@ from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
 from tideover.coordinator import Coordinator
+from tideover.core.ownkey import OwnKey
+from tideover.core.session import Session
 from tideover.errors import (
     AmbiguousCoordinator,
     AuthenticationFailed,
@@ -15,12 +17,14 @@ from tideover.errors import (
     ConfigValueError,
     DeadlineExceeded,
     InvalidRequest,
+    KeyTaken,
     NoQuorum,
     NotConnected,
     NotFollowed,
     NotSynced,
     OutcomeUnknown,
     PermissionDenied,
+    SessionLost,
     SnapshotCorrupt,
     SpaceExhausted,
     TideoverError,
@@ -31,8 +35,9 @@ from tideover.errors import (
 from tideover.health import ClusterHealth
 from tideover.injection import with_config
 from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
-from tideover.records import Change, Diagnosis, HealthState, Reading, Source, Written
-from tideover.status import StatusReport
+from tideover.records import Change, Diagnosis, HealthState, Reading, SessionState, Source, Written
+from tideover.sessions import SessionBlock
+from tideover.status import SessionStatus, StatusReport
 
 __all__ = [
     "AmbiguousCoordinator",
@@ -52,16 +57,23 @@ __all__ = [
     "Diagnosis",
     "HealthState",
     "InvalidRequest",
+    "KeyTaken",
     "Live",
     "NoQuorum",
     "NotConnected",
     "NotFollowed",
     "NotSynced",
     "OutcomeUnknown",
+    "OwnKey",
     "PermissionDenied",
     "Profile",
     "Reading",
     "RetryPolicy",
+    "Session",
+    "SessionBlock",
+    "SessionLost",
+    "SessionState",
+    "SessionStatus",
     "SnapshotCorrupt",
     "Source",
     "SpaceExhausted",

@@ -32,6 +32,7 @@ from tideover.core.keeper import Keeper
 from tideover.core.lanes import Lanes
 from tideover.core.marker import marker_key
 from tideover.core.monitor import Monitor
+from tideover.core.pool import SessionPool
 from tideover.core.roster import Roster, describe_members
 from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
@@ -44,6 +45,7 @@ from tideover.health import ClusterHealth
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.health import Health, HealthRules, reason_of
+from tideover.sessions import OnOutage, SessionBlock
 from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
@@ -119,6 +121,15 @@ class Coordinator:
             namespace=options.namespace,
         )
         self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
+        self._sessions = SessionPool(
+            self._gateway,
+            self._lanes,
+            clock=self._clock,
+            chance=chance,
+            policy=options.retry,
+            base=f"{options.namespace}/",
+            supervise=self._supervisor.run,
+        )
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
         self._identity.subscribe(self._take_reset)
@@ -180,6 +191,7 @@ class Coordinator:
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
+            sessions=tuple(session.report() for session in self._sessions),
         )
 
     async def know_members(self, timeout: float) -> None:
@@ -194,6 +206,39 @@ class Coordinator:
         if self._roster is not None:
             with anyio.move_on_after(timeout):
                 await self._roster.learned.wait()
+
+    def session(self, *, ttl: int = 15, on_outage: OnOutage = "lose") -> SessionBlock:
+        """Return a session, to be entered: `async with tide.session(ttl=15) as session:`.
+
+        A session is a lease in etcd, kept alive and proven, with the keys that stand under it. The body runs as
+        long as the session may be relied upon: it is cancelled at its next await when the deadline passes or
+        etcd says that the lease has ended. Leaving it then raises `SessionLost`, even if the body has ended by
+        itself; an exception of the body is kept, and ours becomes a note on it. Leaving takes the keys away.
+
+        Args:
+            ttl: Whole seconds for which etcd waits for a renewal; 5 at the least. After a crash the keys stay
+                for so long.
+            on_outage: `"lose"`: passing the deadline is the loss, for good. `"wait"`: the session is SUSPENDED
+                then, `check()` raises, but the body goes on; the same lease comes back with the cluster, unless
+                a quorum says that it has ended.
+
+        Returns:
+            The session's block.
+
+        Raises:
+            TypeError: `ttl` is not a whole number.
+            ValueError: `ttl` is too short, or `on_outage` is none of the two words.
+            Unavailable: When entering: etcd is away.
+            OutcomeUnknown: When entering: no verdict came in time; what may have been made ends by itself.
+            PermissionDenied: When entering: this user may not write `{namespace}/tideover/sessions/`.
+            SessionLost: When leaving: see above.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+
+        When degraded:
+            Entering waits within the retry policy's timeout, and raises `CircuitOpen` at once when an outage is
+            declared. A session that is open is tried on: see `on_outage`.
+        """
+        return SessionBlock(self._sessions, ttl, on_outage=on_outage)
 
     def _sentence(self) -> str:
         state = self._health.state
@@ -258,6 +303,7 @@ class Coordinator:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks = tasks
+        self._sessions.start(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -328,6 +374,7 @@ class Coordinator:
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
         try:
+            await self._sessions.aclose()
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
                 await self._tasks.__aexit__(None, None, None)
@@ -348,6 +395,7 @@ class Coordinator:
             "connect after the fork, for example in the application's lifespan"
         )
         self.config.close(self._closed)
+        self._sessions.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -366,6 +414,7 @@ class Coordinator:
 
     def _take_reset(self, reset: Reset) -> None:
         self.config.forget_answers()
+        self._sessions.reset(f"etcd is in another history: {reset.reason}")
         for view in self._views:
             view.changed.fire()
 

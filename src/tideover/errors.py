@@ -132,6 +132,31 @@ class TooStale(TideoverError):
         self.max_stale = max_stale
 
 
+class SessionLost(TideoverError):
+    """Raised when what stands under a session may not be believed in any more.
+
+    Attributes:
+        definite: Whether that is for good. False while only the deadline has passed and the same session may yet
+            come back.
+    """
+
+    def __init__(self, message: str, *, definite: bool) -> None:
+        super().__init__(message)
+        self.definite = definite
+
+
+class KeyTaken(TideoverError):
+    """Raised when a key that a session was to own exists already and does not belong to it.
+
+    Attributes:
+        key: The key as the caller named it.
+    """
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class NotConnected(TideoverError, RuntimeError):
     """Raised when a module-level function finds no open coordinator."""
 

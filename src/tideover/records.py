@@ -49,6 +49,21 @@ class Diagnosis(StrEnum):
     SLOW = "slow"
 
 
+class SessionState(StrEnum):
+    """How far a session may be believed in.
+
+    Attributes:
+        ALIVE: Its last renewal was proven, and its deadline is ahead.
+        SUSPENDED: Its last renewal could not be proven, or its deadline has passed, and nobody has said no. Until
+            the deadline it may be believed in all the same; from then on not, unless a renewal is proven again.
+        LOST: It has ended, for good.
+    """
+
+    ALIVE = "alive"
+    SUSPENDED = "suspended"
+    LOST = "lost"
+
+
 class Source(StrEnum):
     """The rung of the ladder from which a value came, best first.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, Source
+from tideover.records import Diagnosis, HealthState, SessionState, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,33 @@ class IdentityStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """One session.
+
+    Attributes:
+        lease_id: The lease in etcd, as `etcdctl` writes it.
+        ttl: Seconds that etcd waits for a renewal.
+        state: How far it may be believed in.
+        seconds_left: Seconds until its deadline; 0 after it.
+        keys: The keys under it.
+        member: The member at which it is renewed.
+        last_proof: Seconds since a renewal was last proven.
+        error: Why it is not proven, or lost; None while all is well.
+        debris: Keys given back that are still to be deleted.
+    """
+
+    lease_id: str
+    ttl: int
+    state: SessionState
+    seconds_left: float
+    keys: tuple[str, ...]
+    member: str
+    last_proof: float
+    error: str | None
+    debris: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -128,6 +155,7 @@ class StatusReport:
         config: The followed prefixes.
         rejected: Values refused.
         restarts: How often a background task failed unexpectedly and was started again.
+        sessions: The sessions that are open.
     """
 
     sentence: str
@@ -145,6 +173,7 @@ class StatusReport:
     config: tuple[PrefixStatus, ...]
     rejected: tuple[RejectedValue, ...]
     restarts: int
+    sessions: tuple[SessionStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

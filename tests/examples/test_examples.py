@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -153,3 +154,22 @@ def test_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
         output.wait_for("sent 3 mails")
         etcd_server.kill()
         assert "served from memory" in output.wait_for("sent 3 mails (")
+
+
+def test_shards(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`shards` gives each shard to one worker; one that leaves sets its shard free; without etcd they stop."""
+    script = str(EXAMPLES / "shards.py")
+    with running(script, etcd=etcd_server, cache=tmp_path) as first:
+        outputs = [Output(first)]
+        mine = outputs[0].wait_for("works on").split()[-1]
+        with running(script, etcd=etcd_server, cache=tmp_path) as second:
+            other = Output(second).wait_for("works on").split()[-1]
+            assert {mine, other} == {"north", "south"}
+            second.send_signal(signal.SIGINT)
+            second.wait(10)
+        with running(script, etcd=etcd_server, cache=tmp_path) as third:
+            outputs.append(Output(third))
+            assert outputs[1].wait_for("works on").split()[-1] == other
+            etcd_server.kill()
+            for output in outputs:
+                assert "no renewal could be proven" in output.wait_for("stops:", timeout=25)

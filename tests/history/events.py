@@ -16,6 +16,19 @@ Kinds, and the fields that the checker needs:
     settled    from now on whoever looks must see every registration
     disturbed  from now on no more
     discovered name, instances, began
+    session_opened
+               session, key, deadline, member
+    session_renewed
+               session, deadline, member: also when only the member changed
+    session_believed
+               session: what stands under it is relied upon at this moment
+    session_lost, session_closed
+               session: its holder was told; its holder gives it up
+    key_deleted
+               key: recorded by an observer at each member that shows it
+    hindered, unhindered
+               who (a process's name, or a member): paused or cut off, until it is no more
+    woken      a member that was paused goes on
 
 Every other kind is a note for people. Record what is believed so that belief looks shorter than it is (enter
 after, exit before) and a look longer than it is (`began` before): then no finding comes from recording late.

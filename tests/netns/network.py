@@ -9,6 +9,7 @@ drops what comes from the sender by a routing rule (`ip rule ... iif eth0 from S
 direction at a time, and with iproute2 alone; nftables or iptables would be one more package and one more kernel
 module. An unroutable packet is answered by routers only, and these hosts are none; neighbours' hardware addresses
 are fixed, so that no unanswered ARP turns silence into "no route to host". There is no way out of the bridge.
+Only `lose`, which drops at random, needs nftables: sch_netem, the usual way, is missing in many kernels.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Network:
         self._hosts: dict[str, Host] = {}
         self._cuts: set[tuple[str, str]] = set()
         self._shaped: set[str] = set()
+        self._lossy: set[str] = set()
         self._stack = ExitStack()
 
     def __repr__(self) -> str:
@@ -131,7 +133,7 @@ class Network:
         self._cut([pair for other in others for pair in ((name, other), (other, name))])
 
     def heal(self, *names: str) -> None:
-        """Mend links and take `netem` back.
+        """Mend links and take `netem` and `lose` back.
 
         Args:
             names: Only what concerns these hosts; none means everything.
@@ -146,6 +148,10 @@ class Network:
             for namespace, device in self._both_ends(name):
                 namespace.run("tc", "qdisc", "del", "dev", device, "root")
         self._shaped -= chosen
+        for name in self._lossy & chosen:
+            for namespace, device in self._both_ends(name):
+                namespace.run("nft", "delete", "table", "netdev", _lossy(device))
+        self._lossy -= chosen
 
     def netem(
         self, name: str, *, delay: float | None = None, loss: float | None = None, rate: int | None = None
@@ -179,6 +185,26 @@ class Network:
                     raise NetemUnavailable(f"this kernel has no tc {qdisc[0]}: {exc}") from exc
                 raise
         self._shaped.add(name)
+
+    def lose(self, name: str, share: float) -> None:
+        """Lose packets of a host at random, in each direction alike, until `heal`.
+
+        By nftables, on what arrives at either end of the host's cable: unlike sch_netem it is in every kernel with
+        nftables, and unlike a rule for outgoing packets it does not tell the sender.
+
+        Args:
+            name: The host.
+            share: Share of packets lost, from 0 to 1, in steps of 1/10,000.
+
+        Raises:
+            RuntimeError: There is no `nft` (Debian: nftables), or the kernel has no nftables.
+        """
+        for namespace, device in self._both_ends(name):
+            hook = f'type filter hook ingress device "{device}" priority 0;'
+            rule = f"numgen random mod 10000 < {round(share * 10_000)} drop"
+            lines = f"table netdev {_lossy(device)} {{\n chain lose {{\n {hook}\n {rule}\n }}\n}}\n"
+            namespace.run("nft", "-f", "-", input=lines)
+        self._lossy.add(name)
 
     def _build(self) -> None:
         switch = self._switch = self._namespace(None)
@@ -229,6 +255,10 @@ class Network:
     def _both_ends(self, name: str) -> list[tuple[Namespace, str]]:
         host = self.host(name)
         return [(host.namespace, "eth0"), (self._switch, host.port)]
+
+
+def _lossy(device: str) -> str:
+    return f"lossy_{device}"
 
 
 def _ip(namespace: Namespace, lines: Sequence[str]) -> None:

@@ -58,11 +58,44 @@ except OSError as exc:
 """
 
 
+# Counts datagrams until there has been none for half a second.
+_COUNT = """
+import socket
+receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+receiver.bind(("", 7001))
+print("up", flush=True)
+count = 0
+try:
+    while True:
+        receiver.recv(16)
+        receiver.settimeout(0.5)
+        count += 1
+except TimeoutError:
+    print(count)
+"""
+_SEND = """
+import socket, sys, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(int(sys.argv[2])):
+    sender.sendto(b"x", (sys.argv[1], 7001))
+    if number % 50 == 0:
+        time.sleep(0.005)
+"""
+
+
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Network]:
     """Three hosts; `b` and `c` serve."""
     with Network(["a", "b", "c"]) as network, serving(network.host("b")), serving(network.host("c")):
         yield network
+
+
+def arriving(source: Host, target: Host) -> float:
+    """Send datagrams from host to host; return the share that arrives."""
+    sent = 2000
+    with python(target, _COUNT) as counting:
+        source.namespace.run(sys.executable, "-c", _SEND, target.address, str(sent))
+        return int(counting.communicate(timeout=10)[0]) / sent
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +201,15 @@ def test_delay_and_loss(pair: Network) -> None:
         assert dial(a, b)[1] > 0.35  # two round trips of twice 0.1 s
         pair.heal()
     assert dial(a, b)[1] < 0.1
+
+
+@pytest.mark.parametrize(("source", "target"), [("a", "b"), ("b", "a")])
+def test_lost_packets(pair: Network, source: str, target: str) -> None:
+    """About the share asked for is lost, in either direction, and none after heal."""
+    pair.lose("a", 0.2)
+    assert 0.7 < arriving(pair.host(source), pair.host(target)) < 0.9
+    pair.heal()
+    assert arriving(pair.host(source), pair.host(target)) == 1
 
 
 def test_bad_arguments(pair: Network) -> None:

@@ -70,6 +70,24 @@ async def configuration() -> None:
         assert_type(current(), tideover.Coordinator)
 
 
+async def sessions() -> None:
+    """Keys that end with their owner."""
+    async with connect("10.0.0.1:2379") as tide:
+        async with tide.session(ttl=15, on_outage="lose") as session:
+            assert_type(session, tideover.Session)
+            assert_type(await session.put("workers/7", "here"), tideover.OwnKey)
+            assert_type(await session.delete("workers/7"), bool)
+            assert_type(session.keys, tuple[tideover.OwnKey, ...])
+            assert_type(session.deadline, float)
+            assert_type(session.state, tideover.SessionState)
+            assert_type(session.lease_id, int)
+            session.check()
+            if session.lost:
+                assert_type(await session.lost, str)
+            session.orphan()
+        assert_type(tide.status().sessions, tuple[tideover.SessionStatus, ...])
+
+
 @with_config(timeout="payments/timeout")
 async def charge(order: str, *, timeout: float = 2.0) -> bool:
     """Take a setting."""

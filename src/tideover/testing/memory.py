@@ -149,7 +149,9 @@ class MemoryStore:
         return not self.electing and len(well) >= quorum_of(len(self._cluster))
 
     def touch(self) -> None:
-        """Let open watches notice what was changed."""
+        """Let open watches notice what was changed, and leases that there is no leader."""
+        if not self.has_leader:
+            self._leases.freeze()
         self._changed.fire()
 
     def compact(self, revision: int) -> None:

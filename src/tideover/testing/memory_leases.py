@@ -61,6 +61,10 @@ class MemoryLeases:
         if lease:
             self.by_id[lease].keys.add(key)
 
+    def freeze(self) -> None:
+        """Let time stand still, until there is a leader again."""
+        self._frozen = True
+
     def advance(self, now: float, *, has_leader: bool) -> list[int]:
         """Let time pass; return the leases whose time is over.
 
@@ -69,7 +73,7 @@ class MemoryLeases:
             has_leader: Without a leader leases stand still; the next one gives all of them their full time.
         """
         if not has_leader:
-            self._frozen = True
+            self.freeze()
             return []
         if self._frozen:
             self._frozen = False

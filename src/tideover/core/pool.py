@@ -1,0 +1,281 @@
+"""The sessions of one coordinator: opened, supervised, shared where that is wanted, and closed.
+
+Locks share one session per TTL. Registrations have their own, so that giving one up never takes the others.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover.clock import Clock
+from tideover.core.gateway import Gateway
+from tideover.core.holdings import Holdings
+from tideover.core.lanes import Lanes
+from tideover.core.ownkey import OwnKey
+from tideover.core.reach import Reach
+from tideover.core.session import Session
+from tideover.core.tenure import Tenure
+from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown
+from tideover.etcd.faults import StoreFault
+from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
+from tideover.etcd.store import LeaseResult, Put, Range, Store
+from tideover.etcd.transactions import Compare, Txn
+from tideover.policies import RetryPolicy
+from tideover.records import Entry
+from tideover.resilience.lease import Lease, LeaseRules
+
+# Seconds for closing one session.
+CLOSE_TIMEOUT = 2.0
+# Seconds between two tries of a grant whose outcome is unknown.
+_PAUSE = 0.1
+
+Supervise = Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
+
+
+class SessionPool:
+    """Opens sessions and sees to it that none is left behind.
+
+    Args:
+        gateway: The way for grants and writes, which an outage may refuse.
+        lanes: Whom to ask.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        policy: How grants and writes are tried again.
+        base: What goes before the name of a key.
+        supervise: Runs a named task for ever, whatever happens to it.
+        new_id: Draws a lease id.
+        vet: Awaited with a member before a lease is granted; raises if that must not be, as behind a proxy that
+            makes acknowledgements up.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        lanes: Lanes,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+        policy: RetryPolicy,
+        base: str,
+        supervise: Supervise,
+        new_id: Callable[[], int] = lambda: int.from_bytes(os.urandom(8)) >> 1 or 1,
+        vet: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._gateway = gateway
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._policy = policy
+        self._base = base
+        self._supervise = supervise
+        self._new_id = new_id
+        self._vet = vet
+        self._store: Store | None = None
+        self._tasks: TaskGroup | None = None
+        self._sessions: dict[Session, None] = {}
+        self._shared: dict[int, Session] = {}
+        self._opening: dict[int, anyio.Lock] = {}
+        self._refusal: str | None = None
+
+    def __repr__(self) -> str:
+        """Count the sessions."""
+        return f"<SessionPool {len(self._sessions)} sessions>"
+
+    def __iter__(self) -> Iterator[Session]:
+        """The sessions that are not closed yet."""
+        return iter(list(self._sessions))
+
+    def start(self, store: Store, tasks: TaskGroup) -> None:
+        """Begin.
+
+        Args:
+            store: The cluster.
+            tasks: Where the sessions' tasks run.
+        """
+        self._store, self._tasks = store, tasks
+
+    async def shared(self, ttl: int) -> Session:
+        """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
+
+        Args:
+            ttl: Seconds.
+
+        Returns:
+            The session; the pool closes it.
+
+        Raises:
+            TideoverError: As of `open`.
+        """
+        async with self._opening.setdefault(ttl, anyio.Lock()):
+            session = self._shared.get(ttl)
+            if session is not None and session.lost:
+                self._discard(session)
+                session = None
+            if session is None:
+                session = self._shared[ttl] = await self.open(ttl)
+            return session
+
+    async def open(self, ttl: int, *, strict: bool = False) -> Session:
+        """Open a session that nobody else uses; whoever opens it closes it, with `close`.
+
+        Args:
+            ttl: Seconds that etcd waits for a renewal; whole.
+            strict: Whether passing its deadline is the end of it, for good.
+
+        Returns:
+            The session, renewed and watched from now on.
+
+        Raises:
+            TypeError: `ttl` is not a whole number.
+            ValueError: `ttl` is too short.
+            Unavailable: etcd is away.
+            OutcomeUnknown: No verdict came in time; what may have been made ends by itself.
+            PermissionDenied: This user may not write the session's own key.
+            Closed: The coordinator is not entered, or closed.
+        """
+        rules = LeaseRules(ttl)
+        if self._store is None or self._tasks is None or self._refusal is not None:
+            raise Closed(self._refusal or "the coordinator has not been entered")
+        if self._vet is not None:
+            await self._vet(self._lanes.active)
+        lease_id = self._new_id()
+        reach = Reach(
+            self._store,
+            self._lanes,
+            clock=self._clock,
+            chance=self._chance,
+            attempt_timeout=rules.rpc_timeout,
+        )
+        try:
+            tenure = await self._grant(rules, lease_id, strict=strict)
+            if self._refusal is not None:
+                raise Closed(self._refusal)
+        except BaseException as exc:
+            # It may have been granted, and nobody wants it any more.
+            if not isinstance(exc, CircuitOpen):
+                self._tasks.start_soon(_revoke, reach, lease_id)
+            raise
+        holdings = Holdings(tenure, gateway=self._gateway, reach=reach, clock=self._clock, policy=self._policy)
+        session = Session(tenure, holdings, reach=reach, clock=self._clock, base=self._base)
+        self._sessions[session] = None
+        self._tasks.start_soon(self._run, session)
+        return session
+
+    async def close(self, session: Session) -> None:
+        """Close a session: its keys are gone when this returns, unless etcd cannot be asked. Bounded in time."""
+        try:
+            await session.aclose(CLOSE_TIMEOUT)
+        finally:
+            self._sessions.pop(session, None)
+
+    async def aclose(self) -> None:
+        """Close all sessions, and open no more."""
+        self._refusal = "the coordinator is closed"
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:
+                for session in self:
+                    tasks.start_soon(self.close, session)
+
+    def reset(self, why: str) -> None:
+        """End all sessions: the cluster is another one, or has another history."""
+        for session in self:
+            session.lose(why)
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self._refusal = why
+        for session in self:
+            session.poison(why)
+        self._sessions.clear()
+
+    def _discard(self, session: Session) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(self.close, session)
+
+    async def _run(self, session: Session) -> None:
+        """Run a session's tasks until it is closed."""
+        name = f"session {session.lease_id:x}"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._supervise, name, session.run)
+            tasks.start_soon(self._supervise, f"bodies of {name}", session.bodies.run)
+            await session.ended.wait()
+            tasks.cancel_scope.cancel()
+
+    # Granting --------------------------------------------------------------------------------------------------
+
+    async def _grant(self, rules: LeaseRules, lease_id: int, *, strict: bool) -> Tenure:
+        """Grant a lease and make the session's own key under it."""
+        deadline = self._clock.monotonic() + self._policy.timeout
+        sent_at = self._clock.boot()
+        granted = await self._settled(LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
+        full = f"{self._base}tideover/sessions/{lease_id:x}".encode()
+        value = f"{socket.gethostname()}/{os.getpid()}".encode()
+        put = Txn(
+            (Compare(full, create_revision=0),),
+            then=(Put(full, value, lease_id), Range(full)),
+            otherwise=(Range(full), Range(full)),
+        )
+        while True:
+            try:
+                answered = await self._gateway.call(put, self._policy.within(self._left(deadline)))
+            except OutcomeUnknown:
+                if not await self._paused(deadline):
+                    raise
+            else:
+                break
+        # The id is random, so that whatever is there is ours: an earlier try of this.
+        entry = answered.result.entries(1).entries.get(full, Entry(value, 0, 0))
+        return Tenure(
+            Lease(rules, granted.granted, sent_at, strict=strict),
+            lease_id=lease_id,
+            anchor=OwnKey("", full, entry),
+            known=answered.result.header,
+            clock=self._clock,
+            member=self._lanes.active,
+        )
+
+    async def _settled(self, grant: LeaseGrant, lease_id: int, deadline: float) -> LeaseResult:
+        """Grant, and if the reply is lost ask whether the lease is there: its id is known only here."""
+        unknown = False
+        while True:
+            try:
+                answered = await self._gateway.call(grant, self._policy.within(self._left(deadline)))
+            except OutcomeUnknown:
+                unknown = True
+                if not await self._paused(deadline):
+                    raise
+            except InvalidRequest:
+                # It exists, if an earlier try was applied after all.
+                if not unknown:
+                    raise
+            else:
+                return answered.result
+            asking = LeaseTimeToLive(lease_id)
+            asked = await self._gateway.call(asking, self._policy.within(self._left(deadline)))
+            if asked.result.ttl > 0:
+                return asked.result
+
+    def _left(self, deadline: float) -> float:
+        return max(0.001, deadline - self._clock.monotonic())
+
+    async def _paused(self, deadline: float) -> bool:
+        """Wait before the next try; return False if there is no time for one."""
+        if self._clock.monotonic() + _PAUSE >= deadline:
+            return False
+        await anyio.sleep(_PAUSE)
+        return True
+
+
+async def _revoke(reach: Reach, lease_id: int) -> None:
+    """Take back a lease that nobody waits for any more."""
+    with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
+        try:
+            await reach.ask(LeaseRevoke(lease_id), timeout=CLOSE_TIMEOUT)
+        except StoreFault:
+            return

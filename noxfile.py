@@ -28,6 +28,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Run the trials under random faults at length; `nox -s faults -- --faults-seed 7` draws others."""
+    session.install("-e", ".[demo]", *group("tests"))
+    session.run("pytest", "-m", "faults", "--faults-count", "200", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the rules and the format; `nox -s lint -- --fix` repairs what can be repaired."""
     session.install(*group("lint"))

@@ -45,7 +45,9 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def client(self, name: str, what: str, key: str, *, on: str, using: str | None = None) -> HostedPython:
+    def client(
+        self, name: str, what: str, key: str, *, on: str, using: str | None = None, script: Path = _CLIENT
+    ) -> HostedPython:
         """Start a client process that knows all members, and wait until it is AVAILABLE.
 
         Args:
@@ -54,17 +56,30 @@ class Bench:
             key: The configuration key.
             on: The host.
             using: The host of the member to use at the start. None leaves it to chance.
+            script: What it runs, with the arguments that `client.py` documents.
         """
         host = self.network.host(on)
         first = "any" if using is None else self.cluster.on(using).endpoint
         client = HostedPython(
-            host, name, _CLIENT, str(self.folder), name, what, key, first, *self.cluster.endpoints
+            host, name, script, str(self.folder), name, what, key, first, *self.cluster.endpoints
         )
         self._stack.callback(client.close)
         self._clients[name] = client
+        began = machine_clock()
         client.start()
-        self.await_state(name, "available", within=10.0)
+        self.await_state(name, "available", within=10.0, since=began)
         return client
+
+    def kill(self, name: str) -> None:
+        """End a client, as a crash would; it is to be started again."""
+        client = self._clients[name]
+        pid = client.pid
+        client.kill()
+        self._recorder.record("died", victim=pid)
+
+    def running(self, name: str) -> HostedPython:
+        """Return a client's process."""
+        return self._clients[name]
 
     def stop_clients(self) -> None:
         """End all clients, as a crash would."""

@@ -32,6 +32,8 @@ from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
 from tideover.disk.folder import default_folder
 from tideover.disk.snapshot_file import SnapshotFile
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import Election, Elections, OnOutage
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
@@ -99,6 +101,15 @@ class Coordinator:
             namespace=options.namespace,
         )
         self._coalescer = Coalescer(self._gateway, clock=self._clock)
+        self._elections = Elections(
+            options.namespace,
+            profile=options.profile,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            epoch=lambda: 0,
+        )
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
 
@@ -124,6 +135,64 @@ class Coordinator:
         """The namespace given to `connect`."""
         return self.options.namespace
 
+    def leader(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        on_outage: OnOutage | None = None,
+        address: str = "",
+        value: str = "",
+    ) -> Leadership:
+        """Wait until elected, then run a body while this process leads: `async with tide.leader("x") as term:`.
+
+        Of all candidates for the name one leads. When the body is left the office is given up, and another
+        candidate has it within milliseconds; when this process dies, after `ttl` and a tenth of it, at least 1 s.
+        The body runs in a cancel scope: it is cancelled when the leadership is lost.
+
+        Args:
+            name: The election, such as `"reaper"`; slashes may divide it.
+            ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
+                candidates, please.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`, or `"stay"`
+                and be `UNCONFIRMED`. The same for all candidates. None means `"step_down"` with the profile
+                `"safety"` and `"stay"` with `"availability"`.
+            address: Where this process can be reached; `Election.observe` shows it to others.
+            value: What else others are to see.
+
+        Returns:
+            A context manager, for one use; entering waits and gives the `Term`.
+
+        Raises:
+            ValueError: An option is out of range.
+            ElectionMismatch: When entering: the election's record says another `on_outage`.
+            RecordCorrupt: When entering: the record cannot be read.
+            PermissionDenied: When entering: this user may not read or write the record.
+            Closed: When entering: the coordinator is not open.
+            LeadershipLost: When leaving: the body has outlived the leadership. An exception of the body is kept,
+                and the loss becomes a note on it.
+
+        When degraded:
+            Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
+            until the deadline, under `"stay"` until it sees that another was elected; when etcd is back, with the
+            same token.
+        """
+        return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+    def election(self, name: str) -> Election:
+        """Return a handle on an election: `campaign`, `proclaim`, `resign`, `observe`, `current`.
+
+        Args:
+            name: The election.
+
+        Raises:
+            ValueError: That is no name.
+
+        When degraded:
+            Its methods say.
+        """
+        return self._elections.election(name)
+
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
 
@@ -148,6 +217,7 @@ class Coordinator:
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
+            elections=self._elections.status(),
         )
 
     def _sentence(self) -> str:
@@ -157,7 +227,8 @@ class Coordinator:
         text = self._lanes.sentence
         if state is not HealthState.AVAILABLE:
             text += f"; {state} for {duration(self._health.seconds)}"
-        return f"{text}. " + " ".join(map(_describe, self._views))
+        led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
+        return f"{text}. " + " ".join([*map(_describe, self._views), *led])
 
     def _prefix_status(self, index: int) -> PrefixStatus:
         view = self._views[index]
@@ -193,6 +264,7 @@ class Coordinator:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks = tasks
+        self._elections.open(self._store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -244,6 +316,9 @@ class Coordinator:
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
         try:
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl.
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await self._elections.close(self._closed)
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
                 await self._tasks.__aexit__(None, None, None)
@@ -264,6 +339,7 @@ class Coordinator:
             "connect after the fork, for example in the application's lifespan"
         )
         self.config.close(self._closed)
+        self._elections.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -377,6 +453,10 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
+        return self._elections.leading()
 
 
 def _rules(tightest_limit: float | None) -> HealthRules:

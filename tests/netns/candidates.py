@@ -18,25 +18,32 @@ from tests.history.recorder import Recorder, machine_clock
 from tests.netns.client import Client
 from tideover.clock import Clock
 from tideover.core.record import Claim, Record
-from tideover.resilience.record import Timing
+from tideover.resilience.record import Seen, Timing
 
 TTLS = (6.0, 15.0)
 LATER = 5.0
 
 
 async def believe(record: Record, name: str, recorder: Recorder) -> None:
-    """Record each stretch of belief: when it begins, each time it is prolonged, when its end is noticed."""
-    tenure, deadline = 0, 0.0
+    """Record each stretch of belief: when it begins, each time it is prolonged, when its end is noticed.
+
+    A record that was renewed too late, but before anybody took it, is the same as before, with the same token.
+    """
+    entered, tenure, deadline = 0, 0, 0.0
     while True:
         held, state = record.held, record.state
-        if tenure and (not held or record.tenure != tenure):
+        if entered and not state.held and not state.owns(state.seen or Seen()):
             recorder.record("lost", name=name, role="leader", why=state.loss)
-            tenure = 0
-        if held and (not tenure or state.deadline != deadline):
-            kind = "renewed" if tenure else "enter"
-            tenure, deadline = record.tenure, state.deadline
+            entered = 0
+        if held and state.deadline != deadline:
+            if entered not in (0, state.token):
+                recorder.record("lost", name=name, role="leader", why=state.loss)
+            if entered == state.token and record.tenure != tenure:
+                recorder.record("returned", record=name)
+            kind = "renewed" if entered == state.token else "enter"
+            entered, tenure, deadline = state.token, record.tenure, state.deadline
             until = machine_clock() + record.left
-            recorder.record(kind, name=name, role="leader", token=state.token, mode="held", deadline=until)
+            recorder.record(kind, name=name, role="leader", token=entered, mode="held", deadline=until)
         await record.changed.wait(0.05)
 
 

@@ -90,9 +90,7 @@ class Trials:
             self.report["trials"] += 1
             self.report["changes of holder"] += after[name][1] != pid
         self.report["own returns"] += sum(
-            event.kind == "enter" and event.pid == before[event["name"]][1]
-            for event in read_history(self.bench.folder)
-            if event.at > began and event.fields.get("role") == "leader"
+            event.kind == "returned" and event.at > began for event in read_history(self.bench.folder)
         )
 
     @contextmanager

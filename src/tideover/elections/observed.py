@@ -37,6 +37,10 @@ class Observer:
         self._gateway = gateway
         self._lanes = lanes
 
+    def __repr__(self) -> str:
+        """Show the key."""
+        return f"<Observer {self._key!r}>"
+
     async def current(self) -> Leader | None:
         """Read who leads, through the quorum."""
         found, _ = await self._look()

@@ -343,8 +343,18 @@ def campaigning(namespace: str, election: str) -> Iterator[None]:
         election: The election.
     """
     attributes = {"db.namespace": namespace, "tideover.component": "election", "tideover.election": election}
-    with _tracer.start_as_current_span("tideover.election.campaign", attributes=attributes):
-        yield
+    with _tracer.start_as_current_span(
+        "tideover.election.campaign",
+        attributes=attributes,
+        record_exception=False,  # their messages name keys
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
 
 
 def leadership_changed(election: str, what: str, *, token: int, standing: str = "") -> None:

@@ -366,6 +366,20 @@ async def test_observing() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_a_fork_and_a_reset_end_what_is_led() -> None:
+    """In a forked child nothing is led any more, nor after etcd was found to be in another history."""
+    async with two() as (_, one, other):
+        term = await one.election("a").campaign(on_outage="stay")
+        one._elections.reset()
+        assert "another history" in term.loss
+        again = await one.election("b").campaign()
+        one.poison()
+        assert "forked" in again.loss
+        with pytest.raises(Closed, match="forked"):
+            one.leader("c")._stand()
+        assert other.status().elections == ()
+
+
 # Module-level ---------------------------------------------------------------------------------------------------
 
 

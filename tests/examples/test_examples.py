@@ -153,3 +153,19 @@ def test_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
         output.wait_for("sent 3 mails")
         etcd_server.kill()
         assert "served from memory" in output.wait_for("sent 3 mails (")
+
+
+def test_elected_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """Of two `elected_worker`s one works; when it is ended the other goes on at once, with a larger token."""
+    script = str(EXAMPLES / "elected_worker.py")
+    with running(script, "two", etcd=etcd_server, cache=tmp_path) as two:
+        with running(script, "one", etcd=etcd_server, cache=tmp_path) as one:
+            working, waiting = Output(two), Output(one)
+            before = int(working.wait_for("works: held, token ").rpartition(" ")[2])
+            time.sleep(1.5)
+            assert waiting._lines.empty()
+            two.terminate()
+            ended = time.monotonic()
+            after = int(waiting.wait_for("one works: held, token ").rpartition(" ")[2])
+            assert time.monotonic() - ended < 3
+            assert after > before

@@ -74,7 +74,7 @@ def leading(*arguments: str) -> Iterator[Leading]:
 
 
 async def test_handover_and_takeover_by_processes() -> None:
-    """Stopped beyond its ttl a leader knows it on waking; its successor had waited, and is itself replaced in time."""
+    """A leader that was stopped knows it on waking; its successor had waited; a killed one is replaced in time."""
     with EtcdServer() as server:
         with leading("reaper", "6", "step_down", server.endpoint) as one:
             first = one.next("leads", 5)

@@ -124,6 +124,11 @@ class Elections:
             for record in self._regaining.values():
                 tasks.start_soon(record.resign, RESIGN_TIMEOUT)
 
+    def reset(self) -> None:
+        """Take in that etcd shows another history: a definite no for all that is led here."""
+        for record in (*(candidacy.record for candidacy in self._running), *self._regaining.values()):
+            record.reset()
+
     def poison(self, why: str) -> None:
         """Refuse everything from now on."""
         self._closed = self._closed or why

@@ -159,9 +159,9 @@ def test_elected_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """Of two `elected_worker`s one works; when it is ended the other goes on at once, with a larger token."""
     script = str(EXAMPLES / "elected_worker.py")
     with running(script, "two", etcd=etcd_server, cache=tmp_path) as two:
+        before = int(Output(two).wait_for("two works: held, token ").rpartition(" ")[2])
         with running(script, "one", etcd=etcd_server, cache=tmp_path) as one:
-            working, waiting = Output(two), Output(one)
-            before = int(working.wait_for("works: held, token ").rpartition(" ")[2])
+            waiting = Output(one)
             time.sleep(1.5)
             assert waiting._lines.empty()
             two.terminate()

@@ -472,6 +472,23 @@ async def test_a_denial_is_no_outage() -> None:
         await make(store).run()
 
 
+async def test_a_denial_ends_even_who_stays() -> None:
+    """Under "stay" a holder that may not write any more is lost at its deadline: others may take over."""
+    store = FaultyStore(MemoryStore())
+    record = make(store, policy="stay")
+
+    async def deny() -> None:
+        await held_within(record, 1)
+        store.inject("PERMISSION_DENIED", "etcdserver: permission denied", times=10_000)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(deny)
+        with pytest.raises(PermissionDenied, match="reaper"):
+            await record.run()
+    assert not record.stands
+    assert anyio.current_time() == pytest.approx(TTL - 1.5, abs=0.5)
+
+
 async def test_a_longer_ttl_in_the_record_is_waited_for() -> None:
     """A challenger with a shorter ttl waits for the ttl that the holder relies on."""
     store = MemoryStore()

@@ -29,7 +29,7 @@ from tideover.core.lanes import Lanes
 from tideover.core.recordcalls import RecordCalls
 from tideover.core.signal import Signal
 from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
-from tideover.etcd.faults import Fault, FaultKind, public_error
+from tideover.etcd.faults import Fault, public_error
 from tideover.etcd.store import Put, Range, ReadBatchResult, Store
 from tideover.etcd.transactions import Compare, Txn, TxnResult
 from tideover.records import Entry, Header
@@ -39,8 +39,8 @@ _log = logging.getLogger("tideover")
 
 # At the most so long after a suspended machine resumes, or a clock was found to have run on, is a loss announced.
 _TICK = 0.25
-# A definite no, about which only a person can do something.
-_REFUSED = frozenset({FaultKind.PERMISSION, FaultKind.INVALID})
+# Less than this cannot be slept for: a clock's rounding would make a loop of it.
+_MOMENT = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,11 @@ class Record:
 
     @property
     def stands(self) -> bool:
-        """Whether it is ours as far as is known: for a claim that stays, also beyond the deadline."""
-        return self.held or (self.claim.stays and self.state.held)
+        """Whether it is ours as far as is known: for a claim that stays, also beyond the deadline, in an outage.
+
+        A quorum that refuses to let this user renew is no outage: others may well take over.
+        """
+        return self.held or (self.claim.stays and self.state.held and self._calls.refused is None)
 
     @property
     def error(self) -> Fault | None:
@@ -171,6 +174,7 @@ class Record:
             RecordCorrupt: It cannot be read; it is left alone.
             ElectionMismatch: It says another policy.
             PermissionDenied: This user may not read or write it.
+            AuthenticationFailed: A quorum refuses this client's credentials.
         """
         refusal: TideoverError | None = None
         async with anyio.create_task_group() as tasks:
@@ -267,8 +271,8 @@ class Record:
             self.state = self.state.drafted(self._word())
             answer = await self._calls.swap(self._write(do))
         if isinstance(answer, Fault):
-            if answer.kind in _REFUSED and not self.state.held:
-                raise public_error(answer, doing=f"campaign for {self._name}", writes=False)
+            if (refused := self._calls.refused) is not None and not self.state.held:
+                raise public_error(refused, doing=f"campaign for {self._name}", writes=False)
             await self._calls.rest()
             return
         # A renewal answered after the deadline begins anew: who relied on the record has lost it meanwhile.
@@ -399,6 +403,6 @@ class Record:
         while True:
             changed = self.changed.next()
             self._expire()
-            waits = self.state.held and not self.claim.stays
-            with anyio.move_on_after(min(self.left, _TICK) if waits else None):
+            left = self.left if self.left > 0 else _TICK
+            with anyio.move_on_after(min(max(left, _MOMENT), _TICK) if self.state.held else None):
                 await changed.wait()

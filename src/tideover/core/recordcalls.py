@@ -14,7 +14,7 @@ import anyio.lowlevel
 
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
-from tideover.etcd.faults import Fault, StoreFault, classify
+from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify
 from tideover.etcd.store import Compacted, Lane, Op, Range, ReadBatch, ReadBatchResult, Result, Store
 from tideover.etcd.transactions import Txn, TxnResult
 
@@ -71,6 +71,15 @@ class RecordCalls:
     def __repr__(self) -> str:
         """Show the key and the last error."""
         return f"<RecordCalls {self._key!r} {self.error or 'well'}>"
+
+    @property
+    def refused(self) -> Fault | None:
+        """The definite no that the last call was answered with; None if it was not. That is no outage."""
+        error = self.error
+        if error is None:
+            return None
+        refused = error.kind is FaultKind.AUTHENTICATION and self._lanes.unauthorized
+        return error if refused or error.kind in (FaultKind.PERMISSION, FaultKind.INVALID) else None
 
     async def read(self) -> ReadBatchResult | Fault:
         """Look at record and token, through the quorum."""

@@ -78,7 +78,10 @@ class Leadership:
             raise RuntimeError("not entered")
         loss = term.loss
         term.end("its body has been left")
-        cancelled_here = bool(scope.__exit__(exc_type, exc, traceback))
+        cancelled_here = bool(scope.__exit__(exc_type, exc, traceback)) and exc is not None
+        if cancelled_here and not loss:
+            # Two clocks: the body's deadline may strike a moment before the record's, or a renewal just after it.
+            loss = "it could not be renewed in time"
         # After a loss there is nothing to resign, or it may still be regained: by its own next candidacy, at once.
         await self._close(resigning=not loss)
         if not loss:

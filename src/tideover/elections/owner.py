@@ -164,8 +164,8 @@ class Elections:
 
     def _leave(self, candidacy: Candidacy, resigned: bool) -> None:
         self._running.remove(candidacy)
-        record = candidacy.record
-        if not resigned and not candidacy.ended and candidacy.refusal is None:
+        record, seen = candidacy.record, candidacy.record.state.seen
+        if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
             self._regaining[candidacy.name, record.claim, record.timing.ttl] = record
 
     def observer(self, name: str) -> Observer:

@@ -41,7 +41,7 @@ def tests_debian(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the trials under random faults at length, on both etcds: `nox -s faults -- -k watches --faults-seed=7`."""
+    """Run the trials under random faults at length, on both etcds; arguments after `--` go to pytest."""
     session.install("-e", ".[demo]", *group("tests"))
     for where in ({}, {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}):
         session.run("pytest", "-s", "-m", "faults", "--faults-count=200", *session.posargs, env=where)

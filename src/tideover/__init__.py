@@ -1,12 +1,15 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current
+from tideover.ambient import connect, current, leader, while_leader
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
 from tideover.coordinator import Coordinator
 from tideover.core.ownkey import OwnKey
 from tideover.core.session import Session
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import Election
+from tideover.elections.term import Term
 from tideover.errors import (
     AmbiguousCoordinator,
     AuthenticationFailed,
@@ -16,14 +19,17 @@ from tideover.errors import (
     ConfigKeyError,
     ConfigValueError,
     DeadlineExceeded,
+    ElectionMismatch,
     InvalidRequest,
     KeyTaken,
+    LeadershipLost,
     NoQuorum,
     NotConnected,
     NotFollowed,
     NotSynced,
     OutcomeUnknown,
     PermissionDenied,
+    RecordCorrupt,
     SessionLost,
     SnapshotCorrupt,
     SpaceExhausted,
@@ -35,7 +41,17 @@ from tideover.errors import (
 from tideover.health import ClusterHealth
 from tideover.injection import with_config
 from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
-from tideover.records import Change, Diagnosis, HealthState, Reading, SessionState, Source, Written
+from tideover.records import (
+    Change,
+    Diagnosis,
+    HealthState,
+    Leader,
+    Reading,
+    SessionState,
+    Source,
+    Standing,
+    Written,
+)
 from tideover.sessions import SessionBlock
 from tideover.status import SessionStatus, StatusReport
 
@@ -55,9 +71,14 @@ __all__ = [
     "Coordinator",
     "DeadlineExceeded",
     "Diagnosis",
+    "Election",
+    "ElectionMismatch",
     "HealthState",
     "InvalidRequest",
     "KeyTaken",
+    "Leader",
+    "Leadership",
+    "LeadershipLost",
     "Live",
     "NoQuorum",
     "NotConnected",
@@ -68,6 +89,7 @@ __all__ = [
     "PermissionDenied",
     "Profile",
     "Reading",
+    "RecordCorrupt",
     "RetryPolicy",
     "Session",
     "SessionBlock",
@@ -78,7 +100,9 @@ __all__ = [
     "Source",
     "SpaceExhausted",
     "StalenessLimit",
+    "Standing",
     "StatusReport",
+    "Term",
     "TideoverError",
     "Tls",
     "TooStale",
@@ -87,5 +111,7 @@ __all__ = [
     "Written",
     "connect",
     "current",
+    "leader",
+    "while_leader",
     "with_config",
 ]

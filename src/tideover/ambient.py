@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import anyio.lowlevel
 
 from tideover.coordinator import Coordinator, open_coordinators
-from tideover.errors import AmbiguousCoordinator, NotConnected
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import OnOutage
+from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
 from tideover.etcd.store import Store
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def connect(
@@ -169,3 +176,79 @@ def _in_context() -> Coordinator | None:
             "itself; a mounted application has none, so the middleware belongs on the outermost one"
         )
     return coordinator
+
+
+def leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Leadership:
+    """Run a body while this process leads, on the coordinator that `current` returns; see `Coordinator.leader`.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        A context manager, for one use; entering waits until elected and gives the `Term`.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        ValueError: An option is out of range.
+
+    When degraded:
+        As `Coordinator.leader`.
+    """
+    return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+
+def while_leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Run a coroutine function while this process leads, and again whenever it is elected.
+
+        @while_leader("reaper")
+        async def reap() -> None:
+            while True:
+                ...
+
+    Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
+    function returns or raises ends it; the office is then given up.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        TypeError: When decorating: the function is not a coroutine function.
+        NotConnected: When calling: no coordinator is open.
+        ElectionMismatch: When calling: the election's record says another `on_outage`.
+
+    When degraded:
+        As `Coordinator.leader`: it waits until somebody can be elected.
+    """
+
+    def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"while_leader({name!r}) decorates coroutine functions, not {function!r}")
+
+        @functools.wraps(function)
+        async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
+            while True:
+                try:
+                    async with leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value):
+                        return await function(*args, **kwargs)
+                except LeadershipLost:
+                    await anyio.lowlevel.checkpoint()
+
+        return lead
+
+    return decorate

@@ -38,6 +38,9 @@ from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
 from tideover.disk.folder import default_folder
 from tideover.disk.snapshot_file import SnapshotFile
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import Election, Elections
+from tideover.elections.owner import OnOutage as ElectionOutage
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.store import Range, Store
@@ -130,6 +133,15 @@ class Coordinator:
             base=f"{options.namespace}/",
             supervise=self._supervisor.run,
         )
+        self._elections = Elections(
+            options.namespace,
+            profile=options.profile,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            epoch=lambda: self.epoch,
+        )
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
         self._identity.subscribe(self._take_reset)
@@ -168,6 +180,64 @@ class Coordinator:
         """
         return self._identity.epoch
 
+    def leader(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        on_outage: ElectionOutage | None = None,
+        address: str = "",
+        value: str = "",
+    ) -> Leadership:
+        """Wait until elected, then run a body while this process leads: `async with tide.leader("x") as term:`.
+
+        Of all candidates for the name one leads. When the body is left the office is given up, and another
+        candidate has it within milliseconds; when this process dies, after `ttl` and a tenth of it, at least 1 s.
+        The body runs in a cancel scope: it is cancelled when the leadership is lost.
+
+        Args:
+            name: The election, such as `"reaper"`; slashes may divide it.
+            ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
+                candidates, please.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`, or `"stay"`
+                and be `UNCONFIRMED`. The same for all candidates. None means `"step_down"` with the profile
+                `"safety"` and `"stay"` with `"availability"`.
+            address: Where this process can be reached; `Election.observe` shows it to others.
+            value: What else others are to see.
+
+        Returns:
+            A context manager, for one use; entering waits and gives the `Term`.
+
+        Raises:
+            ValueError: An option is out of range.
+            ElectionMismatch: When entering: the election's record says another `on_outage`.
+            RecordCorrupt: When entering: the record cannot be read.
+            PermissionDenied: When entering: this user may not read or write the record.
+            Closed: When entering: the coordinator is not open.
+            LeadershipLost: When leaving: the body has outlived the leadership. An exception of the body is kept,
+                and the loss becomes a note on it.
+
+        When degraded:
+            Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
+            until the deadline, under `"stay"` until it sees that another was elected; when etcd is back, with the
+            same token.
+        """
+        return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+    def election(self, name: str) -> Election:
+        """Return a handle on an election: `campaign`, `proclaim`, `resign`, `observe`, `current`.
+
+        Args:
+            name: The election.
+
+        Raises:
+            ValueError: That is no name.
+
+        When degraded:
+            Its methods say.
+        """
+        return self._elections.election(name)
+
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
 
@@ -192,6 +262,7 @@ class Coordinator:
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
             sessions=tuple(session.report() for session in self._sessions),
+            elections=self._elections.status(),
         )
 
     async def know_members(self, timeout: float) -> None:
@@ -250,7 +321,8 @@ class Coordinator:
         wrong = [f"{member} belongs to another cluster and is not used." for member in self._identity.foreign]
         proxies = [member for member in self._lanes.members if self._is_proxy(member)]
         behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
-        return f"{text}. " + " ".join([*wrong, *map(_describe, self._views), *behind])
+        led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
+        return f"{text}. " + " ".join([*wrong, *map(_describe, self._views), *led, *behind])
 
     def _is_proxy(self, member: str) -> bool | None:
         return None if self._store is None else self._store.is_proxy(member)
@@ -304,6 +376,7 @@ class Coordinator:
         await tasks.__aenter__()
         self._tasks = tasks
         self._sessions.start(store, tasks)
+        self._elections.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -374,6 +447,9 @@ class Coordinator:
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
         try:
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl.
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await self._elections.close(self._closed)
             await self._sessions.aclose()
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
@@ -396,6 +472,7 @@ class Coordinator:
         )
         self.config.close(self._closed)
         self._sessions.poison(self._closed)
+        self._elections.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -414,6 +491,7 @@ class Coordinator:
 
     def _take_reset(self, reset: Reset) -> None:
         self.config.forget_answers()
+        self._elections.reset()
         self._sessions.reset(f"etcd is in another history: {reset.reason}")
         for view in self._views:
             view.changed.fire()
@@ -531,6 +609,10 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
+        return self._elections.leading()
 
 
 def _rules(tightest_limit: float | None) -> HealthRules:

@@ -160,6 +160,37 @@ class Reading(Generic[T_co]):
     rejected: int | None = None
 
 
+class Standing(StrEnum):
+    """On what ground a leader still leads.
+
+    Attributes:
+        HELD: Its last renewal in etcd holds: nobody else leads.
+        UNCONFIRMED: It was asked to stay in an outage and cannot know whether somebody else leads by now.
+    """
+
+    HELD = "held"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads, as the election's record says.
+
+    Attributes:
+        holder: The candidate: a random name, new for each candidacy.
+        term: How often the office has changed hands.
+        address: Where it can be reached; empty if it does not say.
+        value: What it has published.
+        on_outage: What it does in an outage.
+    """
+
+    holder: str
+    term: int
+    address: str
+    value: str
+    on_outage: str
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One configuration key changed.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, SessionState, Source
+from tideover.records import Diagnosis, HealthState, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,29 @@ class SessionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ElectionStatus:
+    """One candidacy of this process.
+
+    Attributes:
+        name: The election.
+        standing: On what ground it leads; None if it does not.
+        on_outage: What it does in an outage.
+        token: The fencing token; None if it does not lead.
+        remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
+        holder: Who held the record when it was last seen; None if nobody did, or it was not seen.
+        error: The last trouble; None while all is well.
+    """
+
+    name: str
+    standing: Standing | None
+    on_outage: str
+    token: int | None
+    remaining: float | None
+    holder: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -156,6 +179,7 @@ class StatusReport:
         rejected: Values refused.
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
+        elections: The candidacies.
     """
 
     sentence: str
@@ -174,6 +198,7 @@ class StatusReport:
     rejected: tuple[RejectedValue, ...]
     restarts: int
     sessions: tuple[SessionStatus, ...] = ()
+    elections: tuple[ElectionStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

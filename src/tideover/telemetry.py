@@ -362,6 +362,53 @@ def member_foreign(member: str, theirs: str, ours: str) -> None:
     event("tideover.member.foreign", text, attributes, level=logging.ERROR)
 
 
+# Elections -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def campaigning(namespace: str, election: str) -> Iterator[None]:
+    """Record the wait for an election; it is an error only if it can never be won.
+
+    Args:
+        namespace: The coordinator's namespace.
+        election: The election.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": "election", "tideover.election": election}
+    with _tracer.start_as_current_span(
+        "tideover.election.campaign",
+        attributes=attributes,
+        record_exception=False,  # their messages name keys
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+def leadership_changed(election: str, what: str, *, token: int, standing: str = "") -> None:
+    """Report that this process leads, leads on other grounds, or leads no more.
+
+    Args:
+        election: The election.
+        what: `"elected"`, `"resigned"`, or why it was lost.
+        token: The fencing token of the term.
+        standing: On what ground it leads; empty if it does not.
+    """
+    planned = what in ("elected", "resigned", "confirmed")
+    attributes: dict[str, str | bool | int | float] = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "tideover.election.token": token,
+        **({"tideover.standing": standing} if standing else {}),
+    }
+    text = f"{election!r}, token {token}: {what}"
+    level = logging.INFO if planned else logging.WARNING
+    event("tideover.leadership.change", text, attributes, level=level)
+
+
 # Instruments ---------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +430,10 @@ class Observed(Protocol):
 
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix."""
+        ...
+
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
         ...
 
 
@@ -424,6 +475,11 @@ def _observe_age(coordinator: Observed) -> Iterable[Observation]:
     age = coordinator.observe_age()
     if age < float("inf"):
         yield Observation(age, {"db.namespace": coordinator.namespace})
+
+
+def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
+    for (election, standing), count in coordinator.observe_leaders().items():
+        yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
 
 
 _durations = _meter.create_histogram(
@@ -473,4 +529,10 @@ _meter.create_observable_gauge(
     callbacks=_observing(_observe_age),
     unit="s",
     description="Age of the oldest followed prefix.",
+)
+_meter.create_observable_up_down_counter(
+    "tideover.election.leader",
+    callbacks=_observing(_observe_leaders),
+    unit="{leader}",
+    description="Elections led here; over all processes the sum per election should be at most 1.",
 )

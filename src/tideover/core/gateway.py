@@ -151,7 +151,7 @@ class Gateway:
             sent = await self._send(store, op, member, timeout, sent_at)
             if not isinstance(sent, Fault):
                 self._budget = self._budget.after(succeeded=True)
-                self._lanes.succeeded(op.lane, sent_at, sent.header, wrote=op.writes)
+                self._lanes.succeeded(op, sent_at, sent.header)
                 if isinstance(op, Put):
                     # Of all writes the one that no alarm lets through.
                     self._lanes.not_alarmed()

@@ -7,34 +7,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tideover.clock import Clock
 from tideover.core.identity import Identity
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.store import (
-    Delete,
     KeepAlive,
     LeaseResult,
     Op,
-    Put,
-    Range,
-    ReadBatch,
     Result,
     Store,
     Watch,
     WatchBatch,
 )
-from tideover.etcd.transactions import Txn
 from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
-
-
-def is_linearizable(op: Op[Any]) -> bool:
-    """Whether an answer to this tells what is current: those about leases are a member's word."""
-    return isinstance(op, ReadBatch | Txn | Put | Delete) or (isinstance(op, Range) and not op.serializable)
 
 
 class GuardedStore:
@@ -66,8 +56,7 @@ class GuardedStore:
             self._refuse_foreign(member)
         sent_at = self._clock.monotonic()
         result = await self._store.call(op, member=member, timeout=timeout)
-        linearizable = is_linearizable(op)
-        await self._identity.admit(member, sent_at, result.header, linearizable=linearizable)
+        await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
         return result
 
     @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import anyio
 
@@ -17,7 +18,7 @@ from tideover.core.signal import Signal
 from tideover.core.waiting import Waiting
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
-from tideover.etcd.store import Lane
+from tideover.etcd.store import Lane, Op
 from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
 from tideover.resilience.diagnosis import diagnosis_of
@@ -194,16 +195,15 @@ class Lanes:
         self.roll.remove(member)
         self.changed.fire()
 
-    def succeeded(self, lane: Lane, sent_at: float, header: Header, *, wrote: bool) -> None:
+    def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
         """Take in a call that was answered.
 
         Args:
-            lane: The lane it travelled in.
+            op: What was done.
             sent_at: When it was sent, in monotonic seconds.
             header: Its answer's header.
-            wrote: Whether it was a write.
         """
-        if not wrote and lane is Lane.QUORUM:
+        if op.linearizable and not op.writes:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:

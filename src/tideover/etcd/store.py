@@ -52,6 +52,11 @@ class Op(Generic[R]):
         return False
 
     @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current: not a member's own word, such as that about a lease."""
+        return False
+
+    @property
     def name(self) -> str:
         """Its name in spans and messages."""
         return type(self).__name__.lower()
@@ -101,6 +106,11 @@ class Range(Op[RangeResult]):
         """Which lane it travels in."""
         return Lane.MEMBER if self.serializable else Lane.QUORUM
 
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return not self.serializable
+
 
 # etcd's own limit on the operations of a transaction.
 MOST_READS = 128
@@ -135,6 +145,11 @@ class ReadBatch(Op[ReadBatchResult]):
     def name(self) -> str:
         """Its name in spans and messages."""
         return "txn"
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +232,11 @@ class Put(Op[WriteResult]):
         """Whether it may change the store."""
         return True
 
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Delete(Op[WriteResult]):
@@ -228,6 +248,11 @@ class Delete(Op[WriteResult]):
     @property
     def writes(self) -> bool:
         """Whether it may change the store."""
+        return True
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
         return True
 
 

@@ -70,6 +70,9 @@ class SessionBlock:
             swallowed = self._scope.__exit__(exc_type, exc, traceback)
         finally:
             await self._pool.close(session)
+        if loss is None and exc is not None and swallowed:
+            # Cancelled at the deadline, which a renewal has moved since.
+            loss = SessionLost(f"{session!r}: its deadline passed while the body ran", definite=False)
         if loss is None:
             return swallowed
         if exc is None or swallowed:

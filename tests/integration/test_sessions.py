@@ -162,8 +162,7 @@ async def main():
                     session.check()
                 except tideover.SessionLost as exc:
                     print("check:", exc, flush=True)
-                await anyio.sleep(0)  # in which asyncio sees that the timer is due
-                await anyio.sleep(0)
+                await anyio.sleep(0.05)
                 print("went on", flush=True)
         except tideover.SessionLost as exc:
             print("lost:", exc, flush=True)

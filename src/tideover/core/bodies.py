@@ -7,6 +7,7 @@ session the clock is looked at ten times a second, and not only when a timer say
 from __future__ import annotations
 
 import logging
+import math
 
 import anyio
 
@@ -19,6 +20,8 @@ _log = logging.getLogger("tideover")
 # Seconds between two looks at the clock: while a body relies on the session, and while none does.
 _LOOK = 0.1
 _IDLE_LOOK = 1.0
+# Seconds by which the loop's timer is later than the deadline, so that it is never earlier on the other clock.
+_AFTER = 0.001
 
 
 class Bodies:
@@ -44,11 +47,19 @@ class Bodies:
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool) -> None:
         """Cancel a scope when the time has come; see `Session.bind`."""
         self._scopes[scope] = at_deadline
+        self._move_deadlines()
         self._tenure.changed.fire()
 
     def unbind(self, scope: anyio.CancelScope) -> None:
         """Do not cancel a scope any more."""
-        self._scopes.pop(scope, None)
+        if self._scopes.pop(scope, False):
+            scope.deadline = math.inf
+
+    def release(self) -> None:
+        """Cancel nothing any more: the session was given up on purpose, and what relied on it goes on."""
+        self._closed = True
+        for scope in list(self._scopes):
+            self.unbind(scope)
 
     def close(self) -> None:
         """Cancel all: their session was closed under them."""
@@ -64,6 +75,7 @@ class Bodies:
             loss = tenure.loss()
             if loss is not None:
                 self._cancel(definite=loss.definite)
+            self._move_deadlines()
             self._tell(loss)
             if tenure.lost:
                 for own in self._holdings:
@@ -72,6 +84,13 @@ class Bodies:
             look = _LOOK if self._scopes else _IDLE_LOOK
             with anyio.move_on_after(look if loss is not None else min(look, max(0.0, tenure.left))):
                 await changed.wait()
+
+    def _move_deadlines(self) -> None:
+        """Let the event loop itself cancel bodies at the deadline: that takes no turn of this task."""
+        end = anyio.current_time() + self._tenure.left + _AFTER
+        for scope, at_deadline in self._scopes.items():
+            if at_deadline:
+                scope.deadline = end
 
     def _cancel(self, *, definite: bool) -> None:
         for scope, at_deadline in list(self._scopes.items()):

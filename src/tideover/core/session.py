@@ -316,6 +316,8 @@ class Session:
                     )
 
     def _finish(self, why: str) -> None:
+        if why == _ORPHANED:
+            self.bodies.release()
         self._tenure.end(why)
         self.ended.give(why)
         for own in self._holdings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -303,11 +303,11 @@ async def test_many_processes_raise_the_epoch_once(etcd_server: EtcdServer, tmp_
         for n in range(5)
     ]
     try:
-        seen = [await first_line(process, lambda line: line["epoch"] == 1) for process in processes]
+        await first_lines(processes, lambda line: line["epoch"] == 1)
         etcd_server.kill()
         etcd_server.restore(backup)
         await restart(etcd_server)
-        seen = [await first_line(process, lambda line: line["epoch"] != 1) for process in processes]
+        seen = await first_lines(processes, lambda line: line["epoch"] == 2)
         await anyio.sleep(1)
     finally:
         for process in processes:
@@ -320,19 +320,29 @@ async def test_many_processes_raise_the_epoch_once(etcd_server: EtcdServer, tmp_
     assert epoch_in_etcd(etcd_server) == 2
 
 
-async def first_line(process: Process, wanted: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-    """Return the first line a worker prints that is wanted."""
-    assert process.stdout is not None
-    with anyio.fail_after(15):
-        async for line in anyio.streams.text.TextReceiveStream(process.stdout):
-            for one in line.splitlines():
+async def first_lines(
+    processes: Sequence[Process], wanted: Callable[[dict[str, int]], bool]
+) -> list[dict[str, int]]:
+    """Return the first line of each worker that is wanted; all are read at once, or a full pipe would stop one."""
+    found: list[dict[str, int]] = []
+
+    async def read(process: Process) -> None:
+        assert process.stdout is not None
+        async for text in anyio.streams.text.TextReceiveStream(process.stdout):
+            for line in text.splitlines():
                 try:
-                    parsed: dict[str, int] = json.loads(one)
+                    parsed: dict[str, int] = json.loads(line)
                 except ValueError:  # cut in two
                     continue
                 if wanted(parsed):
-                    return parsed
-    raise AssertionError("it ended")
+                    found.append(parsed)
+                    return
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for process in processes:
+                tasks.start_soon(read, process)
+    return found
 
 
 async def test_without_permission_the_epoch_is_the_processes_own_count(
@@ -357,8 +367,8 @@ async def test_without_permission_the_epoch_is_the_processes_own_count(
     async with tideover.connect(
         etcd_server.endpoint, cache_dir=tmp_path / "cache", username="reader", password="secret"
     ) as tide:
+        await until(lambda: tide.config.read("a").source is Source.LIVE)
         identity = tide.status().identity
-        assert tide.config.read("a").source is Source.LIVE
         assert (identity.epoch, identity.recorded) == (0, False)
         assert "permission denied" in (identity.error or "")
         etcd_server.kill()

@@ -48,8 +48,13 @@ async def restart(server: EtcdServer) -> None:
     await server.ready()
 
 
-def backed_up(server: EtcdServer, folder: Path) -> Path:
-    """Write "old" values, back up, and overwrite them with "new" ones at later revisions."""
+async def backed_up(server: EtcdServer, folder: Path) -> Path:
+    """Write "old" values, back up, and overwrite them with "new" ones at later revisions.
+
+    The epoch key is in the backup, too, so that it alone proves nothing.
+    """
+    async with tideover.connect(server.endpoint, cache_dir=False):
+        assert epoch_in_etcd(server) == 1
     put(server, "a", "old")
     put(server, "steady", "same")
     backup = folder / "backup.db"
@@ -125,7 +130,7 @@ async def test_restored_while_connected(
     token: str | None,
 ) -> None:
     """A restore under a connected client: one reset, the epoch raised before an older value is served."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path / "cache") as tide:
         witness = Witness(tide)
         assert (tide.config.get("a"), tide.epoch) == ("new9", 1)
@@ -169,7 +174,7 @@ async def test_restored_while_away(
     token: str | None,
 ) -> None:
     """A restore in an outage: known values are served until the epoch is raised, then the restored ones."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
         witness = Witness(tide)
         async with anyio.create_task_group() as tasks:
@@ -198,7 +203,7 @@ async def test_restored_between_two_runs(
     token: str | None,
 ) -> None:
     """A snapshot of the lost history serves until etcd is reached, then it is replaced, in the next epoch."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     cache = tmp_path / "cache"
     async with tideover.connect(etcd_server.endpoint, cache_dir=cache) as tide:
         assert tide.config.get("a") == "new9"
@@ -296,7 +301,7 @@ async def test_two_clusters_among_the_endpoints(etcd_server: EtcdServer, caplog:
 
 async def test_many_processes_raise_the_epoch_once(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """Processes that see one reset together raise the epoch once, and all arrive at it."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     worker = Path(__file__).with_name("worker.py")
     processes = [
         await anyio.open_process([sys.executable, worker, tmp_path / f"cache{n}", "", etcd_server.endpoint])
@@ -315,8 +320,7 @@ async def test_many_processes_raise_the_epoch_once(etcd_server: EtcdServer, tmp_
             await process.aclose()
     assert [(line["epoch"], line["resets"]) for line in seen] == [(2, 1)] * 5
     found = json.loads(etcd_server.etcdctl("get", "-w", "json", "/tideover/epoch"))["kvs"]
-    # The backup was made before any process had connected: created by the reset, and not written again.
-    assert [key["version"] for key in found] == [1]
+    assert [key["version"] for key in found] == [2]
     assert epoch_in_etcd(etcd_server) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +48,13 @@ async def restart(server: EtcdServer) -> None:
     await server.ready()
 
 
-def backed_up(server: EtcdServer, folder: Path) -> Path:
-    """Write "old" values, back up, and overwrite them with "new" ones at later revisions."""
+async def backed_up(server: EtcdServer, folder: Path) -> Path:
+    """Write "old" values, back up, and overwrite them with "new" ones at later revisions.
+
+    The epoch key is in the backup, too, so that it alone proves nothing.
+    """
+    async with tideover.connect(server.endpoint, cache_dir=False):
+        assert epoch_in_etcd(server) == 1
     put(server, "a", "old")
     put(server, "steady", "same")
     backup = folder / "backup.db"
@@ -125,7 +130,7 @@ async def test_restored_while_connected(
     token: str | None,
 ) -> None:
     """A restore under a connected client: one reset, the epoch raised before an older value is served."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path / "cache") as tide:
         witness = Witness(tide)
         assert (tide.config.get("a"), tide.epoch) == ("new9", 1)
@@ -169,7 +174,7 @@ async def test_restored_while_away(
     token: str | None,
 ) -> None:
     """A restore in an outage: known values are served until the epoch is raised, then the restored ones."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
         witness = Witness(tide)
         async with anyio.create_task_group() as tasks:
@@ -198,7 +203,7 @@ async def test_restored_between_two_runs(
     token: str | None,
 ) -> None:
     """A snapshot of the lost history serves until etcd is reached, then it is replaced, in the next epoch."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     cache = tmp_path / "cache"
     async with tideover.connect(etcd_server.endpoint, cache_dir=cache) as tide:
         assert tide.config.get("a") == "new9"
@@ -296,18 +301,18 @@ async def test_two_clusters_among_the_endpoints(etcd_server: EtcdServer, caplog:
 
 async def test_many_processes_raise_the_epoch_once(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """Processes that see one reset together raise the epoch once, and all arrive at it."""
-    backup = backed_up(etcd_server, tmp_path)
+    backup = await backed_up(etcd_server, tmp_path)
     worker = Path(__file__).with_name("worker.py")
     processes = [
         await anyio.open_process([sys.executable, worker, tmp_path / f"cache{n}", "", etcd_server.endpoint])
         for n in range(5)
     ]
     try:
-        seen = [await first_line(process, lambda line: line["epoch"] == 1) for process in processes]
+        await first_lines(processes, lambda line: line["epoch"] == 1)
         etcd_server.kill()
         etcd_server.restore(backup)
         await restart(etcd_server)
-        seen = [await first_line(process, lambda line: line["epoch"] != 1) for process in processes]
+        seen = await first_lines(processes, lambda line: line["epoch"] == 2)
         await anyio.sleep(1)
     finally:
         for process in processes:
@@ -315,24 +320,33 @@ async def test_many_processes_raise_the_epoch_once(etcd_server: EtcdServer, tmp_
             await process.aclose()
     assert [(line["epoch"], line["resets"]) for line in seen] == [(2, 1)] * 5
     found = json.loads(etcd_server.etcdctl("get", "-w", "json", "/tideover/epoch"))["kvs"]
-    # The backup was made before any process had connected: created by the reset, and not written again.
-    assert [key["version"] for key in found] == [1]
+    assert [key["version"] for key in found] == [2]
     assert epoch_in_etcd(etcd_server) == 2
 
 
-async def first_line(process: Process, wanted: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-    """Return the first line a worker prints that is wanted."""
-    assert process.stdout is not None
-    with anyio.fail_after(15):
-        async for line in anyio.streams.text.TextReceiveStream(process.stdout):
-            for one in line.splitlines():
+async def first_lines(
+    processes: Sequence[Process], wanted: Callable[[dict[str, int]], bool]
+) -> list[dict[str, int]]:
+    """Return the first line of each worker that is wanted; all are read at once, or a full pipe would stop one."""
+    found: list[dict[str, int]] = []
+
+    async def read(process: Process) -> None:
+        assert process.stdout is not None
+        async for text in anyio.streams.text.TextReceiveStream(process.stdout):
+            for line in text.splitlines():
                 try:
-                    parsed: dict[str, int] = json.loads(one)
+                    parsed: dict[str, int] = json.loads(line)
                 except ValueError:  # cut in two
                     continue
                 if wanted(parsed):
-                    return parsed
-    raise AssertionError("it ended")
+                    found.append(parsed)
+                    return
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for process in processes:
+                tasks.start_soon(read, process)
+    return found
 
 
 async def test_without_permission_the_epoch_is_the_processes_own_count(
@@ -357,8 +371,8 @@ async def test_without_permission_the_epoch_is_the_processes_own_count(
     async with tideover.connect(
         etcd_server.endpoint, cache_dir=tmp_path / "cache", username="reader", password="secret"
     ) as tide:
+        await until(lambda: tide.config.read("a").source is Source.LIVE)
         identity = tide.status().identity
-        assert tide.config.read("a").source is Source.LIVE
         assert (identity.epoch, identity.recorded) == (0, False)
         assert "permission denied" in (identity.error or "")
         etcd_server.kill()

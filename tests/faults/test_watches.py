@@ -203,11 +203,12 @@ async def following(cluster: EtcdCluster, seed: int) -> AsyncIterator[Following]
         await store.aclose()
 
 
-async def content(store: Store | None, member: str) -> dict[bytes, Entry]:
-    """Return all that a member has, as it says itself."""
+async def content(store: Store | None, member: str) -> tuple[int, dict[bytes, Entry]]:
+    """Return a member's revision and all that it has, as it says itself."""
     assert store is not None
     store.renew(member)
-    return (await store.call(Range(b"\0", b"\0", serializable=True), member=member, timeout=5)).entries
+    found = await store.call(Range(b"\0", b"\0", serializable=True), member=member, timeout=5)
+    return found.header.revision, found.entries
 
 
 async def until(reached: Callable[[], bool], *, timeout: float) -> None:
@@ -256,7 +257,7 @@ async def run_round(seed: int, count: int, folder: Path, tally: Tally) -> list[s
             await until(lambda: all(s.view.freshness.reached >= last[s.view.name] for s in spies), timeout=20)
             await anyio.sleep(0.5)  # whatever comes too much would come now
             restarts = tide.status().restarts
-    final = {k.decode(): (entry.value.decode(), entry.mod_revision) for k, entry in members[0].items()}
+    final = {k.decode(): (entry.value.decode(), entry.mod_revision) for k, entry in members[0][1].items()}
     complaints = [text for spy in spies for text in spy.complaints()] + ["a task was restarted"] * restarts
     logs = [*((watch.prefix, watch.log) for watch in raw), *((spy.view.name, spy.log) for spy in spies)]
     for prefix, log in logs:

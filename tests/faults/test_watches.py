@@ -57,7 +57,9 @@ def anyio_backend() -> str:
 def writing(folder: Path, seed: int, cluster: EtcdCluster) -> Iterator[None]:
     """Run the writer; what it did is whole when this ends."""
     command = [sys.executable, "-m", "tests.faults.writer", str(folder), str(seed), ",".join(PREFIXES)]
-    with subprocess.Popen([*command, *cluster.endpoints], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *cluster.endpoints], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "writing\n"

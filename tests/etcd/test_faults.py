@@ -28,6 +28,15 @@ class Row(NamedTuple):
 
 TABLE = [
     Row(
+        "FAILED_PRECONDITION",
+        "127.0.0.1:1 is an etcd grpc-proxy, through which a lease cannot be trusted: give the endpoints of the "
+        "members themselves",
+        K.PROXY,
+        False,
+        False,
+        errors.BehindProxy,
+    ),
+    Row(
         "UNAVAILABLE",
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
         "host: Connection refused",

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -35,11 +36,14 @@ from tideover.etcd.faults import StoreFault
 from tideover.etcd.store import Compacted, Event, Range, RangeResult, Store, prefix_end
 from tideover.records import Entry, HealthState
 from tideover.testing import EtcdCluster
+from tideover.testing.etcd_binary import binary_version, find_etcd
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.faults]
 
 # Half of etcd's defaults, for quicker elections
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
+# Faults on one cluster, before a new one takes its place
+PER_ROUND = 25
 PREFIXES = ("/config/a/", "/config/b/c/", "/config/d")
 Log = list[Seen | FullRead]
 
@@ -54,7 +58,9 @@ def anyio_backend() -> str:
 def writing(folder: Path, seed: int, cluster: EtcdCluster) -> Iterator[None]:
     """Run the writer; what it did is whole when this ends."""
     command = [sys.executable, "-m", "tests.faults.writer", str(folder), str(seed), ",".join(PREFIXES)]
-    with subprocess.Popen([*command, *cluster.endpoints], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *cluster.endpoints], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "writing\n"
@@ -200,11 +206,12 @@ async def following(cluster: EtcdCluster, seed: int) -> AsyncIterator[Following]
         await store.aclose()
 
 
-async def content(store: Store | None, member: str) -> dict[bytes, Entry]:
-    """Return all that a member has, as it says itself."""
+async def content(store: Store | None, member: str) -> tuple[int, dict[bytes, Entry]]:
+    """Return a member's revision and all that it has, as it says itself."""
     assert store is not None
     store.renew(member)
-    return (await store.call(Range(b"\0", b"\0", serializable=True), member=member, timeout=5)).entries
+    found = await store.call(Range(b"\0", b"\0", serializable=True), member=member, timeout=5)
+    return found.header.revision, found.entries
 
 
 async def until(reached: Callable[[], bool], *, timeout: float) -> None:
@@ -214,49 +221,82 @@ async def until(reached: Callable[[], bool], *, timeout: float) -> None:
             await anyio.sleep(0.05)
 
 
-async def test_no_event_is_lost_or_doubled(pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    """Through kills, pauses and compactions under load every change is seen once, in order, and handed on once."""
-    seed, count = pytestconfig.getoption("faults_seed"), pytestconfig.getoption("faults_count")
-    began = time.monotonic()
+def etcd_version() -> str:
+    """Return the version of the etcd under test."""
+    return binary_version(find_etcd())
+
+
+@dataclass
+class Tally:
+    """What a trial came to, for the report."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    compactions: int = 0
+    acknowledged: int = 0
+    events: int = 0
+    full_reads: int = 0
+    handed_on: int = 0
+    void: int = 0
+
+
+async def run_round(seed: int, count: int, folder: Path, tally: Tally) -> list[str] | None:
+    """Strike a new cluster with some faults; return complaints, or None if etcd has corrupted itself."""
     with EtcdCluster(args=FAST) as cluster:
         injector = Injector(cluster)
         async with following(cluster, seed) as (raw, spies, tide):
-            with writing(tmp_path, seed, cluster):
+            with writing(folder, seed, cluster):
                 for fault in plan(random.Random(seed), count):
                     await injector.strike(fault)
                 await tide.health.wait_for(HealthState.AVAILABLE, timeout=20)
                 await anyio.sleep(1)
-            history = written(tmp_path)
+            await anyio.sleep(0.5)
+            members = [await content(tide._store, member) for member in cluster.endpoints]
+            if members != [members[0]] * len(members):
+                return None
+            history = written(folder)
             last = {p: max(r for r, k in history.acknowledged if k.startswith(p)) for p in PREFIXES}
             await until(lambda: all(watch.reached >= last[watch.prefix] for watch in raw), timeout=20)
             await until(lambda: all(s.view.freshness.reached >= last[s.view.name] for s in spies), timeout=20)
             await anyio.sleep(0.5)  # whatever comes too much would come now
-            final = {}
-            for prefix in PREFIXES:
-                op = Range(prefix.encode(), prefix_end(prefix.encode()))
-                final[prefix] = full_read((await tide._gateway.call(op)).result)
             restarts = tide.status().restarts
-            members = [await content(tide._store, member) for member in cluster.endpoints]
-
-    # etcd 3.5.1 itself may lose what a killed member had applied (etcd #13766): no watch could make up for that.
-    assert members == [members[0]] * len(members), "the members disagree: etcd has corrupted itself"
-    complaints = [text for spy in spies for text in spy.complaints()]
-    for prefix, log in [*((w.prefix, w.log) for w in raw), *((s.view.name, s.log) for s in spies)]:
+    final = {k.decode(): (entry.value.decode(), entry.mod_revision) for k, entry in members[0][1].items()}
+    complaints = [text for spy in spies for text in spy.complaints()] + ["a task was restarted"] * restarts
+    logs = [*((watch.prefix, watch.log) for watch in raw), *((spy.view.name, spy.log) for spy in spies)]
+    for prefix, log in logs:
         found = check(log, history, prefix=prefix, end=last[prefix])
         complaints += [f"{prefix}: {text}" for text in found[:5]] + ["and more"] * (len(found) > 5)
-        if announced(log)[1] != final[prefix].entries:
+        if announced(log)[1] != {key: shown for key, shown in final.items() if key.startswith(prefix)}:
             complaints.append(f"{prefix}: the final content is not etcd's")
+    tally.faults += injector.done
+    tally.ends += sum((watch.ends for watch in raw), Counter())
+    tally.compactions += injector.compactions
+    tally.acknowledged += len(history.acknowledged)
+    tally.events += sum(isinstance(item, Seen) for spy in spies for item in spy.log)
+    tally.full_reads += sum(isinstance(item, FullRead) for spy in spies for item in spy.log) - len(spies)
+    tally.handed_on += sum(len(spy.changes) for spy in spies)
+    return complaints
+
+
+async def test_no_event_is_lost_or_doubled(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    """Through kills, pauses and compactions under load every change is seen once, in order, and handed on once.
+
+    etcd 3.5.0 to 3.5.2 may skip what a killed member had still to apply (etcd #13766): from then on that member
+    has other revisions than the others, and no watch could make up for it. A round after which the members
+    themselves disagree is counted as void and made again; no other version may need that.
+    """
+    seed, count = pytestconfig.getoption("faults_seed"), pytestconfig.getoption("faults_count")
+    began, tally, number = time.monotonic(), Tally(), 0
+    while (left := count - tally.faults.total()) > 0:
+        number += 1
+        complaints = await run_round(1000 * seed + number, min(left, PER_ROUND), tmp_path / str(number), tally)
+        if complaints is None:
+            tally.void += 1
+            assert etcd_version() in ("3.5.0", "3.5.1", "3.5.2")
+            assert tally.void <= 2 + count // PER_ROUND
+            continue
+        assert complaints == []
     print(
-        f"\n{cluster.version()}, seed {seed}: {sum(injector.done.values())} faults {dict(injector.done)}, "
-        f"{injector.compactions} compactions, {time.monotonic() - began:.0f} s; "
-        f"{len(history.acknowledged)} changes acknowledged; "
-        f"seen as events {[sum(isinstance(i, Seen) for i in s.log) for s in spies]}, "
-        f"full reads {[sum(isinstance(i, FullRead) for i in s.log) for s in spies]}, "
-        f"handed on {[len(s.changes) for s in spies]}; raw watches: events "
-        f"{[sum(isinstance(i, Seen) for i in w.log) for w in raw]}, "
-        f"full reads {[sum(isinstance(i, FullRead) for i in w.log) for w in raw]}, "
-        f"ends {dict(sum((w.ends for w in raw), Counter()))}"
+        f"\netcd {etcd_version()}, seed {seed}, {time.monotonic() - began:.0f} s: {tally}; "
+        f"{tally.faults.total()} faults, {number} rounds"
     )
-    assert complaints == []
-    assert restarts == 0
-    assert sum(injector.done.values()) == count

@@ -36,7 +36,7 @@ def server(authority: Authority) -> Iterator[EtcdServer]:
     signed = authority.sign("etcd.internal", also=[ipaddress.ip_address("::1")])
     server = EtcdServer(tls=Tls(cert=signed.cert, key=signed.key))
     port = server.endpoint.rpartition(":")[2]
-    server._args = (f"--listen-client-urls=https://127.0.0.1:{port},https://[::1]:{port}",)
+    server._args = (f"--listen-client-urls=https://127.0.0.1:{port},https://[::1]:{port},unix://console:1",)
     with server:
         yield server
 

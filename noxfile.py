@@ -16,7 +16,7 @@ nox.options.sessions = ["tests", "tests_debian", "lint", "typecheck", "layers"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 # Most tests wait for etcd rather than for the processor. A file stays on one worker: its fixtures are shared.
-PARALLEL = ("-n", "2", "--dist", "loadfile")
+PARALLEL = ("-n", "3", "--dist", "loadfile")
 
 
 def group(name: str) -> list[str]:

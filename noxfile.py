@@ -16,7 +16,7 @@ nox.options.sessions = ["tests", "tests_debian", "lint", "typecheck", "layers"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 # Most tests wait for etcd rather than for the processor. A file stays on one worker: its fixtures are shared.
-PARALLEL = ("-n", "2", "--dist", "loadfile")
+PARALLEL = ("-n", "3", "--dist", "loadfile")
 
 
 def group(name: str) -> list[str]:
@@ -41,9 +41,10 @@ def tests_debian(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the trials under random faults at length; `nox -s faults -- --faults-seed 7` draws others."""
+    """Run the trials under random faults at length, on both etcds; arguments after `--` go to pytest."""
     session.install("-e", ".[demo]", *group("tests"))
-    session.run("pytest", "-m", "faults", "--faults-count", "200", *session.posargs)
+    for where in ({}, {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}):
+        session.run("pytest", "-s", "-m", "faults", "--faults-count=200", *session.posargs, env=where)
 
 
 @nox.session

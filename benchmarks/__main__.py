@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run the rows, print the table, exit with 1 if a goal is missed."""
+"""`python -m benchmarks`: run the rows, print the table, exit with 1 if a goal is missed or not measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness import TRIES, Outcome, Row, run_row
+from benchmarks.harness import TRIES, NotMeasured, Outcome, Row, run_row
 from benchmarks.registry import ROWS
 from benchmarks.report import document, environment, table
 
@@ -38,15 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # Outages are what is measured here, and not worth a line each.
     logging.getLogger("tideover").setLevel(logging.CRITICAL)
-    outcomes = [outcome for row in chosen for outcome in _run(row, max(1, options.tries))]
+    outcomes: list[Outcome] = []
+    unmeasured: dict[str, str] = {}
+    for row in chosen:
+        try:
+            outcomes += _run(row, max(1, options.tries))
+        except NotMeasured as exc:
+            unmeasured[row.name] = str(exc)
     print(", ".join(f"{name} {value}" for name, value in environment().items()), end="\n\n")
     print(table(outcomes))
     missed = [outcome.comparison.what for outcome in outcomes if outcome.met is False]
-    print(f"\n{'missed: ' + ', '.join(missed) if missed else 'all goals met'}")
+    print(f"\n{'missed: ' + ', '.join(missed) if missed else 'all goals met' if outcomes else 'nothing measured'}")
+    for name, why in unmeasured.items():
+        print(f"not measured: {name}: {why}")
     print(f"A row that misses a goal is measured up to {max(1, options.tries)} times; the best is shown.")
     if options.json:
         options.json.write_text(json.dumps(document(outcomes), indent=2) + "\n", encoding="utf-8")
-    return 1 if missed else 0
+    return 1 if missed or unmeasured else 0
 
 
 def _run(row: Row, tries: int) -> list[Outcome]:

@@ -167,6 +167,10 @@ async def run_row(row: Row, *, tries: int = TRIES) -> list[Outcome]:
     return outcomes
 
 
+class NotMeasured(Exception):
+    """Raised when a row cannot be measured here, because what it is compared with is missing."""
+
+
 # Timing --------------------------------------------------------------------------------------------------------
 
 

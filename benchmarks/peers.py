@@ -5,7 +5,8 @@ They come with the dependency group `bench`; listing and testing the rows must n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -54,6 +55,20 @@ def circuit_broken(function: Function) -> Function:
     """Return a function, of either kind, behind the decorator of `circuitbreaker`."""
     broken: Function = import_module("circuitbreaker").circuit(function)
     return broken
+
+
+@asynccontextmanager
+async def aetcd_client(endpoint: str) -> AsyncIterator[Any]:
+    """Open an `aetcd.Client`."""
+    host, _, port = endpoint.rpartition(":")
+    async with import_module("aetcd").Client(host=host, port=int(port)) as client:
+        yield client
+
+
+def record_spans() -> None:
+    """Let the OpenTelemetry SDK record every span of this process, and keep none."""
+    provider = import_module("opentelemetry.sdk.trace").TracerProvider()
+    import_module("opentelemetry.trace").set_tracer_provider(provider)
 
 
 def sdk_installed() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -38,6 +38,12 @@ class Stubs:
         """Read a key through the quorum; None if it is absent."""
         reply = await self._kv.Range(self._rpc.RangeRequest(key=key), timeout=timeout, metadata=_HAS_LEADER)
         return reply.kvs[0].value if reply.kvs else None
+
+    async def read_all(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Read keys that are there in one transaction."""
+        reads = [self._rpc.RequestOp(request_range=self._rpc.RangeRequest(key=key)) for key in keys]
+        reply = await self._kv.Txn(self._rpc.TxnRequest(success=reads), metadata=_HAS_LEADER)
+        return [one.response_range.kvs[0].value for one in reply.responses]
 
     async def watch(self, prefix: bytes) -> Any:
         """Open a watch and return its stream when etcd has confirmed it."""

@@ -1,4 +1,4 @@
-"""What every run begins with, and options of all tests."""
+"""What every run begins with."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from tideover.testing.etcd_binary import binary_version, find_etcd
 
 
-def pytest_report_header() -> str:
-    """Say which etcd the tests run on."""
-    program = find_etcd()
-    return f"etcd {binary_version(program)}: {program}"
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Say how long the trials under random faults are; `nox -s faults` makes them long."""
     group = parser.getgroup("faults", "trials under random faults")
     group.addoption("--faults-count", type=int, default=12, help="faults per trial (default: %(default)s)")
     group.addoption("--faults-seed", type=int, default=1, help="what they are drawn from (default: %(default)s)")
+
+
+def pytest_report_header() -> str:
+    """Say which etcd the tests run on."""
+    program = find_etcd()
+    return f"etcd {binary_version(program)}: {program}"

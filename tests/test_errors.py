@@ -49,6 +49,7 @@ def test_is_etcd_away(cls: type[errors.TideoverError]) -> None:
     "cls",
     [
         errors.AuthenticationFailed,
+        errors.BehindProxy,
         errors.Closed,
         errors.ConfigKeyError,
         errors.ConfigValueError,

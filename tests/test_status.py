@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tideover.records import Diagnosis, HealthState, SessionState, Source
-from tideover.status import MemberStatus, PrefixStatus, RejectedValue, SessionStatus, StatusReport, duration
+from tideover.status import (
+    IdentityStatus,
+    MemberStatus,
+    PrefixStatus,
+    RejectedValue,
+    SessionStatus,
+    StatusReport,
+    duration,
+)
 
 REPORT = StatusReport(
     sentence="etcd has no quorum",
@@ -25,7 +33,8 @@ REPORT = StatusReport(
     profile="safety",
     pid=7,
     members=(MemberStatus("h:1", active=True, answers=False, error="refused"),),
-    config=(PrefixStatus("", Source.MEMORY, 9, math.inf, 2, 0, None, "disk full"),),
+    identity=IdentityStatus("1f", 3, 9, 2, True, 1, "its revision went back from 9 to 4", 60.0, ("h:2",), None),
+    config=(PrefixStatus("", Source.MEMORY, 9, math.inf, 2, 0, 1, None, "disk full"),),
     rejected=(RejectedValue("timeout", 8, "not a number"),),
     restarts=0,
     sessions=(
@@ -49,7 +58,18 @@ def test_a_report_is_ready_for_json() -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["state"] == "degraded"
     assert plain["since"] == "2024-05-06T07:08:09+00:00"
-    assert plain["members"] == [{"endpoint": "h:1", "active": True, "answers": False, "error": "refused"}]
+    assert plain["members"] == [
+        {
+            "endpoint": "h:1",
+            "active": True,
+            "answers": False,
+            "error": "refused",
+            "proxy": None,
+            "name": "",
+            "id": "",
+            "origin": "given",
+        }
+    ]
     assert plain["config"] == [
         {
             "prefix": "",
@@ -58,6 +78,7 @@ def test_a_report_is_ready_for_json() -> None:
             "age": None,
             "keys": 2,
             "resets": 0,
+            "epoch": 1,
             "error": None,
             "snapshot_error": "disk full",
         }

@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.support import connected, mock_trio, request
-from tideover import ConfigValueError, HealthState, RetryPolicy, Source, Unavailable, telemetry
+from tideover import ConfigValueError, ElectionMismatch, HealthState, RetryPolicy, Source, Unavailable, telemetry
 from tideover.etcd.store import Put, Range
 from tideover.marks import Mark, RequestRecord, current_record
 from tideover.testing import FaultyStore, MemoryStore
@@ -493,7 +493,7 @@ async def test_refused_value_is_not_shown(recorded: Recorded, caplog: pytest.Log
 
 
 async def test_other_history_is_logged(recorded: Recorded) -> None:
-    """A cluster that was rebuilt is an event with the new history's revision."""
+    """A cluster that was rebuilt is an event with the new epoch and the new history's revision."""
     store = MemoryStore()
     for number in range(5):
         await put(store, "/config/rate", str(number).encode())
@@ -507,7 +507,7 @@ async def test_other_history_is_logged(recorded: Recorded) -> None:
         await anyio.sleep(5)
         assert tide.config.get("rate") == "new"
     resets = [found for name, found, _ in recorded.events() if name == "tideover.backend.reset"]
-    assert resets == [{**STATES, "tideover.revision": store.revision}]
+    assert resets == [{**STATES, "tideover.epoch": 2, "tideover.revision": 2}]
 
 
 def test_unusable_snapshot_is_logged(recorded: Recorded, tmp_path: Path) -> None:
@@ -656,3 +656,44 @@ async def test_names_follow_the_conventions(recorded: Recorded) -> None:
     for name in names:
         assert not name.endswith(("_total", ".total", "_seconds", "_bytes", "count")), name
         assert not any(other.startswith(f"{name}.") for other in names), name
+
+
+# Elections ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_campaign_is_a_span(recorded: Recorded) -> None:
+    """The wait for an election is one span; it is an error only if the election can never be won."""
+    async with connected(MemoryStore()) as tide:
+        async with tide.leader("reaper"):
+            pass
+        with pytest.raises(ElectionMismatch):
+            await tide.election("reaper").campaign(on_outage="stay")
+    won, refused = recorded.spans("tideover.election.campaign")
+    base = {"db.namespace": "", "tideover.component": "election", "tideover.election": "reaper"}
+    assert won.kind is SpanKind.INTERNAL
+    assert (attributes(won), won.status.status_code) == (base, StatusCode.UNSET)
+    assert attributes(refused) == {**base, "error.type": "ElectionMismatch"}
+    assert refused.status.status_code is StatusCode.ERROR
+    assert not refused.events
+
+
+async def test_leaderships_are_events_and_a_metric(recorded: Recorded) -> None:
+    """Each change is one event with its ground; the metric shows 1 for what is led here, by standing."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        async with tide.leader("reaper", on_outage="stay") as term:
+            found = recorded.metrics()["tideover.election.leader"]
+            assert found.unit == "{leader}"
+            assert {k: value(p) for k, p in points(found).items()} == {("reaper", "held"): 1}
+            lose(store)
+            await anyio.sleep(30)
+            shown = recorded.metrics()["tideover.election.leader"]
+            assert value(points(shown)[("reaper", "unconfirmed")]) == 1
+            recover(store)
+            await anyio.sleep(5)
+        assert "tideover.election.leader" not in recorded.metrics()
+    told = [(a, body) for name, a, body in recorded.events() if name == "tideover.leadership.change"]
+    assert [a.get("tideover.standing") for a, _ in told] == ["held", "unconfirmed", "held", None]
+    assert {a["tideover.election.token"] for a, _ in told} == {term.token}
+    assert {a["tideover.component"] for a, _ in told} == {"election"}
+    assert [body.rpartition(": ")[2] for _, body in told] == ["elected", "unconfirmed", "confirmed", "resigned"]

@@ -1,6 +1,6 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current, lock
+from tideover.ambient import connect, current, leader, lock, while_leader
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
@@ -8,16 +8,22 @@ from tideover.coordinator import Coordinator
 from tideover.core.fence import Guard
 from tideover.core.ownkey import OwnKey
 from tideover.core.session import Session
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import Election
+from tideover.elections.term import Term
 from tideover.errors import (
     AmbiguousCoordinator,
     AuthenticationFailed,
+    BehindProxy,
     CircuitOpen,
     Closed,
     ConfigKeyError,
     ConfigValueError,
     DeadlineExceeded,
+    ElectionMismatch,
     InvalidRequest,
     KeyTaken,
+    LeadershipLost,
     LockConflict,
     LockLost,
     LockTimeout,
@@ -29,6 +35,7 @@ from tideover.errors import (
     NotSynced,
     OutcomeUnknown,
     PermissionDenied,
+    RecordCorrupt,
     SessionLost,
     SnapshotCorrupt,
     SpaceExhausted,
@@ -43,13 +50,25 @@ from tideover.locking import locked
 from tideover.locks.held import Held
 from tideover.locks.lock import Lock
 from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
-from tideover.records import Change, Diagnosis, HealthState, LockMode, Reading, SessionState, Source, Written
+from tideover.records import (
+    Change,
+    Diagnosis,
+    HealthState,
+    Leader,
+    LockMode,
+    Reading,
+    SessionState,
+    Source,
+    Standing,
+    Written,
+)
 from tideover.sessions import SessionBlock
 from tideover.status import LockConflictStatus, LockStatus, SessionStatus, StatusReport
 
 __all__ = [
     "AmbiguousCoordinator",
     "AuthenticationFailed",
+    "BehindProxy",
     "CachePolicy",
     "Change",
     "Changes",
@@ -62,11 +81,16 @@ __all__ = [
     "Coordinator",
     "DeadlineExceeded",
     "Diagnosis",
+    "Election",
+    "ElectionMismatch",
     "Guard",
     "HealthState",
     "Held",
     "InvalidRequest",
     "KeyTaken",
+    "Leader",
+    "Leadership",
+    "LeadershipLost",
     "Live",
     "Lock",
     "LockConflict",
@@ -86,6 +110,7 @@ __all__ = [
     "PermissionDenied",
     "Profile",
     "Reading",
+    "RecordCorrupt",
     "RetryPolicy",
     "Session",
     "SessionBlock",
@@ -96,7 +121,9 @@ __all__ = [
     "Source",
     "SpaceExhausted",
     "StalenessLimit",
+    "Standing",
     "StatusReport",
+    "Term",
     "TideoverError",
     "Tls",
     "TooStale",
@@ -105,7 +132,9 @@ __all__ = [
     "Written",
     "connect",
     "current",
+    "leader",
     "lock",
     "locked",
+    "while_leader",
     "with_config",
 ]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import anyio.lowlevel
 
 from tideover.coordinator import Coordinator, open_coordinators
-from tideover.errors import AmbiguousCoordinator, NotConnected
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import OnOutage
+from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
 from tideover.etcd.store import Store
 from tideover.locks.lock import Lock
-from tideover.locks.wish import OnOutage
+from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def connect(
@@ -34,6 +41,7 @@ def connect(
     tls: Tls | None = None,
     username: str | None = None,
     password: str | None = None,
+    sync_members: bool = True,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -42,8 +50,8 @@ def connect(
     `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
 
     Args:
-        endpoints: The members' `host:port`, or `https://host:port` for TLS; all of them, so that one of them may
-            die.
+        endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
+            dead when the service starts. Each address of a name is a member.
         namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
         cache_dir: The folder for snapshots; None means the user's cache folder, False means no snapshots.
@@ -60,6 +68,9 @@ def connect(
             with `https://`, else not at all.
         username: The etcd user; None if etcd has no users, or knows this one by the certificate.
         password: The user's password.
+        sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
+            the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
+            must not be reached directly.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -94,6 +105,7 @@ def connect(
         tls=tls,
         username=username,
         password=password,
+        sync_members=sync_members,
     )
     return Coordinator(options, store=store)
 
@@ -168,12 +180,88 @@ def _in_context() -> Coordinator | None:
     return coordinator
 
 
+def leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Leadership:
+    """Run a body while this process leads, on the coordinator that `current` returns; see `Coordinator.leader`.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        A context manager, for one use; entering waits until elected and gives the `Term`.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        ValueError: An option is out of range.
+
+    When degraded:
+        As `Coordinator.leader`.
+    """
+    return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+
+def while_leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Run a coroutine function while this process leads, and again whenever it is elected.
+
+        @while_leader("reaper")
+        async def reap() -> None:
+            while True:
+                ...
+
+    Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
+    function returns or raises ends it; the office is then given up.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        TypeError: When decorating: the function is not a coroutine function.
+        NotConnected: When calling: no coordinator is open.
+        ElectionMismatch: When calling: the election's record says another `on_outage`.
+
+    When degraded:
+        As `Coordinator.leader`: it waits until somebody can be elected.
+    """
+
+    def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"while_leader({name!r}) decorates coroutine functions, not {function!r}")
+
+        @functools.wraps(function)
+        async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
+            while True:
+                try:
+                    async with leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value):
+                        return await function(*args, **kwargs)
+                except LeadershipLost:
+                    await anyio.lowlevel.checkpoint()
+
+        return lead
+
+    return decorate
+
+
 def lock(
     name: str,
     *,
     ttl: int = 15,
     timeout: float | None = None,
-    on_outage: OnOutage | None = None,
+    on_outage: OnLockOutage | None = None,
     handover: bool = True,
     lock_delay: float = 0.0,
 ) -> Lock:

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,21 +22,30 @@ from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.clock import Clock
-from tideover.configs.config import Config
+from tideover.configs.config import Config, quorum_time
+from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
 from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
+from tideover.core.guard import GuardedStore
+from tideover.core.identity import Identity, Reset
 from tideover.core.keeper import Keeper
 from tideover.core.lanes import Lanes
+from tideover.core.marker import marker_key
 from tideover.core.monitor import Monitor
 from tideover.core.pool import SessionPool
+from tideover.core.roster import Roster, describe_members
 from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
 from tideover.disk.folder import default_folder, default_state_folder
 from tideover.disk.hostlock import HostLocks
 from tideover.disk.ledger import LedgerFile
 from tideover.disk.snapshot_file import SnapshotFile
+from tideover.elections.leadership import Leadership
+from tideover.elections.owner import Election, Elections
+from tideover.elections.owner import OnOutage as ElectionOutage
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
+from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
 from tideover.locks.host import HostLocking, MemoryHostLocks
@@ -47,13 +56,16 @@ from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
-from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 _log = logging.getLogger("tideover")
 
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
+
+# Seconds at the start for looking up names; one that takes longer is left to grpc, and looked up again later.
+_NAMES_TIMEOUT = 0.5
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
 RIGHTS_EVERY = 60.0
@@ -72,6 +84,7 @@ class Coordinator:
         store: The cluster, instead of the real etcd at the options' endpoints: for tests.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
+        resolver: Looks names up; None means the system's, or none with a store that was handed in.
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
@@ -84,6 +97,7 @@ class Coordinator:
         store: Store | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        resolver: Resolver | None = None,
     ) -> None:
         self.options = options
         self._loop: object = None
@@ -92,11 +106,20 @@ class Coordinator:
         self._chance = chance
         self._pid = os.getpid()
         self._tasks: TaskGroup | None = None
+        self._roster: Roster | None = None
         self._closed: str | None = None
         self._outages = telemetry.Outages()
+        self._names = Names(options.endpoints, resolver or (system_resolver if store is None else None))
         members = tuple(store.members) if store else tuple(options.endpoints)
-        self._lanes = Lanes(members, clock=self._clock, active=members[int(chance() * len(members))])
+        self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
         self._health = ClusterHealth(self._lanes, clock=self._clock)
+        self._identity = Identity(
+            marker_key(options.namespace),
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            writes=options.bookkeeping,
+        )
         self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
         self._views = [self._make_view(prefix) for prefix in options.follow]
         self._keepers = self._make_keepers()
@@ -107,7 +130,7 @@ class Coordinator:
             chance=chance,
             namespace=options.namespace,
         )
-        self._coalescer = Coalescer(self._gateway, clock=self._clock)
+        self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         self._sessions = SessionPool(
             self._gateway,
             self._lanes,
@@ -117,14 +140,24 @@ class Coordinator:
             base=f"{options.namespace}/",
             supervise=self._supervisor.run,
         )
+        self._elections = Elections(
+            options.namespace,
+            profile=options.profile,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            epoch=lambda: self.epoch,
+        )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
+        self._identity.subscribe(self._take_reset)
 
     def __repr__(self) -> str:
         """Show the namespace, the state and what is followed."""
         state = "closed" if self._closed else "not entered" if self._loop is None else self._health.state
-        return f"<Coordinator {self.options.namespace!r} {','.join(self._lanes.members)} {state}>"
+        return f"<Coordinator {self.options.namespace!r} {','.join(self.options.endpoints)} {state}>"
 
     # What it offers --------------------------------------------------------------------------------------------
 
@@ -142,6 +175,76 @@ class Coordinator:
     def namespace(self) -> str:
         """The namespace given to `connect`."""
         return self.options.namespace
+
+    @property
+    def epoch(self) -> int:
+        """How many histories of etcd there have been, for fencing: `(epoch, token)` only grows.
+
+        Raised when etcd was restored, rebuilt or replaced, and by `tideover doctor --bump-epoch`. Before etcd was
+        first reached it is what the last process here has left on disk, or 0.
+
+        When degraded:
+            The last epoch known.
+        """
+        return self._identity.epoch
+
+    def leader(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        on_outage: ElectionOutage | None = None,
+        address: str = "",
+        value: str = "",
+    ) -> Leadership:
+        """Wait until elected, then run a body while this process leads: `async with tide.leader("x") as term:`.
+
+        Of all candidates for the name one leads. When the body is left the office is given up, and another
+        candidate has it within milliseconds; when this process dies, after `ttl` and a tenth of it, at least 1 s.
+        The body runs in a cancel scope: it is cancelled when the leadership is lost.
+
+        Args:
+            name: The election, such as `"reaper"`; slashes may divide it.
+            ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
+                candidates, please.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`, or `"stay"`
+                and be `UNCONFIRMED`. The same for all candidates. None means `"step_down"` with the profile
+                `"safety"` and `"stay"` with `"availability"`.
+            address: Where this process can be reached; `Election.observe` shows it to others.
+            value: What else others are to see.
+
+        Returns:
+            A context manager, for one use; entering waits and gives the `Term`.
+
+        Raises:
+            ValueError: An option is out of range.
+            ElectionMismatch: When entering: the election's record says another `on_outage`.
+            RecordCorrupt: When entering: the record cannot be read.
+            PermissionDenied: When entering: this user may not read or write the record.
+            Closed: When entering: the coordinator is not open.
+            LeadershipLost: When leaving: the body has outlived the leadership. An exception of the body is kept,
+                and the loss becomes a note on it.
+
+        When degraded:
+            Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
+            until the deadline, under `"stay"` until it sees that another was elected; when etcd is back, with the
+            same token.
+        """
+        return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+    def election(self, name: str) -> Election:
+        """Return a handle on an election: `campaign`, `proclaim`, `resign`, `observe`, `current`.
+
+        Args:
+            name: The election.
+
+        Raises:
+            ValueError: That is no name.
+
+        When degraded:
+            Its methods say.
+        """
+        return self._elections.election(name)
 
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
@@ -162,9 +265,8 @@ class Coordinator:
             namespace=self.options.namespace,
             profile=str(self.options.profile),
             pid=os.getpid(),
-            members=tuple(
-                MemberStatus(m, m == lanes.active, lanes.answers(m), lanes.errors.get(m)) for m in lanes.members
-            ),
+            members=describe_members(lanes, self._is_proxy),
+            identity=self._identity_status(),
             config=tuple(self._prefix_status(index) for index in range(len(self._views))),
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
@@ -172,6 +274,7 @@ class Coordinator:
             locks=locks,
             lock_conflicts=conflicts,
             lock_error=lock_error,
+            elections=self._elections.status(),
         )
 
     def lock(
@@ -233,6 +336,19 @@ class Coordinator:
         """
         return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
 
+    async def know_members(self, timeout: float) -> None:
+        """Wait until the cluster's member list has been read, so that `status` shows it.
+
+        Args:
+            timeout: Seconds to wait at the most.
+
+        When degraded:
+            Waits in vain: the list is read only while etcd is available.
+        """
+        if self._roster is not None:
+            with anyio.move_on_after(timeout):
+                await self._roster.learned.wait()
+
     def session(self, *, ttl: int = 15, on_outage: OnOutage = "lose") -> SessionBlock:
         """Return a session, to be entered: `async with tide.session(ttl=15) as session:`.
 
@@ -273,7 +389,30 @@ class Coordinator:
         text = self._lanes.sentence
         if state is not HealthState.AVAILABLE:
             text += f"; {state} for {duration(self._health.seconds)}"
-        return f"{text}. " + " ".join(map(_describe, self._views))
+        wrong = [f"{member} belongs to another cluster and is not used." for member in self._identity.foreign]
+        proxies = [member for member in self._lanes.members if self._is_proxy(member)]
+        behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
+        led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
+        return f"{text}. " + " ".join([*wrong, *map(_describe, self._views), *led, *behind])
+
+    def _is_proxy(self, member: str) -> bool | None:
+        return None if self._store is None else self._store.is_proxy(member)
+
+    def _identity_status(self) -> IdentityStatus:
+        identity, reset = self._identity, self._identity.last_reset
+        known = identity.known
+        return IdentityStatus(
+            cluster_id=f"{known.cluster_id:x}" if known.cluster_id else None,
+            raft_term=known.raft_term,
+            revision=known.revision,
+            epoch=known.epoch,
+            recorded=bool(known.history),
+            resets=identity.resets,
+            last_reset=reset.reason if reset else None,
+            last_reset_ago=self._clock.monotonic() - reset.seen_at if reset else None,
+            foreign=tuple(identity.foreign),
+            error=identity.error,
+        )
 
     def _prefix_status(self, index: int) -> PrefixStatus:
         view = self._views[index]
@@ -284,6 +423,7 @@ class Coordinator:
             age=view.age,
             keys=len(view.entries),
             resets=view.resets,
+            epoch=view.history.epoch,
             error=view.error,
             snapshot_error=self._keepers[index].error if self._keepers else None,
         )
@@ -297,20 +437,18 @@ class Coordinator:
         began = self._clock.monotonic()
         self._loop = anyio.lowlevel.current_token()
         if self._store is None:
-            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
-            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
-            options = self.options
-            self._store = adapter.EtcdStore(
-                options.endpoints, tls=options.tls, username=options.username, password=options.password
-            )
-        self._gateway.connect(self._store)
-        background = self._background(self._store)
+            self._store = await self._open_store()
+        store = GuardedStore(self._store, self._identity, clock=self._clock)
+        self._gateway.connect(store)
+        background = self._background(store)
+        background["identity"] = partial(self._identity.run, self._store)
         self.config.open()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks = tasks
-        self._sessions.start(self._store, tasks)
-        self._locks.open(self._store, tasks)
+        self._sessions.start(store, tasks)
+        self._elections.open(store, tasks)
+        self._locks.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -322,6 +460,23 @@ class Coordinator:
         open_coordinators.add(self)
         telemetry.observe(self)
         return self
+
+    async def _open_store(self) -> Store:
+        """Look names up and connect."""
+        options = self.options
+        async with anyio.create_task_group() as tasks:
+            if self._names.any:
+                tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
+            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
+            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
+        store: Store = adapter.EtcdStore(
+            self._names.addresses, tls=options.tls, username=options.username, password=options.password
+        )
+        self._lanes.begin(store.members, self._any_of(store.members))
+        return store
+
+    def _any_of(self, members: Sequence[str]) -> str:
+        return members[int(self._chance() * len(members))]
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -344,7 +499,9 @@ class Coordinator:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:
             return restored and all(view.synced or view.error for view in self._views)
-        return all(view.denied or view.source is Source.LIVE for view in self._views)
+        return self._lanes.alarms is not None and all(
+            view.denied or view.source is Source.LIVE for view in self._views
+        )
 
     def _check_required(self) -> None:
         if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
@@ -362,6 +519,9 @@ class Coordinator:
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
         try:
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl.
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await self._elections.close(self._closed)
             await self._locks.aclose(self._closed)
             await self._sessions.aclose()
             if self._tasks is not None:
@@ -385,6 +545,7 @@ class Coordinator:
         )
         self.config.close(self._closed)
         self._sessions.poison(self._closed)
+        self._elections.poison(self._closed)
         self._locks.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
@@ -407,7 +568,7 @@ class Coordinator:
             ledger_file=None if folder is None else partial(LedgerFile, self._ledger_folder(folder)),
             clock=self._clock,
             chance=self._chance,
-            epoch=lambda: 0,
+            epoch=lambda: self.epoch,
             outage_id=lambda: self._outages.outage_id,
             record_names=options.record_keys,
         )
@@ -434,6 +595,7 @@ class Coordinator:
         return View(
             (self.options.base + prefix).encode(),
             lanes=self._lanes,
+            identity=self._identity,
             clock=self._clock,
             rules=ViewRules(rights_every=RIGHTS_EVERY) if self.options.has_identity else ViewRules(),
             on_change=self._take_changes,
@@ -441,6 +603,13 @@ class Coordinator:
 
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         self.config.take_changes(changes, revision)
+
+    def _take_reset(self, reset: Reset) -> None:
+        self.config.forget_answers()
+        self._elections.reset()
+        self._sessions.reset(f"etcd is in another history: {reset.reason}")
+        for view in self._views:
+            view.changed.fire()
 
     def _make_keepers(self) -> list[Keeper]:
         options = self.options
@@ -458,10 +627,10 @@ class Coordinator:
                 folder,
                 namespace=options.namespace,
                 prefix=view.prefix,
-                endpoints=self._lanes.members,
+                endpoints=tuple(options.endpoints),
                 user=options.username or "",
             )
-            keepers.append(Keeper(view, file, clock=self._clock, exclude=exclude))
+            keepers.append(Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude))
         return keepers
 
     def _why_unknown(self) -> str:
@@ -505,13 +674,28 @@ class Coordinator:
             on_transition=self._transition,
             touch_every=RIGHTS_EVERY if self.options.username is not None else None,
         )
+        roster = self._roster = Roster(
+            # It must see who answers, strangers too.
+            self._store or store,
+            lanes,
+            names=self._names,
+            secure=self.options.tls is not None,
+            sync=self.options.sync_members,
+            clock=clock,
+            chance=self._chance,
+        )
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "monitor": monitor.run,
+            "waiting": lanes.waiting.run,
+            "roster": roster.run,
+            "alarms": Alarms(store, lanes, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
         }
         for view in self._views:
-            follower = Follower(view, store=store, gateway=self._gateway, lanes=lanes, clock=clock)
+            follower = Follower(
+                view, store=store, gateway=self._gateway, lanes=lanes, identity=self._identity, clock=clock
+            )
             background[f"follow {view.name}"] = follower.run
             background[f"tend {view.name}"] = partial(self.config.tend, view)
         for keeper in self._keepers:
@@ -542,6 +726,10 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
+        return self._elections.leading()
 
 
 def _rules(tightest_limit: float | None) -> HealthRules:

@@ -73,6 +73,10 @@ class AuthenticationFailed(TideoverError):
     """Raised when a quorum refuses the credentials."""
 
 
+class BehindProxy(TideoverError):
+    """Raised when something is asked for through an `etcd grpc-proxy` that cannot be trusted there: a lease."""
+
+
 class ConfigKeyError(TideoverError, KeyError):
     """Raised when a configuration key does not exist and no default was given.
 
@@ -199,3 +203,28 @@ class SnapshotCorrupt(TideoverError):
     def __init__(self, message: str, *, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class LeadershipLost(TideoverError):
+    """Raised when a body that runs while leading has outlived its leadership; the message says how it was lost."""
+
+
+class ElectionMismatch(TideoverError, ValueError):
+    """Raised when a candidate asks for another `on_outage` than the election's record says.
+
+    All candidates must agree on it, because each relies on what the others do in an outage.
+    """
+
+
+class RecordCorrupt(TideoverError):
+    """Raised when an election's record cannot be read: damaged, foreign, or written by a newer version.
+
+    It is never overwritten: somebody may hold it who can read it.
+
+    Attributes:
+        key: The record's key in etcd.
+    """
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key

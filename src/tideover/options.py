@@ -37,6 +37,9 @@ class Options:
     tls: Tls | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    sync_members: bool = True
+    # Whether anything may be written to etcd that nobody asked for; the command line only looks.
+    bookkeeping: bool = True
 
     def __post_init__(self) -> None:
         """Normalise and reject."""
@@ -48,6 +51,8 @@ class Options:
         set_(self, "follow", _prefixes("follow", self.follow))
         set_(self, "exclude", _prefixes("exclude", self.exclude))
         _check_namespace(self.namespace)
+        if not isinstance(self.sync_members, bool):
+            raise TypeError(f"sync_members must be True or False, not {self.sync_members!r}")
         if not isinstance(self.retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy, not {self.retry!r}")
         if not isinstance(self.cache, CachePolicy):

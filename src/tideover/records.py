@@ -34,6 +34,7 @@ class Diagnosis(StrEnum):
         CUT_OFF: No member answers.
         UNAUTHORIZED: A quorum refuses this client.
         NO_SPACE: Reads work, writes are refused: the database quota is used up.
+        CORRUPT: Reads work, writes are refused: etcd has found that its members' data differ.
         SLOW: The quorum answers, but too slowly to use.
     """
 
@@ -44,6 +45,7 @@ class Diagnosis(StrEnum):
     CUT_OFF = "cut_off"
     UNAUTHORIZED = "unauthorized"
     NO_SPACE = "no_space"
+    CORRUPT = "corrupt"
     SLOW = "slow"
 
 
@@ -112,6 +114,23 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterMember:
+    """One member, as the cluster's own list has it.
+
+    Attributes:
+        id: Its id.
+        name: Its name; empty as long as it has not been started.
+        client_urls: Where it says that clients reach it; empty as long as it has not been started.
+        learner: Whether it only listens, without a vote.
+    """
+
+    id: int
+    name: str
+    client_urls: tuple[str, ...]
+    learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One key's value as etcd holds it.
 
@@ -151,6 +170,37 @@ class Reading(Generic[T_co]):
     age: float
     stale: bool
     rejected: int | None = None
+
+
+class Standing(StrEnum):
+    """On what ground a leader still leads.
+
+    Attributes:
+        HELD: Its last renewal in etcd holds: nobody else leads.
+        UNCONFIRMED: It was asked to stay in an outage and cannot know whether somebody else leads by now.
+    """
+
+    HELD = "held"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads, as the election's record says.
+
+    Attributes:
+        holder: The candidate: a random name, new for each candidacy.
+        term: How often the office has changed hands.
+        address: Where it can be reached; empty if it does not say.
+        value: What it has published.
+        on_outage: What it does in an outage.
+    """
+
+    holder: str
+    term: int
+    address: str
+    value: str
+    on_outage: str
 
 
 @dataclass(frozen=True, slots=True)

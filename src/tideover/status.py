@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, LockMode, SessionState, Source
+from tideover.records import Diagnosis, HealthState, LockMode, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class PrefixStatus:
         age: Seconds since it was last proven in sync; infinite if unknown.
         keys: How many keys it holds.
         resets: How often another history was taken over.
+        epoch: The epoch its content is of: after a reset the one before, until it has been read anew.
         error: The last trouble in following it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
     """
@@ -32,6 +33,7 @@ class PrefixStatus:
     age: float
     keys: int
     resets: int
+    epoch: int
     error: str | None
     snapshot_error: str | None
 
@@ -56,15 +58,53 @@ class MemberStatus:
     """One member of the cluster.
 
     Attributes:
-        endpoint: Its `host:port`.
+        endpoint: Its `host:port`; empty for one that has not been started.
         active: Whether it is the member in use.
         answers: Whether it answered when it was last asked; None if it has not been, or was not waited for.
-        error: The error it, or the way to it, last answered with, in words; None if there was none.
+        error: The error it, or the way to it, last answered with, in words; None if there was none. With
+            `answers=None`, why this member of the cluster is not used.
+        name: Its name in the cluster's own list; empty as long as it is not known which member answers there.
+        id: Its id, as etcdctl shows it; empty likewise.
+        origin: `"given"` to `connect`, or behind a name that was; or `"learned"` from the cluster's own list.
+        proxy: Whether it is really an etcd grpc-proxy, which is refused leases; None if not known.
     """
 
     endpoint: str
     active: bool
     answers: bool | None
+    error: str | None
+    proxy: bool | None = None
+    name: str = ""
+    id: str = ""
+    origin: str = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityStatus:
+    """Which etcd it is, and in which history.
+
+    Attributes:
+        cluster_id: The cluster's id in hexadecimal, as etcdctl shows it; None if etcd was never reached.
+        raft_term: The highest term in a linearizable answer.
+        revision: The highest revision seen.
+        epoch: How many histories there have been; 0 if unknown.
+        recorded: Whether that is the epoch in etcd, rather than this process's own count.
+        resets: How often this process found etcd in another history.
+        last_reset: What proved it the last time; None if it never happened.
+        last_reset_ago: How many seconds ago that was; None if it never happened.
+        foreign: Endpoints that belong to another cluster, and are not used.
+        error: Why the epoch is only this process's own count; None if it is not.
+    """
+
+    cluster_id: str | None
+    raft_term: int
+    revision: int
+    epoch: int
+    recorded: bool
+    resets: int
+    last_reset: str | None
+    last_reset_ago: float | None
+    foreign: tuple[str, ...]
     error: str | None
 
 
@@ -134,6 +174,29 @@ class LockConflictStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ElectionStatus:
+    """One candidacy of this process.
+
+    Attributes:
+        name: The election.
+        standing: On what ground it leads; None if it does not.
+        on_outage: What it does in an outage.
+        token: The fencing token; None if it does not lead.
+        remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
+        holder: Who held the record when it was last seen; None if nobody did, or it was not seen.
+        error: The last trouble; None while all is well.
+    """
+
+    name: str
+    standing: Standing | None
+    on_outage: str
+    token: int | None
+    remaining: float | None
+    holder: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -149,10 +212,12 @@ class StatusReport:
         profile: The coordinator's profile.
         pid: This process.
         members: The members.
+        identity: Which etcd it is, and in which history.
         config: The followed prefixes.
         rejected: Values refused.
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
+        elections: The candidacies.
         locks: The locks that are held here.
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
@@ -170,10 +235,12 @@ class StatusReport:
     profile: str
     pid: int
     members: tuple[MemberStatus, ...]
+    identity: IdentityStatus
     config: tuple[PrefixStatus, ...]
     rejected: tuple[RejectedValue, ...]
     restarts: int
     sessions: tuple[SessionStatus, ...] = ()
+    elections: tuple[ElectionStatus, ...] = ()
     locks: tuple[LockStatus, ...] = ()
     lock_conflicts: tuple[LockConflictStatus, ...] = ()
     lock_error: str | None = None

@@ -13,7 +13,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from opentelemetry import _logs, metrics, trace
@@ -109,6 +109,10 @@ def finish_request(record: RequestRecord) -> None:
     _requests.add(1, {"tideover.degraded": bool(record.marks), "tideover.component": _COMPONENT})
 
 
+# Where nobody records anything: to make a span that is none the current one would be most of what it costs.
+_UNRECORDED: AbstractContextManager[object] = nullcontext()
+
+
 # Calls to etcd -------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +155,8 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
         attributes["tideover.retry.attempt"] = number - 1
     began = time.perf_counter()
     name = f"{op} {namespace}".rstrip()
-    with _tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+    span = _tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    with _UNRECORDED if span is trace.INVALID_SPAN else trace.use_span(span, end_on_exit=True):
         recorder = AttemptSpan(span)
         try:
             yield recorder
@@ -161,8 +166,7 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
             _durations.record(time.perf_counter() - began, base)
 
 
-@contextmanager
-def fetching(namespace: str, key: str | None) -> Iterator[Span]:
+def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
     """Record a `config.fetch`; served by a fallback it is no error.
 
     Args:
@@ -172,13 +176,16 @@ def fetching(namespace: str, key: str | None) -> Iterator[Span]:
     attributes = {"db.namespace": namespace, "tideover.component": _COMPONENT}
     if key is not None:
         attributes["tideover.config.key"] = key
-    with _tracer.start_as_current_span(
-        "tideover.config.fetch",
-        attributes=attributes,
-        # Their messages name keys, and a value that cannot be decoded.
-        record_exception=key is not None,
-        set_status_on_exception=False,
-    ) as span:
+    span = _tracer.start_span("tideover.config.fetch", attributes=attributes)
+    if span is trace.INVALID_SPAN:
+        return _UNRECORDED
+    # Messages of errors name keys, and a value that cannot be decoded.
+    return _fetch_span(span, record_exception=key is not None)
+
+
+@contextmanager
+def _fetch_span(span: Span, *, record_exception: bool) -> Iterator[Span]:
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield span
         except Exception as exc:
@@ -324,11 +331,82 @@ def snapshot_rejected(path: str, why: str) -> None:
     event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR)
 
 
-def backend_reset(prefix: str, revision: int) -> None:
-    """Report that etcd shows another history than before."""
-    attributes: Attributes = {"tideover.component": _COMPONENT, "tideover.revision": revision}
-    text = f"etcd shows another history under {prefix!r}, now at revision {revision}: restored or rebuilt"
+def backend_reset(reason: str, *, epoch: int, revision: int) -> None:
+    """Report that etcd is in another history than before.
+
+    Args:
+        reason: What proves it.
+        epoch: The epoch from now on.
+        revision: The new history's revision.
+    """
+    _resets.add(1)
+    attributes: Attributes = {
+        "tideover.component": _COMPONENT,
+        "tideover.epoch": epoch,
+        "tideover.revision": revision,
+    }
+    text = f"etcd was restored, rebuilt or replaced: {reason}; now epoch {epoch}, revision {revision}"
     event("tideover.backend.reset", text, attributes, level=logging.WARNING)
+
+
+def member_foreign(member: str, theirs: str, ours: str) -> None:
+    """Report an endpoint that belongs to another cluster than the others.
+
+    Args:
+        member: The endpoint.
+        theirs: The cluster it belongs to.
+        ours: The cluster in use.
+    """
+    attributes: Attributes = {"tideover.component": _COMPONENT, "server.address": member}
+    text = f"{member} belongs to cluster {theirs}, not to {ours}: it is not used; correct the list of endpoints"
+    event("tideover.member.foreign", text, attributes, level=logging.ERROR)
+
+
+# Elections -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def campaigning(namespace: str, election: str) -> Iterator[None]:
+    """Record the wait for an election; it is an error only if it can never be won.
+
+    Args:
+        namespace: The coordinator's namespace.
+        election: The election.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": "election", "tideover.election": election}
+    with _tracer.start_as_current_span(
+        "tideover.election.campaign",
+        attributes=attributes,
+        record_exception=False,  # their messages name keys
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+def leadership_changed(election: str, what: str, *, token: int, standing: str = "") -> None:
+    """Report that this process leads, leads on other grounds, or leads no more.
+
+    Args:
+        election: The election.
+        what: `"elected"`, `"resigned"`, or why it was lost.
+        token: The fencing token of the term.
+        standing: On what ground it leads; empty if it does not.
+    """
+    planned = what in ("elected", "resigned", "confirmed")
+    attributes: dict[str, str | bool | int | float] = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "tideover.election.token": token,
+        **({"tideover.standing": standing} if standing else {}),
+    }
+    text = f"{election!r}, token {token}: {what}"
+    level = logging.INFO if planned else logging.WARNING
+    event("tideover.leadership.change", text, attributes, level=level)
 
 
 # Locks ---------------------------------------------------------------------------------------------------------
@@ -430,6 +508,10 @@ class Observed(Protocol):
         """Return the age in seconds of the oldest followed prefix."""
         ...
 
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
+        ...
+
 
 _open: weakref.WeakSet[Observed] = weakref.WeakSet()
 
@@ -471,6 +553,11 @@ def _observe_age(coordinator: Observed) -> Iterable[Observation]:
         yield Observation(age, {"db.namespace": coordinator.namespace})
 
 
+def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
+    for (election, standing), count in coordinator.observe_leaders().items():
+        yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
+
+
 _durations = _meter.create_histogram(
     "db.client.operation.duration",
     unit="s",
@@ -485,6 +572,9 @@ _transitions = _meter.create_counter(
 )
 _rejections = _meter.create_counter(
     "tideover.config.rejections", unit="{rejection}", description="Configuration values refused."
+)
+_resets = _meter.create_counter(
+    "tideover.backend.resets", unit="{reset}", description="Times that etcd was found to be in another history."
 )
 _retries = _meter.create_counter(
     "tideover.retry.attempts", unit="{attempt}", description="Second and later attempts of calls to etcd."
@@ -533,4 +623,10 @@ _meter.create_observable_gauge(
     callbacks=_observing(_observe_age),
     unit="s",
     description="Age of the oldest followed prefix.",
+)
+_meter.create_observable_up_down_counter(
+    "tideover.election.leader",
+    callbacks=_observing(_observe_leaders),
+    unit="{leader}",
+    description="Elections led here; over all processes the sum per election should be at most 1.",
 )

@@ -77,7 +77,7 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     """`tideover --help` says what there is, what to try first, and what scripts may rely on."""
     done = tideover("--help")
     assert done.code == 0
-    for expected in ("demo", "status", "config", "cache", "Try `tideover demo` first", "130 Ctrl-C"):
+    for expected in ("demo", "status", "doctor", "config", "cache", "Try `tideover demo` first", "130 Ctrl-C"):
         assert expected in " ".join(done.out.split())
 
 
@@ -102,7 +102,10 @@ def test_without_click_the_extra_is_named() -> None:
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["nope"], "no such command: 'nope'; there are demo, status, config, cache; see `tideover --help`"),
+        (
+            ["nope"],
+            "no such command: 'nope'; there are demo, status, doctor, config, cache; see `tideover --help`",
+        ),
         (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
         (["status", "-e", "foo"], "need host:port"),
         (["status", "-n", "x/", "-e", _NOWHERE], "namespace must have no NUL and not end in a slash"),

@@ -410,17 +410,21 @@ async def test_put_too_large() -> None:
 
 
 async def test_put_without_space() -> None:
-    """A used-up quota is its own error and diagnosis, not an outage; a write that works ends it."""
-    store = FaultyStore(MemoryStore())
+    """A used-up quota is its own error and diagnosis, no outage; a put that works ends it, a delete does not."""
+    store = MemoryStore()
     async with connected(store) as tide:
-        store.inject("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", op=Put)
+        await tide.config.put("b", "1")
+        store.alarms = {"NOSPACE"}
         with pytest.raises(SpaceExhausted):
             await tide.config.put("a", "1")
+        assert tide.health.diagnosis == "no_space"
         await anyio.sleep(1)
         assert tide.health.diagnosis == "no_space"
         assert tide.health.state is HealthState.AVAILABLE
+        await tide.config.delete("b")
+        assert tide.health.diagnosis == "no_space"
+        store.alarms = set()
         await tide.config.put("a", "1")
-        await anyio.sleep(6)
         assert tide.health.diagnosis == "healthy"
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.support import connected
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.faults import StoreFault, classify
+from tideover.etcd.store import Delete, Put, Range, Watch, WatchBatch
 from tideover.records import HealthState, Source
 from tideover.testing import FaultyStore, MemoryStore
 
@@ -166,6 +171,150 @@ async def test_silent_watch_is_replaced() -> None:
         await store.call(Put(b"/config/a", b"2"), member=other, timeout=1)
         await anyio.sleep(15)
         assert tide.config.get("a") == "2"
+
+
+@pytest.mark.parametrize("version", ["3.5.1", "3.5.9"])
+async def test_a_watch_that_is_dead_alone_is_replaced(version: str) -> None:
+    """Members answer every call, but no watch delivers anything: a change is there within 20 s all the same."""
+    store = MemoryStore()
+    store.version = version
+    await write(store, "a", "1")
+    async with connected(store) as tide:
+        await anyio.sleep(30)
+        store.mute = set(store.members)
+        await write(store, "a", "2")
+        await anyio.sleep(1)
+        assert tide.config.get("a") == "1"
+        await anyio.sleep(20)
+        assert tide.config.get("a") == "2"
+
+
+async def test_a_dead_watch_behind_a_proxy_ends_in_a_full_read() -> None:
+    """Where watching again joins the same dead watch, reading in full shows each change within 20 s."""
+    store = MemoryStore(members=1)
+    store.proxies = set(store.members)
+    async with connected(store) as tide:
+        store.mute = set(store.members)
+        for n in range(5):
+            await write(store, "a", str(n))
+            await anyio.sleep(20)
+            assert tide.config.get("a") == str(n)
+            assert tide.config.read("a").source is Source.LIVE
+
+
+async def test_a_proxy_is_asked_for_no_progress_and_proven_all_the_same() -> None:
+    """Behind a proxy, while other keys change, values stay LIVE; nothing is read in full for it."""
+    store = MemoryStore(members=1)
+    store.proxies = set(store.members)
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        restarts = store.watched
+        for n in range(300):
+            await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
+            await anyio.sleep(1)
+            assert tide._views[0].age < 6
+            assert tide._views[0].source is Source.LIVE
+        assert store.watched == restarts
+
+
+async def test_a_member_that_tells_no_progress_is_no_reason_to_watch_anew() -> None:
+    """From 3.5.8 on etcd says nothing while any watch of the stream is behind: a comparison proves the view."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        store.mute = set(store.members)
+        opened = store.watched
+        for n in range(100):
+            await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
+            await anyio.sleep(1)
+            assert tide._views[0].source is Source.LIVE
+        assert store.watched == opened
+
+
+async def test_a_resumed_watch_goes_on_behind_its_last_event() -> None:
+    """That the newest key was changed meanwhile is no reason to read in full: every change is told, one by one."""
+    store = MemoryStore()
+    await write(store, "a", "0")
+    async with connected(store) as tide:
+        told: list[tuple[str, str | None, int]] = []
+        tide._views[0]._on_change = lambda changes, revision: told.extend(
+            (key.decode(), None if entry is None else entry.value.decode(), revision)
+            for key, entry in changes.items()
+        )
+        reads, revision = full_reads(store), store.revision
+        store.down = {tide._lanes.active}
+        store.touch()
+        for n in range(1, 5):
+            await write(store, "a", str(n))
+        await store.call(Delete(b"/config/a"), member=next(iter(set(store.members) - store.down)), timeout=1)
+        await write(store, "b", "5")
+        await anyio.sleep(3)
+        assert full_reads(store) == reads
+        assert told == [
+            *(("/config/a", str(n), revision + n) for n in range(1, 5)),
+            ("/config/a", None, revision + 5),
+            ("/config/b", "5", revision + 6),
+        ]
+
+
+async def test_a_full_read_tells_its_differences_in_order() -> None:
+    """After a compaction changes come in the order of their revisions, deletions last, and nothing else."""
+    store = MemoryStore()
+    for key in ("gone", "kept", "z", "a"):
+        await write(store, key, "old")
+    async with connected(store) as tide:
+        seen = tide.config.changes()
+        store.down = {tide._lanes.active}
+        store.touch()
+        member = next(iter(set(store.members) - store.down))
+        await store.call(Delete(b"/config/gone"), member=member, timeout=1)
+        for key, value in (("z", "1"), ("a", "2"), ("z", "3")):
+            await write(store, key, value)
+        store.compact(store.revision)
+        await anyio.sleep(3)
+        changes = [await anext(seen) for _ in range(3)]
+        newest = store.revision
+        assert [(c.key, c.value, c.revision) for c in changes] == [
+            ("a", "2", newest - 1),
+            ("z", "3", newest),
+            ("gone", None, newest),
+        ]
+        with anyio.move_on_after(30) as scope:
+            await anext(seen)
+        assert scope.cancelled_caught
+
+
+async def test_a_reader_that_was_too_slow_is_no_sign_of_trouble() -> None:
+    """A watch that ends because its reader was slow is resumed: nothing is lost, nobody probes, all stays well."""
+
+    class Overflowing(FaultyStore):
+        @asynccontextmanager
+        async def watch(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+            async with super().watch(*args, **options) as watch:
+                yield Once(watch)
+
+    class Once:
+        def __init__(self, watch: Watch) -> None:
+            self.watch, self.told = watch, 0
+
+        async def receive(self) -> WatchBatch:
+            if self.told:
+                raise StoreFault(classify("RESOURCE_EXHAUSTED", "watch overflow: the reader is slower than etcd"))
+            self.told += 1
+            return await self.watch.receive()
+
+        async def request_progress(self) -> None:
+            await self.watch.request_progress()
+
+    memory = MemoryStore()
+    async with connected(Overflowing(memory)) as tide:
+        for n in range(10):
+            await write(memory, "a", str(n))
+            for _ in range(20):
+                await anyio.sleep(0.01)
+                assert not tide._lanes.suspected
+                assert tide.status().config[0].error is None
+            assert tide.config.get("a") == str(n)
 
 
 async def test_rebuilt_cluster_is_a_reset() -> None:

@@ -102,7 +102,7 @@ def test_checksum_is_over_canonical_json(snapshot: Snapshot) -> None:
 def test_readable_by_an_operator() -> None:
     """Text is stored as text, one entry a line, ordered by key; other bytes are marked as base64."""
     lines = encode(make()).decode().splitlines()
-    assert lines[0].startswith('{"header":{"cluster_id":1,"epoch":0,"format":1,"prefix":"/config/"')
+    assert lines[0].startswith('{"header":{"cluster_id":1,"epoch":0,"format":1,"history":"","prefix":"/config/"')
     key = base64.b64encode(b"/config/\xff").decode()
     assert lines[1:] == [
         '"entries":{',

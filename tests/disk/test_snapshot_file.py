@@ -349,15 +349,15 @@ def test_later_proof_wins(tmp_path: Path) -> None:
     assert file.load() == Loaded(proven, file.path, ())
 
 
-def test_reset_wins(tmp_path: Path) -> None:
-    """After a reset of the cluster's history the lower revision is written, and the old one kept."""
+def test_another_epoch_wins(tmp_path: Path) -> None:
+    """After a reset the lower revision is written; one of the epoch before is not, however high its revision."""
     file = open_file(tmp_path)
     file.save(make(9))
-    assert file.save(make(2, cluster_id=7), reset=True)
-    assert file.load() == Loaded(make(2, cluster_id=7), file.path, ())
-    assert file.save(make(2, cluster_id=7), reset=True), "a reset always writes"
+    assert file.save(make(2, cluster_id=7, epoch=1))
+    assert not file.save(make(99))
+    assert file.load() == Loaded(make(2, cluster_id=7, epoch=1), file.path, ())
     file.path.unlink()
-    assert revision_of(file.load()) == 2
+    assert revision_of(file.load()) == 9
 
 
 def test_damaged_newest_is_replaced_but_not_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,12 +46,18 @@ class Authority:
         )
         _write(self.cert, certificate.sign(self._key, hashes.SHA256()))
 
-    def sign(self, name: str, *, file: str | None = None) -> Signed:
-        """Sign a certificate for 127.0.0.1 and a host name, good for servers and clients."""
+    def sign(
+        self,
+        name: str,
+        *,
+        file: str | None = None,
+        also: Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address] = (),
+    ) -> Signed:
+        """Sign a certificate for a host name, 127.0.0.1 and more addresses, good for servers and clients."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName(
-            [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            [x509.DNSName(name), *map(x509.IPAddress, (ipaddress.ip_address("127.0.0.1"), *also))]
         )
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = _builder(subject, self._name, key).add_extension(names, critical=False)

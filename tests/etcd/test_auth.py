@@ -136,6 +136,44 @@ async def test_an_expired_token_is_renewed_once_for_all(server: EtcdServer) -> N
         await store.aclose()
 
 
+async def test_a_denied_watch_harms_no_other(server: EtcdServer) -> None:
+    """Watches that are refused leave those that are open alone, and those that are opened next."""
+    store = EtcdStore([server.endpoint], **LOGIN)
+    try:
+        member = store.members[0]
+        async with store.watch(b"/config/h", None, start_revision=0, member=member, timeout=5) as watch:
+            for _ in range(5):
+                with pytest.raises(StoreFault) as caught:
+                    async with store.watch(b"/other", None, start_revision=0, member=member, timeout=5):
+                        pytest.fail("it was opened")
+                assert caught.value.fault.kind is FaultKind.PERMISSION
+                async with store.watch(b"/config/h", None, start_revision=0, member=member, timeout=5) as another:
+                    await store.call(Put(b"/config/h", b"1"), member=member, timeout=5)
+                    with anyio.fail_after(2):
+                        for one in (watch, another):
+                            assert len((await one.receive()).events) == 1
+    finally:
+        await store.aclose()
+
+
+async def test_an_open_watch_outlives_its_token(server: EtcdServer) -> None:
+    """A watch goes on when its stream's token has expired; new ones get a stream with a new token."""
+    store = EtcdStore([server.endpoint], **LOGIN)
+    try:
+        member = store.members[0]
+        async with store.watch(b"/config/t", None, start_revision=0, member=member, timeout=5) as old:
+            await anyio.sleep(TTL + 1.5)
+            async with store.watch(b"/config/t", None, start_revision=0, member=member, timeout=5) as new:
+                await store.call(Put(b"/config/t", b"1"), member=member, timeout=5)
+                with anyio.fail_after(2):
+                    for watch in (old, new):
+                        assert len((await watch.receive()).events) == 1
+                assert len(store._watches[member]._streams) == 2
+            assert len(store._watches[member]._streams) == 1
+    finally:
+        await store.aclose()
+
+
 async def test_a_denied_watch_does_not_hang(server: EtcdServer) -> None:
     """A watch of what the user may not read is refused, in time and as what it is."""
     store = EtcdStore([server.endpoint], **LOGIN)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tideover.etcd.endpoints import parse_endpoint, parse_endpoints
+from tideover.etcd.endpoints import advertised, parse_endpoint, parse_endpoints
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,44 @@ def test_one_malformed_endpoint_spoils_the_list() -> None:
     """A typo in one endpoint is told, not skipped."""
     with pytest.raises(ValueError, match="'b'"):
         parse_endpoints(["a:1", "b", "c:3"])
+
+
+@pytest.mark.parametrize(
+    ("url", "secure", "here", "endpoint"),
+    [
+        ("http://10.0.0.1:2379", False, False, "10.0.0.1:2379"),
+        ("https://10.0.0.1:2379", True, False, "10.0.0.1:2379"),
+        ("http://[fd00::1]:2379", False, False, "[fd00::1]:2379"),
+        ("http://etcd-0.etcd.svc:2379", False, False, "etcd-0.etcd.svc:2379"),
+        ("http://localhost:2379", False, True, "localhost:2379"),
+        ("http://127.0.0.1:2379", False, True, "127.0.0.1:2379"),
+        ("http://[::1]:2379", False, True, "[::1]:2379"),
+    ],
+)
+def test_advertised_addresses(url: str, secure: bool, here: bool, endpoint: str) -> None:
+    """An address that another machine can use is used; one of the member's own machine only on that machine."""
+    assert advertised(url, secure=secure, here=here) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "secure", "says"),
+    [
+        ("http://0.0.0.0:2379", False, "names no host"),
+        ("https://[::]:2379", True, "names no host"),
+        ("http://localhost:2379", False, "own machine"),
+        ("http://localhost.:2379", False, "own machine"),
+        ("http://127.0.0.9:2379", False, "own machine"),
+        ("http://[::1]:2379", False, "own machine"),
+        ("https://10.0.0.1:2379", False, "with TLS, unlike this client"),
+        ("http://10.0.0.1:2379", True, "without TLS, unlike this client"),
+        ("unix://etcd.sock:1", False, "not an address in a network"),
+        ("unixs://etcd.sock:1", True, "not an address in a network"),
+        ("10.0.0.1:2379", False, "not an address in a network"),
+        ("http://10.0.0.1", False, "need host:port"),
+        ("http://", False, "need host:port"),
+    ],
+)
+def test_advertised_addresses_of_no_use(url: str, secure: bool, says: str) -> None:
+    """What leads nowhere from here is refused with the reason."""
+    with pytest.raises(ValueError, match=says):
+        advertised(url, secure=secure, here=False)

@@ -28,6 +28,15 @@ class Row(NamedTuple):
 
 TABLE = [
     Row(
+        "FAILED_PRECONDITION",
+        "127.0.0.1:1 is an etcd grpc-proxy, through which a lease cannot be trusted: give the endpoints of the "
+        "members themselves",
+        K.PROXY,
+        False,
+        False,
+        errors.BehindProxy,
+    ),
+    Row(
         "UNAVAILABLE",
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
         "host: Connection refused",
@@ -47,6 +56,24 @@ TABLE = [
     Row(
         "UNAVAILABLE",
         "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
+        "(Socket closed)",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Unwrap failed "
+        "(TSI_DATA_CORRUPTED)",
         K.UNREACHABLE,
         True,
         False,
@@ -86,6 +113,14 @@ TABLE = [
         True,
         errors.Unreachable,
     ),
+    Row(
+        "UNAVAILABLE",
+        "Stream removed (Socket closed (GOAWAY received; Error code: 11; Debug Text: too_many_pings))",
+        K.CONNECTION_LOST,
+        True,
+        True,
+        errors.Unreachable,
+    ),
     Row("UNAVAILABLE", "Stream removed (ping timeout)", K.CONNECTION_LOST, True, True, errors.Unreachable),
     Row("UNAVAILABLE", "GOAWAY received: too_many_pings", K.CONNECTION_LOST, True, True, errors.Unreachable),
     Row("UNAVAILABLE", "etcdserver: no leader", K.NO_LEADER, True, False, errors.NoQuorum),
@@ -100,7 +135,26 @@ TABLE = [
         errors.NoQuorum,
     ),
     Row("UNKNOWN", "etcdserver: request timed out", K.TIMED_OUT, True, True, errors.NoQuorum),
-    Row("UNKNOWN", "raft proposal dropped", K.TIMED_OUT, True, True, errors.NoQuorum),
+    Row("UNKNOWN", "raft proposal dropped", K.HANDOVER, True, False, errors.NoQuorum),
+    Row("UNKNOWN", "raft: stopped", K.NOT_SERVING, True, True, errors.Unreachable),
+    Row(
+        "UNAVAILABLE",
+        "etcdserver: request timed out, possibly due to connection lost",
+        K.TIMED_OUT,
+        True,
+        True,
+        errors.NoQuorum,
+    ),
+    Row(
+        "UNAVAILABLE",
+        'last connection error: connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:1: '
+        'connect: connection refused"',
+        K.UNREACHABLE,
+        True,
+        True,
+        errors.Unreachable,
+    ),
+    Row("UNKNOWN", "context canceled", K.UNKNOWN, True, True, errors.Unreachable),
     Row("UNKNOWN", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
     Row("DEADLINE_EXCEEDED", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
     Row("DEADLINE_EXCEEDED", "Deadline Exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
@@ -124,7 +178,9 @@ TABLE = [
         errors.Unreachable,
     ),
     Row("RESOURCE_EXHAUSTED", "etcdserver: too many requests", K.OVERLOADED, True, False, errors.Unreachable),
+    Row("UNKNOWN", "etcdserver: too many requests", K.OVERLOADED, True, False, errors.Unreachable),
     Row("INTERNAL", "Internal error from Core", K.CONNECTION_LOST, True, True, errors.Unreachable),
+    Row("CANCELLED", "Locally cancelled by application!", K.CONNECTION_LOST, True, True, errors.Unreachable),
     Row("CANCELLED", "Channel closed!", K.CONNECTION_LOST, True, True, errors.Unreachable),
     Row(
         "UNAUTHENTICATED",
@@ -137,6 +193,22 @@ TABLE = [
     Row(
         "INVALID_ARGUMENT",
         "etcdserver: user name is empty",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "INVALID_ARGUMENT",
+        "etcdserver: revision of auth store is old",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "UNKNOWN",
+        "auth: revision in header is old",
         K.AUTH_TOKEN,
         False,
         False,
@@ -179,7 +251,7 @@ TABLE = [
     ),
     Row(
         "RESOURCE_EXHAUSTED",
-        "CLIENT: Received message larger than max (5000000 vs. 4194304)",
+        "Stream removed (CLIENT: Received message larger than max (5000000 vs. 4194304))",
         K.INVALID,
         False,
         True,
@@ -272,7 +344,7 @@ def test_a_reader_sees_the_public_error(row: Row) -> None:
     """A read that ends with the fault raises exactly this error, naming the attempt and etcd's own words."""
     error = public_error(classify(row.code, row.message), doing="read app/x", writes=False)
     assert type(error) is row.error
-    hint = TLS_HINT if "handshake failed" in row.message else ""
+    hint = TLS_HINT if any(w in row.message.lower() for w in ("handshake", "unwrap")) else ""
     assert str(error) == f"read app/x: {row.code}: {row.message}{hint}"
 
 

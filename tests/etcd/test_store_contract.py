@@ -11,17 +11,22 @@ import anyio.lowlevel
 import pytest
 
 from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.store import (
+    MOST_READS,
     Compacted,
     Delete,
     Event,
+    MemberList,
     Op,
     Put,
     Range,
+    ReadBatch,
     Result,
     Store,
     Watch,
+    WatchBatch,
     prefix_end,
     within,
 )
@@ -230,6 +235,42 @@ async def test_keys_only_leaves_the_values_out(subject: Subject) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_batch_reads_each_of_its_keys(subject: Subject) -> None:
+    """A batch gives the entries of the keys that are there, as of one revision; a key asked for twice is one."""
+    first = await subject.put(b"a", b"1")
+    second = await subject.put(b"b", b"2")
+    result = await subject.call(ReadBatch((b"b", b"missing", b"a", b"b")))
+    assert {key: (e.value, e.create_revision, e.mod_revision) for key, e in result.entries.items()} == {
+        b"a": (b"1", first, first),
+        b"b": (b"2", second, second),
+    }
+    assert result.header.revision == second
+    assert result.header.cluster_id == (await subject.call(Range(b"a"))).header.cluster_id
+
+
+@pytest.mark.anyio
+async def test_a_batch_holds_128_keys(subject: Subject) -> None:
+    """128 keys are read in one transaction, and 129 are refused."""
+    keys = tuple(b"k%d" % n for n in range(MOST_READS + 1))
+    assert (await subject.call(ReadBatch(keys[:-1]))).entries == {}
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(ReadBatch(keys))
+    assert _kind(caught) is FaultKind.INVALID
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("bad", [b"", b"k" * 2_200_000], ids=["empty", "too long"])
+async def test_a_batch_with_an_impossible_key_is_refused(subject: Subject, bad: bytes) -> None:
+    """An empty key, or one larger than any message, has the whole batch refused, as it is refused alone."""
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(ReadBatch((b"a", bad)))
+    assert _kind(caught) is FaultKind.INVALID
+    with pytest.raises(StoreFault) as caught:
+        await subject.call(Range(bad))
+    assert _kind(caught) is FaultKind.INVALID
+
+
+@pytest.mark.anyio
 async def test_the_past_can_be_read(subject: Subject) -> None:
     """A read at a revision shows the keys as they were, and answers with the present revision."""
     old = await subject.put(b"k", b"old")
@@ -332,16 +373,6 @@ async def test_the_future_cannot_be_read(subject: Subject) -> None:
     with pytest.raises(StoreFault) as caught:
         await subject.call(Range(b"k", revision=revision + 1))
     assert _kind(caught) is FaultKind.FUTURE_REVISION
-
-
-@pytest.mark.anyio
-async def test_an_unknown_member_is_a_mistake(subject: Subject) -> None:
-    """A member that is not of the cluster is the caller's mistake, not an outage."""
-    with pytest.raises(KeyError):
-        await subject.store.call(Range(b"k"), member="nobody:2379", timeout=5)
-    with pytest.raises(KeyError):
-        async with subject.store.watch(b"k", None, start_revision=0, member="nobody:2379", timeout=5):
-            pass
 
 
 # Watching ------------------------------------------------------------------------------------------------------
@@ -456,6 +487,64 @@ async def test_watches_are_independent(subject: Subject) -> None:
             assert [e.key for e in await _receive(leaving, 1)] == [b"b"]
         await subject.put(b"a", b"1")
         assert [e.key for e in await _receive(staying, 1)] == [b"a"]
+
+
+@pytest.mark.anyio
+async def test_a_large_revision_is_not_split(subject: Subject) -> None:
+    """What one write changed comes in one batch, also if it is larger than etcd sends at once (2 MiB)."""
+    keys = [b"f%02d" % n + b"x" * 60_000 for n in range(50)]
+    for key in keys:
+        revision = await subject.put(key)
+    async with subject.store.watch(b"f", b"g", start_revision=revision, member=subject.member, timeout=5) as watch:
+        deletion = (await subject.call(Delete(b"f", b"g"))).header.revision
+        batches: list[WatchBatch] = []
+        with anyio.fail_after(5):
+            while not batches or batches[-1].events[-1].revision < deletion:
+                batches.append(await watch.receive())
+    (batch,) = (b for b in batches if any(event.revision == deletion for event in b.events))
+    assert [event.key for event in batch.events if event.revision == deletion] == keys
+
+
+@pytest.mark.anyio
+async def test_a_slow_reader_loses_nothing(subject: Subject) -> None:
+    """Who does not read for 10 MB and resumes behind the last event whenever told to gets every event once."""
+    first = await subject.put(b"before") + 1
+    expected = list(range(first, first + 25))
+    seen: list[int] = []
+    while seen != expected:
+        async with subject.store.watch(
+            b"k", None, start_revision=first + len(seen), member=subject.member, timeout=5
+        ) as watch:
+            if not seen:
+                assert [await subject.put(b"k", b"v" * 400_000) for _ in expected] == expected
+            try:
+                while seen != expected:
+                    seen += [event.revision for event in await _receive(watch, 1)]
+            except StoreFault as exc:
+                if exc.fault.kind is not FaultKind.OVERFLOW or exc.fault.outage:
+                    raise
+        assert seen == expected[: len(seen)]
+
+
+@pytest.mark.anyio
+async def test_what_ended_stays_ended(subject: Subject) -> None:
+    """A watch that has ended with a fault says so again, however often it is asked."""
+    async with subject.store.watch(b"k", None, start_revision=0, member=subject.member, timeout=5):
+        pass
+    old = await subject.put(b"k", b"1")
+    subject.compact(await subject.put(b"k", b"2"))
+    with pytest.raises(Compacted):
+        async with subject.store.watch(b"k", None, start_revision=old, member=subject.member, timeout=5) as watch:
+            with pytest.raises(Compacted):
+                await _receive(watch, 1)
+            await _receive(watch, 1)
+
+
+@pytest.mark.anyio
+async def test_a_member_is_no_proxy(subject: Subject) -> None:
+    """A member is not refused as a grpc-proxy, and is known to be none once it was asked."""
+    await subject.store.require_member(subject.member, timeout=5)
+    assert subject.store.is_proxy(subject.member) is False
 
 
 # Tasks ---------------------------------------------------------------------------------------------------------
@@ -593,3 +682,57 @@ def test_operations_know_their_lane() -> None:
         ("put", "quorum", True),
         ("delete", "quorum", True),
     ]
+
+
+# Members -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_member_lists_its_cluster(subject: Subject) -> None:
+    """Whoever answers is on the list, with its name, the address it was asked at, and a vote."""
+    answered = await subject.call(MemberList())
+    (itself,) = (member for member in answered.members if member.id == answered.header.member_id)
+    assert itself.name
+    assert itself.client_urls == (f"http://{subject.member}",)
+    assert not itself.learner
+
+
+@pytest.mark.anyio
+async def test_a_member_that_answers_can_be_added(subject: Subject) -> None:
+    """Adding a member says who answers there; it can be asked from then on, until it is removed."""
+    before = tuple(subject.store.members)
+    other = subject.store.members[0]
+    subject.store.remove(other)
+    assert subject.store.members == before[1:]
+    header = await subject.store.add(Address(other), timeout=5)
+    assert subject.store.members == (*before[1:], other)
+    assert (await subject.store.call(MemberList(), member=other, timeout=5)).header.member_id == header.member_id
+    assert await subject.store.add(Address(other), timeout=5) == header
+    assert subject.store.members == (*before[1:], other)
+
+
+@pytest.mark.anyio
+async def test_a_member_that_does_not_answer_is_not_added(subject: Subject) -> None:
+    """Adding what cannot be reached fails, as an outage, and leaves no trace."""
+    before = subject.store.members
+    with pytest.raises(StoreFault) as caught:
+        await subject.store.add(Address("127.0.0.1:1"), timeout=1)
+    assert caught.value.fault.outage
+    assert subject.store.members == before
+
+
+@pytest.mark.anyio
+async def test_a_removed_member_cannot_be_reached(subject: Subject) -> None:
+    """Calls and watches of a removed member are refused as never sent; removing it again is nothing."""
+    gone = subject.member
+    subject.store.remove(gone)
+    subject.store.remove(gone)
+    subject.store.renew(gone)
+    with pytest.raises(StoreFault) as caught:
+        await subject.store.call(Put(b"k", b""), member=gone, timeout=1)
+    assert _kind(caught) is FaultKind.UNREACHABLE
+    assert not caught.value.fault.applied
+    with pytest.raises(StoreFault) as caught:
+        async with subject.store.watch(b"k", None, start_revision=0, member=gone, timeout=1):
+            pass
+    assert _kind(caught) is FaultKind.UNREACHABLE

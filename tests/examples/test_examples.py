@@ -173,3 +173,19 @@ def test_shards(etcd_server: EtcdServer, tmp_path: Path) -> None:
             etcd_server.kill()
             for output in outputs:
                 assert "no renewal could be proven" in output.wait_for("stops:", timeout=25)
+
+
+def test_elected_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """Of two `elected_worker`s one works; when it is ended the other goes on at once, with a larger token."""
+    script = str(EXAMPLES / "elected_worker.py")
+    with running(script, "two", etcd=etcd_server, cache=tmp_path) as two:
+        before = int(Output(two).wait_for("two works: held, token ").rpartition(" ")[2])
+        with running(script, "one", etcd=etcd_server, cache=tmp_path) as one:
+            waiting = Output(one)
+            time.sleep(1.5)
+            assert waiting._lines.empty()
+            two.terminate()
+            ended = time.monotonic()
+            after = int(waiting.wait_for("one works: held, token ").rpartition(" ")[2])
+            assert time.monotonic() - ended < 3
+            assert after > before

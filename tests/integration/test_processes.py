@@ -236,7 +236,7 @@ async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path:
         assert loaded is not None
         assert loaded.snapshot is not None
         assert loaded.snapshot.entries[b"/config/a"].value == value.encode()
-        assert loaded.snapshot.epoch == round_ + 1
+        assert loaded.snapshot.epoch == round_ + 2
 
 
 async def test_concurrent_fetches_against_etcd(etcd_server: EtcdServer) -> None:

@@ -69,7 +69,7 @@ async def test_a_session_and_its_keys(server: EtcdServer, caplog: pytest.LogCapt
             assert session.state is SessionState.ALIVE
             (status,) = tide.status().sessions
             assert status.seconds_left > 2
-        assert server.etcdctl("get", "/s/", "--prefix") == ""
+        assert server.etcdctl("get", "/s/", "--prefix", "--keys-only").split() == ["/s/tideover/epoch"]
         assert leases(server) == []
         assert own.gone.reason == "closed by its owner"
         assert caplog.messages == []

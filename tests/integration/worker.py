@@ -28,6 +28,8 @@ async def main(*arguments: str) -> None:
                         "revision": reading.revision,
                         "error": status.snapshot_error,
                         "restarts": tide.status().restarts,
+                        "epoch": tide.epoch,
+                        "resets": tide.status().identity.resets,
                     }
                 ),
                 flush=True,

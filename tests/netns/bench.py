@@ -45,8 +45,19 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def client(self, name: str, what: str, key: str, *, on: str, using: str | None = None) -> HostedPython:
-        """Start a client process that knows all members, and wait until it is AVAILABLE.
+    def client(
+        self,
+        name: str,
+        what: str,
+        key: str,
+        *,
+        on: str,
+        using: str | None = None,
+        told: Sequence[str] | None = None,
+        hosts: Path | None = None,
+        script: Path = _CLIENT,
+    ) -> HostedPython:
+        """Start a client process, and wait until it is AVAILABLE.
 
         Args:
             name: What to call it in the history.
@@ -54,17 +65,33 @@ class Bench:
             key: The configuration key.
             on: The host.
             using: The host of the member to use at the start. None leaves it to chance.
+            told: The endpoints it is told of. None means all members'.
+            hosts: What /etc/hosts says to it. None means what it says here.
+            script: What it runs, with the arguments that `client.py` documents.
         """
         host = self.network.host(on)
         first = "any" if using is None else self.cluster.on(using).endpoint
+        endpoints = self.cluster.endpoints if told is None else told
         client = HostedPython(
-            host, name, _CLIENT, str(self.folder), name, what, key, first, *self.cluster.endpoints
+            host, name, script, str(self.folder), name, what, key, first, *endpoints, hosts=hosts
         )
         self._stack.callback(client.close)
         self._clients[name] = client
+        began = machine_clock()
         client.start()
-        self.await_state(name, "available", within=10.0)
+        self.await_state(name, "available", within=10.0, since=began)
         return client
+
+    def kill(self, name: str) -> None:
+        """End a client, as a crash would; it is to be started again."""
+        client = self._clients[name]
+        pid = client.pid
+        client.kill()
+        self._recorder.record("died", victim=pid)
+
+    def running(self, name: str) -> HostedPython:
+        """Return a client's process."""
+        return self._clients[name]
 
     def stop_clients(self) -> None:
         """End all clients, as a crash would."""

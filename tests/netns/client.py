@@ -38,10 +38,16 @@ class Client:
         self.key = key
 
     async def watch_state(self) -> None:
-        """Record each change of the health state or of the member in use."""
+        """Record each change of the health state, of the member in use, or of who answers."""
         before: tuple[str, str] | None = None
+        answering: set[str] = set()
         while True:
-            active = next(member.endpoint for member in self.tide.status().members if member.active)
+            members = self.tide.status().members
+            active = next(member.endpoint for member in members if member.active)
+            answers = {member.endpoint for member in members if member.answers}
+            for endpoint in answers ^ answering:
+                self.recorder.record("member", endpoint=endpoint, answers=endpoint in answers)
+            answering = answers
             now = str(self.tide.health.state), active
             if now != before:
                 self.recorder.record("state", state=now[0], active=active, why=self.tide.health.diagnosis)
@@ -96,7 +102,7 @@ class Client:
             source=reading.source,
             value=reading.value,
             took=time.monotonic() - began,
-            epoch=self.tide.status().config[0].resets,
+            epoch=self.tide.status().config[0].epoch,
         )
 
 

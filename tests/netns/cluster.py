@@ -91,11 +91,16 @@ class HostedPython(ChildProcess):
         name: What to call it.
         script: Its path.
         args: Its arguments.
+        hosts: What /etc/hosts says to it. None means what it says here.
     """
 
-    def __init__(self, host: Host, name: str, script: Path, *args: str) -> None:
+    def __init__(self, host: Host, name: str, script: Path, *args: str, hosts: Path | None = None) -> None:
         super().__init__(name)
         self._host = host
+        self._see: list[str] = []
+        if hosts is not None:
+            mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
+            self._see = ["unshare", "--mount", "sh", "-c", mount, str(hosts)]
         self._line = [sys.executable, str(script), *args]
 
     def __repr__(self) -> str:
@@ -103,4 +108,4 @@ class HostedPython(ChildProcess):
 
     def _command(self, temp: Path) -> tuple[list[str], dict[str, str]]:
         path = f"{ROOT}:{ROOT / 'src'}"
-        return [*self._host.launcher, *self._line], child_environment(PYTHONPATH=path)
+        return [*self._host.launcher, *self._see, *self._line], child_environment(PYTHONPATH=path)

@@ -29,7 +29,9 @@ BROKEN = MemberAnswers(Answer.FAILED, Answer.FAILED)
 def _diagnose(
     answers: list[MemberAnswers], leaderless: float = 0.0, *, members: int = 3, no_space: bool = False
 ) -> Diagnosis:
-    return diagnose(answers, members=members, leaderless=leaderless, leader_change=2.0, no_space=no_space)
+    return diagnose(
+        answers, members=members, leaderless=leaderless, leader_change=2.0, alarms=["NOSPACE"] * no_space
+    )
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,6 @@ def _through_a_leaderless_time(health: Health, lasting: float, interval: float, 
             members=3,
             leaderless=now - began,
             leader_change=RULES.leader_change,
-            no_space=False,
         )
         health = health.assess(Assessment(diagnosis, False, True, at, now), RULES)
         states.append(health)

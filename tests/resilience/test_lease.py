@@ -102,7 +102,7 @@ def test_nothing_unproven_moves_the_deadline(strict: bool, taken: list[tuple[str
             case "fail":
                 found = found.unproven("no leader", now=now)
             case "end":
-                found = found.ended("its key is gone")
+                found = found.at(now).ended("its key is gone")
             case _:
                 found = found.at(now)
         assert found.deadline == newest + 15 - 1.5

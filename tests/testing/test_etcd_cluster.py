@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import tideover
 import tideover.testing.etcd_cluster
+from tests.etcd.certificates import Authority
 from tideover.testing.etcd import EtcdCluster, EtcdExited
 
 pytestmark = pytest.mark.etcd
@@ -28,6 +30,29 @@ SOURCE = Path(tideover.testing.etcd_cluster.__file__).parents[2]
 def anyio_backend() -> str:
     """Async tests here run on asyncio."""
     return "asyncio"
+
+
+@pytest.mark.anyio
+async def test_tls(tmp_path: Path) -> None:
+    """With TLS clients need the CA and a certificate; leaders, etcdctl, kills and restarts work as without."""
+    authority = Authority(tmp_path)
+    client = authority.sign("client").trusting(authority.cert)
+    with EtcdCluster(args=FAST, tls=authority.sign("etcd").trusting(authority.cert)) as cluster:
+        endpoints = [f"https://{endpoint}" for endpoint in cluster.endpoints]
+        async with tideover.connect(*endpoints, tls=client, cache_dir=False) as tide:
+            assert (await tide.config.put("k", "v")).visible
+        async with tideover.connect(*cluster.endpoints, cache_dir=False) as plain:
+            assert plain.health.state is tideover.HealthState.UNAVAILABLE
+        assert cluster.etcdctl("get", "--print-value-only", "/config/k") == "v\n"
+        leader = cluster.leader()
+        assert await cluster.find_leader() is leader
+        leader.kill()
+        assert cluster.leader() is not leader
+        leader.start()
+        cluster.wait_ready()
+        assert all(member.answers() for member in cluster.members)
+    with pytest.raises(ValueError, match="needs a certificate"):
+        EtcdCluster(tls=tideover.Tls(ca=authority.cert))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -358,3 +359,25 @@ def test_the_plugin_gives_tests_running_etcd(tmp_path: Path) -> None:
     )
 
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_restored_from_a_backup(tmp_path: Path) -> None:
+    """A restored server has the keys and the revision of the backup, and another cluster id with another token."""
+    with EtcdServer() as server:
+        server.wait_ready()
+        server.etcdctl("put", "a", "old")
+        server.etcdctl("snapshot", "save", str(tmp_path / "backup"))
+        server.etcdctl("put", "a", "new")
+        with pytest.raises(RuntimeError, match="must have been started, and stopped"):
+            server.restore(tmp_path / "backup")
+        ids = []
+        for token in (None, "another"):
+            server.kill()
+            server.restore(tmp_path / "backup", token=token)
+            server.start()
+            server.wait_ready()
+            found = json.loads(server.etcdctl("get", "a", "-w", "json"))
+            assert base64.b64decode(found["kvs"][0]["value"]) == b"old"
+            assert found["header"]["revision"] == 2
+            ids.append(found["header"]["cluster_id"])
+        assert ids[0] != ids[1]

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 import tideover
-from tideover import Reading, StalenessLimit, connect, current, locked, with_config
+from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
 from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -40,6 +40,7 @@ async def configuration() -> None:
         tls=tideover.Tls(ca="ca.pem", cert="client.crt", key="client.key", server_name="etcd.internal"),
         username="shop",
         password="...",
+        sync_members=False,
     ) as tide:
         assert_type(tide, tideover.Coordinator)
         assert_type(tide.config.get("k"), str)
@@ -63,6 +64,7 @@ async def configuration() -> None:
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
+        assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
         assert_type(current(), tideover.Coordinator)
@@ -116,6 +118,38 @@ async def sessions() -> None:
                 assert_type(await session.lost, str)
             session.orphan()
         assert_type(tide.status().sessions, tuple[tideover.SessionStatus, ...])
+
+
+async def elections(tide: tideover.Coordinator) -> None:
+    """Leadership."""
+    async with tide.leader("reaper", ttl=15, on_outage="step_down", address="http://here", value="v") as term:
+        assert_type(term, tideover.Term)
+        assert_type(term.token, int)
+        assert_type(term.epoch, int)
+        assert_type(term.standing, tideover.Standing)
+        assert_type(term.deadline, float)
+        term.check()
+        term.guard()
+    async with tideover.leader("reaper", on_outage="stay"):
+        pass
+    election = tide.election("reaper")
+    assert_type(await election.campaign(ttl=15), tideover.Term)
+    await election.proclaim("v2")
+    await election.resign()
+    assert_type(await election.current(), tideover.Leader | None)
+    async for leader in election.observe():
+        assert_type(leader, tideover.Leader | None)
+
+
+@while_leader("reaper")
+async def reap(much: int) -> str:
+    """Run while leading."""
+    return str(much)
+
+
+async def decorated() -> None:
+    """A function that runs while leading keeps its parameters and its result."""
+    assert_type(await reap(3), str)
 
 
 @with_config(timeout="payments/timeout")

@@ -42,6 +42,7 @@ class ConnectOptions(TypedDict, total=False):
     tls: Tls | None
     username: str | None
     password: str | None
+    sync_members: bool
     store: Store | None
 
 

@@ -1,56 +1,29 @@
-"""What all commands share: the options that say which etcd, running with a coordinator, and printing."""
+"""What all commands share: running with a coordinator, and printing."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 import click
 
-from tideover.ambient import connect
 from tideover.cli.exits import Failure, OutputGone, exit_of_error
+from tideover.cli.target import Target
 from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
-from tideover.etcd.endpoints import parse_endpoints
-from tideover.records import HealthState
+from tideover.options import Options
+from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Seconds in which the first answer must come; members that refuse connections are recognised at once.
 _START_TIMEOUT = 3.0
-_ENVIRONMENT = "TIDEOVER_ENDPOINTS"
-_DEFAULT = "127.0.0.1:2379"
-
-
-def _check_endpoints(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the endpoints given, or those of the environment, or etcd's usual one on this machine."""
-    texts = given or (os.environ.get(_ENVIRONMENT) or _DEFAULT,)
-    try:
-        return parse_endpoints(endpoint for text in texts for endpoint in text.split(","))
-    except ValueError as exc:
-        where = None if given else [_ENVIRONMENT]
-        raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
-
-
-def etcd_options(command: F) -> F:
-    """Add `--endpoint`, `--namespace` and `--json` to a command."""
-    command = json_option(command)
-    command = click.option("--namespace", "-n", default="", help="The services' namespace in etcd.")(command)
-    return click.option(
-        "--endpoint",
-        "-e",
-        "endpoints",
-        metavar="HOST:PORT",
-        multiple=True,
-        callback=_check_endpoints,
-        help=f"A member; give all of them. Without: {_ENVIRONMENT}, separated by commas, else {_DEFAULT}.",
-    )(command)
 
 
 def json_option(command: F) -> F:
@@ -61,16 +34,14 @@ def json_option(command: F) -> F:
 def with_etcd(
     body: Callable[[Coordinator], Awaitable[int]],
     *,
-    endpoints: Sequence[str],
-    namespace: str,
+    target: Target,
     follow: Sequence[str],
 ) -> int:
     """Connect, run `body`, and close; configuration is never written to this user's disk.
 
     Args:
         body: Gets the coordinator, returns the exit code.
-        endpoints: The members.
-        namespace: The namespace.
+        target: Which etcd, and as whom.
         follow: The prefixes to follow.
 
     Returns:
@@ -83,16 +54,29 @@ def with_etcd(
     # Every command says in its own words what it found.
     logging.getLogger("tideover").addHandler(logging.NullHandler())
     try:
-        tide = connect(
-            *endpoints, namespace=namespace, follow=follow, cache_dir=False, start_timeout=_START_TIMEOUT
+        options = Options(
+            target.endpoints,
+            target.namespace,
+            follow,
+            cache_dir=False,
+            start_timeout=_START_TIMEOUT,
+            tls=target.tls,
+            username=target.username,
+            password=target.password,
+            bookkeeping=False,
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    return anyio.run(partial(_run, tide, body))
+    return anyio.run(partial(_run, Coordinator(options), body))
 
 
 async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]]) -> int:
-    async with tide:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(tide)
+        except ValueError as exc:
+            # Files that are there, but of no use.
+            raise click.UsageError(str(exc)) from exc
         try:
             return await body(tide)
         except TideoverError as exc:
@@ -114,8 +98,16 @@ def failure(tide: Coordinator, error: TideoverError, *, consequence: str = "") -
     """
     state = tide.health.state
     away = isinstance(error, Unavailable) and state is not HealthState.AVAILABLE
-    text = sentence(tide.health.diagnosis) if away else str(error)
+    text = _why_away(tide) if away else str(error)
     return Failure(text + consequence, code=exit_of_error(error, state))
+
+
+def _why_away(tide: Coordinator) -> str:
+    """Return why etcd is away; if nobody answers, also what stands in the way, which may be an option of ours."""
+    text = sentence(tide.health.diagnosis)
+    errors = dict.fromkeys(member.error for member in tide.status().members if member.error)
+    cut_off = tide.health.diagnosis is Diagnosis.CUT_OFF
+    return f"{text} ({'; '.join(errors)})" if cut_off and errors else text
 
 
 def print_json(record: object) -> None:

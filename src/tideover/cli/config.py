@@ -10,8 +10,9 @@ from functools import partial
 import anyio
 import click
 
-from tideover.cli.common import etcd_options, failure, note, print_json, print_line, with_etcd
+from tideover.cli.common import failure, json_option, note, print_json, print_line, with_etcd
 from tideover.cli.exits import Exit
+from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
 from tideover.errors import Unavailable
 from tideover.records import HealthState, Reading, Source
@@ -30,13 +31,14 @@ def command() -> None:
 @command.command("get")
 @click.argument("key")
 @etcd_options
-def get(key: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+@json_option
+def get(key: str, target: Target, as_json: bool) -> int:
     """Print the value of KEY, asking etcd now.
 
     Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON.
     Exits with 5 if there is no such key, with 3 or 4 if that cannot be said.
     """
-    return with_etcd(partial(_get, key, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=())
+    return with_etcd(partial(_get, key, as_json=as_json), target=target, follow=())
 
 
 async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
@@ -83,15 +85,14 @@ def _spell(value: bytes) -> object:
 @click.argument("key")
 @click.argument("value")
 @etcd_options
-def put(key: str, value: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+@json_option
+def put(key: str, value: str, target: Target, as_json: bool) -> int:
     """Write VALUE to KEY; before a VALUE that begins with a dash, write `--`.
 
     Writes never degrade. Exits with 3 or 4 if etcd is away and nothing was written, with 6 if the answer was lost
     and the write may or may not have been applied.
     """
-    return with_etcd(
-        partial(_put, key, value, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=()
-    )
+    return with_etcd(partial(_put, key, value, as_json=as_json), target=target, follow=())
 
 
 async def _put(key: str, value: str, tide: Coordinator, *, as_json: bool) -> int:
@@ -110,14 +111,13 @@ async def _put(key: str, value: str, tide: Coordinator, *, as_json: bool) -> int
 @command.command("watch", short_help="Print changes under PREFIX, from now on.")
 @click.argument("prefix", default="")
 @etcd_options
-def watch(prefix: str, endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+@json_option
+def watch(prefix: str, target: Target, as_json: bool) -> int:
     """Print changes of the keys under PREFIX, from now on, until Ctrl-C.
 
     In an outage it waits, says so on stderr, and goes on with what changed meanwhile.
     """
-    return with_etcd(
-        partial(_watch, prefix, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=(prefix,)
-    )
+    return with_etcd(partial(_watch, prefix, as_json=as_json), target=target, follow=(prefix,))
 
 
 async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:

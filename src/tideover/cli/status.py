@@ -8,33 +8,43 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import etcd_options, print_json, print_line, with_etcd
-from tideover.cli.exits import exit_of_state
+from tideover.cli.common import json_option, print_json, print_line, with_etcd
+from tideover.cli.exits import Exit, exit_of_state
+from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
+from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
 from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+
+# Seconds to wait for the cluster's member list.
+_LIST_TIMEOUT = 1.5
 
 
 @click.command("status")
 @etcd_options
-def command(endpoints: tuple[str, ...], namespace: str, as_json: bool) -> int:
+@json_option
+def command(target: Target, as_json: bool) -> int:
     """Say how etcd is, as a client sees it.
 
     Connects, asks once, and prints what a service with the same options would report.
 
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
-    unavailable (no member answers).
+    unavailable (no member answers), 5 if etcd refuses the credentials.
     """
-    return with_etcd(partial(_show, as_json=as_json), endpoints=endpoints, namespace=namespace, follow=("",))
+    return with_etcd(partial(_show, as_json=as_json), target=target, follow=("",))
 
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:
+    if tide.health.state is HealthState.AVAILABLE:
+        await tide.know_members(_LIST_TIMEOUT)
     report = tide.status()
     if as_json:
         print_json(report.to_dict())
     else:
         print_line("\n".join(_lines(report)))
-    return exit_of_state(report.state)
+    # That is a no, and no outage.
+    refused = report.diagnosis is Diagnosis.UNAUTHORIZED
+    return Exit.REFUSED if refused else exit_of_state(report.state)
 
 
 def _lines(report: StatusReport) -> Iterator[str]:
@@ -45,7 +55,8 @@ def _lines(report: StatusReport) -> Iterator[str]:
     if report.namespace:
         yield f"namespace  {report.namespace}"
     for member in report.members:
-        yield f"member     {member.endpoint}  {_describe_member(member)}"
+        name = f"{member.name}  " if member.name else ""
+        yield f"member     {member.endpoint or '-'}  {name}{member.origin}  {_describe_member(member)}"
     for prefix in report.config:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
@@ -54,10 +65,10 @@ def _lines(report: StatusReport) -> Iterator[str]:
 
 def _describe_member(member: MemberStatus) -> str:
     if member.answers:
-        return "in use" if member.active else "answers"
+        return ("in use" if member.active else "answers") + (", a grpc-proxy" if member.proxy else "")
     # While all is well, the first good answer ends the asking.
     if member.answers is None:
-        return "not asked"
+        return f"not used: {member.error}" if member.error else "not asked"
     return f"no answer: {member.error}" if member.error else "no answer"
 
 

@@ -41,6 +41,11 @@ _MEMBER_TIME = 0.5
 _MEMBER_SHARE = 0.25
 
 
+def quorum_time(timeout: float) -> float:
+    """Return the seconds of a fetch's timeout that asking the quorum may take; the rest is for a member."""
+    return timeout - min(_MEMBER_TIME, timeout * _MEMBER_SHARE)
+
+
 class Config(Reader):
     """The configuration of one coordinator.
 
@@ -138,28 +143,24 @@ class Config(Reader):
         """
         self._ensure_open()
         full = self._keys.full(key)
-        policy = self._policy(timeout)
+        policy, patience = self._retry, None
+        if timeout is not None:
+            policy = self._policy(timeout)
+            patience = quorum_time(timeout)
         with telemetry.fetching(self._namespace, key if self._record_keys else None):
             known = self._on_demand.fresh(full)
             if known is not None:
                 return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at, stale=False)
-            deadline = self._clock.monotonic() + policy.timeout
-            kept = min(_MEMBER_TIME, policy.timeout * _MEMBER_SHARE)
+            began = self._monotonic()
             try:
-                return await self._fetch_quorum(key, full, type, default, policy.within(policy.timeout - kept))
+                entry, sent_at = await self._coalescer.read(full, patience)
             except Unavailable as exc:
-                left = deadline - self._clock.monotonic()
+                left = began + policy.timeout - self._monotonic()
                 reading = await self._fetch_member(key, full, type, default, policy.within(max(left, 0.01)))
                 return reading or self._fallback(key, full, type, default, exc)
-
-    async def _fetch_quorum(
-        self, key: str, full: bytes, form: object, default: object, policy: RetryPolicy
-    ) -> Reading[object]:
-        answered = await self._coalescer.read(full, policy)
-        entry = answered.result.entries.get(full)
-        if self._keys.view_of(full) is None:
-            self._on_demand.keep(full, entry, answered.sent_at)
-        return self._reading(key, form, default, entry, Source.QUORUM, answered.sent_at)
+            if self._keys.view_of(full) is None:
+                self._on_demand.keep(full, entry, sent_at)
+            return self._reading(key, type, default, entry, Source.QUORUM, sent_at)
 
     async def _fetch_member(
         self, key: str, full: bytes, form: object, default: object, policy: RetryPolicy
@@ -170,16 +171,16 @@ class Config(Reader):
             return None
         header = answered.result.header
         view = self._keys.view_of(full)
-        if view is not None and view.synced:
-            newest, cluster_id, synced_at = view.freshness.reached, view.cluster_id, view.freshness.synced_at
+        if view is not None and view.synced and view.current:
+            newest, synced_at = view.freshness.reached, view.freshness.synced_at
         else:
-            newest, cluster_id, synced_at = 0, header.cluster_id, -math.inf
+            newest, synced_at = 0, -math.inf
         proof = self._lanes.proof
         if proof is not None and proof.header.cluster_id == header.cluster_id:
             newest = max(newest, proof.header.revision)
             # The member has come at least as far as the quorum had when it was last asked.
             synced_at = max(synced_at, proof.sent_at)
-        if header.cluster_id != cluster_id or header.revision < newest:
+        if header.revision < newest:
             return None
         entry = answered.result.entries.get(full)
         return self._reading(key, form, default, entry, Source.MEMBER, synced_at)
@@ -355,6 +356,10 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+
+    def forget_answers(self) -> None:
+        """Drop what is known of keys that are not followed: etcd is in another history."""
+        self._on_demand.clear()
 
     async def tend(self, view: View) -> None:
         """Keep what reads must do up to date with a view, until cancelled."""

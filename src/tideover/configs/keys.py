@@ -46,7 +46,10 @@ class Keys:
 
     def view_of(self, full: bytes) -> View | None:
         """Return the view an etcd key belongs to; None if it is not followed."""
-        return next((view for view in self._views if full.startswith(view.prefix)), None)
+        for view in self._views:
+            if full.startswith(view.prefix):
+                return view
+        return None
 
     def followed(self, key: str) -> View:
         """Return the view a key belongs to.

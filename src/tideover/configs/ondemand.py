@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cachetools import TLRUCache
+from cachetools import LRUCache
 
 from tideover.clock import Clock
 from tideover.policies import CachePolicy
@@ -35,11 +35,9 @@ class OnDemandCache:
     def __init__(self, policy: CachePolicy, *, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        self._known: TLRUCache[bytes, Known] = TLRUCache(
-            maxsize=policy.max_entries,
-            ttu=lambda _key, known, _now: known.synced_at + policy.stale_if_error,
-            timer=clock.monotonic,
-        )
+        # Without a timer: an entry that is too old gives way like any other, and its age is looked at when it is
+        # asked for. cachetools' own timers take longer than all the rest of a fetch that shares its call.
+        self._known: LRUCache[bytes, Known] = LRUCache(policy.max_entries)
 
     def __repr__(self) -> str:
         """Count the entries."""
@@ -47,14 +45,15 @@ class OnDemandCache:
 
     def fresh(self, key: bytes) -> Known | None:
         """Return what is known of a key, if that need not be asked again yet."""
-        known = self._known.get(key)
-        if known is None or self._clock.monotonic() - known.synced_at >= self._policy.ttl:
-            return None
-        return known
+        return self._younger_than(self._policy.ttl, key) if self._policy.ttl else None
 
     def last(self, key: bytes) -> Known | None:
         """Return what is known of a key, for when etcd cannot be asked."""
-        return self._known.get(key)
+        return self._younger_than(self._policy.stale_if_error, key)
+
+    def _younger_than(self, limit: float, key: bytes) -> Known | None:
+        known = self._known.get(key)
+        return None if known is None or self._clock.monotonic() - known.synced_at >= limit else known
 
     def keep(self, key: bytes, entry: Entry | None, synced_at: float) -> None:
         """Remember an answer, unless a newer one is known.
@@ -71,3 +70,7 @@ class OnDemandCache:
     def forget(self, key: bytes) -> None:
         """Drop a key: this process has changed it."""
         self._known.pop(key, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._known.clear()

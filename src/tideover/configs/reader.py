@@ -103,6 +103,7 @@ class Reader:
         # Counted where there is no time for a dict; folded into the others by `refresh`.
         self._plain_reads = 0
         self._degraded_reads = 0
+        self._quorum_reads = 0
         self._degraded_source = Source.MEMORY
         self._other_reads: dict[tuple[str, bool], int] = {}
 
@@ -278,11 +279,14 @@ class Reader:
         stale: bool | None = None,
     ) -> Reading[object]:
         """Make a reading of an entry that did not come from a view."""
-        age = self._clock.monotonic() - synced_at
+        age = self._monotonic() - synced_at
         stale = source is not Source.QUORUM if stale is None else stale
         if entry is None:
             return self._absent(key, default, source, age, stale=stale)
-        self._note(source, age, degraded=stale)
+        if source is Source.QUORUM:
+            self._quorum_reads += 1
+        else:
+            self._note(source, age, degraded=stale)
         try:
             value = decode(entry.value, form)
         except ValueError as exc:
@@ -432,8 +436,10 @@ class Reader:
     def _fold_counts(self) -> None:
         plain, self._plain_reads = self._plain_reads, 0
         degraded, self._degraded_reads = self._degraded_reads, 0
+        quorum, self._quorum_reads = self._quorum_reads, 0
         self._count((Source.LIVE.value, False), plain)
         self._count((self._degraded_source.value, True), degraded)
+        self._count((Source.QUORUM.value, False), quorum)
 
     def _count(self, what: tuple[str, bool], times: int = 1) -> None:
         if times:

@@ -14,10 +14,11 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.gateway import READ_ATTEMPT, Gateway
+from tideover.core.identity import Identity
 from tideover.core.lanes import Lanes
 from tideover.core.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
-from tideover.etcd.faults import StoreFault, public_error
+from tideover.etcd.faults import FaultKind, StoreFault, public_error
 from tideover.etcd.store import Compacted, Range, RangeResult, Status, Store, Watch, prefix_end
 from tideover.policies import RetryPolicy
 from tideover.records import HealthState
@@ -31,6 +32,8 @@ _PAGE_TIMEOUT = 5.0
 # A full read that compaction interrupts is begun again so often, then made without pages.
 _PAGED_TRIES = 3
 _PATIENT = RetryPolicy(timeout=10.0)
+# Seconds to wait for it to become clear which history etcd is in.
+_CONFIRM_TIMEOUT = 5.0
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
 _TICK = 1.0
 _LAGGING_TICK = 0.2
@@ -49,22 +52,28 @@ class Follower:
         store: The cluster, for watches.
         gateway: The way to etcd, for reads.
         lanes: The health, the member in use, and the proofs.
+        identity: Which history etcd is in.
         clock: The clocks.
     """
 
-    def __init__(self, view: View, *, store: Store, gateway: Gateway, lanes: Lanes, clock: Clock) -> None:
+    def __init__(
+        self, view: View, *, store: Store, gateway: Gateway, lanes: Lanes, identity: Identity, clock: Clock
+    ) -> None:
         self._view = view
         self._end = prefix_end(view.prefix)
         self._start = view.prefix or b"\0"
         self._store = store
         self._gateway = gateway
         self._lanes = lanes
+        self._identity = identity
         self._clock = clock
         self._read_at = -math.inf
         self._blackouts = -1
         self._requested_at = -math.inf
         self._ordered = False
+        self._answers = True
         self._unanswered_since: float | None = None
+        self._missing_since: float | None = None
         self._denial: PermissionDenied | None = None
 
     def __repr__(self) -> str:
@@ -85,7 +94,7 @@ class Follower:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
         view = self._view
         try:
-            if self._must_read() or not await self._is_same_history():
+            if self._must_read() or not await self._may_resume():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
             await self._lanes.settled(_PAGE_TIMEOUT)
@@ -95,6 +104,8 @@ class Follower:
             self._read_at = -math.inf
         except StoreFault as exc:
             telemetry.watch_restarted(exc.fault.kind)
+            if exc.fault.kind is FaultKind.OVERFLOW:  # nobody's trouble but this process's
+                return _AFTER_TROUBLE
             error = public_error(exc.fault, doing=f"watch {view.name}", writes=False)
             if isinstance(error, PermissionDenied):
                 return self._deny(error)
@@ -124,20 +135,41 @@ class Follower:
         """Whether the content may be of another history, or is due for its regular full read."""
         view = self._view
         overdue = self._clock.monotonic() - self._read_at >= view.rules.full_read_every
-        return overdue or self._blackouts != self._lanes.blackouts or view.origin is not Origin.QUORUM
+        unsure = self._blackouts != self._lanes.blackouts or not view.current
+        return overdue or unsure or view.origin is not Origin.QUORUM
 
-    async def _is_same_history(self) -> bool:
-        """Whether the key that was changed last still is as this view has it, so that a watch may resume.
+    async def _may_resume(self) -> bool:
+        """Whether a watch may go on where the last one ended: there is content, and etcd is in the same history.
 
         A cluster that was rebuilt on the same members while nobody looked may keep its id and have a higher
         revision; a watch would then go on with what belongs to another history.
         """
-        newest = self._view.newest_entry()
-        if newest is None:
+        await self._identity.confirm(_CONFIRM_TIMEOUT)
+        history = self._view.history
+        if not self._view.current or not self._view.entries:
             return False
-        key, entry = newest
-        answered = await self._gateway.call(Range(key), _PATIENT)
-        return answered.result.entries.get(key) == entry
+        reason = await self._rewritten_past()
+        if reason is not None:
+            await self._identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
+        return self._view.current
+
+    async def _rewritten_past(self) -> str | None:
+        """Return why the past, as etcd has it now, is not the one this view has seen; None if it may be.
+
+        The key that was changed last is asked for as of the revision the view has reached. In the same history
+        that is the entry known here, whatever has become of the key since.
+        """
+        newest = self._view.newest_entry()
+        if newest is None or not self._view.current:
+            return None
+        (key, entry), reached = newest, self._view.freshness.reached
+        try:
+            answered = await self._gateway.call(Range(key, revision=reached), _PATIENT)
+        except InvalidRequest:  # compacted: nothing can be said
+            return None
+        if answered.result.entries.get(key) == entry:
+            return None
+        return f"a key under {self._view.name!r} has another past: it is not as it was at revision {reached}"
 
     def _trouble(self, error: TideoverError) -> None:
         self._view.error = str(error)
@@ -154,11 +186,19 @@ class Follower:
     # Full reads ------------------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        blackouts = self._lanes.blackouts
-        found, sent_at = await self._read(serializable=False)
-        self._read_at, self._blackouts = self._clock.monotonic(), blackouts
-        if self._view.take_quorum(found, sent_at):
-            telemetry.backend_reset(self._view.name, found.header.revision)
+        view, identity = self._view, self._identity
+        blackouts, history = self._lanes.blackouts, None
+        while history is not identity.history:
+            # What was read before a reset was known may be of either history.
+            history = identity.history
+            found, sent_at = await self._read(serializable=False)
+            reason = (view.contradiction(found) or await self._rewritten_past()) if view.current else None
+            if reason is None:
+                await identity.confirm(_CONFIRM_TIMEOUT)
+            else:
+                await identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
+        self._read_at, self._blackouts, self._missing_since = self._clock.monotonic(), blackouts, None
+        view.take_quorum(found, sent_at, history)
 
     async def _read(self, *, serializable: bool) -> tuple[RangeResult, float]:
         """Read the prefix as of one revision; return it and when that was asked for."""
@@ -226,6 +266,8 @@ class Follower:
         self._ordered = progress_is_ordered(about.version)
         async with opening as watch:
             self._view.error = None
+            self._answers = not self._store.is_proxy(member)
+            self._ordered = self._ordered and self._answers
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
                 tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
@@ -243,6 +285,7 @@ class Follower:
             batch = await watch.receive()
             self._unanswered_since = None
             if batch.events:
+                self._missing_since = None
                 self._view.take_events(batch.events)
             elif self._ordered:
                 self._view.take_progress(self._requested_at, batch.header.revision)
@@ -254,18 +297,18 @@ class Follower:
             changed = self._lanes.changed.next()
             proof = self._lanes.proof
             if proof is not None and proof is not seen:
-                if self._view.is_of_another_history(proof.header, proof.sent_at):
-                    self._read_at = -math.inf
-                    break
                 seen = proof
-                self._view.take_proof(proof)
+                if self._view.current:
+                    self._view.take_proof(proof)
             if self._is_over(member):
                 break
             if self._view.freshness.lags:
-                if not await self._ask_progress(watch):
+                if self._answers and not await self._ask_progress(watch):
                     break
-                if not self._ordered:
+                if not self._ordered or self._waits_in_vain():
                     await self._compare()
+                if self._misses():
+                    break
             with anyio.move_on_after(_LAGGING_TICK if self._view.freshness.lags else _TICK):
                 await changed.wait()
         scope.cancel()
@@ -302,6 +345,24 @@ class Follower:
             return False
         return True
 
+    def _waits_in_vain(self) -> bool:
+        """Whether progress is not told: a newer member says nothing while any watch of its stream is behind."""
+        since = self._unanswered_since
+        return since is not None and self._clock.monotonic() - since > _TICK
+
+    def _misses(self) -> bool:
+        """Whether the quorum has long had what no watch has delivered; if so, read in full.
+
+        The one way to find a watch dead whose stream lives, or that answers no progress requests, as behind a
+        grpc-proxy; watching again there may well join the same dead watch of the proxy's.
+        """
+        since = self._missing_since
+        if since is None or self._clock.monotonic() - since <= self._view.rules.silence_limit:
+            return False
+        telemetry.watch_restarted("silent")
+        self._read_at = -math.inf
+        return True
+
     async def _compare(self) -> None:
         """Ask the quorum what has changed since the view's revision: for members whose progress proves nothing.
 
@@ -313,8 +374,15 @@ class Follower:
             answered = await self._gateway.call(op, RetryPolicy(attempts=1, timeout=READ_ATTEMPT))
         except TideoverError:
             return
-        if self._view.freshness.reached == reached:
-            self._view.take_comparison(answered.result, answered.sent_at)
+        if self._view.freshness.reached != reached:
+            return
+        if self._view.take_comparison(answered.result, answered.sent_at):
+            self._missing_since = None
+            if self._ordered:
+                # Progress was not needed, and not told for a reason that need not be this watch's death.
+                self._unanswered_since = None
+        elif self._missing_since is None:
+            self._missing_since = self._clock.monotonic()
 
     def _is_over(self, member: str) -> bool:
         """Whether the watch is at a member that does not answer any more, or a full read is due."""

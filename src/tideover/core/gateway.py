@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.errors import CircuitOpen, Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
-from tideover.etcd.store import Lane, Op, ReadBatch, Result, Store
+from tideover.etcd.store import Lane, Op, Put, ReadBatch, Result, Store
 from tideover.policies import RetryPolicy
 from tideover.resilience.backoff import next_delay
 from tideover.resilience.budget import RetryBudget
@@ -123,10 +123,10 @@ class Gateway:
             if isinstance(fault, Answered):
                 return fault
             tried.add(member)
-            if not await self._again(op, fault, attempt, policy, deadline):
+            if not await self._again(op, fault, member, attempt, policy, deadline):
                 raise public_error(fault, doing=self._describe(op), writes=op.writes)
             telemetry.retried(op.name, fault.kind)
-            if not fault.outage or len(tried) == len(self._lanes.members):
+            if not fault.outage or tried.issuperset(self._lanes.members):
                 tried.clear()
 
     def admit(self, lane: Lane) -> None:
@@ -148,24 +148,39 @@ class Gateway:
         self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
     ) -> Answered[R] | Fault:
         with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
-            try:
-                with anyio.fail_after(timeout):
-                    result = await store.call(op, member=member, timeout=timeout)
-            except TimeoutError:
-                fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
-            except StoreFault as exc:
-                fault = exc.fault
-            else:
+            sent = await self._send(store, op, member, timeout, sent_at)
+            if not isinstance(sent, Fault):
                 self._budget = self._budget.after(succeeded=True)
-                self._lanes.succeeded(op.lane, sent_at, result.header, wrote=op.writes)
-                return Answered(result, sent_at)
-            span.failed(fault.code, fault.kind)
-        self._lanes.failed(fault)
-        return fault
+                self._lanes.succeeded(op, sent_at, sent.header)
+                if isinstance(op, Put):
+                    # Of all writes the one that no alarm lets through.
+                    self._lanes.not_alarmed()
+                return Answered(sent, sent_at)
+            span.failed(sent.code, sent.kind)
+        self._lanes.failed(sent)
+        return sent
 
-    async def _again(self, op: Op[R], fault: Fault, attempt: int, policy: RetryPolicy, deadline: float) -> bool:
+    async def _send(self, store: Store, op: Op[R], member: str, timeout: float, sent_at: float) -> R | Fault:
+        waiting = self._lanes.waiting
+        result: R | None = None
+        scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
+        if not op.writes and timeout <= READ_ATTEMPT:
+            waiting.add(scope, member, sent_at)
+        try:
+            with scope:
+                result = await store.call(op, member=member, timeout=timeout)
+        except StoreFault as exc:
+            return exc.fault
+        finally:
+            waiting.done(scope)
+        # Of a store that overstays its time nothing else is known.
+        return _OVERDUE if result is None else result
+
+    async def _again(
+        self, op: Op[R], fault: Fault, member: str, attempt: int, policy: RetryPolicy, deadline: float
+    ) -> bool:
         """Decide whether to try again, and wait until it makes sense."""
-        may = (fault.outage or fault.kind is FaultKind.OVERLOADED) and not fault.applied
+        may = (fault.outage or fault.kind in _SOON) and not fault.applied
         if not (may if op.writes else fault.retry_read):
             return False
         left = deadline - self._clock.monotonic()
@@ -175,6 +190,9 @@ class Gateway:
         if op.lane is Lane.QUORUM and fault.outage and fault.kind not in _ELSEWHERE:
             # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
             await self._lanes.settled(left)
+            if attempt == 1 and self._lanes.active != member:
+                # It was the member after all, and another one has been found.
+                delay = 0.0
             await anyio.sleep(min(delay, max(0.0, deadline - self._clock.monotonic())))
             return self._clock.monotonic() < deadline
         self._budget = self._budget.after(succeeded=False)
@@ -186,10 +204,17 @@ class Gateway:
 
     def _describe(self, op: Op[R]) -> str:
         if isinstance(op, ReadBatch):
-            return f"{op.name} of {len(op.reads)} reads"
+            return f"{op.name} of {len(op.keys)} keys"
         key = getattr(op, "key", b"")
         return f"{op.name} {key.decode(errors='backslashreplace')}"
 
 
+_OVERDUE = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+
+# The member is well and will take it in a moment; another one could but pass it on to where it was refused.
+_SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})
+
 # The member is the trouble, not the cluster: another one is asked at once.
-_ELSEWHERE = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING})
+_ELSEWHERE = frozenset(
+    {FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING, FaultKind.FOREIGN}
+)

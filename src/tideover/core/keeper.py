@@ -15,11 +15,13 @@ import anyio.to_thread
 
 from tideover import telemetry
 from tideover.clock import Clock
+from tideover.core.identity import Identity
 from tideover.core.view import View
 from tideover.disk.snapshot import Snapshot
 from tideover.disk.snapshot_file import SnapshotFile
 from tideover.records import Source
 from tideover.resilience.freshness import Freshness
+from tideover.resilience.identity import Known
 
 _log = logging.getLogger("tideover")
 
@@ -38,6 +40,7 @@ class Keeper:
     Args:
         view: The view.
         file: Where its snapshot lives.
+        identity: Which history etcd is in; told what the snapshot remembers.
         clock: The clocks.
         exclude: Full prefixes of keys that must not be written to disk.
 
@@ -46,14 +49,23 @@ class Keeper:
         restored: Whether it is known what an earlier process has left.
     """
 
-    def __init__(self, view: View, file: SnapshotFile, *, clock: Clock, exclude: tuple[bytes, ...] = ()) -> None:
+    def __init__(
+        self,
+        view: View,
+        file: SnapshotFile,
+        *,
+        identity: Identity,
+        clock: Clock,
+        exclude: tuple[bytes, ...] = (),
+    ) -> None:
         self.error: str | None = None
         self.restored = False
         self._view = view
         self._file = file
+        self._identity = identity
         self._clock = clock
         self._exclude = exclude
-        self._saved_content = (0, 0)
+        self._saved_content = (0, 0, "")
         self._saved_synced_at = -math.inf
         self._saved_at = -math.inf
 
@@ -69,8 +81,17 @@ class Keeper:
         if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
+        history = self._identity.recall(
+            Known(
+                snapshot.cluster_id,
+                snapshot.raft_term,
+                snapshot.revision,
+                self._clock.monotonic(),
+                snapshot.epoch,
+                snapshot.history,
+            )
+        )
         if self._view.synced:
-            self._view.take_epoch(snapshot.epoch, cluster_id=snapshot.cluster_id, revision=snapshot.revision)
             return
         synced_at = -math.inf
         if snapshot.synced_at is not None:
@@ -78,9 +99,8 @@ class Keeper:
         self._view.restore(
             snapshot.entries,
             freshness=Freshness(snapshot.revision, synced_at),
-            cluster_id=snapshot.cluster_id,
-            raft_term=snapshot.raft_term,
-            epoch=snapshot.epoch,
+            history=history,
+            left_out=self._exclude,
         )
         self._saved_content, self._saved_synced_at = self._content(), synced_at
 
@@ -107,9 +127,8 @@ class Keeper:
         if not view.synced or (content, freshness.synced_at) == (self._saved_content, self._saved_synced_at):
             return
         snapshot = self._snapshot()
-        reset = view.resets != self._saved_content[1]
         try:
-            await anyio.to_thread.run_sync(lambda: self._file.save(snapshot, reset=reset), abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(self._file.save, snapshot, abandon_on_cancel=True)
         except OSError as exc:
             self._fail(exc)
         else:
@@ -118,8 +137,8 @@ class Keeper:
             telemetry.snapshot_written(None)
         self._saved_at = self._clock.monotonic()
 
-    def _content(self) -> tuple[int, int]:
-        return self._view.freshness.reached, self._view.resets
+    def _content(self) -> tuple[int, int, str]:
+        return self._view.freshness.reached, self._view.history.epoch, self._view.history.marker
 
     def _due_in(self) -> float:
         """Return seconds until a write is due; infinity if there is nothing to write."""
@@ -142,9 +161,10 @@ class Keeper:
         age = view.age
         return Snapshot(
             prefix=view.prefix,
-            cluster_id=view.cluster_id,
-            epoch=view.epoch,
-            raft_term=view.raft_term,
+            cluster_id=view.history.cluster_id,
+            epoch=view.history.epoch,
+            history=view.history.marker,
+            raft_term=self._identity.known.raft_term if view.current else 0,
             revision=view.freshness.reached,
             synced_at=self._clock.stamp(age) if math.isfinite(age) else None,
             saved_at=self._clock.stamp(),

@@ -7,21 +7,27 @@ writes the verdict here. Nothing in this module waits for etcd.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import anyio
 
 from tideover.clock import Clock
+from tideover.core.roll import Roll
 from tideover.core.signal import Signal
+from tideover.core.waiting import Waiting
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
-from tideover.etcd.store import Lane
+from tideover.etcd.store import Lane, Op
 from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
+from tideover.resilience.diagnosis import diagnosis_of
 from tideover.resilience.health import Health, sentence
 
 # Not an outage, and yet a reason to probe.
-_SUSPICIOUS = frozenset({FaultKind.NO_SPACE, FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+_SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+# What a write is refused with, and the alarm that is the reason.
+_ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Lanes:
         active: The member to begin with.
 
     Attributes:
+        roll: Who the members are.
+        waiting: The reads under way.
         health: Where the state machine stands; written by the monitor.
         active: The member in use: all calls go there as long as it answers.
         well: Members that answered when they were last asked.
@@ -53,32 +61,47 @@ class Lanes:
         errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
         suspected: Whether something failed and the monitor has not yet said that all is well.
-        no_space: Whether the last verdict on a write was that the quota is used up.
+        suspicions: How often something failed.
+        alarms: What etcd has raised; None as long as nobody has been asked.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
         evidence: Fires when something failed.
+        alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
     """
 
     def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
-        self.members = tuple(members)
+        self.roll = Roll(members)
         self.clock = clock
         self.active = active
+        self.waiting = Waiting(clock, self.suspect)
         self.health = Health()
         self.well: frozenset[str] = frozenset()
         self.unwell: frozenset[str] = frozenset()
         self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
         self.suspected = False
-        self.no_space = False
+        self.suspicions = 0
+        self.alarms: frozenset[str] | None = None
         self.blackouts = 0
         self.retry_at = 0.0
         self.changed = Signal()
         self.evidence = Signal()
+        self.alarm_evidence = Signal()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
         return f"<Lanes {self.health.state} ({self.health.diagnosis}), active {self.active}>"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that may be asked; never empty."""
+        return self.roll.members
+
+    def begin(self, members: Sequence[str], active: str) -> None:
+        """Begin with other members than were known first: names stand for addresses."""
+        self.roll = Roll(members)
+        self.active = active
 
     def breaker(self, lane: Lane) -> Breaker:
         """Return a lane's breaker."""
@@ -128,27 +151,67 @@ class Lanes:
             The active member, or another that is known to be well, or any that was not tried yet.
         """
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
+        if usable and self.active not in avoid:
+            return self.active
         preferred = [self.active] if usable else []
-        ranked = dict.fromkeys([*preferred, *sorted(self.well, key=self.members.index), *self.members])
+        well = (member for member in self.members if member in self.well)
+        ranked = dict.fromkeys([*preferred, *well, *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))
 
-    def succeeded(self, lane: Lane, sent_at: float, header: Header, *, wrote: bool) -> None:
+    def use(self, member: str) -> None:
+        """Send calls to this member from now on; reads that wait for the former one are asked anew."""
+        left, self.active = self.active, member
+        if left != member:
+            self.waiting.abandon(left)
+
+    def found(self, member: str, *, well: bool) -> None:
+        """Take in whether a member answers that was asked outside of the monitor's rounds.
+
+        Args:
+            member: The member.
+            well: Whether it does.
+        """
+        if member not in self.members or self.answers(member) is well:
+            return
+        self.well = self.well | {member} if well else self.well - {member}
+        self.unwell = self.unwell - {member} if well else self.unwell | {member}
+        self.changed.fire()
+
+    def join(self, member: str, *, learned: bool) -> None:
+        """Take in a member, which has just answered."""
+        if member not in self.members:
+            self.roll.add(member, learned=learned)
+        self.found(member, well=True)
+
+    def leave(self, member: str) -> None:
+        """Forget a member, unless it is the last one."""
+        others = [m for m in self.members if m != member]
+        if not others or len(others) == len(self.members):
+            return
+        if self.active == member:
+            self.use(next((m for m in others if m in self.well), others[0]))
+        self.well, self.unwell = self.well - {member}, self.unwell - {member}
+        self.errors.pop(member, None)
+        self.roll.remove(member)
+        self.changed.fire()
+
+    def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
         """Take in a call that was answered.
 
         Args:
-            lane: The lane it travelled in.
+            op: What was done.
             sent_at: When it was sent, in monotonic seconds.
             header: Its answer's header.
-            wrote: Whether it was a write.
         """
-        if wrote:
-            self.no_space = False
-        elif lane is Lane.QUORUM:
+        if op.linearizable and not op.writes:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
         """Publish a linearizable read as proof of what is current."""
         if self.proof is None or sent_at > self.proof.sent_at:
+            if self.roll.belong(header.cluster_id):
+                for member in self.roll.learned:
+                    self.leave(member)
             self.proof = Proof(sent_at, header)
             self.changed.fire()
 
@@ -158,14 +221,36 @@ class Lanes:
         Args:
             fault: What it means.
         """
-        if fault.kind is FaultKind.NO_SPACE:
-            self.no_space = True
+        if fault.kind in _ALARMING:
+            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.alarm_evidence.fire()
         if fault.outage or fault.kind in _SUSPICIOUS:
             self.suspect()
+
+    @property
+    def diagnosis_of_alarms(self) -> Diagnosis:
+        """What a cluster that answers in time is called, for its alarms."""
+        return diagnosis_of(self.alarms or ())
+
+    def not_alarmed(self) -> None:
+        """Take in a write that an alarm would have stopped."""
+        if self.alarms:
+            self.note_alarms(frozenset())
+            self.alarm_evidence.fire()
+
+    def note_alarms(self, alarms: frozenset[str]) -> None:
+        """Take in which alarms there are; a quorum that answers is called by them at once."""
+        if alarms == self.alarms:
+            return
+        before, self.alarms = self.diagnosis_of_alarms, alarms
+        if self.health.diagnosis is before:
+            self.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+        self.changed.fire()
 
     def suspect(self) -> None:
         """Ask for a probe now."""
         self.suspected = True
+        self.suspicions += 1
         self.evidence.fire()
 
     def answers(self, member: str) -> bool | None:

@@ -50,8 +50,6 @@ class SessionPool:
         base: What goes before the name of a key.
         supervise: Runs a named task for ever, whatever happens to it.
         new_id: Draws a lease id.
-        vet: Awaited with a member before a lease is granted; raises if that must not be, as behind a proxy that
-            makes acknowledgements up.
     """
 
     def __init__(
@@ -65,7 +63,6 @@ class SessionPool:
         base: str,
         supervise: Supervise,
         new_id: Callable[[], int] = lambda: int.from_bytes(os.urandom(8)) >> 1 or 1,
-        vet: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._gateway = gateway
         self._lanes = lanes
@@ -75,7 +72,6 @@ class SessionPool:
         self._base = base
         self._supervise = supervise
         self._new_id = new_id
-        self._vet = vet
         self._store: Store | None = None
         self._tasks: TaskGroup | None = None
         self._sessions: dict[Session, None] = {}
@@ -142,8 +138,6 @@ class SessionPool:
         rules = LeaseRules(ttl)
         if self._store is None or self._tasks is None or self._refusal is not None:
             raise Closed(self._refusal or "the coordinator has not been entered")
-        if self._vet is not None:
-            await self._vet(self._lanes.active)
         lease_id = self._new_id()
         reach = Reach(
             self._store,

@@ -142,7 +142,7 @@ class Tenure:
 
     def end(self, why: str) -> None:
         """Take in a definite no, or its owner's farewell."""
-        self._lease = self._lease.ended(why)
+        self._lease = self._lease.at(self._clock.boot()).ended(why)
         self.lost.give(self._lease.over or why)
         self.anchor.gone.give(why)
         self.changed.fire()

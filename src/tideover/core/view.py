@@ -1,7 +1,7 @@
 """A followed prefix: its last known content, and how fresh that is.
 
-Guarantees. The content moves forward only, a whole revision at a time, except on a *reset*: when etcd shows
-another history, the new one is taken over in full and announced. `freshness` says as of when the content was
+Guarantees. The content moves forward only, a whole revision at a time, except on a *reset*: when etcd is in
+another history (`identity`), that one is taken over in full. `freshness` says as of when the content was
 proven in sync; nothing else counts as fresh, least of all a quiet watch. No outage empties a view.
 
 Not guaranteed: that every intermediate value is seen. After a compaction, or after a time in which no member was
@@ -16,13 +16,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from tideover.clock import Clock
+from tideover.core.identity import History, Identity
 from tideover.core.lanes import Lanes, Proof
 from tideover.core.signal import Signal
 from tideover.errors import PermissionDenied, TideoverError
 from tideover.etcd.store import Event, RangeResult
-from tideover.records import Entry, Header, HealthState, Source
+from tideover.records import Entry, HealthState, Source
 from tideover.resilience.freshness import Freshness
 
 # While there is no quorum, a surviving member is asked this often for what it knows.
@@ -70,6 +72,7 @@ class View:
     Args:
         prefix: The prefix.
         lanes: The health of the cluster.
+        identity: Which history it is in.
         clock: The clocks.
         rules: The numbers.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
@@ -82,10 +85,8 @@ class View:
         changed: Fires when content, freshness or trouble changed.
         denied: Why a quorum refuses to let this client read the prefix; None while it does not.
         error: The last trouble in following, in words; None while all is well.
-        cluster_id: The cluster the content is of.
-        raft_term: The newest term seen with it.
+        history: The history the content is of.
         resets: How often another history was taken over.
-        epoch: The same, counted over restarts as far as a snapshot remembers it.
         size: Bytes of all keys and values.
         rules: The numbers.
     """
@@ -95,6 +96,7 @@ class View:
         prefix: bytes,
         *,
         lanes: Lanes,
+        identity: Identity,
         clock: Clock,
         rules: ViewRules,
         on_change: Callable[[Mapping[bytes, Entry | None], int], None],
@@ -106,17 +108,17 @@ class View:
         self.changed = Signal()
         self.denied: PermissionDenied | None = None
         self.error: str | None = None
-        self.cluster_id = 0
-        self.raft_term = 0
+        self.history = identity.history
         self.resets = 0
-        self.epoch = 0
         self.rules = rules
         self._lanes = lanes
+        self._identity = identity
         self._clock = clock
         self._on_change = on_change
         self.size = 0
-        self._moved_at = -math.inf
         self._member_read_at = -math.inf
+        # Prefixes of keys that a snapshot left out: it says nothing about them.
+        self._left_out: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         """Show the prefix, where its content comes from, and how much it is."""
@@ -134,6 +136,11 @@ class View:
         return self.origin is not Origin.NOTHING
 
     @property
+    def current(self) -> bool:
+        """Whether the content is of the history that etcd is in, as far as is known."""
+        return self.history is self._identity.history
+
+    @property
     def age(self) -> float:
         """Seconds since the content was last proven in sync; infinite if that is unknown."""
         return self.freshness.age(self._clock.monotonic())
@@ -148,6 +155,7 @@ class View:
             state is HealthState.AVAILABLE
             and self.origin is Origin.QUORUM
             and proven
+            and self.current
             and self.age <= self.rules.live_limit
         ):
             return Source.LIVE
@@ -157,7 +165,12 @@ class View:
         return Source.MEMBER if state is HealthState.DEGRADED and asked_lately else Source.MEMORY
 
     def restore(
-        self, entries: Mapping[bytes, Entry], *, freshness: Freshness, cluster_id: int, raft_term: int, epoch: int
+        self,
+        entries: Mapping[bytes, Entry],
+        *,
+        freshness: Freshness,
+        history: History,
+        left_out: tuple[bytes, ...] = (),
     ) -> None:
         """Begin with the content of a snapshot.
 
@@ -165,69 +178,54 @@ class View:
             entries: Key to entry.
             freshness: The snapshot's revision, and when it was proven in sync, in this process's monotonic
                 seconds.
-            cluster_id: The cluster it is of.
-            raft_term: That cluster's term.
-            epoch: The snapshot's epoch.
+            history: The history it is of.
+            left_out: Prefixes of keys that are in no snapshot.
         """
-        self.freshness, self.cluster_id, self.raft_term, self.epoch = freshness, cluster_id, raft_term, epoch
+        self.freshness, self.history, self._left_out = freshness, history, left_out
         self.origin = Origin.DISK
         self._replace(dict(entries), freshness.reached)
 
-    def take_epoch(self, epoch: int, *, cluster_id: int, revision: int) -> None:
-        """Go on from the epoch of a snapshot that was read after the quorum had answered.
-
-        Args:
-            epoch: The snapshot's epoch.
-            cluster_id: The cluster it is of.
-            revision: Its revision.
-        """
-        another = cluster_id != self.cluster_id or revision > self.freshness.reached
-        self.epoch = max(self.epoch, epoch + another)
-
-    def is_of_another_history(self, header: Header, sent_at: float) -> bool:
-        """Whether a linearizable answer contradicts the content.
-
-        Revisions and terms only grow within one history. An answer asked for before the content last moved may
-        rightly be behind it.
-
-        Args:
-            header: The answer's header.
-            sent_at: When it was asked for, in monotonic seconds.
-        """
-        if not self.synced:
-            return False
-        behind = header.raft_term < self.raft_term or header.revision < self.freshness.reached
-        return header.cluster_id != self.cluster_id or (behind and sent_at > self._moved_at)
-
-    def take_quorum(self, found: RangeResult, sent_at: float) -> bool:
+    def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
         """Take over a linearizable full read.
 
         Args:
             found: The prefix.
             sent_at: When it was asked for, in monotonic seconds.
-
-        Returns:
-            Whether that was a reset: the content was of another history.
+            history: The history it is of.
         """
-        header = found.header
-        reset = self.is_of_another_history(header, sent_at) or self._contradicts(found.entries)
-        if reset:
-            self.resets += 1
-            self.epoch += 1
-            self.freshness = Freshness()
-        self.cluster_id, self.raft_term = header.cluster_id, header.raft_term
+        self._enter(history)
         self.origin = Origin.QUORUM
+        self._left_out = ()
         self.denied = self.error = None
-        self.freshness = self.freshness.moved(header.revision).asked(sent_at, header.revision)
-        self._replace(found.entries, header.revision)
-        return reset
+        revision = found.header.revision
+        self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
+        self._replace(found.entries, revision)
 
-    def _contradicts(self, entries: Mapping[bytes, Entry]) -> bool:
-        """Whether entries that this view must have seen already are not as it has seen them."""
+    def _enter(self, history: History) -> None:
+        """Forget how fresh the content is if it is of another history: revisions of two cannot be compared."""
+        if self.synced and history is not self.history:
+            self.resets += 1
+            self.freshness = Freshness()
+        self.history = history
+
+    def contradiction(self, found: RangeResult) -> str | None:
+        """Return why a full read is of another history than the content; None if it need not be.
+
+        Whatever was last changed at a revision that the content has reached must be as it is here.
+
+        Args:
+            found: The prefix.
+        """
         reached = self.freshness.reached
-        return self.synced and any(
-            entry.mod_revision <= reached and self.entries.get(key) != entry for key, entry in entries.items()
-        )
+        if not self.synced:
+            return None
+        for key, entry in found.entries.items():
+            known = entry.mod_revision > reached or self.entries.get(key) == entry
+            if not known and not key.startswith(self._left_out):
+                return (
+                    f"a key under {self.name!r} has another past: revision {entry.mod_revision} is not as it was"
+                )
+        return None
 
     def newest_entry(self) -> tuple[bytes, Entry] | None:
         """Return the key that was changed last, and its entry; None if there is none."""
@@ -243,10 +241,9 @@ class View:
             Whether it was taken.
         """
         header = found.header
-        older = header.raft_term < self.raft_term or header.revision < self.freshness.reached
-        if self.synced and (header.cluster_id != self.cluster_id or older):
+        if self.synced and self.current and header.revision < self.freshness.reached:
             return False
-        self.cluster_id, self.raft_term = header.cluster_id, header.raft_term
+        self._enter(self._identity.history)
         if self.origin is not Origin.QUORUM:
             self.origin = Origin.MEMBER
         self._member_read_at = self._clock.monotonic()
@@ -261,12 +258,14 @@ class View:
             events: Whole revisions, in order.
 
         Raises:
-            ViewTooLarge: The view has outgrown its limit; the events are not applied.
+            ViewTooLarge: The view has outgrown its limit; the events from there on are not applied.
         """
-        fresh = [e for e in events if e.revision > self.freshness.reached]
-        if not fresh:
-            return
-        changes = {event.key: event.entry for event in fresh}
+        fresh = (event for event in events if event.revision > self.freshness.reached)
+        # One at a time, so that each is announced with its own revision and none is hidden by a later one.
+        for revision, whole in groupby(fresh, key=lambda event: event.revision):
+            self._take_revision(revision, {event.key: event.entry for event in whole})
+
+    def _take_revision(self, revision: int, changes: Mapping[bytes, Entry | None]) -> None:
         size = self.size + sum(
             self._weight(k, e) - self._weight(k, self.entries.get(k)) for k, e in changes.items()
         )
@@ -280,26 +279,30 @@ class View:
             else:
                 self.entries[key] = entry
         self.size = size
-        self._move(self.freshness.moved(fresh[-1].revision))
-        self._announce(changes, fresh[-1].revision)
+        self._move(self.freshness.moved(revision))
+        self._announce(changes, revision)
 
     def take_progress(self, requested_at: float, revision: int) -> None:
         """Take in a progress reply of the watch; see `Freshness.confirmed`."""
         self._move(self.freshness.confirmed(requested_at, revision))
 
-    def take_comparison(self, found: RangeResult, sent_at: float) -> None:
+    def take_comparison(self, found: RangeResult, sent_at: float) -> bool:
         """Take in a linearizable look at what has changed since the view's revision.
 
         Args:
             found: The keys changed since, and how many keys there are in all.
             sent_at: When it was asked for, in monotonic seconds.
+
+        Returns:
+            Whether nothing has.
         """
-        if not found.entries and found.count == len(self.entries):
+        same = not found.entries and found.count == len(self.entries)
+        if same:
             self._move(self.freshness.compared(sent_at))
+        return same
 
     def take_proof(self, proof: Proof) -> None:
         """Take in a linearizable read made elsewhere; see `Freshness.asked`."""
-        self.raft_term = max(self.raft_term, proof.header.raft_term)
         self._move(self.freshness.asked(proof.sent_at, proof.header.revision))
 
     def check_size(self, keys: int, size: int) -> None:
@@ -315,19 +318,18 @@ class View:
         return 0 if entry is None else len(key) + len(entry.value)
 
     def _move(self, freshness: Freshness) -> None:
-        if freshness.reached != self.freshness.reached:
-            self._moved_at = self._clock.monotonic()
         if freshness != self.freshness:
             self.freshness = freshness
             self.changed.fire()
 
     def _replace(self, entries: dict[bytes, Entry], revision: int) -> None:
         old = self.entries
-        changes: dict[bytes, Entry | None] = dict.fromkeys(old.keys() - entries.keys())
-        changes.update((k, e) for k, e in entries.items() if old.get(k) != e)
+        # In the order of the revisions they are announced with: deletions are known as of this read only.
+        changed = sorted((e.mod_revision, k) for k, e in entries.items() if old.get(k) != e)
+        changes: dict[bytes, Entry | None] = {k: entries[k] for _, k in changed}
+        changes.update(dict.fromkeys(sorted(old.keys() - entries.keys())))
         self.entries = entries
         self.size = sum(self._weight(k, e) for k, e in entries.items())
-        self._moved_at = self._clock.monotonic()
         self._announce(changes, revision)
 
     def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:

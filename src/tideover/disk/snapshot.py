@@ -34,7 +34,18 @@ FORMAT = 1
 _BASE64 = "base64"
 _BASE64_KEY = "base64:"
 _HEADER_NAMES = frozenset(
-    {"format", "prefix", "cluster_id", "epoch", "raft_term", "revision", "synced_at", "saved_at", "sha256"}
+    {
+        "format",
+        "prefix",
+        "cluster_id",
+        "epoch",
+        "history",
+        "raft_term",
+        "revision",
+        "synced_at",
+        "saved_at",
+        "sha256",
+    }
 )
 _STAMP_NAMES = frozenset({"wall", "boot", "boot_id"})
 
@@ -48,12 +59,13 @@ class Snapshot:
     Attributes:
         prefix: The full etcd prefix.
         cluster_id: The cluster it came from.
-        epoch: The operator-visible counter of histories; grows when revisions went back.
+        epoch: The operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced.
         raft_term: The term at the time.
         revision: The store revision up to which the entries are complete.
         synced_at: The newest moment proven in sync with a quorum; None if none was (a member read).
         saved_at: When it was handed to the disk.
         entries: Full etcd key to entry. Must not change while it is being saved.
+        history: The random id of that epoch's marker in etcd; empty if none was seen.
 
     Raises:
         ValueError: A counter is negative, or a key lies outside the prefix.
@@ -67,6 +79,7 @@ class Snapshot:
     synced_at: Stamp | None
     saved_at: Stamp
     entries: Mapping[bytes, Entry]
+    history: str = ""
 
     def __post_init__(self) -> None:
         """Reject what cannot have come from etcd."""
@@ -158,6 +171,7 @@ def _header(snapshot: Snapshot) -> dict[str, object]:
         "prefix": _spell_key(snapshot.prefix),
         "cluster_id": snapshot.cluster_id,
         "epoch": snapshot.epoch,
+        "history": snapshot.history,
         "raft_term": snapshot.raft_term,
         "revision": snapshot.revision,
         "synced_at": None if synced_at is None else _spell_stamp(synced_at),
@@ -215,6 +229,7 @@ def _understand(data: bytes) -> Snapshot:
         prefix=_read_key(_read_text(header["prefix"], "prefix")),
         cluster_id=_read_int(header["cluster_id"], "cluster_id"),
         epoch=_read_int(header["epoch"], "epoch"),
+        history=_read_text(header["history"], "history"),
         raft_term=_read_int(header["raft_term"], "raft_term"),
         revision=_read_int(header["revision"], "revision"),
         synced_at=None if synced_at is None else _read_stamp(synced_at, "synced_at"),

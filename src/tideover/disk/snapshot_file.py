@@ -128,12 +128,11 @@ class SnapshotFile:
             found = self._newest()
         return found
 
-    def save(self, snapshot: Snapshot, *, reset: bool = False) -> bool:
+    def save(self, snapshot: Snapshot) -> bool:
         """Write the snapshot durably if it tells more than what is on disk (`supersedes`).
 
         Args:
-            snapshot: What to write.
-            reset: The cluster's history was reset: write even if this looks older.
+            snapshot: What to write. After a reset its epoch is higher, whatever its revision.
 
         Returns:
             Whether it was written; False means that the disk already holds something at least as new.
@@ -152,14 +151,14 @@ class SnapshotFile:
         # Looked at without the lock first: of many processes with the same news, most end here, and those
         # that go on hold the lock for a write only.
         mark, current = self._look()
-        if not _is_wanted(snapshot, current, reset=reset):
+        if not _is_wanted(snapshot, current):
             return False
         _make_private_folder(self.folder)
         with _locked(self.lock_path, timeout=self.lock_timeout):
             self._remove_leftovers()
             if _mark(self.path) != mark:
                 _, current = self._look()
-                if not _is_wanted(snapshot, current, reset=reset):
+                if not _is_wanted(snapshot, current):
                     return False
             self._publish(encode(snapshot), keep_current=current is not None)
             mark = _mark(self.path)
@@ -242,8 +241,8 @@ class SnapshotFile:
                 leftover.unlink()
 
 
-def _is_wanted(snapshot: Snapshot, current: Snapshot | None, *, reset: bool) -> bool:
-    return reset or current is None or supersedes(snapshot, current)
+def _is_wanted(snapshot: Snapshot, current: Snapshot | None) -> bool:
+    return current is None or supersedes(snapshot, current)
 
 
 def _mark(path: Path) -> _Mark | None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import TypeVar, cast
 
 from tideover.etcd.channel import MemberChannel
-from tideover.etcd.endpoints import parse_endpoints, tls_for
-from tideover.etcd.faults import StoreFault
+from tideover.etcd.endpoints import Address, parse_endpoint, tls_for
+from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.leases import LeaseGrant
+from tideover.etcd.proxy import refusal
 from tideover.etcd.requests import send
-from tideover.etcd.store import KeepAlive, Op, Result, Watch
+from tideover.etcd.store import KeepAlive, Op, Range, Result, Status, Watch
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
-from tideover.etcd.watch import open_watch
+from tideover.etcd.watches import Watches
 from tideover.policies import Tls
+from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
@@ -26,10 +30,14 @@ _LOOK_EVERY = 60.0
 # How much of an attempt's time logging in may take: the end of it must be seen here, where it is known that the
 # call itself was never sent, and not by whoever gives the attempt up.
 _LOGIN_SHARE = 0.9
+# How much of it may be spent on a new token after a call was not answered, and within which share of its end a
+# call counts as not answered.
+_RELOGIN_SHARE = 0.5
+_CLOSE_SHARE = 0.05
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
-# Seconds that a token for a stream of keep-alives may take.
-_STREAM_LOGIN = 1.0
+# Seconds for each step before a stream of keep-alives is open.
+_STREAM_TIMEOUT = 1.0
 
 
 class EtcdStore:
@@ -38,7 +46,7 @@ class EtcdStore:
     Belongs to the asyncio event loop in which it was made: aetcd's stubs are grpc.aio's.
 
     Args:
-        endpoints: The members' `host:port`.
+        endpoints: Where the members are: `host:port`, or addresses.
         tls: How to encrypt; None means only if an endpoint begins with `https://`.
         username: The etcd user; None if there is none.
         password: The user's password.
@@ -51,7 +59,7 @@ class EtcdStore:
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Sequence[str | Address],
         *,
         tls: Tls | None = None,
         username: str | None = None,
@@ -62,12 +70,21 @@ class EtcdStore:
             asyncio.get_running_loop()
         except RuntimeError as exc:
             raise RuntimeError("tideover talks to etcd on asyncio only, not on trio") from exc
-        tls = tls_for(endpoints, tls)
+        tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
         self._looked_at = time.monotonic()
+        self._unanswered = ""
         self._login = None if username is None else Login(username, password or "")
-        self._channels = {e: MemberChannel(e, self._files) for e in parse_endpoints(endpoints)}
+        self._channels: dict[str, MemberChannel] = {}
+        self._watches: dict[str, Watches] = {}
+        self._retired: list[tuple[MemberChannel, Watches]] = []
+        for given in endpoints:
+            address = given if isinstance(given, Address) else Address(parse_endpoint(given))
+            if address.endpoint not in self._channels:
+                self._keep(address.endpoint, MemberChannel(address, self._files))
+        if not self._channels:
+            raise ValueError("give at least one endpoint")
 
     def __repr__(self) -> str:
         """Show the members and the states of their connections."""
@@ -75,22 +92,75 @@ class EtcdStore:
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' endpoints, in the order given."""
+        """The members' endpoints, in the order given and then added."""
         return tuple(self._channels)
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers; see `Store.add`."""
+        known = self._channels.get(address.endpoint)
+        channel = known or MemberChannel(address, self._files)
+        try:
+            # Needs no token on any version, and a stranger must not see one.
+            header = (await send(Status(), channel, timeout, ())).header
+        except BaseException:
+            if known is None:
+                self._retire(channel, Watches(channel))
+            raise
+        present = self._channels.get(address.endpoint)
+        if present is None:
+            self._keep(address.endpoint, channel)
+        elif present is not channel:
+            self._retire(channel, Watches(channel))
+        return header
+
+    def remove(self, member: str) -> None:
+        """Give up a member; see `Store.remove`."""
+        channel = self._channels.pop(member, None)
+        if channel is not None:
+            self._retire(channel, self._watches.pop(member))
+
+    def _keep(self, member: str, channel: MemberChannel) -> None:
+        self._channels[member] = channel
+        self._watches[member] = Watches(channel)
+
+    def _retire(self, channel: MemberChannel, watches: Watches) -> None:
+        channel.retire()
+        self._retired = [(c, w) for c, w in self._retired if not c.retired] + [(channel, watches)]
+
+    def _channel(self, member: str) -> MemberChannel:
+        try:
+            return self._channels[member]
+        except KeyError:
+            # Removed while somebody was about to ask it: nothing was sent.
+            raise StoreFault(
+                classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed")
+            ) from None
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         self._look_at_files()
-        channel = self._channels[member]
-        if self._login is None:
-            return await send(op, channel, timeout, ())
+        channel, watches = self._channel(member), self._watches[member]
         deadline = time.monotonic() + timeout
-        token = await self._login.token(channel, timeout=timeout * _LOGIN_SHARE)
+        if isinstance(op, LeaseGrant):
+            await self.require_member(member, timeout=timeout)
+        if isinstance(op, Range) and op.serializable and await watches.ask_whether_proxied(timeout=timeout):
+            # A proxy would answer from its cache, as of any time.
+            op = cast("Op[R]", replace(op, serializable=False))
+        if self._login is None:
+            return await send(op, channel, _left(deadline), ())
+        token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
+        if token and token == self._unanswered:
+            # An etcd that was restored does not refuse a token from its future: it waits for that to come.
+            with suppress(StoreFault):
+                token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
             return await send(op, channel, _left(deadline), metadata_of(token))
         except StoreFault as exc:
             if not asks_for_token(exc.fault):
                 raise
+        finally:
+            if time.monotonic() >= deadline - timeout * _CLOSE_SHARE:
+                self._unanswered = token
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
         return await send(op, channel, _left(deadline), metadata_of(token))
@@ -100,12 +170,11 @@ class EtcdStore:
         self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
     ) -> AsyncIterator[Watch]:
         """Open a watch; see `Store.watch`."""
-        channel = self._channels[member]
+        channel = self._channel(member)
         deadline = time.monotonic() + timeout
 
         def opening(token: str) -> AbstractAsyncContextManager[Watch]:
-            return open_watch(
-                channel.watch,
+            return self._watches[member].open(
                 key,
                 end,
                 start_revision=start_revision,
@@ -127,8 +196,9 @@ class EtcdStore:
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         """Open a stream for renewing leases; see `Store.keep_alive`."""
-        channel = self._channels[member]
-        token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_LOGIN)
+        await self.require_member(member, timeout=_STREAM_TIMEOUT)
+        channel = self._channel(member)
+        token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_TIMEOUT)
         try:
             async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
                 yield stream
@@ -138,13 +208,36 @@ class EtcdStore:
                 self._login.forget(token)
             raise
 
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
+        watches = self._watches.get(member)
+        return None if watches is None else watches.proxied
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
+
+        Costs one round trip per connection, and none where a watch is open.
+
+        Args:
+            member: Whom to examine.
+            timeout: Seconds until giving up.
+
+        Raises:
+            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
+        """
+        self._channel(member)
+        if await self._watches[member].ask_whether_proxied(timeout=timeout):
+            raise refusal(member)
+
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
-        await self._channels[member].wait_disconnected()
+        channel = self._channels.get(member)
+        if channel is not None:
+            await channel.wait_disconnected()
 
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""
-        if not self._take_new_files():
+        if not self._take_new_files() and member in self._channels:
             self._channels[member].renew()
 
     def _look_at_files(self) -> None:
@@ -163,7 +256,10 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for channel in self._channels.values():
+        retired = self._retired
+        for watches in (*self._watches.values(), *(watches for _, watches in retired)):
+            await watches.aclose()
+        for channel in (*self._channels.values(), *(channel for channel, _ in retired)):
             await channel.aclose()
 
 

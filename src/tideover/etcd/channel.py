@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 from aetcd import rpc
 
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.tls import TlsFiles
 
@@ -34,7 +35,7 @@ _OPTIONS = (
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
 )
 
-# Seconds that calls in flight on a channel that is being replaced may still take.
+# Seconds that calls in flight on a channel that is being given up may still take.
 _CLOSE_GRACE = 2.0
 # Seconds between two looks at the state of a connection.
 _STATE_POLL = 0.4
@@ -49,20 +50,22 @@ class MemberChannel:
     """The connection to one member, replaced on demand.
 
     Args:
-        endpoint: The member's `host:port`.
+        address: Where the member is.
         files: The files of TLS; None connects without it.
 
     Attributes:
         endpoint: The member's `host:port`.
         auth: The stub for logging in.
+        cluster: The stub for questions about the cluster.
         kv: The stub for reads and writes.
         lease: The stub for leases.
         watch: The stub for watches.
         maintenance: The stub for questions about the member itself.
     """
 
-    def __init__(self, endpoint: str, files: TlsFiles | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(self, address: Address, files: TlsFiles | None = None) -> None:
+        self.endpoint = address.endpoint
+        self._server_name = address.server_name
         self._files = files
         self._closed = False
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
@@ -74,8 +77,9 @@ class MemberChannel:
 
     def _open(self) -> None:
         # With its scheme, because a host may be called "unix" or "dns".
-        self._channel = _open_channel(f"dns:///{self.endpoint}", self._files)
+        self._channel = _open_channel(f"dns:///{self.endpoint}", self._files, self._server_name)
         self.auth = rpc.AuthStub(self._channel)
+        self.cluster = rpc.ClusterStub(self._channel)
         self.kv = rpc.KVStub(self._channel)
         self.lease = rpc.LeaseStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
@@ -85,6 +89,9 @@ class MemberChannel:
         """Start over with a new connection; calls in flight on the old one may finish within 2 s."""
         old = self._channel
         self._open()
+        self._give_up(old)
+
+    def _give_up(self, old: grpc.aio.Channel) -> None:
         task = asyncio.get_running_loop().create_task(old.close(grace=_CLOSE_GRACE))
         self._closing[task] = old
         task.add_done_callback(lambda done: self._closing.pop(done, None))
@@ -102,6 +109,16 @@ class MemberChannel:
             established = channel if ready else None
             await asyncio.sleep(_STATE_POLL)
 
+    @property
+    def retired(self) -> bool:
+        """Whether it was given up for good, and nothing is left of it."""
+        return self._closed and not self._closing
+
+    def retire(self) -> None:
+        """Give up for good; calls in flight may finish within 2 s."""
+        self._closed = True
+        self._give_up(self._channel)
+
     async def aclose(self) -> None:
         """Close the connection and those still being given up."""
         self._closed = True
@@ -115,10 +132,10 @@ class MemberChannel:
         await asyncio.sleep(_DRAIN)
 
 
-def _open_channel(target: str, files: TlsFiles | None) -> grpc.aio.Channel:
+def _open_channel(target: str, files: TlsFiles | None, server_name: str | None) -> grpc.aio.Channel:
     if files is None:
         return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    material, name = files.material, files.tls.server_name
+    material, name = files.material, files.tls.server_name or server_name
     credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
     options = _OPTIONS if name is None else (*_OPTIONS, ("grpc.ssl_target_name_override", name))
     return grpc.aio.secure_channel(target, credentials, options=options)

@@ -1,11 +1,25 @@
-"""Endpoints as users write them."""
+"""Endpoints: as users write them, and as members advertise them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv6Address
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 from tideover.policies import Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a member is.
+
+    Attributes:
+        endpoint: Its `host:port`.
+        server_name: The name its certificate must bear; None means the host.
+    """
+
+    endpoint: str
+    server_name: str | None = None
 
 
 def parse_endpoint(text: str) -> str:
@@ -87,3 +101,50 @@ def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
         other = secure[0] if secure else tls
         raise ValueError(f"{plain[0]!r} is without TLS, but {other!r} asks for it: all members or none")
     return Tls() if secure and tls is None else tls
+
+
+def host_of(endpoint: str) -> str:
+    """Return the host of a `host:port`, an IPv6 address without its brackets."""
+    return endpoint.rpartition(":")[0].strip("[]")
+
+
+def is_name(endpoint: str) -> bool:
+    """Whether the host of a `host:port` is a name, which may stand for several addresses."""
+    try:
+        ip_address(host_of(endpoint))
+    except ValueError:
+        return True
+    return False
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether a `host:port` means the machine it is used on."""
+    host = host_of(endpoint).lower()
+    return host.rstrip(".") == "localhost" or (not is_name(endpoint) and ip_address(host).is_loopback)
+
+
+def advertised(url: str, *, secure: bool, here: bool) -> str:
+    """Return the endpoint behind a URL at which a member says that clients reach it.
+
+    Args:
+        url: The URL, as the member list has it.
+        secure: Whether this client connects with TLS.
+        here: Whether etcd runs on this machine, as far as is known.
+
+    Returns:
+        Its `host:port`.
+
+    Raises:
+        ValueError: It is of no use to this client; the message says why.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{url} is not an address in a network")
+    endpoint = parse_endpoint(url)
+    if (scheme == "https") is not secure:
+        raise ValueError(f"{url} is {'with' if scheme == 'https' else 'without'} TLS, unlike this client")
+    if not is_name(endpoint) and ip_address(host_of(endpoint)).is_unspecified:
+        raise ValueError(f"{url} names no host")
+    if is_loopback(endpoint) and not here:
+        raise ValueError(f"{url} means the member's own machine")
+    return endpoint

@@ -8,6 +8,7 @@ an unknown is never turned into a no.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ class FaultKind(StrEnum):
     CONNECTION_LOST = "connection_lost"
     NO_LEADER = "no_leader"
     LEADER_CHANGED = "leader_changed"
+    HANDOVER = "handover"
     TIMED_OUT = "timed_out"
     DEADLINE = "deadline"
     OVERLOADED = "overloaded"
@@ -35,6 +37,10 @@ class FaultKind(StrEnum):
     PERMISSION = "permission"
     INVALID = "invalid"
     CORRUPT = "corrupt"
+    OVERFLOW = "overflow"
+    PROXY = "proxy"
+    # Decided by `core.identity`, not by etcd: the member answers, but for another cluster.
+    FOREIGN = "foreign"
     UNKNOWN = "unknown"
 
 
@@ -65,7 +71,8 @@ class Fault:
     def brief(self) -> str:
         """The message without grpc's account of its own layers, and for TLS a hint where to look."""
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
-        text = text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")[:120] or self.code
+        text = re.sub(r"^ipv[46]:\S+: ", "", text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: "))
+        text = text[:120] or self.code
         return f"{text}{TLS_HINT if self.tls else ''}"
 
     @property
@@ -100,22 +107,34 @@ _OUTAGE = frozenset(
         FaultKind.TIMED_OUT,
         FaultKind.DEADLINE,
         FaultKind.NOT_SERVING,
+        FaultKind.FOREIGN,
         FaultKind.UNKNOWN,
     }
 )
 
 # What grpc says of a connection that was made but not trusted.
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-# "Unwrap failed": with TLS 1.3 a server refuses a client's certificate only after the handshake.
-_TLS = ("tls handshake failed", "ssl handshake failed", "verification check failed", "unwrap failed (tsi_")
+# "Handshake read failed" is a server that hung up on it: one that speaks no TLS. "Unwrap failed": with TLS 1.3 a
+# server refuses a client's certificate only after the handshake.
+_TLS = (
+    "tls handshake failed",
+    "ssl handshake failed",
+    "handshake read failed",
+    "unwrap failed (tsi_",
+    "verification check failed",
+)
 
 # (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
+    # Ours, of a reply; grpc puts it within "Stream removed (...)", as it does everything it ends by itself.
+    ("client: received message larger than max", FaultKind.INVALID, False, True),
     ("failed to connect to all addresses", FaultKind.UNREACHABLE, True, False),
     ("connections to all backends failing", FaultKind.UNREACHABLE, True, False),
     ("name resolution", FaultKind.UNREACHABLE, True, False),
     ("dns resolution failed", FaultKind.UNREACHABLE, True, False),
     ("errors resolving", FaultKind.UNREACHABLE, True, False),
+    # A proxy's account of its own connection to a member; what it had sent before is its secret.
+    ("error while dialing", FaultKind.UNREACHABLE, True, True),
     ("stream removed", FaultKind.CONNECTION_LOST, True, True),
     ("socket closed", FaultKind.CONNECTION_LOST, True, True),
     ("connection reset", FaultKind.CONNECTION_LOST, True, True),
@@ -125,10 +144,13 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("etcdserver: no leader", FaultKind.NO_LEADER, True, False),
     ("etcdserver: leader changed", FaultKind.LEADER_CHANGED, True, True),
     ("etcdserver: request timed out", FaultKind.TIMED_OUT, True, True),
-    ("raft proposal dropped", FaultKind.TIMED_OUT, True, True),
+    # The leader's own refusal while it hands its office over, and so before anything is in its log; a follower
+    # whose proposal the leader drops hears nothing of it and says "request timed out".
+    ("raft proposal dropped", FaultKind.HANDOVER, True, False),
     ("context deadline exceeded", FaultKind.TIMED_OUT, True, True),
     ("etcdserver: too many requests", FaultKind.OVERLOADED, True, False),
     ("etcdserver: server stopped", FaultKind.NOT_SERVING, True, True),
+    ("raft: stopped", FaultKind.NOT_SERVING, True, True),
     ("etcdserver: not capable", FaultKind.NOT_SERVING, True, True),
     ("etcdserver: unhealthy cluster", FaultKind.NOT_SERVING, True, True),
     ("for learner", FaultKind.NOT_SERVING, True, False),
@@ -140,12 +162,16 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("invalid auth token", FaultKind.AUTH_TOKEN, False, False),
     ("user name is empty", FaultKind.AUTH_TOKEN, False, False),
     ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
+    # The same in etcd 3.5.1's words, with the code UNKNOWN.
+    ("auth: revision in header is old", FaultKind.AUTH_TOKEN, False, False),
     ("authentication failed", FaultKind.AUTHENTICATION, False, False),
     ("authentication is not enabled", FaultKind.AUTHENTICATION, False, False),
     ("permission denied", FaultKind.PERMISSION, False, False),
     ("request is too large", FaultKind.INVALID, False, False),
     ("grpc: received message larger than max", FaultKind.INVALID, False, False),
-    ("message larger than max", FaultKind.INVALID, False, True),
+    # tideover's own: of a watch whose reader is slow, and of what is not done through a proxy.
+    ("watch overflow", FaultKind.OVERFLOW, True, False),
+    ("is an etcd grpc-proxy", FaultKind.PROXY, False, False),
     ("corrupt cluster", FaultKind.CORRUPT, True, False),
 )
 
@@ -188,12 +214,14 @@ def classify(code: str, message: str) -> Fault:
 _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.NO_LEADER: errors.NoQuorum,
     FaultKind.LEADER_CHANGED: errors.NoQuorum,
+    FaultKind.HANDOVER: errors.NoQuorum,
     FaultKind.TIMED_OUT: errors.NoQuorum,
     FaultKind.DEADLINE: errors.DeadlineExceeded,
     FaultKind.NO_SPACE: errors.SpaceExhausted,
     FaultKind.AUTH_TOKEN: errors.AuthenticationFailed,
     FaultKind.AUTHENTICATION: errors.AuthenticationFailed,
     FaultKind.PERMISSION: errors.PermissionDenied,
+    FaultKind.PROXY: errors.BehindProxy,
     FaultKind.INVALID: errors.InvalidRequest,
     FaultKind.COMPACTED: errors.InvalidRequest,
     FaultKind.LEASE_NOT_FOUND: errors.InvalidRequest,

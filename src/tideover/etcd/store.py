@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
-from tideover.records import Entry, Header
+from tideover.records import ClusterMember, Entry, Header
 
 
 class Result(Protocol):
@@ -48,6 +49,11 @@ class Op(Generic[R]):
     @property
     def writes(self) -> bool:
         """Whether it may change the store."""
+        return False
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current: not a member's own word, such as that about a lease."""
         return False
 
     @property
@@ -112,6 +118,15 @@ class Range(Op[RangeResult]):
         """Which lane it travels in."""
         return Lane.MEMBER if self.serializable else Lane.QUORUM
 
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return not self.serializable
+
+
+# etcd's own limit on the operations of a transaction.
+MOST_READS = 128
+
 
 @dataclass(frozen=True, slots=True)
 class ReadBatchResult:
@@ -119,29 +134,34 @@ class ReadBatchResult:
 
     Attributes:
         header: Who answered, and at which revision.
-        results: One answer per read, in the order of the reads, all as of that revision.
+        entries: Key to entry, all as of that revision; a key that is absent is missing.
     """
 
     header: Header
-    results: tuple[RangeResult, ...]
+    entries: dict[bytes, Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBatch(Op[ReadBatchResult]):
-    """Several linearizable reads in one transaction.
+    """Linearizable reads of several keys in one transaction.
 
     etcd refuses the whole of it if one read is refused, and takes 128 reads at the most.
 
     Attributes:
-        reads: The reads.
+        keys: The keys.
     """
 
-    reads: tuple[Range, ...]
+    keys: tuple[bytes, ...]
 
     @property
     def name(self) -> str:
         """Its name in spans and messages."""
         return "txn"
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +171,40 @@ class StatusResult:
     Attributes:
         header: Who answered.
         version: The member's version, such as `"3.5.1"`.
+        alarms: The alarms that any member has raised, such as `"NOSPACE"`.
     """
 
     header: Header
     version: str
+    alarms: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Status(Op[StatusResult]):
     """Ask a member about itself; needs no quorum."""
+
+    @property
+    def lane(self) -> Lane:
+        """Which lane it travels in."""
+        return Lane.MEMBER
+
+
+@dataclass(frozen=True, slots=True)
+class MemberListResult:
+    """The answer to a `MemberList`.
+
+    Attributes:
+        header: Who answered; its revision means nothing.
+        members: The cluster's members, as this one knows them.
+    """
+
+    header: Header
+    members: tuple[ClusterMember, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberList(Op[MemberListResult]):
+    """Ask a member who belongs to its cluster; needs no quorum, and may lag."""
 
     @property
     def lane(self) -> Lane:
@@ -199,6 +244,11 @@ class Put(Op[WriteResult]):
         """Whether it may change the store."""
         return True
 
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Delete(Op[WriteResult]):
@@ -210,6 +260,11 @@ class Delete(Op[WriteResult]):
     @property
     def writes(self) -> bool:
         """Whether it may change the store."""
+        return True
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
         return True
 
 
@@ -279,8 +334,9 @@ class Watch(Protocol):
         """Return the next frame.
 
         Raises:
-            Compacted: The history asked for is gone.
-            StoreFault: The watch has ended.
+            Compacted: The history asked for is gone, or did not come whole: only a full read helps.
+            StoreFault: The watch has ended. If its reader was slower than etcd, with `FaultKind.OVERFLOW`, after
+                all that had arrived by then.
         """
         ...
 
@@ -319,7 +375,32 @@ class Store(Protocol):
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' names: their endpoints, in the order given."""
+        """The members' names: their endpoints, in the order given and then added."""
+        ...
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers.
+
+        Whoever answers there is not told this client's credentials before the first `call`.
+
+        Args:
+            address: Where it is; its endpoint becomes its name.
+            timeout: Seconds until giving up.
+
+        Returns:
+            Who answered.
+
+        Raises:
+            StoreFault: Nobody did; nothing has changed.
+        """
+        ...
+
+    def remove(self, member: str) -> None:
+        """Give up a member: calls in flight end within 2 s, and later ones are refused as unreachable.
+
+        Args:
+            member: Whose connection; one that is not there is left alone.
+        """
         ...
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
@@ -363,6 +444,29 @@ class Store(Protocol):
 
         Returns:
             A context manager; entering sends nothing yet.
+        """
+        ...
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether a member is really an `etcd grpc-proxy`; None as long as no watch has shown it.
+
+        A proxy answers no progress requests. It would answer serializable reads from its cache, as of any time:
+        a store asks it for linearizable ones instead, so that without a quorum it answers nothing.
+
+        Args:
+            member: Which.
+        """
+        ...
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse an `etcd grpc-proxy`: for what cannot be trusted through one, such as leases.
+
+        Args:
+            member: Whom to examine.
+            timeout: Seconds until giving up.
+
+        Raises:
+            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
         """
         ...
 

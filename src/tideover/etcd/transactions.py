@@ -96,6 +96,12 @@ class Txn(Op[TxnResult]):
         return any(step.writes for step in (*self.then, *self.otherwise))
 
     @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current: etcd asks the quorum only if there is something to do."""
+        steps = (*self.then, *self.otherwise)
+        return self.writes or any(isinstance(step, Range) and not step.serializable for step in steps)
+
+    @property
     def key(self) -> bytes:
         """The first key it speaks of, for messages."""
         first = next(iter((*self.compares, *self.then, *self.otherwise)), None)

@@ -42,5 +42,7 @@ class RetryBudget:
         Returns:
             The new budget.
         """
+        if succeeded and not self.spent:
+            return self
         spent = max(0.0, self.spent - self.earned) if succeeded else min(self.capacity, self.spent + 1.0)
         return replace(self, spent=spent)

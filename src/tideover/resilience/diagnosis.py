@@ -43,10 +43,23 @@ class MemberAnswers:
     quorum: Answer
     member: Answer
 
+    @property
+    def alive(self) -> bool:
+        """Whether the member itself answers, quorum or not."""
+        # Without a leader nobody can renew an expired token, and then even a serializable read is told so.
+        return self.member in (Answer.OK, Answer.LATE, Answer.NO_LEADER)
+
 
 def quorum_of(members: int) -> int:
     """Return how many of `members` make a quorum."""
     return members // 2 + 1
+
+
+def diagnosis_of(alarms: Collection[str]) -> Diagnosis:
+    """Return what a cluster that answers in time is called, for the alarms it has raised; the worst counts."""
+    if "CORRUPT" in alarms:
+        return Diagnosis.CORRUPT
+    return Diagnosis.NO_SPACE if "NOSPACE" in alarms else Diagnosis.HEALTHY
 
 
 def diagnose(
@@ -55,7 +68,8 @@ def diagnose(
     members: int,
     leaderless: float,
     leader_change: float,
-    no_space: bool,
+    alarms: Collection[str] = (),
+    answering: int | None = None,
 ) -> Diagnosis:
     """Say what is wrong.
 
@@ -64,24 +78,25 @@ def diagnose(
 
     Args:
         answers: What each member that was asked said; a healthy round asks only one.
-        members: How many members the cluster has.
+        members: How many voting members the cluster has.
         leaderless: Seconds since a quorum last answered.
         leader_change: Seconds that electing a leader may take.
-        no_space: Whether writes were last refused because the quota is used up.
+        alarms: What etcd has raised.
+        answering: How many different voting members answered at all; None means that each answer is another's.
 
     Returns:
         The diagnosis.
     """
     if any(a.quorum is Answer.OK for a in answers):
-        return Diagnosis.NO_SPACE if no_space else Diagnosis.HEALTHY
+        return diagnosis_of(alarms)
     if any(a.quorum is Answer.REFUSED for a in answers):
         return Diagnosis.UNAUTHORIZED
     if any(a.quorum is Answer.LATE for a in answers):
         return Diagnosis.SLOW
-    # Without a leader nobody can renew an expired token, and then even a serializable read is told so.
-    alive = sum(a.member in (Answer.OK, Answer.LATE, Answer.NO_LEADER) for a in answers)
+    alive = sum(a.alive for a in answers)
     if alive == 0:
         return Diagnosis.CUT_OFF
-    if alive >= quorum_of(members) and leaderless < leader_change:
+    enough = (alive if answering is None else answering) >= quorum_of(members)
+    if enough and leaderless < leader_change:
         return Diagnosis.LEADER_CHANGE
     return Diagnosis.QUORUM_LOST

@@ -24,6 +24,7 @@ _SENTENCES = {
     Diagnosis.CUT_OFF: "no etcd member answers",
     Diagnosis.UNAUTHORIZED: "etcd refuses this client's credentials",
     Diagnosis.NO_SPACE: "etcd refuses writes: its database quota is used up",
+    Diagnosis.CORRUPT: "etcd refuses writes: it has found its data damaged",
     Diagnosis.SLOW: "etcd answers too slowly to use",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+from tideover.policies import Tls
 from tideover.testing import etcd_http
 from tideover.testing.etcd_binary import find_etcd, find_etcdctl, run_etcdctl
 from tideover.testing.etcd_http import MemberStatus
@@ -35,6 +36,7 @@ class EtcdCluster(Readiness):
         binary: str | os.PathLike[str] | None = None,
         args: Sequence[str] = (),
         fsync: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         """Reserve the ports; nothing runs yet.
 
@@ -43,14 +45,17 @@ class EtcdCluster(Readiness):
             binary: Path of etcd. None looks for one, see `find_etcd`.
             args: More flags for every member; they win over its own.
             fsync: Whether every write waits for the disk, see `EtcdServer`.
+            tls: Serve clients with TLS, see `EtcdServer`; one certificate for all members. Among
+                themselves they speak without.
 
         Raises:
-            ValueError: The size is below 1.
+            ValueError: The size is below 1, or `tls` has no certificate.
             EtcdBinaryNotFound: There is no etcd to run.
         """
         if size < 1:
             raise ValueError(f"a cluster has at least 1 member, not {size}")
         found = find_etcd(binary)
+        self._tls = tls
         self._members = tuple(
             self._make_member(f"etcd-{number}", binary=found, args=args, fsync=fsync)
             for number in range(1, size + 1)
@@ -168,6 +173,23 @@ class EtcdCluster(Readiness):
         for member in self._members:
             member.wipe(token=token)
 
+    def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
+        """Replace the data of all members by a backup, with the real `etcdctl snapshot restore`.
+
+        Back up with `cluster.members[0].etcdctl("snapshot", "save", path)`.
+
+        Args:
+            snapshot: The backup.
+            token: A new cluster token, and so a new cluster id. None keeps both.
+
+        Raises:
+            RuntimeError: A member is running, or etcdctl refused.
+        """
+        if self._running():
+            raise RuntimeError(f"cannot restore {self!r}: members are running")
+        for member in self._members:
+            member.restore(snapshot, token=token)
+
     def leader(self, timeout: float = 10.0) -> EtcdServer:
         """Return the member that leads, waiting for an election if need be.
 
@@ -250,7 +272,7 @@ class EtcdCluster(Readiness):
 
     def _make_member(self, name: str, *, binary: Path, args: Sequence[str], fsync: bool) -> EtcdServer:
         """Make one member; a subclass may put it on a host of its own."""
-        return EtcdServer(name=name, binary=binary, args=args, fsync=fsync)
+        return EtcdServer(name=name, binary=binary, args=args, fsync=fsync, tls=self._tls)
 
     def _running(self) -> tuple[EtcdServer, ...]:
         return tuple(member for member in self._members if member.running)

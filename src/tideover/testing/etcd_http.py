@@ -53,11 +53,6 @@ def answers(endpoint: str, *, timeout: float = PROBE_TIMEOUT) -> bool:
     return _parse(_exchange(endpoint, _request("/version"), timeout)) is not None
 
 
-def answers_metrics(endpoint: str, *, timeout: float = PROBE_TIMEOUT) -> bool:
-    """Say whether a member answers at its metrics URL, which knows only health and metrics."""
-    return _exchange(endpoint, _request("/health"), timeout) != b""
-
-
 def healthy(endpoint: str, *, timeout: float = PROBE_TIMEOUT) -> bool:
     """Say whether a member reports health, which takes a read through the quorum."""
     return _is_healthy(_exchange(endpoint, _request("/health"), timeout))

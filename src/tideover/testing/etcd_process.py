@@ -38,6 +38,7 @@ class ChildProcess(ABC):
         self._temp: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
+        self._cwd: Path | None = None
         self._closed = False
         self._log_start = 0
         self._final_log = b""
@@ -98,6 +99,7 @@ class ChildProcess(ABC):
             self._process = subprocess.Popen(
                 command,
                 env=env,
+                cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ __all__ = ["EtcdExited", "EtcdServer"]
 
 _NO_FSYNC = "--unsafe-no-fsync"
 _IN_USE = "address already in use"
+_CONSOLE = "console:1"
 
 
 class EtcdExited(RuntimeError):
@@ -91,8 +93,6 @@ class EtcdServer(ChildProcess, Readiness):
         self._client_port = ReservedPort()
         self._peer_port = ReservedPort()
         self._tls = tls
-        # With TLS the kit asks after the health here, without a certificate.
-        self._metrics_port = None if tls is None else ReservedPort()
         self._peers: tuple[EtcdServer, ...] = (self,)
         self._token = f"tideover-{self._peer_port.number}"
         self._was_ready = False
@@ -110,19 +110,14 @@ class EtcdServer(ChildProcess, Readiness):
         return f"{'http' if self._tls is None else 'https'}://{self.endpoint}"
 
     @property
-    def _health_address(self) -> str:
-        port = self._metrics_port
-        return self.console if port is None else f"127.0.0.1:{port.number}"
-
-    @property
     def peer_url(self) -> str:
         """The URL at which other members reach this one."""
         return f"http://127.0.0.1:{self._peer_port.number}"
 
     @property
     def console(self) -> str:
-        """Where this interpreter asks the member: its endpoint, unless it runs out of our network's reach."""
-        return self.endpoint
+        """Where this interpreter asks the member: its endpoint, or with TLS a socket file without."""
+        return self.endpoint if self._tls is None else f"unix://{self._temp}/{_CONSOLE}"
 
     @property
     def peer_console(self) -> str:
@@ -181,6 +176,35 @@ class EtcdServer(ChildProcess, Readiness):
         if token is not None:
             self._token = token
 
+    def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
+        """Replace the data by a backup, with the real `etcdctl snapshot restore`, as an operator would.
+
+        Back up with `server.etcdctl("snapshot", "save", path)`. All members of a cluster are restored together:
+        see `EtcdCluster.restore()`.
+
+        Args:
+            snapshot: The backup.
+            token: A new cluster token, and so a new cluster id. None keeps both.
+
+        Raises:
+            RuntimeError: It is running, or was never started, or etcdctl refused.
+        """
+        if self.running or self.data_dir is None:
+            raise RuntimeError(f"cannot restore {self!r}: it must have been started, and stopped")
+        self.wipe(token=token)
+        with tempfile.TemporaryDirectory(dir=self.data_dir.parent) as folder:
+            fresh = Path(folder) / "data"
+            flags = [
+                f"--name={self.name}",
+                f"--data-dir={fresh}",
+                f"--initial-advertise-peer-urls={self.peer_url}",
+                f"--initial-cluster={','.join(f'{p.name}={p.peer_url}' for p in self._peers)}",
+                f"--initial-cluster-token={self._token}",
+            ]
+            etcdctl = find_etcdctl(beside=self.binary)
+            run_etcdctl([self.endpoint], ["snapshot", "restore", os.fspath(snapshot), *flags], etcdctl=etcdctl)
+            shutil.move(fresh / "member", self.data_dir / "member")
+
     def join(self, peers: Sequence[EtcdServer], *, token: str) -> None:
         """Make this a member of a cluster, before its first start.
 
@@ -207,11 +231,8 @@ class EtcdServer(ChildProcess, Readiness):
         """
         if self.running or self._was_ready:
             raise RuntimeError(f"cannot move {self!r}: it is running, or its endpoint is known")
-        old: tuple[ReservedPort, ...] = self._client_port, self._peer_port
+        old = self._client_port, self._peer_port
         self._client_port, self._peer_port = ReservedPort(), ReservedPort()
-        if self._metrics_port is not None:
-            old = *old, self._metrics_port
-            self._metrics_port = ReservedPort()
         for port in old:
             port.release()
 
@@ -225,8 +246,7 @@ class EtcdServer(ChildProcess, Readiness):
             True when it answered. A member started without a quorum around it answers nothing
             until there is one; a member that loses its quorum goes on answering.
         """
-        ask = etcd_http.answers if self._tls is None else etcd_http.answers_metrics
-        return self.running and ask(self._health_address, timeout=timeout)
+        return self.running and etcd_http.answers(self.console, timeout=timeout)
 
     def settle(self) -> None:
         """Note that clients may know the endpoint now, so that it is never moved again."""
@@ -289,20 +309,23 @@ class EtcdServer(ChildProcess, Readiness):
         super().close()
         self._client_port.release()
         self._peer_port.release()
-        if self._metrics_port is not None:
-            self._metrics_port.release()
 
     def _to_probe(self) -> tuple[str]:
         if len(self._peers) == 1 and self.lost_port():
             self.move()
             self.start()
         self.check()
-        return (self._health_address,)
+        return (self.console,)
 
     def _log_ends(self) -> str:
         return self.log_tail()
 
     def _command(self, temp: Path) -> tuple[list[str], dict[str, str]]:
+        if self._tls is not None:
+            # etcd takes a socket file only as HOST:PORT in its working directory, and 3.4 takes one that was left
+            # after SIGKILL for a server that listens.
+            self._cwd = temp
+            (temp / _CONSOLE).unlink(missing_ok=True)
         return [str(self.binary), *self._flags(temp), *self._args], child_environment()
 
     def _flags(self, temp: Path) -> list[str]:
@@ -310,7 +333,7 @@ class EtcdServer(ChildProcess, Readiness):
         flags = [
             f"--name={self.name}",
             f"--data-dir={self._user_data_dir or temp / 'data'}",
-            f"--listen-client-urls={client_url}",
+            f"--listen-client-urls={client_url}{'' if self._tls is None else f',unix://{_CONSOLE}'}",
             f"--advertise-client-urls={client_url}",
             f"--listen-peer-urls={self.peer_url}",
             f"--initial-advertise-peer-urls={self.peer_url}",
@@ -323,12 +346,11 @@ class EtcdServer(ChildProcess, Readiness):
         ]
         if self._tls is not None:
             flags += [
-                f"--cert-file={self._tls.cert}",
-                f"--key-file={self._tls.key}",
-                f"--listen-metrics-urls=http://{self._health_address}",
+                f"--cert-file={os.path.abspath(self._tls.cert or '')}",
+                f"--key-file={os.path.abspath(self._tls.key or '')}",
             ]
             if self._tls.ca is not None:
-                flags += ["--client-cert-auth", f"--trusted-ca-file={self._tls.ca}"]
+                flags += ["--client-cert-auth", f"--trusted-ca-file={os.path.abspath(self._tls.ca)}"]
         if not self._fsync and supports_flag(self.binary, _NO_FSYNC):
             flags.append(_NO_FSYNC)
         return flags

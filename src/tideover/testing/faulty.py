@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import anyio
 
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseKeepAlive
 from tideover.etcd.store import KeepAlive, LeaseResult, Op, Result, Store, Watch
+from tideover.records import Header
 
 R = TypeVar("R", bound=Result)
 
@@ -55,6 +57,14 @@ class FaultyStore:
     def members(self) -> Sequence[str]:
         """The members of the store behind it."""
         return self._store.members
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect the store behind it to one more member."""
+        return await self._store.add(address, timeout=timeout)
+
+    def remove(self, member: str) -> None:
+        """Let the store behind it give up a member."""
+        self._store.remove(member)
 
     def inject(
         self,
@@ -121,6 +131,14 @@ class FaultyStore:
         ) as watch:
             yield watch
 
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether the member is really a grpc-proxy."""
+        return self._store.is_proxy(member)
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse a grpc-proxy; see `Store.require_member`."""
+        await self._store.require_member(member, timeout=timeout)
+
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
         await self._store.wait_disconnected(member)
@@ -143,7 +161,7 @@ class FaultyKeepAlive:
         self._member = member
 
     def __repr__(self) -> str:
-        """Show the member."""
+        """Name the member."""
         return f"<FaultyKeepAlive at {self._member}>"
 
     async def renew(self, lease: int) -> LeaseResult:

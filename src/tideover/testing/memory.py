@@ -6,19 +6,24 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
 from tideover.core.signal import Signal
+from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.etcd.proxy import refusal
 from tideover.etcd.store import (
+    MOST_READS,
     Compacted,
     Delete,
     Event,
     Lane,
     LeaseResult,
+    MemberList,
+    MemberListResult,
     Op,
     Put,
     Range,
@@ -34,15 +39,16 @@ from tideover.etcd.store import (
     within,
 )
 from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
-from tideover.records import Entry, Header
+from tideover.records import ClusterMember, Entry, Header
 from tideover.resilience.diagnosis import quorum_of
 from tideover.testing.memory_leases import MemoryLeases
 
 R = TypeVar("R", bound=Result)
 
 
-# etcd's default limit on a request, in bytes: 1.5 MiB.
+# etcd's default limits in bytes: on what is written, 1.5 MiB, and on any message, half a MiB more.
 _MAX_REQUEST = 1_572_864
+_MAX_MESSAGE = _MAX_REQUEST + 512 * 1024
 
 
 class MemoryStore:
@@ -51,9 +57,13 @@ class MemoryStore:
     Change the public attributes, then call `touch()` so that open watches notice.
 
     Args:
-        members: How many members.
+        members: How many members the cluster has.
+        given: How many of them a client is told of; None means all. The others are in the cluster's list only.
 
     Attributes:
+        listed: The cluster's own list of its members.
+        aliases: Other addresses of members, such as those behind a name: endpoint to member.
+        strangers: Endpoints at which somebody else answers, and in which cluster.
         down: Members that refuse connections.
         frozen: Members that accept calls and never answer.
         electing: Whether the cluster has no leader although its members are well.
@@ -62,12 +72,23 @@ class MemoryStore:
         delay: Seconds every answer takes.
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
+        alarms: Alarms raised: with `"NOSPACE"` writes other than deletes are refused, with `"CORRUPT"` all writes.
         version: What members say their version is; before 3.5.8 progress replies overtake events.
+        proxies: Members that are really grpc-proxies: they answer no progress requests, and without a quorum
+            nothing at all.
+        mute: Members whose watches have died unnoticed: they stay open and deliver nothing.
         calls: Every attempt that reached a member, as (member, operation).
+        watched: How often a watch was opened.
     """
 
-    def __init__(self, members: int = 3) -> None:
-        self._members = tuple(f"memory-{n}:2379" for n in range(1, members + 1))
+    def __init__(self, members: int = 3, *, given: int | None = None) -> None:
+        self._cluster = tuple(f"memory-{n}:2379" for n in range(1, members + 1))
+        self._members = self._cluster[:given]
+        self.listed: tuple[ClusterMember, ...] = tuple(
+            ClusterMember(n, f"memory-{n}", (f"http://{endpoint}",)) for n, endpoint in enumerate(self._cluster, 1)
+        )
+        self.aliases: dict[str, str] = {}
+        self.strangers: dict[str, int] = {}
         self.down: set[str] = set()
         self.frozen: set[str] = set()
         self.electing = False
@@ -76,8 +97,12 @@ class MemoryStore:
         self.delay = 0.0
         self.raft_term = 2
         self.cluster_id = 77
+        self.alarms: set[str] = set()
         self.version = "3.5.9"
+        self.proxies: set[str] = set()
+        self.mute: set[str] = set()
         self.calls: list[tuple[str, Op[Result]]] = []
+        self.watched = 0
         self._history: list[Event] = []
         self._newest: dict[bytes, Entry] = {}
         self._revision = 1
@@ -87,12 +112,31 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         """Show members, revision and what is broken."""
-        return f"<MemoryStore {len(self._members)} members, revision {self._revision}, down {len(self.down)}>"
+        return f"<MemoryStore {len(self._cluster)} members, revision {self._revision}, down {len(self.down)}>"
 
     @property
     def members(self) -> Sequence[str]:
-        """The members' names."""
+        """The names of the members that the client is connected to."""
         return self._members
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers; see `Store.add`."""
+        endpoint = address.endpoint
+        if self._behind(endpoint) not in self._cluster and endpoint not in self.strangers:
+            await anyio.lowlevel.checkpoint()
+            raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
+        await self._arrive(endpoint, timeout)
+        if endpoint not in self._members:
+            self._members += (endpoint,)
+        return self._header(endpoint, self._revision)
+
+    def remove(self, member: str) -> None:
+        """Give up a member; see `Store.remove`."""
+        self._members = tuple(m for m in self._members if m != member)
+        self.touch()
+
+    def _behind(self, endpoint: str) -> str:
+        return self.aliases.get(endpoint, endpoint)
 
     @property
     def revision(self) -> int:
@@ -102,8 +146,8 @@ class MemoryStore:
     @property
     def has_leader(self) -> bool:
         """Whether enough members are well to have a leader."""
-        well = len(self._members) - len(self.down | self.frozen)
-        return not self.electing and well >= quorum_of(len(self._members))
+        well = set(self._cluster) - self.down - self.frozen
+        return not self.electing and len(well) >= quorum_of(len(self._cluster))
 
     def touch(self) -> None:
         """Let open watches notice what was changed, and leases that there is no leader."""
@@ -141,6 +185,7 @@ class MemoryStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         await anyio.lowlevel.checkpoint()
+        self._check_is_there(member)
         await self._arrive(member, timeout)
         self.calls.append((member, cast("Op[Result]", op)))
         if self.delay:
@@ -148,19 +193,27 @@ class MemoryStore:
                 await anyio.sleep(timeout)
                 raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
             await anyio.sleep(self.delay)
+        if member in self.proxies and not isinstance(op, Status):
+            await self._await_leader(timeout)
         if op.lane is Lane.QUORUM and not self.has_leader:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
+        if _size(op) > _MAX_MESSAGE:
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "grpc: received message larger than max"))
         if not getattr(op, "key", b"?"):
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        if op.writes:
+            self._check_alarms(op)
         self._advance()
         header = self._header(member, self._revision)
         match op:
             case Range():
                 return cast("R", self._range(op, member))
-            case ReadBatch(reads):
-                return cast("R", ReadBatchResult(header, tuple(self._range(read, member) for read in reads)))
+            case ReadBatch(keys):
+                return cast("R", self._read_batch(keys, member))
             case Status():
-                return cast("R", StatusResult(header, self.version))
+                return cast("R", StatusResult(header, self.version, frozenset(self.alarms)))
+            case MemberList():
+                return cast("R", MemberListResult(self._header(member, 0), self.listed))
             case Put() | Delete():
                 return cast("R", self._apply([op], member)[0])
             case Txn():
@@ -180,9 +233,12 @@ class MemoryStore:
             case _:
                 raise TypeError(f"MemoryStore does not know the operation {op!r}")
 
-    async def _arrive(self, member: str, timeout: float) -> None:
+    def _check_is_there(self, member: str) -> None:
         if member not in self._members:
-            raise KeyError(member)
+            raise StoreFault(classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed"))
+
+    async def _arrive(self, member: str, timeout: float) -> None:
+        member = self._behind(member)
         if member in self.down:
             raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
         with anyio.move_on_after(timeout):
@@ -191,8 +247,18 @@ class MemoryStore:
             return
         raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
 
+    async def _await_leader(self, timeout: float) -> None:
+        with anyio.move_on_after(timeout):
+            while not self.has_leader:
+                await self._changed.wait()
+            return
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+
     def _header(self, member: str, revision: int) -> Header:
-        return Header(self.cluster_id, self._members.index(member) + 1, self.raft_term, revision)
+        if member in self.strangers:
+            return Header(self.strangers[member], 99, self.raft_term, revision)
+        number = self._cluster.index(self._behind(member)) + 1
+        return Header(self.cluster_id, number, self.raft_term, revision)
 
     def _state(self, revision: int) -> dict[bytes, Entry]:
         if revision == self._revision:
@@ -221,6 +287,21 @@ class MemoryStore:
         if op.keys_only:
             cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}
         return RangeResult(self._header(member, now), cut, len(cut) < len(changed), len(found))
+
+    def _check_alarms(self, op: Op[R]) -> None:
+        if "CORRUPT" in self.alarms:
+            raise StoreFault(classify("DATA_LOSS", "etcdserver: corrupt cluster"))
+        steps = (*op.then, *op.otherwise) if isinstance(op, Txn) else (op,)
+        if "NOSPACE" in self.alarms and any(isinstance(step, Put | LeaseGrant) for step in steps):
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded"))
+
+    def _read_batch(self, keys: Sequence[bytes], member: str) -> ReadBatchResult:
+        if len(keys) > MOST_READS:
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: too many operations in txn request"))
+        if not all(keys):
+            raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
+        found = {key: self._newest[key] for key in keys if key in self._newest}
+        return ReadBatchResult(self._header(member, self._revision), found)
 
     # Changes ---------------------------------------------------------------------------------------------------
 
@@ -311,15 +392,29 @@ class MemoryStore:
     ) -> AsyncIterator[MemoryWatch]:
         """Open a watch; see `Store.watch`."""
         await anyio.lowlevel.checkpoint()
+        self._check_is_there(member)
         await self._arrive(member, timeout)
-        if not self.has_leader:
+        if not self.has_leader and member not in self.proxies:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
         if start_revision and start_revision < self._compacted:
             raise Compacted(self._compacted)
+        self.watched += 1
         yield MemoryWatch(self, member, key, end, start_revision or self._revision + 1)
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether the member is one of `proxies`."""
+        return member in self.proxies
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse what is one of `proxies`; see `Store.require_member`."""
+        await anyio.lowlevel.checkpoint()
+        await self._arrive(member, timeout)
+        if member in self.proxies:
+            raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:
         """Return when the member goes down."""
+        member = self._behind(member)
         while member in self.down:
             await self._changed.wait()
         while member not in self.down:
@@ -350,9 +445,11 @@ class MemoryWatch:
         await anyio.lowlevel.checkpoint()
         while True:
             changed = store._changed.next()
-            if self._member in store.down:
+            member = store._behind(self._member)
+            if member in store.down or self._member not in store.members:
                 raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
-            if self._member not in store.frozen:
+            silent = member in store.frozen | store.mute
+            if not silent and (store.has_leader or self._member not in store.proxies):
                 if not store.has_leader:
                     raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
                 batch = self._batch()
@@ -380,7 +477,8 @@ class MemoryWatch:
     async def request_progress(self) -> None:
         """Ask for a progress frame; see `Watch.request_progress`."""
         await anyio.lowlevel.checkpoint()
-        self._progress_requests += 1
+        if self._member not in self._store.proxies:
+            self._progress_requests += 1
         self._store.touch()
 
 
@@ -392,7 +490,7 @@ class MemoryKeepAlive:
         self._member = member
 
     def __repr__(self) -> str:
-        """Show the member."""
+        """Name the member."""
         return f"<MemoryKeepAlive at {self._member}>"
 
     async def renew(self, lease: int) -> LeaseResult:
@@ -411,6 +509,11 @@ class MemoryKeepAlive:
         store._advance()
         ttl = store._leases.renew(lease, anyio.current_time())
         return LeaseResult(store._header(member, store.revision), lease, ttl, ttl)
+
+
+def _size(op: Op[Any]) -> int:
+    keys = op.keys if isinstance(op, ReadBatch) else (getattr(op, "key", b""), getattr(op, "value", b""))
+    return sum(map(len, keys))
 
 
 def _change(state: dict[bytes, Entry], event: Event) -> None:

@@ -1,0 +1,244 @@
+"""`tideover doctor`: looks at everything that would harm a service later, member by member."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import click
+
+from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.exits import Exit, Failure, exit_of_error
+from tideover.cli.target import Target, etcd_options
+from tideover.clock import system_boot_id
+from tideover.core.marker import Look, marker_key, read_marker, write_marker
+from tideover.disk.folder import default_folder
+from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.faults import FaultKind, StoreFault, public_error
+from tideover.etcd.store import Status, Store
+from tideover.records import HealthState
+
+T = TypeVar("T")
+
+_TIMEOUT = 2.0
+# Seconds by which clocks may differ: an HTTP date has whole seconds.
+_CLOCK_LIMIT = 2.0
+_BUMP_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        what: What was looked at.
+        ok: Whether it is as it should be; None if that cannot be said, or is for people to judge.
+        text: What was found.
+    """
+
+    what: str
+    ok: bool | None
+    text: str
+
+
+@dataclass(slots=True)
+class Examined:
+    """What one member said.
+
+    Attributes:
+        endpoint: The member.
+        version: Its version; None if it does not answer.
+        cluster_id: The cluster it belongs to; 0 if unknown.
+        look: Its answer through the quorum; None if it has none.
+        error: Why it has none, or does not answer.
+        denied: Whether this client may not read the epoch, which takes a quorum to say.
+        refused: Whether it refuses this client altogether.
+    """
+
+    endpoint: str
+    version: str | None = None
+    cluster_id: int = 0
+    look: Look | None = None
+    error: str | None = None
+    denied: bool = False
+    refused: bool = False
+
+
+@click.command("doctor", short_help="Check members, cluster, epoch, clocks and the snapshot folder.")
+@click.option("--bump-epoch", is_flag=True, help="Begin the next epoch: after a restore that nobody could notice.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="A service's cache_dir; else this user's.")
+@etcd_options
+@json_option
+def command(target: Target, as_json: bool, bump_epoch: bool, cache_dir: Path | None) -> int:
+    """Check what would harm a service later: members, that all are of one cluster, the epoch, clocks, the disk.
+
+    Exits with 0 if all is well, 1 if something is not, 3 if no quorum answers, 4 if no member does, 5 if
+    they refuse this client. With --bump-epoch also with 5 if it may not write the epoch, and with 6 if that may or
+    may not have been done.
+    """
+    return anyio.run(partial(_examine_all, target, bump_epoch, cache_dir, as_json))
+
+
+async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_json: bool) -> int:
+    key = marker_key(target.namespace)
+    try:
+        store = EtcdStore(target.endpoints, tls=target.tls, username=target.username, password=target.password)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    endpoints = store.members
+    try:
+        members = [Examined(endpoint) for endpoint in endpoints]
+        async with anyio.create_task_group() as tasks:
+            for member in members:
+                tasks.start_soon(_ask, store, key, member)
+        findings = [*_judge_members(members), *await _judge_here(endpoints, cache_dir)]
+        if bump:
+            findings = [*findings, await _bump(store, key, members)]
+    finally:
+        await store.aclose()
+    for finding in findings:
+        if as_json:
+            print_json(asdict(finding))
+        else:
+            mark = {True: "ok  ", False: "BAD ", None: "-   "}[finding.ok]
+            print_line(f"{mark}  {finding.what:<10}  {finding.text}")
+    if all(member.version is None for member in members):
+        return Exit.UNAVAILABLE
+    if not any(member.look or member.denied for member in members):
+        return Exit.REFUSED if any(member.refused for member in members) else Exit.DEGRADED
+    return Exit.FAILED if any(finding.ok is False for finding in findings) else Exit.OK
+
+
+async def _ask(store: Store, key: bytes, member: Examined) -> None:
+    try:
+        about = await store.call(Status(), member=member.endpoint, timeout=_TIMEOUT)
+        member.version, member.cluster_id = about.version, about.header.cluster_id
+        member.look = await read_marker(store, key, member.endpoint)
+    except StoreFault as exc:
+        member.error = exc.fault.brief
+        member.denied = exc.fault.kind is FaultKind.PERMISSION
+        member.refused = exc.fault.kind in (FaultKind.AUTH_TOKEN, FaultKind.AUTHENTICATION)
+
+
+def _judge_members(members: Sequence[Examined]) -> list[Finding]:
+    findings = []
+    for member in members:
+        if member.version is None:
+            findings.append(Finding("member", False, f"{member.endpoint} does not answer: {member.error}"))
+        elif member.refused:
+            text = f"{member.endpoint} answers, and refuses this client: {member.error}"
+            findings.append(Finding("member", False, text))
+        elif member.look is None and not member.denied:
+            findings.append(Finding("member", False, f"{member.endpoint} has no quorum: {member.error}"))
+        else:
+            text = f"{member.endpoint} answers, etcd {member.version}, cluster {member.cluster_id:x}"
+            findings.append(Finding("member", True, text))
+    clusters = sorted({member.cluster_id for member in members if member.cluster_id})
+    if len(clusters) > 1:
+        names = ", ".join(f"{cluster_id:x}" for cluster_id in clusters)
+        findings.append(Finding("cluster", False, f"the endpoints belong to {len(clusters)} clusters: {names}"))
+    elif clusters:
+        findings.append(Finding("cluster", True, f"all endpoints that answer belong to cluster {clusters[0]:x}"))
+    looks = [member.look for member in members if member.look]
+    if looks:
+        findings.append(_judge_epoch(max(looks, key=lambda look: look.header.revision)))
+    elif any(member.denied for member in members):
+        findings.append(
+            Finding("epoch", None, "not permitted to read it: services here count resets on their own")
+        )
+    return findings
+
+
+def _judge_epoch(look: Look) -> Finding:
+    marker = look.marker
+    if marker is None:
+        if look.mod_revision:
+            return Finding("epoch", False, "the key holds something else")
+        return Finding("epoch", None, "not written yet: the first service writes it")
+    if marker.predates(look.header):
+        text = f"{marker.epoch}, written before etcd was restored: the first service raises it"
+        return Finding("epoch", False, text)
+    return Finding("epoch", True, f"{marker.epoch}, written at revision {look.mod_revision}")
+
+
+async def _judge_here(endpoints: Sequence[str], cache_dir: Path | None) -> list[Finding]:
+    findings = [await anyio.to_thread.run_sync(_judge_folder, cache_dir)]
+    if not system_boot_id():
+        findings.append(Finding("clock", None, "no boot id: after a restart ages are told by the wall clock"))
+    clocks: list[Finding] = []
+
+    async def compare(endpoint: str) -> None:
+        found = await anyio.to_thread.run_sync(_judge_clock, endpoint)
+        if found is not None:
+            clocks.append(found)
+
+    async with anyio.create_task_group() as tasks:
+        for endpoint in endpoints:
+            tasks.start_soon(compare, endpoint)
+    return findings + sorted(clocks, key=lambda finding: finding.text)
+
+
+def _judge_clock(endpoint: str) -> Finding | None:
+    """Compare this machine's wall clock with a member's; None if the member does not tell, as with TLS."""
+    host, _, port = endpoint.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_TIMEOUT)
+    try:
+        connection.request("GET", "/version")
+        date = connection.getresponse().getheader("Date")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    if date is None:
+        return None
+    # The date is cut to the second: half a second is its middle.
+    apart = time.time() - parsedate_to_datetime(date).timestamp() - 0.5
+    text = f"{endpoint} is within {_CLOCK_LIMIT:.0f} s of this machine"
+    if abs(apart) > _CLOCK_LIMIT:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        text = f"{endpoint} is {abs(apart):.0f} s {'behind' if apart > 0 else 'ahead'}; here it is {now}"
+    return Finding("clock", abs(apart) <= _CLOCK_LIMIT, text)
+
+
+def _judge_folder(cache_dir: Path | None) -> Finding:
+    try:
+        folder = cache_dir or default_folder()
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with TemporaryFile(dir=existing):
+            return Finding("disk", True, f"snapshots can be written to {folder}")
+    except (OSError, RuntimeError) as exc:
+        return Finding("disk", False, f"snapshots cannot be written: {exc}")
+
+
+async def _bump(store: Store, key: bytes, members: Sequence[Examined]) -> Finding:
+    """Begin the next epoch, whatever else goes on."""
+    well = [member for member in members if member.look or member.denied]
+    if not well or len({member.cluster_id for member in members if member.cluster_id}) > 1:
+        return Finding("bump", False, "not done: the members must be of one cluster, and have a quorum")
+    endpoint = well[0].endpoint
+    doing = f"raise the epoch in {key.decode()}"
+    for _ in range(_BUMP_TRIES):
+        look = await _or_fail(partial(read_marker, store, key, endpoint), doing, writes=False)
+        epoch = look.marker.epoch + 1 if look.marker else 1
+        written = await _or_fail(partial(write_marker, store, key, endpoint, look, epoch), doing, writes=True)
+        if written is not None:
+            return Finding("bump", True, f"epoch {written.epoch} has begun")
+    return Finding("bump", False, "not done: others are writing the epoch; try again")
+
+
+async def _or_fail(ask: Callable[[], Awaitable[T]], doing: str, *, writes: bool) -> T:
+    try:
+        return await ask()
+    except StoreFault as exc:
+        error = public_error(exc.fault, doing=doing, writes=writes)
+        raise Failure(str(error), code=exit_of_error(error, HealthState.UNAVAILABLE)) from exc

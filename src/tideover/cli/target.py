@@ -1,0 +1,138 @@
+"""Which etcd a command talks to, and as whom: the options, and what becomes of them.
+
+Options win over the environment. A password is never an option: all users of a machine can read command lines.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+
+from tideover.etcd.endpoints import parse_endpoints, tls_for
+from tideover.policies import Tls
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ENDPOINTS = "TIDEOVER_ENDPOINTS"
+_PASSWORD = "TIDEOVER_PASSWORD"
+_DEFAULT = "127.0.0.1:2379"
+_FILES = ("ca_file", "cert_file", "key_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which etcd, and who asks.
+
+    Attributes:
+        endpoints: The members, as they were given.
+        namespace: The services' namespace.
+        tls: How to encrypt; None leaves it to the endpoints.
+        username: The etcd user; None if there is none.
+        password: The user's password.
+    """
+
+    endpoints: tuple[str, ...]
+    namespace: str
+    tls: Tls | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+def etcd_options(command: F) -> F:
+    """Add the options that say which etcd, and as whom; the command gets them as one `Target`, named `target`."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        taken = {name: options.pop(name) for name in ("endpoints", "namespace", "user", "server_name", *_FILES)}
+        return command(*args, target=_target(**taken), **options)
+
+    for option in reversed(_OPTIONS):
+        run = option(run)
+    return run  # type: ignore[return-value] # click's decorators know nothing of F
+
+
+def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the endpoints; the environment has several in one word, and so may an option."""
+    texts = tuple(endpoint for text in given or (_DEFAULT,) for endpoint in text.split(","))
+    try:
+        tls_for(texts, None)
+        parse_endpoints(texts)
+    except ValueError as exc:
+        source = ctx.get_parameter_source(param.name or "")
+        where = [_ENDPOINTS] if source is click.core.ParameterSource.ENVIRONMENT else None
+        raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
+    return texts
+
+
+def _check_user(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
+    if given is not None and ":" in given:
+        # Not repeated in the complaint, because it has a password in it.
+        raise click.BadParameter(f"give the name alone; the password is read from {_PASSWORD}, or asked for")
+    return given
+
+
+_FILE = click.Path(exists=True, dir_okay=False)
+_OPTIONS = (
+    click.option(
+        "--endpoint",
+        "-e",
+        "endpoints",
+        metavar="HOST:PORT",
+        multiple=True,
+        envvar=_ENDPOINTS,
+        callback=_split,
+        help=f"A member; give all of them; https:// for TLS. Without: {_ENDPOINTS}, separated by commas, else "
+        f"{_DEFAULT}.",
+    ),
+    click.option("--namespace", "-n", default="", help="The services' namespace in etcd."),
+    click.option("--cacert", "ca_file", type=_FILE, envvar="TIDEOVER_CACERT", help="The CAs to verify etcd with."),
+    click.option("--cert", "cert_file", type=_FILE, envvar="TIDEOVER_CERT", help="The client's certificate."),
+    click.option("--key", "key_file", type=_FILE, envvar="TIDEOVER_KEY", help="Its private key."),
+    click.option(
+        "--server-name",
+        metavar="NAME",
+        envvar="TIDEOVER_SERVER_NAME",
+        help="The name to expect in etcd's certificate, instead of the endpoint's host.",
+    ),
+    click.option(
+        "--user",
+        metavar="NAME",
+        envvar="TIDEOVER_USER",
+        callback=_check_user,
+        help=f"The etcd user; the password is read from {_PASSWORD}, or asked for.",
+    ),
+)
+
+
+def _target(
+    *,
+    endpoints: tuple[str, ...],
+    namespace: str,
+    user: str | None,
+    server_name: str | None,
+    ca_file: str | None,
+    cert_file: str | None,
+    key_file: str | None,
+) -> Target:
+    try:
+        asked = ca_file or cert_file or key_file or server_name
+        tls = Tls(ca_file, cert_file, key_file, server_name) if asked else None
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    return Target(endpoints, namespace, tls, user, None if user is None else _password(user))
+
+
+def _password(user: str) -> str:
+    known = os.environ.get(_PASSWORD)
+    if known is not None:
+        return known
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"no password for user {user!r}: set {_PASSWORD}, or run it in a terminal")
+    asked: str = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
+    return asked

@@ -1,0 +1,118 @@
+"""What a record says, as a JSON document that older and newer versions can share.
+
+Unknown members are kept and written back. A version that changes the meaning of the known ones raises `needs`, and
+an older one then refuses to touch the record rather than misread it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tideover.errors import RecordCorrupt
+
+# The newest meaning that this version understands.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A record's content.
+
+    Attributes:
+        holder: Who holds it, or held it last; empty if it was only founded.
+        term: How often it has changed hands.
+        policy: What its holder does in an outage.
+        ttl: Seconds for which a renewal holds.
+        write: The random word of the write.
+        vacant: Whether its holder has given it up.
+        candidates: Who else is to be asked in an outage.
+        address: Where its holder can be reached.
+        value: What its holder has to say.
+        extra: What a newer version has added.
+    """
+
+    holder: str
+    term: int
+    policy: str
+    ttl: float
+    write: str
+    vacant: bool = False
+    candidates: tuple[str, ...] = ()
+    address: str = ""
+    value: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the document as etcd holds it."""
+        known = {name: getattr(self, name) for name in _TYPES}
+        return json.dumps({**self.extra, "needs": FORMAT, **known}, separators=(",", ":")).encode()
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "holder": (str,),
+    "term": (int,),
+    "policy": (str,),
+    "ttl": (int, float),
+    "write": (str,),
+    "vacant": (bool,),
+    "candidates": (list, tuple),
+    "address": (str,),
+    "value": (str,),
+}
+_REQUIRED = ("holder", "term", "policy", "ttl", "write")
+
+
+def decode(raw: bytes, key: bytes) -> Document:
+    """Read a document.
+
+    Args:
+        raw: The key's value.
+        key: The key, for messages.
+
+    Returns:
+        The document.
+
+    Raises:
+        RecordCorrupt: It is none, or this version is too old for it.
+    """
+    name = key.decode(errors="backslashreplace")
+    try:
+        found = json.loads(raw)
+        problem = _problem(found)
+    except (ValueError, RecursionError):
+        found, problem = {}, "it is not JSON"
+    if problem:
+        raise RecordCorrupt(
+            f"the record {name} cannot be used, because {problem}: {raw[:80]!r}. It is left alone; if nobody "
+            f"leads by it, delete it with `etcdctl del {name}`",
+            key=name,
+        )
+    known: dict[str, Any] = {field_: found[field_] for field_ in _TYPES if field_ in found}
+    known["candidates"] = tuple(known.get("candidates", ()))
+    extra = {field_: value for field_, value in found.items() if field_ not in (*_TYPES, "needs")}
+    return Document(**known, extra=extra)
+
+
+def _problem(found: object) -> str:
+    if not isinstance(found, dict):
+        return "it is not an object"
+    needs = found.get("needs")
+    if not isinstance(needs, int) or isinstance(needs, bool):
+        return "it says no format ('needs')"
+    if needs > FORMAT:
+        return f"it needs format {needs} and this version of tideover knows {FORMAT}"
+    for name in _REQUIRED:
+        if name not in found:
+            return f"it has no {name!r}"
+    for name, types in _TYPES.items():
+        value = found.get(name)
+        if name in found and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+            return f"its {name!r} is {value!r}"
+    if not 0 < found["ttl"] < float("inf"):
+        return f"its 'ttl' is {found['ttl']!r}"
+    if not all(isinstance(candidate, str) for candidate in found.get("candidates", ())):
+        return f"its 'candidates' are {found['candidates']!r}"
+    return ""

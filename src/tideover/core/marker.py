@@ -1,0 +1,80 @@
+"""The marker in etcd: reading it, and replacing it by compare-and-swap.
+
+Straight to the store: whoever goes through the gateway waits for what is decided from this.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from tideover.etcd.store import Put, Range, Store
+from tideover.etcd.transactions import Compare, Txn
+from tideover.records import Header
+from tideover.resilience.identity import Marker, decode_marker
+
+# Seconds for one attempt.
+READ_TIMEOUT = 0.8
+WRITE_TIMEOUT = 2.0
+
+
+def marker_key(namespace: str) -> bytes:
+    """Return the key of a namespace's marker."""
+    return f"{namespace}/tideover/epoch".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A linearizable look at the marker.
+
+    Attributes:
+        marker: The marker; None if there is none, or something else is in its place.
+        mod_revision: The key's; 0 if there is no such key.
+        header: The answer's header.
+    """
+
+    marker: Marker | None
+    mod_revision: int
+    header: Header
+
+
+async def read_marker(store: Store, key: bytes, member: str) -> Look:
+    """Read the marker.
+
+    Args:
+        store: The cluster.
+        key: The marker's key.
+        member: Whom to ask.
+
+    Raises:
+        StoreFault: It could not be read.
+    """
+    found = await store.call(Range(key), member=member, timeout=READ_TIMEOUT)
+    entry = found.entries.get(key)
+    if entry is None:
+        return Look(None, 0, found.header)
+    return Look(decode_marker(entry.value), entry.mod_revision, found.header)
+
+
+async def write_marker(store: Store, key: bytes, member: str, look: Look, epoch: int) -> Marker | None:
+    """Write a new marker, unless somebody has written one since the look.
+
+    Args:
+        store: The cluster.
+        key: The marker's key.
+        member: Whom to ask.
+        look: What was there.
+        epoch: The new epoch.
+
+    Returns:
+        The new marker; None if somebody else was faster.
+
+    Raises:
+        StoreFault: It could not be written, or was and the answer was lost: look again.
+    """
+    header = look.header
+    marker = Marker(epoch, secrets.token_hex(8), header.cluster_id, header.raft_term)
+    unchanged = Compare(key, mod_revision=look.mod_revision)
+    swap = Txn((unchanged,), (Put(key, marker.encode()),))
+    written = await store.call(swap, member=member, timeout=WRITE_TIMEOUT)
+    return marker if written.succeeded else None

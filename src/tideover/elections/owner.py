@@ -1,0 +1,346 @@
+"""All elections of one coordinator: candidacies are made, remembered, shown and closed here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Literal
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover.clock import Clock
+from tideover.core.gateway import Gateway
+from tideover.core.lanes import Lanes
+from tideover.core.record import Claim, Record
+from tideover.elections.leadership import RESIGN_TIMEOUT, Leadership
+from tideover.elections.observed import Observer
+from tideover.elections.term import Candidacy, Term
+from tideover.errors import Closed, LeadershipLost
+from tideover.etcd.store import Store
+from tideover.policies import Profile
+from tideover.records import Leader
+from tideover.resilience.record import Timing
+from tideover.status import ElectionStatus
+
+OnOutage = Literal["step_down", "stay"]
+
+# Bytes: the record is written every ttl / 3.
+_MAX_VALUE = 65_536
+
+
+class Elections:
+    """Makes candidacies, and ends them when the coordinator closes.
+
+    Args:
+        namespace: The prefix of everything in etcd.
+        profile: Decides what a leader does in an outage, if the call does not.
+        gateway: The way to etcd, for reads.
+        lanes: Whom to ask.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        epoch: Returns the epoch that tokens are to be compared with.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        profile: str,
+        gateway: Gateway,
+        lanes: Lanes,
+        clock: Clock,
+        chance: Callable[[], float],
+        epoch: Callable[[], int],
+    ) -> None:
+        self._namespace = namespace
+        self._profile = profile
+        self._gateway = gateway
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._epoch = epoch
+        self._store: Store | None = None
+        self._tasks: TaskGroup | None = None
+        self._closed = "the coordinator has not been entered"
+        self._running: list[Candidacy] = []
+        # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
+        self._regaining: dict[tuple[str, Claim, float], Record] = {}
+
+    def __repr__(self) -> str:
+        """Count the candidacies."""
+        return f"<Elections {len(self._running)} candidacies, {sum(c.leads for c in self._running)} in office>"
+
+    # What it offers --------------------------------------------------------------------------------------------
+
+    def leader(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        on_outage: OnOutage | None = None,
+        address: str = "",
+        value: str = "",
+    ) -> Leadership:
+        """Return a body's leadership; see `Coordinator.leader`."""
+        check_name(name)
+        timing, claim = Timing(ttl), self._claim(on_outage, address, value)
+        return Leadership(
+            name,
+            stand=lambda: self._stand(name, timing, claim),
+            leave=self._leave,
+            namespace=self._namespace,
+        )
+
+    def election(self, name: str) -> Election:
+        """Return a handle on an election; see `Coordinator.election`."""
+        check_name(name)
+        return Election(name, self)
+
+    def status(self) -> tuple[ElectionStatus, ...]:
+        """Return how each candidacy stands. No I/O."""
+        return tuple(_status(candidacy) for candidacy in self._running)
+
+    def leading(self) -> Mapping[tuple[str, str], int]:
+        """Return how many terms there are, by election and standing."""
+        return Counter((c.name, c.standing.value) for c in self._running if c.standing is not None)
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def open(self, store: Store, tasks: TaskGroup) -> None:
+        """Begin: candidacies of handles are run by the coordinator's task group."""
+        self._store, self._tasks, self._closed = store, tasks, ""
+
+    async def close(self, why: str) -> None:
+        """Resign everything, so that others are elected at once."""
+        self.poison(why)
+        async with anyio.create_task_group() as tasks:
+            for candidacy in self._running:
+                candidacy.ended = why
+                candidacy.record.changed.fire()
+                tasks.start_soon(candidacy.resign, RESIGN_TIMEOUT)
+            for record in self._regaining.values():
+                tasks.start_soon(record.resign, RESIGN_TIMEOUT)
+
+    def reset(self) -> None:
+        """Take in that etcd shows another history: a definite no for all that is led here."""
+        for record in (*(candidacy.record for candidacy in self._running), *self._regaining.values()):
+            record.reset()
+
+    def poison(self, why: str) -> None:
+        """Refuse everything from now on."""
+        self._closed = self._closed or why
+        for candidacy in self._running:
+            candidacy.ended = why
+
+    # Candidacies -----------------------------------------------------------------------------------------------
+
+    def _claim(self, on_outage: OnOutage | None, address: str, value: str) -> Claim:
+        if on_outage is None:
+            on_outage = "stay" if self._profile == Profile.AVAILABILITY else "step_down"
+        if on_outage not in ("step_down", "stay"):
+            raise ValueError(f"on_outage must be 'step_down' or 'stay', not {on_outage!r}")
+        return check_claim(Claim(on_outage, address, value, stays=on_outage == "stay"))
+
+    def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
+        if self._store is None or self._closed:
+            raise Closed(self._closed)
+        record = self._regaining.pop((name, claim, timing.ttl), None)
+        if record is None:
+            record = Record(
+                key_of(self._namespace, name),
+                store=self._store,
+                lanes=self._lanes,
+                clock=self._clock,
+                timing=timing,
+                claim=claim,
+                chance=self._chance,
+            )
+        candidacy = Candidacy(name, record, epoch=self._epoch)
+        self._running.append(candidacy)
+        return candidacy
+
+    def _leave(self, candidacy: Candidacy, resigned: bool) -> None:
+        self._running.remove(candidacy)
+        record, seen = candidacy.record, candidacy.record.state.seen
+        if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
+            self._regaining[candidacy.name, record.claim, record.timing.ttl] = record
+
+    def observer(self, name: str) -> Observer:
+        """Return what reads an election's record.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        if self._store is None or self._closed:
+            raise Closed(self._closed)
+        return Observer(key_of(self._namespace, name), store=self._store, gateway=self._gateway, lanes=self._lanes)
+
+
+class Election:
+    """A handle on an election, with the verbs of etcd: `campaign`, `proclaim`, `resign`, `observe`, `current`.
+
+    For what does not fit into one block of code; where it does, `leader` is safer, because it ends its body.
+
+    Args:
+        name: The election.
+        elections: Whose it is.
+    """
+
+    def __init__(self, name: str, elections: Elections) -> None:
+        self.name = name
+        self._elections = elections
+        self._candidacy: Candidacy | None = None
+        self._term: Term | None = None
+
+    def __repr__(self) -> str:
+        """Show the term, if there is one."""
+        return f"<Election {self.name!r} {self._term or 'no term'}>"
+
+    async def campaign(
+        self, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+    ) -> Term:
+        """Wait until elected; from then on it is led here, until `resign` or a loss.
+
+        Nothing is cancelled at a loss: call `term.check()` before what only a leader may do. To lead again,
+        campaign again.
+
+        Args:
+            ttl: Seconds; see `Coordinator.leader`, also for the others.
+            on_outage: What the leader does in an outage.
+            address: Where this candidate can be reached.
+            value: What it has to say once it leads.
+
+        Returns:
+            The term.
+
+        Raises:
+            ValueError: An option is out of range.
+            ElectionMismatch: The election's record says another `on_outage`.
+            RecordCorrupt: The record cannot be read.
+            PermissionDenied: This user may not read or write it.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Waits until etcd is back: nobody is elected without a quorum.
+        """
+        elections = self._elections
+        if self._term is not None and self._term.leads:
+            return self._term
+        await self.resign()
+        timing, claim = Timing(ttl), elections._claim(on_outage, address, value)
+        self._candidacy = candidacy = elections._stand(self.name, timing, claim)
+        assert elections._tasks is not None
+        elections._tasks.start_soon(candidacy.run)
+        try:
+            self._term = term = await candidacy.elected(elections._namespace)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.resign()
+            raise
+        return term
+
+    async def proclaim(self, value: str) -> None:
+        """Publish another value; returns when it is in etcd.
+
+        Args:
+            value: What observers are to see.
+
+        Raises:
+            LeadershipLost: It is not led here.
+            ValueError: The value is too long.
+
+        When degraded:
+            Waits until etcd is back or the leadership is lost.
+        """
+        if self._candidacy is None or self._term is None:
+            raise LeadershipLost(f"{self.name!r} is not led here: campaign first")
+        self._term.check()
+        record = self._candidacy.record
+        await record.proclaim(check_claim(replace(record.claim, value=value)))
+        self._term.check()
+
+    async def resign(self) -> None:
+        """Lead no more, from now on; another candidate is elected at once. No effect if it is not led here.
+
+        When degraded:
+            Tries for 2 s to tell etcd; others are then elected after the ttl and its margin.
+        """
+        candidacy, self._candidacy = self._candidacy, None
+        term, self._term = self._term, None
+        if candidacy is None:
+            return
+        loss = term.loss if term is not None else ""
+        if term is not None:
+            term.end("it was resigned")
+        with anyio.CancelScope(shield=True):
+            await candidacy.stop()
+            resigned = not loss and await candidacy.record.resign(RESIGN_TIMEOUT)
+        self._elections._leave(candidacy, resigned)
+
+    async def current(self) -> Leader | None:
+        """Ask etcd who leads.
+
+        Returns:
+            The leader its record names, which a dead one does for a while; None if the office is vacant.
+
+        Raises:
+            Unavailable: etcd is away.
+            RecordCorrupt: The record cannot be read.
+
+        When degraded:
+            Raises; an old answer would be no answer to "who leads now".
+        """
+        return await self._elections.observer(self.name).current()
+
+    async def observe(self) -> AsyncGenerator[Leader | None, None]:
+        """Yield who leads, and again whenever that or the published value changes; None for a vacant office.
+
+        Raises:
+            RecordCorrupt: The record cannot be read.
+
+        When degraded:
+            Yields nothing until etcd is back.
+        """
+        async with aclosing(self._elections.observer(self.name).observe()) as seen:
+            async for found in seen:
+                yield found
+
+
+def key_of(namespace: str, name: str) -> bytes:
+    """Return the key of an election's record."""
+    return f"{namespace}/elections/{name}".encode()
+
+
+def check_name(name: str) -> None:
+    """Reject a name that is none, or whose record would be another one's token."""
+    if not isinstance(name, str):
+        raise TypeError(f"an election's name must be a string, not {name!r}")
+    parts = name.split("/")
+    if "\0" in name or "" in parts or (len(parts) > 1 and parts[-1] == "token"):
+        raise ValueError(f"an election's name must be like 'reaper' or 'a/b', and not end in '/token': {name!r}")
+
+
+def check_claim(claim: Claim) -> Claim:
+    """Reject what is too long to be written again and again; return the rest."""
+    for what, text in (("address", claim.address), ("value", claim.value)):
+        if not isinstance(text, str):
+            raise TypeError(f"{what} must be a string, not {text!r}")
+        if len(text.encode()) > _MAX_VALUE:
+            raise ValueError(f"{what} must have at most {_MAX_VALUE} bytes, not {len(text.encode())}")
+    return claim
+
+
+def _status(candidacy: Candidacy) -> ElectionStatus:
+    record, leads = candidacy.record, candidacy.leads
+    return ElectionStatus(
+        name=candidacy.name,
+        standing=candidacy.standing,
+        on_outage=record.claim.policy,
+        token=record.state.token if leads else None,
+        remaining=record.left if leads else None,
+        holder=record.document.holder if record.document and not record.document.vacant else None,
+        error=str(candidacy.refusal or record.error or record.state.loss or "") or None,
+    )

@@ -1,0 +1,224 @@
+"""One candidate's way to office, and one time in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from tideover import telemetry
+from tideover.core.record import Record
+from tideover.errors import Closed, LeadershipLost, TideoverError
+from tideover.etcd.transactions import Compare
+from tideover.records import Standing
+
+# Seconds between two looks at the clock, where nothing else happens.
+_TICK = 0.25
+
+
+class Candidacy:
+    """A candidate for an election: its record, and whether anything tends it.
+
+    Args:
+        name: The election.
+        record: The record.
+        epoch: Returns the epoch that tokens are to be compared with.
+
+    Attributes:
+        name: The election.
+        record: The record.
+        refusal: Why it can never be elected; None if it can.
+        ended: Why it ended from outside; empty if it did not.
+    """
+
+    def __init__(self, name: str, record: Record, *, epoch: Callable[[], int]) -> None:
+        self.name = name
+        self.record = record
+        self.refusal: TideoverError | None = None
+        self.ended = ""
+        self.epoch = epoch
+        self._scope = anyio.CancelScope()
+        self._stopped: anyio.Event | None = None
+
+    def __repr__(self) -> str:
+        """Show the record."""
+        return f"<Candidacy {self.name!r} {self.record!r}>"
+
+    async def run(self) -> None:
+        """Tend the record until `stop`."""
+        stopped = self._stopped = anyio.Event()
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._tell)
+                    try:
+                        await self.record.run()
+                    except TideoverError as exc:
+                        self.refusal = exc
+                        tasks.cancel_scope.cancel()
+        finally:
+            stopped.set()
+            self.record.changed.fire()
+
+    async def _tell(self) -> None:
+        """Report when it comes into office, stands on other ground, and leaves."""
+        told: Standing | None = None
+        tenure = 0
+        try:
+            while True:
+                changed, standing = self.record.changed.next(), self.standing
+                if told and (standing is None or self.record.tenure != tenure):
+                    self._report(self.record.state.loss, None)
+                    told = None
+                if standing and standing is not told:
+                    again = "confirmed" if standing is Standing.HELD else "unconfirmed"
+                    self._report(again if told else "elected", standing)
+                    told, tenure = standing, self.record.tenure
+                with anyio.move_on_after(_TICK):
+                    await changed.wait()
+        finally:
+            if told:
+                self._report(self.record.state.loss or self.ended or "resigned", None)
+
+    def _report(self, what: str, standing: Standing | None) -> None:
+        token = self.record.state.token
+        telemetry.leadership_changed(self.name, what, token=token, standing=standing.value if standing else "")
+
+    async def stop(self) -> None:
+        """Tend it no more, and return when that is so."""
+        # One that has not begun yet is cancelled when it does.
+        self._scope.cancel()
+        if self._stopped is not None:
+            await self._stopped.wait()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is in office, as far as is known."""
+        return self.record.stands and not self.ended
+
+    @property
+    def standing(self) -> Standing | None:
+        """On what ground it is in office; None if it is not."""
+        if not self.leads:
+            return None
+        return Standing.HELD if self.record.held else Standing.UNCONFIRMED
+
+    async def elected(self, namespace: str) -> Term:
+        """Wait until it is in office.
+
+        Raises:
+            TideoverError: That can never be.
+        """
+        with telemetry.campaigning(namespace, self.name):
+            await self.record.wait(lambda: self.leads or self.refusal is not None or bool(self.ended))
+            if not self.leads:
+                raise self.refusal or Closed(self.ended)
+        return Term(self)
+
+    async def resign(self, timeout: float) -> bool:
+        """Leave office, so that another is elected at once; see `Record.resign`."""
+        await self.stop()
+        return await self.record.resign(timeout)
+
+
+class Term:
+    """One time in office: given by `leader` and by `Election.campaign`.
+
+    All it says is computed from the clock when it is asked, so that a process that was stopped for a while does
+    not believe what was true before.
+    """
+
+    def __init__(self, candidacy: Candidacy) -> None:
+        self._candidacy = candidacy
+        self._record = candidacy.record
+        self._tenure = self._record.tenure
+        self._token = self._record.state.token
+        self._epoch = candidacy.epoch()
+        self._left = ""
+
+    def __repr__(self) -> str:
+        """Show election, token, and on what ground it leads."""
+        return f"<Term of {self._candidacy.name!r}, token {self._token}: {self.loss or self.standing}>"
+
+    @property
+    def name(self) -> str:
+        """The election."""
+        return self._candidacy.name
+
+    @property
+    def token(self) -> int:
+        """The fencing token: grows with each change of leader, and stays the same for the whole term.
+
+        A resource that remembers the largest `(epoch, token)` it was given, and refuses smaller ones, is safe even
+        from a leader that was stopped between its last `check` and its write.
+        """
+        return self._token
+
+    @property
+    def epoch(self) -> int:
+        """Which history of etcd the token belongs to: compare `(epoch, token)`."""
+        return self._epoch
+
+    @property
+    def loss(self) -> str:
+        """Why it is over; empty as long as it is not."""
+        record = self._record
+        if self._left or self._candidacy.ended:
+            return self._left or self._candidacy.ended
+        if record.stands and record.tenure == self._tenure:
+            return ""
+        # Between the deadline and the moment at which that is noticed the record itself has no word for it.
+        return record.state.loss or "it could not be renewed in time"
+
+    @property
+    def leads(self) -> bool:
+        """Whether it still leads, on whatever ground."""
+        return not self.loss
+
+    @property
+    def standing(self) -> Standing:
+        """On what ground it leads: `HELD` until the deadline, then, if it stays in an outage, `UNCONFIRMED`.
+
+        Raises:
+            LeadershipLost: It leads no more.
+        """
+        self.check()
+        return Standing.HELD if self._record.held else Standing.UNCONFIRMED
+
+    @property
+    def deadline(self) -> float:
+        """Until when it leads for certain, in seconds on the boot-time clock (CLOCK_BOOTTIME)."""
+        return self._record.state.deadline
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; negative beyond it."""
+        return self._record.left
+
+    def check(self) -> None:
+        """Do nothing if it still leads. To be called right before anything that only a leader may do. No I/O.
+
+        Raises:
+            LeadershipLost: It leads no more; the message says why.
+
+        When degraded:
+            Under `"step_down"` it raises from the deadline on. Under `"stay"` it does not: look at `standing`.
+        """
+        if loss := self.loss:
+            raise LeadershipLost(f"{self.name!r} is not led here any more: {loss}")
+
+    def guard(self) -> Compare:
+        """Return the condition that fences a write to etcd: a transaction with it fails under a later leader.
+
+        Raises:
+            LeadershipLost: It leads no more.
+
+        When degraded:
+            As `check`; the transaction itself needs a quorum.
+        """
+        self.check()
+        return Compare(self._record.token_key, mod_revision=self._token)
+
+    def end(self, why: str) -> None:
+        """Let it be over: the body has been left."""
+        self._left = self._left or self.loss or why

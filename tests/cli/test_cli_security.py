@@ -1,0 +1,192 @@
+"""The command line against an etcd with TLS and one with users: options, environment, prompt, and complaints."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.etcd.certificates import Authority, Signed
+from tideover.testing import EtcdServer
+
+_COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
+PASSWORD = "s3cret-of-the-test"
+
+
+def tideover(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with these variables and no others of ours; nothing it prints is a traceback or a password."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TIDEOVER_")}
+    done = subprocess.run(
+        [*_COMMAND, *args], env={**kept, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The CA of server and client."""
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def client(authority: Authority) -> Signed:
+    """The client's certificate."""
+    return authority.sign("client")
+
+
+@pytest.fixture(scope="module")
+def secure(authority: Authority) -> Iterator[EtcdServer]:
+    """An etcd that takes only clients of its CA."""
+    with EtcdServer(tls=authority.sign("etcd.internal").trusting(authority.cert)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[EtcdServer]:
+    """An etcd that asks for a password, and forgets its tokens after a second."""
+    with EtcdServer(args=("--auth-token-ttl=1", "--bcrypt-cost=4")) as running:
+        for command in (
+            "user add root:root",
+            "user grant-role root root",
+            "role add app",
+            "role grant-permission --prefix=true app readwrite /config/",
+            f"user add app:{PASSWORD}",
+            "user grant-role app app",
+            "auth enable",
+        ):
+            running.etcdctl(*command.split())
+        yield running
+
+
+@pytest.mark.etcd
+def test_certificates_by_options_and_by_environment(
+    secure: EtcdServer, authority: Authority, client: Signed
+) -> None:
+    """The files are options in etcdctl's words, or variables; both write and read."""
+    files = [f"--cacert={authority.cert}", f"--cert={client.cert}", f"--key={client.key}"]
+    named = [*files, "--server-name=etcd.internal"]
+    written = tideover("config", "put", "k", "v", *named, "-e", secure.endpoint)
+    assert (written.returncode, written.stderr) == (0, "")
+    environment = {
+        "TIDEOVER_CACERT": str(authority.cert),
+        "TIDEOVER_CERT": str(client.cert),
+        "TIDEOVER_KEY": str(client.key),
+        "TIDEOVER_ENDPOINTS": f"https://{secure.endpoint}",
+    }
+    read = tideover("config", "get", "k", **environment)
+    assert (read.returncode, read.stdout) == (0, "v\n")
+    assert tideover("status", **environment).returncode == 0
+
+
+@pytest.mark.etcd
+def test_mistakes_with_certificates(
+    secure: EtcdServer, authority: Authority, client: Signed, tmp_path: Path
+) -> None:
+    """What cannot work is wrong usage; what etcd does not accept is an outage that says TLS."""
+    half = tideover("status", f"--cert={client.cert}", "-e", secure.endpoint)
+    assert (half.returncode, half.stdout) == (2, "")
+    assert "need both cert and key" in half.stderr
+    missing = tideover("status", "--cacert=/no/such/file", "-e", secure.endpoint)
+    assert missing.returncode == 2
+    assert "does not exist" in missing.stderr
+    junk = tmp_path / "junk"
+    junk.write_text("no certificate")
+    unusable = tideover("status", f"--cacert={junk}", "-e", secure.endpoint)
+    assert unusable.returncode == 2
+    assert "cannot be used" in unusable.stderr
+    mixed = tideover("status", f"--cacert={authority.cert}", "-e", f"http://{secure.endpoint}")
+    assert mixed.returncode == 2
+    assert "asks for it" in mixed.stderr
+    nobody = tideover("config", "get", "k", f"--cacert={authority.cert}", "-e", secure.endpoint)
+    assert nobody.returncode == 4
+    assert "TLS configuration error" in nobody.stderr
+    status = tideover("status", f"--cacert={authority.cert}", "-e", secure.endpoint)
+    assert status.returncode == 4
+    assert "TLS configuration error" in status.stdout
+    system = tideover("config", "get", "k", "-e", f"https://{secure.endpoint}")
+    assert (system.returncode, "TLS configuration error" in system.stderr) == (4, True)
+
+
+@pytest.mark.etcd
+def test_the_password_comes_from_the_environment(guarded: EtcdServer) -> None:
+    """A user by option or variable, the password by variable; a wrong one is a no, and no outage."""
+    at = ("-e", guarded.endpoint)
+    written = tideover("config", "put", "k", "v", "--user=app", *at, TIDEOVER_PASSWORD=PASSWORD)
+    assert (written.returncode, written.stderr) == (0, "")
+    read = tideover("config", "get", "k", *at, TIDEOVER_USER="app", TIDEOVER_PASSWORD=PASSWORD)
+    assert (read.returncode, read.stdout) == (0, "v\n")
+    wrong = tideover("config", "get", "k", "--user=app", *at, TIDEOVER_PASSWORD="wrong")
+    assert wrong.returncode == 5
+    assert "invalid user ID or password" in wrong.stderr
+    status = tideover("status", "--user=app", *at, TIDEOVER_PASSWORD="wrong")
+    assert (status.returncode, status.stdout.splitlines()[0]) == (5, "etcd refuses this client's credentials.")
+    denied = tideover("config", "get", "k", "-n", "/x", "--user=app", *at, TIDEOVER_PASSWORD=PASSWORD)
+    assert denied.returncode == 5
+    nobody = tideover("config", "get", "k", *at)
+    assert nobody.returncode == 5
+
+
+@pytest.mark.etcd
+def test_a_watch_outlives_its_token(guarded: EtcdServer) -> None:
+    """`config watch` goes on printing after several lives of a token."""
+    environment = {**os.environ, "TIDEOVER_PASSWORD": PASSWORD}
+    command = [*_COMMAND, "config", "watch", "--user=app", "-e", guarded.endpoint]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        try:
+            assert watching.stderr is not None
+            assert watching.stdout is not None
+            assert watching.stderr.readline() == "tideover: etcd answers\n"
+            for number in range(2):
+                guarded.etcdctl("--user=root:root", "put", "/config/w", str(number))
+                assert watching.stdout.readline() == f"w = {number}\n"
+                time.sleep(2.5)
+        finally:
+            watching.kill()
+
+
+def test_a_password_on_the_command_line_is_refused() -> None:
+    """etcdctl's `--user=name:password` is refused, without repeating it; so is a user without any password."""
+    done = tideover("status", f"--user=app:{PASSWORD}")
+    assert done.returncode == 2
+    assert "TIDEOVER_PASSWORD" in done.stderr
+    done = tideover("status", "--user=app")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no password for user 'app'" in done.stderr
+
+
+@pytest.mark.etcd
+def test_the_password_is_asked_for_in_a_terminal(guarded: EtcdServer) -> None:
+    """In a terminal the password is asked for, and not shown while it is typed."""
+    ours, theirs = pty.openpty()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TIDEOVER_")}
+    command = [*_COMMAND, "status", "--user=app", "-e", guarded.endpoint]
+    with subprocess.Popen(
+        command, env=kept, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        deadline = time.monotonic() + 20
+        asked = False
+        while time.monotonic() < deadline and select.select([ours], [], [], 10)[0]:
+            try:
+                shown += os.read(ours, 1024)
+            except OSError:
+                break  # its end of the terminal is closed
+            if not asked and b"Password of app" in shown:
+                asked = True
+                os.write(ours, f"{PASSWORD}\n".encode())
+        assert process.wait(timeout=10) == 0, shown
+    os.close(ours)
+    assert b"etcd answers." in shown
+    assert PASSWORD.encode() not in shown

@@ -1,0 +1,181 @@
+"""Which history etcd is in, on a cluster in memory: what is held back, what is counted, and what is no reset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.support import connected, mock_clock
+from tideover import HealthState, Source
+from tideover.coordinator import Coordinator
+from tideover.core.identity import Reset
+from tideover.core.marker import marker_key
+from tideover.etcd.leases import LeaseTimeToLive
+from tideover.etcd.store import Op, Put, Range, Result
+from tideover.etcd.transactions import Txn
+from tideover.options import Options
+from tideover.testing import FaultyStore, MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+KEY = marker_key("")
+
+
+async def write(store: MemoryStore, key: str, value: str) -> None:
+    """Write as another client would."""
+    member = next(m for m in store.members if m not in store.down)
+    await store.call(Put(f"/config/{key}".encode(), value.encode()), member=member, timeout=1)
+
+
+def looks(store: MemoryStore) -> int:
+    """Count the looks at the marker."""
+    return sum(isinstance(op, Range) and op.key == KEY for _, op in store.calls)
+
+
+def writes(store: MemoryStore) -> int:
+    """Count the attempts to write the marker."""
+    return sum(isinstance(op, Txn) for _, op in store.calls)
+
+
+async def test_watching_over_the_history_costs_reads_only() -> None:
+    """In an hour of quiet the marker is written once, at the start, and read every half minute."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await anyio.sleep(3600)
+        assert tide.epoch == 1
+        assert writes(store) == 1
+        assert looks(store) <= 3600 / 30 + 10
+
+
+async def test_an_answer_is_held_back_until_the_epoch_is_raised() -> None:
+    """While the epoch cannot be written, nothing of the restored history is served, from memory or from etcd."""
+    store = FaultyStore(memory := MemoryStore())
+    for n in range(20):
+        await write(memory, "a", str(n))
+    async with connected(store) as tide:
+        announced: list[Reset] = []
+        tide._identity.subscribe(announced.append)
+        await anyio.sleep(10)
+        memory.rebuild({b"/config/a": b"old"})
+        store.inject("UNAVAILABLE", "etcdserver: request timed out", op=Txn, times=8)
+        before = anyio.current_time()
+        while not announced:
+            assert (tide.config.get("a"), tide.epoch) == ("19", 1)
+            fetched = await tide.config.fetch("a", timeout=0.3)
+            assert fetched.value == "19" or tide.epoch == 2
+        assert anyio.current_time() - before < 7
+        await anyio.sleep(1)
+        assert (tide.config.get("a"), tide.epoch) == ("old", 2)
+        assert (await tide.config.fetch("a")).value == "old"
+
+
+async def test_a_member_that_is_cut_off_counts_terms_of_its_own() -> None:
+    """A survivor's high term, seen while there was no quorum, makes no reset of the cluster's return."""
+    store = MemoryStore()
+    await write(store, "a", "1")
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        store.down = {m for m in store.members if m != tide._lanes.active}
+        store.raft_term = 50
+        store.touch()
+        await tide.health.wait_for(HealthState.DEGRADED)
+        await anyio.sleep(1)
+        assert tide.config.read("a").source is Source.MEMBER
+        store.down, store.raft_term = set(), 3
+        store.touch()
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(1)
+        assert (tide.epoch, tide.status().identity.resets) == (1, 0)
+
+
+async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Path) -> None:
+    """Keys that were left out of the snapshot are new to the next process, and no sign of another history."""
+    store = MemoryStore()
+    await write(store, "secret/a", "x")
+    await write(store, "b", "y")
+
+    def coordinator() -> Coordinator:
+        options = Options(tuple(store.members), cache_dir=tmp_path, exclude=("secret/",))
+        return Coordinator(options, store=store, clock=mock_clock())
+
+    async with coordinator():
+        await anyio.sleep(1)
+    store.down = set(store.members)
+    async with coordinator() as tide:
+        assert tide.config.read("b").source is Source.DISK
+        store.down = set()
+        store.touch()
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(1)
+        assert tide.config.get("secret/a") == "x"
+        assert (tide.epoch, tide.status().identity.resets) == (1, 0)
+
+
+@pytest.mark.parametrize("op", [Range, Txn])
+async def test_without_permission(op: type[Op[Result]]) -> None:
+    """Where the marker may not be read, or not written, resets are counted here, each once, and all goes on."""
+    store = FaultyStore(memory := MemoryStore())
+    for n in range(20):
+        await write(memory, "a", str(n))
+    store.inject(
+        "PERMISSION_DENIED",
+        "etcdserver: permission denied",
+        op=op,
+        when=lambda called: getattr(called, "key", b"") == KEY,
+        times=10**6,
+    )
+    async with connected(store) as tide:
+        epoch = tide.epoch
+        assert not tide.status().identity.recorded
+        assert "permission denied" in (tide.status().identity.error or "")
+        await anyio.sleep(10)
+        memory.rebuild({b"/config/a": b"old"})
+        await anyio.sleep(600)
+        assert tide.config.get("a") == "old"
+        assert (tide.epoch, tide.status().identity.resets) == (epoch + 1, 1)
+
+
+async def test_a_bumped_epoch_is_learned_of() -> None:
+    """An epoch raised by an operator is a reset for every client, within half a minute."""
+    store = MemoryStore()
+    await write(store, "a", "1")
+    async with connected(store) as tide, connected(store) as other:
+        await anyio.sleep(1)
+        marker = b'{"epoch": 7, "history": "operator", "cluster_id": "4d", "raft_term": 2}'
+        await store.call(Put(KEY, marker), member=store.members[0], timeout=1)
+        await anyio.sleep(35)
+        for client in (tide, other):
+            assert (client.epoch, client.status().identity.resets) == (7, 1)
+            assert client.config.read("a").source is Source.LIVE
+
+
+async def test_a_members_word_about_a_lease_proves_nothing() -> None:
+    """An answer about a lease with an old revision, as a stale member gives it, is no reset."""
+    store = MemoryStore()
+    await write(store, "a", "1")
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        header = (await store.call(Range(KEY), member=store.members[0], timeout=1)).header
+        old = type(header)(header.cluster_id, 1, 1, 1)
+        await tide._identity.admit(store.members[0], anyio.current_time(), old, linearizable=False)
+        assert tide.epoch == 1
+        assert LeaseTimeToLive(1).lane
+
+
+async def test_known_answers_are_forgotten_with_their_history() -> None:
+    """What was fetched before a reset is not a fallback after it."""
+    store = MemoryStore()
+    for n in range(20):
+        await write(store, "other", str(n))
+    async with connected(store, follow=("x/",)) as tide:
+        assert (await tide.config.fetch("other")).value == "19"
+        await anyio.sleep(10)
+        store.rebuild({})
+        await anyio.sleep(10)
+        assert tide.epoch == 2
+        store.down = set(store.members)
+        store.touch()
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        assert (await tide.config.fetch("other", default="none")).value == "none"

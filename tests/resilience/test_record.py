@@ -1,0 +1,92 @@
+"""One candidate's decisions, alone and in a model of everything that can go wrong around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.resilience.record_model import Trial
+from tideover.resilience.record import Candidate, Do, Seen, Timing
+
+TIMING = Timing(15.0)
+
+
+# The model ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**63))
+def test_no_two_holders(seed: int) -> None:
+    """Nobody believes while another does, tokens grow, and no holder that lives and reaches etcd is replaced."""
+    assert Trial(seed).run().violations == []
+
+
+def test_the_model_elects() -> None:
+    """The model is not safe by standing still: in 50 runs there are over a hundred grants, late ones too."""
+    trials = [Trial(seed).run() for seed in range(50)]
+    assert sum(len(trial.grants) for trial in trials) > 100
+    assert any(at > 100 for trial in trials for at, _, _ in trial.grants)
+
+
+@dataclass(frozen=True, slots=True)
+class MovesDeadlineOnAdoption(Candidate):
+    """Takes the look that finds its write for a renewal."""
+
+    def observed(self, seen: Seen, sent_at: float, now: float) -> Candidate:
+        after = Candidate.observed(self, seen, sent_at, now)
+        adopted = after.held and after.written != self.written
+        deadline, renew_at = now + self.timing.ttl - self.timing.margin, now + self.timing.interval
+        return replace(after, deadline=deadline, renew_at=renew_at) if adopted else after
+
+
+@dataclass(frozen=True, slots=True)
+class CountsFromTheAnswer(Candidate):
+    """Counts the deadline from the answer to a renewal."""
+
+    def succeeded(self, do: Do, revision: int, sent_at: float, now: float) -> Candidate:
+        after = Candidate.succeeded(self, do, revision, sent_at, now)
+        return replace(after, deadline=now + self.timing.ttl + self.timing.margin) if after.held else after
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoresGaps(Candidate):
+    """Counts through times in which it saw nothing."""
+
+    def _gapped(self, now: float) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class TakesWhatIsNotThere(Candidate):
+    """Believes that what is not there never was."""
+
+    def looked_at_history(self, *, unprecedented: bool) -> Candidate:
+        return Candidate.looked_at_history(self, unprecedented=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Impatient(Candidate):
+    """Waits for the ttl without the margin."""
+
+    @property
+    def ripe_at(self) -> float:
+        return Candidate.ripe_at.fget(self) - 2 * self.timing.margin  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("broken", "seed", "kind"),
+    [
+        (MovesDeadlineOnAdoption, 674, "two holders"),
+        (CountsFromTheAnswer, 8, "two holders"),
+        (IgnoresGaps, 13, "needless change"),
+        (TakesWhatIsNotThere, 1, "two holders"),
+        (Impatient, 8, "two holders"),
+    ],
+)
+def test_the_model_notices(broken: type[Candidate], seed: int, kind: str) -> None:
+    """Each rule is needed: a run that is well with it shows, without it, what the rule prevents."""
+    assert Trial(seed).run().violations == []
+    assert any(violation.startswith(kind) for violation in Trial(seed, broken).run().violations)

@@ -9,9 +9,10 @@ import anyio
 import pytest
 import trio
 
-from tests.locks.support import Cuttable, connected_many, connected_on, heal, lock_keys, lose_all, settle
+from tests.locks.support import Cuttable, connected_many, connected_on, heal, lock_keys, lose_all, settle, touches
 from tests.support import connected, request
 from tideover import (
+    Closed,
     HealthState,
     Held,
     LockConflict,
@@ -20,13 +21,15 @@ from tideover import (
     LockTimeout,
     LockUnavailable,
     NotDistributed,
+    PermissionDenied,
+    SpaceExhausted,
     Unavailable,
 )
 from tideover.clock import Stamp
 from tideover.disk.ledger import LedgerFile, decode, read
 from tideover.etcd.store import Put
 from tideover.resilience.ledger import Hold
-from tideover.testing import MemoryStore
+from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -481,3 +484,92 @@ async def test_holds_of_a_process_that_died_are_told_by_the_next(tmp_path: Path)
         await anyio.sleep(5)
         assert any(k == b"/tideover/ledger/dead-1" for k in store._newest)
         assert not left.exists()
+
+
+# Refusals that are no outage ------------------------------------------------------------------------------------
+
+
+async def test_a_refused_permission_is_no_outage() -> None:
+    """Whoever may not write the lock's key is told so, "local" or not; the next in line is not kept waiting."""
+    store = FaultyStore(MemoryStore())
+    async with connected(store) as tide:
+        async with tide.lock("warm"):
+            pass
+        store.inject("PERMISSION_DENIED", "etcdserver: permission denied", when=touches("orders", Put))
+        with pytest.raises(PermissionDenied):
+            async with tide.lock("orders", on_outage="local", timeout=5):
+                raise AssertionError
+        async with tide.lock("orders", timeout=5) as held:
+            assert mode_of(held) == "distributed"
+
+
+async def test_a_full_database_is_no_outage() -> None:
+    """etcd takes no writes because its quota is used up: SpaceExhausted, and nothing is LOCAL."""
+    store = FaultyStore(MemoryStore())
+    async with connected(store) as tide:
+        async with tide.lock("warm"):
+            pass
+        message = "etcdserver: mvcc: database space exceeded"
+        store.inject("RESOURCE_EXHAUSTED", message, when=touches("orders", Put), times=100)
+        with pytest.raises(SpaceExhausted):
+            async with tide.lock("orders", on_outage="local", timeout=5):
+                raise AssertionError
+
+
+async def test_without_a_place_for_host_locks_nothing_is_local(tmp_path: Path) -> None:
+    """A folder that cannot be used: locks work while etcd is there, loudly; LOCAL ones are refused."""
+    (tmp_path / "file").write_text("")
+    store = MemoryStore()
+    async with connected_on(store, tmp_path / "file" / "below", profile="availability") as tide:
+        async with tide.lock("orders") as held:
+            assert mode_of(held) == "distributed"
+            assert "host locks" in (tide.status().lock_error or "")
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        with pytest.raises(LockUnavailable, match="no place"):
+            async with tide.lock("orders"):
+                raise AssertionError
+
+
+async def test_a_forked_child_is_refused() -> None:
+    """In a child that was forked with a coordinator open, locks raise Closed and say why."""
+    async with connected(MemoryStore()) as tide:
+        async with tide.lock("orders"):
+            read, write = os.pipe()
+            child = os.fork()
+            if not child:  # pragma: no cover - another process
+                try:
+                    tide.lock("orders")
+                    await tide.lock("orders").__aenter__()
+                except Closed as exc:
+                    os.write(write, str(exc).encode())
+                finally:
+                    os._exit(0)
+            os.close(write)
+            os.waitpid(child, 0)
+            assert b"forked" in os.read(read, 1000)
+            os.close(read)
+
+
+async def test_what_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    """A turn, a loss and a conflict are each one line in the log, with the lock's name."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        with pytest.raises(LockConflict):
+            async with tide.lock("orders", on_outage="local") as held:
+                lose_all(store)
+                await anyio.sleep_until(held.deadline + 1)
+                store.revoke(next(iter(store.leases)))
+                await store_put(store, b"/locks/orders/77")
+                heal(store)
+                await anyio.sleep(60)
+    lines = [record.getMessage() for record in caplog.records if "lock." in record.getMessage()]
+    assert [line.partition(": ")[0] for line in lines] == ["tideover.lock.turned", "tideover.lock.conflict"]
+    assert all("'orders'" in line for line in lines)
+
+
+async def store_put(store: MemoryStore, key: bytes) -> None:
+    """Make a key whoever answers: as somebody on another machine does."""
+    down, store.down = store.down, set()
+    await store.call(Put(key, b""), member=store.members[0], timeout=1)
+    store.down = down

@@ -154,7 +154,7 @@ async def measure_alone() -> list[Comparison]:
     await asyncio.to_thread(go_client.build)
     acquire: dict[str, list[float]] = {"ours": [], "gos": [], "aetcd": []}
     passed: dict[str, list[float]] = {"ours": [], "gos": []}
-    with EtcdServer() as server:
+    with EtcdServer(fsync=True) as server:
         options = [f"-endpoint={server.endpoint}", f"-count={_TIMES}"]
         async with (
             connect(server.endpoint, cache_dir=False, follow=()) as tide,
@@ -197,7 +197,7 @@ async def measure_together() -> list[Comparison]:
     def note(what: str, whose: str, value: float) -> None:
         found.setdefault(f"{what} {whose}", []).append(value)
 
-    with EtcdServer() as server:
+    with EtcdServer(fsync=True) as server:
         async with contenders(server.endpoint, "eight", [_WORKERS, 1]) as (ours, gos):
             for _ in range(_ROUNDS):
                 note(_CONTENDED, "gos", _per_hold(await _together(gos[:1])))

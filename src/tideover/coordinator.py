@@ -56,7 +56,7 @@ from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
-from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
+from tideover.status import IdentityStatus, LockConflictStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 _log = logging.getLogger("tideover")
@@ -335,6 +335,23 @@ class Coordinator:
             Until an outage is declared (3 s) entering waits. Then it does as `on_outage` says, without a packet.
         """
         return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
+
+    async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
+        """Return which locks two processes held at the same time, or may have, because etcd was away.
+
+        That is what follows from the holds that all processes have published in the last seven days;
+        `status().lock_conflicts` has those in which this process had a part.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: This user may not read `{namespace}/tideover/ledger/`.
+            AuthenticationFailed: A quorum refuses the credentials.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        return await self._locks.published_conflicts()
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.

@@ -235,6 +235,17 @@ class Ledger:
                 self._others[hold.id] = hold
         self._read_to = result.header.revision
 
+    async def published(self) -> list[Overlap]:
+        """Return all overlaps in what all processes have published.
+
+        Raises:
+            TideoverError: It cannot be read.
+        """
+        result = (await self._gateway.call(Range(self._prefix, prefix_end(self._prefix)))).result
+        return list(
+            overlaps(hold for entry in result.entries.values() if (hold := decode(entry.value)) is not None)
+        )
+
     def _recall(self) -> bool:
         """Write down remembered holds that a LOCAL one may have overlapped with; return whether there was one."""
         local = [hold for hold in self._others.values() if hold.mode is LockMode.LOCAL]

@@ -35,6 +35,7 @@ from tideover.marks import Mark
 from tideover.policies import Profile
 from tideover.records import HealthState, LockMode
 from tideover.resilience.health import reason_of
+from tideover.resilience.ledger import Overlap
 from tideover.status import LockConflictStatus, LockStatus
 
 _log = logging.getLogger("tideover")
@@ -390,17 +391,21 @@ class Locks:
                     cohort.waiting,
                 )
             )
-        conflicts = tuple(
-            LockConflictStatus(
-                found.first.name,
-                found.certain,
-                max(0.0, found.seconds),
-                (found.first.where, found.second.where),
-                self.clock.elapsed(found.first.until),
-            )
-            for found in self._ledger.conflicts.values()
-        )
+        conflicts = tuple(map(self._describe, self._ledger.conflicts.values()))
         return tuple(locks), conflicts, self._host_error or self._ledger.error
+
+    async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
+        """Return all conflicts that follow from what all processes have published."""
+        return tuple(map(self._describe, await self._ledger.published()))
+
+    def _describe(self, found: Overlap) -> LockConflictStatus:
+        return LockConflictStatus(
+            found.first.name,
+            found.certain,
+            max(0.0, found.seconds),
+            (found.first.where, found.second.where),
+            self.clock.elapsed(found.first.until),
+        )
 
 
 async def _logged(task: Callable[..., Awaitable[object]], *args: Any) -> None:

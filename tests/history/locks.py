@@ -88,3 +88,24 @@ def _mended_after(history: Sequence[Event], holder: Event, at: float) -> list[fl
                 ends.append(event.at)
             begun = None
     return ends
+
+
+def real_overlaps(events: Iterable[Event]) -> dict[tuple[int, int], float]:
+    """Return for how long two processes were in the body at the same time, one of them LOCAL, by their pids.
+
+    Args:
+        events: The events of all processes, in any order.
+    """
+    history = sorted(events, key=lambda event: event.at)
+    held = [belief for belief in beliefs(history, "lock") if belief.mode in ("local", "distributed")]
+    found: dict[tuple[int, int], float] = {}
+    for number, one in enumerate(held):
+        for other in held[number + 1 :]:
+            if other.since >= one.until or one.entered.pid == other.entered.pid:
+                continue
+            if "local" not in (one.mode, other.mode):
+                continue
+            low, high = sorted((one.entered.pid, other.entered.pid))
+            seconds = min(one.until, other.until) - max(one.since, other.since)
+            found[low, high] = max(seconds, found.get((low, high), 0.0))
+    return found

@@ -16,10 +16,12 @@ from types import TracebackType
 from typing import Self
 
 from tests.history.events import Event
-from tests.history.locks import LockFindings, check_locks
+from tests.history.locks import LockFindings, check_locks, real_overlaps
 from tests.history.recorder import Recorder, read_history
 from tests.netns.cluster import HostedCluster, HostedPython
 from tests.netns.network import Network
+from tideover.disk.ledger import decode
+from tideover.resilience.ledger import Overlap, overlaps
 
 _CLIENT = Path(__file__).with_name("lock_client.py")
 _OBSERVER = Path(__file__).with_name("session_observer.py")
@@ -32,6 +34,8 @@ HOSTS = (*MEMBERS, *CLIENT_HOSTS, OBSERVER_HOST)
 LENGTHS = (1.0, 4.0, 8.0)
 # The longest stretch between two faults, in seconds.
 _BREATH = 3.0
+# Seconds by which clients record later than things happen.
+_RECORDED_WITHIN = 0.1
 
 
 class LockTrials:
@@ -115,6 +119,37 @@ class LockTrials:
     def overdue(self) -> list[Event]:
         """Return waits that ended in the body although they took longer than their timeout."""
         return [event for event in self.events("waited") if event["took"] > event["limit"] + 1.0]
+
+    def ledger(self) -> tuple[list[str], list[str]]:
+        """Compare the published ledger with the history.
+
+        Returns:
+            The certain conflicts in it that were none, and the real ones that are missing. Processes that were
+            killed or paused may not have told, or not in time, and are left out.
+        """
+        history = read_history(self.folder)
+        hampered = {e["victim"] for e in history if e.kind == "died"}
+        paused = {e["who"] for e in history if e.kind == "hindered"}
+        trusted = {e.pid for e in history if e.kind == "left" and e.process not in paused} - hampered
+        values = self.cluster.etcdctl("get", "/tideover/ledger/", "--prefix", "--print-value-only").splitlines()
+        holds = [hold for value in values if (hold := decode(value.encode())) is not None]
+        told: dict[tuple[int, int], list[Overlap]] = {}
+        for found in overlaps(holds):
+            low, high = sorted(int(hold.where.rpartition("/")[2]) for hold in (found.first, found.second))
+            told.setdefault((low, high), []).append(found)
+        real = real_overlaps(history)
+        false = [
+            f"{pids}: {found.seconds:.3f} s"
+            for pids, several in told.items()
+            for found in several
+            if found.certain and found.seconds > _RECORDED_WITHIN and pids not in real and set(pids) <= trusted
+        ]
+        missing = [
+            f"{pids}: {seconds:.3f} s"
+            for pids, seconds in real.items()
+            if seconds > _RECORDED_WITHIN and pids not in told and set(pids) <= trusted
+        ]
+        return false, missing
 
     def report(self) -> str:
         """Return the figures in words."""

@@ -48,6 +48,7 @@ def test_one_lock_eight_processes(
         print(f"\netcd {cluster.members[0].version()}, {seconds} s: {trials.report()}")
         assert [str(violation) for violation in trials.findings().violations] == []
         assert trials.overdue() == []
+        assert trials.ledger() == ([], [])
     _assert_nothing_is_left(cluster)
 
 

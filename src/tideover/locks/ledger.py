@@ -295,14 +295,11 @@ class Ledger:
         """Close the file.
 
         Args:
-            published: Whether etcd can be asked: then what is left is told.
+            published: Whether etcd can be asked: then what is left is told, and what others ask is answered.
         """
-        if published and self._unpublished:
+        if published and (self._own or self._past):
             with anyio.move_on_after(1.0, shield=True):
-                try:
-                    await self._publish(self._due())
-                except TideoverError as exc:
-                    self._complain(f"the ledger cannot be published: {exc}")
+                await self.look()
         self.close()
 
     def close(self) -> None:

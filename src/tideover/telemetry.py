@@ -21,6 +21,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from tideover.errors import Unavailable
 from tideover.marks import Mark, RequestRecord, current_record
 from tideover.records import HealthState
 
@@ -423,8 +424,21 @@ def acquiring(namespace: str, name: str | None) -> Iterator[Span]:
     attributes = {"db.namespace": namespace, "tideover.component": "lock"}
     if name is not None:
         attributes["tideover.lock.name"] = name
-    with _tracer.start_as_current_span("tideover.lock.acquire", attributes=attributes) as span:
-        yield span
+    with _tracer.start_as_current_span(
+        "tideover.lock.acquire",
+        attributes=attributes,
+        record_exception=name is not None,  # their messages name the lock
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except Unavailable:
+            # Whether that is an error is decided by what the caller wants in an outage.
+            raise
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
 
 
 def lock_waited(outcome: str, seconds: float, *, degraded: bool) -> None:

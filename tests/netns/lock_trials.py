@@ -53,6 +53,8 @@ class LockTrials:
         self.cluster = cluster
         self.folder = folder / "history"
         self.kinds: Counter[str] = Counter()
+        # Certain conflicts in the ledger, and pairs of processes that really overlapped and can be relied upon.
+        self.compared = (0, 0)
         self._caches = folder / "caches"
         self._seed = seed
         self._random = random.Random(seed)
@@ -138,6 +140,10 @@ class LockTrials:
             low, high = sorted(int(hold.where.rpartition("/")[2]) for hold in (found.first, found.second))
             told.setdefault((low, high), []).append(found)
         real = real_overlaps(history)
+        self.compared = (
+            sum(found.certain for several in told.values() for found in several),
+            sum(set(pids) <= trusted for pids in real),
+        )
         false = [
             f"{pids}: {found.seconds:.3f} s"
             for pids, several in told.items()
@@ -158,6 +164,7 @@ class LockTrials:
         lines = [
             f"{sum(self.kinds.values())} faults, grants {dict(found.grants)}, "
             f"{len(found.early)} early_revoke, {len(found.violations)} violations",
+            f"    ledger: {self.compared[0]} certain conflicts, {self.compared[1]} pairs that really overlapped",
             *(f"    early_revoke: overlap of {seconds:.3f} s" for seconds, _ in found.early),
             *(f"    {n:4} x {kind}" for kind, n in sorted(self.kinds.items())),
             *(f"    {n:4} failed: {why}" for why, n in failed.most_common()),

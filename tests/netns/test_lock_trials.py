@@ -45,10 +45,11 @@ def test_one_lock_eight_processes(
     with LockTrials(network, cluster, tmp_path, pytestconfig.getoption("faults_seed")) as trials:
         trials.run(seconds)
         trials.finish()
+        ledger = trials.ledger()
         print(f"\netcd {cluster.members[0].version()}, {seconds} s: {trials.report()}")
         assert [str(violation) for violation in trials.findings().violations] == []
         assert trials.overdue() == []
-        assert trials.ledger() == ([], [])
+        assert ledger == ([], [])
     _assert_nothing_is_left(cluster)
 
 

@@ -54,7 +54,9 @@ def connect(
             dead when the service starts. Each address of a name is a member.
         namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
-        cache_dir: The folder for snapshots; None means the user's cache folder, False means no snapshots.
+        cache_dir: The folder for snapshots, and for what locks keep on disk: host locks and the ledger. None means
+            the user's cache folder, and the user's state folder for locks; False means no snapshots. Processes
+            that are to exclude one another in an outage need the same.
         profile: `"safety"` or `"availability"`: the defaults of locks and leadership in an outage.
         start_timeout: Seconds that entering may take.
         require: `"etcd"` raises if etcd is away at the start, `"config"` if there is no configuration at all;

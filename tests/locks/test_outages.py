@@ -13,6 +13,7 @@ from tests.locks.support import Cuttable, connected_many, connected_on, heal, lo
 from tests.support import connected, request
 from tideover import (
     Closed,
+    Coordinator,
     HealthState,
     Held,
     LockConflict,
@@ -23,6 +24,7 @@ from tideover import (
     NotDistributed,
     PermissionDenied,
     SpaceExhausted,
+    TideoverError,
     Unavailable,
 )
 from tideover.clock import Stamp
@@ -573,3 +575,42 @@ async def store_put(store: MemoryStore, key: bytes) -> None:
     down, store.down = store.down, set()
     await store.call(Put(key, b""), member=store.members[0], timeout=1)
     store.down = down
+
+
+# Closing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["available", "away"])
+async def test_closing_the_coordinator_ends_all_waiting(away: bool) -> None:
+    """Whoever holds or waits, here, in etcd's line or for the end of an outage, is told; nobody waits for ever."""
+    store = MemoryStore()
+    ended: list[str] = []
+
+    async def hold(tide: Coordinator, name: str, on_outage: str) -> None:
+        try:
+            async with tide.lock(name, on_outage=on_outage):  # type: ignore[arg-type]
+                await anyio.sleep(1000)
+        except TideoverError as exc:
+            ended.append(type(exc).__name__)
+
+    async with anyio.create_task_group() as tasks, connected(store) as other, other.lock("elsewhere", ttl=300):
+        async with connected(store) as tide:
+            tasks.start_soon(hold, tide, "orders", "wait")
+            await anyio.sleep(0.1)
+            tasks.start_soon(hold, tide, "orders", "wait")
+            tasks.start_soon(hold, tide, "elsewhere", "wait")
+            await anyio.sleep(0.1)
+            if away:
+                lose_all(store)
+                await tide.health.wait_for(HealthState.UNAVAILABLE)
+                tasks.start_soon(hold, tide, "third", "wait")
+                tasks.start_soon(hold, tide, "fourth", "local")
+                await anyio.sleep(0.1)
+        with anyio.fail_after(20):
+            while len(ended) < (5 if away else 3) - away:
+                await anyio.sleep(0.1)
+        if away:
+            heal(store)
+        tasks.cancel_scope.cancel()
+    assert set(ended) <= {"Closed", "LockLost"}
+    assert "LockLost" in ended

@@ -107,6 +107,7 @@ class Cohort:
 
         Raises:
             LockUnavailable: An outage is declared, and that is what was asked for.
+            Closed: The coordinator is closed.
             LockTimeout: It is not free, and the timeout is 0.
             TideoverError: A definite no, such as `PermissionDenied`.
         """
@@ -314,6 +315,13 @@ class Cohort:
             self._line.remove(waiter)
             waiter.event.set()
 
+    def wake(self) -> None:
+        """Let all in the line look again: the coordinator is closed."""
+        for waiter in list(self._line):
+            self._line.remove(waiter)
+            waiter.event.set()
+        self._moved.fire()
+
     async def _in_outage(self, wish: Wish, refusal: CircuitOpen) -> Grant | None:
         """Do what was asked for; return None if the outage has ended meanwhile."""
         if wish.on_outage == "fail":
@@ -410,8 +418,9 @@ class Cohort:
         self._free_host(place)
         if place.own.gone:
             return
-        done = self._releasing = anyio.Event()
-        self._parts.start(self._give_back, place, done)
+        done = anyio.Event()
+        if self._parts.start(self._give_back, place, done):
+            self._releasing = done
 
     async def _give_back(self, place: Place, done: anyio.Event) -> None:
         try:

@@ -232,7 +232,10 @@ class Locks:
 
         Raises:
             AuthenticationFailed: etcd refuses this client's credentials.
+            Closed: The coordinator is closed.
         """
+        if self._refusal is not None:
+            raise Closed(self._refusal)
         if self._lanes.health.quorum.closed:
             return None
         try:
@@ -246,14 +249,16 @@ class Locks:
         return not self._lanes.health.quorum.closed and not self._lanes.unauthorized
 
     async def recovery(self) -> None:
-        """Wait until no outage is declared."""
-        while self.outage_declared():
+        """Wait until no outage is declared, or the coordinator is closed."""
+        while self.outage_declared() and self._refusal is None:
             await self._lanes.changed.wait()
 
-    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Do something in the background; what goes wrong there is logged."""
-        if self._tasks is not None:
-            self._tasks.start_soon(_logged, task, *args)
+    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
+        """Do something in the background, logging what goes wrong; return whether that is still possible."""
+        if self._tasks is None:
+            return False
+        self._tasks.start_soon(_logged, task, *args)
+        return True
 
     def host_failed(self, error: OSError) -> None:
         """Take in that this machine has no place for host locks."""
@@ -364,11 +369,16 @@ class Locks:
     async def aclose(self, why: str) -> None:
         """Give no more locks, and see what was given back out; bounded in time."""
         self._refusal = why
+        for cohort in list(self._cohorts.values()):
+            cohort.wake()
+        self._lanes.changed.fire()
         with anyio.move_on_after(_DRAIN, shield=True):
             for cohort in list(self._cohorts.values()):
                 await cohort.released()
         await self._ledger.aclose(published=self._lanes.health.state is HealthState.AVAILABLE)
         self.hosts.close()
+        # Bodies that still run lose their session, and have nothing to give back.
+        self._tasks = None
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""

@@ -48,6 +48,7 @@ class Parts(Keeper, Protocol):
 
         Raises:
             AuthenticationFailed: etcd refuses this client's credentials.
+            Closed: The coordinator is closed.
         """
         ...
 
@@ -55,8 +56,8 @@ class Parts(Keeper, Protocol):
         """Wait until no outage is declared."""
         ...
 
-    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Do something in the background."""
+    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
+        """Do something in the background; return whether that is still possible."""
         ...
 
     def host_failed(self, error: OSError) -> None:

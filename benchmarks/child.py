@@ -57,6 +57,7 @@ async def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
+        limit=2**26,
     )
     try:
         yield process

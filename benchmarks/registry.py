@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks import (
     fetch_refused,
     followed_keys,
+    locks,
     middleware,
     outage_read,
     point_reads,
@@ -27,4 +28,6 @@ ROWS: tuple[Row, ...] = (
     followed_keys.ROW,
     propagation.ROW,
     recovery.ROW,
+    locks.ROW,
+    locks.CONTENDED,
 )

@@ -29,7 +29,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.support import connected, mock_trio, request
-from tideover import ConfigValueError, ElectionMismatch, HealthState, RetryPolicy, Source, Unavailable, telemetry
+from tideover import (
+    ConfigValueError,
+    ElectionMismatch,
+    HealthState,
+    LockTimeout,
+    RetryPolicy,
+    Source,
+    Unavailable,
+    telemetry,
+)
 from tideover.etcd.store import Put, Range
 from tideover.marks import Mark, RequestRecord, current_record
 from tideover.testing import FaultyStore, MemoryStore
@@ -697,3 +706,43 @@ async def test_leaderships_are_events_and_a_metric(recorded: Recorded) -> None:
     assert {a["tideover.election.token"] for a, _ in told} == {term.token}
     assert {a["tideover.component"] for a, _ in told} == {"election"}
     assert [body.rpartition(": ")[2] for _, body in told] == ["elected", "unconfirmed", "confirmed", "resigned"]
+
+
+# Locks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("record_keys", [False, True])
+async def test_what_is_recorded_of_a_lock(recorded: Recorded, record_keys: bool) -> None:
+    """The wait is a span, which names the lock only if asked to; waits and holds are histograms."""
+    async with connected(MemoryStore(), namespace="shop", record_keys=record_keys) as tide:
+        async with tide.lock("orders/42"):
+            with pytest.raises(LockTimeout):
+                async with tide.lock("orders/42", timeout=1):
+                    raise AssertionError
+    (span,) = recorded.spans("tideover.lock.acquire")
+    assert attributes(span)["tideover.component"] == "lock"
+    assert attributes(span).get("tideover.lock.name") == ("orders/42" if record_keys else None)
+    metrics = recorded.metrics()
+    waits = points(metrics["tideover.lock.acquire.duration"])
+    assert {dict(point.attributes or {})["tideover.outcome"] for point in waits.values()} == {"ok", "timeout"}
+    (hold,) = points(metrics["tideover.lock.hold.duration"]).values()
+    assert dict(hold.attributes or {}) == {"tideover.outcome": "ok", "tideover.degraded": False}
+    assert [value(point) for point in points(metrics["tideover.lock.active"]).values()] == [0]
+
+
+@pytest.mark.anyio
+async def test_a_lock_in_an_outage_marks_its_request(recorded: Recorded) -> None:
+    """A LOCAL lock marks the current span as degraded, with the outage it belongs to."""
+    store = MemoryStore()
+    async with connected(store, profile="availability") as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        with trace.get_tracer("app").start_as_current_span("request") as span:
+            async with tide.lock("orders"):
+                pass
+    assert isinstance(span, ReadableSpan)
+    assert attributes(span)["tideover.degraded"] is True
+    assert attributes(span)["tideover.components"] == ("lock",)
+    assert attributes(span)["tideover.source"] == "local"
+    assert attributes(span)["tideover.outage_id"]

@@ -1,10 +1,11 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current, leader, while_leader
+from tideover.ambient import connect, current, leader, lock, while_leader
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
 from tideover.coordinator import Coordinator
+from tideover.core.fence import Guard
 from tideover.core.ownkey import OwnKey
 from tideover.core.session import Session
 from tideover.elections.leadership import Leadership
@@ -23,8 +24,13 @@ from tideover.errors import (
     InvalidRequest,
     KeyTaken,
     LeadershipLost,
+    LockConflict,
+    LockLost,
+    LockTimeout,
+    LockUnavailable,
     NoQuorum,
     NotConnected,
+    NotDistributed,
     NotFollowed,
     NotSynced,
     OutcomeUnknown,
@@ -40,12 +46,16 @@ from tideover.errors import (
 )
 from tideover.health import ClusterHealth
 from tideover.injection import with_config
+from tideover.locking import locked
+from tideover.locks.held import Held
+from tideover.locks.lock import Lock
 from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.records import (
     Change,
     Diagnosis,
     HealthState,
     Leader,
+    LockMode,
     Reading,
     SessionState,
     Source,
@@ -53,7 +63,7 @@ from tideover.records import (
     Written,
 )
 from tideover.sessions import SessionBlock
-from tideover.status import SessionStatus, StatusReport
+from tideover.status import LockConflictStatus, LockStatus, SessionStatus, StatusReport
 
 __all__ = [
     "AmbiguousCoordinator",
@@ -73,15 +83,26 @@ __all__ = [
     "Diagnosis",
     "Election",
     "ElectionMismatch",
+    "Guard",
     "HealthState",
+    "Held",
     "InvalidRequest",
     "KeyTaken",
     "Leader",
     "Leadership",
     "LeadershipLost",
     "Live",
+    "Lock",
+    "LockConflict",
+    "LockConflictStatus",
+    "LockLost",
+    "LockMode",
+    "LockStatus",
+    "LockTimeout",
+    "LockUnavailable",
     "NoQuorum",
     "NotConnected",
+    "NotDistributed",
     "NotFollowed",
     "NotSynced",
     "OutcomeUnknown",
@@ -112,6 +133,8 @@ __all__ = [
     "connect",
     "current",
     "leader",
+    "lock",
+    "locked",
     "while_leader",
     "with_config",
 ]

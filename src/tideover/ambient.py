@@ -15,6 +15,8 @@ from tideover.elections.leadership import Leadership
 from tideover.elections.owner import OnOutage
 from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
 from tideover.etcd.store import Store
+from tideover.locks.lock import Lock
+from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
@@ -52,7 +54,9 @@ def connect(
             dead when the service starts. Each address of a name is a member.
         namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
-        cache_dir: The folder for snapshots; None means the user's cache folder, False means no snapshots.
+        cache_dir: The folder for snapshots, and for what locks keep on disk: host locks and the ledger. None means
+            the user's cache folder, and the user's state folder for locks; False means no snapshots. Processes
+            that are to exclude one another in an outage need the same.
         profile: `"safety"` or `"availability"`: the defaults of locks and leadership in an outage.
         start_timeout: Seconds that entering may take.
         require: `"etcd"` raises if etcd is away at the start, `"config"` if there is no configuration at all;
@@ -252,3 +256,39 @@ def while_leader(
         return lead
 
     return decorate
+
+
+def lock(
+    name: str,
+    *,
+    ttl: int = 15,
+    timeout: float | None = None,
+    on_outage: OnLockOutage | None = None,
+    handover: bool = True,
+    lock_delay: float = 0.0,
+) -> Lock:
+    """Return a lock of the coordinator that `current` returns; see `Coordinator.lock`.
+
+    Args:
+        name: The lock.
+        ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one.
+        timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+        on_outage: `"fail"`, `"wait"` or `"local"`; None means as the profile says.
+        handover: Whether the lock may be handed on inside this process.
+        lock_delay: Seconds to wait on, after the holder before has vanished with its lease.
+
+    Returns:
+        The lock, for one use; entering gives what is held.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or that is no name.
+
+    When degraded:
+        As `Coordinator.lock`.
+    """
+    return current().lock(
+        name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
+    )

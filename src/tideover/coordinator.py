@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 import math
@@ -36,7 +37,9 @@ from tideover.core.pool import SessionPool
 from tideover.core.roster import Roster, describe_members
 from tideover.core.signal import first_of
 from tideover.core.view import View, ViewRules
-from tideover.disk.folder import default_folder
+from tideover.disk.folder import default_folder, default_state_folder
+from tideover.disk.hostlock import HostLocks
+from tideover.disk.ledger import LedgerFile
 from tideover.disk.snapshot_file import SnapshotFile
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import Election, Elections
@@ -45,11 +48,15 @@ from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.store import Range, Store
 from tideover.health import ClusterHealth
+from tideover.locks.host import HostLocking, MemoryHostLocks
+from tideover.locks.lock import Lock
+from tideover.locks.owner import Locks
+from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
-from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
+from tideover.status import IdentityStatus, LockConflictStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 _log = logging.getLogger("tideover")
@@ -142,6 +149,7 @@ class Coordinator:
             chance=chance,
             epoch=lambda: self.epoch,
         )
+        self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
         self._identity.subscribe(self._take_reset)
@@ -245,6 +253,7 @@ class Coordinator:
             The same; this is what it is for.
         """
         lanes, health = self._lanes, self._health
+        locks, conflicts, lock_error = self._locks.status()
         return StatusReport(
             sentence=self._sentence(),
             state=health.state,
@@ -262,8 +271,87 @@ class Coordinator:
             rejected=self.config.rejected,
             restarts=self._supervisor.restarts,
             sessions=tuple(session.report() for session in self._sessions),
+            locks=locks,
+            lock_conflicts=conflicts,
+            lock_error=lock_error,
             elections=self._elections.status(),
         )
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: int = 15,
+        timeout: float | None = None,
+        on_outage: OnLockOutage | None = None,
+        handover: bool = True,
+        lock_delay: float = 0.0,
+    ) -> Lock:
+        """Return a lock, to be entered: `async with tide.lock("orders/42", timeout=5) as held:`.
+
+        Entering the body means holding the lock. The body is cancelled at its next await when the lock is lost:
+        when its lease could not be proven until the deadline, or etcd says that its key is gone. Leaving it then
+        raises `LockLost`, even if the body has ended by itself; an exception of the body is kept, and ours becomes
+        a note on it. Whoever must not act on a lost lock without an await calls `held.check()`, and what is
+        elsewhere is fenced by `held.token` or `held.guard()`.
+
+        Coroutines of this process hand the lock on among themselves without asking etcd, in order, as long as
+        nobody elsewhere waits for it: see `handover`.
+
+        Args:
+            name: The lock; slashes may divide it. `{namespace}/locks/{name}/` in etcd, in the layout of etcd's own
+                `concurrency` package, so that `etcdctl lock` and services in Go contend for it.
+            ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one; 5 at
+                the least.
+            timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+            on_outage: What to do while an outage is declared. `"fail"`: refuse. `"wait"`: wait for its end, within
+                the timeout. `"local"`: be content with a lock among the processes of this machine, held in the
+                mode `LOCAL`; one that is held when the outage begins becomes LOCAL at its deadline instead of
+                being lost. After the outage a LOCAL lock becomes DISTRIBUTED if nobody else has it, and else is
+                lost by `LockConflict`. None means `"fail"` with the profile `"safety"` and `"local"` with
+                `"availability"`.
+            handover: Whether the lock may be handed on inside this process. With False each holder has a key of
+                its own, and `held.revision` grows strictly: for names shared with clients that fence by it.
+            lock_delay: Seconds to wait on, after the holder before has vanished with its lease instead of letting
+                go: it may not know yet.
+
+        Returns:
+            The lock, for one use; entering gives what is held.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or that is no name.
+            LockUnavailable: When entering: an outage is declared, and the lock was to `"fail"`; or it was to be
+                `"local"` and this machine has no place for host locks.
+            LockTimeout: When entering: it was not to be had in time.
+            PermissionDenied: When entering: this user may not write the lock's key.
+            AuthenticationFailed: When entering: a quorum refuses the credentials.
+            SpaceExhausted: When entering: etcd's quota is used up.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+            LockLost: When leaving: see above.
+            LockConflict: When leaving: see above.
+
+        When degraded:
+            Until an outage is declared (3 s) entering waits. Then it does as `on_outage` says, without a packet.
+        """
+        return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
+
+    async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
+        """Return which locks two processes held at the same time, or may have, because etcd was away.
+
+        That is what follows from the holds that all processes have published in the last seven days;
+        `status().lock_conflicts` has those in which this process had a part.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: This user may not read `{namespace}/tideover/ledger/`.
+            AuthenticationFailed: A quorum refuses the credentials.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        return await self._locks.published_conflicts()
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.
@@ -377,6 +465,7 @@ class Coordinator:
         self._tasks = tasks
         self._sessions.start(store, tasks)
         self._elections.open(store, tasks)
+        self._locks.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -450,6 +539,7 @@ class Coordinator:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl.
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await self._elections.close(self._closed)
+            await self._locks.aclose(self._closed)
             await self._sessions.aclose()
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
@@ -473,8 +563,50 @@ class Coordinator:
         self.config.close(self._closed)
         self._sessions.poison(self._closed)
         self._elections.poison(self._closed)
+        self._locks.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_locks(self) -> Locks:
+        options = self.options
+        folder = self._state_folder()
+        hosts: HostLocking = (
+            MemoryHostLocks(self._store, options.namespace)
+            if folder is None
+            else HostLocks(folder / "locks", members=self._lanes.members, namespace=options.namespace)
+        )
+        return Locks(
+            options.namespace,
+            profile=options.profile,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            pool=self._sessions,
+            hosts=hosts,
+            ledger_file=None if folder is None else partial(LedgerFile, self._ledger_folder(folder)),
+            clock=self._clock,
+            chance=self._chance,
+            epoch=lambda: self.epoch,
+            outage_id=lambda: self._outages.outage_id,
+            record_names=options.record_keys,
+        )
+
+    def _state_folder(self) -> Path | None:
+        """Return the folder for host locks and the ledger; None for a fake cluster without one."""
+        given = self.options.cache_dir
+        if given is not None and given is not False:
+            return Path(given)
+        if self._store is not None:
+            return None
+        try:
+            return default_state_folder()
+        except OSError as exc:
+            _log.warning("tideover: no lock can be LOCAL here: %s", exc)
+            return Path(os.devnull)
+
+    def _ledger_folder(self, folder: Path) -> Path:
+        """Return the folder for the ledgers of this cluster and namespace: others' are not published there."""
+        scope = "\0".join([self.options.namespace, *sorted(self._lanes.members)])
+        return folder / "ledger" / hashlib.sha256(scope.encode()).hexdigest()[:32]
 
     def _make_view(self, prefix: str) -> View:
         return View(
@@ -575,6 +707,7 @@ class Coordinator:
             "roster": roster.run,
             "alarms": Alarms(store, lanes, chance=self._chance).run,
             "coalesce": self._coalescer.run,
+            "locks": self._locks.run,
         }
         for view in self._views:
             follower = Follower(
@@ -595,6 +728,7 @@ class Coordinator:
             first=not before.decided,
         )
         self.config.refresh()
+        self._locks.health_changed()
 
     # What observable instruments show --------------------------------------------------------------------------
 

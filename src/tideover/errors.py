@@ -157,6 +157,30 @@ class KeyTaken(TideoverError):
         self.key = key
 
 
+class LockUnavailable(Unavailable):
+    """Raised when an outage is declared and the lock was not asked for with another word than `on_outage="fail"`.
+
+    Also when `on_outage="local"` was asked for and this machine cannot give a local lock.
+    """
+
+
+class LockTimeout(TideoverError, TimeoutError):
+    """Raised when a lock could not be had within its `timeout`; the message says what it waited for."""
+
+
+class LockLost(TideoverError):
+    """Raised when a lock is not held any more although its body has not ended."""
+
+
+class LockConflict(TideoverError):
+    """Raised when a LOCAL lock was not to be had from etcd after the outage: somebody else holds it."""
+
+
+class NotDistributed(TideoverError):
+    """Raised when something is asked of a LOCAL lock that only a DISTRIBUTED one has, such as its fencing
+    token."""
+
+
 class NotConnected(TideoverError, RuntimeError):
     """Raised when a module-level function finds no open coordinator."""
 

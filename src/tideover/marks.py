@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from tideover.records import Source
+from tideover.records import LockMode, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +17,13 @@ class Mark:
     """The first degraded answer of one component within a request.
 
     Attributes:
-        source: The rung it came from.
+        source: The rung it came from; of a lock, on what ground it is held.
         age: Its age in seconds; infinite if unknown.
         reason: Why it was degraded: one of `tideover.reason`'s values.
         outage_id: The outage it belongs to; empty if none was declared.
     """
 
-    source: Source
+    source: Source | LockMode
     age: float
     reason: str
     outage_id: str

@@ -64,6 +64,18 @@ class SessionState(StrEnum):
     LOST = "lost"
 
 
+class LockMode(StrEnum):
+    """On what ground a lock is held.
+
+    Attributes:
+        DISTRIBUTED: A key in etcd, under a lease that is proven: nobody else has it.
+        LOCAL: This machine only, because etcd is away: somebody on another machine may have it too.
+    """
+
+    DISTRIBUTED = "distributed"
+    LOCAL = "local"
+
+
 class Source(StrEnum):
     """The rung of the ladder from which a value came, best first.
 

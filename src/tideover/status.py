@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, SessionState, Source, Standing
+from tideover.records import Diagnosis, HealthState, LockMode, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,44 @@ class SessionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LockStatus:
+    """One lock that is held here.
+
+    Attributes:
+        name: The lock.
+        mode: On what ground it is held.
+        token: Its fencing token; None if it is LOCAL.
+        seconds: For how long it has been held.
+        waiting: How many in this process wait for it.
+    """
+
+    name: str
+    mode: LockMode
+    token: int | None
+    seconds: float
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockConflictStatus:
+    """Two holds of one lock at the same time, one of them LOCAL and one of them here.
+
+    Attributes:
+        name: The lock.
+        certain: Whether the clocks leave no doubt.
+        seconds: For how long; 0 if only the clocks' uncertainty makes it possible.
+        holders: The two processes, as host and process id.
+        ended_ago: Seconds since the end of the earlier one of them; infinite if that is not known.
+    """
+
+    name: str
+    certain: bool
+    seconds: float
+    holders: tuple[str, str]
+    ended_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class ElectionStatus:
     """One candidacy of this process.
 
@@ -180,6 +218,10 @@ class StatusReport:
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.
+        locks: The locks that are held here.
+        lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
+            etcd was away.
+        lock_error: What does not work about host locks or the ledger; None if all does.
     """
 
     sentence: str
@@ -199,6 +241,9 @@ class StatusReport:
     restarts: int
     sessions: tuple[SessionStatus, ...] = ()
     elections: tuple[ElectionStatus, ...] = ()
+    locks: tuple[LockStatus, ...] = ()
+    lock_conflicts: tuple[LockConflictStatus, ...] = ()
+    lock_error: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

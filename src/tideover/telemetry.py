@@ -21,6 +21,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from tideover.errors import Unavailable
 from tideover.marks import Mark, RequestRecord, current_record
 from tideover.records import HealthState
 
@@ -409,6 +410,95 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
     event("tideover.leadership.change", text, attributes, level=level)
 
 
+# Locks ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def acquiring(namespace: str, name: str | None) -> Iterator[Span]:
+    """Record the wait for a lock; it is an error only if it raises.
+
+    Args:
+        namespace: The coordinator's namespace.
+        name: The lock, if names may be recorded.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": "lock"}
+    if name is not None:
+        attributes["tideover.lock.name"] = name
+    with _tracer.start_as_current_span(
+        "tideover.lock.acquire",
+        attributes=attributes,
+        record_exception=name is not None,  # their messages name the lock
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except Unavailable:
+            # Whether that is an error is decided by what the caller wants in an outage.
+            raise
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+def lock_waited(outcome: str, seconds: float, *, degraded: bool) -> None:
+    """Record how long somebody waited for a lock.
+
+    Args:
+        outcome: `"ok"`, `"local"`, `"timeout"` or `"refused"`.
+        seconds: How long.
+        degraded: Whether an outage was declared at the end.
+    """
+    _lock_waits.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
+
+
+def lock_released(outcome: str, seconds: float, *, degraded: bool) -> None:
+    """Record how long a lock was held.
+
+    Args:
+        outcome: `"ok"`, `"local"`, `"lost"` or `"conflict"`.
+        seconds: How long.
+        degraded: Whether it touched an outage.
+    """
+    _lock_holds.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
+
+
+def locks_active(mode: str, change: int) -> None:
+    """Count locks that are held.
+
+    Args:
+        mode: On what ground.
+        change: 1 for one more, -1 for one less.
+    """
+    _locks_active.add(change, {"tideover.lock.mode": mode})
+
+
+def lock_turned(name: str, mode: str, why: str) -> None:
+    """Report that a lock is held on other ground than before."""
+    attributes: Attributes = {"tideover.component": "lock", "tideover.lock.mode": mode}
+    event("tideover.lock.turned", f"{name!r} is {mode} now: {why}", attributes, level=logging.WARNING)
+
+
+def lock_lost(name: str, why: str) -> None:
+    """Report that a lock was lost while its body ran."""
+    attributes: Attributes = {"tideover.component": "lock"}
+    event("tideover.lock.lost", f"{name!r}: {why}", attributes, level=logging.WARNING)
+
+
+def lock_conflict(name: str, what: str, *, certain: bool) -> None:
+    """Report that two have held one lock at once, or may have.
+
+    Args:
+        name: The lock.
+        what: Who and when.
+        certain: Whether the clocks leave no doubt.
+    """
+    attributes: Attributes = {"tideover.component": "lock", "tideover.lock.certain": certain}
+    _lock_conflicts.add(1, {"tideover.lock.certain": certain})
+    text = f"{name!r}: {what} ({'certain' if certain else 'possible'})"
+    event("tideover.lock.conflict", text, attributes, level=logging.ERROR if certain else logging.WARNING)
+
+
 # Instruments ---------------------------------------------------------------------------------------------------
 
 
@@ -511,6 +601,24 @@ _watch_restarts = _meter.create_counter(
 )
 _snapshot_writes = _meter.create_counter(
     "tideover.snapshot.writes", unit="{write}", description="Snapshots written, or not."
+)
+_lock_waits = _meter.create_histogram(
+    "tideover.lock.acquire.duration",
+    unit="s",
+    description="How long a lock was waited for.",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60],
+)
+_lock_holds = _meter.create_histogram(
+    "tideover.lock.hold.duration",
+    unit="s",
+    description="How long a lock was held.",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60],
+)
+_locks_active = _meter.create_up_down_counter(
+    "tideover.lock.active", unit="{lock}", description="Locks held, by what ground they are held on."
+)
+_lock_conflicts = _meter.create_counter(
+    "tideover.lock.conflicts", unit="{conflict}", description="Locks that two held at once, or may have."
 )
 _meter.create_observable_up_down_counter(
     "tideover.component.status",

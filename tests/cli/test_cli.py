@@ -104,7 +104,7 @@ def test_without_click_the_extra_is_named() -> None:
     [
         (
             ["nope"],
-            "no such command: 'nope'; there are demo, status, doctor, config, cache; see `tideover --help`",
+            "no such command: 'nope'; there are demo, status, doctor, lock, config, cache; see `tideover --help`",
         ),
         (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
         (["status", "-e", "foo"], "need host:port"),

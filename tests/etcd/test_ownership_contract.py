@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.store import Delete, Op, Put, Range, Result, Store, WriteResult
+from tideover.etcd.store import Delete, Op, Put, Range, Result, Sort, Store, WriteResult
 from tideover.etcd.transactions import Compare, Txn
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore
 
@@ -244,3 +244,26 @@ async def test_faults_strike_renewals() -> None:
         with pytest.raises(StoreFault):
             await stream.renew(LEASE)
     assert [op for _, op in memory.calls if isinstance(op, LeaseKeepAlive)] == [LeaseKeepAlive(LEASE)]
+
+
+# Order of creation ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_keys_in_the_order_of_their_creation(subject: Subject) -> None:
+    """A range can be had oldest or newest first, cut short, and without what was created after a revision."""
+    created = {}
+    for key in (b"q/c", b"q/a", b"q/d", b"q/b"):
+        created[key] = (await subject.call(Put(key, b""))).header.revision
+    await subject.call(Put(b"q/a", b"again"))
+
+    async def keys(**how: Any) -> list[bytes]:
+        return list((await subject.call(Range(b"q/", b"q0", **how))).entries)
+
+    assert await keys(sort=Sort.OLDEST) == [b"q/c", b"q/a", b"q/d", b"q/b"]
+    assert await keys(sort=Sort.OLDEST, limit=1) == [b"q/c"]
+    assert await keys(sort=Sort.NEWEST, limit=1, created_until=created[b"q/b"] - 1) == [b"q/d"]
+    assert await keys(sort=Sort.NEWEST, created_until=created[b"q/a"]) == [b"q/a", b"q/c"]
+    assert await keys(created_until=created[b"q/c"] - 1) == []
+    found = await subject.call(Txn((), then=(Put(b"q/e", b""), Range(b"q/", b"q0", limit=1, sort=Sort.NEWEST))))
+    assert list(found.entries(1).entries) == [b"q/e"]

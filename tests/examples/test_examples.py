@@ -189,3 +189,15 @@ def test_elected_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
             after = int(waiting.wait_for("one works: held, token ").rpartition(" ")[2])
             assert time.monotonic() - ended < 3
             assert after > before
+
+
+def test_locked_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """Of several `locked_worker`s one charges each order; the others find that done."""
+    script = str(EXAMPLES / "locked_worker.py")
+    with running(script, etcd=etcd_server, cache=tmp_path) as one:
+        output = Output(one)
+        with running(script, etcd=etcd_server, cache=tmp_path) as two:
+            outputs = [output, Output(two)]
+            for order in (1, 2, 3):
+                lines = [each.wait_for(f"order {order}: ") for each in outputs]
+                assert sorted("done already" in line for line in lines) == [False, True]

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 import tideover
-from tideover import Reading, StalenessLimit, connect, current, while_leader, with_config
-from tideover.asgi import TideoverMiddleware
+from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
+from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
 
@@ -68,6 +68,38 @@ async def configuration() -> None:
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
         assert_type(current(), tideover.Coordinator)
+
+
+@locked("orders/{order_id}", ttl=15, timeout=5, on_outage="local", handover=True, lock_delay=0)
+async def ship(order_id: int) -> str:
+    """A function under a lock keeps its type."""
+    return str(order_id)
+
+
+async def locks() -> None:
+    """Locks, fences and guards."""
+    async with connect("10.0.0.1:2379") as tide:
+        lock = tide.lock("orders/42", ttl=15, timeout=None, on_outage="fail", handover=False, lock_delay=1.5)
+        assert_type(lock, tideover.Lock)
+        async with lock as held:
+            assert_type(held, tideover.Held)
+            assert_type(held.mode, tideover.LockMode)
+            assert_type(held.token, int)
+            assert_type(held.revision, int)
+            assert_type(held.epoch, int)
+            assert_type(held.deadline, float)
+            assert_type(held.headers(), dict[str, str])
+            held.check()
+            guard = held.guard()
+            assert_type(guard, tideover.Guard)
+            assert_type(await tide.config.put("k", 1, guard=guard), tideover.Written)
+            assert_type(await tide.config.delete("k", guard=guard), tideover.Written)
+        async with tideover.lock("orders/42"):
+            assert_type(await ship(order_id=42), str)
+        assert_type(tide.status().locks, tuple[tideover.LockStatus, ...])
+        assert_type(tide.status().lock_conflicts, tuple[tideover.LockConflictStatus, ...])
+    app = Starlette(middleware=[Middleware(FencingMiddleware, admit=FenceMemory(), lock="orders")])
+    assert_type(app, Starlette)
 
 
 async def sessions() -> None:

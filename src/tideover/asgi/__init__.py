@@ -1,8 +1,11 @@
-"""tideover for ASGI applications: one middleware, pure ASGI, that runs the coordinator and keeps the records.
+"""tideover for ASGI applications: pure ASGI, one class for each concern.
 
-Nothing here may call etcd within a request.
+`TideoverMiddleware` runs the coordinator and keeps the records; `FencingMiddleware` refuses a lock's former
+holders. Nothing here may call etcd within a request.
 """
 
+from tideover.asgi.fencing import FenceMemory, FencingMiddleware
 from tideover.asgi.middleware import TideoverMiddleware
+from tideover.resilience.fencing import Fence
 
-__all__ = ["TideoverMiddleware"]
+__all__ = ["Fence", "FenceMemory", "FencingMiddleware", "TideoverMiddleware"]

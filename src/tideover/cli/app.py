@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": ("tideover.cli.demo.command", "See it work: a real cluster, a service under load, and an outage."),
     "status": ("tideover.cli.status", "Say how etcd is, as a client sees it."),
     "doctor": ("tideover.cli.doctor", "Check members, cluster, epoch, clocks and the snapshot folder."),
+    "lock": ("tideover.cli.lock", "Run a command while holding a lock."),
     "config": ("tideover.cli.config", "Read, write and watch configuration."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
 }

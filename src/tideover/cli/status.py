@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -12,9 +14,10 @@ from tideover.cli.common import json_option, print_json, print_line, with_etcd
 from tideover.cli.exits import Exit, exit_of_state
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
+from tideover.errors import TideoverError
 from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
-from tideover.status import MemberStatus, PrefixStatus, StatusReport, duration
+from tideover.status import LockConflictStatus, MemberStatus, PrefixStatus, StatusReport, duration
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5
@@ -38,6 +41,9 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if tide.health.state is HealthState.AVAILABLE:
         await tide.know_members(_LIST_TIMEOUT)
     report = tide.status()
+    if tide.health.state is HealthState.AVAILABLE:
+        with suppress(TideoverError):  # such as a user who may not read the ledger
+            report = replace(report, lock_conflicts=await tide.lock_conflicts())
     if as_json:
         print_json(report.to_dict())
     else:
@@ -61,6 +67,8 @@ def _lines(report: StatusReport) -> Iterator[str]:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
         yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
+    for conflict in report.lock_conflicts:
+        yield f"conflict   {_describe_conflict(conflict)}"
 
 
 def _describe_member(member: MemberStatus) -> str:
@@ -70,6 +78,13 @@ def _describe_member(member: MemberStatus) -> str:
     if member.answers is None:
         return f"not used: {member.error}" if member.error else "not asked"
     return f"no answer: {member.error}" if member.error else "no answer"
+
+
+def _describe_conflict(conflict: LockConflictStatus) -> str:
+    one, other = conflict.holders
+    how = f"for {duration(conflict.seconds)}" if conflict.certain else "possibly"
+    ago = f", {duration(conflict.ended_ago)} ago" if math.isfinite(conflict.ended_ago) else ""
+    return f"lock {conflict.name}: held by {one} and {other} at the same time, {how}{ago}"
 
 
 def _describe_prefix(prefix: PrefixStatus) -> str:

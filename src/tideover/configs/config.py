@@ -17,11 +17,13 @@ from tideover.configs.changes import Changes, Subscriptions
 from tideover.configs.ondemand import OnDemandCache
 from tideover.configs.reader import MISSING, Reader
 from tideover.core.coalesce import Coalescer
+from tideover.core.fence import Guard
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import View
 from tideover.errors import InvalidRequest, Unavailable
-from tideover.etcd.store import Delete, Op, Put, Range, WriteResult
+from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.transactions import Txn
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 from tideover.records import Change, Entry, Reading, Source, Written
 from tideover.status import RejectedValue
@@ -198,18 +200,23 @@ class Config(Reader):
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, value: object, *, timeout: float | None = None) -> Written:
+    async def put(
+        self, key: str, value: object, *, timeout: float | None = None, guard: Guard | None = None
+    ) -> Written:
         """Write a key. Writes never degrade: they succeed or raise.
 
         Args:
             key: The key, without the namespace.
             value: A value of any type that `get` can read back; see `tideover.codecs.encode`.
             timeout: Seconds for everything; None means the retry policy's.
+            guard: What fences the write, from `held.guard()`: it is applied only if the lock is held at that very
+                moment. None writes in any case.
 
         Returns:
             The revision, and whether this process's own view shows it already.
 
         Raises:
+            LockLost: The guard's lock is not held any more; nothing was written.
             OutcomeUnknown: The write was sent and may have been applied.
             Unavailable: etcd is away; the write was not applied.
             PermissionDenied: A quorum refuses to let this client write the key.
@@ -225,22 +232,24 @@ class Config(Reader):
         self._ensure_open()
         full, data = self._keys.full(key), encode(value)
         try:
-            return await self._write(full, Put(full, data), timeout)
+            return await self._write(full, Put(full, data), timeout, guard)
         except InvalidRequest as exc:
             exc.add_note(f"the value of {key!r} has {len(data)} bytes; etcd takes 1.5 MiB by default")
             raise
 
-    async def delete(self, key: str, *, timeout: float | None = None) -> Written:
+    async def delete(self, key: str, *, timeout: float | None = None, guard: Guard | None = None) -> Written:
         """Delete a key; no error if it is absent. Writes never degrade: they succeed or raise.
 
         Args:
             key: The key, without the namespace.
             timeout: Seconds for everything; None means the retry policy's.
+            guard: What fences the deletion; see `put`.
 
         Returns:
             The revision, and whether this process's own view shows it already.
 
         Raises:
+            LockLost: The guard's lock is not held any more; nothing was deleted.
             OutcomeUnknown: The deletion was sent and may have been applied.
             Unavailable: etcd is away; nothing was deleted.
             PermissionDenied: A quorum refuses to let this client delete the key.
@@ -253,16 +262,25 @@ class Config(Reader):
         """
         self._ensure_open()
         full = self._keys.full(key)
-        return await self._write(full, Delete(full), timeout)
+        return await self._write(full, Delete(full), timeout, guard)
 
-    async def _write(self, full: bytes, op: Op[WriteResult], timeout: float | None) -> Written:
+    async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> int:
+        """Write, fenced if it is to be; return the revision."""
+        if guard is None:
+            return (await self._gateway.call(op, policy)).result.header.revision
+        with guard.writing() as condition:
+            result = (await self._gateway.call(Txn((condition,), then=(op,)), policy)).result
+        if not result.succeeded:
+            raise guard.refused()
+        return result.header.revision
+
+    async def _write(self, full: bytes, op: Put | Delete, timeout: float | None, guard: Guard | None) -> Written:
         self._on_demand.forget(full)
         try:
-            answered = await self._gateway.call(op, self._policy(timeout))
+            revision = await self._send(op, self._policy(timeout), guard)
         finally:
             # Again: a fetch meanwhile may have seen the value from before.
             self._on_demand.forget(full)
-        revision = answered.result.header.revision
         view = self._keys.view_of(full)
         visible = view is not None
         if view is not None:

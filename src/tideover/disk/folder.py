@@ -1,7 +1,10 @@
-"""The place where snapshots live unless the caller names another."""
+"""The places where files live unless the caller names another."""
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -18,3 +21,31 @@ def default_folder() -> Path:
     if not folder.is_absolute():
         raise RuntimeError(f"this user has no home directory, so {folder} is no place for snapshots; name one")
     return folder
+
+
+def default_state_folder() -> Path:
+    """Return the user's folder for what must not be lost to a cleaning of caches, and make it.
+
+    A user without a home directory, or with one that cannot be written, has one below the folder for temporary
+    files, and nobody else.
+
+    Raises:
+        OSError: Somebody else has made that one.
+    """
+    folder = platformdirs.user_state_path("tideover")
+    if folder.is_absolute() and _writable(folder):
+        return folder
+    folder = Path(tempfile.gettempdir()) / f"tideover-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone; name a folder with cache_dir=")
+    return folder
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)

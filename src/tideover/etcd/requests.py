@@ -22,6 +22,7 @@ from tideover.etcd.store import (
     ReadBatch,
     ReadBatchResult,
     Result,
+    Sort,
     Status,
     StatusResult,
     WriteResult,
@@ -171,6 +172,13 @@ def _step_result(part: Any, header: Header) -> RangeResult | WriteResult:
     return WriteResult(header, part.response_delete_range.deleted if kind == "response_delete_range" else 0)
 
 
+_SORTS: dict[Sort, dict[str, str]] = {
+    Sort.KEY: {},
+    Sort.OLDEST: {"sort_target": "CREATE", "sort_order": "ASCEND"},
+    Sort.NEWEST: {"sort_target": "CREATE", "sort_order": "DESCEND"},
+}
+
+
 def _range_request(op: Range) -> Any:
     return rpc.RangeRequest(
         key=op.key,
@@ -180,6 +188,8 @@ def _range_request(op: Range) -> Any:
         revision=op.revision,
         keys_only=op.keys_only,
         min_mod_revision=op.changed_since,
+        max_create_revision=op.created_until,
+        **_SORTS[op.sort],
     )
 
 

@@ -62,13 +62,21 @@ class Op(Generic[R]):
         return type(self).__name__.lower()
 
 
+class Sort(StrEnum):
+    """In which order keys are returned, and so which of them `limit` leaves out."""
+
+    KEY = "key"
+    OLDEST = "oldest"
+    NEWEST = "newest"
+
+
 @dataclass(frozen=True, slots=True)
 class RangeResult:
     """The answer to a `Range`.
 
     Attributes:
         header: Who answered, and at which revision.
-        entries: Key to entry, in key order.
+        entries: Key to entry, in the order asked for.
         more: Whether `limit` cut the answer short.
         count: How many keys the range holds, regardless of `limit`.
     """
@@ -91,6 +99,8 @@ class Range(Op[RangeResult]):
         revision: Read as of this revision; 0 means now.
         keys_only: Leave the values empty.
         changed_since: Only keys changed at this revision or later; `count` still counts all.
+        sort: In which order: by key, or by create revision.
+        created_until: Only keys created at this revision or before; 0 means all. `count` still counts all.
     """
 
     key: bytes
@@ -100,6 +110,8 @@ class Range(Op[RangeResult]):
     revision: int = 0
     keys_only: bool = False
     changed_since: int = 0
+    sort: Sort = Sort.KEY
+    created_until: int = 0
 
     @property
     def lane(self) -> Lane:

@@ -31,6 +31,7 @@ from tideover.etcd.store import (
     ReadBatch,
     ReadBatchResult,
     Result,
+    Sort,
     Status,
     StatusResult,
     WatchBatch,
@@ -278,6 +279,10 @@ class MemoryStore:
         state = self._state(op.revision or now)
         found = sorted((k, e) for k, e in state.items() if within(k, op.key, op.end))
         changed = [(k, e) for k, e in found if e.mod_revision >= op.changed_since]
+        if op.created_until:
+            changed = [(k, e) for k, e in changed if e.create_revision <= op.created_until]
+        if op.sort is not Sort.KEY:
+            changed.sort(key=lambda item: item[1].create_revision, reverse=op.sort is Sort.NEWEST)
         cut = dict(changed[: op.limit] if op.limit else changed)
         if op.keys_only:
             cut = {k: Entry(b"", e.create_revision, e.mod_revision) for k, e in cut.items()}

@@ -1,0 +1,106 @@
+"""`FencingMiddleware`: a service that refuses what comes from a lock's former holder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tideover.resilience.fencing import FENCING_FIELD, Fence
+
+Admit = Callable[[Fence], bool | Awaitable[bool]]
+
+_FIELD = FENCING_FIELD.lower().encode()
+
+
+class FenceMemory:
+    """Remembers the largest token of each lock, in this process: for one process, or as a model of what a
+    database does.
+
+    Called with a fence it says whether that is as large as any before.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[str, tuple[int, int]] = {}
+
+    def __repr__(self) -> str:
+        """Count the locks."""
+        return f"<FenceMemory of {len(self._largest)} locks>"
+
+    def __call__(self, fence: Fence) -> bool:
+        """Say whether a fence may pass, and remember it if so."""
+        shown = fence.epoch, fence.token
+        if shown < self._largest.get(fence.lock, (0, 0)):
+            return False
+        self._largest[fence.lock] = shown
+        return True
+
+
+class FencingMiddleware:
+    """Pure ASGI: lets a request through only if its fencing token is as large as any that came before.
+
+    The request carries `held.headers()`. One without that field is answered with 428, a malformed one with 400,
+    and one from a former holder with 412, each as problem+json (RFC 9457).
+
+    Args:
+        app: The application.
+        admit: Called with each `Fence`, sync or async; says whether it may pass. It must compare and remember
+            `(epoch, token)` in one step, where all processes of the service see it. None remembers in this
+            process only.
+        lock: The one lock that protects this service; None takes whichever the request names.
+        methods: The methods that are fenced.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        admit: Admit | None = None,
+        lock: str | None = None,
+        methods: tuple[str, ...] = ("POST", "PUT", "PATCH", "DELETE"),
+    ) -> None:
+        self.app = app
+        self._admit = admit or FenceMemory()
+        self._lock = lock
+        self._methods = methods
+
+    def __repr__(self) -> str:
+        """Show which lock protects what."""
+        return f"<FencingMiddleware by {self._lock or 'any lock'} of {self.app!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it."""
+        if scope["type"] != "http" or scope["method"] not in self._methods:
+            await self.app(scope, receive, send)
+            return
+        values = [value for name, value in scope["headers"] if name == _FIELD]
+        if not values:
+            await _refuse(send, 428, f"this service is fenced: send the field {FENCING_FIELD}")
+            return
+        try:
+            fence = Fence.from_field(b", ".join(values).decode("latin-1"))
+        except ValueError as exc:
+            await _refuse(send, 400, str(exc))
+            return
+        if self._lock is not None and fence.lock != self._lock:
+            await _refuse(send, 412, f"this service is protected by lock {self._lock!r}, not by {fence.lock!r}")
+            return
+        admitted = self._admit(fence)
+        if inspect.isawaitable(admitted):
+            admitted = await admitted
+        if not admitted:
+            await _refuse(send, 412, f"lock {fence.lock!r} has had a later holder than token {fence.token}")
+            return
+        await self.app(scope, receive, send)
+
+
+_TITLES = {400: "Bad Request", 412: "Precondition Failed", 428: "Precondition Required"}
+
+
+async def _refuse(send: Send, status: int, detail: str) -> None:
+    body = json.dumps({"title": _TITLES[status], "status": status, "detail": detail}).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

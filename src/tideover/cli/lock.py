@@ -1,0 +1,92 @@
+"""`tideover lock`: run a command while holding a lock."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import anyio
+import click
+
+from tideover.cli.common import note, with_etcd
+from tideover.cli.exits import Exit
+from tideover.cli.target import Target, etcd_options
+from tideover.coordinator import Coordinator
+from tideover.errors import LockConflict, LockLost
+from tideover.locks.held import Held
+from tideover.records import LockMode
+
+# Seconds a command has to end by itself when the lock is lost.
+_GRACE = 5.0
+
+
+@click.command("lock", context_settings={"ignore_unknown_options": True})
+@etcd_options
+@click.option("--ttl", type=click.IntRange(min=5), default=15, show_default=True, help="Seconds after a crash.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=None, help="Seconds to wait; without: for ever.")
+@click.option(
+    "--on-outage",
+    type=click.Choice(["fail", "wait", "local"]),
+    default="fail",
+    show_default=True,
+    help="What to do while etcd is away.",
+)
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(
+    target: Target, name: str, command: tuple[str, ...], ttl: int, timeout: float | None, on_outage: str
+) -> int:
+    """Run COMMAND while holding the lock NAME: tideover lock deploy -- ./deploy.sh
+
+    The command finds TIDEOVER_LOCK_TOKEN and TIDEOVER_LOCK_EPOCH in its environment; both are empty for a LOCAL
+    lock. If the lock is lost it gets SIGTERM, and 5 s later SIGKILL.
+
+    Exits with the command's own code; 1 if the lock was lost or not to be had in time, 3 or 4 if etcd is away.
+    """
+    body = partial(_hold, name=name, command=command, ttl=ttl, timeout=timeout, on_outage=on_outage)
+    return with_etcd(body, target=target, follow=())
+
+
+async def _hold(
+    tide: Coordinator, *, name: str, command: tuple[str, ...], ttl: int, timeout: float | None, on_outage: str
+) -> int:
+    code: int = Exit.FAILED
+    try:
+        lock = tide.lock(name, ttl=ttl, timeout=timeout, on_outage=on_outage)  # type: ignore[arg-type]
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    try:
+        async with lock as held:
+            code = await _run(held, command)
+    except (LockLost, LockConflict) as exc:
+        note(str(exc))
+        return Exit.FAILED
+    return code
+
+
+async def _run(held: Held, command: tuple[str, ...]) -> int:
+    """Run the command; end it if the lock is lost."""
+    distributed = held.mode is LockMode.DISTRIBUTED
+    if not distributed:
+        note(f"lock {held.name!r} is held LOCAL, because etcd is away")
+    environment = {
+        **os.environ,
+        "TIDEOVER_LOCK_TOKEN": str(held.token) if distributed else "",
+        "TIDEOVER_LOCK_EPOCH": str(held.epoch) if distributed else "",
+    }
+    try:
+        process = await anyio.open_process(command, stdin=None, stdout=None, stderr=None, env=environment)
+    except OSError as exc:
+        raise click.UsageError(f"{command[0]}: {exc.strerror}") from exc
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with anyio.CancelScope(shield=True):
+                process.terminate()
+                with anyio.move_on_after(_GRACE):
+                    await process.wait()
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+    return 128 - code if code < 0 else code

@@ -1,0 +1,189 @@
+"""One grant of a lock: on what ground it stands, and what becomes of that."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import anyio
+
+from tideover.errors import LockConflict, LockLost, NotDistributed, SessionLost
+from tideover.locks.place import Place
+from tideover.locks.wish import Wish
+from tideover.marks import RequestRecord, current_record
+from tideover.records import LockMode
+from tideover.resilience.fencing import fencing_token
+from tideover.resilience.ledger import Hold
+from tideover.resilience.reconcile import Fate, fate
+
+
+class Keeper(Protocol):
+    """What a hold needs of whoever gave it."""
+
+    def outage_declared(self) -> bool:
+        """Whether an outage is declared."""
+        ...
+
+    def epoch(self) -> int:
+        """Return the epoch tokens belong to."""
+        ...
+
+    def boot(self) -> float:
+        """Return the boot-time clock, in seconds."""
+        ...
+
+    def turned(self, grant: Grant, why: str) -> None:
+        """Take in that a hold stands on other ground."""
+        ...
+
+    def ended(self, grant: Grant, error: LockLost | LockConflict) -> None:
+        """Take in that a hold was lost while its body runs."""
+        ...
+
+
+class Grant:
+    """One grant of a lock.
+
+    Args:
+        name: The lock.
+        wish: What it was asked for with.
+        keeper: Whoever gave it.
+        place: Our key in etcd's line; None if it is LOCAL.
+
+    Attributes:
+        mode: On what ground it was held when that was last worked out.
+        token: The fencing token, as long as it is DISTRIBUTED.
+        epoch: Which history of etcd the token belongs to.
+        error: Why it is not held any more; None if it is, as far as was last worked out.
+        has_turn: Whether it has the turn of its cohort.
+        since: When it began, in boot-time seconds.
+        mode_since: Since when it is held on this ground.
+        hold: What the ledger has of it; None as long as it touched no outage.
+        is_written_off: Whether the ledger knows that it has ended.
+        record: The request in which it was asked for.
+        scope: What the body runs in.
+        outcome: How it went, for metrics, once it is over.
+    """
+
+    def __init__(self, name: str, wish: Wish, keeper: Keeper, place: Place | None) -> None:
+        self.name = name
+        self.wish = wish
+        self.mode = LockMode.LOCAL
+        self.token = 0
+        self.epoch = 0
+        self.error: LockLost | LockConflict | None = None
+        self.has_turn = False
+        self.since = self.mode_since = keeper.boot()
+        self.hold: Hold | None = None
+        self.is_written_off = False
+        self.record: RequestRecord | None = current_record.get()
+        self.scope: anyio.CancelScope | None = None
+        self.outcome = ""
+        self.place = place
+        self._keeper = keeper
+        if place is not None:
+            self._take(place)
+
+    def __repr__(self) -> str:
+        """Show the name, on what ground it is held, and the token."""
+        if self.error is not None:
+            return f"<Grant of {self.name!r}: {self.error}>"
+        token = f", token {self.token}" if self.mode is LockMode.DISTRIBUTED else ""
+        return f"<Grant of {self.name!r} {self.mode}{token}>"
+
+    def distributed(self, what: str) -> Place:
+        """Return the place, and insist on there being one.
+
+        Args:
+            what: What it is needed for.
+
+        Raises:
+            NotDistributed: It is LOCAL.
+        """
+        self.assess()
+        place = self.place
+        if self.mode is LockMode.LOCAL or place is None:
+            raise NotDistributed(f"lock {self.name!r} is held LOCAL, because etcd is away: it has not {what}")
+        return place
+
+    def lose(self, why: str) -> LockLost | LockConflict:
+        """Take in a definite no; return the error that says so."""
+        error = LockLost(f"lock {self.name!r} is lost: {why}")
+        self.end(error)
+        return self.error or error
+
+    # What becomes of it ----------------------------------------------------------------------------------------
+
+    def assess(self) -> LockLost | LockConflict | None:
+        """Work out how it stands, now; return why it is lost, None if it is held."""
+        place = self.place
+        if self.error is not None or self.mode is LockMode.LOCAL or place is None:
+            return self.error
+        loss = place.loss()
+        if loss is not None:
+            self._doubt(loss)
+        return self.error
+
+    def _doubt(self, loss: SessionLost) -> None:
+        becomes = fate(
+            definite=loss.definite,
+            may_be_local=self.wish.on_outage == "local" and place_is_hosted(self.place),
+            outage=self._keeper.outage_declared(),
+        )
+        if becomes is Fate.TURN_LOCAL:
+            self.mode = LockMode.LOCAL
+            self._keeper.turned(self, str(loss))
+            self.mode_since = self._keeper.boot()
+        else:
+            self.end(LockLost(f"lock {self.name!r} is lost: {loss}"))
+
+    def end(self, error: LockLost | LockConflict) -> None:
+        """Let it be lost: the body is cancelled."""
+        if self.error is None:
+            self.error = error
+            self._keeper.ended(self, error)
+            if self.scope is not None:
+                self.scope.cancel()
+
+    def leave(self) -> LockLost | LockConflict | None:
+        """End it with its body; return why it was lost before that, None if it was not."""
+        error = self.assess()
+        if error is not None:
+            self.outcome = "conflict" if isinstance(error, LockConflict) else "lost"
+        else:
+            self.outcome = "ok" if self.mode is LockMode.DISTRIBUTED else "local"
+        self.error = error or LockLost(f"lock {self.name!r}: its body has been left")
+        return error
+
+    def promote(self, place: Place) -> None:
+        """Let it be DISTRIBUTED, on a key that is first in its line."""
+        again = place is self.place
+        self.place = place
+        place.holder = self
+        if again:
+            self.mode = LockMode.DISTRIBUTED
+        else:
+            self._take(place)
+        self._keeper.turned(self, "etcd is back")
+        self.mode_since = self._keeper.boot()
+
+    def _take(self, place: Place) -> None:
+        place.holder = self
+        place.issued += 1
+        self.token = fencing_token(place.own.create_revision, place.handovers)
+        self.epoch = self._keeper.epoch()
+        self.mode = LockMode.DISTRIBUTED
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is held LOCAL, still."""
+        return self.mode is LockMode.LOCAL and self.error is None
+
+    @property
+    def distributed_token(self) -> int:
+        """Its token if it is DISTRIBUTED, else 0."""
+        return self.token if self.mode is LockMode.DISTRIBUTED else 0
+
+
+def place_is_hosted(place: Place | None) -> bool:
+    """Whether the host lock is held along with a place: without it nothing keeps a LOCAL lock apart."""
+    return place is not None and place.hosted

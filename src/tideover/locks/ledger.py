@@ -1,0 +1,318 @@
+"""What was held while etcd was away, told when it is back: so that the risk of a conflict is measured.
+
+Each hold that touches an outage is written to disk as it begins, changes and ends. After the outage all of it
+is published under a lease of seven days, and compared with what others have published. A process that saw no
+outage has nothing on disk; it remembers its latest holds, and when it reads of a LOCAL one that may have
+overlapped with one of them it publishes that, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import anyio
+
+from tideover import telemetry
+from tideover.clock import Clock, Stamp
+from tideover.core.gateway import Gateway
+from tideover.disk.ledger import KEPT, LedgerFile, decode, encode, latest
+from tideover.errors import TideoverError
+from tideover.etcd.leases import LeaseGrant
+from tideover.etcd.store import Put, Range, prefix_end
+from tideover.etcd.transactions import Txn
+from tideover.records import LockMode
+from tideover.resilience.ledger import Hold, Overlap, overlap, overlaps
+
+_log = logging.getLogger("tideover")
+
+# How many holds without an outage are remembered, and how many puts go into one transaction.
+_REMEMBERED = 10_000
+_BATCH = 100
+# How many holds that touched an outage are kept, at the most.
+_MOST = 20_000
+# Seconds between two looks at what others publish: usually, and for how long after an outage how often.
+LOOK_EVERY = 60.0
+_EAGER_FOR = 120.0
+LOOK_EAGERLY_EVERY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A hold that touched no outage, as far as this process knows; times of the boot-time clock."""
+
+    name: str
+    began: float
+    ended: float
+    token: int
+
+
+class Ledger:
+    """The ledger of one coordinator.
+
+    Args:
+        base: What goes before the name of a key.
+        file: This process's file; None if nothing goes to disk.
+        owner: The process, unique for each start of one.
+        where: The process, for people.
+        gateway: The way to etcd.
+        clock: The clocks.
+
+    Attributes:
+        conflicts: Overlaps found in which this process had a part.
+        error: What does not work at present; None if all does.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        file: LedgerFile | None,
+        owner: str,
+        where: str,
+        gateway: Gateway,
+        clock: Clock,
+        report: Callable[[Overlap], None],
+    ) -> None:
+        self.conflicts: dict[tuple[str, str], Overlap] = {}
+        self.error: str | None = None
+        self._prefix = f"{base}tideover/ledger/".encode()
+        self._file = file
+        self._owner = owner
+        self._where = where
+        self._gateway = gateway
+        self._clock = clock
+        self._report = report
+        self._own: dict[str, Hold] = {}
+        self._unpublished: set[str] = set()
+        self._others: dict[str, Hold] = {}
+        self._past: deque[_Past] = deque(maxlen=_REMEMBERED)
+        self._count = 0
+        self._read_to = 0
+        self._eager_until = -math.inf
+        self._lease: tuple[int, float] | None = None
+
+    def __repr__(self) -> str:
+        """Count the holds."""
+        return f"<Ledger {len(self._own)} own holds, {len(self._others)} of others>"
+
+    # Writing down ----------------------------------------------------------------------------------------------
+
+    def begin(self, name: str, mode: LockMode, token: int, since: float) -> Hold:
+        """Write down that a hold has begun.
+
+        Args:
+            name: The lock.
+            mode: On what ground it is held.
+            token: Its fencing token; 0 if it is LOCAL.
+            since: When it began, in boot-time seconds.
+        """
+        self._count += 1
+        began = self._stamp(since)
+        hold_id = f"{self._owner}-{self._count}"
+        hold = Hold(hold_id, name, self._owner, self._where, mode, token, began, None, self._clock.stamp())
+        self._write(hold)
+        return hold
+
+    def alive(self) -> None:
+        """Write down of all holds that have not ended that they last: in case this process is killed."""
+        now = self._clock.stamp()
+        for hold in [hold for hold in self._own.values() if hold.ended is None]:
+            self._write(replace(hold, seen=now))
+
+    def end(self, hold: Hold) -> None:
+        """Write down that a hold has ended."""
+        now = self._clock.stamp()
+        self._write(replace(hold, ended=now, seen=now))
+
+    def remember(self, name: str, token: int, since: float) -> None:
+        """Remember a hold that touched no outage."""
+        self._past.append(_Past(name, since, self._clock.boot(), token))
+
+    def _write(self, hold: Hold) -> None:
+        if hold.id not in self._own and len(self._own) >= _MOST:
+            self._complain(
+                f"the ledger is full: {_MOST} holds that touched an outage; later ones are not recorded"
+            )
+            return
+        self._own[hold.id] = hold
+        self._unpublished.add(hold.id)
+        if self._file is None:
+            return
+        try:
+            self._file.write(hold)
+        except OSError as exc:
+            # It is still in memory, and will be published from there unless the process dies.
+            self._complain(f"the ledger cannot be written: {exc}")
+
+    def _stamp(self, boot: float) -> Stamp:
+        return self._clock.stamp(max(0.0, self._clock.boot() - boot))
+
+    def _complain(self, error: str) -> None:
+        if self.error != error:
+            _log.error("tideover: %s", error)
+        self.error = error
+
+    # Telling ---------------------------------------------------------------------------------------------------
+
+    async def recovered(self) -> None:
+        """Publish what was held in the outage that is over; look more often for what others say."""
+        self._eager_until = self._clock.monotonic() + _EAGER_FOR
+        await self.look()
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        return LOOK_EAGERLY_EVERY if self._clock.monotonic() < self._eager_until else LOOK_EVERY
+
+    async def look(self) -> None:
+        """Publish what is not published yet, read what others have published, and compare.
+
+        Whatever goes wrong is tried again at the next look.
+        """
+        try:
+            await self._adopt_and_publish()
+            await self._read()
+            if self._recall():
+                await self._publish(self._due())
+        except TideoverError as exc:
+            self._complain(f"the ledger cannot be published: {exc}")
+            return
+        except OSError as exc:
+            self._complain(f"the ledger's folder cannot be read: {exc}")
+            return
+        self.error = None
+        self._compare()
+        self._forget()
+
+    async def _adopt_and_publish(self) -> None:
+        if self._file is None:
+            await self._publish(self._due())
+            return
+        with self._file.orphans() as orphans:
+            fresh = [hold for hold in orphans if self._age(hold) < KEPT]
+            await self._publish([*self._due(), *fresh])
+            self._others.update({hold.id: hold for hold in fresh})
+        if not self._unpublished and all(hold.ended for hold in self._own.values()):
+            self._file.clear()
+
+    def _due(self) -> list[Hold]:
+        now = self._clock.stamp()
+        due = [self._own[hold_id] for hold_id in self._unpublished]
+        return [hold if hold.ended else replace(hold, seen=now) for hold in due]
+
+    async def _publish(self, holds: list[Hold]) -> None:
+        for start in range(0, len(holds), _BATCH):
+            batch = latest(holds[start : start + _BATCH])
+            lease = await self._lease_of_a_week()
+            puts = tuple(Put(self._prefix + hold.id.encode(), encode(hold), lease) for hold in batch)
+            await self._gateway.call(Txn((), then=puts))
+            # One that has not ended is published again when it has.
+            self._unpublished -= {hold.id for hold in batch if self._own.get(hold.id, hold).ended == hold.ended}
+
+    async def _lease_of_a_week(self) -> int:
+        now = self._clock.monotonic()
+        if self._lease is None or now - self._lease[1] > 3600:
+            lease = int.from_bytes(os.urandom(8)) >> 1 or 1
+            await self._gateway.call(LeaseGrant(int(KEPT), lease))
+            self._lease = lease, now
+        return self._lease[0]
+
+    async def _read(self) -> None:
+        since = self._read_to + 1 if self._read_to else 0
+        op = Range(self._prefix, prefix_end(self._prefix), changed_since=since)
+        result = (await self._gateway.call(op)).result
+        if result.header.revision < self._read_to:
+            self._read_to = 0  # another history
+            return
+        for entry in result.entries.values():
+            hold = decode(entry.value)
+            if hold is not None and hold.owner != self._owner:
+                self._others[hold.id] = hold
+        self._read_to = result.header.revision
+
+    async def published(self) -> list[Overlap]:
+        """Return all overlaps in what all processes have published.
+
+        Raises:
+            TideoverError: It cannot be read.
+        """
+        result = (await self._gateway.call(Range(self._prefix, prefix_end(self._prefix)))).result
+        return list(
+            overlaps(hold for entry in result.entries.values() if (hold := decode(entry.value)) is not None)
+        )
+
+    def _recall(self) -> bool:
+        """Write down remembered holds that a LOCAL one may have overlapped with; return whether there was one."""
+        local = [hold for hold in self._others.values() if hold.mode is LockMode.LOCAL]
+        if not local:
+            return False
+        kept: deque[_Past] = deque(maxlen=_REMEMBERED)
+        found = False
+        for past in self._past:
+            began, ended = self._stamp(past.began), self._stamp(past.ended)
+            candidate = Hold(
+                "", past.name, self._owner, self._where, LockMode.DISTRIBUTED, past.token, began, ended, ended
+            )
+            if any(other.name == past.name and overlap(candidate, other) for other in local):
+                self._count += 1
+                self._write(replace(candidate, id=f"{self._owner}-{self._count}"))
+                found = True
+            else:
+                kept.append(past)
+        self._past = kept
+        return found
+
+    def _compare(self) -> None:
+        mine = {hold.name for hold in self._own.values()}
+        relevant: Iterable[Hold] = (hold for hold in self._others.values() if hold.name in mine)
+        now = self._clock.stamp()
+        own = [hold if hold.ended else replace(hold, seen=now) for hold in self._own.values()]
+        for found in overlaps([*own, *relevant]):
+            if self._owner not in (found.first.owner, found.second.owner):
+                continue
+            known = self.conflicts.get(found.id)
+            self.conflicts[found.id] = found
+            if known is None or (found.certain and not known.certain):
+                self._report(found)
+
+    def _forget(self) -> None:
+        """Leave out what is too old to be of interest."""
+        self._own = {i: hold for i, hold in self._own.items() if hold.ended is None or self._age(hold) < KEPT}
+        self._others = {i: hold for i, hold in self._others.items() if self._age(hold) < KEPT}
+
+    def _age(self, hold: Hold) -> float:
+        age = self._clock.elapsed(hold.until)
+        return age if age < math.inf else 0.0
+
+    # The end ---------------------------------------------------------------------------------------------------
+
+    async def aclose(self, *, published: bool) -> None:
+        """Close the file.
+
+        Args:
+            published: Whether etcd can be asked: then what is left is told, and what others ask is answered.
+        """
+        if published and (self._own or self._past):
+            with anyio.move_on_after(1.0, shield=True):
+                await self.look()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what has not been published is left for the next process."""
+        if self._file is not None:
+            self._file.close(keep=bool(self._unpublished))
+
+
+def report_overlap(found: Overlap) -> None:
+    """Report a conflict: in the log, as an event and as a count."""
+    telemetry.lock_conflict(
+        found.first.name,
+        f"{found.first.where} ({found.first.mode}) and {found.second.where} ({found.second.mode}) held it at the "
+        f"same time, for {max(found.seconds, 0.0):.3f} s",
+        certain=found.certain,
+    )

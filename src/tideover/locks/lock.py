@@ -1,0 +1,78 @@
+"""`tide.lock(...)`: a body that runs only while it holds the lock."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+import anyio
+
+from tideover.errors import Closed
+from tideover.locks.grant import Grant
+from tideover.locks.held import Held
+from tideover.locks.wish import Wish
+
+
+class Owner(Protocol):
+    """Whoever gives and takes back."""
+
+    async def acquire(self, name: str, wish: Wish) -> Grant:
+        """Wait for a lock."""
+        ...
+
+    def release(self, grant: Grant) -> None:
+        """Take a lock back; never waits."""
+        ...
+
+
+class Lock:
+    """A lock for the length of an `async with` block; made by `Coordinator.lock`, which documents it.
+
+    Args:
+        owner: Where it comes from.
+        name: The lock's name.
+        wish: The options.
+    """
+
+    __slots__ = ("_entered", "_grant", "_name", "_owner", "_wish")
+
+    def __init__(self, owner: Owner, name: str, wish: Wish) -> None:
+        self._owner = owner
+        self._name = name
+        self._wish = wish
+        self._grant: Grant | None = None
+        self._entered = False
+
+    def __repr__(self) -> str:
+        """Show the name, and what is held."""
+        return f"<Lock {self._name!r} {self._grant or 'not held'}>"
+
+    async def __aenter__(self) -> Held:
+        """Wait for the lock; entering the body means holding it."""
+        if self._entered:
+            raise Closed(f"lock {self._name!r} is entered only once: call lock() again")
+        self._entered = True
+        grant = self._grant = await self._owner.acquire(self._name, self._wish)
+        scope = grant.scope = anyio.CancelScope()
+        scope.__enter__()
+        return Held(grant)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Let go, and say so if it was lost before the body ended."""
+        grant = self._grant
+        if grant is None or grant.scope is None:  # pragma: no cover - the language enters before it leaves
+            raise Closed("not entered")
+        loss = grant.leave()
+        try:
+            swallowed = grant.scope.__exit__(exc_type, exc, traceback)
+        finally:
+            self._owner.release(grant)
+        if loss is None:
+            return swallowed
+        if exc is None or swallowed:
+            raise loss
+        if isinstance(exc, Exception) and exc is not loss:
+            exc.add_note(str(loss))
+        return swallowed

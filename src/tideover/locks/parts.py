@@ -1,0 +1,68 @@
+"""What the locks of one coordinator share, as their cohorts see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from tideover.clock import Clock
+from tideover.core.queue import Queue
+from tideover.core.session import Session
+from tideover.errors import CircuitOpen
+from tideover.locks.grant import Keeper
+from tideover.locks.host import Hosts
+
+
+class Parts(Keeper, Protocol):
+    """What a cohort needs.
+
+    Attributes:
+        clock: The clocks.
+        hosts: The host locks.
+        where: This process, for people.
+    """
+
+    clock: Clock
+    hosts: Hosts
+    where: str
+
+    def chance(self) -> float:
+        """Draw a number uniformly from [0, 1)."""
+        ...
+
+    def queue(self, name: str) -> Queue:
+        """Return etcd's line for a name."""
+        ...
+
+    async def session(self, ttl: int) -> Session:
+        """Return the session that all locks of a ttl share."""
+        ...
+
+    def acquiring(self, name: str) -> AbstractContextManager[object]:
+        """Record a wait for etcd, or for this machine."""
+        ...
+
+    def refusal(self) -> CircuitOpen | None:
+        """Return why calls are refused now; None if they are not.
+
+        Raises:
+            AuthenticationFailed: etcd refuses this client's credentials.
+        """
+        ...
+
+    async def recovery(self) -> None:
+        """Wait until no outage is declared."""
+        ...
+
+    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Do something in the background."""
+        ...
+
+    def host_failed(self, error: OSError) -> None:
+        """Take in that this machine has no place for host locks."""
+        ...
+
+    def settled(self, cohort: object) -> None:
+        """Take in that a cohort has nothing under way any more."""
+        ...

@@ -1,0 +1,101 @@
+"""`tideover lock`, and the conflicts that `tideover status` shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tideover.clock import Clock, Stamp
+from tideover.disk.ledger import encode
+from tideover.records import LockMode
+from tideover.resilience.ledger import Hold
+from tideover.testing import EtcdServer
+
+pytestmark = pytest.mark.etcd
+
+_COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """One etcd for all tests here."""
+    with EtcdServer() as running:
+        yield running
+
+
+def tideover(server: EtcdServer, name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a command."""
+    return subprocess.run(
+        [*_COMMAND, name, "-e", server.endpoint, *args], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_command_runs_under_the_lock(server: EtcdServer) -> None:
+    """It has the token and the epoch, its exit code is ours, and the key is gone afterwards."""
+    script = "import os; print(os.environ['TIDEOVER_LOCK_TOKEN'], os.environ['TIDEOVER_LOCK_EPOCH']); exit(7)"
+    done = tideover(server, "lock", "deploy", "--", sys.executable, "-c", script)
+    assert done.returncode == 7, done.stderr
+    token, _ = map(int, done.stdout.split())
+    assert token > 1 << 16
+    assert server.etcdctl("get", "/locks/", "--prefix", "--keys-only").strip() == ""
+
+
+def test_only_one_at_a_time(server: EtcdServer) -> None:
+    """Who does not want to wait is told in one line, with exit code 1, and nothing is run."""
+    with subprocess.Popen(
+        [*_COMMAND, "lock", "-e", server.endpoint, "busy", "--", "sh", "-c", "echo held; exec sleep 60"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        done = tideover(server, "lock", "busy", "--timeout", "0", "--", "echo", "never")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "busy" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        first.terminate()
+
+
+def test_a_lost_lock_ends_the_command(server: EtcdServer) -> None:
+    """The key is deleted: the command gets SIGTERM, and the exit code is 1."""
+    with subprocess.Popen(
+        [*_COMMAND, "lock", "-e", server.endpoint, "lost", "--", "sh", "-c", "echo held; exec sleep 60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "held\n"
+        began = time.monotonic()
+        server.etcdctl("del", "/locks/lost/", "--prefix")
+        assert process.wait(timeout=20) == 1
+        assert time.monotonic() - began < 5
+        assert "lost" in process.stderr.read()
+
+
+def test_a_command_that_does_not_exist(server: EtcdServer) -> None:
+    """It is a mistake in the command line: exit code 2."""
+    assert tideover(server, "lock", "x", "--", "/no/such/program").returncode == 2
+
+
+def test_status_shows_conflicts(server: EtcdServer) -> None:
+    """What processes have published in the ledger is compared, and told with who, how long and when."""
+    clock = Clock()
+    now, before = clock.stamp(60), clock.stamp(65.5)
+
+    def put(owner: str, began: Stamp, ended: Stamp) -> None:
+        hold = Hold(f"{owner}-1", "orders/42", owner, f"{owner}/1", LockMode.LOCAL, 0, began, ended, ended)
+        server.etcdctl("put", f"/tideover/ledger/{hold.id}", encode(hold).decode())
+
+    put("a", before, now)
+    put("b", before, now)
+    done = tideover(server, "status")
+    assert "conflict   lock orders/42: held by a/1 and b/1 at the same time, for 5" in done.stdout, done.stdout
+    report = json.loads(tideover(server, "status", "--json").stdout)
+    assert [conflict["certain"] for conflict in report["lock_conflicts"]] == [True]

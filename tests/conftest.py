@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tideover.testing.etcd_binary import binary_version, find_etcd
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C also where a shell has started us in the background: children inherit what is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

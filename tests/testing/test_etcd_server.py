@@ -152,6 +152,7 @@ def test_a_paused_server_can_be_ended_in_every_way(server: EtcdServer, end: Call
 
 def test_stop_ends_the_process_in_order(server: EtcdServer) -> None:
     """etcd gets the chance to say goodbye, unlike with kill."""
+    time.sleep(0.3)  # it answers a moment before it listens to signals
     server.stop()
 
     assert "received signal" in server.log()

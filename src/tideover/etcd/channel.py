@@ -164,6 +164,34 @@ async def answer(call: Any) -> Any:
     return await call
 
 
+# Calls that nobody waits for any more; grpc cancels one that nobody refers to.
+_left_alone: set[Any] = set()
+
+
+async def answer_or_leave(call: Any, timeout: float) -> Any:
+    """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
+
+    Whoever gives up leaves it alone: it ends by itself, at the latest with its connection.
+
+    Args:
+        call: What a stub returned, without a timeout of its own.
+        timeout: Seconds to wait for it.
+
+    Raises:
+        StoreFault: The status is an error, or has not come in time.
+    """
+    _left_alone.add(call)
+    call.add_done_callback(_left_alone.discard)
+    try:
+        async with asyncio.timeout(timeout):
+            code = await call.code()
+    except TimeoutError:
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+    if code is not grpc.StatusCode.OK:
+        raise StoreFault(classify(code.name, await call.details() or ""))
+    return await call
+
+
 async def apart(awaitable: Awaitable[T]) -> T:
     """Return the result of an operation on a stream, run in a task of its own.
 

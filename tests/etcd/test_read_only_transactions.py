@@ -1,0 +1,70 @@
+"""Transactions that only read, on a real etcd: the one request whose cancelling can end a member."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.faults import StoreFault
+from tideover.etcd.store import Put, Range, ReadBatch
+from tideover.etcd.transactions import Txn
+from tideover.testing import EtcdServer
+
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
+
+KEYS = tuple(b"k%03d" % number for number in range(128))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The store belongs to asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """An etcd whose answers take longer than the callers here wait."""
+    with EtcdServer() as running:
+        yield running
+
+
+Reads = ReadBatch | Txn
+
+
+@pytest.mark.parametrize("op", [ReadBatch(KEYS), Txn(then=tuple(map(Range, KEYS)))], ids=["batch", "txn"])
+@pytest.mark.parametrize("how", ["deadline", "cancelled"])
+async def test_giving_up_ends_no_member(server: EtcdServer, op: Reads, how: str) -> None:
+    """Sixty callers that give up within milliseconds, by deadline or cancelled, leave etcd 3.5.1 alive."""
+    store = EtcdStore([server.endpoint])
+    (member,) = store.members
+    given_up = 0
+
+    async def read(chance: random.Random, until: float) -> None:
+        nonlocal given_up
+        while time.monotonic() < until:
+            patience = chance.uniform(0.002, 0.03)
+            with anyio.move_on_after(patience if how == "cancelled" else None) as scope:
+                try:
+                    timeout = 5 if how == "cancelled" else patience
+                    await store.call(op, member=member, timeout=timeout)  # type: ignore[misc]
+                except StoreFault:
+                    given_up += 1
+            given_up += scope.cancelled_caught
+
+    try:
+        for key in KEYS:
+            await store.call(Put(key, b"x" * 2000), member=member, timeout=5)
+        until = time.monotonic() + 0.5
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(read, random.Random(number), until)
+        assert given_up > 100
+        assert server.running, server.log_tail()
+        assert len((await store.call(ReadBatch(KEYS), member=member, timeout=30)).entries) == len(KEYS)
+    finally:
+        await store.aclose()

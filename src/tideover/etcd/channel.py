@@ -97,14 +97,17 @@ class MemberChannel:
         task.add_done_callback(lambda done: self._closing.pop(done, None))
 
     async def wait_disconnected(self) -> None:
-        """Return when the connection, once it is established, breaks; connect if it is not."""
+        """Return when the connection, once it is established, breaks; connect if it is not.
+
+        One that is renewed has not broken: whoever gave it up knows why.
+        """
         established: grpc.aio.Channel | None = None
         while not self._closed:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
             # event loop was closed, grpc raises in whichever loop the process runs next.
             channel = self._channel
             ready = channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
-            if established is not None and (channel is not established or not ready):
+            if channel is established and not ready:
                 return
             established = channel if ready else None
             await asyncio.sleep(_STATE_POLL)

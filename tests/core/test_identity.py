@@ -103,11 +103,12 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
         options = Options(tuple(store.members), cache_dir=tmp_path, exclude=("secret/",))
         return Coordinator(options, store=store, clock=mock_clock())
 
-    async with coordinator():
-        await anyio.sleep(1)
+    # A thread writes and reads the snapshot, for which the mock clock does not wait.
+    async with coordinator() as tide:
+        while tide._keepers[0]._saved_at < 0:
+            await anyio.sleep(1)
     store.down = set(store.members)
     async with coordinator() as tide:
-        # A thread reads it, for which the mock clock does not wait.
         while tide.config.read("b").source is not Source.DISK:
             await anyio.sleep(1)
         store.down = set()

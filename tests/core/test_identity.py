@@ -10,8 +10,11 @@ import pytest
 from tests.support import connected, mock_clock
 from tideover import HealthState, Source
 from tideover.coordinator import Coordinator
-from tideover.core.identity import Reset
+from tideover.core.guard import GuardedStore
+from tideover.core.identity import Identity, Reset
+from tideover.core.lanes import Lanes
 from tideover.core.marker import marker_key
+from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.leases import LeaseTimeToLive
 from tideover.etcd.store import Op, Put, Range, Result
 from tideover.etcd.transactions import Txn
@@ -100,11 +103,14 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
         options = Options(tuple(store.members), cache_dir=tmp_path, exclude=("secret/",))
         return Coordinator(options, store=store, clock=mock_clock())
 
-    async with coordinator():
-        await anyio.sleep(1)
+    # A thread writes and reads the snapshot, for which the mock clock does not wait.
+    async with coordinator() as tide:
+        while tide._keepers[0]._saved_at < 0:
+            await anyio.sleep(1)
     store.down = set(store.members)
     async with coordinator() as tide:
-        assert tide.config.read("b").source is Source.DISK
+        while tide.config.read("b").source is not Source.DISK:
+            await anyio.sleep(1)
         store.down = set()
         store.touch()
         await tide.health.wait_for(HealthState.AVAILABLE)
@@ -179,3 +185,19 @@ async def test_known_answers_are_forgotten_with_their_history() -> None:
         store.touch()
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         assert (await tide.config.fetch("other", default="none")).value == "none"
+
+
+async def test_an_answer_is_held_back_no_longer_than_its_caller_waits() -> None:
+    """Where nobody settles which history an answer is of, the attempt ends when its time is over."""
+    store = MemoryStore()
+    clock = mock_clock()
+    member = store.members[0]
+    identity = Identity(
+        KEY, lanes=Lanes(store.members, clock=clock, active=member), clock=clock, chance=lambda: 0.5
+    )
+    guarded = GuardedStore(store, identity, clock=clock)
+    began = anyio.current_time()
+    with anyio.fail_after(60), pytest.raises(StoreFault) as caught:
+        await guarded.call(Range(b"a"), member=member, timeout=0.8)
+    assert (caught.value.fault.kind, caught.value.fault.applied) == (FaultKind.DEADLINE, True)
+    assert 0.7 < anyio.current_time() - began < 1

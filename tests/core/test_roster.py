@@ -230,11 +230,25 @@ async def test_a_stranger_at_a_learned_address_is_left() -> None:
         assert tide._lanes.proof.header.cluster_id == tide._lanes.roll.cluster_id == store.cluster_id
         assert tide.config.get("a") == "1"
         assert tide.status().config[0].resets == 0
+        assert (tide.status().identity.foreign, "another cluster" in tide.status().sentence) == ((), False)
         store.down = set()
         store.touch()
         await anyio.sleep(3)
         assert tide.health.state is HealthState.AVAILABLE
         assert store.members == (FIRST,)
+
+
+async def test_a_stranger_among_the_endpoints_is_not_called_well() -> None:
+    """It answers whoever asks which member it is; that is no reason to send anything there."""
+    store = MemoryStore()
+    store.strangers = {THIRD: 1234}
+    async with connected(store) as tide:
+        await anyio.sleep(2)
+        for _ in range(20):
+            tide._lanes.suspect()
+            await anyio.sleep(30)
+            assert members(tide)[THIRD] == ("given", False)
+        assert tide.status().identity.foreign == (THIRD,)
 
 
 @pytest.mark.parametrize(

@@ -490,6 +490,17 @@ async def test_a_connection_that_is_closed_is_a_broken_one(store: EtcdStore) -> 
 
 
 @pytest.mark.anyio
+async def test_a_connection_that_is_renewed_has_not_broken(server: EtcdServer, store: EtcdStore) -> None:
+    """Whoever renews a connection that stands learns nothing new from it, and nobody probes for that."""
+    with anyio.move_on_after(2) as waiting:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.wait_disconnected, server.endpoint)
+            await anyio.sleep(0.6)
+            store.renew(server.endpoint)
+    assert waiting.cancelled_caught
+
+
+@pytest.mark.anyio
 async def test_renewing_does_not_make_the_wait_deaf(
     server: EtcdServer, store: EtcdStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

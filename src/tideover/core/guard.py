@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import anyio
+
 from tideover.clock import Clock
 from tideover.core.identity import Identity
 from tideover.etcd.endpoints import Address
@@ -56,8 +58,11 @@ class GuardedStore:
             self._refuse_foreign(member)
         sent_at = self._clock.monotonic()
         result = await self._store.call(op, member=member, timeout=timeout)
-        await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
-        return result
+        # What is held back for longer than the caller has is as good as no answer.
+        with anyio.move_on_after(max(0.0, sent_at + timeout - self._clock.monotonic())):
+            await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
+            return result
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
 
     @asynccontextmanager
     async def watch(

@@ -335,8 +335,14 @@ class Identity:
         if everybody and self._doubt is not None and self._doubt.header is not None:
             self._doubt = None
 
+    def _forget_who_left(self) -> None:
+        for member in (self._said.keys() | self.foreign.keys()) - set(self._lanes.members):
+            self._said.pop(member, None)
+            self.foreign.pop(member, None)
+
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
+            self._forget_who_left()
             events = [self._wake.next(), self._lanes.changed.next()]
             left = math.inf
             if self._settled and self._lanes.health.quorum.closed:

@@ -151,8 +151,9 @@ class Roster:
             answered = await self._store.call(Status(), member=endpoint, timeout=_TIMEOUT)
         except StoreFault:
             return
-        self._lanes.roll.identify(endpoint, answered.header)
-        self._lanes.found(endpoint, well=True)
+        if answered.header.cluster_id == self._lanes.roll.cluster_id:
+            self._lanes.roll.identify(endpoint, answered.header)
+            self._lanes.found(endpoint, well=True)
 
     async def _follow_list(self) -> None:
         lanes, roll = self._lanes, self._lanes.roll

@@ -211,6 +211,16 @@ def classify(code: str, message: str) -> Fault:
     return Fault(kind, code, message, retry_read, applied)
 
 
+def is_learner(fault: Fault) -> bool:
+    """Whether it was refused because the member is still learning."""
+    return fault.kind is FaultKind.NOT_SERVING and "for learner" in fault.message.lower()
+
+
+def is_masked(fault: Fault) -> bool:
+    """Whether grpc.aio has put words of its own in place of why a stream was refused, as it does now and then."""
+    return fault.code == "INTERNAL" and "internal error from core" in fault.message.lower()
+
+
 _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.NO_LEADER: errors.NoQuorum,
     FaultKind.LEADER_CHANGED: errors.NoQuorum,

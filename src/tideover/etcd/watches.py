@@ -10,13 +10,16 @@ from functools import partial
 import anyio
 
 from tideover.etcd.channel import MemberChannel
-from tideover.etcd.faults import StoreFault, classify
+from tideover.etcd.faults import StoreFault, classify, is_learner, is_masked
 from tideover.etcd.watch import StreamWatch, WatchStream
 
 _log = logging.getLogger("tideover")
 
 # Refused, and later ended, when the member has no leader, instead of silent.
 _HAS_LEADER = (("hasleader", "true"),)
+
+# How often a member is asked whose refusal grpc does not pass on.
+_ASKS = 8
 
 _Metadata = tuple[tuple[str, str], ...]
 
@@ -75,7 +78,7 @@ class Watches:
     async def ask_whether_proxied(self, *, timeout: float) -> bool:
         """Find out whether the member is really a grpc-proxy, unless it is known.
 
-        Needs no rights, for a refusal tells as well, and no leader.
+        Needs no rights, for a refusal tells as well, and no leader. A learner opens no watches, and says so.
 
         Args:
             timeout: Seconds until giving up.
@@ -83,18 +86,25 @@ class Watches:
         Raises:
             StoreFault: There was no answer.
         """
-        if self.proxied is None:
-            # Without `hasleader`: a member without a leader would refuse before it says who it is.
-            async with self._stream(()) as stream:
-                with anyio.move_on_after(timeout):
-                    try:
-                        stream.leave(await stream.create(b"\0", None, 0))
-                    except StoreFault:
-                        if self.proxied is None:
-                            raise
+        with anyio.move_on_after(timeout):
+            for left in reversed(range(_ASKS)):
+                if self.proxied is None:
+                    await self._ask_whether_proxied(last=not left)
         if self.proxied is None:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
         return self.proxied
+
+    async def _ask_whether_proxied(self, *, last: bool) -> None:
+        stub = self._channel.watch
+        # Without `hasleader`: a member without a leader would refuse before it says who it is.
+        async with self._stream(()) as stream:
+            try:
+                stream.leave(await stream.create(b"\0", None, 0))
+            except StoreFault as exc:
+                if is_learner(exc.fault):
+                    self._learn(stub, proxied=False)
+                elif self.proxied is None and (last or not is_masked(exc.fault)):
+                    raise
 
     async def aclose(self) -> None:
         """End all watches."""

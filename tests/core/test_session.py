@@ -460,7 +460,7 @@ async def test_closing_the_coordinator_ends_an_opening_elsewhere() -> None:
         try:
             async with tide.session(ttl=15):
                 await anyio.sleep_forever()
-        except Exception as exc:  # noqa: BLE001  # that is the question
+        except Exception as exc:  # that is the question
             heard.append(exc)
 
     async with anyio.create_task_group() as tasks:

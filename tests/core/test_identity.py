@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +18,10 @@ from tideover.core.lanes import Lanes
 from tideover.core.marker import marker_key
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.leases import LeaseTimeToLive
-from tideover.etcd.store import Op, Put, Range, Result
+from tideover.etcd.store import Delete, Op, Put, Range, Result
 from tideover.etcd.transactions import Txn
 from tideover.options import Options
+from tideover.records import Header
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +94,64 @@ async def test_a_member_that_is_cut_off_counts_terms_of_its_own() -> None:
         await tide.health.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(1)
         assert (tide.epoch, tide.status().identity.resets) == (1, 0)
+
+
+class CaughtUp(MemoryStore):
+    """A cluster one of whose members has caught up from a snapshot: it says the term of before until a write."""
+
+    behind: str | None = None
+
+    def _header(self, member: str, revision: int) -> Header:
+        header = super()._header(member, revision)
+        return replace(header, raft_term=header.raft_term - 1) if member == self.behind else header
+
+    async def call(self, op: Op[Any], *, member: str, timeout: float) -> Any:
+        """Apply an entry at the member that is behind, if it is asked for one."""
+        result = await super().call(op, member=member, timeout=timeout)
+        if op.writes and member == self.behind:
+            self.behind = None
+        return result
+
+
+async def test_a_member_caught_up_from_a_snapshot_makes_no_reset() -> None:
+    """Its term of before ends no session and no term, and raises no epoch; newcomers are not misled, either."""
+    store = CaughtUp()
+    async with connected(store) as tide, tide.session(ttl=6) as session, tide.leader("x", ttl=6) as term:
+        await session.put("a")
+        store.raft_term += 1
+        store.touch()
+        await write(store, "b", "1")
+        await anyio.sleep(20)
+        assert tide.status().identity.raft_term == store.raft_term
+        for member in store.members:
+            store.behind = member
+            await store.call(Range(b"/a"), member=member, timeout=1)
+            await tide._gateway.call(Range(b"/config/b"))
+            await anyio.sleep(20)
+        session.check()
+        term.check()
+        assert (tide.epoch, tide.status().identity.resets) == (1, 0)
+    # In a term whose marker is new.
+    await store.call(Delete(KEY), member=store.members[0], timeout=1)
+    async with connected(store):
+        await anyio.sleep(1)
+    for member in store.members:
+        store.behind = member
+        async with connected(store) as newcomer:
+            await anyio.sleep(60)
+            assert newcomer.epoch == 1
+
+
+async def test_a_lower_term_that_stays_is_a_reset() -> None:
+    """A cluster rebuilt to the same revision, and in the same place, is told by its term: it stays low."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        store.raft_term = 9
+        await write(store, "a", "1")
+        await anyio.sleep(30)
+        store.raft_term = 4
+        await anyio.sleep(30)
+        assert (tide.epoch, tide.status().identity.resets) == (2, 1)
 
 
 async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.support import connected
-from tideover import Coordinator, SessionLost, SessionState
+from tideover import Closed, Coordinator, SessionLost, SessionState
 from tideover.clock import Clock
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive
 from tideover.etcd.store import Delete, LeaseResult, Put, Store
@@ -449,6 +449,40 @@ async def test_closing_the_coordinator_ends_bodies_elsewhere() -> None:
             await anyio.sleep(1)
     assert "closed by its owner" in heard[0]
     assert not store.leases
+
+
+async def test_closing_the_coordinator_ends_an_opening_elsewhere() -> None:
+    """A session that another task is just opening when the coordinator is closed is refused with `Closed`."""
+    store = MemoryStore()
+    heard: list[BaseException] = []
+
+    async def body(tide: Coordinator) -> None:
+        try:
+            async with tide.session(ttl=15):
+                await anyio.sleep_forever()
+        except Exception as exc:  # that is the question
+            heard.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        async with connected(store) as tide:
+            store.frozen = set(store.members)
+            tasks.start_soon(body, tide)
+            await anyio.sleep(0.1)
+        await anyio.sleep(30)
+        tasks.cancel_scope.cancel()
+    assert [type(exc) for exc in heard] == [Closed]
+
+
+async def test_nothing_is_bound_to_a_session_that_was_closed() -> None:
+    """A body bound to a session that is closed already is cancelled at once: nobody looks at the clock for it."""
+    async with connected(MemoryStore()) as tide:
+        session = await tide._sessions.open(15)
+        await tide._sessions.close(session)
+        for at_deadline in (True, False):
+            with anyio.CancelScope() as scope:
+                session.bind(scope, at_deadline=at_deadline)
+                await anyio.sleep(1)
+            assert scope.cancelled_caught
 
 
 async def test_a_loss_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

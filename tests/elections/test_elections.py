@@ -366,6 +366,56 @@ async def test_observing() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_a_campaign_withdrawn_by_another_task_is_told() -> None:
+    """Whoever waits in `campaign` is told at once when its handle resigns, or campaigns anew, in another task."""
+    async with two() as (_, one, other):
+        await other.election("reaper").campaign()
+        handle, heard = one.election("reaper"), []
+
+        async def campaign() -> None:
+            try:
+                await handle.campaign()
+            except LeadershipLost as exc:
+                heard.append(str(exc))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(campaign)
+            await anyio.sleep(1)
+            await handle.resign()
+            await anyio.sleep(1)
+            assert len(heard) == 1
+            tasks.start_soon(campaign)
+            await anyio.sleep(1)
+            tasks.start_soon(campaign)
+            await anyio.sleep(1)
+            assert len(heard) == 2
+            assert "withdrawn" in heard[1]
+            assert len(one.status().elections) == 1
+            await handle.resign()
+        assert len(heard) == 3
+        assert one.status().elections == ()
+
+
+async def test_observing_ends_with_its_coordinator() -> None:
+    """Who observes through a coordinator that was closed is told, and does not wait for ever."""
+    async with two() as (store, _, _):
+        heard: list[str] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def observe(tide: Coordinator) -> None:
+                with pytest.raises(Closed, match="closed") as caught:
+                    async for _ in tide.election("reaper").observe():
+                        pass
+                heard.append(str(caught.value))
+
+            async with connected(store) as third:
+                tasks.start_soon(observe, third)
+                await anyio.sleep(1)
+            await anyio.sleep(11)
+            tasks.cancel_scope.cancel()
+        assert heard
+
+
 async def test_a_fork_and_a_reset_end_what_is_led() -> None:
     """In a forked child nothing is led any more, nor after etcd was found to be in another history."""
     async with two() as (_, one, other):

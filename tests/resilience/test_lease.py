@@ -131,11 +131,12 @@ def test_a_late_proof_revives_only_what_is_not_strict() -> None:
 
 @given(st.integers(-1, 20), headers, headers, st.booleans(), headers)
 def test_what_is_proven(ttl: int, acknowledged: Header, read: Header, shown: bool, known: Header) -> None:
-    """PROVEN exactly if: same history, key shown, TTL left, same member and term. GONE needs the quorum's word."""
+    """PROVEN exactly if: same history, key shown, TTL left, same member, newest term. GONE: the quorum's word."""
     verdict = judge(ttl=ttl, acknowledged=acknowledged, read=read, shown=shown, known=known).verdict
     same_history = reset_between(known, read) is None
     same = (acknowledged.member_id, acknowledged.raft_term) == (read.member_id, read.raft_term)
-    assert (verdict is Verdict.PROVEN) == (same_history and shown and ttl > 0 and same)
+    current = read.raft_term >= known.raft_term
+    assert (verdict is Verdict.PROVEN) == (same_history and shown and ttl > 0 and same and current)
     assert (verdict is Verdict.GONE) == (not same_history or not shown)
 
 
@@ -149,9 +150,9 @@ def test_a_denial_alone_is_no_loss(ttl: int, acknowledged: Header) -> None:
 
 @given(headers, headers)
 def test_another_history(known: Header, now: Header) -> None:
-    """Another cluster id, or a lower revision or term, is another history; anything else is the same one."""
+    """Another cluster id, or a lower revision, is another history; anything else is the same one."""
     same = now.cluster_id == known.cluster_id
-    forward = now.revision >= known.revision and now.raft_term >= known.raft_term
+    forward = now.revision >= known.revision
     assert (reset_between(known, now) is None) == (same and forward)
 
 

@@ -46,6 +46,10 @@ class Bodies:
 
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool) -> None:
         """Cancel a scope when the time has come; see `Session.bind`."""
+        if self._closed:
+            # Nobody looks at the clock for it any more.
+            scope.cancel()
+            return
         self._scopes[scope] = at_deadline
         self._move_deadlines()
         self._tenure.changed.fire()

@@ -22,7 +22,7 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
-from tideover.core.marker import Look, read_marker, write_marker
+from tideover.core.marker import Look, catch_up, read_marker, write_marker
 from tideover.core.signal import Signal, first_of
 from tideover.errors import DeadlineExceeded
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
@@ -93,6 +93,8 @@ class _Doubt:
     member: str | None = None
     # Whether it proves a reset that the marker may not know of yet.
     evidence: bool = True
+    # Whether a lower term is all there is: a member may say one that has passed.
+    term_only: bool = False
 
 
 class Identity:
@@ -213,7 +215,8 @@ class Identity:
         elif linearizable:
             contradiction = self.known.contradiction(header, sent_at)
             if contradiction is not None:
-                await self._settle_doubt(_Doubt(contradiction, header, member))
+                term_only = header.revision >= self.known.revision
+                await self._settle_doubt(_Doubt(contradiction, header, member, term_only=term_only))
             elif self._doubt is not None or self._blackouts != self._lanes.blackouts:
                 await self.confirm()
         if sent_at >= self._began_at:
@@ -358,7 +361,7 @@ class Identity:
         while True:
             doubt, sent_at = self._doubt, self._clock.monotonic()
             try:
-                look = await read_marker(store, self._key, member)
+                look = await self._look(store, member, doubt)
             except StoreFault as exc:
                 if exc.fault.kind not in (FaultKind.PERMISSION, FaultKind.INVALID):
                     raise
@@ -367,16 +370,34 @@ class Identity:
             expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
             if expected and look.header.cluster_id != expected:
                 raise StoreFault(self.refusal(member, look.header.cluster_id))
-            evidence = doubt.reason if doubt and doubt.evidence else None
+            held = None if doubt and doubt.term_only and self.known.caught_up(look.header) else doubt
+            evidence = held.reason if held and held.evidence else None
             evidence = evidence or self.known.contradiction(look.header, sent_at)
             settlement = settle(self.known, look.marker, look.header, evidence)
-            if settlement.reset is None and doubt is not None:
-                settlement = replace(settlement, reset=doubt.reason)
+            if settlement.reset is None and held is not None:
+                settlement = replace(settlement, reset=held.reason)
             if not settlement.write:
                 self._conclude(settlement, look, look.marker, sent_at)
                 return doubt
             if await self._write(store, member, settlement, look, sent_at, began):
                 return doubt
+
+    async def _look(self, store: Store, member: str, doubt: _Doubt | None) -> Look:
+        """Read the marker, and again once the member has caught up if it says a term that may have passed."""
+        if doubt is None or not doubt.term_only:
+            look = await read_marker(store, self._key, member)
+            header, marker = look.header, look.marker
+            same = header.cluster_id == self.known.cluster_id or not self.known.cluster_id
+            behind = not self.known.caught_up(header) or (marker is not None and marker.is_ahead_of(header))
+            if not (same and behind and header.revision >= self.known.revision):
+                return look
+        try:
+            await catch_up(store, self._key, member)
+        except StoreFault as exc:
+            # Who may not write must believe what is said; a member that cannot be asked will be, or another one.
+            if exc.fault.kind is not FaultKind.PERMISSION:
+                raise
+        return await read_marker(store, self._key, member)
 
     async def _write(
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float

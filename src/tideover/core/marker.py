@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from tideover.etcd.store import Put, Range, Store
+from tideover.etcd.store import Delete, Put, Range, Store
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import Header
 from tideover.resilience.identity import Marker, decode_marker
@@ -78,3 +78,23 @@ async def write_marker(store: Store, key: bytes, member: str, look: Look, epoch:
     swap = Txn((unchanged,), (Put(key, marker.encode()),))
     written = await store.call(swap, member=member, timeout=WRITE_TIMEOUT)
     return marker if written.succeeded else None
+
+
+async def catch_up(store: Store, key: bytes, member: str) -> None:
+    """Let a member apply one more entry of the log, so that its answers say the term that rules.
+
+    A member that was paused and caught up from a snapshot has all content, and goes on to say the term of the
+    last entry that it applied itself, until there is another one. The transaction changes nothing: it is a
+    deletion on a condition that is never met, which etcd sends through its log all the same, even when its space
+    is exhausted.
+
+    Args:
+        store: The cluster.
+        key: The marker's key.
+        member: Whom to ask.
+
+    Raises:
+        StoreFault: It is not known to have been applied.
+    """
+    never = Compare(key, mod_revision=-1)
+    await store.call(Txn((never,), (Delete(key),)), member=member, timeout=WRITE_TIMEOUT)

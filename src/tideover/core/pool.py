@@ -21,7 +21,7 @@ from tideover.core.ownkey import OwnKey
 from tideover.core.reach import Reach
 from tideover.core.session import Session
 from tideover.core.tenure import Tenure
-from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown
+from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
 from tideover.etcd.faults import StoreFault
 from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.store import LeaseResult, Put, Range, Store
@@ -152,8 +152,11 @@ class SessionPool:
                 raise Closed(self._refusal)
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
-            if not isinstance(exc, CircuitOpen):
+            if not isinstance(exc, CircuitOpen) and self._refusal is None:
                 self._tasks.start_soon(_revoke, reach, lease_id)
+            if self._refusal is not None and isinstance(exc, TideoverError):
+                # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
+                raise Closed(self._refusal) from exc
             raise
         holdings = Holdings(tenure, gateway=self._gateway, reach=reach, clock=self._clock, policy=self._policy)
         session = Session(tenure, holdings, reach=reach, clock=self._clock, base=self._base)

@@ -330,14 +330,10 @@ class Record:
         )
 
     def _same_history(self, header: Header) -> bool:
-        """Take in who answered; what another history answers is not used."""
+        """Take in who answered; what another history answers is not used. A lower term alone proves none."""
         before = self._header
         self._header = header
-        if before is None or (
-            header.cluster_id == before.cluster_id
-            and header.raft_term >= before.raft_term
-            and header.revision >= before.revision
-        ):
+        if before is None or (header.cluster_id == before.cluster_id and header.revision >= before.revision):
             return True
         _log.warning("tideover: %r: etcd shows another history: it was restored, rebuilt or replaced", self)
         self._news = 0

@@ -128,7 +128,7 @@ class Tenure:
             header: The answer's.
             known: What was known when it was asked for.
         """
-        reset = reset_between(known, replace(header, raft_term=max(header.raft_term, known.raft_term)))
+        reset = reset_between(known, header)
         if reset is not None:
             self.end(reset)
         else:

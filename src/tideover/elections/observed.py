@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import anyio
@@ -10,7 +10,7 @@ import anyio
 from tideover.core.document import Document, decode
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
-from tideover.errors import Unavailable
+from tideover.errors import Closed, Unavailable
 from tideover.etcd.faults import StoreFault
 from tideover.etcd.store import Lane, Range, Store
 from tideover.records import Entry, Leader
@@ -29,13 +29,17 @@ class Observer:
         store: The cluster, for watches.
         gateway: The way to etcd, for reads.
         lanes: The member in use.
+        closed: Returns why nothing can be asked any more; empty as long as it can.
     """
 
-    def __init__(self, key: bytes, *, store: Store, gateway: Gateway, lanes: Lanes) -> None:
+    def __init__(
+        self, key: bytes, *, store: Store, gateway: Gateway, lanes: Lanes, closed: Callable[[], str]
+    ) -> None:
         self._key = key
         self._store = store
         self._gateway = gateway
         self._lanes = lanes
+        self._closed = closed
 
     def __repr__(self) -> str:
         """Show the key."""
@@ -66,6 +70,8 @@ class Observer:
             await self._changed_after(revision)
 
     async def _look(self) -> tuple[Leader | None, int]:
+        if why := self._closed():
+            raise Closed(why)
         answer = (await self._gateway.call(Range(self._key))).result
         return _leader(answer.entries.get(self._key), self._key), answer.header.revision
 

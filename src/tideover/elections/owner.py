@@ -176,7 +176,13 @@ class Elections:
         """
         if self._store is None or self._closed:
             raise Closed(self._closed)
-        return Observer(key_of(self._namespace, name), store=self._store, gateway=self._gateway, lanes=self._lanes)
+        return Observer(
+            key_of(self._namespace, name),
+            store=self._store,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            closed=lambda: self._closed,
+        )
 
 
 class Election:
@@ -221,6 +227,7 @@ class Election:
             ElectionMismatch: The election's record says another `on_outage`.
             RecordCorrupt: The record cannot be read.
             PermissionDenied: This user may not read or write it.
+            LeadershipLost: Another task has called `resign`, or `campaign`, on this handle meanwhile.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -237,7 +244,7 @@ class Election:
         try:
             self._term = term = await candidacy.elected(elections._namespace)
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            if self._candidacy is candidacy:
                 await self.resign()
             raise
         return term
@@ -275,6 +282,8 @@ class Election:
         loss = term.loss if term is not None else ""
         if term is not None:
             term.end("it was resigned")
+        else:
+            candidacy.withdraw()
         with anyio.CancelScope(shield=True):
             await candidacy.stop()
             resigned = not loss and await candidacy.record.resign(RESIGN_TIMEOUT)
@@ -300,6 +309,8 @@ class Election:
 
         Raises:
             RecordCorrupt: The record cannot be read.
+            PermissionDenied: This user may not read it.
+            Closed: The coordinator is not open, or was closed meanwhile.
 
         When degraded:
             Yields nothing until etcd is back.

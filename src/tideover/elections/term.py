@@ -84,6 +84,12 @@ class Candidacy:
         token = self.record.state.token
         telemetry.leadership_changed(self.name, what, token=token, standing=standing.value if standing else "")
 
+    def withdraw(self) -> None:
+        """Let whoever waits to be elected know that nothing will come of it."""
+        if self.refusal is None:
+            self.refusal = LeadershipLost(f"the candidacy for {self.name!r} was withdrawn before it was elected")
+        self.record.changed.fire()
+
     async def stop(self) -> None:
         """Tend it no more, and return when that is so."""
         # One that has not begun yet is cancelled when it does.

@@ -5,7 +5,9 @@ or replaced by another one begins another history: that is a *reset*, and the *e
 `(epoch, revision)` only grows, whatever is done to etcd.
 
 What proves a reset: another cluster id, a lower term or revision in a linearizable answer, known content that is
-not there any more, or another *marker* in etcd than the one remembered. The marker is one small key that holds the
+not there any more, or another *marker* in etcd than the one remembered. A lower term alone proves it only once
+that member has applied one more entry of its log: caught up from a snapshot it has all content, and says the term
+of before, as long as nothing is written. The marker is one small key that holds the
 epoch, a random id, and the cluster and term it was written in. It is written when it is missing and at each reset,
 by compare-and-swap, and at no other time: watching over the history costs etcd reads only.
 
@@ -58,7 +60,11 @@ class Marker:
 
     def predates(self, header: Header) -> bool:
         """Whether etcd has begun another history since this was written, going by an answer's header."""
-        return self.cluster_id != header.cluster_id or self.raft_term > header.raft_term
+        return self.cluster_id != header.cluster_id or self.is_ahead_of(header)
+
+    def is_ahead_of(self, header: Header) -> bool:
+        """Whether it was written in a later term of the same cluster than an answer's header says."""
+        return self.cluster_id == header.cluster_id and self.raft_term > header.raft_term
 
 
 def decode_marker(value: bytes) -> Marker | None:
@@ -125,6 +131,10 @@ class Known:
         if header.revision < self.revision:
             return f"its revision went back from {self.revision} to {header.revision}"
         return None
+
+    def caught_up(self, header: Header) -> bool:
+        """Whether a linearizable answer says no lower term than is known."""
+        return header.raft_term >= self.raft_term
 
     def agrees_with(self, other: Known) -> bool:
         """Whether two memories, perhaps of two processes, are of one history."""

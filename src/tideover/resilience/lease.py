@@ -176,6 +176,9 @@ def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: H
         return Judgement(Verdict.GONE, reset)
     if not shown:
         return Judgement(Verdict.GONE, f"its key is gone at revision {read.revision}: etcd has ended the lease")
+    if read.raft_term < known.raft_term:
+        # After catching up from a snapshot a member says the term of before. A reset is not for us to announce.
+        return Judgement(Verdict.UNPROVEN, f"term {read.raft_term} was answered after {known.raft_term}")
     if acknowledged.member_id != read.member_id:
         return Judgement(Verdict.UNPROVEN, "two members answered where one was asked")
     if acknowledged.raft_term != read.raft_term:
@@ -189,8 +192,8 @@ def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: H
 def reset_between(known: Header, now: Header) -> str | None:
     """Return why an answer is of another cluster or another history; None if it is not.
 
-    Within one history a linearizable answer never has a lower revision or term than what was known before it was
-    asked for.
+    Within one history a linearizable answer never has a lower revision than what was known before it was asked
+    for. It may have a lower term, see `core.marker.catch_up`; what that means is decided in `core.identity`.
 
     Args:
         known: A header of the quorum.
@@ -200,8 +203,6 @@ def reset_between(known: Header, now: Header) -> str | None:
         return f"this is another cluster: id {now.cluster_id:x} instead of {known.cluster_id:x}"
     if now.revision < known.revision:
         return f"this is another history: revision {now.revision} after {known.revision}"
-    if now.raft_term < known.raft_term:
-        return f"this is another history: term {now.raft_term} after {known.raft_term}"
     return None
 
 

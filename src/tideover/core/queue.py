@@ -141,7 +141,7 @@ class Queue:
         if own.gone:
             raise SessionLost(f"{own.key!r} is gone: {own.gone.reason}", definite=True)
         # Our key and the one before it in one read: that ours is there counts as much as that none is before it.
-        # Not in a transaction: see docs/decisions/0032.
+        # Not in a transaction: see docs/decisions/0023.
         nearest = self._until(own, limit=2)
         answered = await self._gateway.call(nearest)
         found = answered.result

@@ -383,3 +383,29 @@ async def test_a_silent_member_costs_the_others_no_login(server: EtcdServer) -> 
                 assert store._login._token == token
         finally:
             await store.aclose()
+
+
+async def test_a_token_from_the_future_of_a_restored_etcd(tmp_path: Path) -> None:
+    """etcd does not refuse it but waits for its time to come: one call is lost, and the next one logs in again."""
+    with EtcdServer(args=("--bcrypt-cost=4",)) as etcd:
+        _enable_auth(etcd)
+        etcd.etcdctl("--user=root:root", "snapshot", "save", str(tmp_path / "backup"))
+        store = EtcdStore([etcd.endpoint], **LOGIN)
+        try:
+            for _ in range(50):
+                await store.call(Put(b"/config/a", b"1"), member=etcd.endpoint, timeout=2)
+            assert store._login
+            store._login.forget(store._login._token or "")
+            await store.call(Range(b"/config/a"), member=etcd.endpoint, timeout=2)
+            etcd.kill()
+            etcd.restore(tmp_path / "backup")
+            etcd.start()
+            etcd.wait_ready()
+            store.renew(etcd.endpoint)
+            with pytest.raises(StoreFault) as caught:
+                await store.call(Range(b"/config/a"), member=etcd.endpoint, timeout=0.8)
+            assert caught.value.fault.kind is FaultKind.DEADLINE
+            found = await store.call(Range(b"/config/a"), member=etcd.endpoint, timeout=2)
+            assert not found.entries
+        finally:
+            await store.aclose()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -19,7 +20,7 @@ import tideover
 from tideover import Diagnosis, HealthState, Source, coordinator, telemetry
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
-from tideover.etcd.store import Put
+from tideover.etcd.store import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
@@ -364,3 +365,47 @@ async def test_an_etcd_without_users_is_asked_without_a_token() -> None:
             await anyio.to_thread.run_sync(_enable_auth, server)
             await tide.config.put("timeout", 2.5)
             assert tide.config.get("timeout", float) == 2.5
+
+
+async def test_a_silent_member_costs_the_others_no_login(server: EtcdServer) -> None:
+    """A call that one member leaves unanswered is no reason to have another one check the password again."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
+        endpoint = f"127.0.0.1:{silent.extra(anyio.abc.SocketAttribute.local_port)}"
+        store = EtcdStore([server.endpoint, endpoint], **LOGIN)
+        try:
+            assert store._login
+            await store.call(Range(b"/config/a"), member=server.endpoint, timeout=2)
+            token = store._login._token
+            for _ in range(3):
+                with pytest.raises(StoreFault):
+                    await store.call(Range(b"/config/a"), member=endpoint, timeout=0.2)
+                await store.call(Range(b"/config/a"), member=server.endpoint, timeout=2)
+                assert store._login._token == token
+        finally:
+            await store.aclose()
+
+
+async def test_a_token_from_the_future_of_a_restored_etcd(tmp_path: Path) -> None:
+    """etcd does not refuse it but waits for its time to come: one call is lost, and the next one logs in again."""
+    with EtcdServer(args=("--bcrypt-cost=4",)) as etcd:
+        _enable_auth(etcd)
+        etcd.etcdctl("--user=root:root", "snapshot", "save", str(tmp_path / "backup"))
+        store = EtcdStore([etcd.endpoint], **LOGIN)
+        try:
+            for _ in range(50):
+                await store.call(Put(b"/config/a", b"1"), member=etcd.endpoint, timeout=2)
+            assert store._login
+            store._login.forget(store._login._token or "")
+            await store.call(Range(b"/config/a"), member=etcd.endpoint, timeout=2)
+            etcd.kill()
+            etcd.restore(tmp_path / "backup")
+            etcd.start()
+            etcd.wait_ready()
+            store.renew(etcd.endpoint)
+            with pytest.raises(StoreFault) as caught:
+                await store.call(Range(b"/config/a"), member=etcd.endpoint, timeout=0.8)
+            assert caught.value.fault.kind is FaultKind.DEADLINE
+            found = await store.call(Range(b"/config/a"), member=etcd.endpoint, timeout=2)
+            assert not found.entries
+        finally:
+            await store.aclose()

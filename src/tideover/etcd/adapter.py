@@ -74,7 +74,8 @@ class EtcdStore:
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
         self._looked_at = time.monotonic()
-        self._unanswered = ""
+        # By member: one that is silent says nothing of a token that others answer.
+        self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, password or "")
         self._channels: dict[str, MemberChannel] = {}
         self._watches: dict[str, Watches] = {}
@@ -116,6 +117,7 @@ class EtcdStore:
     def remove(self, member: str) -> None:
         """Give up a member; see `Store.remove`."""
         channel = self._channels.pop(member, None)
+        self._unanswered.pop(member, None)
         if channel is not None:
             self._retire(channel, self._watches.pop(member))
 
@@ -149,7 +151,7 @@ class EtcdStore:
         if self._login is None:
             return await send(op, channel, _left(deadline), ())
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
-        if token and token == self._unanswered:
+        if token and token == self._unanswered.get(member):
             # An etcd that was restored does not refuse a token from its future: it waits for that to come.
             with suppress(StoreFault):
                 token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
@@ -160,7 +162,7 @@ class EtcdStore:
                 raise
         finally:
             if time.monotonic() >= deadline - timeout * _CLOSE_SHARE:
-                self._unanswered = token
+                self._unanswered[member] = token
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
         return await send(op, channel, _left(deadline), metadata_of(token))

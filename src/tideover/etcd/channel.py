@@ -14,7 +14,7 @@ from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.tls import TlsFiles
 
-# Measured (ETCD-FACTS): on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
+# Measured: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel inherits the reconnect
 # backoff of the old one.
 _OPTIONS = (

@@ -1,7 +1,8 @@
 """Leases: keys that vanish by themselves unless their owner keeps renewing.
 
 A lease is a promise of etcd's leader, and an acknowledged renewal is no proof of it: a member that was paused
-answers from its own table after another leader was elected (ETCD-FACTS A1). What may be concluded from these
+answers from its own table after another leader was elected (docs/explanation/leases-and-deadlines.md). What may
+be concluded from these
 answers is decided in `core.session`.
 """
 

@@ -176,7 +176,7 @@ class MemoryStore:
         return frozenset(self._leases.by_id)
 
     def revoke(self, lease: int) -> None:
-        """Take a lease away, with its keys, as etcd may do to a living one (ETCD-FACTS A1)."""
+        """Take a lease away, with its keys, as etcd may do to a living one."""
         keys = sorted(self._leases.by_id.pop(lease).keys)
         self._apply([Delete(key) for key in keys], self._members[0])
         self.touch()

@@ -1,4 +1,4 @@
-"""The leases of a `MemoryStore`, as etcd's leader keeps them (ETCD-FACTS A4 to A6)."""
+"""The leases of a `MemoryStore`, as etcd's leader keeps them."""
 
 from __future__ import annotations
 

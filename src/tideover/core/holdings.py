@@ -30,6 +30,8 @@ from tideover.records import Entry
 
 # Seconds between two tries of a write whose outcome is unknown.
 _PAUSE = 0.1
+# How many keys that were left behind are deleted at once.
+_SWEEPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,20 +256,30 @@ class Holdings:
             del self._keys[own.full]
 
     async def sweep(self) -> Fault | None:
-        """Delete all debris.
+        """Delete all debris, many pieces at once: while it takes, the lease cannot be proven.
 
         Returns:
             What prevented it; None if there is none left.
         """
-        try:
+        faults: list[Fault] = []
+        limiter = anyio.CapacityLimiter(_SWEEPS_AT_ONCE)
+
+        async def delete(debris: Debris) -> None:
+            async with limiter:
+                try:
+                    if not faults:
+                        await self._delete(debris, self._tenure.rules.rpc_timeout)
+                except StoreFault as exc:
+                    faults.append(exc.fault)
+
+        async with anyio.create_task_group() as tasks:
             for debris in list(self._debris.values()):
-                await self._delete(debris, self._tenure.rules.rpc_timeout)
-        except StoreFault as exc:
-            if self._stuck_since is None:
-                self._stuck_since = self._clock.boot()
-            return exc.fault
-        self._stuck_since = None
-        return None
+                tasks.start_soon(delete, debris)
+        if faults and self._stuck_since is None:
+            self._stuck_since = self._clock.boot()
+        elif not faults:
+            self._stuck_since = None
+        return faults[0] if faults else None
 
     async def _clear_name(self, full: bytes) -> None:
         """Delete what was left behind under a name, before it is used again."""

@@ -63,6 +63,8 @@ async def main(*arguments: str) -> None:
     """Load one session."""
     seconds, ttl, *endpoints = arguments
     async with tideover.connect(*endpoints, cache_dir=False) as tide:
+        # The very first packet may be a lost one, and is sent again after a second.
+        await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
         lost = None
         try:
             async with tide.session(ttl=int(ttl)) as session:

@@ -62,6 +62,7 @@ from tideover.records import (
     Standing,
     Written,
 )
+from tideover.registry.endpoint import Endpoint
 from tideover.sessions import SessionBlock
 from tideover.status import LockConflictStatus, LockStatus, SessionStatus, StatusReport
 
@@ -83,6 +84,7 @@ __all__ = [
     "Diagnosis",
     "Election",
     "ElectionMismatch",
+    "Endpoint",
     "Guard",
     "HealthState",
     "Held",

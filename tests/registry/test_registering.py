@@ -15,7 +15,7 @@ from tests.registry.support import URL, back_within, heal, lose_all, published
 from tests.support import connected
 from tideover import Closed, Endpoint, RegistrationState
 from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.store import Delete, Op, Put, Result
+from tideover.etcd.operations import Delete, Op, Put, Result
 from tideover.etcd.transactions import Txn
 from tideover.resilience.comeback import SPREAD
 from tideover.testing import FaultyStore, MemoryStore

@@ -39,7 +39,7 @@ from tideover.errors import (
     TideoverError,
     Unavailable,
 )
-from tideover.etcd.store import Delete, Range
+from tideover.etcd.operations import Delete, Range
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import RegistrationState
 from tideover.registry.endpoint import Endpoint

@@ -148,7 +148,7 @@ def succeed(fleet: Fleet, stack: ExitStack, number: int) -> None:
     os.kill(old, signal.SIGTERM)
     while mine in (fleet.found() or {number: [mine]}).get(number, ()):
         assert time.monotonic() < until + 10
-    fleet.stay(fleet.ttl + 2, say="after its predecessor's end")
+    fleet.stay(3, say="after its predecessor's end")
 
 
 def die(fleet: Fleet, number: int) -> None:

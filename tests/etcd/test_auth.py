@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
@@ -18,6 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import tideover
 from tideover import Diagnosis, HealthState, Source, following, telemetry
+from tideover.core.marker import catch_up
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.operations import Put, Range
@@ -173,6 +177,28 @@ async def test_an_open_watch_outlives_its_token(server: EtcdServer) -> None:
             assert len(store._watches[member]._streams) == 1
     finally:
         await store.aclose()
+
+
+async def test_whoever_has_no_rights_has_an_entry_applied(server: EtcdServer) -> None:
+    """A user without a right to any key lets a member apply an entry of the log, by which it learns the term."""
+    await _root(server, "user add nobody:nobody")
+    store = EtcdStore([server.endpoint], username="nobody", password="nobody")
+    try:
+        member = store.members[0]
+        with pytest.raises(StoreFault, match="permission denied"):
+            await store.call(Range(b"/config/a"), member=member, timeout=5)
+        before = _applied(server)
+        await catch_up(store, member)
+        assert _applied(server) == before + 1
+    finally:
+        await store.aclose()
+
+
+def _applied(server: EtcdServer) -> int:
+    with urllib.request.urlopen(f"http://{server.endpoint}/metrics", timeout=5) as reply:
+        found = re.search(r"^etcd_server_proposals_applied_total (\S+)$", reply.read().decode(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
 
 
 async def test_a_denied_watch_does_not_hang(server: EtcdServer) -> None:
@@ -365,6 +391,25 @@ async def test_an_etcd_without_users_is_asked_without_a_token() -> None:
             await anyio.to_thread.run_sync(_enable_auth, server)
             await tide.config.put("timeout", 2.5)
             assert tide.config.get("timeout", float) == 2.5
+
+
+async def test_members_that_leave_are_forgotten(server: EtcdServer) -> None:
+    """A login that was made at a member that has left keeps nothing of it."""
+    store = EtcdStore([server.endpoint, server.endpoint.replace("127.0.0.1", "localhost")], **LOGIN)
+    try:
+        login = store._login
+        assert login is not None
+        for member in store.members:
+            login._token = None
+            await store.call(Put(b"/config/k", b"1"), member=member, timeout=5)
+        assert len(login._locks) == 2
+        store.remove(store.members[1])
+        await anyio.sleep(2.5)
+        store._retired.clear()
+        gc.collect()
+        assert len(login._locks) == 1
+    finally:
+        await store.aclose()
 
 
 async def test_a_silent_member_costs_the_others_no_login(server: EtcdServer) -> None:

@@ -22,11 +22,11 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
-from tideover.core.marker import Look, catch_up, read_marker, write_marker
+from tideover.core.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
 from tideover.core.signal import Signal, first_of
 from tideover.errors import DeadlineExceeded
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
-from tideover.etcd.operations import Lane
+from tideover.etcd.operations import Lane, Status
 from tideover.etcd.store import Store
 from tideover.records import Header
 from tideover.resilience.identity import Known, Marker, Settlement, may_replace, settle, settle_unseen
@@ -366,7 +366,8 @@ class Identity:
             except StoreFault as exc:
                 if exc.fault.kind not in (FaultKind.PERMISSION, FaultKind.INVALID):
                     raise
-                self._settle_unseen(doubt, exc.fault)
+                passed = doubt is not None and doubt.term_only and await self._has_passed(store, member)
+                self._settle_unseen(None if passed else doubt, exc.fault)
                 return doubt
             expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
             if expected and look.header.cluster_id != expected:
@@ -392,13 +393,14 @@ class Identity:
             behind = not self.known.caught_up(header) or (marker is not None and marker.is_ahead_of(header))
             if not (same and behind and header.revision >= self.known.revision):
                 return look
-        try:
-            await catch_up(store, self._key, member)
-        except StoreFault as exc:
-            # Who may not write must believe what is said; a member that cannot be asked will be, or another one.
-            if exc.fault.kind is not FaultKind.PERMISSION:
-                raise
+        await catch_up(store, member)
         return await read_marker(store, self._key, member)
+
+    async def _has_passed(self, store: Store, member: str) -> bool:
+        """Whether the lower term of a member was one that has passed: asked without a permission to read a key."""
+        await catch_up(store, member)
+        now = await store.call(Status(), member=member, timeout=READ_TIMEOUT)
+        return self.known.caught_up(now.header)
 
     async def _write(
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float

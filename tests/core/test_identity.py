@@ -168,6 +168,29 @@ async def test_whoever_may_not_write_settles_a_lower_term_too(op: type[Op[Result
         assert tide.status().identity.resets == 0
 
 
+async def test_a_reset_without_space_is_recorded_once_there_is_some() -> None:
+    """Restored with its quota used up, etcd takes no epoch: it is counted, told, and written when it can be."""
+    store = MemoryStore()
+    for n in range(20):
+        await write(store, "a", str(n))
+    async with connected(store) as tide, connected(store) as other:
+        await anyio.sleep(10)
+        store.alarms = {"NOSPACE"}
+        store.rebuild({b"/config/a": b"old"})
+        await anyio.sleep(60)
+        for client in (tide, other):
+            identity = client.status().identity
+            assert (client.config.get("a"), client.epoch, identity.resets) == ("old", 2, 1)
+            assert not identity.recorded
+            assert "database space exceeded" in (identity.error or "")
+        store.alarms = set()
+        store.touch()
+        await anyio.sleep(120)
+        for client in (tide, other):
+            identity = client.status().identity
+            assert (client.epoch, identity.resets, identity.recorded, identity.error) == (2, 1, True, None)
+
+
 async def test_a_lower_term_that_stays_is_a_reset() -> None:
     """A cluster rebuilt to the same revision, and in the same place, is told by its term: it stays low."""
     store = MemoryStore()

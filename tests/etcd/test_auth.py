@@ -87,11 +87,20 @@ async def _until(condition: Callable[[], object], within: float) -> None:
 
 
 async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Over several lives of a token every write is seen once and in order, and nothing fails or is degraded."""
+    """Over several lives of a token every write is seen once and in order, and nothing fails or is degraded.
+
+    A lease that is renewed over one stream all the while is the same, and so is what it keeps.
+    """
     caplog.set_level(logging.WARNING, "tideover")
     seen: list[str | None] = []
-    async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+    async with (
+        tideover.connect(server.endpoint, cache_dir=False, namespace="/config/app", **LOGIN) as tide,
+        tide.session(ttl=5) as session,
+        tide.lock("x", ttl=5) as held,
+    ):
         assert tide.health.state is HealthState.AVAILABLE
+        await session.put("a", "1")
+        lease, token = session.lease_id, held.token
         changes = tide.config.changes("n/")
 
         async def follow() -> None:
@@ -105,8 +114,12 @@ async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pyte
                 await anyio.sleep(0.5)
                 await tide.config.fetch("n/x", int)
                 await anyio.sleep(0 if number % 2 else TTL + 0.7)
+                session.check()
+                held.check()
             await _until(lambda: seen == ["0", "1", "2", "3"], within=2)
             tasks.cancel_scope.cancel()
+        await session.put("b", "2")
+        assert (session.lease_id, held.token) == (lease, token)
         assert tide.config.read("n/x", int).source is Source.LIVE
         assert tide.status().restarts == 0
     assert caplog.records == []

@@ -27,6 +27,8 @@ from tideover.disk.snapshot_file import Loaded, SnapshotFile
 from tideover.errors import SnapshotCorrupt
 from tideover.records import Entry
 
+pytestmark = pytest.mark.takes(35)
+
 PREFIX = b"/config/"
 SAVED_AT = Stamp(1_700_000_000.0, 10.0, "boot")
 

@@ -27,7 +27,7 @@ from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(80)]
 
 PASSWORD = "correct-horse-battery"
 

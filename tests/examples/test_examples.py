@@ -23,7 +23,7 @@ from tideover.testing.etcd_ports import ReservedPort
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = pytest.mark.etcd
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tideover.core.identity import Reset
 from tideover.etcd.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(50)]
 
 Outgrown = Literal["before", "after"]
 

@@ -15,8 +15,8 @@ nox.options.sessions = ["tests", "tests_debian", "lint", "typecheck", "layers"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-# Most tests wait for etcd rather than for the processor. A file stays on one worker: its fixtures are shared. Which
-# begins first is settled by tests/conftest.py, not by how many tests it has.
+# Most tests wait for etcd rather than for the processor. A file stays on one worker, for its fixtures are shared;
+# which one begins first is settled in tests/conftest.py.
 PARALLEL = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
@@ -34,7 +34,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def tests_debian(session: nox.Session) -> None:
-    """Run what depends on the version of etcd on Debian's own, 3.4.23 in Debian 12; it is not installed for that."""
+    """Run what depends on etcd's version on Debian's own, 3.4.23 in Debian 12; it is not installed for that."""
     session.install("-e", ".[demo]", *group("tests"))
     where = {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}
     session.run("pytest", "-m", "etcd and not any_etcd", *(session.posargs or PARALLEL), env=where)

@@ -24,12 +24,13 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.core.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
 from tideover.core.signal import Signal, first_of
+from tideover.core.strangers import Strangers, refusal
 from tideover.errors import DeadlineExceeded
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.operations import Lane, Status
 from tideover.etcd.store import Store
 from tideover.records import Header
-from tideover.resilience.identity import Known, Marker, Settlement, may_replace, settle, settle_unseen
+from tideover.resilience.identity import Known, Marker, Settlement, settle, settle_unseen
 
 _log = logging.getLogger("tideover")
 
@@ -113,7 +114,6 @@ class Identity:
         known: What is known of it.
         resets: How many resets were seen.
         last_reset: The newest one; None if there was none.
-        foreign: Members that belong to another cluster, and to which.
         error: Why the epoch is only this process's own count; None if it is the one in etcd.
         changed: Fires when any of these changed.
     """
@@ -125,7 +125,7 @@ class Identity:
         self.known = Known()
         self.resets = 0
         self.last_reset: Reset | None = None
-        self.foreign: dict[str, int] = {}
+        self._strangers = Strangers(lanes)
         self.error: str | None = None
         self.changed = Signal()
         self._key = key
@@ -134,8 +134,6 @@ class Identity:
         self._chance = chance
         self._writes = writes
         self._subscribers: list[Callable[[Reset], None]] = []
-        self._said: dict[str, int] = {}
-        self._answered_at = -math.inf
         self._began_at = -math.inf
         self._doubt: _Doubt | None = None
         # Looks are counted: whoever needs one that begins after now waits for a number.
@@ -157,6 +155,11 @@ class Identity:
     def epoch(self) -> int:
         """The epoch, for fencing: `(epoch, token)` only grows. 0 if it is not known yet."""
         return self.known.epoch
+
+    @property
+    def foreign(self) -> dict[str, int]:
+        """Members that belong to another cluster, and to which."""
+        return self._strangers.clusters
 
     def subscribe(self, callback: Callable[[Reset], None]) -> None:
         """Be told of resets.
@@ -206,7 +209,11 @@ class Identity:
         Raises:
             StoreFault: It is from a member of another cluster.
         """
-        if self._is_foreign(member, header, linearizable=linearizable):
+        before, ours, now = self.foreign.get(member), self.known.cluster_id, self._clock.monotonic()
+        stranger = self._strangers.judge(member, header, ours, now, linearizable=linearizable)
+        if self.foreign.get(member) != before:
+            self.changed.fire()
+        if stranger:
             raise StoreFault(self.refusal(member, header.cluster_id))
         if self.known.cluster_id and header.cluster_id != self.known.cluster_id:
             reason = f"it is cluster {header.cluster_id:x}, and was {self.known.cluster_id:x}"
@@ -229,36 +236,9 @@ class Identity:
             self.known = self.known.saw(header, self._clock.monotonic(), linearizable=linearizable)
             self.history.cluster_id = self.known.cluster_id
 
-    def _is_foreign(self, member: str, header: Header, *, linearizable: bool) -> bool:
-        """Whether a member is of another cluster that has not taken the place of the known one."""
-        now, ours = self._clock.monotonic(), self.known.cluster_id
-        if linearizable:
-            self._said[member] = header.cluster_id
-        if not ours or header.cluster_id == ours:
-            if linearizable:
-                self._answered_at = now
-            if self.foreign.pop(member, None) is not None:
-                self.changed.fire()
-            return False
-        silent_for = now - self._answered_at
-        if may_replace(header.cluster_id, self._said, members=self._lanes.members, silent_for=silent_for):
-            return False
-        if self.foreign.get(member) != header.cluster_id:
-            self.foreign[member] = header.cluster_id
-            telemetry.member_foreign(member, f"{header.cluster_id:x}", f"{ours:x}")
-            self.changed.fire()
-        return True
-
     def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:
-        """Return the fault of having asked a member of another cluster.
-
-        Args:
-            member: The member.
-            cluster_id: The cluster it belongs to.
-            applied: Whether a write may have been applied: there.
-        """
-        text = f"{member} belongs to cluster {cluster_id:x}, not to {self.known.cluster_id:x}: it is not used"
-        return Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=applied)
+        """Return the fault of having asked a member of another cluster; see `strangers`."""
+        return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
 
     async def refute(self, history: History, reason: str, *, timeout: float) -> None:
         """Take in that content of a history contradicts what etcd has now, and wait until that is settled.
@@ -339,14 +319,9 @@ class Identity:
         if everybody and self._doubt is not None and self._doubt.header is not None:
             self._doubt = None
 
-    def _forget_who_left(self) -> None:
-        for member in (self._said.keys() | self.foreign.keys()) - set(self._lanes.members):
-            self._said.pop(member, None)
-            self.foreign.pop(member, None)
-
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
-            self._forget_who_left()
+            self._strangers.forget_who_left()
             events = [self._wake.next(), self._lanes.changed.next()]
             left = math.inf
             if self._settled and self._lanes.health.quorum.closed:
@@ -452,7 +427,7 @@ class Identity:
         self.known = replace(self.known, epoch=settlement.epoch, history=history)
         if marker is not None:
             self.error = None
-        self._answered_at = max(self._answered_at, sent_at)
+        self._strangers.proven(sent_at)
         self.saw(look.header, linearizable=True)
         self._describe()
         self._lanes.prove(sent_at, look.header)

@@ -42,7 +42,7 @@ from tideover.etcd.faults import _BY_MESSAGE, Fault, FaultKind, StoreFault, clas
 from tideover.etcd.operations import Put, Range, prefix_end
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(35)]
 
 # How the calls of one of them end, as (kind, may a read be retried, may a write be applied).
 CONNECTION_LOST = ("connection_lost", True, True)
@@ -322,6 +322,9 @@ async def test_a_frozen_quorum(cluster: EtcdCluster) -> None:
         assert meaning(fault) == TIMED_OUT
         assert meaning(await read) == TIMED_OUT
         mend(cluster)
+        with anyio.fail_after(5):
+            while not await member.version(b"frozen/ours"):
+                await anyio.sleep(0.05)
         await anyio.sleep(1)
         versions = [await member.version(b"frozen/" + name) for name in (b"etcd", b"ours", b"late", b"refused")]
         assert versions == [1, 1, 0, 0]

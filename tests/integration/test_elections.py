@@ -21,7 +21,7 @@ import pytest
 from tideover import Standing, connect
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(35)]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40)]
 
 SCRIPT = Path(__file__).with_name("leading.py")
 

@@ -22,7 +22,7 @@ from tideover.core.identity import Reset
 from tideover.etcd.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(50)]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(60)]
 
 Outgrown = Literal["before", "after"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.netns.bench import Bench
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.takes(80)]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.takes(70)]
 
 # An idle client asks every 5 s at the most, an answer is missing after 0.5 s, and 3 s of that are an outage.
 DECLARED_WITHIN = 9.0

@@ -23,7 +23,7 @@ from tests.netns.session_trials import HOSTS, MEMBERS, Trials
 
 _LOAD = Path(__file__).with_name("session_load.py")
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(60)]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(25)]
 
 
 @pytest.fixture(scope="module")

@@ -51,8 +51,11 @@ class Bodies:
             scope.cancel()
             return
         self._scopes[scope] = at_deadline
-        self._move_deadlines()
-        self._tenure.changed.fire()
+        if at_deadline:
+            scope.deadline = self._end()
+        if len(self._scopes) == 1 or self._tenure.loss() is not None:
+            # From now on the clock is looked at more often; or it has come too late.
+            self._tenure.changed.fire()
 
     def unbind(self, scope: anyio.CancelScope) -> None:
         """Do not cancel a scope any more."""
@@ -91,10 +94,14 @@ class Bodies:
 
     def _move_deadlines(self) -> None:
         """Let the event loop itself cancel bodies at the deadline: that takes no turn of this task."""
-        end = anyio.current_time() + self._tenure.left + _AFTER
+        end = self._end()
         for scope, at_deadline in self._scopes.items():
             if at_deadline:
                 scope.deadline = end
+
+    def _end(self) -> float:
+        """Return the deadline by the event loop's clock."""
+        return anyio.current_time() + self._tenure.left + _AFTER
 
     def _cancel(self, *, definite: bool) -> None:
         for scope, at_deadline in list(self._scopes.items()):

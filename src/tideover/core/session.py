@@ -39,6 +39,8 @@ _ORPHANED = "orphaned by its owner"
 _CLOSED = "closed by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
+# Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
+_SHORT_HOLD = 0.02
 
 
 class Session:
@@ -243,6 +245,8 @@ class Session:
                         )
                         tasks.start_soon(watch.run)
                     await changed.wait()
+                    # The anchor's watch tells of the lease's end meanwhile, and a watch begins where its key did.
+                    await anyio.sleep(_SHORT_HOLD)
                 tasks.cancel_scope.cancel()
         except Exception as exc:
             tenure.doubt(f"its task has failed: {exc!r}")

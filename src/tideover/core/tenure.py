@@ -132,7 +132,7 @@ class Tenure:
         if reset is not None:
             self.end(reset)
         else:
-            self._known = newest_of(self._known, replace(header, raft_term=0))
+            self._known = newest_of(self._known, Header(header.cluster_id, header.member_id, 0, header.revision))
 
     def move(self, member: str) -> None:
         """Renew at another member from now on."""

@@ -80,7 +80,7 @@ class Cohort:
         self._line: deque[_Waiter] = deque()
         self._turn = False
         self._driving: Wish | None = None
-        self._making = anyio.Lock()
+        self._making = anyio.Lock(fast_acquire=True)
         self._releasing: anyio.Event | None = None
         self._moved = Signal()
         # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.

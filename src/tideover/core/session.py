@@ -39,6 +39,8 @@ _ORPHANED = "orphaned by its owner"
 _CLOSED = "closed by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
+# How many watches are opened at once: a member answers one after the other, and each has a second for it.
+_OPENING_AT_ONCE = 16
 
 
 class Session:
@@ -229,20 +231,26 @@ class Session:
         """Renew the lease and watch its keys until it has ended, then wait to be cancelled."""
         tenure = self._tenure
         heartbeat = Heartbeat(tenure, self._holdings, reach=self._reach, clock=self._clock)
-        watched: set[OwnKey] = set()
+        opening = anyio.CapacityLimiter(_OPENING_AT_ONCE)
+        unwatched = [tenure.anchor, *self._holdings]
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(heartbeat.run)
                 while not (self.lost or self.ended):
                     changed = self._holdings.changed.next()
-                    watched = {own for own in watched if not own.gone}
-                    for own in {tenure.anchor, *self._holdings} - watched:
-                        watched.add(own)
+                    for own in unwatched:
                         watch = KeyWatch(
-                            own, tenure=tenure, holdings=self._holdings, reach=self._reach, clock=self._clock
+                            own,
+                            tenure=tenure,
+                            holdings=self._holdings,
+                            reach=self._reach,
+                            clock=self._clock,
+                            opening=opening,
                         )
                         tasks.start_soon(watch.run)
+                    self._holdings.fresh.clear()
                     await changed.wait()
+                    unwatched = self._holdings.fresh.copy()
                 tasks.cancel_scope.cancel()
         except Exception as exc:
             tenure.doubt(f"its task has failed: {exc!r}")

@@ -61,6 +61,7 @@ class StreamWatch:
         self._created_at = 0
         self._inbox = Inbox(start_revision)
         self._news = asyncio.Event()
+        self._asks = False
 
     def __repr__(self) -> str:
         """Show the number, whether it is open, and how much waits."""
@@ -83,6 +84,7 @@ class StreamWatch:
         await anyio.lowlevel.checkpoint()
         if self.ended is not None:
             raise self.ended
+        self._asks = True
         self._stream.request_progress()
 
     def begin(self, number: int, header: Header) -> None:
@@ -105,11 +107,13 @@ class StreamWatch:
         self._news.set()
 
     def take_progress(self, header: Header) -> None:
-        """Take in a progress reply for the whole stream.
+        """Take in a progress reply for the whole stream, unless this watch never asks for one.
 
-        It may have been on its way before this watch was created, and then says nothing of the history that this
+        Thousands of watches of single keys would wake up for nothing, every two seconds. The reply may have been on its way before this watch was created, and then says nothing of the history that this
         watch began with: it is passed on as a sign of life only.
         """
+        if not self._asks:
+            return
         if self._start_revision and self._start_revision <= self._created_at >= header.revision:
             header = replace(header, revision=self._start_revision - 1)
         self._inbox.add_progress(header)

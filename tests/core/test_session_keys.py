@@ -472,7 +472,7 @@ async def test_a_refused_session_key_leaves_no_lease() -> None:
 
 
 async def test_thousands_of_keys_leave_time_for_renewals() -> None:
-    """However many keys are made and given back at once, only so many calls are under way: etcd has others to do."""
+    """However many keys are made and given back at once, so many calls are under way and no more."""
 
     class Crowd(FaultyStore):
         """Counts the transactions under way."""

@@ -51,6 +51,19 @@ class Before:
     seen_at: int
 
 
+@dataclass(slots=True)
+class Ahead:
+    """Who stood before a key, as far as that was seen: whoever goes on waiting with it knows it, too.
+
+    Attributes:
+        last: The key last seen right before ours; None if none was.
+        gone_at: The revision at which it went; None if that was not seen.
+    """
+
+    last: Before | None = None
+    gone_at: int | None = None
+
+
 class Queue:
     """One line of waiters.
 
@@ -91,11 +104,12 @@ class Queue:
         """Whether the answer to `first` says that a key is the first; if not, it may be all the same."""
         return next(iter(found.entries), None) == own.full
 
-    async def wait(self, own: OwnKey, *, why: bool = False) -> bool:
+    async def wait(self, own: OwnKey, *, ahead: Ahead | None = None, why: bool = False) -> bool:
         """Wait until our key is the first.
 
         Args:
             own: Our key.
+            ahead: Who was seen before it by an earlier wait; kept up to date. None if this is the first one.
             why: Whether to find out how the one before us left.
 
         Returns:
@@ -110,26 +124,20 @@ class Queue:
         When degraded:
             Raises `CircuitOpen` once an outage is declared; our key stays where it is.
         """
-        vanished = False
-        last: Before | None = None
+        ahead = ahead or Ahead()
         while True:
             before = await self.before(own)
-            if why and last is not None and (before is None or before.key != last.key):
-                vanished = await self._has_vanished(last, None)
             if before is None:
-                return vanished
-            last = before
+                left = ahead.last
+                return why and left is not None and await self._has_vanished(left, ahead.gone_at)
+            ahead.last, ahead.gone_at = before, None
             try:
-                gone_at = await self._departure(before, own)
+                ahead.gone_at = await self._departure(before, own)
             except StoreFault as exc:
                 self._reach.report(exc.fault)
                 if not (exc.fault.outage or exc.fault.retry_read or exc.fault.kind is FaultKind.COMPACTED):
                     raise public_error(exc.fault, doing=f"watch {before.key!r}", writes=False) from exc
                 await anyio.sleep(_AFTER_TROUBLE * self._chance())
-                continue
-            if gone_at is not None:
-                vanished = why and await self._has_vanished(before, gone_at)
-                last = None
 
     async def before(self, own: OwnKey) -> Before | None:
         """Return the key right before ours; None if ours is the first.

@@ -109,8 +109,9 @@ class StreamWatch:
     def take_progress(self, header: Header) -> None:
         """Take in a progress reply for the whole stream, unless this watch never asks for one.
 
-        Thousands of watches of single keys would wake up for nothing, every two seconds. The reply may have been on its way before this watch was created, and then says nothing of the history that this
-        watch began with: it is passed on as a sign of life only.
+        Thousands of watches of single keys would wake up for nothing, every two seconds. The reply may have been
+        on its way before this watch was created, and then says nothing of the history that this watch began with:
+        it is passed on as a sign of life only.
         """
         if not self._asks:
             return

@@ -430,9 +430,7 @@ def acquiring(namespace: str, name: str | None) -> AbstractContextManager[object
 
 @contextmanager
 def _acquire_span(span: Span, *, record_exception: bool) -> Iterator[Span]:
-    with trace.use_span(
-        span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False
-    ):
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield span
         except Unavailable:

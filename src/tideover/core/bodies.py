@@ -37,6 +37,8 @@ class Bodies:
         self._holdings = holdings
         # Each with whether it ends with the deadline, or only with the session.
         self._scopes: dict[anyio.CancelScope, bool] = {}
+        # Up to when the loop's timers are set: moving them all costs something, with thousands of bodies.
+        self._timed_until: float | None = None
         self._closed = False
         self._told = False
 
@@ -94,13 +96,16 @@ class Bodies:
 
     def _move_deadlines(self) -> None:
         """Let the event loop itself cancel bodies at the deadline: that takes no turn of this task."""
-        end = self._end()
+        deadline = self._tenure.lease.deadline
+        if deadline == self._timed_until:
+            return
+        self._timed_until, end = deadline, self._end()
         for scope, at_deadline in self._scopes.items():
             if at_deadline:
                 scope.deadline = end
 
     def _end(self) -> float:
-        """Return the deadline by the event loop's clock."""
+        """Return the deadline on the event loop's clock."""
         return anyio.current_time() + self._tenure.left + _AFTER
 
     def _cancel(self, *, definite: bool) -> None:

@@ -133,6 +133,11 @@ class GuardedWatch:
         """Show the watch behind it."""
         return f"<GuardedWatch {self._watch!r}>"
 
+    @property
+    def opened_at(self) -> int:
+        """The member's revision when it was opened."""
+        return self._watch.opened_at
+
     async def receive(self) -> WatchBatch:
         """Return the next frame."""
         batch = await self._watch.receive()

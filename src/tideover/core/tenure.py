@@ -28,6 +28,7 @@ class Tenure:
     Attributes:
         lost: Given when it has ended, for good.
         changed: Fires whenever any of this changed.
+        moved: Fires when it is renewed at another member from now on.
         hurry: Fires when there is reason not to wait for the next renewal.
         proven_at: When the last proof came in, in boot-time seconds.
     """
@@ -39,6 +40,7 @@ class Tenure:
         self.anchor = anchor
         self.lost = Notice()
         self.changed = Signal()
+        self.moved = Signal()
         self.hurry = Signal()
         self.proven_at = lease.sent_at
         self._lease = lease
@@ -138,6 +140,7 @@ class Tenure:
         """Renew at another member from now on."""
         if member != self._member:
             self._member = member
+            self.moved.fire()
             self.changed.fire()
 
     def end(self, why: str) -> None:

@@ -194,13 +194,13 @@ class Front:
         """Give the place back, in the background."""
         if self.place is place:
             self.place = None
-        place.drop()
         self.free_host(place)
-        if place.own.gone:
-            return
-        done = anyio.Event()
-        if self._parts.start(self._give_back, place, done):
-            self._releasing = done
+        if not place.own.gone:
+            # Before anybody here is told: others wait for it.
+            done = anyio.Event()
+            if self._parts.start(self._give_back, place, done):
+                self._releasing = done
+        place.drop()
 
     def forget(self, place: Place) -> None:
         """Take in that the place of a hold is gone; the hold goes on, LOCAL, and keeps the host lock."""

@@ -62,7 +62,7 @@ async def test_who_leaves_between_the_look_and_the_watch_is_not_waited_for() -> 
 
 
 async def test_what_else_happens_between_the_look_and_the_watch_changes_nothing() -> None:
-    """The one before us is still there: it is waited for on the watch that is open, and its leaving seen at once."""
+    """The one before us is still there: its leaving is seen at once, on the watch that is open."""
     memory = MemoryStore()
     store = Hooked(memory)
     await put(memory, b"/locks/orders/1")

@@ -91,8 +91,9 @@ class Tenure:
 
     def loss(self) -> SessionLost | None:
         """Return why what stands under the lease may not be believed in now; None if it may."""
-        lease = self.lease
-        doubt = lease.doubt(self._clock.boot())
+        now = self._clock.boot()
+        lease = self._lease.at(now)
+        doubt = lease.doubt(now)
         if doubt is None:
             return None
         return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)

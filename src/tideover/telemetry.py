@@ -413,8 +413,7 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
 # Locks ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def acquiring(namespace: str, name: str | None) -> Iterator[Span]:
+def acquiring(namespace: str, name: str | None) -> AbstractContextManager[object]:
     """Record the wait for a lock; it is an error only if it raises.
 
     Args:
@@ -424,12 +423,14 @@ def acquiring(namespace: str, name: str | None) -> Iterator[Span]:
     attributes = {"db.namespace": namespace, "tideover.component": "lock"}
     if name is not None:
         attributes["tideover.lock.name"] = name
-    with _tracer.start_as_current_span(
-        "tideover.lock.acquire",
-        attributes=attributes,
-        record_exception=name is not None,  # their messages name the lock
-        set_status_on_exception=False,
-    ) as span:
+    span = _tracer.start_span("tideover.lock.acquire", attributes=attributes)
+    # Messages of errors name the lock.
+    return _UNRECORDED if span is trace.INVALID_SPAN else _acquire_span(span, record_exception=name is not None)
+
+
+@contextmanager
+def _acquire_span(span: Span, *, record_exception: bool) -> Iterator[Span]:
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield span
         except Unavailable:

@@ -389,17 +389,16 @@ class Breakpoint(FaultyStore):
         self.count = 0
 
     async def call(self, op: Op[Any], *, member: str, timeout: float) -> Any:
-        await self._maybe(op, after=False)
+        # Its own number: another call may begin before this one is answered.
+        self.count += self.scope is not None and _is_of_lock(op)
+        number = self.count if _is_of_lock(op) else 0
+        await self._maybe(number, after=False)
         result = await super().call(op, member=member, timeout=timeout)
-        await self._maybe(op, after=True)
+        await self._maybe(number, after=True)
         return result
 
-    async def _maybe(self, op: Op[Any], *, after: bool) -> None:
-        if self.scope is None or not _is_of_lock(op):
-            return
-        if not after:
-            self.count += 1
-        if self.count == self.at and after is self.after:
+    async def _maybe(self, number: int, *, after: bool) -> None:
+        if self.scope is not None and number == self.at and after is self.after:
             self.scope.cancel()
             self.scope = None
             await anyio.lowlevel.checkpoint()

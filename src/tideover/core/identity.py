@@ -197,6 +197,30 @@ class Identity:
         self.known = replace(known, epoch=memory.epoch, history=memory.history)
         return recalled
 
+    def passes(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> bool:
+        """Let an answer pass if all is clear, without a wait; if not, it takes `admit` to say.
+
+        Args:
+            member: Who gave it.
+            sent_at: When it was asked for, in monotonic seconds.
+            header: Its header.
+            linearizable: Whether it tells what is current.
+        """
+        if self._is_foreign(member, header, linearizable=linearizable):
+            return False
+        if self.known.cluster_id not in (0, header.cluster_id):
+            return False
+        if linearizable and (self._is_unsettled or self.known.contradiction(header, sent_at) is not None):
+            return False
+        if sent_at >= self._began_at:
+            self.saw(header, linearizable=linearizable)
+        return True
+
+    @property
+    def _is_unsettled(self) -> bool:
+        """Whether etcd has to say first which history it is in."""
+        return self._doubt is not None or self._blackouts != self._lanes.blackouts
+
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
         """Let an answer pass, once it is clear which history it is of.
 
@@ -225,7 +249,7 @@ class Identity:
             if contradiction is not None:
                 term_only = header.revision >= self.known.revision
                 await self._settle_doubt(_Doubt(contradiction, header, member, term_only=term_only))
-            elif self._doubt is not None or self._blackouts != self._lanes.blackouts:
+            elif self._is_unsettled:
                 await self.confirm()
         if sent_at >= self._began_at:
             self.saw(header, linearizable=linearizable)

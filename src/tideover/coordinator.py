@@ -315,6 +315,8 @@ class Coordinator:
         Raises:
             TypeError: An option is of the wrong type.
             ValueError: An option is out of range, or that is no name.
+            RuntimeError: When entering: this is within the body of the same lock, and without a timeout it would
+                wait for itself for ever.
             LockUnavailable: When entering: an outage is declared, and the lock was to `"fail"`; or it was to be
                 `"local"` and this machine has no place for host locks.
             LockTimeout: When entering: it was not to be had in time.

@@ -347,6 +347,31 @@ async def test_lock_delay_waits_only_for_those_that_vanished(how: str) -> None:
         assert got[0] - gone == pytest.approx(7 if how == "expired" else 0, abs=1.1)
 
 
+async def test_lock_delay_is_kept_when_the_one_who_waits_it_gives_up() -> None:
+    """Who comes next on the same place waits as well: the holder before may still not know."""
+    store = MemoryStore()
+    got: list[float] = []
+    async with connected_many(store, 2) as (one, two), anyio.create_task_group() as tasks:
+
+        async def want(patience: float) -> None:
+            with anyio.move_on_after(patience):
+                async with two.lock("orders", lock_delay=20):
+                    got.append(trio.current_time())
+
+        with pytest.raises(LockLost):
+            async with one.lock("orders"):
+                tasks.start_soon(want, 6)
+                await anyio.sleep(0.1)
+                tasks.start_soon(want, 100)
+                await anyio.sleep(1)
+                store.revoke(int(lock_keys(store)[0].rpartition(b"/")[2], 16))
+                await anyio.sleep(1)
+        gone = trio.current_time()
+        await anyio.sleep(60)
+        assert len(got) == 1
+        assert got[0] - gone > 19
+
+
 async def test_a_watch_that_falls_silent_does_not_keep_a_waiter_for_ever() -> None:
     """The watch on the one before says nothing any more: the waiter looks for itself within seconds."""
     store = MemoryStore()

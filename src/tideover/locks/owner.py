@@ -144,14 +144,23 @@ class Locks:
 
     # Giving and taking back ------------------------------------------------------------------------------------
 
-    async def acquire(self, name: str, wish: Wish) -> Grant:
+    async def acquire(self, name: str, wish: Wish, *, inside: bool = False) -> Grant:
         """Wait for a lock; see `Coordinator.lock`.
 
+        Args:
+            name: The lock.
+            wish: What is wanted.
+            inside: Whether the caller is inside a body of this very lock.
+
         Raises:
+            RuntimeError: It would wait for itself, for ever.
             TideoverError: As `Coordinator.lock` says.
         """
         if self._refusal is not None:
             raise Closed(self._refusal)
+        itself = f"lock {name!r} is held by the very body that wants it again: a lock is not reentrant"
+        if inside and wish.timeout is None:
+            raise RuntimeError(f"{itself}, and this would wait for ever")
         if not self._used:
             self._used = True
             self._news.fire()
@@ -162,8 +171,10 @@ class Locks:
         try:
             grant = await self._wait(cohort, wish)
             outcome = "ok" if grant.mode is LockMode.DISTRIBUTED else "local"
-        except LockTimeout:
+        except LockTimeout as exc:
             outcome = "timeout"
+            if inside:
+                raise LockTimeout(itself) from exc
             raise
         finally:
             self.settled(cohort)

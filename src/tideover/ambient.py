@@ -19,7 +19,7 @@ from tideover.locks.lock import Lock
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +42,7 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     sync_members: bool = True,
+    failsafe: Failsafe | None = None,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -73,6 +74,8 @@ def connect(
         sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
             the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
             must not be reached directly.
+        failsafe: How leaders are confirmed by the other candidates when etcd is away; what `on_outage="peers"`
+            needs, and with the profile `"safety"` the default of leadership. None means not at all.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -86,6 +89,7 @@ def connect(
         AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
             client's credentials.
         NotSynced: When entering: `require="config"` was given and there is no configuration.
+        OSError: When entering: the failsafe's address cannot be listened at.
 
     When degraded:
         Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
@@ -108,6 +112,7 @@ def connect(
         username=username,
         password=password,
         sync_members=sync_members,
+        failsafe=failsafe,
     )
     return Coordinator(options, store=store)
 

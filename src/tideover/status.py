@@ -185,6 +185,10 @@ class ElectionStatus:
         remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
         holder: Who held the record when it was last seen; None if nobody did, or it was not seen.
         error: The last trouble; None while all is well.
+        listed: Under `"peers"`, whether the leader's record lists this candidate, or is its own: one that is not
+            listed can take over only what was given up, or after `confirm_limit`. None under other policies.
+        peers: Under `"peers"`, how many other candidates a leader asks in an outage; None if it does not lead.
+        silent: The addresses of those who have not answered for a ttl: in an outage they cost it the leadership.
     """
 
     name: str
@@ -194,6 +198,9 @@ class ElectionStatus:
     remaining: float | None
     holder: str | None
     error: str | None
+    listed: bool | None = None
+    peers: int | None = None
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -398,7 +398,7 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
         token: The fencing token of the term.
         standing: On what ground it leads; empty if it does not.
     """
-    planned = what in ("elected", "resigned", "confirmed")
+    planned = what in ("elected", "resigned", "confirmed", "confirmed by the other candidates")
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
         "tideover.election": election,

@@ -167,6 +167,7 @@ class Trial:
         process.busy = call = next(self._order) + 1
         if do in (Do.FOUND, Do.TAKE, Do.RENEW):
             process.state = process.state.drafted(f"w{call}")
+            self._drafted(process, do, call)
         state, sent = process.state, process.clock(self.now)
         lossy = inside(process.lossy, self.now)
         lost = inside(process.cut, self.now) or (lossy and rng.random() < 0.3)
@@ -187,7 +188,7 @@ class Trial:
                 again = end + self.rng.uniform(0, 1)
                 self._at(again, lambda: self._arrive(process, life, call, do, state, sent, answer_lost))
             return
-        applied = self._apply(process, do, state)
+        applied = self._apply(process, do, state, call)
         seen, unprecedented = self.etcd.look(), not self.etcd.existed
         if answer_lost or inside(process.cut, self.now):
             return
@@ -196,11 +197,19 @@ class Trial:
             lambda: self._answer(process, life, call, do, sent, applied, seen, unprecedented),
         )
 
-    def _apply(self, process: Process, do: Do, state: Candidate) -> int:
+    def _drafted(self, process: Process, do: Do, call: int) -> None:
+        """For models in which more is written."""
+
+    def _written(self, do: Do, state: Candidate, call: int) -> Seen:
+        return Seen(holder="" if do is Do.FOUND else state.me, write=state.draft, ttl=self.timing.ttl)
+
+    def _succeeded(self, process: Process, do: Do, revision: int, sent: float, call: int) -> Candidate:
+        return process.state.succeeded(do, revision, sent, process.clock(self.now))
+
+    def _apply(self, process: Process, do: Do, state: Candidate, call: int) -> int:
         if do in (Do.READ, Do.LOOK_BACK) or state.seen is None:
             return 0
-        before = self.etcd.record
-        mine = Seen(holder="" if do is Do.FOUND else state.me, write=state.draft, ttl=self.timing.ttl)
+        before, mine = self.etcd.record, self._written(do, state, call)
         applied = self.etcd.swap(state.seen.mod_revision, mine, token=do is Do.TAKE)
         if applied and do is Do.TAKE:
             self._granted(state.me, before, applied)
@@ -219,7 +228,7 @@ class Trial:
         if do is Do.LOOK_BACK:
             process.state = process.state.looked_at_history(unprecedented=clean)
         elif applied:
-            process.state = process.state.succeeded(do, applied, sent, shown)
+            process.state = self._succeeded(process, do, applied, sent, call)
         else:
             process.state = process.state.observed(seen, sent, shown)
         self._check(process)
@@ -237,9 +246,9 @@ class Trial:
 
     def _end(self, process: Process, *, resigning: bool) -> None:
         state = process.state
-        if resigning and state.seen is not None and state.held:
+        if resigning and state.seen is not None and self._may_vacate(process):
             vacated = replace(state, draft="v")
-            wanted = Seen(holder=state.me, write="v", vacant=True, ttl=self.timing.ttl)
+            wanted = self._vacant(state)
             arrives = self.now + self.rng.choice([TRAVEL, self.rng.uniform(0, LATE)])
             revision = state.seen.mod_revision
             self._at(arrives, lambda: self._vacate(vacated, revision, wanted))
@@ -248,6 +257,12 @@ class Trial:
         process.state = process.make(f"p{process.number}.{process.life}", self.timing)
         life = process.life
         self._at(self.now + self.rng.uniform(0.1, 5), lambda: self._wake(process, life))
+
+    def _may_vacate(self, process: Process) -> bool:
+        return process.state.held
+
+    def _vacant(self, state: Candidate) -> Seen:
+        return Seen(holder=state.me, write="v", vacant=True, ttl=self.timing.ttl)
 
     def _vacate(self, state: Candidate, revision: int, wanted: Seen) -> None:
         if not inside(self.outages, self.now):

@@ -19,7 +19,7 @@ from tideover.coordinator import Coordinator
 from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_coordinator, current_record
 from tideover.options import Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -43,6 +43,7 @@ class ConnectOptions(TypedDict, total=False):
     username: str | None
     password: str | None
     sync_members: bool
+    failsafe: Failsafe | None
     store: Store | None
 
 

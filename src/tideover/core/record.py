@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import anyio
 
 from tideover.clock import Clock
-from tideover.core.document import Document, decode
+from tideover.core.document import Document, decode, entry
 from tideover.core.lanes import Lanes
-from tideover.core.recordcalls import RecordCalls
+from tideover.core.recordcalls import Past, RecordCalls
 from tideover.core.signal import Signal
 from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
 from tideover.etcd.faults import Fault, public_error
@@ -52,12 +52,16 @@ class Claim:
         address: Where it can be reached.
         value: What it has to say.
         stays: Whether it stays beyond the deadline, until it sees that the record has changed.
+        peer: Where the other candidates reach it, if they are asked in an outage.
+        limit: Seconds for which it may then be confirmed without a renewal; 0 if it never is.
     """
 
     policy: str
     address: str = ""
     value: str = ""
     stays: bool = False
+    peer: str = ""
+    limit: float = 0.0
 
 
 class Record:
@@ -79,6 +83,7 @@ class Record:
         tenure: How often it has been entered.
         corrupt: Why it cannot be read; None if it can.
         changed: Fires when the state changed.
+        wanted: Returns whom the record should list, with their addresses, as long as it is held.
     """
 
     def __init__(
@@ -97,7 +102,8 @@ class Record:
         self.token_key = key + b"/token"
         self.claim = claim
         self.timing = timing
-        self.state = Candidate(word(), timing)
+        self.state = Candidate(word(), timing, limit=claim.limit)
+        self.wanted: Callable[[], dict[str, str]] = dict
         self.document: Document | None = None
         self.tenure = 0
         self.corrupt: RecordCorrupt | None = None
@@ -147,6 +153,16 @@ class Record:
         return self.held or (self.claim.stays and self.state.held and self._calls.refused is None)
 
     @property
+    def confirmed(self) -> bool:
+        """Whether it is ours for certain only because the other candidates have confirmed it."""
+        return self.state.confirmed_only(self._clock.boot())
+
+    @property
+    def refused(self) -> bool:
+        """Whether etcd has answered with a definite no: that is no outage."""
+        return self._calls.refused is not None
+
+    @property
     def error(self) -> Fault | None:
         """What went wrong last; None if the last call was answered."""
         return self._calls.error
@@ -194,7 +210,7 @@ class Record:
             self._expire()
             news, now = self._wake.next(), self._clock.boot()
             step = self.state.step(now)
-            if step.at > now and self.state.held and self._claims > self._claims_written:
+            if step.at > now and self.state.held and (self._claims > self._claims_written or self._outdated):
                 step = Step(Do.RENEW)
             elif step.at > now and self._news > (self._header.revision if self._header else 0):
                 step = Step(Do.READ)
@@ -203,6 +219,29 @@ class Record:
                 continue
             with anyio.move_on_after(step.at - now):
                 await news.wait()
+
+    def learn(self, state: Candidate) -> None:
+        """Take in what was learnt without etcd.
+
+        Args:
+            state: What is known, and what follows from it, from now on.
+        """
+        if state != self.state:
+            self._become(state)
+            self._wake.fire()
+
+    def review(self) -> None:
+        """Look whether the record says what it should, because `wanted` may return something else by now."""
+        self._wake.fire()
+        self.changed.fire()
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the record lists others than it should, or does not say that its holder is in office."""
+        written = self.document
+        if not self.claim.limit or written is None or not self.held:
+            return False
+        return not written.entered or written.listed != self.wanted()
 
     async def proclaim(self, claim: Claim) -> None:
         """Write another claim, with a renewal at once, and return when it is in etcd or the record is lost.
@@ -240,6 +279,9 @@ class Record:
                 if not ours and not self.state.draft:
                     return True
                 answer: ReadBatchResult | TxnResult | Fault
+                if ours and not self.state.may_vacate(self._clock.boot()):
+                    # Another may still lead on the promise that we gave. Who is listed takes it over in time.
+                    return False
                 if ours:
                     answer = await self._calls.swap(self._swap(seen, self._document(seen, vacant=True)))
                 else:
@@ -262,14 +304,20 @@ class Record:
         """Make one attempt at one step."""
         asked, claims, sent_at = self.state.seen, self._claims, self._clock.boot()
         if do is Do.LOOK_BACK:
-            first = asked is not None and await self._calls.is_first(asked.mod_revision)
-            self._become(self.state.looked_at_history(unprecedented=first))
+            past = await self._calls.look_back(asked.mod_revision if asked is not None else 0)
+            self._become(
+                self.state.looked_at_history(
+                    unprecedented=past is Past.NONE, cleared=past is Past.OVER, unknowable=past is Past.UNKNOWABLE
+                )
+            )
             return
         if do is Do.READ:
             answer: ReadBatchResult | TxnResult | Fault = await self._calls.read()
         else:
             self.state = self.state.drafted(self._word())
-            answer = await self._calls.swap(self._write(do))
+            write = self._write(do)
+            self.state = self.state.offering(self._listed())
+            answer = await self._calls.swap(write)
         if isinstance(answer, Fault):
             if (refused := self._calls.refused) is not None and not self.state.held:
                 raise public_error(refused, doing=f"campaign for {self._name}", writes=False)
@@ -285,7 +333,8 @@ class Record:
         elif self._same_history(answer.header):
             self.document = self._sent
             self._claims_written = self._claims_written if do is Do.FOUND else claims
-            self._become(self.state.succeeded(do, answer.header.revision, sent_at, self._clock.boot()))
+            revision, now = answer.header.revision, self._clock.boot()
+            self._become(self.state.succeeded(do, revision, sent_at, now, self._listed()))
 
     def _look(self, answer: TxnResult | ReadBatchResult, sent_at: float) -> None:
         """Take in what an answer shows of the record."""
@@ -327,6 +376,9 @@ class Record:
             vacant=found.vacant,
             ttl=found.ttl,
             token=token.mod_revision if token else 0,
+            term=found.term,
+            candidates=frozenset(found.listed),
+            limit=found.limit,
         )
 
     def _same_history(self, header: Header) -> bool:
@@ -342,7 +394,8 @@ class Record:
 
     def _expire(self) -> None:
         """Give the record up at its deadline, unless the claim stays beyond it."""
-        if self.state.held and not self.stands:
+        # Who has to wait for the end of a promise has lost nothing.
+        if self.state.held and not self.stands and self._clock.boot() >= self.state.deadline:
             self._become(self.state.expired())
             self._wake.fire()
 
@@ -369,11 +422,25 @@ class Record:
             ttl=self.timing.ttl,
             write=self.state.draft or self._word(),
             vacant=vacant,
-            candidates=before.candidates if before else (),
+            candidates=() if founding else self._candidates(taking=taking),
             address="" if founding or vacant else claim.address,
             value="" if founding or vacant else claim.value,
+            peer="" if founding or vacant else claim.peer,
+            limit=claim.limit,
+            # Whether it is, is known when it has been taken, and written with a renewal right then.
+            entered=not claim.limit or (self.held and not taking),
             extra=before.extra if before else {},
         )
+
+    def _candidates(self, *, taking: bool) -> tuple[str, ...]:
+        """Return whom to list. Only a holder in office changes that, but for its own place on the list."""
+        listed = self.document.listed if self.document else {}
+        if self.claim.limit and self.held and not taking:
+            listed = self.wanted()
+        return tuple(entry(name, address) for name, address in listed.items() if name != self.state.me)
+
+    def _listed(self) -> frozenset[str]:
+        return frozenset(self._sent.listed) if self._sent is not None else frozenset()
 
     def _swap(self, seen: Seen, document: Document, taking: bool = False) -> Txn:
         """Return the write of a document over the record as it was seen; if it fails, it shows the record."""

@@ -20,12 +20,14 @@ from tideover.elections.observed import Observer
 from tideover.elections.term import Candidacy, Term
 from tideover.errors import Closed, LeadershipLost
 from tideover.etcd.store import Store
+from tideover.failsafe.desk import Desk
+from tideover.failsafe.peering import Peering
 from tideover.policies import Profile
 from tideover.records import Leader
 from tideover.resilience.record import Timing
 from tideover.status import ElectionStatus
 
-OnOutage = Literal["step_down", "stay"]
+OnOutage = Literal["step_down", "stay", "peers"]
 
 # Bytes: the record is written every ttl / 3.
 _MAX_VALUE = 65_536
@@ -42,6 +44,7 @@ class Elections:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         epoch: Returns the epoch that tokens are to be compared with.
+        desk: Where candidates are asked by others; None if they are not.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class Elections:
         clock: Clock,
         chance: Callable[[], float],
         epoch: Callable[[], int],
+        desk: Desk | None = None,
     ) -> None:
+        self._desk = desk
         self._namespace = namespace
         self._profile = profile
         self._gateway = gateway
@@ -139,14 +144,25 @@ class Elections:
 
     def _claim(self, on_outage: OnOutage | None, address: str, value: str) -> Claim:
         if on_outage is None:
-            on_outage = "stay" if self._profile == Profile.AVAILABILITY else "step_down"
-        if on_outage not in ("step_down", "stay"):
-            raise ValueError(f"on_outage must be 'step_down' or 'stay', not {on_outage!r}")
-        return check_claim(Claim(on_outage, address, value, stays=on_outage == "stay"))
+            safe: OnOutage = "step_down" if self._desk is None else "peers"
+            on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
+        if on_outage not in ("step_down", "stay", "peers"):
+            raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {on_outage!r}")
+        claim = Claim(on_outage, address, value, stays=on_outage == "stay")
+        if on_outage == "peers":
+            if self._desk is None:
+                raise ValueError(
+                    "on_outage='peers' asks the other candidates when etcd is away, and this process has no way to "
+                    "ask them: give connect(failsafe=Failsafe(secret=...)) in all of them"
+                )
+            claim = replace(claim, limit=float(self._desk.options.confirm_limit))
+        return check_claim(claim)
 
     def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
         if self._store is None or self._closed:
             raise Closed(self._closed)
+        if claim.limit and self._desk is not None:
+            claim = replace(claim, peer=self._desk.address)
         record = self._regaining.pop((name, claim, timing.ttl), None)
         if record is None:
             record = Record(
@@ -158,7 +174,10 @@ class Elections:
                 claim=claim,
                 chance=self._chance,
             )
-        candidacy = Candidacy(name, record, epoch=self._epoch)
+        peering: Peering | None = None
+        if claim.limit and self._desk is not None:
+            peering = Peering(record, desk=self._desk, clock=self._clock, chance=self._chance, epoch=self._epoch)
+        candidacy = Candidacy(name, record, epoch=self._epoch, peering=peering)
         self._running.append(candidacy)
         return candidacy
 
@@ -354,4 +373,7 @@ def _status(candidacy: Candidacy) -> ElectionStatus:
         remaining=record.left if leads else None,
         holder=record.document.holder if record.document and not record.document.vacant else None,
         error=str(candidacy.refusal or record.error or record.state.loss or "") or None,
+        listed=None if candidacy.peering is None else candidacy.peering.listed,
+        peers=None if candidacy.peering is None or not record.state.held else len(record.state.electorate),
+        silent=() if candidacy.peering is None else candidacy.peering.silent,
     )

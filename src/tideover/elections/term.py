@@ -10,10 +10,18 @@ from tideover import telemetry
 from tideover.core.record import Record
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.etcd.transactions import Compare
+from tideover.failsafe.peering import Peering
 from tideover.records import Standing
 
 # Seconds between two looks at the clock, where nothing else happens.
 _TICK = 0.25
+
+# What is reported of a leader that stands on other ground than before.
+_AGAIN = {
+    Standing.HELD: "confirmed",
+    Standing.CONFIRMED: "confirmed by the other candidates",
+    Standing.UNCONFIRMED: "unconfirmed",
+}
 
 
 class Candidacy:
@@ -23,16 +31,21 @@ class Candidacy:
         name: The election.
         record: The record.
         epoch: Returns the epoch that tokens are to be compared with.
+        peering: Its dealings with the other candidates; None if nobody is asked in an outage.
 
     Attributes:
         name: The election.
+        peering: Its dealings with the other candidates.
         record: The record.
         refusal: Why it can never be elected; None if it can.
         ended: Why it ended from outside; empty if it did not.
     """
 
-    def __init__(self, name: str, record: Record, *, epoch: Callable[[], int]) -> None:
+    def __init__(
+        self, name: str, record: Record, *, epoch: Callable[[], int], peering: Peering | None = None
+    ) -> None:
         self.name = name
+        self.peering = peering
         self.record = record
         self.refusal: TideoverError | None = None
         self.ended = ""
@@ -51,14 +64,20 @@ class Candidacy:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._tell)
+                    if self.peering is not None:
+                        tasks.start_soon(self.peering.run)
                     try:
                         await self.record.run()
                     except TideoverError as exc:
                         self.refusal = exc
                         tasks.cancel_scope.cancel()
         finally:
-            stopped.set()
-            self.record.changed.fire()
+            try:
+                if self.peering is not None:
+                    await self.peering.leave()
+            finally:
+                stopped.set()
+                self.record.changed.fire()
 
     async def _tell(self) -> None:
         """Report when it comes into office, stands on other ground, and leaves."""
@@ -71,8 +90,7 @@ class Candidacy:
                     self._report(self.record.state.loss, None)
                     told = None
                 if standing and standing is not told:
-                    again = "confirmed" if standing is Standing.HELD else "unconfirmed"
-                    self._report(again if told else "elected", standing)
+                    self._report(_AGAIN[standing] if told else "elected", standing)
                     told, tenure = standing, self.record.tenure
                 with anyio.move_on_after(_TICK):
                     await changed.wait()
@@ -107,7 +125,9 @@ class Candidacy:
         """On what ground it is in office; None if it is not."""
         if not self.leads:
             return None
-        return Standing.HELD if self.record.held else Standing.UNCONFIRMED
+        if not self.record.held:
+            return Standing.UNCONFIRMED
+        return Standing.CONFIRMED if self.record.confirmed else Standing.HELD
 
     async def elected(self, namespace: str) -> Term:
         """Wait until it is in office.
@@ -183,13 +203,16 @@ class Term:
 
     @property
     def standing(self) -> Standing:
-        """On what ground it leads: `HELD` until the deadline, then, if it stays in an outage, `UNCONFIRMED`.
+        """On what ground it leads: `HELD` as long as a renewal in etcd holds; then, in an outage, `CONFIRMED`.
+
+        Or, if it stays whatever happens, `UNCONFIRMED`.
 
         Raises:
             LeadershipLost: It leads no more.
         """
         self.check()
-        return Standing.HELD if self._record.held else Standing.UNCONFIRMED
+        # None only if the clock struck between the two.
+        return self._candidacy.standing or Standing.UNCONFIRMED
 
     @property
     def deadline(self) -> float:
@@ -208,7 +231,8 @@ class Term:
             LeadershipLost: It leads no more; the message says why.
 
         When degraded:
-            Under `"step_down"` it raises from the deadline on. Under `"stay"` it does not: look at `standing`.
+            Under `"step_down"` it raises from the deadline on; under `"peers"` too, but the other candidates may
+            move it. Under `"stay"` it does not: look at `standing`.
         """
         if loss := self.loss:
             raise LeadershipLost(f"{self.name!r} is not led here any more: {loss}")

@@ -255,8 +255,8 @@ class Coordinator:
 
         When degraded:
             Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
-            until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees that another was elected; when etcd is back, with the
-            same token.
+            until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
+            that another was elected; when etcd is back, with the same token.
         """
         return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
 

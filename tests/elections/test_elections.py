@@ -235,7 +235,7 @@ async def test_options_are_checked() -> None:
             with pytest.raises(ValueError, match="name"):
                 one.leader(name)
         with pytest.raises(ValueError, match="'peers'"):
-            one.leader("x", on_outage="peers")  # type: ignore[arg-type]
+            one.leader("x", on_outage="peers")
         with pytest.raises(ValueError, match="3 s is not more than"):
             one.leader("x", ttl=3)
         with pytest.raises(ValueError, match="65536"):

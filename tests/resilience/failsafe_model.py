@@ -27,7 +27,7 @@ class Rules:
 
     candidate: type[Candidate] = Candidate
     assembly: type[Assembly] = Assembly
-    answer: Answer = staticmethod(failsafe.answer)
+    answer: Answer = failsafe.answer
     forgets: bool = True
     offers_late: bool = False
     vacates: Callable[[Candidate, float], bool] = Candidate.may_vacate
@@ -119,10 +119,10 @@ class FailsafeTrial(Trial):
             if not frozenset(talking.assembly.wanted(self.timing, shown)) <= known and not process.busy:
                 process.state = replace(process.state, renew_at=-math.inf)
                 self._wake(process, process.life)
-        elif state.seen is not None and state.seen.holder and state.me not in state.seen.candidates:
-            if shown - talking.joined_at > 1:
-                talking.joined_at = shown
-                holder, me = state.seen.holder, state.me
+        elif state.seen is not None and state.seen.holder and shown - talking.joined_at > 1:
+            talking.joined_at = shown
+            holder, me = state.seen.holder, state.me
+            if me not in state.seen.candidates:
                 self._carry(process, holder, lambda other: self._applied(other, me), lambda: None)
 
     def _applied(self, leader: Process, name: str) -> None:

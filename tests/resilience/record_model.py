@@ -13,6 +13,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from tideover.resilience.record import Candidate, Do, Seen, Timing
 
@@ -136,7 +137,7 @@ class Trial:
     def _at(self, when: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), what))
 
-    def run(self) -> Trial:
+    def run(self) -> Self:
         """Play it out."""
         while self._events and self._events[0][0] < HORIZON:
             self.now, _, what = heapq.heappop(self._events)

@@ -46,7 +46,9 @@ class MovesDeadlineOnAdoption(Candidate):
 class CountsFromTheAnswer(Candidate):
     """Counts the deadline from the answer to a renewal."""
 
-    def succeeded(self, do: Do, revision: int, sent_at: float, now: float) -> Candidate:
+    def succeeded(
+        self, do: Do, revision: int, sent_at: float, now: float, candidates: frozenset[str] = frozenset()
+    ) -> Candidate:
         after = Candidate.succeeded(self, do, revision, sent_at, now)
         return replace(after, deadline=now + self.timing.ttl + self.timing.margin) if after.held else after
 
@@ -63,7 +65,9 @@ class IgnoresGaps(Candidate):
 class TakesWhatIsNotThere(Candidate):
     """Believes that what is not there never was."""
 
-    def looked_at_history(self, *, unprecedented: bool) -> Candidate:
+    def looked_at_history(
+        self, *, unprecedented: bool, cleared: bool = False, unknowable: bool = False
+    ) -> Candidate:
         return Candidate.looked_at_history(self, unprecedented=True)
 
 

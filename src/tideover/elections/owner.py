@@ -152,8 +152,8 @@ class Elections:
         if on_outage == "peers":
             if self._desk is None:
                 raise ValueError(
-                    "on_outage='peers' asks the other candidates when etcd is away, and this process has no way to "
-                    "ask them: give connect(failsafe=Failsafe(secret=...)) in all of them"
+                    "on_outage='peers' asks the other candidates when etcd is away, and this process has no way "
+                    "to ask them: give connect(failsafe=Failsafe(secret=...)) in all of them"
                 )
             claim = replace(claim, limit=float(self._desk.options.confirm_limit))
         return check_claim(claim)

@@ -109,7 +109,7 @@ class Peering:
                     await changed.wait()
 
     async def leave(self) -> None:
-        """Take our leave, for good: whoever leads need not ask us any more. To be called when all else has ended."""
+        """Take our leave, for good: whoever leads need not ask us any more. To be called when `run` has ended."""
         record, state = self._record, self._record.state
         self._desk.unseat(self)
         seen = state.seen
@@ -196,8 +196,8 @@ class Peering:
         if now - self._unlisted_since > self._record.timing.ttl + _PATIENCE and self._warned != leader[0]:
             self._warned = leader[0]
             _log.warning(
-                "tideover: %s: its leader at %s does not list this candidate, %s: can they reach each other? As it "
-                "is, this candidate can take over only what is given up, or after confirm_limit",
+                "tideover: %s: its leader at %s does not list this candidate, %s: can they reach each other? As "
+                "it is, this candidate can take over only what is given up, or after confirm_limit",
                 self._election,
                 leader[1],
                 self._desk.address,

@@ -1,8 +1,8 @@
 """Requests between processes, over HTTP/1.1: as little of it as will do, and everything bounded.
 
 One `POST` per connection, of at most 16 KiB, within 2 s, at most 64 at a time; whatever is anything else gets an
-error and is closed. When more come, the connection that has been open for longest without having said what it wants
-is given up: so who opens many and says nothing keeps nobody out. Nothing that is received can raise here.
+error and is closed. When more come, the connection that has been open for longest without having said what it
+wants is given up: so who opens many and says nothing keeps nobody out. Nothing that is received can raise here.
 
 HTTP, so that it passes through what passes between services, and can be looked at with `curl`. It is not for
 browsers, and needs no library.
@@ -208,8 +208,8 @@ async def _understand(stream: ByteStream, handler: Handler) -> tuple[int, bytes]
         return exc.status, b""
     try:
         return handler(body)
-    except Exception as exc:  # a mistake of ours, and no reason to listen to nobody any more
-        _log.error("tideover: a message from another candidate could not be handled: %s", type(exc).__name__)
+    except Exception:  # noqa: BLE001  # a mistake of ours, and no reason to listen to nobody any more
+        _log.exception("tideover: a message from another candidate could not be handled")
         return 503, b""
 
 

@@ -14,10 +14,13 @@ could take over says that they will not. What follows makes that hold without tr
 5.  Promise and entry into office are one decision: who promises while its own takeover is under way does not enter
     before the promise has ended (`Candidate.believes`), and does not declare vacant what it has not entered.
 6.  A question is answered with a veto by whom it tells something that it knows to be untrue.
-7.  Without a renewal a leader goes on for its `limit` at the most, and who is not listed waits for longer than that.
+7.  Without a renewal a leader goes on for its `limit` at the most; who is not listed waits for longer than that.
 
-Source: Patroni's "DCS Failsafe Mode" (its documentation, since 3.0), where the candidates' list is a key in etcd and
-the promise is implied by the running cluster.
+Who has promised also begins to count anew when the promise has ended. Safety does not need that; it gives the
+leader a whole ttl to renew after its last confirmation.
+
+Source: Patroni's "DCS Failsafe Mode" (its documentation, since 3.0), where the candidates' list is a key in etcd
+and the promise is implied by the running cluster.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ MAX_PEERS = 64
 # struck off sooner, for who is not listed cannot take over for a long time.
 _PATIENCE = 4.0
 _PATIENCE_GONE = 1.0
-# Seconds by which a deadline is moved at the least: where nobody is left to be asked, it could be moved all the time.
+# Seconds by which a deadline is moved at the least: where nobody is left to ask, it could be moved all the time.
 _STEP = 0.1
 # Seconds before a candidate that did not answer is asked again.
 _RETRY = 0.3
@@ -221,7 +224,7 @@ class Assembly:
         return self._with(name, replace(peer, reached=now, gone=False, confirmed=confirmed))
 
     def unanswered(self, name: str) -> Assembly:
-        """Take in that one was silent. Who had never answered has made itself known in vain, and may do so again."""
+        """Take in that one was silent. Who had never answered has made itself known in vain, and may try again."""
         peer = self.peers.get(name)
         return self._without(name) if peer is not None and peer.reached == -math.inf else self
 
@@ -287,7 +290,7 @@ class Assembly:
 
 
 def failing(state: Candidate, now: float) -> bool:
-    """Whether a leader needs to be confirmed: its renewal was due a whole attempt ago. Before that nobody is bound.
+    """Whether a leader needs to be confirmed: its renewal was due a whole attempt ago. Till then nobody is bound.
 
     At least one more attempt's time is then left until the deadline (`Timing` sees to it).
     """

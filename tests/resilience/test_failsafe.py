@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.resilience.failsafe_model import FailsafeTrial, Rules
 from tideover.resilience.failsafe import Assembly, Question, Verdict, answer
-from tideover.resilience.record import Candidate, Seen, Timing
+from tideover.resilience.record import Candidate, Seen, Step, Timing
 
 TIMING = Timing(15.0)
 RECORD = Seen(7, holder="L", write="w", ttl=15.0, token=7, term=3, candidates=frozenset({"C", "D"}), limit=3600.0)

@@ -64,7 +64,7 @@ def test_coming_back() -> None:
 
 
 def test_how_long_nobody_led() -> None:
-    """A death and a resignation are measured where nothing else was wrong, and are infinite without a successor."""
+    """A death and a resignation are measured where nothing else was wrong, infinite without a successor."""
     history = [
         led(0, 1, 1, 9),
         ev(3, 8, "died", victim=1, healthy=True),

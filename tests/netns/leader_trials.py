@@ -34,6 +34,27 @@ ALL_HOSTS = (SERVER_HOST, *CLIENT_HOSTS)
 HOSTS = (*MEMBERS, *ALL_HOSTS)
 _GUEST = "c2-guest"
 
+KINDS = (
+    "leader killed",
+    "leader ended",
+    "leader paused",
+    "leader cut off",
+    "leader with the minority",
+    "leader paused, etcd's too",
+    "leader cut off, etcd's paused",
+    "leader killed in an outage",
+    "leader with the majority",
+    "all cut off from all",
+    "nobody reaches etcd",
+    "etcd's leader killed",
+    "etcd's leader paused",
+    "etcd's leader cut off",
+    "follower paused",
+    "quorum paused",
+    "quorum killed",
+    "candidate paused",
+    "candidates come and go in an outage",
+)
 # Seconds a fault lasts: shorter than the ttl of 6 s, about the deadline, longer than ttl and margin.
 LENGTHS = (2.0, 5.0, 9.0)
 # Within so many seconds after a fault every election is led: ttl, margin, and what members and processes take.
@@ -122,24 +143,25 @@ class LeaderTrials:
     def run(self, seconds: float) -> None:
         """Make faults for so long."""
         until = time.monotonic() + seconds
+        kinds: list[str] = []
         while time.monotonic() < until:
-            self.strike(None, self._random.choice(LENGTHS))
+            # Each kind once before any comes again.
+            kinds = kinds or self._random.sample(KINDS, len(KINDS))
+            self.strike(kinds.pop(), self._random.choice(LENGTHS))
 
-    def strike(self, kind: str | None, seconds: float) -> None:
+    def strike(self, kind: str, seconds: float) -> None:
         """Make one fault, and wait until every election is led again.
 
         Whoever was not struck goes on leading, or comes back, with the same token.
 
         Args:
-            kind: Which. None draws one.
+            kind: One of `KINDS`.
             seconds: How long it lasts.
         """
         before = self.settle()
         policy = self._random.choice(self.policies)
         struck = self.name_of(before[policy])
-        faults = self._faults(struck)
-        kind = kind or self._random.choice(list(faults))
-        fault, keeps = faults[kind]
+        fault, keeps = self._faults(struck)[kind]
         self.kinds[kind] += 1
         with self.nemesis.telling(f"{kind} ({policy} is led by {struck}) for {seconds} s"):
             fault(seconds)

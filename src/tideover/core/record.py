@@ -160,6 +160,11 @@ class Record:
         """Return the condition that fences a write to etcd: it fails once somebody else has taken over."""
         return Compare(self.token_key, mod_revision=self.state.token)
 
+    def doubt(self, why: str) -> None:
+        """Take in that a guarded write was refused: the record is lost, and looked at anew."""
+        self._become(self.state.doubted(why))
+        self._wake.fire()
+
     async def wait(self, condition: Callable[[], bool]) -> None:
         """Wait until something is true of the record; looks at least four times a second, for time passes too."""
         while not condition():
@@ -356,7 +361,8 @@ class Record:
 
     def _write(self, do: Do) -> Txn:
         seen = self.state.seen or Seen()
-        return self._swap(seen, self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE), do is Do.TAKE)
+        document = self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE)
+        return self._swap(seen, document, taking=do is Do.TAKE, renewing=do is Do.RENEW)
 
     def _document(
         self, seen: Seen, *, founding: bool = False, taking: bool = False, vacant: bool = False
@@ -375,13 +381,14 @@ class Record:
             extra=before.extra if before else {},
         )
 
-    def _swap(self, seen: Seen, document: Document, taking: bool = False) -> Txn:
+    def _swap(self, seen: Seen, document: Document, *, taking: bool = False, renewing: bool = False) -> Txn:
         """Return the write of a document over the record as it was seen; if it fails, it shows the record."""
         self._sent = document
         put = Put(self.key, document.encode())
         token = (Put(self.token_key, self.state.me.encode()),) if taking else ()
+        fence = (Compare(self.token_key, mod_revision=seen.token),) if renewing else ()
         return Txn(
-            (Compare(self.key, mod_revision=seen.mod_revision),),
+            (Compare(self.key, mod_revision=seen.mod_revision), *fence),
             then=(put, *token),
             otherwise=(Range(self.key), Range(self.token_key)),
         )

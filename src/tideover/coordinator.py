@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
-import math
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,28 +24,25 @@ from tideover.clock import Clock
 from tideover.configs.config import Config, quorum_time
 from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
-from tideover.core.follower import Follower
 from tideover.core.gateway import Gateway
 from tideover.core.guard import GuardedStore
 from tideover.core.identity import Identity, Reset
-from tideover.core.keeper import Keeper
 from tideover.core.lanes import Lanes
 from tideover.core.marker import marker_key
 from tideover.core.monitor import Monitor
 from tideover.core.pool import SessionPool
-from tideover.core.roster import Roster, describe_members
+from tideover.core.roster import Roster
 from tideover.core.signal import first_of
-from tideover.core.view import View, ViewRules
-from tideover.disk.folder import default_folder, default_state_folder
+from tideover.disk.folder import default_state_folder
 from tideover.disk.hostlock import HostLocks
 from tideover.disk.ledger import LedgerFile
-from tideover.disk.snapshot_file import SnapshotFile
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import Election, Elections
 from tideover.elections.owner import OnOutage as ElectionOutage
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.store import Range, Store
+from tideover.following import Following
 from tideover.health import ClusterHealth
 from tideover.locks.host import HostLocking, MemoryHostLocks
 from tideover.locks.lock import Lock
@@ -54,9 +50,10 @@ from tideover.locks.owner import Locks
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
+from tideover.reporting import Reporter
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
-from tideover.status import IdentityStatus, LockConflictStatus, PrefixStatus, StatusReport, duration
+from tideover.status import LockConflictStatus, StatusReport
 from tideover.supervisor import Supervisor
 
 _log = logging.getLogger("tideover")
@@ -66,9 +63,6 @@ _CLOSE_TIMEOUT = 2.0
 
 # Seconds at the start for looking up names; one that takes longer is left to grpc, and looked up again later.
 _NAMES_TIMEOUT = 0.5
-
-# Seconds between two looks at whether a client with an identity may still read what it follows.
-RIGHTS_EVERY = 60.0
 
 open_coordinators: set[Coordinator] = set()
 
@@ -121,8 +115,6 @@ class Coordinator:
             writes=options.bookkeeping,
         )
         self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
-        self._views = [self._make_view(prefix) for prefix in options.follow]
-        self._keepers = self._make_keepers()
         self._gateway = Gateway(
             self._lanes,
             policy=options.retry,
@@ -130,6 +122,15 @@ class Coordinator:
             chance=chance,
             namespace=options.namespace,
         )
+        self._following = Following(
+            options, gateway=self._gateway, lanes=self._lanes, identity=self._identity, clock=self._clock
+        )
+        excluded = tuple(options.base + prefix for prefix in options.exclude)
+        self._followed = [
+            self._following.follow(options.base + prefix, on_change=self._take_changes, exclude=excluded)
+            for prefix in options.follow
+        ]
+        self._views = [followed.view for followed in self._followed]
         self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         self._sessions = SessionPool(
             self._gateway,
@@ -152,6 +153,21 @@ class Coordinator:
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
+        self._reporter = Reporter(
+            options,
+            clock=self._clock,
+            lanes=self._lanes,
+            health=self._health,
+            identity=self._identity,
+            supervisor=self._supervisor,
+            followed=self._followed,
+            config=self.config,
+            sessions=self._sessions,
+            locks=self._locks,
+            elections=self._elections,
+            outage_id=lambda: self._outages.outage_id,
+            is_proxy=self._is_proxy,
+        )
         self._identity.subscribe(self._take_reset)
 
     def __repr__(self) -> str:
@@ -252,30 +268,7 @@ class Coordinator:
         When degraded:
             The same; this is what it is for.
         """
-        lanes, health = self._lanes, self._health
-        locks, conflicts, lock_error = self._locks.status()
-        return StatusReport(
-            sentence=self._sentence(),
-            state=health.state,
-            diagnosis=health.diagnosis,
-            since=health.since,
-            seconds=health.seconds,
-            next_probe=max(0.0, lanes.retry_at - self._clock.monotonic()),
-            outage_id=self._outages.outage_id,
-            namespace=self.options.namespace,
-            profile=str(self.options.profile),
-            pid=os.getpid(),
-            members=describe_members(lanes, self._is_proxy),
-            identity=self._identity_status(),
-            config=tuple(self._prefix_status(index) for index in range(len(self._views))),
-            rejected=self.config.rejected,
-            restarts=self._supervisor.restarts,
-            sessions=tuple(session.report() for session in self._sessions),
-            locks=locks,
-            lock_conflicts=conflicts,
-            lock_error=lock_error,
-            elections=self._elections.status(),
-        )
+        return self._reporter.report(entered=self._loop is not None)
 
     def lock(
         self,
@@ -399,51 +392,8 @@ class Coordinator:
         """
         return SessionBlock(self._sessions, ttl, on_outage=on_outage)
 
-    def _sentence(self) -> str:
-        state = self._health.state
-        if self._loop is None:
-            return "not entered yet: use it inside `async with connect(...) as tide:`"
-        text = self._lanes.sentence
-        if state is not HealthState.AVAILABLE:
-            text += f"; {state} for {duration(self._health.seconds)}"
-        wrong = [f"{member} belongs to another cluster and is not used." for member in self._identity.foreign]
-        proxies = [member for member in self._lanes.members if self._is_proxy(member)]
-        behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
-        led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
-        return f"{text}. " + " ".join([*wrong, *map(_describe, self._views), *led, *behind])
-
     def _is_proxy(self, member: str) -> bool | None:
         return None if self._store is None else self._store.is_proxy(member)
-
-    def _identity_status(self) -> IdentityStatus:
-        identity, reset = self._identity, self._identity.last_reset
-        known = identity.known
-        return IdentityStatus(
-            cluster_id=f"{known.cluster_id:x}" if known.cluster_id else None,
-            raft_term=known.raft_term,
-            revision=known.revision,
-            epoch=known.epoch,
-            recorded=bool(known.history),
-            resets=identity.resets,
-            last_reset=reset.reason if reset else None,
-            last_reset_ago=self._clock.monotonic() - reset.seen_at if reset else None,
-            foreign=tuple(identity.foreign),
-            error=identity.error,
-        )
-
-    def _prefix_status(self, index: int) -> PrefixStatus:
-        view = self._views[index]
-        return PrefixStatus(
-            prefix=self.options.follow[index],
-            source=view.source,
-            revision=view.freshness.reached,
-            age=view.age,
-            keys=len(view.entries),
-            resets=view.resets,
-            epoch=view.history.epoch,
-            error=view.error,
-            snapshot_error=self._keepers[index].error if self._keepers else None,
-        )
 
     # Life ------------------------------------------------------------------------------------------------------
 
@@ -511,7 +461,7 @@ class Coordinator:
                 await first_of(events)
 
     def _started(self) -> bool:
-        health, restored = self._lanes.health, all(keeper.restored for keeper in self._keepers)
+        health, restored = self._lanes.health, all(followed.restored for followed in self._followed)
         if not health.decided or health.state is HealthState.UNAVAILABLE:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:
@@ -546,9 +496,10 @@ class Coordinator:
                 await self._tasks.__aexit__(None, None, None)
         finally:
             with anyio.CancelScope(shield=True):
-                for keeper in self._keepers:
-                    with anyio.move_on_after(_CLOSE_TIMEOUT):
-                        await keeper.save()
+                for followed in self._followed:
+                    if followed.keeper is not None:
+                        with anyio.move_on_after(_CLOSE_TIMEOUT):
+                            await followed.keeper.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
@@ -608,16 +559,6 @@ class Coordinator:
         scope = "\0".join([self.options.namespace, *sorted(self._lanes.members)])
         return folder / "ledger" / hashlib.sha256(scope.encode()).hexdigest()[:32]
 
-    def _make_view(self, prefix: str) -> View:
-        return View(
-            (self.options.base + prefix).encode(),
-            lanes=self._lanes,
-            identity=self._identity,
-            clock=self._clock,
-            rules=ViewRules(rights_every=RIGHTS_EVERY) if self.options.has_identity else ViewRules(),
-            on_change=self._take_changes,
-        )
-
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         self.config.take_changes(changes, revision)
 
@@ -628,31 +569,9 @@ class Coordinator:
         for view in self._views:
             view.changed.fire()
 
-    def _make_keepers(self) -> list[Keeper]:
-        options = self.options
-        if options.cache_dir is False:
-            return []
-        try:
-            folder = default_folder() if options.cache_dir is None else Path(options.cache_dir)
-        except RuntimeError as exc:
-            _log.warning("tideover: no snapshots: %s", exc)
-            return []
-        exclude = tuple((options.base + prefix).encode() for prefix in options.exclude)
-        keepers = []
-        for view in self._views:
-            file = SnapshotFile(
-                folder,
-                namespace=options.namespace,
-                prefix=view.prefix,
-                endpoints=tuple(options.endpoints),
-                user=options.username or "",
-            )
-            keepers.append(Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude))
-        return keepers
-
     def _why_unknown(self) -> str:
         """Say why a value is not known, or not fresh."""
-        reading = any(not keeper.restored for keeper in self._keepers)
+        reading = any(not followed.restored for followed in self._followed)
         return self._health.sentence + ("; the snapshot is still being read" if reading else "")
 
     def _make_config(self) -> Config:
@@ -689,7 +608,7 @@ class Coordinator:
             clock=clock,
             chance=self._chance,
             on_transition=self._transition,
-            touch_every=RIGHTS_EVERY if self.options.username is not None else None,
+            touch_every=self._following.rights_every if self.options.username is not None else None,
         )
         roster = self._roster = Roster(
             # It must see who answers, strangers too.
@@ -709,14 +628,9 @@ class Coordinator:
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
         }
-        for view in self._views:
-            follower = Follower(
-                view, store=store, gateway=self._gateway, lanes=lanes, identity=self._identity, clock=clock
-            )
-            background[f"follow {view.name}"] = follower.run
-            background[f"tend {view.name}"] = partial(self.config.tend, view)
-        for keeper in self._keepers:
-            background[f"keep {keeper!r}"] = keeper.run
+        for followed in self._followed:
+            background |= followed.tasks(store)
+            background[f"tend {followed.view.name}"] = partial(self.config.tend, followed.view)
         return background
 
     def _transition(self, before: Health, after: Health) -> None:
@@ -755,28 +669,6 @@ def _rules(tightest_limit: float | None) -> HealthRules:
     if tightest_limit is None:
         return usual
     return replace(usual, idle_interval=min(usual.idle_interval, tightest_limit / 3))
-
-
-_SERVED = {
-    Source.LIVE: "live",
-    Source.MEMBER: "served from a surviving member",
-    Source.MEMORY: "served from memory",
-    Source.DISK: "served from disk",
-}
-
-
-def _describe(view: View) -> str:
-    source = view.source
-    if source is None:
-        return f"Config {view.name!r} has never been read."
-    age = (
-        ""
-        if source is Source.LIVE
-        else f", {duration(view.age)} old"
-        if math.isfinite(view.age)
-        else ", of unknown age"
-    )
-    return f"Config {view.name!r} is {_SERVED[source]}{age}."
 
 
 def _poison_all() -> None:

@@ -166,7 +166,9 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
 
     # A thread writes and reads the snapshot, for which the mock clock does not wait.
     async with coordinator() as tide:
-        while tide._keepers[0]._saved_at < 0:
+        keeper = tide._followed[0].keeper
+        assert keeper is not None
+        while keeper._saved_at < 0:
             await anyio.sleep(1)
     store.down = set(store.members)
     async with coordinator() as tide:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tideover
-from tideover import Diagnosis, HealthState, Source, coordinator, telemetry
+from tideover import Diagnosis, HealthState, Source, following, telemetry
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.store import Put, Range
@@ -265,7 +265,7 @@ async def test_a_denied_prefix_costs_another_nothing(server: EtcdServer) -> None
 
 async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open watch goes on delivering, so a read finds out; given back, the rights are noticed too."""
-    monkeypatch.setattr(coordinator, "RIGHTS_EVERY", 0.5)
+    monkeypatch.setattr(following, "RIGHTS_EVERY", 0.5)
     async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
         await tide.config.put("timeout", 2.5)
         try:

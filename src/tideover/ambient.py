@@ -219,7 +219,7 @@ def while_leader(
                 ...
 
     Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
-    function returns or raises ends it; the office is then given up.
+    function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
 
     Args:
         name: The election.
@@ -247,11 +247,15 @@ def while_leader(
         @functools.wraps(function)
         async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
             while True:
+                leadership = leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
                 try:
-                    async with leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value):
+                    async with leadership:
                         return await function(*args, **kwargs)
                 except LeadershipLost:
-                    await anyio.lowlevel.checkpoint()
+                    # Of this one, and not of another election that the function had to do with.
+                    if not leadership.loss:
+                        raise
+                await anyio.lowlevel.checkpoint()
 
         return lead
 

@@ -115,6 +115,8 @@ class Record:
         )
         self._header: Header | None = None
         self._sent: Document | None = None
+        # The last tenure that was lost, and why: the next one may have begun before anybody asks.
+        self._lost = (0, "")
         self._wake = Signal()
         # The newest revision that a watch has told of.
         self._news = 0
@@ -156,14 +158,14 @@ class Record:
         """Seconds until the deadline; negative beyond it."""
         return self.state.deadline - self._clock.boot()
 
-    def guard(self) -> Compare:
-        """Return the condition that fences a write to etcd: it fails once somebody else has taken over."""
-        return Compare(self.token_key, mod_revision=self.state.token)
-
     def doubt(self, why: str) -> None:
         """Take in that a guarded write was refused: the record is lost, and looked at anew."""
         self._become(self.state.doubted(why))
         self._wake.fire()
+
+    def loss_of(self, tenure: int) -> str:
+        """Return why a tenure was lost; before that was noticed it can only have been the deadline."""
+        return self._lost[1] if self._lost[0] == tenure else "it could not be renewed in time"
 
     async def wait(self, condition: Callable[[], bool]) -> None:
         """Wait until something is true of the record; looks at least four times a second, for time passes too."""
@@ -353,6 +355,8 @@ class Record:
 
     def _become(self, state: Candidate) -> None:
         before, self.state = self.state, state
+        if before.held and not state.held and state.loss:
+            self._lost = self.tenure, state.loss
         if state.held and not before.held:
             self.tenure += 1
         self.changed.fire()

@@ -67,7 +67,8 @@ class Elections:
         self._closed = "the coordinator has not been entered"
         self._running: list[Candidacy] = []
         # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
-        self._regaining: dict[tuple[str, Claim, float], Record] = {}
+        # Each with until when, in boot-time seconds: after a ttl without another campaign it is not wanted back.
+        self._regaining: dict[tuple[str, str, float], tuple[Record, float]] = {}
 
     def __repr__(self) -> str:
         """Count the candidacies."""
@@ -121,13 +122,15 @@ class Elections:
                 candidacy.ended = why
                 candidacy.record.changed.fire()
                 tasks.start_soon(candidacy.resign, RESIGN_TIMEOUT)
-            for record in self._regaining.values():
+            for record, _ in self._regaining.values():
                 tasks.start_soon(record.resign, RESIGN_TIMEOUT)
 
     def reset(self) -> None:
         """Take in that etcd shows another history: a definite no for all that is led here."""
-        for record in (*(candidacy.record for candidacy in self._running), *self._regaining.values()):
-            record.reset()
+        for candidacy in self._running:
+            candidacy.record.reset()
+        # What was theirs in the other history is not in this one.
+        self._regaining.clear()
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on."""
@@ -147,8 +150,11 @@ class Elections:
     def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
         if self._store is None or self._closed:
             raise Closed(self._closed)
-        record = self._regaining.pop((name, claim, timing.ttl), None)
-        if record is None:
+        self._forget_regaining()
+        record, _ = self._regaining.pop((name, claim.policy, timing.ttl), (None, 0.0))
+        if record is not None:
+            record.claim = claim
+        else:
             record = Record(
                 key_of(self._namespace, name),
                 store=self._store,
@@ -166,7 +172,13 @@ class Elections:
         self._running.remove(candidacy)
         record, seen = candidacy.record, candidacy.record.state.seen
         if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
-            self._regaining[candidacy.name, record.claim, record.timing.ttl] = record
+            until = self._clock.boot() + record.timing.ttl
+            self._regaining[candidacy.name, record.claim.policy, record.timing.ttl] = record, until
+        self._forget_regaining()
+
+    def _forget_regaining(self) -> None:
+        now = self._clock.boot()
+        self._regaining = {key: kept for key, kept in self._regaining.items() if now < kept[1]}
 
     def observer(self, name: str) -> Observer:
         """Return what reads an election's record.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import anyio
 
 from tideover import telemetry
+from tideover.core.fence import Guard, Pending
 from tideover.core.record import Record
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.etcd.transactions import Compare
@@ -68,7 +69,7 @@ class Candidacy:
             while True:
                 changed, standing = self.record.changed.next(), self.standing
                 if told and (standing is None or self.record.tenure != tenure):
-                    self._report(self.record.state.loss, None)
+                    self._report(self._why_over(tenure), None)
                     told = None
                 if standing and standing is not told:
                     again = "confirmed" if standing is Standing.HELD else "unconfirmed"
@@ -78,7 +79,11 @@ class Candidacy:
                     await changed.wait()
         finally:
             if told:
-                self._report(self.record.state.loss or self.ended or "resigned", None)
+                self._report(self._why_over(tenure), None)
+
+    def _why_over(self, tenure: int) -> str:
+        lost = self.record.tenure != tenure or self.record.state.loss
+        return self.record.loss_of(tenure) if lost else self.ended or "resigned"
 
     def _report(self, what: str, standing: Standing | None) -> None:
         token = self.record.state.token
@@ -173,8 +178,7 @@ class Term:
             return self._left or self._candidacy.ended
         if record.stands and record.tenure == self._tenure:
             return ""
-        # Between the deadline and the moment at which that is noticed the record itself has no word for it.
-        return record.state.loss or "it could not be renewed in time"
+        return record.loss_of(self._tenure)
 
     @property
     def leads(self) -> bool:
@@ -210,20 +214,33 @@ class Term:
         When degraded:
             Under `"step_down"` it raises from the deadline on. Under `"stay"` it does not: look at `standing`.
         """
-        if loss := self.loss:
-            raise LeadershipLost(f"{self.name!r} is not led here any more: {loss}")
+        if self.loss:
+            raise self._error()
 
-    def guard(self) -> Compare:
-        """Return the condition that fences a write to etcd: a transaction with it fails under a later leader.
+    def guard(self) -> Guard:
+        """Return what fences a write to etcd: `await tide.config.put(key, value, guard=term.guard())`.
+
+        The write is applied only if nobody else has been elected, at the very moment of the write. The term ends
+        if it is not.
 
         Raises:
             LeadershipLost: It leads no more.
 
         When degraded:
-            As `check`; the transaction itself needs a quorum.
+            As `check`; the write itself needs a quorum.
         """
         self.check()
-        return Compare(self._record.token_key, mod_revision=self._token)
+        compare = Compare(self._record.token_key, mod_revision=self._token)
+        return Guard(compare, check=self.check, pending=Pending(), lose=self._lose)
+
+    def _lose(self, why: str) -> LeadershipLost:
+        """Take in that a guarded write was refused; return the error to raise."""
+        if self.leads:
+            self._record.doubt(why)
+        return self._error()
+
+    def _error(self) -> LeadershipLost:
+        return LeadershipLost(f"{self.name!r} is not led here any more: {self.loss}")
 
     def end(self, why: str) -> None:
         """Let it be over: the body has been left."""

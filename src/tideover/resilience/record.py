@@ -16,9 +16,9 @@ wants it watches it stand still.
     applied is unknown, and the renewal that follows at once moves it.
 5.  A record that is not there may be one that was just deleted under a living holder. So it is first *founded*,
     as nobody's, and then taken over like any other; at once only if etcd's history shows that it never existed.
-6.  The token key changes only with the record's holder, and a renewal compares both. So a token that was deleted or
-    written over by somebody else is a definite no: whatever is fenced by it is refused already. The record itself
-    is still ours, and is taken anew at once, with a token that is larger, as all later revisions are.
+6.  The token key changes only with the record's holder, and a renewal compares both. So a token that was deleted
+    or written over by somebody else is a definite no: whatever is fenced by it is refused already. The record
+    itself is still ours, and is taken anew at once, with a token that is larger, as all later revisions are.
 
 Source: the argument of leases by Gray and Cheriton (SOSP 1989), without a lease in the store; client-go's
 `leaderelection` for the local clocks.
@@ -167,7 +167,7 @@ class Candidate:
         return self.held and now < self.deadline
 
     def owns(self, seen: Seen) -> bool:
-        """Whether a record was made by a write of ours, and has the token of our tenure, or of its very beginning."""
+        """Whether a record was made by a write of ours, and has the token of our tenure."""
         return self._wrote(seen) and seen.token != 0 and seen.token in (self.token, seen.mod_revision)
 
     def _wrote(self, seen: Seen) -> bool:

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from tideover.coordinator import Coordinator, open_coordinators
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import OnOutage
+from tideover.elections.watchdog import OnStall
 from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
 from tideover.etcd.store import Store
 from tideover.locks.lock import Lock
@@ -42,6 +43,7 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     sync_members: bool = True,
+    on_stall: OnStall = "report",
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -73,6 +75,9 @@ def connect(
         sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
             the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
             must not be reached directly.
+        on_stall: What happens when the event loop is blocked beyond the deadline of something that is led here, so
+            that another process may be elected. `"report"`: an error is logged, with the stack of what blocks.
+            `"abort"`: it is written to stderr as well, and the process ends by SIGABRT, before another one leads.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -108,6 +113,7 @@ def connect(
         username=username,
         password=password,
         sync_members=sync_members,
+        on_stall=on_stall,
     )
     return Coordinator(options, store=store)
 

@@ -17,6 +17,7 @@ does not notice its own gaps.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class Record:
         tenure: How often it has been entered.
         corrupt: Why it cannot be read; None if it can.
         changed: Fires when the state changed.
+        looked_at: When the event loop last looked at the deadline, in boot-time seconds.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Record:
         self.tenure = 0
         self.corrupt: RecordCorrupt | None = None
         self.changed = Signal()
+        self.looked_at = -math.inf
         self._clock = clock
         self._word = word
         self._calls = RecordCalls(
@@ -411,7 +414,7 @@ class Record:
     async def _watch_deadline(self) -> None:
         """Give the record up at its deadline, whatever the steps are waiting for."""
         while True:
-            changed = self.changed.next()
+            changed, self.looked_at = self.changed.next(), self._clock.boot()
             self._expire()
             left = self.left if self.left > 0 else _TICK
             with anyio.move_on_after(min(max(left, _MOMENT), _TICK) if self.state.held else None):

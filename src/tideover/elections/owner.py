@@ -18,12 +18,13 @@ from tideover.core.record import Claim, Record
 from tideover.elections.leadership import RESIGN_TIMEOUT, Leadership
 from tideover.elections.observed import Observer
 from tideover.elections.term import Candidacy, Term
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost
 from tideover.etcd.store import Store
 from tideover.policies import Profile
 from tideover.records import Leader
 from tideover.resilience.record import Timing
-from tideover.status import ElectionStatus
+from tideover.status import ElectionStatus, StallStatus
 
 OnOutage = Literal["step_down", "stay"]
 
@@ -42,6 +43,7 @@ class Elections:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         epoch: Returns the epoch that tokens are to be compared with.
+        watchdog: Notices a blocked event loop; None if nothing does.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Elections:
         clock: Clock,
         chance: Callable[[], float],
         epoch: Callable[[], int],
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._namespace = namespace
         self._profile = profile
@@ -62,6 +65,7 @@ class Elections:
         self._clock = clock
         self._chance = chance
         self._epoch = epoch
+        self._watchdog = watchdog
         self._store: Store | None = None
         self._tasks: TaskGroup | None = None
         self._closed = "the coordinator has not been entered"
@@ -104,6 +108,10 @@ class Elections:
         """Return how each candidacy stands. No I/O."""
         return tuple(_status(candidacy) for candidacy in self._running)
 
+    def stalls(self) -> tuple[int, StallStatus | None]:
+        """Return how often the event loop was blocked beyond a deadline, and what was found the last time."""
+        return (0, None) if self._watchdog is None else (self._watchdog.stalls, self._watchdog.last())
+
     def leading(self) -> Mapping[tuple[str, str], int]:
         """Return how many terms there are, by election and standing."""
         return Counter((c.name, c.standing.value) for c in self._running if c.standing is not None)
@@ -124,6 +132,8 @@ class Elections:
                 tasks.start_soon(candidacy.resign, RESIGN_TIMEOUT)
             for record, _ in self._regaining.values():
                 tasks.start_soon(record.resign, RESIGN_TIMEOUT)
+        if self._watchdog is not None:
+            self._watchdog.close()
 
     def reset(self) -> None:
         """Take in that etcd shows another history: a definite no for all that is led here."""
@@ -164,7 +174,7 @@ class Elections:
                 claim=claim,
                 chance=self._chance,
             )
-        candidacy = Candidacy(name, record, epoch=self._epoch)
+        candidacy = Candidacy(name, record, epoch=self._epoch, watchdog=self._watchdog)
         self._running.append(candidacy)
         return candidacy
 

@@ -9,6 +9,7 @@ import anyio
 from tideover import telemetry
 from tideover.core.fence import Guard, Pending
 from tideover.core.record import Record
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.etcd.transactions import Compare
 from tideover.records import Standing
@@ -24,6 +25,7 @@ class Candidacy:
         name: The election.
         record: The record.
         epoch: Returns the epoch that tokens are to be compared with.
+        watchdog: Notices a blocked event loop while it is in office; None if nothing does.
 
     Attributes:
         name: The election.
@@ -32,12 +34,15 @@ class Candidacy:
         ended: Why it ended from outside; empty if it did not.
     """
 
-    def __init__(self, name: str, record: Record, *, epoch: Callable[[], int]) -> None:
+    def __init__(
+        self, name: str, record: Record, *, epoch: Callable[[], int], watchdog: Watchdog | None = None
+    ) -> None:
         self.name = name
         self.record = record
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.epoch = epoch
+        self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None
 
@@ -71,19 +76,26 @@ class Candidacy:
                 if told and (standing is None or self.record.tenure != tenure):
                     self._report(self._why_over(tenure), None)
                     told = None
+                    self._be_watched(False)
                 if standing and standing is not told:
                     again = "confirmed" if standing is Standing.HELD else "unconfirmed"
                     self._report(again if told else "elected", standing)
                     told, tenure = standing, self.record.tenure
+                    self._be_watched(True)
                 with anyio.move_on_after(_TICK):
                     await changed.wait()
         finally:
+            self._be_watched(False)
             if told:
                 self._report(self._why_over(tenure), None)
 
     def _why_over(self, tenure: int) -> str:
         lost = self.record.tenure != tenure or self.record.state.loss
         return self.record.loss_of(tenure) if lost else self.ended or "resigned"
+
+    def _be_watched(self, watched: bool) -> None:
+        if self._watchdog is not None:
+            (self._watchdog.watch if watched else self._watchdog.forget)(self.name, self.record)
 
     def _report(self, what: str, standing: Standing | None) -> None:
         token = self.record.state.token
@@ -124,6 +136,8 @@ class Candidacy:
             await self.record.wait(lambda: self.leads or self.refusal is not None or bool(self.ended))
             if not self.leads:
                 raise self.refusal or Closed(self.ended)
+        # Before the body has its first chance to block.
+        self._be_watched(True)
         return Term(self)
 
     async def resign(self, timeout: float) -> bool:

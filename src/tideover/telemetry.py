@@ -426,8 +426,8 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
         "tideover.election.token": token,
     }
     text = (
-        f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another process "
-        f"may be elected while it is. It is here:\n{stack}"
+        f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "
+        f"process may be elected while it is. It is here:\n{stack}"
     )
     event("tideover.election.stall", text, attributes, level=logging.ERROR)
 

@@ -17,6 +17,7 @@ from tideover.core.lanes import Lanes
 from tideover.core.record import Claim, Record
 from tideover.elections.leadership import RESIGN_TIMEOUT, Leadership
 from tideover.elections.observed import Observer
+from tideover.elections.office import Office
 from tideover.elections.term import Candidacy, Term
 from tideover.elections.watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost
@@ -206,6 +207,16 @@ class Elections:
             closed=lambda: self._closed,
         )
 
+    def office(self, name: str) -> Office:
+        """Return an election's record as an operator sees it.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        if self._closed:
+            raise Closed(self._closed)
+        return Office(key_of(self._namespace, name), gateway=self._gateway)
+
 
 class Election:
     """A handle on an election, with the verbs of etcd: `campaign`, `proclaim`, `resign`, `observe`, `current`.
@@ -310,6 +321,14 @@ class Election:
             await candidacy.stop()
             resigned = not loss and await candidacy.record.resign(RESIGN_TIMEOUT)
         self._elections._leave(candidacy, resigned)
+
+    def office(self) -> Office:
+        """Return the record as an operator sees it: for the command line.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        return self._elections.office(self.name)
 
     async def current(self) -> Leader | None:
         """Ask etcd who leads.

@@ -64,9 +64,8 @@ class Watchdog:
 
     def __repr__(self) -> str:
         """Show what is watched."""
-        return (
-            f"<Watchdog {'awake' if self._thread else 'asleep'}, {len(self._watched)} led, {self.stalls} stalls>"
-        )
+        state = "awake" if self._thread else "asleep"
+        return f"<Watchdog {state}, {len(self._watched)} led, {self.stalls} stalls>"
 
     def watch(self, name: str, record: Record) -> None:
         """Watch the deadline of a record that is held from now on. To be called in the event loop.

@@ -55,6 +55,6 @@ if __name__ == "__main__":
         factory=True,
         workers=2,
         host="0.0.0.0",
-        port=8000,
+        port=0,
         log_level="warning",
     )

@@ -129,6 +129,8 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
         return Exit.REFUSED
     for line in _as_lines(name, seen):
         note(line)
+    if seen.document is not None and seen.document.policy == "peers":
+        note("warning: a leader that is cut off from etcd may be confirmed by its peers, and does not renew then")
     if seen.state in ("led", "corrupt"):
         await _observe(name, office, seen, force=force)
     if not yes and not await anyio.to_thread.run_sync(_confirm, name):

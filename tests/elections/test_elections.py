@@ -21,7 +21,7 @@ from tideover import (
     RecordCorrupt,
     Standing,
 )
-from tideover.etcd.store import Delete, Put
+from tideover.etcd.operations import Delete, Put
 from tideover.etcd.transactions import Compare, Txn
 from tideover.testing import MemoryStore
 

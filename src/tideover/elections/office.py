@@ -14,7 +14,7 @@ import anyio
 from tideover.core.document import Document, decode
 from tideover.core.gateway import Gateway
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
-from tideover.etcd.store import Delete, Put, Range, ReadBatch
+from tideover.etcd.operations import Delete, Put, Range, ReadBatch
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import Entry, Source
 

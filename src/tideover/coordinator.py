@@ -20,7 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.clock import Clock, system_boot_time
 from tideover.configs.config import Config, quorum_time
 from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
@@ -39,6 +39,7 @@ from tideover.disk.ledger import LedgerFile
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import Election, Elections
 from tideover.elections.owner import OnOutage as ElectionOutage
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.operations import Range
@@ -160,6 +161,7 @@ class Coordinator:
             chance=chance,
             epoch=lambda: self.epoch,
             desk=self._desk,
+            watchdog=self._make_watchdog(),
         )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
@@ -536,6 +538,11 @@ class Coordinator:
         self._locks.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_watchdog(self) -> Watchdog | None:
+        # Its thread waits in real time, which a test's own clock knows nothing of.
+        boot = self._clock.boot
+        return Watchdog(boot, on_stall=self.options.on_stall) if boot is system_boot_time else None
 
     def _make_locks(self) -> Locks:
         options = self.options

@@ -39,6 +39,7 @@ class Options:
     password: str | None = field(default=None, repr=False)
     sync_members: bool = True
     failsafe: Failsafe | None = None
+    on_stall: Literal["report", "abort"] = "report"
     # Whether anything may be written to etcd that nobody asked for; the command line only looks.
     bookkeeping: bool = True
 
@@ -65,6 +66,8 @@ class Options:
             raise TypeError(f"cache must be a CachePolicy, not {self.cache!r}")
         if self.profile not in tuple(Profile):
             raise ValueError(f"profile must be 'safety' or 'availability', not {self.profile!r}")
+        if self.on_stall not in ("report", "abort"):
+            raise ValueError(f"on_stall must be 'report' or 'abort', not {self.on_stall!r}")
         if not self.start_timeout > 0:
             raise ValueError(f"start_timeout must be more than 0 seconds, not {self.start_timeout}")
         if self.require not in (None, "etcd", "config"):

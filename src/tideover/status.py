@@ -204,6 +204,23 @@ class ElectionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StallStatus:
+    """What was found when the event loop was blocked beyond the deadline of something that was led here.
+
+    Attributes:
+        election: What was led.
+        late: Seconds beyond the deadline at which it was found.
+        ago: Seconds since then.
+        stack: Where the loop was.
+    """
+
+    election: str
+    late: float
+    ago: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -225,6 +242,8 @@ class StatusReport:
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.
+        stalls: How often the event loop was found to be blocked beyond the deadline of something led here.
+        last_stall: The last time; None if there was none.
         locks: The locks that are held here.
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
@@ -251,6 +270,8 @@ class StatusReport:
     locks: tuple[LockStatus, ...] = ()
     lock_conflicts: tuple[LockConflictStatus, ...] = ()
     lock_error: str | None = None
+    stalls: int = 0
+    last_stall: StallStatus | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

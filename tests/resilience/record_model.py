@@ -2,8 +2,8 @@
 
 Candidates run the real decisions. Everything else is as bad as it may be: clocks run up to 5 % fast or slow,
 processes stop for a while or die, requests and answers are lost, writes that were given up on are applied up to
-20 s later, etcd goes away as a whole, and operators delete the record. What must never happen is looked for at
-every step; `Trial.violations` says what was found.
+20 s later, etcd goes away as a whole, and operators delete the record, or its token alone. What must never happen
+is looked for at every step; `Trial.violations` says what was found.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Etcd:
     def look(self) -> Seen:
         return replace(self.record, token=self.token)
 
-    def swap(self, expected: int, written: Seen, *, token: bool) -> int:
-        """Write if the record is at the revision expected; return the new revision, or 0."""
-        if self.record.mod_revision != expected:
+    def swap(self, expected: int, written: Seen, *, token: bool, fence: int | None = None) -> int:
+        """Write if the record, and its token if that is asked, is as expected; return the new revision, or 0."""
+        if self.record.mod_revision != expected or fence not in (None, self.token):
             return 0
         self.revision += 1
         self.record = replace(written, mod_revision=self.revision)
@@ -58,6 +58,11 @@ class Etcd:
         self.revision += 1
         self.existed = self.existed or bool(self.record.mod_revision)
         self.record, self.token = Seen(), 0
+
+    def delete_token(self) -> None:
+        """Likewise."""
+        self.revision += 1
+        self.token = 0
 
 
 @dataclass
@@ -122,11 +127,15 @@ class Trial:
             begin = rng.uniform(5, HORIZON - 10)
             window = begin, begin + rng.choice([rng.uniform(0.2, 2), rng.uniform(1, 2 * ttl)])
             process = rng.choice(self.processes)
-            kind = rng.choice(["pause", "pause", "lossy", "lossy", "cut", "outage", "kill", "resign", "delete"])
+            kind = rng.choice(
+                ["pause", "pause", "lossy", "lossy", "cut", "outage", "kill", "resign", "delete", "token"]
+            )
             if kind == "outage":
                 self.outages.append(window)
             elif kind == "delete":
                 self._at(begin, self.etcd.delete)
+            elif kind == "token":
+                self._at(begin, self.etcd.delete_token)
             elif kind in ("kill", "resign"):
                 self._at(begin, lambda p=process, k=kind: self._end(p, resigning=k == "resign"))  # type: ignore[misc]
             else:
@@ -211,7 +220,8 @@ class Trial:
         if do in (Do.READ, Do.LOOK_BACK) or state.seen is None:
             return 0
         before, mine = self.etcd.record, self._written(do, state, call)
-        applied = self.etcd.swap(state.seen.mod_revision, mine, token=do is Do.TAKE)
+        fence = state.seen.token if do is Do.RENEW else None
+        applied = self.etcd.swap(state.seen.mod_revision, mine, token=do is Do.TAKE, fence=fence)
         if applied and do is Do.TAKE:
             self._granted(state.me, before, applied)
         return applied
@@ -272,9 +282,11 @@ class Trial:
     # What must hold --------------------------------------------------------------------------------------------
 
     def _check(self, process: Process) -> None:
-        """Nobody else may believe when somebody begins to, or does so for longer."""
+        """Nobody else may believe when somebody begins to, or does so for longer; nor without a token."""
         if not process.state.believes(process.clock(self.now)):
             return
+        if not any((me, token) == (process.state.me, process.state.token) for _, me, token in self.grants):
+            self.violations.append(f"no such token at {self.now:.3f}: {process.state.token}")
         for other in self.processes:
             if other is not process and other.state.believes(other.clock(self.now)):
                 self.violations.append(f"two holders at {self.now:.3f}: {process.state.me} and {other.state.me}")
@@ -284,7 +296,7 @@ class Trial:
             self.violations.append(f"token not growing at {self.now:.3f}: {token}")
         self.grants.append((self.now, me, token))
         holder = next((p for p in self.processes if p.state.me == before.holder), None)
-        if holder is not None and not before.vacant and self._could_renew(holder):
+        if holder is not None and before.holder != me and not before.vacant and self._could_renew(holder):
             self.violations.append(f"needless change at {self.now:.3f}: from {holder.state.me} to {me}")
 
     def _could_renew(self, holder: Process) -> bool:

@@ -129,7 +129,9 @@ async def elections(tide: tideover.Coordinator) -> None:
         assert_type(term.standing, tideover.Standing)
         assert_type(term.deadline, float)
         term.check()
-        term.guard()
+        guard = term.guard()
+        assert_type(guard, tideover.Guard)
+        assert_type(await tide.config.put("k", 1, guard=guard), tideover.Written)
     async with tideover.leader("reaper", on_outage="stay"):
         pass
     election = tide.election("reaper")

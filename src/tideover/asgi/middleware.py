@@ -16,6 +16,7 @@ from tideover.ambient import connect
 from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.statusfield import status_field
 from tideover.coordinator import Coordinator
+from tideover.elections.watchdog import OnStall
 from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_coordinator, current_record
 from tideover.options import Require
@@ -44,6 +45,7 @@ class ConnectOptions(TypedDict, total=False):
     password: str | None
     sync_members: bool
     failsafe: Failsafe | None
+    on_stall: OnStall
     store: Store | None
 
 

@@ -112,7 +112,7 @@ def decode(raw: bytes, key: bytes) -> Document:
     if problem:
         raise RecordCorrupt(
             f"the record {name} cannot be used, because {problem}: {raw[:80]!r}. It is left alone; if nobody "
-            f"leads by it, delete it with `etcdctl del {name}`",
+            "leads by it, take it away with `tideover election reset`",
             key=name,
         )
     known: dict[str, Any] = {field_: found[field_] for field_ in _TYPES if field_ in found}

@@ -17,6 +17,7 @@ does not notice its own gaps.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Record:
         corrupt: Why it cannot be read; None if it can.
         changed: Fires when the state changed.
         wanted: Returns whom the record should list, with their addresses, as long as it is held.
+        looked_at: When the event loop last looked at the deadline, in boot-time seconds.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Record:
         self.tenure = 0
         self.corrupt: RecordCorrupt | None = None
         self.changed = Signal()
+        self.looked_at = -math.inf
         self._clock = clock
         self._word = word
         self._calls = RecordCalls(
@@ -122,6 +125,8 @@ class Record:
         )
         self._header: Header | None = None
         self._sent: Document | None = None
+        # The last tenure that was lost, and why: the next one may have begun before anybody asks.
+        self._lost = (0, "")
         self._wake = Signal()
         # The newest revision that a watch has told of.
         self._news = 0
@@ -173,9 +178,14 @@ class Record:
         """Seconds until the deadline; negative beyond it."""
         return self.state.deadline - self._clock.boot()
 
-    def guard(self) -> Compare:
-        """Return the condition that fences a write to etcd: it fails once somebody else has taken over."""
-        return Compare(self.token_key, mod_revision=self.state.token)
+    def doubt(self, why: str) -> None:
+        """Take in that a guarded write was refused: the record is lost, and looked at anew."""
+        self._become(self.state.doubted(why))
+        self._wake.fire()
+
+    def loss_of(self, tenure: int) -> str:
+        """Return why a tenure was lost; before that was noticed it can only have been the deadline."""
+        return self._lost[1] if self._lost[0] == tenure else "it could not be renewed in time"
 
     async def wait(self, condition: Callable[[], bool]) -> None:
         """Wait until something is true of the record; looks at least four times a second, for time passes too."""
@@ -402,6 +412,8 @@ class Record:
 
     def _become(self, state: Candidate) -> None:
         before, self.state = self.state, state
+        if before.held and not state.held and state.loss:
+            self._lost = self.tenure, state.loss
         if state.held and not before.held:
             self.tenure += 1
         self.changed.fire()
@@ -410,7 +422,8 @@ class Record:
 
     def _write(self, do: Do) -> Txn:
         seen = self.state.seen or Seen()
-        return self._swap(seen, self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE), do is Do.TAKE)
+        document = self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE)
+        return self._swap(seen, document, taking=do is Do.TAKE, renewing=do is Do.RENEW)
 
     def _document(
         self, seen: Seen, *, founding: bool = False, taking: bool = False, vacant: bool = False
@@ -443,13 +456,14 @@ class Record:
     def _listed(self) -> frozenset[str]:
         return frozenset(self._sent.listed) if self._sent is not None else frozenset()
 
-    def _swap(self, seen: Seen, document: Document, taking: bool = False) -> Txn:
+    def _swap(self, seen: Seen, document: Document, *, taking: bool = False, renewing: bool = False) -> Txn:
         """Return the write of a document over the record as it was seen; if it fails, it shows the record."""
         self._sent = document
         put = Put(self.key, document.encode())
         token = (Put(self.token_key, self.state.me.encode()),) if taking else ()
+        fence = (Compare(self.token_key, mod_revision=seen.token),) if renewing else ()
         return Txn(
-            (Compare(self.key, mod_revision=seen.mod_revision),),
+            (Compare(self.key, mod_revision=seen.mod_revision), *fence),
             then=(put, *token),
             otherwise=(Range(self.key), Range(self.token_key)),
         )
@@ -468,7 +482,7 @@ class Record:
     async def _watch_deadline(self) -> None:
         """Give the record up at its deadline, whatever the steps are waiting for."""
         while True:
-            changed = self.changed.next()
+            changed, self.looked_at = self.changed.next(), self._clock.boot()
             self._expire()
             left = self.left if self.left > 0 else _TICK
             with anyio.move_on_after(min(max(left, _MOMENT), _TICK) if self.state.held else None):

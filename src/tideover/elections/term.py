@@ -7,7 +7,9 @@ from collections.abc import Callable
 import anyio
 
 from tideover import telemetry
+from tideover.core.fence import Guard, Pending
 from tideover.core.record import Record
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.etcd.transactions import Compare
 from tideover.failsafe.peering import Peering
@@ -32,6 +34,7 @@ class Candidacy:
         record: The record.
         epoch: Returns the epoch that tokens are to be compared with.
         peering: Its dealings with the other candidates; None if nobody is asked in an outage.
+        watchdog: Notices a blocked event loop while it is in office; None if nothing does.
 
     Attributes:
         name: The election.
@@ -42,7 +45,13 @@ class Candidacy:
     """
 
     def __init__(
-        self, name: str, record: Record, *, epoch: Callable[[], int], peering: Peering | None = None
+        self,
+        name: str,
+        record: Record,
+        *,
+        epoch: Callable[[], int],
+        peering: Peering | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.name = name
         self.peering = peering
@@ -50,6 +59,7 @@ class Candidacy:
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.epoch = epoch
+        self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None
 
@@ -87,16 +97,27 @@ class Candidacy:
             while True:
                 changed, standing = self.record.changed.next(), self.standing
                 if told and (standing is None or self.record.tenure != tenure):
-                    self._report(self.record.state.loss, None)
+                    self._report(self._why_over(tenure), None)
                     told = None
+                    self._be_watched(False)
                 if standing and standing is not told:
                     self._report(_AGAIN[standing] if told else "elected", standing)
                     told, tenure = standing, self.record.tenure
+                    self._be_watched(True)
                 with anyio.move_on_after(_TICK):
                     await changed.wait()
         finally:
+            self._be_watched(False)
             if told:
-                self._report(self.record.state.loss or self.ended or "resigned", None)
+                self._report(self._why_over(tenure), None)
+
+    def _why_over(self, tenure: int) -> str:
+        lost = self.record.tenure != tenure or self.record.state.loss
+        return self.record.loss_of(tenure) if lost else self.ended or "resigned"
+
+    def _be_watched(self, watched: bool) -> None:
+        if self._watchdog is not None:
+            (self._watchdog.watch if watched else self._watchdog.forget)(self.name, self.record)
 
     def _report(self, what: str, standing: Standing | None) -> None:
         token = self.record.state.token
@@ -139,6 +160,8 @@ class Candidacy:
             await self.record.wait(lambda: self.leads or self.refusal is not None or bool(self.ended))
             if not self.leads:
                 raise self.refusal or Closed(self.ended)
+        # Before the body has its first chance to block.
+        self._be_watched(True)
         return Term(self)
 
     async def resign(self, timeout: float) -> bool:
@@ -193,8 +216,7 @@ class Term:
             return self._left or self._candidacy.ended
         if record.stands and record.tenure == self._tenure:
             return ""
-        # Between the deadline and the moment at which that is noticed the record itself has no word for it.
-        return record.state.loss or "it could not be renewed in time"
+        return record.loss_of(self._tenure)
 
     @property
     def leads(self) -> bool:
@@ -234,20 +256,33 @@ class Term:
             Under `"step_down"` it raises from the deadline on; under `"peers"` too, but the other candidates may
             move it. Under `"stay"` it does not: look at `standing`.
         """
-        if loss := self.loss:
-            raise LeadershipLost(f"{self.name!r} is not led here any more: {loss}")
+        if self.loss:
+            raise self._error()
 
-    def guard(self) -> Compare:
-        """Return the condition that fences a write to etcd: a transaction with it fails under a later leader.
+    def guard(self) -> Guard:
+        """Return what fences a write to etcd: `await tide.config.put(key, value, guard=term.guard())`.
+
+        The write is applied only if nobody else has been elected, at the very moment of the write. The term ends
+        if it is not.
 
         Raises:
             LeadershipLost: It leads no more.
 
         When degraded:
-            As `check`; the transaction itself needs a quorum.
+            As `check`; the write itself needs a quorum.
         """
         self.check()
-        return Compare(self._record.token_key, mod_revision=self._token)
+        compare = Compare(self._record.token_key, mod_revision=self._token)
+        return Guard(compare, check=self.check, pending=Pending(), lose=self._lose)
+
+    def _lose(self, why: str) -> LeadershipLost:
+        """Take in that a guarded write was refused; return the error to raise."""
+        if self.leads:
+            self._record.doubt(why)
+        return self._error()
+
+    def _error(self) -> LeadershipLost:
+        return LeadershipLost(f"{self.name!r} is not led here any more: {self.loss}")
 
     def end(self, why: str) -> None:
         """Let it be over: the body has been left."""

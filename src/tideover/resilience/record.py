@@ -16,6 +16,9 @@ wants it watches it stand still.
     applied is unknown, and the renewal that follows at once moves it.
 5.  A record that is not there may be one that was just deleted under a living holder. So it is first *founded*,
     as nobody's, and then taken over like any other; at once only if etcd's history shows that it never existed.
+6.  The token key changes only with the record's holder, and a renewal compares both. So a token that was deleted
+    or written over by somebody else is a definite no: whatever is fenced by it is refused already. The record
+    itself is still ours, and is taken anew at once, with a token that is larger, as all later revisions are.
 
 Under the policy "peers" a holder may be confirmed by the other candidates (`resilience.failsafe`), so that:
 
@@ -202,7 +205,10 @@ class Candidate:
         return ((self.seen.candidates if self.seen else frozenset()) | self.offered) - {self.me}
 
     def owns(self, seen: Seen) -> bool:
-        """Whether a record was made by a write of ours."""
+        """Whether a record was made by a write of ours, and has the token of our tenure."""
+        return self._wrote(seen) and seen.token != 0 and seen.token in (self.token, seen.mod_revision)
+
+    def _wrote(self, seen: Seen) -> bool:
         ours = seen.write != "" and seen.write in (self.written, self.draft)
         return seen.holder == self.me and ours and not seen.vacant and not self.retired
 
@@ -245,6 +251,9 @@ class Candidate:
             return Step(Do.FOUND)
         if self.owns(seen):
             return Step(Do.RENEW)
+        if self._wrote(seen):
+            # Without its token: as safe as a renewal, for nobody has written since.
+            return Step(Do.TAKE)
         if seen.founded and not self.suspicious and self.looked_back != seen.mod_revision:
             return Step(Do.LOOK_BACK)
         if now < self.promised:
@@ -303,11 +312,12 @@ class Candidate:
             after = replace(after, written="", draft="", suspicious=True)
             return after._lost("etcd shows an older record: restored or rebuilt")
         ours = self.owns(seen)
-        if ours and seen.write == self.draft:
-            after = replace(after, written=self.draft, draft="", renew_at=-math.inf)
+        if self._wrote(seen) and seen.write == self.draft:
+            token = seen.token if ours else self.token
+            after = replace(after, written=self.draft, draft="", token=token, renew_at=-math.inf)
         elif changed:
             after = replace(after, draft="")
-        return after if ours else after._lost(_why(seen))
+        return after if ours else after._lost("its token was deleted" if self._wrote(seen) else _why(seen))
 
     def succeeded(
         self, do: Do, revision: int, sent_at: float, now: float, candidates: frozenset[str] = frozenset()
@@ -381,6 +391,14 @@ class Candidate:
     def expired(self) -> Candidate:
         """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all."""
         return replace(self._lost("it could not be renewed in time"), renew_at=-math.inf)
+
+    def doubted(self, why: str) -> Candidate:
+        """Take in a definite no that came another way; what is so is to be looked at anew.
+
+        Args:
+            why: What it was.
+        """
+        return replace(self._lost(why), seen=None)
 
     def reset(self) -> Candidate:
         """Take in that etcd shows another history: all that was known is void."""

@@ -198,6 +198,7 @@ async def test_a_candidate_that_takes_its_leave() -> None:
                 made.outage(True)
                 await anyio.sleep(30)
                 others.cancel_scope.cancel()
+            two.scope = anyio.CancelScope()
             tasks.start_soon(two.lead)
             await anyio.sleep(60)
             assert one.standing == "confirmed"

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -16,6 +16,8 @@ import pytest
 from tests.failsafe.switchboard import Line, Switchboard
 from tests.support import connected
 from tideover import Coordinator, ElectionMismatch, Failsafe, LeadershipLost, Standing, Term
+from tideover.etcd.operations import Delete
+from tideover.etcd.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +33,7 @@ class Process:
     tide: Coordinator
     line: Line
     cut: list[bool]
-    name: str = ""
+    store: FaultyStore
     term: Term | None = None
     terms: int = 0
     lost: str = ""
@@ -69,7 +71,7 @@ class Fleet:
         store.inject("UNAVAILABLE", "failed to connect to all addresses", times=10**9, when=lambda op: cut[0])
         given = {"secret": SECRET, "advertise": line.host} | options
         tide = await self._stack.enter_async_context(connected(store, network=line, failsafe=Failsafe(**given)))
-        return Process(tide, line, cut)
+        return Process(tide, line, cut, store)
 
     def record(self) -> dict[str, Any]:
         """Return what the record says."""
@@ -395,5 +397,66 @@ async def test_peers_needs_a_failsafe() -> None:
         assert made.record()["policy"] == "peers"
         assert made.record()["entered"] is True
         found = await one.tide.election("reaper").current()
+        assert found is not None
+        assert found.in_office
+
+
+async def test_a_deleted_record_under_a_confirmed_leader() -> None:
+    """A newcomer that founds a deleted record waits until no leader can be confirmed any more."""
+    async with AsyncExitStack() as stack:
+        made = Fleet(stack)
+        one, two, new = [await made.add(confirm_limit=90) for _ in range(3)]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.lead)
+            await anyio.sleep(1)
+            tasks.start_soon(two.lead)
+            await anyio.sleep(5)
+            one.cut[0] = two.cut[0] = True
+            await anyio.sleep(20)
+            assert one.standing == "confirmed"
+            await made.store.call(Delete(KEY), member=made.store.members[0], timeout=1)
+            tasks.start_soon(new.lead)
+            while not new.standing:
+                assert anyio.current_time() < 300
+                await anyio.sleep(0.5)
+            assert not one.standing
+            assert anyio.current_time() > 26 + 90
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_new_policy_is_not_held_up() -> None:
+    """After a record of another policy, or one that was given up, was deleted, ttl and margin are waited for."""
+    async with AsyncExitStack() as stack:
+        made = Fleet(stack)
+        one = await made.add()
+        async with one.tide.leader("reaper", on_outage="step_down"):
+            await anyio.sleep(1)
+        await made.store.call(Delete(KEY), member=made.store.members[0], timeout=1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.lead)
+            await anyio.sleep(20)
+            assert one.standing == "held"
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_holder_that_has_promised_is_shown_as_not_in_office() -> None:
+    """What was taken while a promise was given is held, is shown, and is entered when the promise has ended."""
+    async with fleet(2) as (_, (one, two), _):
+        record = two.tide._elections._running[0].record
+        # Its takeover is applied, and the answer is long in coming.
+        two.store.inject("", op=Txn, applied=True)
+        one.scope.cancel()
+        await anyio.sleep(0.5)
+        assert record.state.draft
+        promised = anyio.current_time() + 30
+        record.learn(replace(record.state, promised=promised))
+        await anyio.sleep(10)
+        found = await two.tide.election("reaper").current()
+        assert found is not None
+        assert (found.holder, found.in_office) == (record.state.me, False)
+        assert not two.standing
+        await anyio.sleep(promised - anyio.current_time() + 0.5)
+        assert two.standing == "held"
+        found = await two.tide.election("reaper").current()
         assert found is not None
         assert found.in_office

@@ -23,6 +23,9 @@ TTL = 6.0
 LOOK_EVERY = 0.02
 
 
+FAILSAFE = tideover.Failsafe(secret="not a secret, for tests only", confirm_limit=60.0)
+
+
 class Candidate:
     """Leads an election whenever it is elected.
 
@@ -89,7 +92,7 @@ async def main(*arguments: str) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def candidates() -> None:
-                async with tideover.connect(*endpoints, cache_dir=False, follow=()) as tide:
+                async with tideover.connect(*endpoints, cache_dir=False, follow=(), failsafe=FAILSAFE) as tide:
                     await stand(tide, recorder, policies)
 
             tasks.start_soon(candidates)

@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 
 import tideover
 from tests.history.recorder import Recorder
-from tests.netns.leader_client import stand
+from tests.netns.leader_client import FAILSAFE, stand
 from tideover.asgi import TideoverMiddleware
 
 _ARGUMENTS = "LEADER_SERVER"
@@ -44,7 +44,7 @@ def make_app() -> Starlette:
     # A test that kills the server would leave its workers behind.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     endpoints = json.loads(os.environ[_ARGUMENTS])[3:]
-    middleware = Middleware(TideoverMiddleware, endpoints=endpoints, cache_dir=False, follow=())
+    middleware = Middleware(TideoverMiddleware, endpoints=endpoints, cache_dir=False, follow=(), failsafe=FAILSAFE)
     return Starlette(lifespan=_candidates, middleware=[middleware])
 
 

@@ -27,6 +27,9 @@ pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults]
 # Seconds that the office may be empty after a leader's death, and after its resignation.
 AFTER_DEATH = TTL + margin_of(TTL) + 2.0
 AFTER_RESIGNING = 0.2
+# The same where promises may have been given.
+AFTER_CONFIRMED = 2 * TTL + 2.0
+SHORT_PEERS = (("leader cut off", 8.0), ("quorum killed", 9.0))
 SHORT = (("leader killed", 7.0), ("leader ended", 0.0), ("leader with the minority", 8.0))
 
 
@@ -62,6 +65,25 @@ def test_nobody_leads_twice(
     assert "step_down" not in found.unconfirmed
     assert all(took < AFTER_DEATH for several in found.after_death.values() for took in several)
     assert all(took < AFTER_RESIGNING for several in found.after_resigning.values() for took in several)
+
+
+def test_nobody_leads_twice_when_all_are_asked(
+    network: Network, cluster: HostedCluster, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Under "peers" no two lead at once, and a dead leader is replaced within two ttls and 2 s."""
+    cluster.wait_ready()
+    with LeaderTrials(network, cluster, tmp_path, pytestconfig.getoption("faults_seed"), ("peers",)) as trials:
+        if pytestconfig.getoption("faults_count") >= 200:
+            trials.run(120)
+        else:
+            for kind, seconds in SHORT_PEERS:
+                trials.strike(kind, seconds)
+        trials.finish()
+        print(f"\netcd {cluster.members[0].version()}, seed {trials.seed}: {trials.report()}")
+        found = trials.findings()
+    assert [str(violation) for violation in found.violations] == []
+    assert "peers" not in found.unconfirmed
+    assert all(took < AFTER_CONFIRMED for several in found.after_death.values() for took in several)
 
 
 def test_the_same_leaders_after_a_quorum_loss(

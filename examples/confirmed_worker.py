@@ -6,7 +6,7 @@
 
 Stop etcd: the one that works says `confirmed` after 13.5 s at the most, and goes on. End another one with `kill`:
 it takes its leave, and nothing changes. End the other one with `kill -9`: nobody can tell what it would do, and
-the one that works stops. Start etcd again: it is the same one, with the same token. `TTL=5` makes all of it quicker;
+the one that works stops. Start etcd again: it is the same one, with the same token. `TTL=5` makes it all quicker;
 `ETCD_ENDPOINTS` names other members, separated by commas.
 """
 

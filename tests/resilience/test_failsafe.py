@@ -175,6 +175,15 @@ def test_promise_and_entry_exclude_each_other() -> None:
     assert renewed.may_vacate(115.0)
 
 
+def test_a_promise_ends_with_a_resignation() -> None:
+    """Who was promised something and gives it up itself frees the other at once; a change by others does not."""
+    state, _ = answer(candidate(), QUESTION, 100.0)
+    resigned = replace(RECORD, mod_revision=8, vacant=True)
+    assert state.observed(resigned, 101.0, 101.1).step(101.1).do is Do.TAKE
+    for seen in (Seen(8, ttl=15.0), replace(resigned, holder="D")):
+        assert state.observed(seen, 101.0, 101.1).promised == 115.0
+
+
 def test_retiring_is_final() -> None:
     """What a retired candidate had sent may be applied; it is not its own any more."""
     state = candidate().drafted("mine").retire()

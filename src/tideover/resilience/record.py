@@ -22,9 +22,10 @@ wants it watches it stand still.
 
 Under the policy "peers" a holder may be confirmed by the other candidates (`resilience.failsafe`), so that:
 
-6.  Who has promised not to take over keeps to it: it takes nothing, is not in office with what it has taken
-    meanwhile, does not declare that vacant, and begins to count anew when the promise has ended.
-7.  The record lists who was asked. Who is not listed was not asked, and waits for as long as a holder may be
+7.  Who has promised not to take over keeps to it, unless that holder gives the record up itself: it takes nothing,
+    is not in office with what it has taken meanwhile, does not declare that vacant, and begins to count anew when
+    the promise has ended.
+8.  The record lists who was asked. Who is not listed was not asked, and waits for as long as a holder may be
     confirmed at the most.
 
 Source: the argument of leases by Gray and Cheriton (SOSP 1989), without a lease in the store; client-go's
@@ -307,6 +308,9 @@ class Candidate:
             read_at=sent_at,
             offered=frozenset() if changed else self.offered,
         )
+        if seen.vacant and seen.holder == self.heard[0]:
+            # The one to whom it was promised has given it up: only a holder declares its record vacant.
+            after = replace(after, promised=-math.inf)
         if before is not None and seen.mod_revision and seen.mod_revision < before.mod_revision:
             # Only another history can go back; what we wrote in the one is nothing in the other.
             after = replace(after, written="", draft="", suspicious=True)

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 from tideover import telemetry
@@ -61,6 +62,7 @@ class Watchdog:
         self._watched: dict[str, Record] = {}
         self._orders: queue.SimpleQueue[tuple[str, Record | None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ending: threading.Thread | None = None
 
     def __repr__(self) -> str:
         """Show what is watched."""
@@ -95,16 +97,18 @@ class Watchdog:
         del self._watched[name]
         self._orders.put((name, None) if self._watched else _End)
         if not self._watched:
-            self._thread = None
+            self._ending, self._thread = self._thread, None
 
     def close(self) -> None:
         """End the thread, and wait until it has."""
         self._watched.clear()
-        thread, self._thread = self._thread, None
-        # A forked child has none: it has stayed with the parent, and so may have the lock of its queue.
-        if thread is not None and os.getpid() == self._pid:
+        if self._thread is not None:
             self._orders.put(_End)
-            thread.join(_JOIN)
+        for thread in (self._thread, self._ending):
+            # A forked child has none: they have stayed with the parent.
+            if thread is not None and os.getpid() == self._pid:
+                thread.join(_JOIN)
+        self._thread = self._ending = None
 
     def last(self) -> StallStatus | None:
         """Return what was found the last time; None if the loop never was blocked."""
@@ -154,7 +158,8 @@ class Watchdog:
                 f"tideover: the event loop is blocked, {late:.1f} s beyond the deadline for leading {name!r} "
                 f"(token {token}): ending this process, because on_stall='abort'. The loop is here:\n{stack}"
             )
-            os.write(2, text.encode(errors="backslashreplace"))
+            with suppress(OSError):
+                os.write(2, text.encode(errors="backslashreplace"))
         telemetry.loop_stalled(name, token=token, late=late, stack=stack)
         if self._on_stall == "abort":
             self._abort()

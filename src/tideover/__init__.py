@@ -49,7 +49,7 @@ from tideover.injection import with_config
 from tideover.locking import locked
 from tideover.locks.held import Held
 from tideover.locks.lock import Lock
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.records import (
     Change,
     Diagnosis,
@@ -83,6 +83,7 @@ __all__ = [
     "Diagnosis",
     "Election",
     "ElectionMismatch",
+    "Failsafe",
     "Guard",
     "HealthState",
     "Held",

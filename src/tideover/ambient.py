@@ -13,13 +13,14 @@ import anyio.lowlevel
 from tideover.coordinator import Coordinator, open_coordinators
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import OnOutage
+from tideover.elections.watchdog import OnStall
 from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
 from tideover.etcd.store import Store
 from tideover.locks.lock import Lock
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +43,8 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     sync_members: bool = True,
+    failsafe: Failsafe | None = None,
+    on_stall: OnStall = "report",
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -73,6 +76,11 @@ def connect(
         sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
             the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
             must not be reached directly.
+        failsafe: How leaders are confirmed by the other candidates when etcd is away; what `on_outage="peers"`
+            needs, and with the profile `"safety"` the default of leadership. None means not at all.
+        on_stall: What happens when the event loop is blocked beyond the deadline of something that is led here, so
+            that another process may be elected. `"report"`: an error is logged, with the stack of what blocks.
+            `"abort"`: it is written to stderr as well, and the process ends by SIGABRT, before another one leads.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -86,6 +94,7 @@ def connect(
         AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
             client's credentials.
         NotSynced: When entering: `require="config"` was given and there is no configuration.
+        OSError: When entering: the failsafe's address cannot be listened at.
 
     When degraded:
         Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
@@ -108,6 +117,8 @@ def connect(
         username=username,
         password=password,
         sync_members=sync_members,
+        failsafe=failsafe,
+        on_stall=on_stall,
     )
     return Coordinator(options, store=store)
 
@@ -219,7 +230,7 @@ def while_leader(
                 ...
 
     Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
-    function returns or raises ends it; the office is then given up.
+    function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
 
     Args:
         name: The election.
@@ -247,11 +258,15 @@ def while_leader(
         @functools.wraps(function)
         async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
             while True:
+                leadership = leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
                 try:
-                    async with leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value):
+                    async with leadership:
                         return await function(*args, **kwargs)
                 except LeadershipLost:
-                    await anyio.lowlevel.checkpoint()
+                    # Of this one, and not of another election that the function had to do with.
+                    if not leadership.loss:
+                        raise
+                await anyio.lowlevel.checkpoint()
 
         return lead
 

@@ -20,7 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.clock import Clock, system_boot_time
 from tideover.configs.config import Config, quorum_time
 from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
@@ -39,10 +39,12 @@ from tideover.disk.ledger import LedgerFile
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import Election, Elections
 from tideover.elections.owner import OnOutage as ElectionOutage
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.operations import Range
 from tideover.etcd.store import Store
+from tideover.failsafe.desk import Desk
 from tideover.following import Following
 from tideover.health import ClusterHealth
 from tideover.locks.host import HostLocking, MemoryHostLocks
@@ -50,6 +52,7 @@ from tideover.locks.lock import Lock
 from tideover.locks.owner import Locks
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
+from tideover.peers.wire import Network
 from tideover.records import Entry, HealthState, Source
 from tideover.reporting import Reporter
 from tideover.resilience.health import Health, HealthRules, reason_of
@@ -80,6 +83,7 @@ class Coordinator:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         resolver: Looks names up; None means the system's, or none with a store that was handed in.
+        network: How candidates talk to each other, instead of HTTP: for tests.
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
@@ -93,6 +97,7 @@ class Coordinator:
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         resolver: Resolver | None = None,
+        network: Network | None = None,
     ) -> None:
         self.options = options
         self._loop: object = None
@@ -142,6 +147,11 @@ class Coordinator:
             base=f"{options.namespace}/",
             supervise=self._supervisor.run,
         )
+        self._desk = (
+            Desk(options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=network)
+            if options.failsafe is not None
+            else None
+        )
         self._elections = Elections(
             options.namespace,
             profile=options.profile,
@@ -150,6 +160,8 @@ class Coordinator:
             clock=self._clock,
             chance=chance,
             epoch=lambda: self.epoch,
+            desk=self._desk,
+            watchdog=self._make_watchdog(),
         )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
@@ -224,9 +236,11 @@ class Coordinator:
             name: The election, such as `"reaper"`; slashes may divide it.
             ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
                 candidates, please.
-            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`, or `"stay"`
-                and be `UNCONFIRMED`. The same for all candidates. None means `"step_down"` with the profile
-                `"safety"` and `"stay"` with `"availability"`.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`; or `"peers"`,
+                which needs `connect(failsafe=...)`, and lead on as long as all other candidates promise not to
+                take over; or `"stay"` and be `UNCONFIRMED`. The same for all candidates. None means
+                `"step_down"` with the profile `"safety"`, or `"peers"` if there is a failsafe, and `"stay"` with
+                `"availability"`.
             address: Where this process can be reached; `Election.observe` shows it to others.
             value: What else others are to see.
 
@@ -234,7 +248,7 @@ class Coordinator:
             A context manager, for one use; entering waits and gives the `Term`.
 
         Raises:
-            ValueError: An option is out of range.
+            ValueError: An option is out of range, or `"peers"` was asked for without a failsafe.
             ElectionMismatch: When entering: the election's record says another `on_outage`.
             RecordCorrupt: When entering: the record cannot be read.
             PermissionDenied: When entering: this user may not read or write the record.
@@ -244,8 +258,8 @@ class Coordinator:
 
         When degraded:
             Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
-            until the deadline, under `"stay"` until it sees that another was elected; when etcd is back, with the
-            same token.
+            until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
+            that another was elected; when etcd is back, with the same token.
         """
         return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
 
@@ -406,11 +420,15 @@ class Coordinator:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
         began = self._clock.monotonic()
         self._loop = anyio.lowlevel.current_token()
+        if self._desk is not None:
+            await self._desk.open()
         if self._store is None:
             self._store = await self._open_store()
         store = GuardedStore(self._store, self._identity, clock=self._clock)
         self._gateway.connect(store)
         background = self._background(store)
+        if self._desk is not None:
+            background["failsafe"] = self._desk.run
         background["identity"] = partial(self._identity.run, self._store)
         self.config.open()
         tasks = anyio.create_task_group()
@@ -499,6 +517,8 @@ class Coordinator:
                 await self._tasks.__aexit__(None, None, None)
         finally:
             with anyio.CancelScope(shield=True):
+                if self._desk is not None:
+                    await self._desk.aclose()
                 for followed in self._followed:
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
@@ -520,6 +540,11 @@ class Coordinator:
         self._locks.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_watchdog(self) -> Watchdog | None:
+        # Its thread waits in real time, which a test's own clock knows nothing of.
+        boot = self._clock.boot
+        return Watchdog(boot, on_stall=self.options.on_stall) if boot is system_boot_time else None
 
     def _make_locks(self) -> Locks:
         options = self.options

@@ -81,6 +81,7 @@ class Reporter:
         """Return the report; see `Coordinator.status`."""
         lanes, health = self._lanes, self._health
         locks, conflicts, lock_error = self._locks.status()
+        stalls, last_stall = self._elections.stalls()
         return StatusReport(
             sentence=self.sentence() if entered else "not entered yet: use it inside `async with connect(...)`",
             state=health.state,
@@ -102,6 +103,8 @@ class Reporter:
             lock_conflicts=conflicts,
             lock_error=lock_error,
             elections=self._elections.status(),
+            stalls=stalls,
+            last_stall=last_stall,
         )
 
     def sentence(self) -> str:

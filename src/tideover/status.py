@@ -185,6 +185,10 @@ class ElectionStatus:
         remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
         holder: Who held the record when it was last seen; None if nobody did, or it was not seen.
         error: The last trouble; None while all is well.
+        listed: Under `"peers"`, whether the leader's record lists this candidate, or is its own: one that is not
+            listed can take over only what was given up, or after `confirm_limit`. None under other policies.
+        peers: Under `"peers"`, how many other candidates a leader asks in an outage; None if it does not lead.
+        silent: The addresses of those who have not answered for a ttl: in an outage they cost it the leadership.
     """
 
     name: str
@@ -194,6 +198,26 @@ class ElectionStatus:
     remaining: float | None
     holder: str | None
     error: str | None
+    listed: bool | None = None
+    peers: int | None = None
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StallStatus:
+    """What was found when the event loop was blocked beyond the deadline of something that was led here.
+
+    Attributes:
+        election: What was led.
+        late: Seconds beyond the deadline at which it was found.
+        ago: Seconds since then.
+        stack: Where the loop was.
+    """
+
+    election: str
+    late: float
+    ago: float
+    stack: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +242,8 @@ class StatusReport:
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.
+        stalls: How often the event loop was found to be blocked beyond the deadline of something led here.
+        last_stall: The last time; None if there was none.
         locks: The locks that are held here.
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
@@ -244,6 +270,8 @@ class StatusReport:
     locks: tuple[LockStatus, ...] = ()
     lock_conflicts: tuple[LockConflictStatus, ...] = ()
     lock_error: str | None = None
+    stalls: int = 0
+    last_stall: StallStatus | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

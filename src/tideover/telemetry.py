@@ -398,7 +398,7 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
         token: The fencing token of the term.
         standing: On what ground it leads; empty if it does not.
     """
-    planned = what in ("elected", "resigned", "confirmed")
+    planned = what in ("elected", "resigned", "confirmed", "confirmed by the other candidates")
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
         "tideover.election": election,
@@ -408,6 +408,28 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
     text = f"{election!r}, token {token}: {what}"
     level = logging.INFO if planned else logging.WARNING
     event("tideover.leadership.change", text, attributes, level=level)
+
+
+def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
+    """Report that the event loop is blocked beyond the deadline of what is led by it. Called by another thread.
+
+    Args:
+        election: The election.
+        token: The fencing token of the term.
+        late: Seconds beyond the deadline.
+        stack: Where the loop is.
+    """
+    _stalls.add(1, {"tideover.election": election})
+    attributes: Attributes = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "tideover.election.token": token,
+    }
+    text = (
+        f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "
+        f"process may be elected while it is. It is here:\n{stack}"
+    )
+    event("tideover.election.stall", text, attributes, level=logging.ERROR)
 
 
 # Locks ---------------------------------------------------------------------------------------------------------
@@ -620,6 +642,11 @@ _locks_active = _meter.create_up_down_counter(
 )
 _lock_conflicts = _meter.create_counter(
     "tideover.lock.conflicts", unit="{conflict}", description="Locks that two held at once, or may have."
+)
+_stalls = _meter.create_counter(
+    "tideover.election.stalls",
+    unit="{stall}",
+    description="Times that the event loop was blocked beyond the deadline of what was led by it.",
 )
 _meter.create_observable_up_down_counter(
     "tideover.component.status",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -223,7 +225,7 @@ async def test_single_member() -> None:
 
 
 @pytest.mark.parametrize("login", [{}, {"username": "app", "password": "x"}])
-async def test_idle_members_are_kept_from_forgetting_a_token(login: dict[str, str]) -> None:
+async def test_idle_members_are_kept_from_forgetting_a_token(login: dict[str, Any]) -> None:
     """With a user each member not in use is asked once a minute, quorum or not; without one it is left alone."""
     store = MemoryStore()
     async with connected(store, **login) as tide:

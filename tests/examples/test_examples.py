@@ -201,3 +201,30 @@ def test_locked_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
             for order in (1, 2, 3):
                 lines = [each.wait_for(f"order {order}: ") for each in outputs]
                 assert sorted("done already" in line for line in lines) == [False, True]
+
+
+def test_confirmed_worker(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three `confirmed_worker`s one works on when etcd is killed, same token, until another is killed too."""
+    monkeypatch.setenv("FAILSAFE_SECRET", "a secret that is long enough")
+    monkeypatch.setenv("TTL", "5")
+    script = str(EXAMPLES / "confirmed_worker.py")
+    with running(script, "one", etcd=etcd_server, cache=tmp_path) as one:
+        output = Output(one)
+        token = output.wait_for("one works: held, token ").split()[-1]
+        with (
+            running(script, "two", etcd=etcd_server, cache=tmp_path) as two,
+            running(script, "three", etcd=etcd_server, cache=tmp_path) as three,
+        ):
+            until = time.monotonic() + 15
+            while etcd_server.etcdctl("get", "confirmed/elections/work").count("@") < 2:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            etcd_server.kill()
+            output.wait_for(f"one works: confirmed, token {token}", timeout=10)
+            two.terminate()
+            Output(two).wait_for("two has ended", timeout=10)
+            ended = time.monotonic()
+            while time.monotonic() - ended < 5:
+                assert "one works: confirmed" in output.wait_for("one ", timeout=5)
+            three.kill()
+            output.wait_for("one stops: 'work' is not led here any more", timeout=6)

@@ -129,7 +129,13 @@ async def elections(tide: tideover.Coordinator) -> None:
         assert_type(term.standing, tideover.Standing)
         assert_type(term.deadline, float)
         term.check()
-        term.guard()
+        guard = term.guard()
+        assert_type(guard, tideover.Guard)
+        assert_type(await tide.config.put("k", 1, guard=guard), tideover.Written)
+    failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
+    assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
+    async with tideover.leader("reaper", on_outage="peers"):
+        pass
     async with tideover.leader("reaper", on_outage="stay"):
         pass
     election = tide.election("reaper")

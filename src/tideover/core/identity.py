@@ -206,7 +206,7 @@ class Identity:
             header: Its header.
             linearizable: Whether it tells what is current.
         """
-        if self._is_foreign(member, header, linearizable=linearizable):
+        if self._is_stranger(member, header, linearizable=linearizable):
             return False
         if self.known.cluster_id not in (0, header.cluster_id):
             return False
@@ -215,6 +215,14 @@ class Identity:
         if sent_at >= self._began_at:
             self.saw(header, linearizable=linearizable)
         return True
+
+    def _is_stranger(self, member: str, header: Header, *, linearizable: bool) -> bool:
+        """Whether a member is of another cluster that has not taken the place of the known one."""
+        before, ours, now = self.foreign.get(member), self.known.cluster_id, self._clock.monotonic()
+        stranger = self._strangers.judge(member, header, ours, now, linearizable=linearizable)
+        if self.foreign.get(member) != before:
+            self.changed.fire()
+        return stranger
 
     @property
     def _is_unsettled(self) -> bool:
@@ -233,11 +241,7 @@ class Identity:
         Raises:
             StoreFault: It is from a member of another cluster.
         """
-        before, ours, now = self.foreign.get(member), self.known.cluster_id, self._clock.monotonic()
-        stranger = self._strangers.judge(member, header, ours, now, linearizable=linearizable)
-        if self.foreign.get(member) != before:
-            self.changed.fire()
-        if stranger:
+        if self._is_stranger(member, header, linearizable=linearizable):
             raise StoreFault(self.refusal(member, header.cluster_id))
         if self.known.cluster_id and header.cluster_id != self.known.cluster_id:
             reason = f"it is cluster {header.cluster_id:x}, and was {self.known.cluster_id:x}"

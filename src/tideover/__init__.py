@@ -1,6 +1,6 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current, leader, lock, while_leader
+from tideover.ambient import connect, current, leader, lock, register, while_leader
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
@@ -57,14 +57,17 @@ from tideover.records import (
     Leader,
     LockMode,
     Reading,
+    RegistrationState,
     SessionState,
     Source,
     Standing,
     Written,
 )
 from tideover.registry.endpoint import Endpoint
+from tideover.registry.registered import Registered, RegistrationBlock
+from tideover.registry.registration import Registration
 from tideover.sessions import SessionBlock
-from tideover.status import LockConflictStatus, LockStatus, SessionStatus, StatusReport
+from tideover.status import LockConflictStatus, LockStatus, RegistrationStatus, SessionStatus, StatusReport
 
 __all__ = [
     "AmbiguousCoordinator",
@@ -113,6 +116,11 @@ __all__ = [
     "Profile",
     "Reading",
     "RecordCorrupt",
+    "Registered",
+    "Registration",
+    "RegistrationBlock",
+    "RegistrationState",
+    "RegistrationStatus",
     "RetryPolicy",
     "Session",
     "SessionBlock",
@@ -137,6 +145,7 @@ __all__ = [
     "leader",
     "lock",
     "locked",
+    "register",
     "while_leader",
     "with_config",
 ]

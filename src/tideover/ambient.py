@@ -20,6 +20,7 @@ from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+from tideover.registry.registered import RegistrationBlock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -292,3 +293,37 @@ def lock(
     return current().lock(
         name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
     )
+
+
+def register(
+    name: str,
+    url: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    weight: float = 1.0,
+    ttl: int = 15,
+    instance: str | None = None,
+) -> RegistrationBlock:
+    """Register an endpoint of a service with the coordinator that `current` returns; see `Coordinator.register`.
+
+    Args:
+        name: The service.
+        url: Where others reach this instance, with the port.
+        metadata: What else it says about itself, text to text.
+        weight: Its share of the traffic; 0 means none.
+        ttl: Whole seconds after which it is gone when its process has died.
+        instance: Which instance it is; None means host and port of the URL.
+
+    Returns:
+        A block, for one use; entering gives a `Registered`.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or others could not reach that URL.
+
+    When degraded:
+        As `Coordinator.register`: entering returns at once.
+    """
+    return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)

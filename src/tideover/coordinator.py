@@ -50,6 +50,9 @@ from tideover.locks.owner import Locks
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
+from tideover.registry.owner import Registrations
+from tideover.registry.registered import Registered, RegistrationBlock
+from tideover.registry.registration import Registration
 from tideover.reporting import Reporter
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
@@ -150,6 +153,16 @@ class Coordinator:
             chance=chance,
             epoch=lambda: self.epoch,
         )
+        self._registrations = Registrations(
+            options.namespace,
+            pool=self._sessions,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            patience=options.start_timeout,
+        )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
@@ -165,6 +178,7 @@ class Coordinator:
             sessions=self._sessions,
             locks=self._locks,
             elections=self._elections,
+            registrations=self._registrations,
             outage_id=lambda: self._outages.outage_id,
             is_proxy=self._is_proxy,
         )
@@ -329,6 +343,66 @@ class Coordinator:
         """
         return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
 
+    def register(
+        self,
+        name: str,
+        url: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        weight: float = 1.0,
+        ttl: int = 15,
+        instance: str | None = None,
+    ) -> RegistrationBlock:
+        """Register an endpoint of a service: `async with tide.register("api", "http://10.0.0.7:8000") as here:`.
+
+        Whatever happens meanwhile, it is there as long as the block lasts: after an outage of hours, when etcd was
+        rebuilt from nothing or restored from a backup, or when somebody has deleted its key, it is put there again
+        as soon as that is possible. After an outage all do so within 2.5 s, each at a moment of its own. Leaving
+        the block takes it away; a process that dies is gone after its `ttl` and a second.
+
+        Args:
+            name: The service, such as `"api"`.
+            url: Where others reach this instance, with the port, such as `"http://10.0.0.7:8000"`.
+            metadata: What else it says about itself, text to text, such as `{"zone": "a"}`.
+            weight: Its share of the traffic, compared with the others' weights. 0 means none.
+            ttl: Whole seconds after which it is gone when its process has died; 5 at the least.
+            instance: Which instance it is: of several registrations of one instance the newest counts. None means
+                host and port of the URL, so that a process started in place of another one takes its place.
+
+        Returns:
+            A block, for one use; entering gives a `Registered`. It waits for etcd, `start_timeout` at the most.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or others could not reach that URL.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+
+        When degraded:
+            Entering returns at once, and so does an etcd's refusal, such as for want of rights: `here.registered`
+            is False, `here.status` says why, and it is registered as soon as possible. What is in etcd already
+            stays there in an outage.
+        """
+        return self._registrations.block(Registration(name, url, metadata or {}, weight, ttl, instance))
+
+    @property
+    def registrations(self) -> tuple[Registered, ...]:
+        """What is registered here, the middleware's included."""
+        return self._registrations.handles()
+
+    def begin_registration(self, registration: Registration) -> Registered:
+        """Begin to register something for as long as the coordinator is open: for the middleware.
+
+        Args:
+            registration: What it is.
+
+        Returns:
+            The handle; nothing is in etcd yet.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        return self._registrations.start(registration)
+
     async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return which locks two processes held at the same time, or may have, because etcd was away.
 
@@ -416,6 +490,7 @@ class Coordinator:
         self._sessions.start(store, tasks)
         self._elections.open(store, tasks)
         self._locks.open(store, tasks)
+        self._registrations.open(tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -486,9 +561,12 @@ class Coordinator:
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
         try:
-            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl.
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
+            # sent here any more.
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                await self._elections.close(self._closed)
+                async with anyio.create_task_group() as closing:
+                    closing.start_soon(self._registrations.close, self._closed)
+                    closing.start_soon(self._elections.close, self._closed)
             await self._locks.aclose(self._closed)
             await self._sessions.aclose()
             if self._tasks is not None:
@@ -515,6 +593,7 @@ class Coordinator:
         self._sessions.poison(self._closed)
         self._elections.poison(self._closed)
         self._locks.poison(self._closed)
+        self._registrations.poison(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -657,6 +736,10 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints are registered here, by service and state."""
+        return self._registrations.count()
 
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""

@@ -18,7 +18,8 @@ from tideover.following import Followed
 from tideover.health import ClusterHealth
 from tideover.locks.owner import Locks
 from tideover.options import Options
-from tideover.records import HealthState, Source
+from tideover.records import HealthState, RegistrationState, Source
+from tideover.registry.owner import Registrations
 from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
@@ -38,6 +39,7 @@ class Reporter:
         sessions: The sessions.
         locks: The locks.
         elections: The candidacies.
+        registrations: What is registered here.
         outage_id: Returns the present outage's id.
         is_proxy: Returns whether a member is a grpc-proxy; None if not known.
     """
@@ -56,6 +58,7 @@ class Reporter:
         sessions: SessionPool,
         locks: Locks,
         elections: Elections,
+        registrations: Registrations,
         outage_id: Callable[[], str],
         is_proxy: Callable[[str], bool | None],
     ) -> None:
@@ -70,6 +73,7 @@ class Reporter:
         self._sessions = sessions
         self._locks = locks
         self._elections = elections
+        self._registrations = registrations
         self._outage_id = outage_id
         self._is_proxy = is_proxy
 
@@ -102,6 +106,7 @@ class Reporter:
             lock_conflicts=conflicts,
             lock_error=lock_error,
             elections=self._elections.status(),
+            registrations=self._registrations.status(),
         )
 
     def sentence(self) -> str:
@@ -114,7 +119,12 @@ class Reporter:
         behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
         config = (_describe(followed.view) for followed in self._followed)
         led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
-        return f"{text}. " + " ".join([*wrong, *config, *led, *behind])
+        absent = (
+            f"{status.service!r} is not registered: {status.error or 'it is about to be'}."
+            for status in self._registrations.status()
+            if status.state in (RegistrationState.WAITING, RegistrationState.REFUSED)
+        )
+        return f"{text}. " + " ".join([*wrong, *config, *led, *absent, *behind])
 
     def _identity_status(self) -> IdentityStatus:
         identity, reset = self._identity, self._identity.last_reset

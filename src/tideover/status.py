@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, LockMode, SessionState, Source, Standing
+from tideover.records import Diagnosis, HealthState, LockMode, RegistrationState, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,33 @@ class ElectionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrationStatus:
+    """One registration of this process.
+
+    Attributes:
+        service: The service.
+        instance: The instance.
+        incarnation: This registration of it, as at the end of its key in etcd.
+        url: Where others reach it.
+        weight: Its share of the traffic.
+        state: How far it is in etcd.
+        seconds: For how long it has been in etcd, or out of it.
+        comebacks: How often it was put there again after it had been lost.
+        error: Why it is not there, or not as it is to be; None while all is well.
+    """
+
+    service: str
+    instance: str
+    incarnation: str
+    url: str
+    weight: float
+    state: RegistrationState
+    seconds: float
+    comebacks: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -222,6 +249,7 @@ class StatusReport:
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
         lock_error: What does not work about host locks or the ledger; None if all does.
+        registrations: What this process has registered.
     """
 
     sentence: str
@@ -244,6 +272,7 @@ class StatusReport:
     locks: tuple[LockStatus, ...] = ()
     lock_conflicts: tuple[LockConflictStatus, ...] = ()
     lock_error: str | None = None
+    registrations: tuple[RegistrationStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

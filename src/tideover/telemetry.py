@@ -410,6 +410,26 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
     event("tideover.leadership.change", text, attributes, level=level)
 
 
+# Registrations -------------------------------------------------------------------------------------------------
+
+
+def registration_changed(service: str, instance: str, what: str, *, level: int = logging.INFO) -> None:
+    """Report that an endpoint of this process came to be in etcd, or why it is not there.
+
+    Args:
+        service: The service.
+        instance: The instance.
+        what: `"registered"`, `"registered again"`, or what has happened to it.
+        level: The `logging` level.
+    """
+    attributes: dict[str, str | bool | int | float] = {
+        "tideover.component": "discovery",
+        "tideover.service": service,
+        "tideover.instance": instance,
+    }
+    event("tideover.registration.change", f"{service!r}, {instance}: {what}", attributes, level=level)
+
+
 # Locks ---------------------------------------------------------------------------------------------------------
 
 
@@ -522,6 +542,10 @@ class Observed(Protocol):
         """Return the age in seconds of the oldest followed prefix."""
         ...
 
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints are registered here, by service and state."""
+        ...
+
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""
         ...
@@ -570,6 +594,11 @@ def _observe_age(coordinator: Observed) -> Iterable[Observation]:
 def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
     for (election, standing), count in coordinator.observe_leaders().items():
         yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
+
+
+def _observe_registrations(coordinator: Observed) -> Iterable[Observation]:
+    for (service, state), count in coordinator.observe_registrations().items():
+        yield Observation(count, {"tideover.service": service, "tideover.state": state})
 
 
 _durations = _meter.create_histogram(
@@ -643,4 +672,10 @@ _meter.create_observable_up_down_counter(
     callbacks=_observing(_observe_leaders),
     unit="{leader}",
     description="Elections led here; over all processes the sum per election should be at most 1.",
+)
+_meter.create_observable_up_down_counter(
+    "tideover.discovery.registration.active",
+    callbacks=_observing(_observe_registrations),
+    unit="{registration}",
+    description="Endpoints that this process has registered, by how far they are in etcd.",
 )

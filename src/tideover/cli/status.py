@@ -17,7 +17,14 @@ from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError
 from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
-from tideover.status import LockConflictStatus, MemberStatus, PrefixStatus, StatusReport, duration
+from tideover.status import (
+    LockConflictStatus,
+    MemberStatus,
+    PrefixStatus,
+    RegistrationStatus,
+    StatusReport,
+    duration,
+)
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5
@@ -67,6 +74,8 @@ def _lines(report: StatusReport) -> Iterator[str]:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
         yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
+    for registration in report.registrations:
+        yield f"registered {registration.service} {registration.url}: {_describe_registration(registration)}"
     for conflict in report.lock_conflicts:
         yield f"conflict   {_describe_conflict(conflict)}"
 
@@ -78,6 +87,11 @@ def _describe_member(member: MemberStatus) -> str:
     if member.answers is None:
         return f"not used: {member.error}" if member.error else "not asked"
     return f"no answer: {member.error}" if member.error else "no answer"
+
+
+def _describe_registration(registration: RegistrationStatus) -> str:
+    trouble = f"; {registration.error}" if registration.error else ""
+    return f"{registration.state} for {duration(registration.seconds)}{trouble}"
 
 
 def _describe_conflict(conflict: LockConflictStatus) -> str:

@@ -21,6 +21,7 @@ from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
 from tideover.registry.registered import RegistrationBlock
+from tideover.registry.view import ServiceView
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -327,3 +328,29 @@ def register(
         As `Coordinator.register`: entering returns at once.
     """
     return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)
+
+
+def discover(
+    name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+) -> ServiceView:
+    """Return the endpoints of a service, of the coordinator that `current` returns; see `Coordinator.discover`.
+
+    Args:
+        name: The service.
+        max_stale: Seconds beyond which the list counts as stale; None means no limit.
+        on_stale: `"serve"` it beyond that all the same, or `"raise"` `TooStale`.
+
+    Returns:
+        The handle.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: The name or the limit is of the wrong type.
+        ValueError: That is no name, or an option is out of range.
+        NotFollowed: The service is not followed yet, and cannot be from here.
+
+    When degraded:
+        As `Coordinator.discover`.
+    """
+    return current_for_reads().discover(name, max_stale=max_stale, on_stale=on_stale)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import anyio.lowlevel
@@ -50,9 +50,11 @@ from tideover.locks.owner import Locks
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
 from tideover.records import Entry, HealthState, Source
+from tideover.registry.discovery import Discovery
 from tideover.registry.owner import Registrations
 from tideover.registry.registered import Registered, RegistrationBlock
 from tideover.registry.registration import Registration
+from tideover.registry.view import ServiceView
 from tideover.reporting import Reporter
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
@@ -163,6 +165,17 @@ class Coordinator:
             supervise=self._supervisor.run,
             patience=options.start_timeout,
         )
+        self._discovery = Discovery(
+            options.namespace,
+            follow=self._following.follow,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
+        )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
@@ -179,6 +192,7 @@ class Coordinator:
             locks=self._locks,
             elections=self._elections,
             registrations=self._registrations,
+            discovery=self._discovery,
             outage_id=lambda: self._outages.outage_id,
             is_proxy=self._is_proxy,
         )
@@ -403,6 +417,55 @@ class Coordinator:
         """
         return self._registrations.start(registration)
 
+    def discover(
+        self, name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+    ) -> ServiceView:
+        """Return the endpoints of a service, kept up to date: `tide.discover("billing").pick()`. No I/O.
+
+        The first call for a service begins to follow it in the background; wait for the first answer with
+        `await view.wait_for(1)` where there may be none on disk. All handles share what is known.
+
+        What is registered is listed at once. What is gone has left the list at once in ordinary times; after an
+        outage, or when many go together, after some time: see "Service discovery" in the documentation.
+
+        Args:
+            name: The service.
+            max_stale: Seconds since the list was last proven in sync, beyond which it counts as stale even if
+                nothing else is wrong; None means no limit.
+            on_stale: What happens beyond that: `"serve"` the list all the same, or `"raise"` `TooStale`.
+
+        Returns:
+            The handle, good until the coordinator is closed.
+
+        Raises:
+            TypeError: The name or the limit is of the wrong type.
+            ValueError: That is no name, or an option is out of range.
+            NotFollowed: The service is not followed yet, and cannot be from here: 256 others are, with handles in
+                use, or this is a thread that the coordinator's event loop knows nothing of.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The same handle. Its list is frozen, labelled with source and age, and never emptied by an outage; a
+            process that starts in one has it from disk.
+        """
+        return self._discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
+
+    async def services(self) -> Mapping[str, int]:
+        """Ask etcd which services there are, and how many registrations each has.
+
+        Returns:
+            Service to count, in the order of their names.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: A quorum refuses to let this client read them.
+            AuthenticationFailed: A quorum refuses the credentials.
+
+        When degraded:
+            Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
+        """
+        return await self._discovery.count()
+
     async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return which locks two processes held at the same time, or may have, because etcd was away.
 
@@ -491,6 +554,7 @@ class Coordinator:
         self._elections.open(store, tasks)
         self._locks.open(store, tasks)
         self._registrations.open(tasks)
+        self._discovery.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -560,6 +624,7 @@ class Coordinator:
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
+        self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
             # sent here any more.
@@ -578,6 +643,7 @@ class Coordinator:
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
                             await followed.keeper.save()
+                await self._discovery.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
@@ -594,6 +660,7 @@ class Coordinator:
         self._elections.poison(self._closed)
         self._locks.poison(self._closed)
         self._registrations.poison(self._closed)
+        self._discovery.close(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -647,6 +714,7 @@ class Coordinator:
         self._sessions.reset(f"etcd is in another history: {reset.reason}")
         for view in self._views:
             view.changed.fire()
+        self._discovery.reset()
 
     def _why_unknown(self) -> str:
         """Say why a value is not known, or not fresh."""
@@ -722,6 +790,7 @@ class Coordinator:
         )
         self.config.refresh()
         self._locks.health_changed()
+        self._discovery.health_changed()
 
     # What observable instruments show --------------------------------------------------------------------------
 
@@ -736,6 +805,10 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        return self._discovery.active()
 
     def observe_registrations(self) -> Mapping[tuple[str, str], int]:
         """Return how many endpoints are registered here, by service and state."""

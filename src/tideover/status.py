@@ -224,6 +224,37 @@ class RegistrationStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service whose endpoints are followed here.
+
+    Attributes:
+        name: The service.
+        source: The rung its list stands on; None if it was never read.
+        revision: The revision its content corresponds to.
+        age: Seconds since it was last proven in sync; infinite if unknown.
+        endpoints: How many endpoints are listed.
+        drained: How many of them have weight 0.
+        ejected: How many are not picked for a while, because calls to them have failed.
+        held: How many etcd no longer has: their removal is held back for a while.
+        refused: What is in etcd and cannot be used, in words.
+        error: The last trouble in following it; None while all is well.
+        snapshot_error: Why the last snapshot could not be written; None if it could.
+    """
+
+    name: str
+    source: Source | None
+    revision: int
+    age: float
+    endpoints: int
+    drained: int
+    ejected: int
+    held: int
+    refused: tuple[str, ...]
+    error: str | None
+    snapshot_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -250,6 +281,7 @@ class StatusReport:
             etcd was away.
         lock_error: What does not work about host locks or the ledger; None if all does.
         registrations: What this process has registered.
+        services: The services whose endpoints are followed.
     """
 
     sentence: str
@@ -273,6 +305,7 @@ class StatusReport:
     lock_conflicts: tuple[LockConflictStatus, ...] = ()
     lock_error: str | None = None
     registrations: tuple[RegistrationStatus, ...] = ()
+    services: tuple[ServiceStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Literal
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
@@ -17,8 +18,8 @@ from tideover.clock import Clock
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.errors import Closed, NotFollowed
-from tideover.etcd.store import Range, Store
-from tideover.policies import OnStale, StalenessLimit
+from tideover.etcd.store import Range, Store, prefix_end
+from tideover.policies import StalenessLimit
 from tideover.registry.endpoint import check_name, service_prefix
 from tideover.registry.service import Follow, Service
 from tideover.registry.view import ServiceView
@@ -57,7 +58,7 @@ class Discovery:
         lanes: Lanes,
         clock: Clock,
         chance: Callable[[], float],
-        supervise: Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]],
+        supervise: Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]],
         outage_id: Callable[[], str],
         why: Callable[[], str],
     ) -> None:
@@ -83,7 +84,7 @@ class Discovery:
         """Name the services."""
         return f"<Discovery of {', '.join(self._services) or 'nothing'}>"
 
-    def discover(self, name: str, *, max_stale: float | None, on_stale: OnStale) -> ServiceView:
+    def discover(self, name: str, *, max_stale: float | None, on_stale: Literal["serve", "raise"]) -> ServiceView:
         """Return a handle on a service; see `Coordinator.discover`."""
         if self._closed is not None:
             raise Closed(self._closed)
@@ -154,7 +155,7 @@ class Discovery:
     async def count(self) -> Mapping[str, int]:
         """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
         prefix = (self._base + service_prefix("")).encode()
-        answered = await self._gateway.call(Range.prefix(prefix, keys_only=True))
+        answered = await self._gateway.call(Range(prefix, prefix_end(prefix), keys_only=True))
         names = (key[len(prefix) :].decode(errors="replace").split("/")[0] for key in answered.result.entries)
         return dict(sorted(Counter(map(unquote, names)).items()))
 

@@ -184,7 +184,11 @@ class Service:
 
     def _due_in(self) -> float:
         """Return seconds after which time alone may change the list, or whether it is live."""
-        return min(self._listing.next_at(_REMOVALS), self.checked_at) - self.monotonic() if self._trusted else math.inf
+        return (
+            min(self._listing.next_at(_REMOVALS), self.checked_at) - self.monotonic()
+            if self._trusted
+            else math.inf
+        )
 
     def health_changed(self) -> None:
         """Take in that the state of etcd has changed, or its history."""
@@ -320,8 +324,8 @@ class Service:
         age = view.age
         if limit is not None and judge(limit, age, has_default=False) is Verdict.RAISE:
             raise TooStale(
-                f"the endpoints of {self.name!r} are {duration(age)} old, more than max_stale={limit.max_stale} s: "
-                f"{self._why()}",
+                f"the endpoints of {self.name!r} are {duration(age)} old, "
+                f"more than max_stale={limit.max_stale} s: {self._why()}",
                 age=age,
                 max_stale=limit.max_stale,
             )

@@ -42,9 +42,7 @@ class EjectionRules:
         if self.failures < 1:
             raise ValueError(f"failures must be at least 1, not {self.failures}")
         if not 0 < self.shortest <= self.longest:
-            raise ValueError(
-                f"need 0 < shortest <= longest, not shortest={self.shortest}, longest={self.longest}"
-            )
+            raise ValueError(f"need 0 < shortest <= longest, not shortest={self.shortest}, longest={self.longest}")
         if not 0 <= self.share < 1:
             raise ValueError(f"share must be at least 0 and less than 1, not {self.share}")
 
@@ -94,9 +92,7 @@ class Track:
         return Track(failures, length, now + length)
 
 
-def ejected(
-    tracks: Mapping[K, Track], pickable: Collection[K], now: float, rules: EjectionRules
-) -> frozenset[K]:
+def ejected(tracks: Mapping[K, Track], pickable: Collection[K], now: float, rules: EjectionRules) -> frozenset[K]:
     """Return who is not to be picked now.
 
     Args:

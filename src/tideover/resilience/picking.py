@@ -3,8 +3,8 @@
 nginx's smooth weighted round robin (commit 52327e0, 2012) looks at every endpoint at each pick. This is stride
 scheduling instead (Waldspurger and Weihl, "Stride Scheduling", MIT 1995; Envoy's EDF scheduler is of the kind):
 each endpoint is due at regular intervals, the shorter the heavier it is, and a heap knows who is due next. The
-shares are as exact, and a heavy endpoint's turns are as evenly spread, because each begins at a random point of its
-interval; and so a fleet that starts together does not begin with the same endpoint.
+shares are as exact, and turns are as evenly spread, because each endpoint begins at a random point of its interval;
+and so a fleet that starts together does not begin with the same endpoint.
 """
 
 from __future__ import annotations
@@ -87,5 +87,5 @@ class Rotation(Generic[T]):
         return item
 
     def _places(self) -> dict[T, float]:
-        """Return for each item how much of its interval is still to pass; its share, so that weights may change."""
+        """Return for each item how much of its interval is still to pass, as a share of it."""
         return {item: max(0.0, due - self._now) / stride for due, _, stride, item in self._heap}

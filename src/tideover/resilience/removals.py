@@ -6,7 +6,7 @@ Additions and changes always count at once. A removal counts
 - after an outage, or in another history, not before a grace period is over: whoever could not renew its lease
   seems to have gone, and is about to come back;
 - never while the content is not proven in sync;
-- and an empty service, which is what a rebuilt cluster or a mistake looks like, only once it has been empty for long.
+- and an empty service, which is what a rebuilt cluster looks like, only once it has been empty for some time.
 
 The other direction is bounded just as well: `RemovalRules.longest` seconds after the last change the list is what
 etcd has, if etcd can be asked all the while.

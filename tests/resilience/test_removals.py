@@ -31,7 +31,7 @@ def settled(present: dict[str, str], now: float = 0.0) -> Listing[str]:
 
 def run(listing: Listing[str], present: dict[str, str], now: float, until: float) -> list[tuple[float, int]]:
     """Let time pass while etcd stays as it is; return when the list had which length."""
-    lengths = []
+    lengths: list[tuple[float, int]] = []
     while now <= until:
         listing = listing.observe(present, now, trusted=True, rules=RULES)
         if not lengths or lengths[-1][1] != len(listing.listed):

@@ -3,7 +3,7 @@
 nginx's smooth weighted round robin (commit 52327e0, 2012) looks at every endpoint at each pick. This is stride
 scheduling instead (Waldspurger and Weihl, "Stride Scheduling", MIT 1995; Envoy's EDF scheduler is of the kind):
 each endpoint is due at regular intervals, the shorter the heavier it is, and a heap knows who is due next. The
-shares are as exact, and turns are as evenly spread, because each endpoint begins at a random point of its interval;
+shares are as exact, and turns are as evenly spread, because each begins at a random point of its interval;
 and so a fleet that starts together does not begin with the same endpoint.
 """
 

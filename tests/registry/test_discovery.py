@@ -105,7 +105,7 @@ async def test_what_is_registered_is_listed() -> None:
 
 
 async def test_the_newest_incarnation_counts() -> None:
-    """Of two registrations of one instance the one created last is listed; the end of the older changes nothing."""
+    """Of two registrations of an instance the one created last is listed, whatever becomes of the other."""
     store = MemoryStore()
     await publish(store, endpoint(1, incarnation="zz"), endpoint(1, incarnation="aa"))
     async with connected(store) as tide:
@@ -172,7 +172,7 @@ async def test_weight_0_is_listed_and_never_picked() -> None:
 
 
 async def test_an_outage_freezes_the_list() -> None:
-    """In ten minutes without etcd the list stays, with its source and age; requests are marked once, as discovery."""
+    """In ten minutes without etcd the list stays, with its source and age; each request is marked once."""
     store = MemoryStore()
     await publish(store, *FIVE)
     async with connected(store) as tide:

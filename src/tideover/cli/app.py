@@ -20,6 +20,8 @@ _COMMANDS = {
     "doctor": ("tideover.cli.doctor", "Check members, cluster, epoch, clocks and the snapshot folder."),
     "lock": ("tideover.cli.lock", "Run a command while holding a lock."),
     "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "services": ("tideover.cli.services", "List the services that are registered."),
+    "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
 }
 

@@ -3,10 +3,10 @@
     client = httpx.AsyncClient(transport=DiscoveryTransport())
     await client.get("http://billing.service/invoices/7")
 
-What may be tried again is decided as RFC 9110 has it (section 9.2.2): what was never sent always, what may have been
-carried out only if its method is idempotent, and never a request whose body cannot be sent twice. Each further
-attempt goes to another endpoint, within the request's own timeouts, and under gRPC's retry throttling (gRFC A6): when
-most requests fail, they are not multiplied.
+What may be tried again is decided as RFC 9110 has it (section 9.2.2): what was never sent always, what may
+have been done only if its method is idempotent, and never what has a body that cannot be sent twice. Each further
+attempt goes to another endpoint, within the request's own timeouts. For what was sent it is under gRPC's retry
+throttling (gRFC A6): when most requests fail, they are not multiplied.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import anyio
@@ -68,6 +68,15 @@ class Follow(Protocol):
     def __call__(self, prefix: str, *, on_change: TakeChanges, may_save: Callable[[], bool]) -> Followed:
         """Return what follows `prefix`."""
         ...
+
+
+def newest(known: Iterable[tuple[int, Endpoint]]) -> dict[str, Endpoint]:
+    """Return each instance's endpoint: of several incarnations the one that came last.
+
+    Args:
+        known: Create revisions and endpoints.
+    """
+    return {endpoint.instance: endpoint for _, endpoint in sorted(known, key=lambda one: one[0])}
 
 
 class Service:
@@ -169,11 +178,6 @@ class Service:
                 self._decoded[key] = entry.create_revision, endpoint
         self._changed = True
 
-    def _present(self) -> dict[str, Endpoint]:
-        """Return each instance's endpoint: of several incarnations the one that came last."""
-        newest = sorted(self._decoded.values(), key=lambda known: known[0])
-        return {endpoint.instance: endpoint for _, endpoint in newest}
-
     async def tend(self) -> None:
         """Keep the list up to date with the view, until cancelled."""
         while True:
@@ -226,7 +230,9 @@ class Service:
             return
         self._changed, self._trusted = False, trusted
         before, held = self._listing.listed, bool(self._listing.missing)
-        self._listing = self._listing.observe(self._present(), now, trusted=trusted, rules=_REMOVALS)
+        self._listing = self._listing.observe(
+            newest(self._decoded.values()), now, trusted=trusted, rules=_REMOVALS
+        )
         if self._listing.listed != before:
             self._relist()
         if self._listing.missing and not held:

@@ -21,7 +21,7 @@ import trio
 from tideover import AmbiguousCoordinator, Closed, Coordinator, NotConnected, connect, current, with_config
 from tideover.ambient import current_for_reads
 from tideover.coordinator import open_coordinators
-from tideover.etcd.store import Put
+from tideover.etcd.operations import Put
 from tideover.marks import RequestRecord, current_coordinator, current_record
 from tideover.testing import MemoryStore
 

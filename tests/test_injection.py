@@ -20,7 +20,7 @@ from fastapi import Depends, FastAPI
 
 from tests.support import request
 from tideover import ConfigKeyError, Coordinator, NotConnected, NotSynced, connect, with_config
-from tideover.etcd.store import Put
+from tideover.etcd.operations import Put
 from tideover.injection import Injection
 from tideover.testing import MemoryStore
 

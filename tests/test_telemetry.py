@@ -39,7 +39,7 @@ from tideover import (
     Unavailable,
     telemetry,
 )
-from tideover.etcd.store import Put, Range
+from tideover.etcd.operations import Put, Range
 from tideover.marks import Mark, RequestRecord, current_record
 from tideover.testing import FaultyStore, MemoryStore
 

@@ -41,7 +41,8 @@ from tideover.elections.owner import Election, Elections
 from tideover.elections.owner import OnOutage as ElectionOutage
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
-from tideover.etcd.store import Range, Store
+from tideover.etcd.operations import Range
+from tideover.etcd.store import Store
 from tideover.following import Following
 from tideover.health import ClusterHealth
 from tideover.locks.host import HostLocking, MemoryHostLocks

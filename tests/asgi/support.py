@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tideover.clock import Clock, system_boot_time
 from tideover.coordinator import Coordinator
-from tideover.etcd.store import Put
+from tideover.etcd.operations import Put
 from tideover.options import Options
 from tideover.testing import MemoryStore
 

@@ -27,7 +27,7 @@ from tideover import (
     Unreachable,
 )
 from tideover.coordinator import Coordinator
-from tideover.etcd.store import Put, Range
+from tideover.etcd.operations import Put, Range
 from tideover.records import HealthState, Source
 from tideover.testing import FaultyStore, MemoryStore
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import connected
 from tideover.core.alarms import ALARMED_INTERVAL, QUIET_INTERVAL
-from tideover.etcd.store import Status
+from tideover.etcd.operations import Status
 from tideover.records import Diagnosis, HealthState
 from tideover.testing import FaultyStore, MemoryStore
 

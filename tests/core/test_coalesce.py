@@ -25,7 +25,7 @@ from tideover.coordinator import Coordinator
 from tideover.core.coalesce import Coalescer
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
-from tideover.etcd.store import Op, Put, Range, ReadBatch, Result
+from tideover.etcd.operations import Op, Put, Range, ReadBatch, Result
 from tideover.policies import RetryPolicy
 from tideover.records import Entry
 from tideover.testing import FaultyStore, MemoryStore

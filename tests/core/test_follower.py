@@ -14,7 +14,8 @@ import pytest
 
 from tests.support import connected
 from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.store import Delete, Put, Range, Watch, WatchBatch
+from tideover.etcd.operations import Delete, Put, Range
+from tideover.etcd.store import Watch, WatchBatch
 from tideover.records import HealthState, Source
 from tideover.testing import FaultyStore, MemoryStore
 

@@ -18,7 +18,7 @@ from tideover.core.lanes import Lanes
 from tideover.core.marker import marker_key
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.leases import LeaseTimeToLive
-from tideover.etcd.store import Delete, Op, Put, Range, Result
+from tideover.etcd.operations import Delete, Op, Put, Range, Result
 from tideover.etcd.transactions import Txn
 from tideover.options import Options
 from tideover.records import Header

@@ -9,7 +9,7 @@ import trio
 from tests.support import connected
 from tideover import SessionState
 from tideover.etcd.leases import LeaseKeepAlive
-from tideover.etcd.store import Delete, Put
+from tideover.etcd.operations import Delete, Put
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from tests.support import connected
-from tideover.etcd.store import Lane, Range
+from tideover.etcd.operations import Lane, Range
 from tideover.records import Diagnosis, HealthState
 from tideover.testing import MemoryStore
 

@@ -19,7 +19,8 @@ from tideover.core.lanes import Lanes
 from tideover.core.record import Claim, Record
 from tideover.errors import ElectionMismatch, PermissionDenied, RecordCorrupt
 from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.store import Delete, Op, Put, Range, Result, Store
+from tideover.etcd.operations import Delete, Op, Put, Range, Result
+from tideover.etcd.store import Store
 from tideover.etcd.transactions import Txn
 from tideover.records import Entry
 from tideover.resilience.breaker import Breaker, BreakerState

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import connected, mock_clock
 from tideover.coordinator import Coordinator
-from tideover.etcd.store import MemberList
+from tideover.etcd.operations import MemberList
 from tideover.options import Options
 from tideover.records import ClusterMember, Diagnosis, HealthState
 from tideover.testing import FaultyStore, MemoryStore

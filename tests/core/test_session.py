@@ -16,7 +16,8 @@ from tests.support import connected
 from tideover import Closed, Coordinator, SessionLost, SessionState
 from tideover.clock import Clock
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive
-from tideover.etcd.store import Delete, LeaseResult, Put, Store
+from tideover.etcd.operations import Delete, LeaseResult, Put
+from tideover.etcd.store import Store
 from tideover.options import Options
 from tideover.testing import MemoryStore
 from tideover.testing.memory import MemoryKeepAlive

@@ -15,7 +15,7 @@ from tideover import CircuitOpen, Coordinator, HealthState, KeyTaken, OutcomeUnk
 from tideover.core.session import Session
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.store import Delete, Op, Put, Range, Result
+from tideover.etcd.operations import Delete, Op, Put, Range, Result
 from tideover.etcd.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import connected, request
 from tideover import CachePolicy, HealthState, Source
-from tideover.etcd.store import Op, Put, Range, Result
+from tideover.etcd.operations import Op, Put, Range, Result
 from tideover.resilience.freshness import progress_is_ordered
 from tideover.testing import FaultyStore, MemoryStore
 

@@ -22,7 +22,7 @@ from tideover import (
     Standing,
     Term,
 )
-from tideover.etcd.store import Delete, Put
+from tideover.etcd.operations import Delete, Put
 from tideover.etcd.transactions import Txn
 from tideover.testing import MemoryStore
 

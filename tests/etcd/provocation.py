@@ -19,7 +19,7 @@ from tideover.etcd import channel as channels
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import Fault, StoreFault
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster
 
 # Elections twice as quick as by default: etcd's own limit on a request is 5 s and twice this.

@@ -20,7 +20,7 @@ import tideover
 from tideover import Diagnosis, HealthState, Source, following, telemetry
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
-from tideover.etcd.store import Put, Range
+from tideover.etcd.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio]

@@ -14,7 +14,7 @@ import pytest
 
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault
-from tideover.etcd.store import Put, Range
+from tideover.etcd.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = pytest.mark.etcd

@@ -12,7 +12,8 @@ import pytest
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.store import Delete, Op, Put, Range, Result, Sort, Store, WriteResult
+from tideover.etcd.operations import Delete, Op, Put, Range, Result, Sort, WriteResult
+from tideover.etcd.store import Store
 from tideover.etcd.transactions import Compare, Txn
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore
 

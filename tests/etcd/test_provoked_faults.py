@@ -39,7 +39,7 @@ from tests.etcd.provocation import (
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.channel import translated
 from tideover.etcd.faults import _BY_MESSAGE, Fault, FaultKind, StoreFault, classify
-from tideover.etcd.store import Put, Range, prefix_end
+from tideover.etcd.operations import Put, Range, prefix_end
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio]

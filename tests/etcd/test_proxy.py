@@ -16,7 +16,7 @@ from tests.etcd.grpc_proxy import GrpcProxy, grpc_proxy
 from tideover import HealthState, Source
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

@@ -11,7 +11,7 @@ import pytest
 
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Put, Range, ReadBatch
+from tideover.etcd.operations import Put, Range, ReadBatch
 from tideover.etcd.transactions import Txn
 from tideover.testing import EtcdServer
 

@@ -13,23 +13,19 @@ import pytest
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import FaultKind, StoreFault
-from tideover.etcd.store import (
+from tideover.etcd.operations import (
     MOST_READS,
-    Compacted,
     Delete,
-    Event,
     MemberList,
     Op,
     Put,
     Range,
     ReadBatch,
     Result,
-    Store,
-    Watch,
-    WatchBatch,
     prefix_end,
     within,
 )
+from tideover.etcd.store import Compacted, Event, Store, Watch, WatchBatch
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore
 
 R = TypeVar("R", bound=Result)

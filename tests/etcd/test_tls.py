@@ -17,7 +17,7 @@ from tests.etcd.certificates import Authority, Signed
 from tideover import HealthState, Tls
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault
-from tideover.etcd.store import Put, Range
+from tideover.etcd.operations import Put, Range
 from tideover.etcd.tls import TlsFiles, read_material
 from tideover.testing import EtcdServer
 

@@ -11,7 +11,7 @@ from tests.etcd.certificates import Authority
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Range
+from tideover.etcd.operations import Range
 from tideover.policies import Tls
 from tideover.testing import EtcdServer
 

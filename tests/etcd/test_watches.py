@@ -14,7 +14,8 @@ import pytest
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.inbox import LIMIT
-from tideover.etcd.store import Compacted, Delete, Event, Put, Watch, prefix_end
+from tideover.etcd.operations import Delete, Put, prefix_end
+from tideover.etcd.store import Compacted, Event, Watch
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

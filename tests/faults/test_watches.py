@@ -33,7 +33,8 @@ from tideover.core.identity import History
 from tideover.core.view import View
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Compacted, Event, Range, RangeResult, Store, prefix_end
+from tideover.etcd.operations import Range, RangeResult, prefix_end
+from tideover.etcd.store import Compacted, Event, Store
 from tideover.records import Entry, HealthState
 from tideover.testing import EtcdCluster
 from tideover.testing.etcd_binary import binary_version, find_etcd

@@ -17,7 +17,7 @@ import tideover
 from tideover import HealthState, Source
 from tideover.coordinator import Coordinator
 from tideover.core.identity import Reset
-from tideover.etcd.store import Put, Range
+from tideover.etcd.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

@@ -25,7 +25,7 @@ from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, classify, public_error
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

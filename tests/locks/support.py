@@ -14,7 +14,8 @@ import anyio.lowlevel
 from tests.support import connected, mock_clock
 from tideover import Coordinator
 from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.store import Delete, KeepAlive, LeaseResult, Op, Put, Result, Store, Watch, WatchBatch
+from tideover.etcd.operations import Delete, LeaseResult, Op, Put, Result
+from tideover.etcd.store import KeepAlive, Store, Watch, WatchBatch
 from tideover.etcd.transactions import Txn
 from tideover.options import Options
 from tideover.testing import FaultyStore, MemoryStore

@@ -10,7 +10,7 @@ import trio
 from tests.locks.support import connected_many, lock_keys, settle, touches
 from tests.support import connected
 from tideover import Closed, LockLost, LockMode, LockTimeout
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.operations import Delete, Put, Range
 from tideover.etcd.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 

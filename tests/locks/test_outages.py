@@ -29,7 +29,7 @@ from tideover import (
 )
 from tideover.clock import Stamp
 from tideover.disk.ledger import LedgerFile, decode, read
-from tideover.etcd.store import Put
+from tideover.etcd.operations import Put
 from tideover.resilience.ledger import Hold
 from tideover.testing import FaultyStore, MemoryStore
 

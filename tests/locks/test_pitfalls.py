@@ -14,7 +14,7 @@ from tests.locks.support import LateStore, connected_many, lock_keys, settle, to
 from tests.support import connected
 from tideover import Coordinator, LockLost, OutcomeUnknown
 from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.store import Delete, Op, Put, Range, Result
+from tideover.etcd.operations import Delete, Op, Put, Range, Result
 from tideover.etcd.transactions import Txn
 from tideover.options import Options
 from tideover.resilience.fencing import revision_of

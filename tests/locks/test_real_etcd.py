@@ -18,7 +18,7 @@ from tideover.core.ownkey import OwnKey
 from tideover.core.queue import Queue
 from tideover.core.reach import Reach
 from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.store import Delete, Put, prefix_end
+from tideover.etcd.operations import Delete, Put, prefix_end
 from tideover.records import Entry
 from tideover.testing import EtcdServer
 from tideover.testing.etcd_binary import find_etcd

@@ -12,7 +12,7 @@ import anyio
 from tests.history.recorder import Recorder
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import prefix_end
+from tideover.etcd.operations import prefix_end
 
 
 async def observe(store: EtcdStore, member: str, prefix: bytes, recorder: Recorder) -> None:

@@ -25,7 +25,8 @@ from tideover.core.marker import Look, marker_key, read_marker, write_marker
 from tideover.disk.folder import default_folder
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
-from tideover.etcd.store import Status, Store
+from tideover.etcd.operations import Status
+from tideover.etcd.store import Store
 from tideover.records import HealthState
 
 T = TypeVar("T")

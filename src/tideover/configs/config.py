@@ -22,7 +22,7 @@ from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.core.view import View
 from tideover.errors import InvalidRequest, Unavailable
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.operations import Delete, Put, Range
 from tideover.etcd.transactions import Txn
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 from tideover.records import Change, Entry, Reading, Source, Written

@@ -14,7 +14,8 @@ import anyio
 
 from tideover.core.lanes import Lanes
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Lane, Status, Store
+from tideover.etcd.operations import Lane, Status
+from tideover.etcd.store import Store
 from tideover.resilience.health import sentence
 
 _log = logging.getLogger("tideover")

@@ -25,7 +25,7 @@ from tideover import telemetry
 from tideover.core.gateway import Gateway
 from tideover.core.signal import Signal
 from tideover.errors import Closed, DeadlineExceeded, InvalidRequest, PermissionDenied, TideoverError
-from tideover.etcd.store import MOST_READS, Lane, Range, ReadBatch
+from tideover.etcd.operations import MOST_READS, Lane, Range, ReadBatch
 from tideover.policies import RetryPolicy
 from tideover.records import Entry
 

@@ -19,7 +19,8 @@ from tideover.core.lanes import Lanes
 from tideover.core.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
-from tideover.etcd.store import Compacted, Range, RangeResult, Status, Store, Watch, prefix_end
+from tideover.etcd.operations import Range, RangeResult, Status, prefix_end
+from tideover.etcd.store import Compacted, Store, Watch
 from tideover.policies import RetryPolicy
 from tideover.records import HealthState
 from tideover.resilience.freshness import progress_is_ordered

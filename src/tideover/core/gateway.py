@@ -18,7 +18,8 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.errors import CircuitOpen, Closed
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_error
-from tideover.etcd.store import Lane, Op, Put, ReadBatch, Result, Store
+from tideover.etcd.operations import Lane, Op, Put, ReadBatch, Result
+from tideover.etcd.store import Store
 from tideover.policies import RetryPolicy
 from tideover.resilience.backoff import next_delay
 from tideover.resilience.budget import RetryBudget

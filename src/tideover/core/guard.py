@@ -15,15 +15,8 @@ from tideover.clock import Clock
 from tideover.core.identity import Identity
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.store import (
-    KeepAlive,
-    LeaseResult,
-    Op,
-    Result,
-    Store,
-    Watch,
-    WatchBatch,
-)
+from tideover.etcd.operations import LeaseResult, Op, Result
+from tideover.etcd.store import KeepAlive, Store, Watch, WatchBatch
 from tideover.records import Header
 
 R = TypeVar("R", bound=Result)

@@ -23,7 +23,7 @@ from tideover.core.signal import Signal
 from tideover.core.tenure import Tenure
 from tideover.errors import KeyTaken, OutcomeUnknown, SessionLost
 from tideover.etcd.faults import Fault, StoreFault, public_error
-from tideover.etcd.store import Delete, Put, Range, RangeResult
+from tideover.etcd.operations import Delete, Put, Range, RangeResult
 from tideover.etcd.transactions import Compare, Txn, TxnResult
 from tideover.policies import RetryPolicy
 from tideover.records import Entry

@@ -26,7 +26,8 @@ from tideover.core.marker import Look, catch_up, read_marker, write_marker
 from tideover.core.signal import Signal, first_of
 from tideover.errors import DeadlineExceeded
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
-from tideover.etcd.store import Lane, Store
+from tideover.etcd.operations import Lane
+from tideover.etcd.store import Store
 from tideover.records import Header
 from tideover.resilience.identity import Known, Marker, Settlement, may_replace, settle, settle_unseen
 

@@ -17,7 +17,8 @@ from tideover.core.ownkey import OwnKey
 from tideover.core.reach import Reach
 from tideover.core.tenure import Tenure
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Compacted, Range, Watch, WatchBatch
+from tideover.etcd.operations import Range
+from tideover.etcd.store import Compacted, Watch, WatchBatch
 
 # Seconds between two questions for a sign of life, and within which one must come.
 _ASK_EVERY = 2.0

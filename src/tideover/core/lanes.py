@@ -18,7 +18,7 @@ from tideover.core.signal import Signal
 from tideover.core.waiting import Waiting
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.etcd.faults import Fault, FaultKind
-from tideover.etcd.store import Lane, Op
+from tideover.etcd.operations import Lane, Op
 from tideover.records import Diagnosis, Header, HealthState
 from tideover.resilience.breaker import Breaker
 from tideover.resilience.diagnosis import diagnosis_of

@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from tideover.etcd.store import Delete, Put, Range, Store
+from tideover.etcd.operations import Delete, Put, Range
+from tideover.etcd.store import Store
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import Header
 from tideover.resilience.identity import Marker, decode_marker

@@ -21,7 +21,8 @@ from tideover.clock import Clock
 from tideover.core.connections import Connections
 from tideover.core.lanes import Lanes
 from tideover.core.prober import ALIVE, Prober
-from tideover.etcd.store import Lane, Range, Store
+from tideover.etcd.operations import Lane, Range
+from tideover.etcd.store import Store
 from tideover.records import Diagnosis
 from tideover.resilience.diagnosis import Answer, diagnose
 from tideover.resilience.health import Assessment, Health, HealthRules

@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import anyio
 
-from tideover.etcd.store import RangeResult
+from tideover.etcd.operations import RangeResult
 from tideover.records import Entry
 
 

@@ -24,7 +24,8 @@ from tideover.core.tenure import Tenure
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
 from tideover.etcd.faults import StoreFault
 from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.store import LeaseResult, Put, Range, Store
+from tideover.etcd.operations import LeaseResult, Put, Range
+from tideover.etcd.store import Store
 from tideover.etcd.transactions import Compare, Txn
 from tideover.policies import RetryPolicy
 from tideover.records import Entry

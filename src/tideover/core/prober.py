@@ -13,7 +13,8 @@ from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.core.signal import Signal
 from tideover.etcd.faults import FaultKind, StoreFault
-from tideover.etcd.store import Lane, Range, Store
+from tideover.etcd.operations import Lane, Range
+from tideover.etcd.store import Store
 from tideover.resilience.diagnosis import Answer, MemberAnswers
 
 # A probe is judged after `slow_after`, but left running this long: an answer that comes late tells a slow

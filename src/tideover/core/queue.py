@@ -26,7 +26,8 @@ from tideover.core.reach import Reach
 from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
 from tideover.etcd.leases import LeaseTimeToLive
-from tideover.etcd.store import Compacted, Range, RangeResult, Sort, prefix_end
+from tideover.etcd.operations import Range, RangeResult, Sort, prefix_end
+from tideover.etcd.store import Compacted
 from tideover.records import Entry
 
 # Seconds after which a waiter looks for itself, however quiet the watch is; plus up to as much again.

@@ -15,7 +15,8 @@ import anyio.lowlevel
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.etcd.faults import Fault, StoreFault, classify
-from tideover.etcd.store import Lane, Op, Result, Store
+from tideover.etcd.operations import Lane, Op, Result
+from tideover.etcd.store import Store
 
 R = TypeVar("R", bound=Result)
 

@@ -30,7 +30,8 @@ from tideover.core.recordcalls import RecordCalls
 from tideover.core.signal import Signal
 from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
 from tideover.etcd.faults import Fault, public_error
-from tideover.etcd.store import Put, Range, ReadBatchResult, Store
+from tideover.etcd.operations import Put, Range, ReadBatchResult
+from tideover.etcd.store import Store
 from tideover.etcd.transactions import Compare, Txn, TxnResult
 from tideover.records import Entry, Header
 from tideover.resilience.record import Candidate, Do, Seen, Step, Timing

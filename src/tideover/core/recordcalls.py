@@ -15,7 +15,8 @@ import anyio.lowlevel
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify
-from tideover.etcd.store import Compacted, Lane, Op, ReadBatch, ReadBatchResult, Result, Store
+from tideover.etcd.operations import Lane, Op, ReadBatch, ReadBatchResult, Result
+from tideover.etcd.store import Compacted, Store
 from tideover.etcd.transactions import Txn, TxnResult
 
 R = TypeVar("R", bound=Result)

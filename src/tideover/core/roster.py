@@ -21,7 +21,8 @@ from tideover.core.lanes import Lanes
 from tideover.etcd.endpoints import Address, advertised, is_loopback, is_name
 from tideover.etcd.faults import StoreFault
 from tideover.etcd.names import Names
-from tideover.etcd.store import MemberList, MemberListResult, Status, Store
+from tideover.etcd.operations import MemberList, MemberListResult, Status
+from tideover.etcd.store import Store
 from tideover.records import ClusterMember
 from tideover.resilience.membership import plan
 from tideover.status import MemberStatus

@@ -29,7 +29,7 @@ from tideover.core.tenure import Tenure
 from tideover.errors import Closed, SessionLost
 from tideover.etcd.faults import FaultKind, StoreFault
 from tideover.etcd.leases import LeaseRevoke
-from tideover.etcd.store import Range
+from tideover.etcd.operations import Range
 from tideover.records import SessionState
 from tideover.status import SessionStatus
 

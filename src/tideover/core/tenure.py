@@ -8,7 +8,7 @@ from tideover.clock import Clock
 from tideover.core.ownkey import Notice, OwnKey
 from tideover.core.signal import Signal
 from tideover.errors import SessionLost
-from tideover.etcd.store import Range
+from tideover.etcd.operations import Range
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import Header, SessionState
 from tideover.resilience.lease import Lease, LeaseRules, newest_of, reset_between

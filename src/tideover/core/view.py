@@ -23,7 +23,8 @@ from tideover.core.identity import History, Identity
 from tideover.core.lanes import Lanes, Proof
 from tideover.core.signal import Signal
 from tideover.errors import PermissionDenied, TideoverError
-from tideover.etcd.store import Event, RangeResult
+from tideover.etcd.operations import RangeResult
+from tideover.etcd.store import Event
 from tideover.records import Entry, HealthState, Source
 from tideover.resilience.freshness import Freshness
 

@@ -12,7 +12,8 @@ from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.errors import Closed, Unavailable
 from tideover.etcd.faults import StoreFault
-from tideover.etcd.store import Lane, Range, Store
+from tideover.etcd.operations import Lane, Range
+from tideover.etcd.store import Store
 from tideover.records import Entry, Leader
 
 # Seconds before the next try after trouble; and after which all is looked at again, whatever a watch did not say.

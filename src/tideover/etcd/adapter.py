@@ -14,9 +14,10 @@ from tideover.etcd.endpoints import Address, parse_endpoint, tls_for
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.keepalive import open_keep_alive
 from tideover.etcd.leases import LeaseGrant
+from tideover.etcd.operations import Op, Range, Result, Status
 from tideover.etcd.proxy import refusal
 from tideover.etcd.requests import send
-from tideover.etcd.store import KeepAlive, Op, Range, Result, Status, Watch
+from tideover.etcd.store import KeepAlive, Watch
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.token import Login, asks_for_token, metadata_of
 from tideover.etcd.watches import Watches

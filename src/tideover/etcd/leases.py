@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tideover.etcd.store import LeaseResult, Op
+from tideover.etcd.operations import LeaseResult, Op
 
 
 @dataclass(frozen=True, slots=True)

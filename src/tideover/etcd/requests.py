@@ -10,7 +10,7 @@ from aetcd import rpc
 from tideover.etcd.channel import MemberChannel, answer, answer_or_leave, translated
 from tideover.etcd.convert import alarms_of, entry_of, header_of
 from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.store import (
+from tideover.etcd.operations import (
     Delete,
     LeaseResult,
     MemberList,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tideover.etcd.store import Delete, Lane, Op, Put, Range, RangeResult, WriteResult
+from tideover.etcd.operations import Delete, Lane, Op, Put, Range, RangeResult, WriteResult
 from tideover.records import Header
 
 Step = Put | Delete | Range

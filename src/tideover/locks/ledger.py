@@ -23,7 +23,7 @@ from tideover.core.gateway import Gateway
 from tideover.disk.ledger import KEPT, LedgerFile, decode, encode, latest
 from tideover.errors import TideoverError
 from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.store import Put, Range, prefix_end
+from tideover.etcd.operations import Put, Range, prefix_end
 from tideover.etcd.transactions import Txn
 from tideover.records import LockMode
 from tideover.resilience.ledger import Hold, Overlap, overlap, overlaps

@@ -24,7 +24,8 @@ from tideover.core.session import Session
 from tideover.core.signal import Signal
 from tideover.disk.ledger import LedgerFile
 from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
-from tideover.etcd.store import Lane, Store
+from tideover.etcd.operations import Lane
+from tideover.etcd.store import Store
 from tideover.locks.cohort import Cohort
 from tideover.locks.grant import Grant
 from tideover.locks.host import HostLocking, Hosts

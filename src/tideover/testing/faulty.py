@@ -13,7 +13,8 @@ import anyio
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseKeepAlive
-from tideover.etcd.store import KeepAlive, LeaseResult, Op, Result, Store, Watch
+from tideover.etcd.operations import LeaseResult, Op, Result
+from tideover.etcd.store import KeepAlive, Store, Watch
 from tideover.records import Header
 
 R = TypeVar("R", bound=Result)

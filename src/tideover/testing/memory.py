@@ -14,12 +14,9 @@ from tideover.core.signal import Signal
 from tideover.etcd.endpoints import Address
 from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.proxy import refusal
-from tideover.etcd.store import (
+from tideover.etcd.operations import (
     MOST_READS,
-    Compacted,
     Delete,
-    Event,
     Lane,
     LeaseResult,
     MemberList,
@@ -34,10 +31,11 @@ from tideover.etcd.store import (
     Sort,
     Status,
     StatusResult,
-    WatchBatch,
     WriteResult,
     within,
 )
+from tideover.etcd.proxy import refusal
+from tideover.etcd.store import Compacted, Event, WatchBatch
 from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
 from tideover.records import ClusterMember, Entry, Header
 from tideover.resilience.diagnosis import quorum_of

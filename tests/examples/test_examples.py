@@ -201,3 +201,28 @@ def test_locked_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
             for order in (1, 2, 3):
                 lines = [each.wait_for(f"order {order}: ") for each in outputs]
                 assert sorted("done already" in line for line in lines) == [False, True]
+
+
+def test_registered_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`registered_service` is in etcd, comes back when its key is deleted, drains, and is gone when it ends."""
+
+    def found() -> str:
+        return etcd_server.etcdctl("get", "--prefix", "/shop/services/shop/")
+
+    def until(text: str, *, there: bool = True) -> None:
+        deadline = time.monotonic() + 10
+        while (text in found()) is not there:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with service("registered_service", etcd=etcd_server, cache=tmp_path) as url:
+        until("http://127.0.0.1:8000")
+        etcd_server.etcdctl("del", "--prefix", "/shop/services/")
+        until("http://127.0.0.1:8000")
+        (status,) = json.loads(get(url)[1])
+        assert (status["service"], status["state"], status["comebacks"]) == ("shop", "registered", 1)
+        request = urllib.request.Request(f"{url}/drain", method="POST")
+        with urllib.request.urlopen(request, timeout=5) as response:
+            assert response.read() == b"drained\n"
+        until('"weight":0.0')
+    until("http://", there=False)

@@ -15,10 +15,10 @@ CHANCE = st.floats(0, 1, exclude_max=True)
 @given(st.lists(st.sampled_from(Setback), max_size=100), CHANCE, CHANCE)
 def test_no_delay_is_longer_than_its_reason_allows(setbacks: list[Setback], share: float, chance: float) -> None:
     """Whatever has happened, the next try is at most 5 s away after a definite no, else the spread or 1 s."""
-    comeback = Comeback()
+    comeback, most = Comeback(), 0.0
     for setback in setbacks:
         comeback = comeback.after(setback)
-    most = {Setback.REFUSED: 5.0, Setback.OUTAGE: SPREAD, Setback.LOST: SPREAD}.get((setbacks or [None])[-1], 1.0)  # type: ignore[call-overload]
+        most = {Setback.REFUSED: 5.0, Setback.OUTAGE: SPREAD, Setback.LOST: SPREAD}.get(setback, 1.0)
     assert 0 <= comeback.delay(share=share, chance=chance) <= most
 
 

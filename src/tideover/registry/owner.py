@@ -97,6 +97,7 @@ class Registrations:
         scope, stopped = anyio.CancelScope(), anyio.Event()
         self._running[publisher] = registered, scope, stopped
         self._tasks.start_soon(self._run, publisher, scope, stopped)
+        self._tasks.start_soon(self._end_when_asked, publisher)
         return registered
 
     def handles(self) -> tuple[Registered, ...]:
@@ -145,6 +146,10 @@ class Registrations:
         finally:
             stopped.set()
 
+    async def _end_when_asked(self, publisher: Publisher) -> None:
+        await publisher.unwanted.wait()
+        await self._end(publisher, _LEFT)
+
     async def _end(self, publisher: Publisher, why: str) -> None:
         """Take one out of etcd; whoever calls second waits for the first."""
         found = self._running.get(publisher)
@@ -155,6 +160,7 @@ class Registrations:
         publisher.ended.give(why)
         publisher.changed.fire()
         publisher.settled.set()
+        publisher.unwanted.set()
         scope.cancel()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             await stopped.wait()

@@ -39,7 +39,7 @@ from tideover.errors import (
     TideoverError,
     Unavailable,
 )
-from tideover.etcd.store import Delete, Range
+from tideover.etcd.operations import Delete, Range
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import RegistrationState
 from tideover.registry.endpoint import Endpoint
@@ -71,6 +71,7 @@ class Publisher:
         endpoint: What is to be in etcd.
         changed: Fires when any of this changed.
         settled: Set once it is known how the first try went.
+        unwanted: Set when it is to be given up, by whoever cannot wait for that.
         ended: Given when it is given up.
         error: Why it is not there, or not as it is to be; None while all is well.
         comebacks: How often it was put there again after it had been lost.
@@ -90,6 +91,7 @@ class Publisher:
         self.endpoint = registration.endpoint(_draw())
         self.changed = Signal()
         self.settled = anyio.Event()
+        self.unwanted = anyio.Event()
         self.ended = Notice()
         self.error: str | None = None
         self.comebacks = 0

@@ -118,6 +118,14 @@ class Registered:
         _ = self._here
         await self._deregister()
 
+    def begin_deregistering(self) -> None:
+        """Do as `deregister`, in the background: for callbacks of the event loop, such as at a signal.
+
+        Raises:
+            Closed: This is a forked child.
+        """
+        self._here.unwanted.set()
+
     async def _wait(self, condition: Callable[[], bool]) -> None:
         publisher = self._here
         while True:

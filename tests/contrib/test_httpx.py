@@ -13,7 +13,7 @@ import pytest
 from tideover import EndpointsUnknown, NoEndpoints, TooStale, connect
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.coordinator import Coordinator
-from tideover.etcd.store import Put
+from tideover.etcd.operations import Put
 from tideover.registry.endpoint import Endpoint
 from tideover.testing import MemoryStore
 

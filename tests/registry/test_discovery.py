@@ -26,7 +26,7 @@ from tideover import (
     discover,
 )
 from tideover.coordinator import Coordinator
-from tideover.etcd.store import Delete, Put, Range
+from tideover.etcd.operations import Delete, Put, Range
 from tideover.options import Options
 from tideover.records import HealthState, Source
 from tideover.registry.discovery import MOST_SERVICES

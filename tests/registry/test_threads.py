@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from tideover import connect
-from tideover.etcd.store import Put
+from tideover.etcd.operations import Put
 from tideover.registry.endpoint import Endpoint
 from tideover.testing import MemoryStore
 

@@ -18,7 +18,8 @@ from tideover.clock import Clock
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
 from tideover.errors import Closed, NotFollowed
-from tideover.etcd.store import Range, Store, prefix_end
+from tideover.etcd.operations import Range, prefix_end
+from tideover.etcd.store import Store
 from tideover.policies import StalenessLimit
 from tideover.registry.endpoint import check_name, service_prefix
 from tideover.registry.service import Follow, Service

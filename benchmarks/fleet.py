@@ -1,7 +1,7 @@
 """A fleet that returns after an outage: 1,000 registrations and 100 followers, on an etcd rebuilt from nothing.
 
     python -m benchmarks --only fleet
-    python -m benchmarks.fleet docs/assets/coming-back.svg       # and the picture
+    python -m benchmarks.fleet_picture docs/assets/coming-back.svg       # and the picture
 
 Rebuilt from nothing is the worst there is: every lease is gone, so that each client has to grant one and to write
 two keys, and every follower reads in full. After an outage that etcd survives with its data, leases go on, and
@@ -15,18 +15,15 @@ processes would measure the cores. The requests are counted where they arrive, b
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 from benchmarks import child, raw
 from benchmarks.harness import Comparison, Goal, Row
-from benchmarks.picture import Mark, bars
 from tideover import Registration, Source, connect
 from tideover.testing import EtcdServer
 
@@ -35,7 +32,7 @@ PROCESSES = 4
 # Registrations to one connection, and one follower.
 PER_COORDINATOR = 10
 OUTAGE = 8.0
-_STEP = 0.1
+STEP = 0.1
 _TTL = 15
 _DONE = "1,000 back after a rebuild, until the last one is registered"
 _SPREAD = "least spread of their returns, missing from 2 s"
@@ -149,7 +146,7 @@ async def _count(server: EtcdServer) -> None:
                 if line.startswith("grpc_server_msg_received_total")
             )
             _counted.append((time.monotonic(), handled))
-        await asyncio.sleep(max(0.0, _STEP - (time.monotonic() - began)))
+        await asyncio.sleep(max(0.0, STEP - (time.monotonic() - began)))
 
 
 def _metrics(endpoint: str) -> str:
@@ -162,8 +159,8 @@ def _rate(counted: Sequence[tuple[float, float]], since: float) -> list[float]:
     """Return requests a second for each step; nothing where etcd was away or has begun to count anew."""
     rates: dict[int, list[float]] = {}
     for (before, was), (now, handled) in pairwise(counted):
-        if handled >= was and now - before < 5 * _STEP:
-            rates.setdefault(int((now - since) / _STEP), []).append((handled - was) / (now - before))
+        if handled >= was and now - before < 5 * STEP:
+            rates.setdefault(int((now - since) / STEP), []).append((handled - was) / (now - before))
     last = max(rates, default=0)
     return [sum(rates.get(n, ())) / max(1, len(rates.get(n, ()))) for n in range(last + 1)]
 
@@ -207,24 +204,3 @@ ROW = Row(
     goals={_DONE: Goal(4, of="value"), _SPREAD: Goal(0, of="value"), _FOLLOW: Goal(4, of="value")},
     measure=measure,
 )
-
-
-async def main(file: str) -> None:
-    """Measure once, and draw it."""
-    seen = await outage()
-    done, back = max(seen.registered) - seen.killed, seen.back - seen.killed
-    peak = max(seen.rate)
-    text = (
-        f"etcd is away from 0 to {back:.1f} s and comes back empty. {CLIENTS} registrations return between "
-        f"{min(seen.registered) - seen.killed:.1f} and {done:.1f} s; etcd gets up to {peak:,.0f} requests/s."
-    )
-    marks = [Mark(0.0, "etcd killed"), Mark(back, "it answers, empty"), Mark(done, "all are there")]
-    drawn = bars("1,000 services return", text, seen.rate, step=_STEP, marks=marks, unit="requests/s")
-    await asyncio.to_thread(Path(file).write_text, drawn, encoding="utf-8")
-    print(text)
-    print(f"spread {seen.spread:.2f} s, done {seen.done:.2f} s after etcd answered", end=", ")
-    print(f"last of {len(seen.followed)} followers {max(seen.followed) - seen.back:.2f} s")
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))

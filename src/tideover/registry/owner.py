@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.gateway import Gateway
 from tideover.core.lanes import Lanes
@@ -169,6 +170,8 @@ class Registrations:
                     await publisher.close()
                 finally:
                     self._running.pop(publisher, None)
+                    endpoint = publisher.endpoint
+                    telemetry.registration_changed(endpoint.service, endpoint.instance, "deregistered")
                     publisher.changed.fire()
             else:
                 while publisher in self._running:

@@ -75,10 +75,10 @@ class Stubs:
         """Delete a key."""
         await self._kv.DeleteRange(self._rpc.DeleteRangeRequest(key=key), timeout=2.0, metadata=_HAS_LEADER)
 
-    async def watch(self, prefix: bytes) -> Any:
-        """Open a watch and return its stream when etcd has confirmed it."""
+    async def watch(self, prefix: bytes, *, since: int = 0) -> Any:
+        """Open a watch, from a revision on if that is not 0; return its stream when etcd has confirmed it."""
         end = prefix[:-1] + bytes([prefix[-1] + 1])
-        request = self._rpc.WatchCreateRequest(key=prefix, range_end=end, watch_id=1)
+        request = self._rpc.WatchCreateRequest(key=prefix, range_end=end, watch_id=1, start_revision=since)
         stream = self._watch.Watch(metadata=_HAS_LEADER)
         await stream.write(self._rpc.WatchRequest(create_request=request))
         await stream.read()
@@ -94,10 +94,10 @@ async def stubs(endpoint: str) -> AsyncIterator[Stubs]:
 
 
 @asynccontextmanager
-async def watching(endpoint: str, prefix: bytes) -> AsyncIterator[Any]:
+async def watching(endpoint: str, prefix: bytes, *, since: int = 0) -> AsyncIterator[Any]:
     """Open a connection and a watch; yield the stream."""
     async with stubs(endpoint) as etcd:
-        stream = await etcd.watch(prefix)
+        stream = await etcd.watch(prefix, since=since)
         try:
             yield stream
         finally:

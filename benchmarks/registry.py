@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     fetch_refused,
+    fleet,
     followed_keys,
     locks,
     middleware,
@@ -28,6 +29,7 @@ ROWS: tuple[Row, ...] = (
     followed_keys.ROW,
     propagation.ROW,
     recovery.ROW,
+    fleet.ROW,
     locks.ROW,
     locks.CONTENDED,
 )

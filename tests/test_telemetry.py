@@ -603,7 +603,7 @@ def test_requests_are_counted(recorded: Recorded) -> None:
     metric = recorded.metrics()["tideover.server.requests"]
     assert metric.unit == "{request}"
     # component, degraded
-    assert {k: value(p) for k, p in points(metric).items()} == {("config", False): 1, ("config", True): 1}
+    assert {k: value(p) for k, p in points(metric).items()} == {(False,): 1, ("config", True): 1}
 
 
 async def test_reads_and_state_are_observed(recorded: Recorded) -> None:
@@ -706,6 +706,35 @@ async def test_leaderships_are_events_and_a_metric(recorded: Recorded) -> None:
     assert {a["tideover.election.token"] for a, _ in told} == {term.token}
     assert {a["tideover.component"] for a, _ in told} == {"election"}
     assert [body.rpartition(": ")[2] for _, body in told] == ["elected", "unconfirmed", "confirmed", "resigned"]
+
+
+# Registrations --------------------------------------------------------------------------------------------------
+
+
+async def test_registrations_are_events_and_a_metric(recorded: Recorded) -> None:
+    """Coming to be in etcd, being lost, coming back and leaving is one event each; the metric tells the state."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        async with tide.register("api", "http://10.0.0.7:8000"):
+            found = recorded.metrics()["tideover.discovery.registration.active"]
+            assert found.unit == "{registration}"
+            assert {k: value(p) for k, p in points(found).items()} == {("api", "registered"): 1}
+            lose(store)
+            await anyio.sleep(30)
+            shown = recorded.metrics()["tideover.discovery.registration.active"]
+            assert value(points(shown)[("api", "unconfirmed")]) == 1
+            store.rebuild({})
+            recover(store)
+            await anyio.sleep(8)
+        assert "tideover.discovery.registration.active" not in recorded.metrics()
+    told = [(a, body) for name, a, body in recorded.events() if name == "tideover.registration.change"]
+    assert {a["tideover.component"] for a, _ in told} == {"discovery"}
+    assert {(a["tideover.service"], a["tideover.instance"]) for a, _ in told} == {("api", "10.0.0.7:8000")}
+    first, lost, again, left = (body for _, body in told)
+    assert first.endswith(": registered")
+    assert "another history" in lost
+    assert again.endswith(": registered again")
+    assert left.endswith(": deregistered")
 
 
 # Locks ----------------------------------------------------------------------------------------------------------

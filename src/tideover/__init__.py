@@ -1,6 +1,6 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current, leader, lock, while_leader
+from tideover.ambient import connect, current, discover, leader, lock, register, while_leader
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
@@ -21,6 +21,7 @@ from tideover.errors import (
     ConfigValueError,
     DeadlineExceeded,
     ElectionMismatch,
+    EndpointsUnknown,
     InvalidRequest,
     KeyTaken,
     LeadershipLost,
@@ -28,6 +29,7 @@ from tideover.errors import (
     LockLost,
     LockTimeout,
     LockUnavailable,
+    NoEndpoints,
     NoQuorum,
     NotConnected,
     NotDistributed,
@@ -57,13 +59,25 @@ from tideover.records import (
     Leader,
     LockMode,
     Reading,
+    RegistrationState,
     SessionState,
     Source,
     Standing,
     Written,
 )
+from tideover.registry.endpoint import Endpoint
+from tideover.registry.registered import Registered, RegistrationBlock
+from tideover.registry.registration import Registration
+from tideover.registry.view import EndpointChanges, ServiceView
 from tideover.sessions import SessionBlock
-from tideover.status import LockConflictStatus, LockStatus, SessionStatus, StatusReport
+from tideover.status import (
+    LockConflictStatus,
+    LockStatus,
+    RegistrationStatus,
+    ServiceStatus,
+    SessionStatus,
+    StatusReport,
+)
 
 __all__ = [
     "AmbiguousCoordinator",
@@ -83,6 +97,9 @@ __all__ = [
     "Diagnosis",
     "Election",
     "ElectionMismatch",
+    "Endpoint",
+    "EndpointChanges",
+    "EndpointsUnknown",
     "Failsafe",
     "Guard",
     "HealthState",
@@ -101,6 +118,7 @@ __all__ = [
     "LockStatus",
     "LockTimeout",
     "LockUnavailable",
+    "NoEndpoints",
     "NoQuorum",
     "NotConnected",
     "NotDistributed",
@@ -112,7 +130,14 @@ __all__ = [
     "Profile",
     "Reading",
     "RecordCorrupt",
+    "Registered",
+    "Registration",
+    "RegistrationBlock",
+    "RegistrationState",
+    "RegistrationStatus",
     "RetryPolicy",
+    "ServiceStatus",
+    "ServiceView",
     "Session",
     "SessionBlock",
     "SessionLost",
@@ -133,9 +158,11 @@ __all__ = [
     "Written",
     "connect",
     "current",
+    "discover",
     "leader",
     "lock",
     "locked",
+    "register",
     "while_leader",
     "with_config",
 ]

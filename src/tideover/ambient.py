@@ -21,6 +21,8 @@ from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
+from tideover.registry.registered import RegistrationBlock
+from tideover.registry.view import ServiceView
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -307,3 +309,63 @@ def lock(
     return current().lock(
         name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
     )
+
+
+def register(
+    name: str,
+    url: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    weight: float = 1.0,
+    ttl: int = 15,
+    instance: str | None = None,
+) -> RegistrationBlock:
+    """Register an endpoint of a service with the coordinator that `current` returns; see `Coordinator.register`.
+
+    Args:
+        name: The service.
+        url: Where others reach this instance, with the port.
+        metadata: What else it says about itself, text to text.
+        weight: Its share of the traffic; 0 means none.
+        ttl: Whole seconds after which it is gone when its process has died.
+        instance: Which instance it is; None means host and port of the URL.
+
+    Returns:
+        A block, for one use; entering gives a `Registered`.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or others could not reach that URL.
+
+    When degraded:
+        As `Coordinator.register`: entering returns at once.
+    """
+    return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)
+
+
+def discover(
+    name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+) -> ServiceView:
+    """Return the endpoints of a service, of the coordinator that `current` returns; see `Coordinator.discover`.
+
+    Args:
+        name: The service.
+        max_stale: Seconds beyond which the list counts as stale; None means no limit.
+        on_stale: `"serve"` it beyond that all the same, or `"raise"` `TooStale`.
+
+    Returns:
+        The handle.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: The name or the limit is of the wrong type.
+        ValueError: That is no name, or an option is out of range.
+        NotFollowed: The service is not followed yet, and cannot be from here.
+
+    When degraded:
+        As `Coordinator.discover`.
+    """
+    return current_for_reads().discover(name, max_stale=max_stale, on_stale=on_stale)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import anyio.lowlevel
@@ -54,6 +54,11 @@ from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
 from tideover.peers.wire import Network
 from tideover.records import Entry, HealthState, Source
+from tideover.registry.discovery import Discovery
+from tideover.registry.owner import Registrations
+from tideover.registry.registered import Registered, RegistrationBlock
+from tideover.registry.registration import Registration
+from tideover.registry.view import ServiceView
 from tideover.reporting import Reporter
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
@@ -163,6 +168,27 @@ class Coordinator:
             desk=self._desk,
             watchdog=self._make_watchdog(),
         )
+        self._registrations = Registrations(
+            options.namespace,
+            pool=self._sessions,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            patience=options.start_timeout,
+        )
+        self._discovery = Discovery(
+            options.namespace,
+            follow=self._following.follow,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
+        )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
@@ -178,6 +204,8 @@ class Coordinator:
             sessions=self._sessions,
             locks=self._locks,
             elections=self._elections,
+            registrations=self._registrations,
+            discovery=self._discovery,
             outage_id=lambda: self._outages.outage_id,
             is_proxy=self._is_proxy,
         )
@@ -346,6 +374,115 @@ class Coordinator:
         """
         return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
 
+    def register(
+        self,
+        name: str,
+        url: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        weight: float = 1.0,
+        ttl: int = 15,
+        instance: str | None = None,
+    ) -> RegistrationBlock:
+        """Register an endpoint of a service: `async with tide.register("api", "http://10.0.0.7:8000") as here:`.
+
+        Whatever happens meanwhile, it is there as long as the block lasts: after an outage of hours, when etcd was
+        rebuilt from nothing or restored from a backup, or when somebody has deleted its key, it is put there again
+        as soon as that is possible. After an outage all do so within 2.5 s, each at a moment of its own. Leaving
+        the block takes it away; a process that dies is gone after its `ttl` and a second.
+
+        Args:
+            name: The service, such as `"api"`.
+            url: Where others reach this instance, with the port, such as `"http://10.0.0.7:8000"`.
+            metadata: What else it says about itself, text to text, such as `{"zone": "a"}`.
+            weight: Its share of the traffic, compared with the others' weights. 0 means none.
+            ttl: Whole seconds after which it is gone when its process has died; 5 at the least.
+            instance: Which instance it is: of several registrations of one instance the newest counts. None means
+                host and port of the URL, so that a process started in place of another one takes its place.
+
+        Returns:
+            A block, for one use; entering gives a `Registered`. It waits for etcd, `start_timeout` at the most.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or others could not reach that URL.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+
+        When degraded:
+            Entering returns at once, and so does an etcd's refusal, such as for want of rights: `here.registered`
+            is False, `here.status` says why, and it is registered as soon as possible. What is in etcd already
+            stays there in an outage.
+        """
+        return self._registrations.block(Registration(name, url, metadata or {}, weight, ttl, instance))
+
+    @property
+    def registrations(self) -> tuple[Registered, ...]:
+        """What is registered here, the middleware's included."""
+        return self._registrations.handles()
+
+    def begin_registration(self, registration: Registration) -> Registered:
+        """Begin to register something for as long as the coordinator is open: for the middleware.
+
+        Args:
+            registration: What it is.
+
+        Returns:
+            The handle; nothing is in etcd yet.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        return self._registrations.start(registration)
+
+    def discover(
+        self, name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+    ) -> ServiceView:
+        """Return the endpoints of a service, kept up to date: `tide.discover("billing").pick()`. No I/O.
+
+        The first call for a service begins to follow it in the background; wait for the first answer with
+        `await view.wait_for(1)` where there may be none on disk. All handles share what is known.
+
+        What is registered is listed at once. What is gone has left the list at once in ordinary times; after an
+        outage, or when many go together, after some time: see "Service discovery" in the documentation.
+
+        Args:
+            name: The service.
+            max_stale: Seconds since the list was last proven in sync, beyond which it counts as stale even if
+                nothing else is wrong; None means no limit.
+            on_stale: What happens beyond that: `"serve"` the list all the same, or `"raise"` `TooStale`.
+
+        Returns:
+            The handle, good until the coordinator is closed.
+
+        Raises:
+            TypeError: The name or the limit is of the wrong type.
+            ValueError: That is no name, or an option is out of range.
+            NotFollowed: The service is not followed yet, and cannot be from here: 256 others are, with handles in
+                use, or this is a thread that the coordinator's event loop knows nothing of.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The same handle. Its list is frozen, labelled with source and age, and never emptied by an outage; a
+            process that starts in one has it from disk.
+        """
+        return self._discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
+
+    async def services(self) -> Mapping[str, int]:
+        """Ask etcd which services there are, and how many registrations each has.
+
+        Returns:
+            Service to count, in the order of their names.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: A quorum refuses to let this client read them.
+            AuthenticationFailed: A quorum refuses the credentials.
+
+        When degraded:
+            Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
+        """
+        return await self._discovery.count()
+
     async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return which locks two processes held at the same time, or may have, because etcd was away.
 
@@ -437,6 +574,8 @@ class Coordinator:
         self._sessions.start(store, tasks)
         self._elections.open(store, tasks)
         self._locks.open(store, tasks)
+        self._registrations.open(tasks)
+        self._discovery.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -506,10 +645,14 @@ class Coordinator:
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
+        self._discovery.close(self._closed)
         try:
-            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl.
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
+            # sent here any more.
             with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                await self._elections.close(self._closed)
+                async with anyio.create_task_group() as closing:
+                    closing.start_soon(self._registrations.close, self._closed)
+                    closing.start_soon(self._elections.close, self._closed)
             await self._locks.aclose(self._closed)
             await self._sessions.aclose()
             if self._tasks is not None:
@@ -523,6 +666,7 @@ class Coordinator:
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
                             await followed.keeper.save()
+                await self._discovery.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
@@ -538,6 +682,8 @@ class Coordinator:
         self._sessions.poison(self._closed)
         self._elections.poison(self._closed)
         self._locks.poison(self._closed)
+        self._registrations.poison(self._closed)
+        self._discovery.close(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -596,6 +742,7 @@ class Coordinator:
         self._sessions.reset(f"etcd is in another history: {reset.reason}")
         for view in self._views:
             view.changed.fire()
+        self._discovery.reset()
 
     def _why_unknown(self) -> str:
         """Say why a value is not known, or not fresh."""
@@ -671,6 +818,7 @@ class Coordinator:
         )
         self.config.refresh()
         self._locks.health_changed()
+        self._discovery.health_changed()
 
     # What observable instruments show --------------------------------------------------------------------------
 
@@ -685,6 +833,14 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        return self._discovery.active()
+
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints are registered here, by service and state."""
+        return self._registrations.count()
 
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""

@@ -76,6 +76,25 @@ class LockMode(StrEnum):
     LOCAL = "local"
 
 
+class RegistrationState(StrEnum):
+    """How far a registration is in etcd.
+
+    Attributes:
+        REGISTERED: Its key is there, under a lease that is proven.
+        UNCONFIRMED: Its key was there, and nobody has said that it is gone, but its lease cannot be proven: etcd
+            is away, and keeps what it has.
+        WAITING: Its key is not there, or not yet; it will be as soon as that is possible.
+        REFUSED: etcd has refused it, for example for want of rights; it is tried again every 5 s.
+        ENDED: It was given up: by its owner, or with the coordinator.
+    """
+
+    REGISTERED = "registered"
+    UNCONFIRMED = "unconfirmed"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    ENDED = "ended"
+
+
 class Source(StrEnum):
     """The rung of the ladder from which a value came, best first.
 

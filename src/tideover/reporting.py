@@ -18,8 +18,10 @@ from tideover.following import Followed
 from tideover.health import ClusterHealth
 from tideover.locks.owner import Locks
 from tideover.options import Options
-from tideover.records import HealthState, Source
-from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
+from tideover.records import HealthState, RegistrationState, Source
+from tideover.registry.discovery import Discovery
+from tideover.registry.owner import Registrations
+from tideover.status import IdentityStatus, PrefixStatus, ServiceStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 
@@ -38,6 +40,8 @@ class Reporter:
         sessions: The sessions.
         locks: The locks.
         elections: The candidacies.
+        registrations: What is registered here.
+        discovery: The services that are followed.
         outage_id: Returns the present outage's id.
         is_proxy: Returns whether a member is a grpc-proxy; None if not known.
     """
@@ -56,6 +60,8 @@ class Reporter:
         sessions: SessionPool,
         locks: Locks,
         elections: Elections,
+        registrations: Registrations,
+        discovery: Discovery,
         outage_id: Callable[[], str],
         is_proxy: Callable[[str], bool | None],
     ) -> None:
@@ -70,6 +76,8 @@ class Reporter:
         self._sessions = sessions
         self._locks = locks
         self._elections = elections
+        self._registrations = registrations
+        self._discovery = discovery
         self._outage_id = outage_id
         self._is_proxy = is_proxy
 
@@ -105,6 +113,8 @@ class Reporter:
             elections=self._elections.status(),
             stalls=stalls,
             last_stall=last_stall,
+            registrations=self._registrations.status(),
+            services=self._discovery.status(),
         )
 
     def sentence(self) -> str:
@@ -116,8 +126,14 @@ class Reporter:
         proxies = [member for member in self._lanes.members if self._is_proxy(member)]
         behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
         config = (_describe(followed.view) for followed in self._followed)
+        services = filter(None, map(_describe_service, self._discovery.status()))
         led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
-        return f"{text}. " + " ".join([*wrong, *config, *led, *behind])
+        absent = (
+            f"{status.service!r} is not registered: {status.error or 'it is about to be'}."
+            for status in self._registrations.status()
+            if status.state in (RegistrationState.WAITING, RegistrationState.REFUSED)
+        )
+        return f"{text}. " + " ".join([*wrong, *config, *services, *led, *absent, *behind])
 
     def _identity_status(self) -> IdentityStatus:
         identity, reset = self._identity, self._identity.last_reset
@@ -170,3 +186,14 @@ def _describe(view: View) -> str:
         else ", of unknown age"
     )
     return f"Config {view.name!r} is {_SERVED[source]}{age}."
+
+
+def _describe_service(service: ServiceStatus) -> str:
+    """Return what there is to be said about a service; empty if all is well with it."""
+    if service.source is None:
+        return f"The endpoints of {service.name!r} have never been read."
+    held = f", {service.held} of them no longer in etcd" if service.held else ""
+    if service.source is Source.LIVE:
+        return f"{service.name!r} has {service.endpoints} endpoints{held}." if held else ""
+    age = f"{duration(service.age)} old" if math.isfinite(service.age) else "of unknown age"
+    return f"The {service.endpoints} endpoints of {service.name!r} are {_SERVED[service.source]}, {age}{held}."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, LockMode, SessionState, Source, Standing
+from tideover.records import Diagnosis, HealthState, LockMode, RegistrationState, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +221,64 @@ class StallStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrationStatus:
+    """One registration of this process.
+
+    Attributes:
+        service: The service.
+        instance: The instance.
+        incarnation: This registration of it, as at the end of its key in etcd.
+        url: Where others reach it.
+        weight: Its share of the traffic.
+        state: How far it is in etcd.
+        seconds: For how long it has been in etcd, or out of it.
+        comebacks: How often it was put there again after it had been lost.
+        error: Why it is not there, or not as it is to be; None while all is well.
+    """
+
+    service: str
+    instance: str
+    incarnation: str
+    url: str
+    weight: float
+    state: RegistrationState
+    seconds: float
+    comebacks: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service whose endpoints are followed here.
+
+    Attributes:
+        name: The service.
+        source: The rung its list stands on; None if it was never read.
+        revision: The revision its content corresponds to.
+        age: Seconds since it was last proven in sync; infinite if unknown.
+        endpoints: How many endpoints are listed.
+        drained: How many of them have weight 0.
+        ejected: How many are not picked for a while, because calls to them have failed.
+        held: How many etcd no longer has: their removal is held back for a while.
+        refused: What is in etcd and cannot be used, in words.
+        error: The last trouble in following it; None while all is well.
+        snapshot_error: Why the last snapshot could not be written; None if it could.
+    """
+
+    name: str
+    source: Source | None
+    revision: int
+    age: float
+    endpoints: int
+    drained: int
+    ejected: int
+    held: int
+    refused: tuple[str, ...]
+    error: str | None
+    snapshot_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -248,6 +306,8 @@ class StatusReport:
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
         lock_error: What does not work about host locks or the ledger; None if all does.
+        registrations: What this process has registered.
+        services: The services whose endpoints are followed.
     """
 
     sentence: str
@@ -272,6 +332,8 @@ class StatusReport:
     lock_error: str | None = None
     stalls: int = 0
     last_stall: StallStatus | None = None
+    registrations: tuple[RegistrationStatus, ...] = ()
+    services: tuple[ServiceStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

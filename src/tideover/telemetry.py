@@ -107,7 +107,11 @@ def finish_request(record: RequestRecord) -> None:
     Args:
         record: The request's record, when its application has returned.
     """
-    _requests.add(1, {"tideover.degraded": bool(record.marks), "tideover.component": _COMPONENT})
+    if not record.marks:
+        _requests.add(1, {"tideover.degraded": False})
+        return
+    # All in one word, so that each request is counted once.
+    _requests.add(1, {"tideover.degraded": True, "tideover.component": ",".join(sorted(record.marks))})
 
 
 # Where nobody records anything: to make a span that is none the current one would be most of what it costs.
@@ -432,6 +436,86 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     event("tideover.election.stall", text, attributes, level=logging.ERROR)
 
 
+# Registrations -------------------------------------------------------------------------------------------------
+
+
+def registration_changed(service: str, instance: str, what: str, *, level: int = logging.INFO) -> None:
+    """Report that an endpoint of this process came to be in etcd, or why it is not there.
+
+    Args:
+        service: The service.
+        instance: The instance.
+        what: `"registered"`, `"registered again"`, or what has happened to it.
+        level: The `logging` level.
+    """
+    attributes: dict[str, str | bool | int | float] = {
+        "tideover.component": "discovery",
+        "tideover.service": service,
+        "tideover.instance": instance,
+    }
+    event("tideover.registration.change", f"{service!r}, {instance}: {what}", attributes, level=level)
+
+
+# Discovery -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def resolving(service: str) -> Iterator[None]:
+    """Record the wait for endpoints of a service; it is an error only if it raises.
+
+    Args:
+        service: The service.
+    """
+    attributes = {"tideover.component": "discovery", "tideover.service": service}
+    with _tracer.start_as_current_span(
+        "tideover.discovery.resolve", attributes=attributes, set_status_on_exception=False
+    ) as span:
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+def removals_held(service: str, missing: int, endpoints: int) -> None:
+    """Report that endpoints are still listed which etcd no longer has.
+
+    Args:
+        service: The service.
+        missing: How many.
+        endpoints: Of how many.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    text = f"etcd no longer has {missing} of {endpoints} endpoints of {service!r}: their removal is held back"
+    event("tideover.discovery.held", text, attributes, level=logging.WARNING)
+
+
+def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
+    """Count and report an endpoint that is not picked for a while.
+
+    Args:
+        service: The service.
+        failures: After how many failures in a row.
+        seconds: For how long.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    _ejections.add(1, {"tideover.service": service})
+    text = f"an endpoint of {service!r} failed {failures} times in a row: not picked for {seconds:.0f} s"
+    event("tideover.discovery.ejected", text, attributes, level=logging.WARNING)
+
+
+def endpoint_rejected(service: str, why: str) -> None:
+    """Report a registration in etcd that cannot be used.
+
+    Args:
+        service: The service.
+        why: What is wrong with it.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    event("tideover.discovery.rejected", f"an endpoint of {service!r}: {why}", attributes, level=logging.ERROR)
+
+
 # Locks ---------------------------------------------------------------------------------------------------------
 
 
@@ -545,6 +629,14 @@ class Observed(Protocol):
         """Return the age in seconds of the oldest followed prefix."""
         ...
 
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        ...
+
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints are registered here, by service and state."""
+        ...
+
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""
         ...
@@ -593,6 +685,16 @@ def _observe_age(coordinator: Observed) -> Iterable[Observation]:
 def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
     for (election, standing), count in coordinator.observe_leaders().items():
         yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
+
+
+def _observe_endpoints(coordinator: Observed) -> Iterable[Observation]:
+    for (service, source), count in coordinator.observe_endpoints().items():
+        yield Observation(count, {"tideover.service": service, "tideover.source": source})
+
+
+def _observe_registrations(coordinator: Observed) -> Iterable[Observation]:
+    for (service, state), count in coordinator.observe_registrations().items():
+        yield Observation(count, {"tideover.service": service, "tideover.state": state})
 
 
 _durations = _meter.create_histogram(
@@ -671,4 +773,21 @@ _meter.create_observable_up_down_counter(
     callbacks=_observing(_observe_leaders),
     unit="{leader}",
     description="Elections led here; over all processes the sum per election should be at most 1.",
+)
+_ejections = _meter.create_counter(
+    "tideover.discovery.ejections",
+    unit="{ejection}",
+    description="Endpoints not picked for a while after failures.",
+)
+_meter.create_observable_up_down_counter(
+    "tideover.discovery.endpoint.active",
+    callbacks=_observing(_observe_endpoints),
+    unit="{endpoint}",
+    description="Endpoints that can be picked, by service and where the list comes from.",
+)
+_meter.create_observable_up_down_counter(
+    "tideover.discovery.registration.active",
+    callbacks=_observing(_observe_registrations),
+    unit="{registration}",
+    description="Endpoints that this process has registered, by how far they are in etcd.",
 )

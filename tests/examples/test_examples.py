@@ -228,3 +228,28 @@ def test_confirmed_worker(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: 
                 assert "one works: confirmed" in output.wait_for("one ", timeout=5)
             three.kill()
             output.wait_for("one stops: 'work' is not led here any more", timeout=6)
+
+
+def test_registered_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`registered_service` is in etcd, comes back when its key is deleted, drains, and is gone when it ends."""
+
+    def found() -> str:
+        return etcd_server.etcdctl("get", "--prefix", "/shop/services/shop/")
+
+    def until(text: str, *, there: bool = True) -> None:
+        deadline = time.monotonic() + 10
+        while (text in found()) is not there:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with service("registered_service", etcd=etcd_server, cache=tmp_path) as url:
+        until("http://127.0.0.1:8000")
+        etcd_server.etcdctl("del", "--prefix", "/shop/services/")
+        until("http://127.0.0.1:8000")
+        (status,) = json.loads(get(url)[1])
+        assert (status["service"], status["state"], status["comebacks"]) == ("shop", "registered", 1)
+        request = urllib.request.Request(f"{url}/drain", method="POST")
+        with urllib.request.urlopen(request, timeout=5) as response:
+            assert response.read() == b"drained\n"
+        until('"weight":0.0')
+    until("http://", there=False)

@@ -170,6 +170,29 @@ def limit(*, rate: int = 10) -> int:
     return rate
 
 
+async def registrations() -> None:
+    """Registrations, their handle, and what the middleware takes."""
+    async with connect("10.0.0.1:2379") as tide:
+        block = tide.register(
+            "api", "http://10.0.0.7:8000", metadata={"zone": "a"}, weight=2, ttl=15, instance="a"
+        )
+        assert_type(block, tideover.RegistrationBlock)
+        async with block as here:
+            assert_type(here, tideover.Registered)
+            assert_type(here.registered, bool)
+            assert_type(here.endpoint, tideover.Endpoint)
+            assert_type(here.status, tideover.RegistrationStatus)
+            assert_type(await here.update(weight=0), bool)
+            await here.wait_registered()
+            await here.deregister()
+        async with tideover.register("api", "http://10.0.0.7:8000"):
+            assert_type(tide.registrations, tuple[tideover.Registered, ...])
+        assert_type(tide.status().registrations, tuple[tideover.RegistrationStatus, ...])
+    api = tideover.Registration("api", "http://10.0.0.7:8000", metadata={"zone": "a"}, weight=0.5)
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], register=api)])
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], register=[api, api])])
+
+
 async def injected() -> None:
     """A decorated function keeps its type."""
     assert_type(await charge("order"), bool)

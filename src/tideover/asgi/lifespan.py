@@ -17,17 +17,39 @@ class Lifespan:
     Args:
         receive: The server's.
         send: The server's.
+        on_started: Called when the application has started, and the server knows.
+        on_shutdown: Awaited before the application hears that it is to shut down.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        on_started: Callable[[], None] | None = None,
+        on_shutdown: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._receive_from_server = receive
+        self._send_to_server = send
+        self._on_started = on_started
+        self._on_shutdown = on_shutdown
         self._started = False
         self._last: Message | None = None
 
     def __repr__(self) -> str:
         """Show how far it has come."""
         return f"<Lifespan {'ending' if self._last else 'started' if self._started else 'starting'}>"
+
+    async def _receive(self) -> Message:
+        message = await self._receive_from_server()
+        if message["type"] == "lifespan.shutdown" and self._on_shutdown is not None:
+            await self._on_shutdown()
+        return message
+
+    async def _send(self, message: Message) -> None:
+        await self._send_to_server(message)
+        if message["type"] == "lifespan.startup.complete" and self._on_started is not None:
+            self._on_started()
 
     async def send(self, message: Message) -> None:
         """Pass a message on, unless it says that the shutdown is over."""

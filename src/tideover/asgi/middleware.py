@@ -13,14 +13,17 @@ from typing_extensions import Unpack
 
 from tideover import telemetry
 from tideover.ambient import connect
+from tideover.asgi.announcing import Announcement
 from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.statusfield import status_field
 from tideover.coordinator import Coordinator
 from tideover.elections.watchdog import OnStall
+from tideover.errors import Closed
 from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_coordinator, current_record
 from tideover.options import Require
 from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
+from tideover.registry.registration import Registration
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -61,12 +64,16 @@ class TideoverMiddleware:
         app: The application.
         endpoints: The members' `host:port`; the coordinator is made and closed here.
         coordinator: A coordinator that somebody else has entered and will leave; instead of `endpoints`.
+        register: What others are to find: registered once the application has started, and gone from etcd the
+            moment that SIGTERM or SIGINT arrives, while the requests under way are still answered. Where the
+            signals cannot be heard (the server does not run in the main thread, or not on asyncio), it is gone
+            when the server begins the application's shutdown.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.
         options: Everything else goes to `connect`.
 
     Raises:
-        TypeError: Neither or both of `endpoints` and `coordinator` were given.
+        TypeError: Neither or both of `endpoints` and `coordinator` were given, or `register` is no registration.
         ValueError: An option is wrong; see `connect`.
 
     When degraded:
@@ -79,6 +86,7 @@ class TideoverMiddleware:
         *,
         endpoints: Iterable[str] | None = None,
         coordinator: Coordinator | None = None,
+        register: Registration | Iterable[Registration] = (),
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
@@ -88,6 +96,10 @@ class TideoverMiddleware:
             raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
         if coordinator is not None and options:
             raise TypeError(f"{', '.join(options)}: give options to connect(), where the coordinator is made")
+        self._registrations = (register,) if isinstance(register, Registration) else tuple(register)
+        for registration in self._registrations:
+            if not isinstance(registration, Registration):
+                raise TypeError(f"register must be Registration(...), or a list of them, not {register!r}")
         self.app = app
         self._status_header = status_header
         self._endpoints = tuple(endpoints or ())
@@ -115,23 +127,35 @@ class TideoverMiddleware:
             telemetry.finish_request(record)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" or not self._own:
+        if scope["type"] != "lifespan" or not (self._own or self._registrations):
             await self._within(scope, receive, send)
             return
-        if self._coordinator.loop is not None:
+        if self._own and self._coordinator.loop is not None:
             # A second start of the same application object, as test clients do: a coordinator is single-use.
             self._coordinator = connect(*self._endpoints, **self._options)
-        lifespan = Lifespan(receive, send)
+        announcement = Announcement(self._coordinator, self._registrations)
+        lifespan = Lifespan(receive, send, on_started=announcement.begin, on_shutdown=announcement.end)
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    await stack.enter_async_context(self._coordinator)
+                    await self._enter(stack)
                 except Exception as exc:
                     await lifespan.refuse(exc)
                     raise
+                # Also where the application ends without having been told to.
+                stack.push_async_callback(announcement.end)
                 await lifespan.run(partial(self._within, scope))
         finally:
             await lifespan.finish()
+
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        """Open the coordinator, or make sure that whoever made it has."""
+        if self._own:
+            await stack.enter_async_context(self._coordinator)
+        elif self._coordinator.loop is None:
+            raise Closed(
+                f"{self._coordinator!r}: to register, enter it before the application starts, or give endpoints"
+            )
 
     async def _within(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = current_coordinator.set(self._coordinator)

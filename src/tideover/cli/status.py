@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,10 +17,19 @@ from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError
 from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
-from tideover.status import LockConflictStatus, MemberStatus, PrefixStatus, StatusReport, duration
+from tideover.status import (
+    LockConflictStatus,
+    MemberStatus,
+    PrefixStatus,
+    RegistrationStatus,
+    StatusReport,
+    duration,
+)
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5
+# How many services are shown.
+_MOST_SERVICES = 20
 
 
 @click.command("status")
@@ -41,13 +50,16 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if tide.health.state is HealthState.AVAILABLE:
         await tide.know_members(_LIST_TIMEOUT)
     report = tide.status()
+    counts: Mapping[str, int] = {}
     if tide.health.state is HealthState.AVAILABLE:
         with suppress(TideoverError):  # such as a user who may not read the ledger
             report = replace(report, lock_conflicts=await tide.lock_conflicts())
+        with suppress(TideoverError):
+            counts = await tide.services()
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "registered": counts})
     else:
-        print_line("\n".join(_lines(report)))
+        print_line("\n".join([*_lines(report), *_service_lines(counts)]))
     # That is a no, and no outage.
     refused = report.diagnosis is Diagnosis.UNAUTHORIZED
     return Exit.REFUSED if refused else exit_of_state(report.state)
@@ -67,8 +79,17 @@ def _lines(report: StatusReport) -> Iterator[str]:
         yield f"config     {_describe_prefix(prefix)}"
     for rejected in report.rejected:
         yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
+    for registration in report.registrations:
+        yield f"registered {registration.service} {registration.url}: {_describe_registration(registration)}"
     for conflict in report.lock_conflicts:
         yield f"conflict   {_describe_conflict(conflict)}"
+
+
+def _service_lines(counts: Mapping[str, int]) -> Iterator[str]:
+    for name, count in list(counts.items())[:_MOST_SERVICES]:
+        yield f"service    {name}  {count} registered"
+    if len(counts) > _MOST_SERVICES:
+        yield f"services   {len(counts)} in all: see `tideover services`"
 
 
 def _describe_member(member: MemberStatus) -> str:
@@ -78,6 +99,11 @@ def _describe_member(member: MemberStatus) -> str:
     if member.answers is None:
         return f"not used: {member.error}" if member.error else "not asked"
     return f"no answer: {member.error}" if member.error else "no answer"
+
+
+def _describe_registration(registration: RegistrationStatus) -> str:
+    trouble = f"; {registration.error}" if registration.error else ""
+    return f"{registration.state} for {duration(registration.seconds)}{trouble}"
 
 
 def _describe_conflict(conflict: LockConflictStatus) -> str:

@@ -1,0 +1,165 @@
+"""An endpoint of a service, its key in etcd and its value there, which older and newer versions can share.
+
+The key is `{namespace}/services/{name}/{instance}/{incarnation}`. Names and instances are percent-encoded in it,
+so that a slash in one divides nothing: "pay" never sees the endpoints of "pay/eu". The *instance* is what stays
+when a process is restarted, the *incarnation* is new each time it enters the registry: of several keys of one
+instance the one created last counts, and whoever deletes a key names the incarnation, so that nobody removes a
+successor.
+
+The value is a JSON object. Unknown members are ignored. A version that changes the meaning of the known ones
+raises `needs`, and an older one then leaves the endpoint out rather than misread it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+
+# The newest meaning that this version understands.
+FORMAT = 1
+MAX_WEIGHT = 1_000_000
+
+_FOLDER = "services"
+# What needs no encoding beside letters, digits and "_.-~": so that `etcdctl get --prefix` shows 10.0.0.7:8000.
+_PLAIN = ":@+"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one instance of a service can be reached.
+
+    Attributes:
+        url: Its address, such as `"http://10.0.0.7:8000"`.
+        weight: Its share of the traffic, compared with the others' weights. 0 means none: it is being drained.
+        metadata: What else it says about itself, text to text.
+        instance: Which instance it is: stays when the process is restarted.
+        incarnation: Which registration of the instance it is: new each time.
+        service: The name of the service.
+
+    Raises:
+        TypeError: A field is of the wrong type.
+        ValueError: A field is out of range.
+    """
+
+    url: str
+    weight: float = 1.0
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    instance: str = ""
+    incarnation: str = ""
+    service: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be published, or was not by us; keep the metadata from being changed from outside."""
+        problem = _problem(self.url, self.weight, self.metadata)
+        if problem is not None:
+            raise problem
+        object.__setattr__(self, "weight", float(self.weight))
+        object.__setattr__(self, "metadata", dict(self.metadata))
+
+    def encode(self) -> bytes:
+        """Return the value that etcd holds."""
+        value = {"needs": FORMAT, "url": self.url, "weight": self.weight, "metadata": dict(self.metadata)}
+        return json.dumps(value, separators=(",", ":")).encode()
+
+    @property
+    def key(self) -> str:
+        """The key in etcd, without the namespace."""
+        return f"{service_prefix(self.service)}{_segment(self.instance)}/{_segment(self.incarnation)}"
+
+
+def check_name(name: str, what: str = "a service's name") -> str:
+    """Return a name that can be one.
+
+    Args:
+        name: The name of a service or of an instance.
+        what: What it is to be, for the message.
+
+    Returns:
+        The name.
+
+    Raises:
+        TypeError: It is not text.
+        ValueError: It is empty, or cannot be encoded.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be text, not {name!r}")
+    if not name:
+        raise ValueError(f"{what} must not be empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError(f"{what} must be Unicode text, not {name!r}") from exc
+    return name
+
+
+def service_prefix(name: str) -> str:
+    """Return what the keys of a service's endpoints begin with, without the namespace.
+
+    Args:
+        name: The service; empty for those of all services.
+    """
+    return f"{_FOLDER}/{_segment(name)}/" if name else f"{_FOLDER}/"
+
+
+def decode(key: str, raw: bytes) -> Endpoint:
+    """Read an endpoint.
+
+    Args:
+        key: The key, without the namespace.
+        raw: Its value.
+
+    Returns:
+        The endpoint, with the service, the instance and the incarnation of the key.
+
+    Raises:
+        ValueError: It is none, or this version is too old for it; the message says why. Leave it out.
+    """
+    folder, *segments = key.split("/")
+    if folder != _FOLDER or len(segments) != 3 or not all(segments):
+        raise ValueError(f"{key!r} is not services/NAME/INSTANCE/INCARNATION")
+    try:
+        service, instance, incarnation = (unquote(segment, errors="strict") for segment in segments)
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{key!r} cannot be used, because it is not JSON: {raw[:80]!r}") from None
+    problem = _document_problem(found)
+    if problem:
+        raise ValueError(f"{key!r} cannot be used, because {problem}: {raw[:80]!r}")
+    return Endpoint(
+        found["url"], found.get("weight", 1.0), found.get("metadata", {}), instance, incarnation, service
+    )
+
+
+def _segment(name: str) -> str:
+    return quote(name, safe=_PLAIN)
+
+
+def _document_problem(found: object) -> str:
+    if not isinstance(found, dict):
+        return "it is not an object"
+    needs = found.get("needs")
+    if not isinstance(needs, int) or isinstance(needs, bool):
+        return "it says no format ('needs')"
+    if needs > FORMAT:
+        return f"it needs format {needs} and this version of tideover knows {FORMAT}"
+    problem = _problem(found.get("url"), found.get("weight", 1.0), found.get("metadata", {}))
+    return "" if problem is None else str(problem)
+
+
+def _problem(url: object, weight: object, metadata: object) -> Exception | None:
+    if not isinstance(url, str):
+        return TypeError(f"url must be text, not {url!r}")
+    if not url:
+        return ValueError("url must not be empty")
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        return TypeError(f"weight must be a number, not {weight!r}")
+    if not 0 <= weight <= MAX_WEIGHT:
+        return ValueError(f"weight must be from 0 to {MAX_WEIGHT:,}, not {weight}")
+    if not isinstance(metadata, Mapping):
+        return TypeError(f"metadata must map text to text, not be {metadata!r}")
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            return TypeError(f"metadata must map text to text, not {name!r} to {value!r}")
+    return None

@@ -34,11 +34,23 @@
 #define CONFIRM_LIMIT (TTL + 1)
 #endif
 #define TRUSTED TTL             /* a leader, from when it sent what was answered */
+#ifdef BREAK_PROMISE_MARGIN
+#define PROMISED (TTL - 1)
+#else
 #define PROMISED TTL            /* a candidate, from when it received the request */
+#endif
+#ifdef BREAK_MARGIN
+#define WAITED (TTL - 1)
+#else
 #define WAITED TTL              /* a challenger that is listed, from its first look */
+#endif
 #if PEERS
 #define LIMIT CONFIRM_LIMIT             /* a leader, from when it sent its last renewal */
+#ifdef BREAK_LIMIT_MARGIN
+#define WAITED_UNLISTED (CONFIRM_LIMIT - 1)
+#else
 #define WAITED_UNLISTED CONFIRM_LIMIT   /* a challenger that is not listed, from its first look */
+#endif
 #else
 #define LIMIT TRUSTED           /* without confirmations these have no meaning */
 #define WAITED_UNLISTED WAITED
@@ -49,6 +61,8 @@
 #define RESTARTS 1
 #endif
 #define N 3
+#define NEXT(i) ((i + 1) % N)
+#define LAST(i) ((i + 2) % N)
 #define GHOST 3
 #define NOBODY 4
 #define IN(set, who) (((set) >> (who)) & 1)
@@ -75,8 +89,7 @@ typedef Process {
     unsigned limit : 3;                 /* until the last renewal is too long ago for any confirmation */
     unsigned memory : 4;                /* whom it asks: everybody that the record might list */
     unsigned round : 2;                 /* until what the present round may confirm; 0: there is no round */
-    unsigned asked : 4;                 /* in this round */
-    unsigned yes : 4;                   /* who has promised, in this round */
+    unsigned unheard : 4;       /* who was asked in this round and has not promised yet */
     /* Its write under way. */
     unsigned write : 2;
     unsigned list : 4;                  /* the candidates in that write */
@@ -86,7 +99,7 @@ typedef Process {
     unsigned ever : 4;                  /* who has ever promised this incarnation anything */
 #endif
 #ifdef BREAK_ATOMIC
-    byte entering;              /* has looked for a promise, and found none */
+    bool entering;              /* has looked for a promise, and found none */
 #endif
 };
 
@@ -98,6 +111,23 @@ bool record_vacant = false;
 unsigned record_list : 4 = PEERS * 3;                    /* it lists processes 0 and 1, not 2 */
 unsigned late : 2; unsigned late_writer : 3; unsigned late_list : 4;
 byte restarts = RESTARTS;
+#ifdef TAKES
+byte takes = TAKES;             /* how many may still be sent */
+#define TAKE_LEFT (takes > 0)
+#define COUNT_TAKE takes--
+#else
+#define TAKE_LEFT true
+#define COUNT_TAKE skip
+#endif
+#ifdef CHANGES
+byte changes = CHANGES;         /* how many renewals may still change the list */
+#define CHANGE_LEFT (changes > 0)
+#define COUNT_CHANGE if :: written != record_list -> changes-- :: else fi
+#else
+#define CHANGE_LEFT true
+#define COUNT_CHANGE skip
+#endif
+
 
 #define LEADS(i) (p[i].deadline > 0)
 
@@ -108,21 +138,32 @@ inline lead(i, until) {
     :: else
     fi;
     if
-    :: LEADS(i) -> assert(!LEADS((i + 1) % N) && !LEADS((i + 2) % N))
+    :: LEADS(i) -> assert(!LEADS(NEXT(i)) && !LEADS(LAST(i)))
     :: else
     fi
 }
 
 inline end_round(i) {
-    p[i].round = 0; p[i].asked = 0; p[i].yes = 0
+    p[i].round = 0; p[i].unheard = 0
+}
+
+/* What means nothing any more is 0, so that states which differ in nothing are not told apart. */
+inline tidy(i) {
+    if
+    :: !PEERS || (p[i].deadline == 0 && p[i].round == 0) -> p[i].limit = 0; p[i].memory = 0
+    :: else
+    fi
 }
 
 inline step_down(i) {
-    p[i].deadline = 0; p[i].limit = 0; end_round(i)
+    p[i].deadline = 0; end_round(i); tidy(i)
 }
 
 inline forget_write(i) {
-    p[i].write = NONE; p[i].list = 0; p[i].sent = 0; p[i].answer = NONE
+    p[i].write = NONE; p[i].list = 0; p[i].sent = 0; p[i].answer = NONE;
+#ifdef BREAK_ATOMIC
+    p[i].entering = false
+#endif
 }
 
 /* etcd ---------------------------------------------------------------------------------------------------------- */
@@ -147,41 +188,43 @@ inline apply(writer, what, candidates) {
 
 byte what, written, j;          /* scratch, 0 between steps */
 
+/* The write that i waits for is applied; whether its answer arrives is another matter. */
+inline apply_write(i) {
+    what = p[i].write; written = p[i].list; j = p[i].sent;
+    apply(i, what, written);
+    p[i].write = what; p[i].list = written; p[i].sent = j; p[i].answer = APPLIED;
+    what = 0; written = 0; j = 0
+}
+
+inline apply_late() {
+#ifdef SHOW_LATE
+    assert(late_writer != GHOST);
+#endif
+    what = late; written = late_list; j = late_writer;
+    apply(j, what, written);
+    what = 0; written = 0; j = 0
+}
+
+#define ON_ITS_WAY(i) (p[i].write != NONE && p[i].answer == NONE)
+
 active proctype etcd() {
-    byte i;
     do
-    :: d_step { late != NONE ->
-        what = late; i = late_writer; written = late_list;
-        apply(i, what, written);
-        what = 0; i = 0; written = 0 }
-    :: atomic { true ->
-        if :: i = 0 :: i = 1 :: i = 2 fi;
-        if
-        :: p[i].write != NONE && p[i].answer == NONE ->
-            d_step {
-                what = p[i].write; written = p[i].list; j = p[i].sent;
-                apply(i, what, written);
-                p[i].write = what; p[i].list = written; p[i].sent = j; p[i].answer = APPLIED;
-                what = 0; written = 0; j = 0; i = 0 }
-        :: else -> i = 0
-        fi }
+    :: d_step { ON_ITS_WAY(0) -> apply_write(0) }
+    :: d_step { ON_ITS_WAY(1) -> apply_write(1) }
+    :: d_step { ON_ITS_WAY(2) -> apply_write(2) }
+    :: d_step { late != NONE -> apply_late() }
     od
 }
 
 /* Time ---------------------------------------------------------------------------------------------------------- */
 
-/* What means nothing any more is 0, so that states which differ in nothing are not told apart. */
-inline tidy(i) {
-    if
-    :: !PEERS || (p[i].deadline == 0 && p[i].round == 0) -> p[i].limit = 0
-    :: else
-    fi
-}
-
 #define WATCHES(i) (p[i].current && p[i].holder != i)
 #define DOWN(timer) timer = (timer > 0 -> timer - 1 : 0)
 
 inline pass(i) {
+#ifdef SHOW_CONFIRMED
+    assert(!(LEADS(i) && p[i].limit > 0 && p[i].limit <= LIMIT - TRUSTED));
+#endif
 #ifndef STAY
     DOWN(p[i].deadline);
 #endif
@@ -217,8 +260,14 @@ inline look(i) {
     p[i].holder = (record_vacant -> NOBODY : record_holder);
     if
     :: p[i].holder == i -> p[i].memory = record_list    /* ours, the answer was lost: adopted, the deadline stays */
-    :: else -> step_down(i); p[i].memory = 0; p[i].wait = WAITED_UNLISTED
-    fi
+    :: else ->
+        step_down(i);
+        p[i].wait = WAITED_UNLISTED;
+#ifdef BREAK_REPLAY
+        p[i].ever = 0
+#endif
+    fi;
+    tidy(i)
 }
 
 /* Whom the next write lists: as before, one more, or one less. */
@@ -243,9 +292,9 @@ inline choose_list(i) {
 #endif
 
 inline send(i, kind, candidates) {
-    p[i].write = kind; p[i].list = candidates; p[i].sent = LIMIT;
+    p[i].write = kind; p[i].list = candidates; p[i].sent = (kind == RESIGN -> 0 : LIMIT);
     if
-    :: kind == RENEW ->
+    :: kind == RENEW && PEERS ->
 #if defined(BREAK_ADDED_AFTER)
         skip
 #elif defined(BREAK_REMOVED_BEFORE)
@@ -254,15 +303,16 @@ inline send(i, kind, candidates) {
         p[i].memory = p[i].memory | candidates
 #endif
     :: else
-    fi
+    fi;
+    tidy(i)
 }
 
 inline renew(i) {
     if
-    :: MAY_LIST(i) -> choose_list(i)
-    :: !MAY_LIST(i) -> written = record_list
+    :: MAY_LIST(i) && CHANGE_LEFT -> choose_list(i)
+    :: else -> written = record_list
     fi;
-    d_step { send(i, RENEW, written); written = 0 }
+    d_step { COUNT_CHANGE; send(i, RENEW, written); written = 0 }
 }
 
 #if !PEERS
@@ -285,11 +335,13 @@ inline take(i) {
 #else
     written = record_list;
 #endif
-    d_step { written = written | (PEERS << i); send(i, TAKE, written); written = 0 }
+    d_step { COUNT_TAKE; written = written | (PEERS << i); send(i, TAKE, written); written = 0 }
 }
 
-#ifdef BREAK_ENTRY
+#if defined(BREAK_ENTRY)
 #define MAY_ENTER(i) true
+#elif defined(BREAK_ATOMIC)
+#define MAY_ENTER(i) (p[i].promise == 0 || p[i].entering)
 #else
 #define MAY_ENTER(i) (p[i].promise == 0)
 #endif
@@ -297,8 +349,17 @@ inline take(i) {
 /* A write of ours was applied: it counts from when it was sent. */
 inline succeed(i) {
     if
-    :: p[i].write == RESIGN -> p[i].holder = NOBODY; p[i].memory = 0
+    :: p[i].write == RESIGN -> p[i].holder = NOBODY
     :: else ->
+#ifdef SHOW_TAKEOVER
+        assert(p[i].write != TAKE || p[i].promise > 0 || p[i].sent <= LIMIT - TRUSTED);
+#endif
+#ifdef SHOW_NOT_IN_OFFICE
+        assert(p[i].write != TAKE || p[i].promise == 0);
+#endif
+#ifdef SHOW_REGAINED
+        assert(p[i].write != RENEW || p[i].deadline > 0 || p[i].promise > 0 || p[i].sent <= LIMIT - TRUSTED);
+#endif
         p[i].holder = i;
         p[i].memory = p[i].list;
         p[i].limit = p[i].sent;
@@ -333,8 +394,7 @@ inline give_up(i) {
 
 inline ask(i) {
     p[i].round = TRUSTED;
-    p[i].asked = p[i].memory & ~ONLY(i);
-    p[i].yes = 0
+    p[i].unheard = p[i].memory & ~ONLY(i)
 }
 
 #ifdef BREAK_ALONE
@@ -347,10 +407,11 @@ inline ask(i) {
 #else
 #define AGREES(j, i) (p[j].holder == i)
 #endif
+#define HEARD(i, j) p[i].unheard = p[i].unheard & ~ONLY(j)
 #ifdef BREAK_ONE_SILENT
-#define COMPLETE(i) (p[i].asked == 0 || p[i].yes != 0)
+#define COMPLETE(i) ((p[i].unheard & (p[i].unheard - 1)) == 0)
 #else
-#define COMPLETE(i) ((p[i].asked & ~p[i].yes) == 0)
+#define COMPLETE(i) (p[i].unheard == 0)
 #endif
 
 /* A request of i's arrives at j. A veto ends the round; a request for another incarnation is not answered. */
@@ -358,7 +419,10 @@ inline receive(j, i) {
     if
     :: AGREES(j, i) ->
         p[j].promise = PROMISED;
-        p[i].yes = p[i].yes | ONLY(j)
+        HEARD(i, j);
+#ifdef BREAK_REPLAY
+        p[i].ever = p[i].ever | ONLY(j)
+#endif
     :: else -> end_round(i)
     fi
 }
@@ -374,7 +438,7 @@ inline confirm(i) {
     fi;
 #endif
     lead(i, p[i].round);
-    end_round(i)
+    end_round(i); tidy(i)
 }
 
 #define GHOSTED(set, i) set = (IN(set, i) -> (set & ~ONLY(i)) | ONLY(GHOST) : set)
@@ -393,7 +457,9 @@ inline restart(i) {
         restarts--;
         step_down(i); forget_write(i);
         p[i].holder = NOBODY; p[i].current = false; p[i].wait = 0; p[i].promise = 0;
-        p[i].memory = 0;
+#ifdef BREAK_REPLAY
+        p[i].ever = 0;
+#endif
 #ifndef BREAK_INCARNATION
         if :: record_holder == i -> record_holder = GHOST :: else fi;
         if :: late != NONE && late_writer == i -> late_writer = GHOST :: else fi;
@@ -401,7 +467,7 @@ inline restart(i) {
         j = 0;
         do
         :: j < N ->
-            GHOSTED(p[j].memory, i); GHOSTED(p[j].list, i); GHOSTED(p[j].asked, i); GHOSTED(p[j].yes, i);
+            GHOSTED(p[j].memory, i); GHOSTED(p[j].list, i); GHOSTED(p[j].unheard, i);
             if :: p[j].holder == i -> p[j].holder = GHOST :: else fi;
             j++
         :: else -> break
@@ -415,15 +481,29 @@ proctype process(byte i) {
     do
     :: d_step { !p[i].current && p[i].answer == NONE -> look(i) }
     :: atomic { p[i].current && p[i].holder == i && p[i].write == NONE -> renew(i) }
-    :: atomic { p[i].current && p[i].holder != i && p[i].write == NONE && MAY_TAKE(i) && FREE(i) -> take(i) }
+    :: atomic { p[i].current && p[i].holder != i && p[i].write == NONE && MAY_TAKE(i) && FREE(i) && TAKE_LEFT -> take(i) }
     :: d_step { p[i].answer != NONE -> succeed(i) }
     :: atomic { p[i].write != NONE -> give_up(i) }
     :: d_step { p[i].current && p[i].holder == i && p[i].write == NONE && MAY_RESIGN(i) ->
         step_down(i); send(i, RESIGN, 0) }
 #if PEERS
     :: d_step { LEADS(i) && SOMEBODY(i) && p[i].round < TRUSTED -> ask(i) }
-    :: d_step { IN(p[i].asked & ~p[i].yes, (i + 1) % N) -> receive((i + 1) % N, i) }
-    :: d_step { IN(p[i].asked & ~p[i].yes, (i + 2) % N) -> receive((i + 2) % N, i) }
+    :: d_step { IN(p[i].unheard, NEXT(i)) -> receive(NEXT(i), i) }
+    :: d_step { IN(p[i].unheard, LAST(i)) -> receive(LAST(i), i) }
+#ifdef BREAK_SIBLING
+    :: d_step { IN(p[i].unheard, NEXT(i)) && AGREES(LAST(i), i) -> p[LAST(i)].promise = PROMISED; HEARD(i, NEXT(i)) }
+    :: d_step { IN(p[i].unheard, LAST(i)) && AGREES(NEXT(i), i) -> p[NEXT(i)].promise = PROMISED; HEARD(i, LAST(i)) }
+#endif
+#ifdef BREAK_421
+    :: d_step { IN(p[i].unheard, NEXT(i)) -> HEARD(i, NEXT(i)) }
+    :: d_step { IN(p[i].unheard, LAST(i)) -> HEARD(i, LAST(i)) }
+#endif
+#ifdef BREAK_REPLAY
+    :: d_step { (p[i].unheard & p[i].ever) != 0 -> p[i].unheard = p[i].unheard & ~p[i].ever }
+#endif
+#ifdef BREAK_ATOMIC
+    :: d_step { p[i].answer != NONE && p[i].promise == 0 && !p[i].entering -> p[i].entering = true }
+#endif
     :: d_step { p[i].round > 0 && COMPLETE(i) -> confirm(i) }
 #endif
     :: atomic { restarts > 0 -> restart(i) }

@@ -1,22 +1,24 @@
-/* Two never lead at once: the election of docs/explanation/leadership-in-an-outage.md, as a model for Spin.
+/* Two never lead at once: elections as docs/explanation/leadership-in-an-outage.md describes them, for Spin.
  *
- * `python -m models` checks it, and every way of breaking it; see models/__main__.py and
- * docs/explanation/the-election-model.md, which says what is modelled and what is left out.
+ * `nox -s model` checks this, and for each rule what happens without it. docs/explanation/the-election-model.md says
+ * what is modelled, what is left out, and what was found.
  *
- * Time.  There is no clock that anybody could read, only timers that count down, together, at each tick. A tick
- * may come at any moment, also while a process is about to do something: that is a pause, anywhere, of any length.
- * Clocks that run at different rates are modelled by their worst case: whatXX
- * what a candidate waits for runs short by it. Any other clocks allow less, since nobody is ever forced to act.
+ * Time. Nobody can read a clock; there are timers, and all of them count down together at each tick. A tick may come
+ * at any moment, also when a process is about to do something: that is a pause, anywhere, of any length.
  *
- * etcd.  A write is a compare-and-swap on the revision that its sender has seen. So once one is applied all others
- * that were on their way are void, and revisions need no numbers: a process has seen the record as it is
- * (`current`) or not. A write whose sender gave up may still be applied, much later.
+ * etcd. A write is a compare-and-swap on the revision that its sender has seen. So once one is applied, all others
+ * that are on their way are void, and revisions need no numbers: a process has seen the record as it is (`current`)
+ * or not. A write whose sender has given up may still be applied, much later.
  *
- * Messages are lost, late, repeated, or handed to a sibling on the same port. Whatever may happen may also not
- * happen; that is all it takes to model partitions and outages.
+ * Messages are lost, late, repeated, or handed to a sibling on the same port. What may happen may also not happen,
+ * for ever: nothing else is needed to model partitions and outages.
+ *
+ * Printing is for the trace of a counter-example (`spin -t`); it is no part of the search.
  */
 
-/* Policies: -DSTEP_DOWN, -DSTAY; without either, "peers". -DBREAK_... breaks one rule. ------------------------- */
+/* -DSTEP_DOWN or -DSTAY; without either, "peers". -DBREAK_... breaks one rule, -DSHOW_... claims that something
+ * cannot be reached, -DTAKES=, -DCHANGES= and -DRESTARTS= bound how often something happens. models/variants.py
+ * says what each is for. ------------------------------------------------------------------------------------------ */
 
 #if !defined(STEP_DOWN) && !defined(STAY)
 #define PEERS 1
@@ -130,11 +132,14 @@ byte changes = CHANGES;         /* how many renewals may still change the list *
 
 
 #define LEADS(i) (p[i].deadline > 0)
+#define NAME(i) (i + 65)        /* A, B, C; D is a ghost */
 
 /* Entering the body, or staying in it. The assertion is the point of it all. */
 inline lead(i, until) {
     if
-    :: until > p[i].deadline -> p[i].deadline = until
+    :: until > p[i].deadline ->
+        p[i].deadline = until;
+        printf("%c leads for %d ticks\n", NAME(i), until)
     :: else
     fi;
     if
@@ -190,6 +195,7 @@ byte what, written, j;          /* scratch, 0 between steps */
 
 /* The write that i waits for is applied; whether its answer arrives is another matter. */
 inline apply_write(i) {
+    printf("etcd applies the write of %c\n", NAME(i));
     what = p[i].write; written = p[i].list; j = p[i].sent;
     apply(i, what, written);
     p[i].write = what; p[i].list = written; p[i].sent = j; p[i].answer = APPLIED;
@@ -200,6 +206,7 @@ inline apply_late() {
 #ifdef SHOW_LATE
     assert(late_writer != GHOST);
 #endif
+    printf("etcd applies the late write of %c\n", NAME(late_writer));
     what = late; written = late_list; j = late_writer;
     apply(j, what, written);
     what = 0; written = 0; j = 0
@@ -226,6 +233,10 @@ inline pass(i) {
     assert(!(LEADS(i) && p[i].limit > 0 && p[i].limit <= LIMIT - TRUSTED));
 #endif
 #ifndef STAY
+    if
+    :: p[i].deadline == 1 -> printf("%c leads no more: its deadline has passed\n", NAME(i))
+    :: else
+    fi;
     DOWN(p[i].deadline);
 #endif
     DOWN(p[i].limit);
@@ -241,13 +252,17 @@ inline pass(i) {
 #endif
     :: else -> DOWN(p[i].wait)
     fi;
+    if
+    :: p[i].promise == 1 -> printf("the promise of %c ends\n", NAME(i))
+    :: else
+    fi;
     DOWN(p[i].promise);
     tidy(i)
 }
 
 active proctype time() {
     do
-    :: d_step { true -> pass(0); pass(1); pass(2) }
+    :: d_step { true -> printf("a tick passes\n"); pass(0); pass(1); pass(2) }
     od
 }
 
@@ -255,6 +270,7 @@ active proctype time() {
 
 /* A linearizable look at the record, when it has changed since the last one. */
 inline look(i) {
+    printf("%c looks at the record\n", NAME(i));
     forget_write(i);
     p[i].current = true;
     p[i].holder = (record_vacant -> NOBODY : record_holder);
@@ -268,6 +284,14 @@ inline look(i) {
 #endif
     fi;
     tidy(i)
+}
+
+inline print_list(candidates) {
+    if :: IN(candidates, 0) -> printf("A") :: else fi;
+    if :: IN(candidates, 1) -> printf("B") :: else fi;
+    if :: IN(candidates, 2) -> printf("C") :: else fi;
+    if :: IN(candidates, GHOST) -> printf("D") :: else fi;
+    printf("\n")
 }
 
 /* Whom the next write lists: as before, one more, or one less. */
@@ -292,6 +316,11 @@ inline choose_list(i) {
 #endif
 
 inline send(i, kind, candidates) {
+    if
+    :: kind == TAKE -> printf("%c sends a takeover that lists ", NAME(i)); print_list(candidates)
+    :: kind == RENEW -> printf("%c sends a renewal that lists ", NAME(i)); print_list(candidates)
+    :: kind == RESIGN -> printf("%c ends its body and sends a resignation\n", NAME(i))
+    fi;
     p[i].write = kind; p[i].list = candidates; p[i].sent = (kind == RESIGN -> 0 : LIMIT);
     if
     :: kind == RENEW && PEERS ->
@@ -329,7 +358,15 @@ inline renew(i) {
 #define MAY_TAKE(i) (p[i].promise == 0)
 #endif
 
+/* Nobody even tries while the leader leads: existing leaders stay. A property of its own, checked where asked for. */
+#ifdef CHECK_STAYS
+#define LEFT_ALONE assert(record_vacant || record_holder == GHOST || !LEADS(record_holder))
+#else
+#define LEFT_ALONE skip
+#endif
+
 inline take(i) {
+    LEFT_ALONE;
 #ifdef BREAK_TAKE_LISTS
     choose_list(i);
 #else
@@ -348,6 +385,7 @@ inline take(i) {
 
 /* A write of ours was applied: it counts from when it was sent. */
 inline succeed(i) {
+    printf("%c learns that its write was applied\n", NAME(i));
     if
     :: p[i].write == RESIGN -> p[i].holder = NOBODY
     :: else ->
@@ -375,6 +413,7 @@ inline succeed(i) {
 }
 
 inline give_up(i) {
+    printf("%c gives up waiting for etcd\n", NAME(i));
     if
     :: p[i].answer == NONE ->
         if
@@ -393,6 +432,7 @@ inline give_up(i) {
 #endif
 
 inline ask(i) {
+    printf("%c asks everybody in its memory\n", NAME(i));
     p[i].round = TRUSTED;
     p[i].unheard = p[i].memory & ~ONLY(i)
 }
@@ -418,16 +458,18 @@ inline ask(i) {
 inline receive(j, i) {
     if
     :: AGREES(j, i) ->
+        printf("%c promises %c\n", NAME(j), NAME(i));
         p[j].promise = PROMISED;
         HEARD(i, j);
 #ifdef BREAK_REPLAY
         p[i].ever = p[i].ever | ONLY(j)
 #endif
-    :: else -> end_round(i)
+    :: else -> printf("%c vetoes\n", NAME(j)); end_round(i)
     fi
 }
 
 inline confirm(i) {
+    printf("%c has everybody's promise\n", NAME(i));
 #ifdef BREAK_COUNTS_FROM_REPLY
     p[i].round = TRUSTED;
 #endif
@@ -454,6 +496,7 @@ inline restart(i) {
     :: else
     fi;
     d_step {
+        printf("%c restarts as another incarnation\n", NAME(i));
         restarts--;
         step_down(i); forget_write(i);
         p[i].holder = NOBODY; p[i].current = false; p[i].wait = 0; p[i].promise = 0;
@@ -491,18 +534,18 @@ proctype process(byte i) {
     :: d_step { IN(p[i].unheard, NEXT(i)) -> receive(NEXT(i), i) }
     :: d_step { IN(p[i].unheard, LAST(i)) -> receive(LAST(i), i) }
 #ifdef BREAK_SIBLING
-    :: d_step { IN(p[i].unheard, NEXT(i)) && AGREES(LAST(i), i) -> p[LAST(i)].promise = PROMISED; HEARD(i, NEXT(i)) }
-    :: d_step { IN(p[i].unheard, LAST(i)) && AGREES(NEXT(i), i) -> p[NEXT(i)].promise = PROMISED; HEARD(i, LAST(i)) }
+    :: d_step { IN(p[i].unheard, NEXT(i)) && AGREES(LAST(i), i) -> printf("%c promises %c, asked for another\n", NAME(LAST(i)), NAME(i)); p[LAST(i)].promise = PROMISED; HEARD(i, NEXT(i)) }
+    :: d_step { IN(p[i].unheard, LAST(i)) && AGREES(NEXT(i), i) -> printf("%c promises %c, asked for another\n", NAME(NEXT(i)), NAME(i)); p[NEXT(i)].promise = PROMISED; HEARD(i, LAST(i)) }
 #endif
 #ifdef BREAK_421
-    :: d_step { IN(p[i].unheard, NEXT(i)) -> HEARD(i, NEXT(i)) }
-    :: d_step { IN(p[i].unheard, LAST(i)) -> HEARD(i, LAST(i)) }
+    :: d_step { IN(p[i].unheard, NEXT(i)) -> printf("%c takes a 421 for a yes\n", NAME(i)); HEARD(i, NEXT(i)) }
+    :: d_step { IN(p[i].unheard, LAST(i)) -> printf("%c takes a 421 for a yes\n", NAME(i)); HEARD(i, LAST(i)) }
 #endif
 #ifdef BREAK_REPLAY
-    :: d_step { (p[i].unheard & p[i].ever) != 0 -> p[i].unheard = p[i].unheard & ~p[i].ever }
+    :: d_step { (p[i].unheard & p[i].ever) != 0 -> printf("%c counts an old reply\n", NAME(i)); p[i].unheard = p[i].unheard & ~p[i].ever }
 #endif
 #ifdef BREAK_ATOMIC
-    :: d_step { p[i].answer != NONE && p[i].promise == 0 && !p[i].entering -> p[i].entering = true }
+    :: d_step { p[i].answer != NONE && p[i].promise == 0 && !p[i].entering -> printf("%c finds that no promise is open\n", NAME(i)); p[i].entering = true }
 #endif
     :: d_step { p[i].round > 0 && COMPLETE(i) -> confirm(i) }
 #endif

@@ -86,6 +86,7 @@ typedef Process {
     unsigned wait : 3;                  /* until it has been unrenewed for WAITED_UNLISTED */
     /* As a candidate. */
     unsigned promise : 2;               /* until the promise ends; 0: none is open */
+    unsigned heard : 3;                 /* to whom it was given, plus 1; 0: none is open */
     /* As a leader: in its body while deadline > 0. */
     unsigned deadline : 2;
     unsigned limit : 3;                 /* until the last renewal is too long ago for any confirmation */
@@ -107,10 +108,17 @@ typedef Process {
 
 Process p[N];
 
+/* Whom it lists at first: A and B, not C. Or only A, its holder. */
+#ifdef LONE
+#define FIRST_LIST 1
+#else
+#define FIRST_LIST (PEERS * 3)
+#endif
+
 /* The record in etcd, and one write whose sender no longer waits for it. */
 unsigned record_holder : 3 = 0;
 bool record_vacant = false;
-unsigned record_list : 4 = PEERS * 3;                    /* it lists processes 0 and 1, not 2 */
+unsigned record_list : 4 = FIRST_LIST;
 unsigned late : 2; unsigned late_writer : 3; unsigned late_list : 4;
 byte restarts = RESTARTS;
 #ifdef TAKES
@@ -253,7 +261,7 @@ inline pass(i) {
     :: else -> DOWN(p[i].wait)
     fi;
     if
-    :: p[i].promise == 1 -> printf("the promise of %c ends\n", NAME(i))
+    :: p[i].promise == 1 -> printf("the promise of %c ends\n", NAME(i)); p[i].heard = 0
     :: else
     fi;
     DOWN(p[i].promise);
@@ -274,6 +282,12 @@ inline look(i) {
     forget_write(i);
     p[i].current = true;
     p[i].holder = (record_vacant -> NOBODY : record_holder);
+    if
+    :: record_vacant && p[i].heard == record_holder + 1 ->
+        printf("the promise of %c ends: who got it has resigned\n", NAME(i));
+        p[i].promise = 0; p[i].heard = 0
+    :: else
+    fi;
     if
     :: p[i].holder == i -> p[i].memory = record_list    /* ours, the answer was lost: adopted, the deadline stays */
     :: else ->
@@ -459,7 +473,7 @@ inline receive(j, i) {
     if
     :: AGREES(j, i) ->
         printf("%c promises %c\n", NAME(j), NAME(i));
-        p[j].promise = PROMISED;
+        p[j].promise = PROMISED; p[j].heard = i + 1;
         HEARD(i, j);
 #ifdef BREAK_REPLAY
         p[i].ever = p[i].ever | ONLY(j)
@@ -499,7 +513,7 @@ inline restart(i) {
         printf("%c restarts as another incarnation\n", NAME(i));
         restarts--;
         step_down(i); forget_write(i);
-        p[i].holder = NOBODY; p[i].current = false; p[i].wait = 0; p[i].promise = 0;
+        p[i].holder = NOBODY; p[i].current = false; p[i].wait = 0; p[i].promise = 0; p[i].heard = 0;
 #ifdef BREAK_REPLAY
         p[i].ever = 0;
 #endif
@@ -512,6 +526,7 @@ inline restart(i) {
         :: j < N ->
             GHOSTED(p[j].memory, i); GHOSTED(p[j].list, i); GHOSTED(p[j].unheard, i);
             if :: p[j].holder == i -> p[j].holder = GHOST :: else fi;
+            if :: p[j].heard == i + 1 -> p[j].heard = GHOST + 1 :: else fi;
             j++
         :: else -> break
         od;
@@ -534,8 +549,8 @@ proctype process(byte i) {
     :: d_step { IN(p[i].unheard, NEXT(i)) -> receive(NEXT(i), i) }
     :: d_step { IN(p[i].unheard, LAST(i)) -> receive(LAST(i), i) }
 #ifdef BREAK_SIBLING
-    :: d_step { IN(p[i].unheard, NEXT(i)) && AGREES(LAST(i), i) -> printf("%c promises %c, asked for another\n", NAME(LAST(i)), NAME(i)); p[LAST(i)].promise = PROMISED; HEARD(i, NEXT(i)) }
-    :: d_step { IN(p[i].unheard, LAST(i)) && AGREES(NEXT(i), i) -> printf("%c promises %c, asked for another\n", NAME(NEXT(i)), NAME(i)); p[NEXT(i)].promise = PROMISED; HEARD(i, LAST(i)) }
+    :: d_step { IN(p[i].unheard, NEXT(i)) && AGREES(LAST(i), i) -> printf("%c promises %c, asked for another\n", NAME(LAST(i)), NAME(i)); p[LAST(i)].promise = PROMISED; p[LAST(i)].heard = i + 1; HEARD(i, NEXT(i)) }
+    :: d_step { IN(p[i].unheard, LAST(i)) && AGREES(NEXT(i), i) -> printf("%c promises %c, asked for another\n", NAME(NEXT(i)), NAME(i)); p[NEXT(i)].promise = PROMISED; p[NEXT(i)].heard = i + 1; HEARD(i, LAST(i)) }
 #endif
 #ifdef BREAK_421
     :: d_step { IN(p[i].unheard, NEXT(i)) -> printf("%c takes a 421 for a yes\n", NAME(i)); HEARD(i, NEXT(i)) }

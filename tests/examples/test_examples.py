@@ -253,3 +253,20 @@ def test_registered_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
             assert response.read() == b"drained\n"
         until('"weight":0.0')
     until("http://", there=False)
+
+
+def test_discovered_services(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`discovered_services`: etcd dies, then one of two services; no call fails, the other answers them all."""
+    script = str(EXAMPLES / "discovered_services.py")
+    with running("-u", script, etcd=etcd_server, cache=tmp_path) as process:
+        output = Output(process)
+        first, second = output.wait_for("billing runs as").split()[-2:]
+        both = output.wait_for("etcd available, 2 endpoints")
+        assert first in both
+        assert second in both
+        etcd_server.kill()
+        output.wait_for("etcd unavailable, 2 endpoints")
+        os.kill(int(first), signal.SIGKILL)
+        lines = [output.wait_for("etcd unavailable, 2 endpoints") for _ in range(3)]
+        assert lines[-1].endswith(f"1 ejected; {second}: 50")
+        assert not any("FAILED" in line for line in lines)

@@ -77,6 +77,10 @@ class Rules:
         self._suffix = suffix
         self._max_stale = max_stale
 
+    def __repr__(self) -> str:
+        """Show what a service is, and how often it is tried."""
+        return f"<Rules for *{self._suffix}, {self.attempts} attempts>"
+
     def view(self, request: httpx.Request) -> ServiceView | None:
         """Return the service that a request is for; None if it is for an ordinary host."""
         name = request.url.host.removesuffix(self._suffix)

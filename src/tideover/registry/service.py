@@ -162,6 +162,10 @@ class Service:
         """The endpoints that etcd no longer has, and that are still in the list."""
         return tuple(self._listing.listed[instance] for instance in sorted(self._listing.missing))
 
+    def has(self, n: int) -> bool:
+        """Return whether at least `n` endpoints are known; of 0, whether it is known how many there are."""
+        return self._view.synced and len(self.endpoints) >= n
+
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what the view announces; the list follows when all of it is known."""
         for key, entry in changes.items():

@@ -145,11 +145,11 @@ class ServiceView:
             Counts the last known ones, or waits.
         """
         service = self._service
-        changes = EndpointChanges(service)
-        with anyio.fail_after(timeout), telemetry.resolving(service.name):
-            while not service.view.synced or len(service.endpoints) < n:
-                service.require_open()
-                await changes.wait()
+        if not service.has(n):
+            with anyio.fail_after(timeout), telemetry.resolving(service.name):
+                while not service.has(n):
+                    service.require_open()
+                    await service.listed.wait()
         service.check(None)
         return service.endpoints
 
@@ -232,10 +232,6 @@ class EndpointChanges:
         """Show the service."""
         return f"<EndpointChanges of {self._service.name!r}>"
 
-    async def wait(self) -> None:
-        """Wait for a change, or for news of whether anything is known."""
-        await self._service.listed.wait()
-
     def __aiter__(self) -> EndpointChanges:
         """Return itself."""
         return self
@@ -252,6 +248,6 @@ class EndpointChanges:
         while self._service.version == self._seen:
             if self._service.closed is not None:
                 raise StopAsyncIteration
-            await self.wait()
+            await self._service.listed.wait()
         self._seen = self._service.version
         return self._service.endpoints

@@ -160,7 +160,8 @@ def _next_leader(found: Document | None) -> str:
     text = f"with the same ttl the next leader comes after {ttl + margin_of(ttl):g} s"
     if limit and found and found.holder and not found.vacant:
         # What a candidate that is not listed waits for, see `Candidate.ripe_at`.
-        text += f", but with the same policy after {limit + 2 * margin_of(limit):g} s: its peers may confirm the last one"
+        after = limit + 2 * margin_of(limit)
+        text += f", but with the same policy after {after:g} s: its peers may confirm the last one"
     return text
 
 

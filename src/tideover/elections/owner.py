@@ -173,7 +173,8 @@ class Elections:
             limit = float(self._desk.options.confirm_limit)
             if limit < timing.ttl:
                 raise ValueError(
-                    f"Failsafe(confirm_limit={limit:g}) is less than ttl={timing.ttl:g}: nobody could ever be confirmed"
+                    f"Failsafe(confirm_limit={limit:g}) is less than ttl={timing.ttl:g}: "
+                    "nobody could ever be confirmed"
                 )
             claim = replace(claim, limit=limit)
         return check_claim(claim)

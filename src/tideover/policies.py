@@ -198,6 +198,10 @@ class Failsafe:
         _address("listen", self.listen, port_needed=True)
         if self.advertise is not None:
             _address("advertise", self.advertise, port_needed=False)
+            if self.advertise.startswith(("0.0.0.0", "[::]")) or self.advertise == "::":
+                raise ValueError(
+                    f"advertise={self.advertise!r} is no address that others could reach; leave it out"
+                )
         limit = self.confirm_limit
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             raise TypeError(f"confirm_limit must be a number of seconds, not {limit!r}")

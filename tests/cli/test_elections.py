@@ -135,6 +135,21 @@ def test_reset(server: EtcdServer) -> None:
     assert tideover(server, "election", "reset", "never", "--yes").returncode == 5
 
 
+def test_a_record_of_peers(server: EtcdServer) -> None:
+    """Whether its holder is in office is shown; after a reset the wait is said for whom its peers may confirm."""
+    record = {"needs": 1, "holder": "abc", "term": 3, "policy": "peers", "ttl": 5.0, "write": "x", "vacant": False}
+    record |= {"candidates": ["def@10.0.0.8:7000"], "address": "", "value": "", "peer": "10.0.0.7:7000"}
+    server.etcdctl("put", "/elections/p", json.dumps({**record, "limit": 60.0, "entered": False}))
+    done = tideover(server, "election", "show", "p")
+    assert "holder     abc (not in office yet)" in done.stdout
+    assert "candidates def@10.0.0.8:7000" in done.stdout
+    found = show(server, "p")
+    assert (found["entered"], found["confirm_limit"]) == (False, 60.0)
+    done = tideover(server, "election", "reset", "p", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "with the same policy after 72 s" in done.stderr
+
+
 def test_reset_of_what_is_led(server: EtcdServer) -> None:
     """A leader that renews is seen and left alone; with --force it loses its office, and its command ends."""
     with start(server, "f", "--ttl", "5", script="time.sleep(60)") as process:

@@ -388,6 +388,14 @@ async def test_other_policies_are_refused() -> None:
                     pass
 
 
+async def test_a_limit_below_the_ttl_is_refused() -> None:
+    """With a `confirm_limit` below the ttl nobody could ever be confirmed; one that equals it is taken."""
+    async with fleet(2, confirm_limit=15) as (_, (one, _), _):
+        with pytest.raises(ValueError, match=r"confirm_limit=15\) is less than ttl=16"):
+            one.tide.leader("another", ttl=16)
+        one.tide.leader("another", ttl=16, on_outage="step_down")
+
+
 async def test_peers_needs_a_failsafe() -> None:
     """Without one, "peers" is refused by name; with one it is the default of the profile "safety"."""
     async with connected(MemoryStore()) as tide:

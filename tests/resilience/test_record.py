@@ -127,3 +127,13 @@ def test_an_adopted_takeover_keeps_its_token() -> None:
     renewed = taken.drafted("b").observed(Seen(7, "me", "b", ttl=15, token=6), 2, 2)
     assert renewed.step(2).do is Do.RENEW
     assert renewed.drafted("c").succeeded(Do.RENEW, 8, 3, 3).token == 6
+
+
+def test_what_never_existed_in_another_history_is_forgotten() -> None:
+    """A founded record that is older than what was seen is not taken at once, though the one before it was new."""
+    mine = Candidate("me", TIMING).observed(Seen(50, ttl=15.0), 0.0, 0.0)
+    mine = mine.looked_at_history(unprecedented=True)
+    assert mine.step(0.0).do is Do.TAKE
+    restored = mine.observed(Seen(40, ttl=15.0), 1.0, 1.0)
+    assert restored.step(1.0).do is not Do.TAKE
+    assert restored.ripe_at == 1.0 + 15.0 + TIMING.margin

@@ -12,6 +12,7 @@ from tideover.cli.common import json_option, note, print_json, print_line, with_
 from tideover.cli.exits import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
+from tideover.core.document import Document
 from tideover.elections.office import Office, Sighting
 from tideover.errors import ElectionMismatch
 from tideover.records import Source
@@ -92,6 +93,8 @@ def _as_record(seen: Sighting) -> dict[str, object]:
         "policy": found.policy if found else None,
         "ttl": found.ttl if found else None,
         "vacant": seen.state == "vacant",
+        "entered": found.entered if found else None,
+        "confirm_limit": found.limit or None if found else None,
         "candidates": list(found.candidates) if found else [],
         "address": found.address if found else "",
         "value": found.value if found else "",
@@ -108,7 +111,7 @@ def _as_lines(name: str, seen: Sighting) -> list[str]:
         lines.append(f"error      {seen.corrupt}")
     if found is not None:
         lines += [
-            f"holder     {found.holder or '-'}" + (" (has resigned)" if found.vacant else ""),
+            f"holder     {found.holder or '-'}" + _in_office(found),
             f"term       {found.term}",
             f"policy     {found.policy}",
             f"ttl        {found.ttl:g} s",
@@ -117,6 +120,12 @@ def _as_lines(name: str, seen: Sighting) -> list[str]:
             f"value      {found.value or '-'}",
         ]
     return [*lines, f"token      {seen.token or '-'}"] if seen.state != "none" else lines
+
+
+def _in_office(found: Document) -> str:
+    if found.vacant:
+        return " (has resigned)"
+    return "" if found.entered or not found.holder else " (not in office yet)"
 
 
 async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int:
@@ -141,10 +150,19 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
         revision = await office.clear(await office.look() if force else seen)
     except ElectionMismatch as exc:
         raise Failure(str(exc), code=Exit.FAILED) from exc
-    ttl = seen.document.ttl if seen.document else _USUAL_TTL
-    after = ttl + margin_of(ttl)
-    note(f"{name!r} is reset at revision {revision}; with the same ttl the next leader comes after {after:g} s")
+    note(f"{name!r} is reset at revision {revision}; {_next_leader(seen.document)}")
     return Exit.OK
+
+
+def _next_leader(found: Document | None) -> str:
+    """Say when the next leader can come."""
+    ttl, limit = (found.ttl, found.limit) if found else (_USUAL_TTL, 0.0)
+    text = f"with the same ttl the next leader comes after {ttl + margin_of(ttl):g} s"
+    if limit and found and found.holder and not found.vacant:
+        # What a candidate that is not listed waits for, see `Candidate.ripe_at`.
+        after = limit + 2 * margin_of(limit)
+        text += f", but with the same policy after {after:g} s: its peers may confirm the last one"
+    return text
 
 
 async def _observe(name: str, office: Office, seen: Sighting, *, force: bool) -> None:

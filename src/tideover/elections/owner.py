@@ -97,7 +97,8 @@ class Elections:
     ) -> Leadership:
         """Return a body's leadership; see `Coordinator.leader`."""
         check_name(name)
-        timing, claim = Timing(ttl), self._claim(on_outage, address, value)
+        timing = Timing(ttl)
+        claim = self._claim(timing, on_outage, address, value)
         return Leadership(
             name,
             stand=lambda: self._stand(name, timing, claim),
@@ -156,7 +157,7 @@ class Elections:
 
     # Candidacies -----------------------------------------------------------------------------------------------
 
-    def _claim(self, on_outage: OnOutage | None, address: str, value: str) -> Claim:
+    def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> Claim:
         if on_outage is None:
             safe: OnOutage = "step_down" if self._desk is None else "peers"
             on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
@@ -169,7 +170,13 @@ class Elections:
                     "on_outage='peers' asks the other candidates when etcd is away, and this process has no way "
                     "to ask them: give connect(failsafe=Failsafe(secret=...)) in all of them"
                 )
-            claim = replace(claim, limit=float(self._desk.options.confirm_limit))
+            limit = float(self._desk.options.confirm_limit)
+            if limit < timing.ttl:
+                raise ValueError(
+                    f"Failsafe(confirm_limit={limit:g}) is less than ttl={timing.ttl:g}: "
+                    "nobody could ever be confirmed"
+                )
+            claim = replace(claim, limit=limit)
         return check_claim(claim)
 
     def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
@@ -289,7 +296,8 @@ class Election:
         if self._term is not None and self._term.leads:
             return self._term
         await self.resign()
-        timing, claim = Timing(ttl), elections._claim(on_outage, address, value)
+        timing = Timing(ttl)
+        claim = elections._claim(timing, on_outage, address, value)
         self._candidacy = candidacy = elections._stand(self.name, timing, claim)
         assert elections._tasks is not None
         elections._tasks.start_soon(candidacy.run)

@@ -313,7 +313,7 @@ class Candidate:
             after = replace(after, promised=-math.inf)
         if before is not None and seen.mod_revision and seen.mod_revision < before.mod_revision:
             # Only another history can go back; what we wrote in the one is nothing in the other.
-            after = replace(after, written="", draft="", suspicious=True)
+            after = replace(after, written="", draft="", suspicious=True, unprecedented=False, cleared=False)
             return after._lost("etcd shows an older record: restored or rebuilt")
         ours = self.owns(seen)
         if self._wrote(seen) and seen.write == self.draft:

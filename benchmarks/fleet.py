@@ -87,9 +87,9 @@ async def members(endpoint: str, first: int, count: int) -> list[float]:
         async def note(index: int) -> None:
             # Not by `status()`: a whole report of each, fifty times a second, is more work than what is measured.
             view, identity = tides[index]._views[0], tides[index]._identity
-            while view.source is Source.LIVE:
+            while not identity.resets:
                 await asyncio.sleep(0.05)
-            while not (identity.resets and view.source is Source.LIVE):
+            while view.source is not Source.LIVE:
                 await asyncio.sleep(0.02)
             live.append(time.monotonic())
 

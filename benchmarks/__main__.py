@@ -36,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in chosen:
             print(f"{row.name:14} {row.what}; peer: {row.peer}")
         return 0
-    # Outages are what is measured here, and not worth a line each.
-    logging.getLogger("tideover").setLevel(logging.CRITICAL)
     outcomes: list[Outcome] = []
     unmeasured: dict[str, str] = {}
     for row in chosen:
@@ -64,4 +62,6 @@ def _run(row: Row, tries: int) -> list[Outcome]:
 
 
 if __name__ == "__main__":
+    # Outages are what is measured here, and not worth a line each.
+    logging.getLogger("tideover").setLevel(logging.CRITICAL)
     sys.exit(main())

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
-from benchmarks import child, go_client, peers
+from benchmarks import child, go_client, peers, raw
 from benchmarks.harness import Comparison, Goal, Row
 from tideover import connect
 from tideover.testing import EtcdServer
@@ -26,7 +26,10 @@ _ROUNDS = 5
 _SECONDS = 1.0
 _WORKERS = 8
 _PROCESSES = 3
+# Between two acquires, on all sides: so the release is over, and nobody's processes are warmer than the others'.
+_PAUSE = 0.002
 _GO = "etcd's Go client"
+_BARE = "the same transaction by bare grpc.aio stubs"
 _ACQUIRE = "uncontended lock: acquire"
 _PASS_ON = "from letting go until another process has it"
 _CONTENDED = "8 in one process want it: time per hold"
@@ -152,15 +155,17 @@ def _compare(what: str, ours: Sequence[float], gos: Sequence[float], peer: str =
 async def measure_alone() -> list[Comparison]:
     """Take a lock that nobody else wants; then let two processes pass one on."""
     await asyncio.to_thread(go_client.build)
-    acquire: dict[str, list[float]] = {"ours": [], "gos": [], "aetcd": []}
+    acquire: dict[str, list[float]] = {"ours": [], "gos": [], "bare": [], "aetcd": []}
     passed: dict[str, list[float]] = {"ours": [], "gos": []}
     with EtcdServer(fsync=True) as server:
-        options = [f"-endpoint={server.endpoint}", f"-count={_TIMES}"]
+        options = [f"-endpoint={server.endpoint}", f"-count={_TIMES}", f"-pause={_PAUSE}s"]
         async with (
             connect(server.endpoint, cache_dir=False, follow=()) as tide,
             go_client.running("lock", *options) as go,
             peers.aetcd_client(server.endpoint) as aetcd,
+            raw.stubs(server.endpoint) as bare,
         ):
+            anchored_at = await bare.put(b"bare/anchor", b"")
             for _ in range(_ROUNDS):
                 acquire["gos"].append(statistics.median((await go.round())["acquire"]))
                 times = []
@@ -168,8 +173,16 @@ async def measure_alone() -> list[Comparison]:
                     began = time.perf_counter()
                     async with tide.lock("bench"):
                         times.append(time.perf_counter() - began)
-                    await asyncio.sleep(0.002)  # as in Go, the release is over before the next one begins
+                    await asyncio.sleep(_PAUSE)
                 acquire["ours"].append(statistics.median(times))
+                times = []
+                for _ in range(_TIMES):
+                    began = time.perf_counter()
+                    await bare.take(b"bare/locks/one", b"bare/anchor", anchored_at)
+                    times.append(time.perf_counter() - began)
+                    await bare.delete(b"bare/locks/one")
+                    await asyncio.sleep(_PAUSE)
+                acquire["bare"].append(statistics.median(times))
                 times = []
                 for _ in range(20):
                     lock = aetcd.lock(b"aetcd", ttl=15)
@@ -177,6 +190,7 @@ async def measure_alone() -> list[Comparison]:
                     await lock.acquire()
                     times.append(time.perf_counter() - began)
                     await lock.release()
+                    await asyncio.sleep(_PAUSE)
                 acquire["aetcd"].append(statistics.median(times))
         async with contenders(server.endpoint, "passed", [1, 1]) as (ours, gos):
             for _ in range(_ROUNDS):
@@ -185,6 +199,8 @@ async def measure_alone() -> list[Comparison]:
     return [
         _compare(_ACQUIRE, acquire["ours"], acquire["gos"]),
         _compare(_PASS_ON, passed["ours"], passed["gos"]),
+        _compare("for scale: acquire, beside bare stubs", acquire["ours"], acquire["bare"], _BARE),
+        _compare(f"for scale: {_BARE}", acquire["bare"], acquire["gos"]),
         _compare("for scale: acquire, beside aetcd", acquire["ours"], acquire["aetcd"], "aetcd"),
     ]
 
@@ -214,7 +230,7 @@ async def measure_together() -> list[Comparison]:
 ROW = Row(
     name="lock",
     what="a lock that nobody else wants, and one that two processes pass on",
-    peer="etcd's Go client; aetcd",
+    peer="etcd's Go client; bare stubs; aetcd",
     goals={_ACQUIRE: Goal(1.0), _PASS_ON: Goal(1.1)},
     measure=measure_alone,
 )

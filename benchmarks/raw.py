@@ -22,9 +22,9 @@ class Stubs:
         self._kv = self._rpc.KVStub(channel)
         self._watch = self._rpc.WatchStub(channel)
 
-    async def put(self, key: bytes, value: bytes) -> None:
-        """Write a key."""
-        await self._kv.Put(self._rpc.PutRequest(key=key, value=value))
+    async def put(self, key: bytes, value: bytes) -> int:
+        """Write a key; return the revision."""
+        return int((await self._kv.Put(self._rpc.PutRequest(key=key, value=value))).header.revision)
 
     async def put_all(self, values: Mapping[bytes, bytes]) -> None:
         """Write keys in one transaction."""
@@ -44,6 +44,36 @@ class Stubs:
         reads = [self._rpc.RequestOp(request_range=self._rpc.RangeRequest(key=key)) for key in keys]
         reply = await self._kv.Txn(self._rpc.TxnRequest(success=reads), metadata=_HAS_LEADER)
         return [one.response_range.kvs[0].value for one in reply.responses]
+
+    async def take(self, name: bytes, anchor: bytes, anchored_at: int) -> None:
+        """Make a key under the condition that another one is as it was: the transaction that `tide.lock` makes."""
+        rpc, target = self._rpc, self._rpc.Compare.MOD
+        prefix, end = name.rpartition(b"/")[0] + b"/", name.rpartition(b"/")[0] + b"0"
+        oldest = rpc.RangeRequest(
+            key=prefix, range_end=end, limit=1, keys_only=True, sort_target="CREATE", sort_order="ASCEND"
+        )
+        taking = rpc.TxnRequest(
+            compare=[
+                rpc.Compare(key=anchor, target=target, mod_revision=anchored_at),
+                rpc.Compare(key=name, target=target, mod_revision=0),
+            ],
+            success=[
+                rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=b"host/1")),
+                rpc.RequestOp(request_range=rpc.RangeRequest(key=name)),
+                rpc.RequestOp(request_range=oldest),
+            ],
+            failure=[
+                rpc.RequestOp(request_range=rpc.RangeRequest(key=anchor)),
+                rpc.RequestOp(request_range=rpc.RangeRequest(key=name)),
+            ],
+        )
+        reply = await self._kv.Txn(taking, timeout=2.0, metadata=_HAS_LEADER)
+        if not reply.succeeded:
+            raise RuntimeError(f"{name!r} could not be taken")
+
+    async def delete(self, key: bytes) -> None:
+        """Delete a key."""
+        await self._kv.DeleteRange(self._rpc.DeleteRangeRequest(key=key), timeout=2.0, metadata=_HAS_LEADER)
 
     async def watch(self, prefix: bytes, *, since: int = 0) -> Any:
         """Open a watch, from a revision on if that is not 0; return its stream when etcd has confirmed it."""

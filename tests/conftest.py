@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 
 import pytest
 
@@ -20,6 +21,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "trials under random faults")
     group.addoption("--faults-count", type=int, default=12, help="faults per trial (default: %(default)s)")
     group.addoption("--faults-seed", type=int, default=1, help="what they are drawn from (default: %(default)s)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin first: a worker takes a file at a time, and the last one should be short."""
+    sizes = Counter(item.path for item in items)
+
+    def order(item: pytest.Item) -> tuple[float, int]:
+        takes = item.get_closest_marker("takes")
+        return (-takes.args[0] if takes else 0.0, -sizes[item.path])
+
+    items.sort(key=order)
 
 
 def pytest_report_header() -> str:

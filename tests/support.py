@@ -15,6 +15,7 @@ from tideover.coordinator import Coordinator
 from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_record
 from tideover.options import Options
+from tideover.peers.wire import Network
 
 
 def mock_trio() -> tuple[str, dict[str, object]]:
@@ -33,10 +34,12 @@ def mock_clock() -> Clock:
 
 
 @asynccontextmanager
-async def connected(store: Store, **options: Any) -> AsyncIterator[Coordinator]:
+async def connected(store: Store, *, network: Network | None = None, **options: Any) -> AsyncIterator[Coordinator]:
     """Run a coordinator on a store, on trio's mock clock, with chance that repeats."""
     made = Options(endpoints=tuple(store.members), cache_dir=False, **options)
-    coordinator = Coordinator(made, store=store, clock=mock_clock(), chance=random.Random(7).random)
+    coordinator = Coordinator(
+        made, store=store, clock=mock_clock(), chance=random.Random(7).random, network=network
+    )
     async with coordinator as tide:
         yield tide
 

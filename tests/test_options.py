@@ -50,6 +50,7 @@ def test_endpoints_are_normalised() -> None:
         ({"profile": "fast"}, ValueError, "'safety' or 'availability', not 'fast'"),
         ({"start_timeout": 0}, ValueError, "start_timeout must be more than 0 seconds, not 0"),
         ({"start_timeout": math.nan}, ValueError, "start_timeout must be more than 0"),
+        ({"on_stall": "ignore"}, ValueError, "on_stall must be 'report' or 'abort', not 'ignore'"),
         ({"sync_members": None}, TypeError, "sync_members must be True or False, not None"),
         ({"require": "all"}, ValueError, "require must be None, 'etcd' or 'config', not 'all'"),
         ({"cache_dir": True}, TypeError, "cache_dir must be a path"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 
 nan = math.nan
 
@@ -100,3 +100,48 @@ def test_tls_files_must_be_there(tmp_path: Path) -> None:
         Tls(key=there)
     with pytest.raises(ValueError, match="server_name"):
         Tls(server_name="")
+
+
+GOOD = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"secret": "short"}, "secret must have at least 16 bytes, not 5"),
+        ({"secret": ()}, "secret must not be an empty sequence"),
+        ({"secret": [GOOD, "x"]}, r"secret\[1\] must have at least 16 bytes, not 1"),
+        ({"listen": "here"}, "listen='here': need a port"),
+        ({"listen": "10.0.0.1:70000"}, "need a port from 0 to 65535"),
+        ({"listen": ":7000"}, "need a host"),
+        ({"listen": "::1:7000"}, "need a host"),
+        ({"advertise": ""}, "advertise=''"),
+        ({"advertise": "http://x:1"}, "need a host"),
+        ({"advertise": "x:0"}, "need a port from 1"),
+        ({"advertise": "0.0.0.0"}, "no address that others could reach"),
+        ({"advertise": "[::]:7000"}, "no address that others could reach"),
+        ({"confirm_limit": 1}, "confirm_limit must be at least 5 seconds, not 1"),
+        ({"confirm_limit": nan}, "confirm_limit must be at least"),
+        ({"alone": "yes"}, "alone must be 'step_down' or 'stay', not 'yes'"),
+    ],
+)
+def test_a_failsafe_that_cannot_work(options: dict[str, Any], says: str) -> None:
+    """Each option that is out of range is refused by name, and no message shows a secret."""
+    with pytest.raises(ValueError, match=says) as caught:
+        Failsafe(**{"secret": GOOD} | options)
+    assert GOOD not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"secret": 7}, {"secret": [GOOD, 7]}, {"listen": 7}, {"confirm_limit": "1"}])
+def test_a_failsafe_of_wrong_types(options: dict[str, Any]) -> None:
+    """What is of the wrong type is refused."""
+    with pytest.raises(TypeError):
+        Failsafe(**{"secret": GOOD} | options)
+
+
+def test_a_failsafe() -> None:
+    """Secrets may be text or bytes, one or several, and are not shown."""
+    failsafe = Failsafe([GOOD, GOOD.encode() + b"2"], listen="[::1]:0", advertise="[fe80::1]")
+    assert failsafe.secrets == (GOOD.encode(), GOOD.encode() + b"2")
+    assert GOOD not in repr(failsafe)
+    assert Failsafe(GOOD, advertise="worker-1.example:7000").secrets == (GOOD.encode(),)

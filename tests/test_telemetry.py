@@ -41,6 +41,7 @@ from tideover import (
 )
 from tideover.etcd.operations import Put, Range
 from tideover.marks import Mark, RequestRecord, current_record
+from tideover.registry.endpoint import Endpoint
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -603,7 +604,7 @@ def test_requests_are_counted(recorded: Recorded) -> None:
     metric = recorded.metrics()["tideover.server.requests"]
     assert metric.unit == "{request}"
     # component, degraded
-    assert {k: value(p) for k, p in points(metric).items()} == {("config", False): 1, ("config", True): 1}
+    assert {k: value(p) for k, p in points(metric).items()} == {(False,): 1, ("config", True): 1}
 
 
 async def test_reads_and_state_are_observed(recorded: Recorded) -> None:
@@ -735,6 +736,36 @@ async def test_registrations_are_events_and_a_metric(recorded: Recorded) -> None
     assert "another history" in lost
     assert again.endswith(": registered again")
     assert left.endswith(": deregistered")
+
+
+@pytest.mark.anyio
+async def test_what_is_recorded_of_discovery(recorded: Recorded) -> None:
+    """Waiting for endpoints is a span, having them is none; what can be picked is a metric by source; a removal
+    held and an ejection are one event each."""
+    store = MemoryStore()
+    for n in range(4):
+        each = Endpoint(f"http://10.0.0.{n}:80", 1, {}, f"i{n}", "x", "api")
+        await put(store, f"/{each.key}", each.encode())
+    async with connected(store) as tide:
+        view = tide.discover("api")
+        await view.wait_for(4, timeout=5)
+        await view.wait_for(4, timeout=5)
+        for _ in range(3):
+            view.report(view.endpoints[0], False)
+        found = recorded.metrics()
+        active, ejections = (found[f"tideover.discovery.{n}"] for n in ("endpoint.active", "ejections"))
+        assert (active.unit, ejections.unit) == ("{endpoint}", "{ejection}")
+        assert {k: value(p) for k, p in points(active).items()} == {("api", "live"): 3}
+        assert {k: value(p) for k, p in points(ejections).items()} == {("api",): 1}
+        store.rebuild({})
+        await anyio.sleep(20)
+        assert len(view.held) == 4
+    told = {name: body for name, _, body in recorded.events() if name.startswith("tideover.discovery.")}
+    assert told == {
+        "tideover.discovery.ejected": "an endpoint of 'api' failed 3 times in a row: not picked for 5 s",
+        "tideover.discovery.held": "etcd no longer has 4 of 4 endpoints of 'api': their removal is held back",
+    }
+    assert len(recorded.spans("tideover.discovery.resolve")) == 1
 
 
 # Locks ----------------------------------------------------------------------------------------------------------

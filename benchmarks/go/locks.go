@@ -18,6 +18,7 @@ func lock(flags *flag.FlagSet, arguments []string) (round, error) {
 	name := flags.String("name", "bench", "the lock's name")
 	ttl := flags.Int("ttl", 15, "seconds")
 	count := flags.Int("count", 100, "how many times in a round")
+	pause := flags.Duration("pause", 0, "how long to wait after each release")
 	flags.Parse(arguments)
 	client, err := connect(*endpoint)
 	if err != nil {
@@ -41,6 +42,7 @@ func lock(flags *flag.FlagSet, arguments []string) (round, error) {
 				return nil, err
 			}
 			release[n] = since(began)
+			time.Sleep(*pause)
 		}
 		return map[string]interface{}{"acquire": acquire, "release": release}, nil
 	}, nil

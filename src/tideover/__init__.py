@@ -1,6 +1,6 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current, leader, lock, register, while_leader
+from tideover.ambient import connect, current, discover, leader, lock, register, while_leader
 from tideover.configs.binding import Live
 from tideover.configs.changes import Changes
 from tideover.configs.config import Config
@@ -21,6 +21,7 @@ from tideover.errors import (
     ConfigValueError,
     DeadlineExceeded,
     ElectionMismatch,
+    EndpointsUnknown,
     InvalidRequest,
     KeyTaken,
     LeadershipLost,
@@ -28,6 +29,7 @@ from tideover.errors import (
     LockLost,
     LockTimeout,
     LockUnavailable,
+    NoEndpoints,
     NoQuorum,
     NotConnected,
     NotDistributed,
@@ -49,7 +51,7 @@ from tideover.injection import with_config
 from tideover.locking import locked
 from tideover.locks.held import Held
 from tideover.locks.lock import Lock
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.records import (
     Change,
     Diagnosis,
@@ -66,8 +68,16 @@ from tideover.records import (
 from tideover.registry.endpoint import Endpoint
 from tideover.registry.registered import Registered, RegistrationBlock
 from tideover.registry.registration import Registration
+from tideover.registry.view import EndpointChanges, ServiceView
 from tideover.sessions import SessionBlock
-from tideover.status import LockConflictStatus, LockStatus, RegistrationStatus, SessionStatus, StatusReport
+from tideover.status import (
+    LockConflictStatus,
+    LockStatus,
+    RegistrationStatus,
+    ServiceStatus,
+    SessionStatus,
+    StatusReport,
+)
 
 __all__ = [
     "AmbiguousCoordinator",
@@ -88,6 +98,9 @@ __all__ = [
     "Election",
     "ElectionMismatch",
     "Endpoint",
+    "EndpointChanges",
+    "EndpointsUnknown",
+    "Failsafe",
     "Guard",
     "HealthState",
     "Held",
@@ -105,6 +118,7 @@ __all__ = [
     "LockStatus",
     "LockTimeout",
     "LockUnavailable",
+    "NoEndpoints",
     "NoQuorum",
     "NotConnected",
     "NotDistributed",
@@ -122,6 +136,8 @@ __all__ = [
     "RegistrationState",
     "RegistrationStatus",
     "RetryPolicy",
+    "ServiceStatus",
+    "ServiceView",
     "Session",
     "SessionBlock",
     "SessionLost",
@@ -142,6 +158,7 @@ __all__ = [
     "Written",
     "connect",
     "current",
+    "discover",
     "leader",
     "lock",
     "locked",

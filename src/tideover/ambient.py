@@ -13,14 +13,16 @@ import anyio.lowlevel
 from tideover.coordinator import Coordinator, open_coordinators
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import OnOutage
+from tideover.elections.watchdog import OnStall
 from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
 from tideover.etcd.store import Store
 from tideover.locks.lock import Lock
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.marks import current_coordinator, current_record
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
 from tideover.registry.registered import RegistrationBlock
+from tideover.registry.view import ServiceView
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +45,8 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     sync_members: bool = True,
+    failsafe: Failsafe | None = None,
+    on_stall: OnStall = "report",
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -74,6 +78,11 @@ def connect(
         sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
             the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
             must not be reached directly.
+        failsafe: How leaders are confirmed by the other candidates when etcd is away; what `on_outage="peers"`
+            needs, and with the profile `"safety"` the default of leadership. None means not at all.
+        on_stall: What happens when the event loop is blocked beyond the deadline of something that is led here, so
+            that another process may be elected. `"report"`: an error is logged, with the stack of what blocks.
+            `"abort"`: it is written to stderr as well, and the process ends by SIGABRT, before another one leads.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -87,6 +96,7 @@ def connect(
         AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
             client's credentials.
         NotSynced: When entering: `require="config"` was given and there is no configuration.
+        OSError: When entering: the failsafe's address cannot be listened at.
 
     When degraded:
         Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
@@ -109,6 +119,8 @@ def connect(
         username=username,
         password=password,
         sync_members=sync_members,
+        failsafe=failsafe,
+        on_stall=on_stall,
     )
     return Coordinator(options, store=store)
 
@@ -220,7 +232,7 @@ def while_leader(
                 ...
 
     Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
-    function returns or raises ends it; the office is then given up.
+    function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
 
     Args:
         name: The election.
@@ -248,11 +260,15 @@ def while_leader(
         @functools.wraps(function)
         async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
             while True:
+                leadership = leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
                 try:
-                    async with leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value):
+                    async with leadership:
                         return await function(*args, **kwargs)
                 except LeadershipLost:
-                    await anyio.lowlevel.checkpoint()
+                    # Of this one, and not of another election that the function had to do with.
+                    if not leadership.loss:
+                        raise
+                await anyio.lowlevel.checkpoint()
 
         return lead
 
@@ -327,3 +343,29 @@ def register(
         As `Coordinator.register`: entering returns at once.
     """
     return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)
+
+
+def discover(
+    name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+) -> ServiceView:
+    """Return the endpoints of a service, of the coordinator that `current` returns; see `Coordinator.discover`.
+
+    Args:
+        name: The service.
+        max_stale: Seconds beyond which the list counts as stale; None means no limit.
+        on_stale: `"serve"` it beyond that all the same, or `"raise"` `TooStale`.
+
+    Returns:
+        The handle.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: The name or the limit is of the wrong type.
+        ValueError: That is no name, or an option is out of range.
+        NotFollowed: The service is not followed yet, and cannot be from here.
+
+    When degraded:
+        As `Coordinator.discover`.
+    """
+    return current_for_reads().discover(name, max_stale=max_stale, on_stale=on_stale)

@@ -24,10 +24,13 @@ def system_boot_id() -> str:
         return ""
 
 
+# Linux has it.
+_BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 def system_boot_time() -> float:
     """Return seconds on the boot-time clock, which keeps counting while the machine is suspended."""
-    clock_id = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock_id is None else time.clock_gettime(clock_id)
+    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import anyio.lowlevel
@@ -20,7 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.clock import Clock, system_boot_time
 from tideover.configs.config import Config, quorum_time
 from tideover.core.alarms import Alarms
 from tideover.core.coalesce import Coalescer
@@ -39,10 +39,12 @@ from tideover.disk.ledger import LedgerFile
 from tideover.elections.leadership import Leadership
 from tideover.elections.owner import Election, Elections
 from tideover.elections.owner import OnOutage as ElectionOutage
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
 from tideover.etcd.names import Names, Resolver, system_resolver
 from tideover.etcd.operations import Range
 from tideover.etcd.store import Store
+from tideover.failsafe.desk import Desk
 from tideover.following import Following
 from tideover.health import ClusterHealth
 from tideover.locks.host import HostLocking, MemoryHostLocks
@@ -50,10 +52,13 @@ from tideover.locks.lock import Lock
 from tideover.locks.owner import Locks
 from tideover.locks.wish import OnOutage as OnLockOutage
 from tideover.options import Options
+from tideover.peers.wire import Network
 from tideover.records import Entry, HealthState, Source
+from tideover.registry.discovery import Discovery
 from tideover.registry.owner import Registrations
 from tideover.registry.registered import Registered, RegistrationBlock
 from tideover.registry.registration import Registration
+from tideover.registry.view import ServiceView
 from tideover.reporting import Reporter
 from tideover.resilience.health import Health, HealthRules, reason_of
 from tideover.sessions import OnOutage, SessionBlock
@@ -83,6 +88,7 @@ class Coordinator:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         resolver: Looks names up; None means the system's, or none with a store that was handed in.
+        network: How candidates talk to each other, instead of HTTP: for tests.
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
@@ -96,6 +102,7 @@ class Coordinator:
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         resolver: Resolver | None = None,
+        network: Network | None = None,
     ) -> None:
         self.options = options
         self._loop: object = None
@@ -145,6 +152,11 @@ class Coordinator:
             base=f"{options.namespace}/",
             supervise=self._supervisor.run,
         )
+        self._desk = (
+            Desk(options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=network)
+            if options.failsafe is not None
+            else None
+        )
         self._elections = Elections(
             options.namespace,
             profile=options.profile,
@@ -153,6 +165,8 @@ class Coordinator:
             clock=self._clock,
             chance=chance,
             epoch=lambda: self.epoch,
+            desk=self._desk,
+            watchdog=self._make_watchdog(),
         )
         self._registrations = Registrations(
             options.namespace,
@@ -163,6 +177,17 @@ class Coordinator:
             chance=chance,
             supervise=self._supervisor.run,
             patience=options.start_timeout,
+        )
+        self._discovery = Discovery(
+            options.namespace,
+            follow=self._following.follow,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
         )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
@@ -180,6 +205,7 @@ class Coordinator:
             locks=self._locks,
             elections=self._elections,
             registrations=self._registrations,
+            discovery=self._discovery,
             outage_id=lambda: self._outages.outage_id,
             is_proxy=self._is_proxy,
         )
@@ -238,9 +264,11 @@ class Coordinator:
             name: The election, such as `"reaper"`; slashes may divide it.
             ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
                 candidates, please.
-            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`, or `"stay"`
-                and be `UNCONFIRMED`. The same for all candidates. None means `"step_down"` with the profile
-                `"safety"` and `"stay"` with `"availability"`.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`; or `"peers"`,
+                which needs `connect(failsafe=...)`, and lead on as long as all other candidates promise not to
+                take over; or `"stay"` and be `UNCONFIRMED`. The same for all candidates. None means
+                `"step_down"` with the profile `"safety"`, or `"peers"` if there is a failsafe, and `"stay"` with
+                `"availability"`.
             address: Where this process can be reached; `Election.observe` shows it to others.
             value: What else others are to see.
 
@@ -248,7 +276,7 @@ class Coordinator:
             A context manager, for one use; entering waits and gives the `Term`.
 
         Raises:
-            ValueError: An option is out of range.
+            ValueError: An option is out of range, or `"peers"` was asked for without a failsafe.
             ElectionMismatch: When entering: the election's record says another `on_outage`.
             RecordCorrupt: When entering: the record cannot be read.
             PermissionDenied: When entering: this user may not read or write the record.
@@ -258,8 +286,8 @@ class Coordinator:
 
         When degraded:
             Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
-            until the deadline, under `"stay"` until it sees that another was elected; when etcd is back, with the
-            same token.
+            until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
+            that another was elected; when etcd is back, with the same token.
         """
         return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
 
@@ -329,6 +357,8 @@ class Coordinator:
         Raises:
             TypeError: An option is of the wrong type.
             ValueError: An option is out of range, or that is no name.
+            RuntimeError: When entering: this is within the body of the same lock, and without a timeout it would
+                wait for itself for ever.
             LockUnavailable: When entering: an outage is declared, and the lock was to `"fail"`; or it was to be
                 `"local"` and this machine has no place for host locks.
             LockTimeout: When entering: it was not to be had in time.
@@ -404,6 +434,55 @@ class Coordinator:
         """
         return self._registrations.start(registration)
 
+    def discover(
+        self, name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+    ) -> ServiceView:
+        """Return the endpoints of a service, kept up to date: `tide.discover("billing").pick()`. No I/O.
+
+        The first call for a service begins to follow it in the background; wait for the first answer with
+        `await view.wait_for(1)` where there may be none on disk. All handles share what is known.
+
+        What is registered is listed at once. What is gone has left the list at once in ordinary times; after an
+        outage, or when many go together, after some time: see "Service discovery" in the documentation.
+
+        Args:
+            name: The service.
+            max_stale: Seconds since the list was last proven in sync, beyond which it counts as stale even if
+                nothing else is wrong; None means no limit.
+            on_stale: What happens beyond that: `"serve"` the list all the same, or `"raise"` `TooStale`.
+
+        Returns:
+            The handle, good until the coordinator is closed.
+
+        Raises:
+            TypeError: The name or the limit is of the wrong type.
+            ValueError: That is no name, or an option is out of range.
+            NotFollowed: The service is not followed yet, and cannot be from here: 256 others are, with handles in
+                use, or this is a thread that the coordinator's event loop knows nothing of.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The same handle. Its list is frozen, labelled with source and age, and never emptied by an outage; a
+            process that starts in one has it from disk.
+        """
+        return self._discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
+
+    async def services(self) -> Mapping[str, int]:
+        """Ask etcd which services there are, and how many registrations each has.
+
+        Returns:
+            Service to count, in the order of their names.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: A quorum refuses to let this client read them.
+            AuthenticationFailed: A quorum refuses the credentials.
+
+        When degraded:
+            Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
+        """
+        return await self._discovery.count()
+
     async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return which locks two processes held at the same time, or may have, because etcd was away.
 
@@ -478,11 +557,15 @@ class Coordinator:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
         began = self._clock.monotonic()
         self._loop = anyio.lowlevel.current_token()
+        if self._desk is not None:
+            await self._desk.open()
         if self._store is None:
             self._store = await self._open_store()
         store = GuardedStore(self._store, self._identity, clock=self._clock)
         self._gateway.connect(store)
         background = self._background(store)
+        if self._desk is not None:
+            background["failsafe"] = self._desk.run
         background["identity"] = partial(self._identity.run, self._store)
         self.config.open()
         tasks = anyio.create_task_group()
@@ -492,6 +575,7 @@ class Coordinator:
         self._elections.open(store, tasks)
         self._locks.open(store, tasks)
         self._registrations.open(tasks)
+        self._discovery.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
@@ -561,6 +645,7 @@ class Coordinator:
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
         self.config.close(self._closed)
+        self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
             # sent here any more.
@@ -575,10 +660,13 @@ class Coordinator:
                 await self._tasks.__aexit__(None, None, None)
         finally:
             with anyio.CancelScope(shield=True):
+                if self._desk is not None:
+                    await self._desk.aclose()
                 for followed in self._followed:
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
                             await followed.keeper.save()
+                await self._discovery.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
@@ -595,8 +683,14 @@ class Coordinator:
         self._elections.poison(self._closed)
         self._locks.poison(self._closed)
         self._registrations.poison(self._closed)
+        self._discovery.close(self._closed)
 
     # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_watchdog(self) -> Watchdog | None:
+        # Its thread waits in real time, which a test's own clock knows nothing of.
+        boot = self._clock.boot
+        return Watchdog(boot, on_stall=self.options.on_stall) if boot is system_boot_time else None
 
     def _make_locks(self) -> Locks:
         options = self.options
@@ -648,6 +742,7 @@ class Coordinator:
         self._sessions.reset(f"etcd is in another history: {reset.reason}")
         for view in self._views:
             view.changed.fire()
+        self._discovery.reset()
 
     def _why_unknown(self) -> str:
         """Say why a value is not known, or not fresh."""
@@ -723,6 +818,7 @@ class Coordinator:
         )
         self.config.refresh()
         self._locks.health_changed()
+        self._discovery.health_changed()
 
     # What observable instruments show --------------------------------------------------------------------------
 
@@ -737,6 +833,10 @@ class Coordinator:
     def observe_age(self) -> float:
         """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
         return max((view.age for view in self._views), default=0.0)
+
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        return self._discovery.active()
 
     def observe_registrations(self) -> Mapping[tuple[str, str], int]:
         """Return how many endpoints are registered here, by service and state."""

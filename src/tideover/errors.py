@@ -101,7 +101,11 @@ class NotSynced(ConfigKeyError):
 
 
 class NotFollowed(TideoverError, LookupError):
-    """Raised when `get` or `read` is asked for a key outside the followed prefixes; `fetch` is for those."""
+    """Raised when `get` or `read` is asked for a key outside the followed prefixes; `fetch` is for those.
+
+    Also by `discover`, for a service that is not followed yet and cannot be from here: too many are, or this
+    thread does not belong to the coordinator's event loop.
+    """
 
 
 class ConfigValueError(TideoverError, ValueError):
@@ -130,6 +134,27 @@ class TooStale(TideoverError):
         super().__init__(message)
         self.age = age
         self.max_stale = max_stale
+
+
+class NoEndpoints(TideoverError, LookupError):
+    """Raised when a service has no endpoint that could be picked; the message says why.
+
+    By itself it says that the service is known to have none, or none with a weight: a definite no, as of `age`
+    seconds ago. Its subclass `EndpointsUnknown` says that nothing is known.
+
+    Attributes:
+        service: The service.
+        age: Seconds since that was last proven in sync; infinite if it never was.
+    """
+
+    def __init__(self, message: str, *, service: str, age: float) -> None:
+        super().__init__(message)
+        self.service = service
+        self.age = age
+
+
+class EndpointsUnknown(NoEndpoints, Unavailable):
+    """Raised when a service's endpoints were never read: not from etcd, not from a snapshot."""
 
 
 class SessionLost(TideoverError):

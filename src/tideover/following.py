@@ -89,13 +89,21 @@ class Following:
         """Show the folder."""
         return f"<Following snapshots in {self._folder}>"
 
-    def follow(self, prefix: str, *, on_change: TakeChanges, exclude: tuple[str, ...] = ()) -> Followed:
+    def follow(
+        self,
+        prefix: str,
+        *,
+        on_change: TakeChanges,
+        exclude: tuple[str, ...] = (),
+        may_save: Callable[[], bool] = lambda: True,
+    ) -> Followed:
         """Return what follows a prefix; nothing happens before its tasks are run.
 
         Args:
             prefix: The whole prefix in etcd.
             on_change: Called with what has changed (None: deleted), and the revision.
             exclude: Whole prefixes of keys that must not be written to disk.
+            may_save: Returns whether the content may be written to disk now.
         """
         view = View(
             prefix.encode(),
@@ -105,7 +113,7 @@ class Following:
             rules=self._rules,
             on_change=on_change,
         )
-        return Followed(view, self._keeper(view, exclude), self)
+        return Followed(view, self._keeper(view, exclude, may_save), self)
 
     def follower(self, view: View, store: Store) -> Follower:
         """Return what brings a view up to date."""
@@ -118,7 +126,7 @@ class Following:
             clock=self._clock,
         )
 
-    def _keeper(self, view: View, exclude: tuple[str, ...]) -> Keeper | None:
+    def _keeper(self, view: View, exclude: tuple[str, ...], may_save: Callable[[], bool]) -> Keeper | None:
         if self._folder is None:
             return None
         file = SnapshotFile(
@@ -129,7 +137,7 @@ class Following:
             user=self._options.username or "",
         )
         excluded = tuple(each.encode() for each in exclude)
-        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=excluded)
+        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=excluded, may_save=may_save)
 
 
 def _snapshot_folder(options: Options) -> Path | None:

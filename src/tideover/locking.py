@@ -102,7 +102,7 @@ def locked(
     When degraded:
         As `Coordinator.lock`.
     """
-    wish(ttl, timeout, on_outage or "fail", handover, lock_delay)
+    wish(ttl, timeout, "fail" if on_outage is None else on_outage, handover, lock_delay)
 
     def decorate(function: F) -> F:
         if not inspect.iscoroutinefunction(function):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tideover.etcd.endpoints import parse_endpoints, tls_for
-from tideover.policies import CachePolicy, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 
 Require = Literal["etcd", "config"]
 
@@ -38,6 +38,8 @@ class Options:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     sync_members: bool = True
+    failsafe: Failsafe | None = None
+    on_stall: Literal["report", "abort"] = "report"
     # Whether anything may be written to etcd that nobody asked for; the command line only looks.
     bookkeeping: bool = True
 
@@ -53,12 +55,19 @@ class Options:
         _check_namespace(self.namespace)
         if not isinstance(self.sync_members, bool):
             raise TypeError(f"sync_members must be True or False, not {self.sync_members!r}")
+        if not isinstance(self.failsafe, Failsafe | None):
+            # Never shown: it may be the secret itself.
+            raise TypeError(
+                f"failsafe must be a Failsafe(secret=...) or None, not a {type(self.failsafe).__name__}"
+            )
         if not isinstance(self.retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy, not {self.retry!r}")
         if not isinstance(self.cache, CachePolicy):
             raise TypeError(f"cache must be a CachePolicy, not {self.cache!r}")
         if self.profile not in tuple(Profile):
             raise ValueError(f"profile must be 'safety' or 'availability', not {self.profile!r}")
+        if self.on_stall not in ("report", "abort"):
+            raise ValueError(f"on_stall must be 'report' or 'abort', not {self.on_stall!r}")
         if not self.start_timeout > 0:
             raise ValueError(f"start_timeout must be more than 0 seconds, not {self.start_timeout}")
         if self.require not in (None, "etcd", "config"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -151,3 +153,104 @@ class Tls:
                 raise ValueError(f"{name}: there is no file {os.fspath(path)!r}")
         if self.server_name == "":
             raise ValueError("server_name must be a name, or None for the endpoint's host, not ''")
+
+
+# Bytes: a shorter secret could be guessed from one recorded message.
+_MIN_SECRET = 16
+# Seconds: a limit below this would end a leader that etcd could be back for.
+_MIN_CONFIRM_LIMIT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failsafe:
+    """How leaders are confirmed by the other candidates when etcd is away: the ground of `on_outage="peers"`.
+
+    Each process listens on a port of its own, where the leader asks it, in an outage, not to take over.
+
+    Attributes:
+        secret: What all processes share and nobody else knows, at least 16 bytes: it signs what they say. A
+            sequence of secrets lets them be changed without a stop: the first signs, all are accepted.
+        listen: Where to listen, `"host:port"`. Port 0 takes any that is free; worker processes of one server
+            each need their own, so a fixed port is for a single process.
+        advertise: Where the others reach this process: a host, or `"host:port"` where the port is mapped to
+            another one. None means the host of `listen`, or if that is a wildcard, this machine's address on its
+            way to etcd.
+        confirm_limit: Seconds without a renewal in etcd after which a leader steps down, confirmed or not. A
+            candidate that the leader does not know waits for longer than this before it takes over from one
+            that has vanished.
+        alone: What a leader does that has never had another candidate to ask: `"step_down"`, or `"stay"` until
+            `confirm_limit`.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: One is out of range.
+    """
+
+    secret: str | bytes | Sequence[str | bytes] = field(repr=False)
+    listen: str = "0.0.0.0:0"  # messages are signed, and the others are elsewhere
+    advertise: str | None = None
+    confirm_limit: float = 3600.0
+    alone: Literal["step_down", "stay"] = "step_down"
+
+    def __post_init__(self) -> None:
+        """Reject what cannot work, without showing the secret."""
+        _secrets(self.secret)
+        _address("listen", self.listen, port_needed=True)
+        if self.advertise is not None:
+            _address("advertise", self.advertise, port_needed=False)
+            if self.advertise.startswith(("0.0.0.0", "[::]")) or self.advertise == "::":
+                raise ValueError(
+                    f"advertise={self.advertise!r} is no address that others could reach; leave it out"
+                )
+        limit = self.confirm_limit
+        if isinstance(limit, bool) or not isinstance(limit, int | float):
+            raise TypeError(f"confirm_limit must be a number of seconds, not {limit!r}")
+        if not (math.isfinite(limit) and limit >= _MIN_CONFIRM_LIMIT):
+            raise ValueError(f"confirm_limit must be at least {_MIN_CONFIRM_LIMIT:g} seconds, not {limit:g}")
+        if self.alone not in ("step_down", "stay"):
+            raise ValueError(f"alone must be 'step_down' or 'stay', not {self.alone!r}")
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The secrets as bytes; the first signs."""
+        return _secrets(self.secret)
+
+
+def _secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
+    given = (secret,) if isinstance(secret, str | bytes) else secret
+    if not isinstance(given, Sequence):
+        raise TypeError(f"secret must be text, bytes, or a sequence of these, not a {type(secret).__name__}")
+    if not given:
+        raise ValueError("secret must not be an empty sequence")
+    found = []
+    for number, one in enumerate(given):
+        which = "secret" if isinstance(secret, str | bytes) else f"secret[{number}]"
+        if not isinstance(one, str | bytes):
+            raise TypeError(f"{which} must be text or bytes, not a {type(one).__name__}")
+        raw = one.encode(errors="surrogatepass") if isinstance(one, str) else one
+        if len(raw) < _MIN_SECRET:
+            raise ValueError(
+                f"{which} must have at least {_MIN_SECRET} bytes, not {len(raw)}; "
+                "`python -c 'import secrets; print(secrets.token_hex(32))'` makes a good one"
+            )
+        found.append(raw)
+    return tuple(found)
+
+
+def _address(name: str, text: str, *, port_needed: bool) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a string, not {text!r}")
+    host, colon, port = text.rpartition(":")
+    if not colon or (text.startswith("[") and text.endswith("]")):
+        host, port = text, "" if port_needed else "1"
+    bare = host.removeprefix("[").removesuffix("]")
+    good_host = bool(bare) and bare.isascii() and not any(c.isspace() or c in "/@,?#[]\0" for c in bare)
+    if not good_host or (":" in bare and not (host.startswith("[") and host.endswith("]"))):
+        raise ValueError(f"{name}={text!r}: need a host such as '10.0.0.7' or '[::1]'{_port_hint(port_needed)}")
+    least = 0 if port_needed else 1
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and least <= int(port) < 65_536):
+        raise ValueError(f"{name}={text!r}: need a port from {least} to 65535{_port_hint(port_needed)}")
+
+
+def _port_hint(port_needed: bool) -> str:
+    return ", and a port: 'host:port', where port 0 means any that is free" if port_needed else ""

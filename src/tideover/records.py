@@ -196,10 +196,12 @@ class Standing(StrEnum):
 
     Attributes:
         HELD: Its last renewal in etcd holds: nobody else leads.
+        CONFIRMED: Its renewals fail, and all other candidates have promised not to take over: nobody else leads.
         UNCONFIRMED: It was asked to stay in an outage and cannot know whether somebody else leads by now.
     """
 
     HELD = "held"
+    CONFIRMED = "confirmed"
     UNCONFIRMED = "unconfirmed"
 
 
@@ -213,6 +215,8 @@ class Leader:
         address: Where it can be reached; empty if it does not say.
         value: What it has published.
         on_outage: What it does in an outage.
+        in_office: Whether it has begun to lead. Under `"peers"` it may have to wait for the end of a promise that
+            it gave to the leader before it.
     """
 
     holder: str
@@ -220,6 +224,7 @@ class Leader:
     address: str
     value: str
     on_outage: str
+    in_office: bool = True
 
 
 @dataclass(frozen=True, slots=True)

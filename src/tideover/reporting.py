@@ -19,8 +19,9 @@ from tideover.health import ClusterHealth
 from tideover.locks.owner import Locks
 from tideover.options import Options
 from tideover.records import HealthState, RegistrationState, Source
+from tideover.registry.discovery import Discovery
 from tideover.registry.owner import Registrations
-from tideover.status import IdentityStatus, PrefixStatus, StatusReport, duration
+from tideover.status import IdentityStatus, PrefixStatus, ServiceStatus, StatusReport, duration
 from tideover.supervisor import Supervisor
 
 
@@ -40,6 +41,7 @@ class Reporter:
         locks: The locks.
         elections: The candidacies.
         registrations: What is registered here.
+        discovery: The services that are followed.
         outage_id: Returns the present outage's id.
         is_proxy: Returns whether a member is a grpc-proxy; None if not known.
     """
@@ -59,6 +61,7 @@ class Reporter:
         locks: Locks,
         elections: Elections,
         registrations: Registrations,
+        discovery: Discovery,
         outage_id: Callable[[], str],
         is_proxy: Callable[[str], bool | None],
     ) -> None:
@@ -74,6 +77,7 @@ class Reporter:
         self._locks = locks
         self._elections = elections
         self._registrations = registrations
+        self._discovery = discovery
         self._outage_id = outage_id
         self._is_proxy = is_proxy
 
@@ -85,6 +89,7 @@ class Reporter:
         """Return the report; see `Coordinator.status`."""
         lanes, health = self._lanes, self._health
         locks, conflicts, lock_error = self._locks.status()
+        stalls, last_stall = self._elections.stalls()
         return StatusReport(
             sentence=self.sentence() if entered else "not entered yet: use it inside `async with connect(...)`",
             state=health.state,
@@ -106,7 +111,10 @@ class Reporter:
             lock_conflicts=conflicts,
             lock_error=lock_error,
             elections=self._elections.status(),
+            stalls=stalls,
+            last_stall=last_stall,
             registrations=self._registrations.status(),
+            services=self._discovery.status(),
         )
 
     def sentence(self) -> str:
@@ -118,13 +126,14 @@ class Reporter:
         proxies = [member for member in self._lanes.members if self._is_proxy(member)]
         behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
         config = (_describe(followed.view) for followed in self._followed)
+        services = filter(None, map(_describe_service, self._discovery.status()))
         led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
         absent = (
             f"{status.service!r} is not registered: {status.error or 'it is about to be'}."
             for status in self._registrations.status()
             if status.state in (RegistrationState.WAITING, RegistrationState.REFUSED)
         )
-        return f"{text}. " + " ".join([*wrong, *config, *led, *absent, *behind])
+        return f"{text}. " + " ".join([*wrong, *config, *services, *led, *absent, *behind])
 
     def _identity_status(self) -> IdentityStatus:
         identity, reset = self._identity, self._identity.last_reset
@@ -177,3 +186,14 @@ def _describe(view: View) -> str:
         else ", of unknown age"
     )
     return f"Config {view.name!r} is {_SERVED[source]}{age}."
+
+
+def _describe_service(service: ServiceStatus) -> str:
+    """Return what there is to be said about a service; empty if all is well with it."""
+    if service.source is None:
+        return f"The endpoints of {service.name!r} have never been read."
+    held = f", {service.held} of them no longer in etcd" if service.held else ""
+    if service.source is Source.LIVE:
+        return f"{service.name!r} has {service.endpoints} endpoints{held}." if held else ""
+    age = f"{duration(service.age)} old" if math.isfinite(service.age) else "of unknown age"
+    return f"The {service.endpoints} endpoints of {service.name!r} are {_SERVED[service.source]}, {age}{held}."

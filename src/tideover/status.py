@@ -185,6 +185,10 @@ class ElectionStatus:
         remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
         holder: Who held the record when it was last seen; None if nobody did, or it was not seen.
         error: The last trouble; None while all is well.
+        listed: Under `"peers"`, whether the leader's record lists this candidate, or is its own: one that is not
+            listed can take over only what was given up, or after `confirm_limit`. None under other policies.
+        peers: Under `"peers"`, how many other candidates a leader asks in an outage; None if it does not lead.
+        silent: The addresses of those who have not answered for a ttl: in an outage they cost it the leadership.
     """
 
     name: str
@@ -194,6 +198,26 @@ class ElectionStatus:
     remaining: float | None
     holder: str | None
     error: str | None
+    listed: bool | None = None
+    peers: int | None = None
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StallStatus:
+    """What was found when the event loop was blocked beyond the deadline of something that was led here.
+
+    Attributes:
+        election: What was led.
+        late: Seconds beyond the deadline at which it was found.
+        ago: Seconds since then.
+        stack: Where the loop was.
+    """
+
+    election: str
+    late: float
+    ago: float
+    stack: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +248,37 @@ class RegistrationStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service whose endpoints are followed here.
+
+    Attributes:
+        name: The service.
+        source: The rung its list stands on; None if it was never read.
+        revision: The revision its content corresponds to.
+        age: Seconds since it was last proven in sync; infinite if unknown.
+        endpoints: How many endpoints are listed.
+        drained: How many of them have weight 0.
+        ejected: How many are not picked for a while, because calls to them have failed.
+        held: How many etcd no longer has: their removal is held back for a while.
+        refused: What is in etcd and cannot be used, in words.
+        error: The last trouble in following it; None while all is well.
+        snapshot_error: Why the last snapshot could not be written; None if it could.
+    """
+
+    name: str
+    source: Source | None
+    revision: int
+    age: float
+    endpoints: int
+    drained: int
+    ejected: int
+    held: int
+    refused: tuple[str, ...]
+    error: str | None
+    snapshot_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything an operator asks first.
 
@@ -245,11 +300,14 @@ class StatusReport:
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.
+        stalls: How often the event loop was found to be blocked beyond the deadline of something led here.
+        last_stall: The last time; None if there was none.
         locks: The locks that are held here.
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
         lock_error: What does not work about host locks or the ledger; None if all does.
         registrations: What this process has registered.
+        services: The services whose endpoints are followed.
     """
 
     sentence: str
@@ -272,7 +330,10 @@ class StatusReport:
     locks: tuple[LockStatus, ...] = ()
     lock_conflicts: tuple[LockConflictStatus, ...] = ()
     lock_error: str | None = None
+    stalls: int = 0
+    last_stall: StallStatus | None = None
     registrations: tuple[RegistrationStatus, ...] = ()
+    services: tuple[ServiceStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

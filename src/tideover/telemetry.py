@@ -107,7 +107,11 @@ def finish_request(record: RequestRecord) -> None:
     Args:
         record: The request's record, when its application has returned.
     """
-    _requests.add(1, {"tideover.degraded": bool(record.marks), "tideover.component": _COMPONENT})
+    if not record.marks:
+        _requests.add(1, {"tideover.degraded": False})
+        return
+    # All in one word, so that each request is counted once.
+    _requests.add(1, {"tideover.degraded": True, "tideover.component": ",".join(sorted(record.marks))})
 
 
 # Where nobody records anything: to make a span that is none the current one would be most of what it costs.
@@ -398,7 +402,7 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
         token: The fencing token of the term.
         standing: On what ground it leads; empty if it does not.
     """
-    planned = what in ("elected", "resigned", "confirmed")
+    planned = what in ("elected", "resigned", "confirmed", "confirmed by the other candidates")
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
         "tideover.election": election,
@@ -408,6 +412,28 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
     text = f"{election!r}, token {token}: {what}"
     level = logging.INFO if planned else logging.WARNING
     event("tideover.leadership.change", text, attributes, level=level)
+
+
+def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
+    """Report that the event loop is blocked beyond the deadline of what is led by it. Called by another thread.
+
+    Args:
+        election: The election.
+        token: The fencing token of the term.
+        late: Seconds beyond the deadline.
+        stack: Where the loop is.
+    """
+    _stalls.add(1, {"tideover.election": election})
+    attributes: Attributes = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "tideover.election.token": token,
+    }
+    text = (
+        f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "
+        f"process may be elected while it is. It is here:\n{stack}"
+    )
+    event("tideover.election.stall", text, attributes, level=logging.ERROR)
 
 
 # Registrations -------------------------------------------------------------------------------------------------
@@ -430,11 +456,70 @@ def registration_changed(service: str, instance: str, what: str, *, level: int =
     event("tideover.registration.change", f"{service!r}, {instance}: {what}", attributes, level=level)
 
 
-# Locks ---------------------------------------------------------------------------------------------------------
+# Discovery -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def acquiring(namespace: str, name: str | None) -> Iterator[Span]:
+def resolving(service: str) -> Iterator[None]:
+    """Record the wait for endpoints of a service; it is an error only if it raises.
+
+    Args:
+        service: The service.
+    """
+    attributes = {"tideover.component": "discovery", "tideover.service": service}
+    with _tracer.start_as_current_span(
+        "tideover.discovery.resolve", attributes=attributes, set_status_on_exception=False
+    ) as span:
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+def removals_held(service: str, missing: int, endpoints: int) -> None:
+    """Report that endpoints are still listed which etcd no longer has.
+
+    Args:
+        service: The service.
+        missing: How many.
+        endpoints: Of how many.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    text = f"etcd no longer has {missing} of {endpoints} endpoints of {service!r}: their removal is held back"
+    event("tideover.discovery.held", text, attributes, level=logging.WARNING)
+
+
+def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
+    """Count and report an endpoint that is not picked for a while.
+
+    Args:
+        service: The service.
+        failures: After how many failures in a row.
+        seconds: For how long.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    _ejections.add(1, {"tideover.service": service})
+    text = f"an endpoint of {service!r} failed {failures} times in a row: not picked for {seconds:.0f} s"
+    event("tideover.discovery.ejected", text, attributes, level=logging.WARNING)
+
+
+def endpoint_rejected(service: str, why: str) -> None:
+    """Report a registration in etcd that cannot be used.
+
+    Args:
+        service: The service.
+        why: What is wrong with it.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    event("tideover.discovery.rejected", f"an endpoint of {service!r}: {why}", attributes, level=logging.ERROR)
+
+
+# Locks ---------------------------------------------------------------------------------------------------------
+
+
+def acquiring(namespace: str, name: str | None) -> AbstractContextManager[object]:
     """Record the wait for a lock; it is an error only if it raises.
 
     Args:
@@ -444,12 +529,14 @@ def acquiring(namespace: str, name: str | None) -> Iterator[Span]:
     attributes = {"db.namespace": namespace, "tideover.component": "lock"}
     if name is not None:
         attributes["tideover.lock.name"] = name
-    with _tracer.start_as_current_span(
-        "tideover.lock.acquire",
-        attributes=attributes,
-        record_exception=name is not None,  # their messages name the lock
-        set_status_on_exception=False,
-    ) as span:
+    span = _tracer.start_span("tideover.lock.acquire", attributes=attributes)
+    # Messages of errors name the lock.
+    return _UNRECORDED if span is trace.INVALID_SPAN else _acquire_span(span, record_exception=name is not None)
+
+
+@contextmanager
+def _acquire_span(span: Span, *, record_exception: bool) -> Iterator[Span]:
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield span
         except Unavailable:
@@ -542,6 +629,10 @@ class Observed(Protocol):
         """Return the age in seconds of the oldest followed prefix."""
         ...
 
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        ...
+
     def observe_registrations(self) -> Mapping[tuple[str, str], int]:
         """Return how many endpoints are registered here, by service and state."""
         ...
@@ -594,6 +685,11 @@ def _observe_age(coordinator: Observed) -> Iterable[Observation]:
 def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
     for (election, standing), count in coordinator.observe_leaders().items():
         yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
+
+
+def _observe_endpoints(coordinator: Observed) -> Iterable[Observation]:
+    for (service, source), count in coordinator.observe_endpoints().items():
+        yield Observation(count, {"tideover.service": service, "tideover.source": source})
 
 
 def _observe_registrations(coordinator: Observed) -> Iterable[Observation]:
@@ -649,6 +745,11 @@ _locks_active = _meter.create_up_down_counter(
 _lock_conflicts = _meter.create_counter(
     "tideover.lock.conflicts", unit="{conflict}", description="Locks that two held at once, or may have."
 )
+_stalls = _meter.create_counter(
+    "tideover.election.stalls",
+    unit="{stall}",
+    description="Times that the event loop was blocked beyond the deadline of what was led by it.",
+)
 _meter.create_observable_up_down_counter(
     "tideover.component.status",
     callbacks=_observing(_observe_state),
@@ -672,6 +773,17 @@ _meter.create_observable_up_down_counter(
     callbacks=_observing(_observe_leaders),
     unit="{leader}",
     description="Elections led here; over all processes the sum per election should be at most 1.",
+)
+_ejections = _meter.create_counter(
+    "tideover.discovery.ejections",
+    unit="{ejection}",
+    description="Endpoints not picked for a while after failures.",
+)
+_meter.create_observable_up_down_counter(
+    "tideover.discovery.endpoint.active",
+    callbacks=_observing(_observe_endpoints),
+    unit="{endpoint}",
+    description="Endpoints that can be picked, by service and where the list comes from.",
 )
 _meter.create_observable_up_down_counter(
     "tideover.discovery.registration.active",

@@ -104,7 +104,8 @@ def test_without_click_the_extra_is_named() -> None:
     [
         (
             ["nope"],
-            "no such command: 'nope'; there are demo, status, doctor, lock, config, cache; see `tideover --help`",
+            "no such command: 'nope'; there are demo, status, doctor, lock, lead, election, config, services, "
+            "resolve, cache; see `tideover --help`",
         ),
         (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
         (["status", "-e", "foo"], "need host:port"),
@@ -296,7 +297,7 @@ def test_cache_lists_snapshots_and_never_values(tmp_path: Path) -> None:
     shown = tideover("cache", "show", str(tmp_path))
     assert shown.code == 0
     assert shown.out.startswith("whole")
-    for expected in ("/config/", "revision 7", "1 key", "1 min 1 s old", path.name):
+    for expected in ("/config/", "revision 7", "1 key", "1 min ", " s old", path.name):
         assert expected in shown.out
     record = tideover("cache", "show", "--json", str(tmp_path)).json
     assert (record["file"], record["prefix"], record["revision"], record["keys"]) == (str(path), "/config/", 7, 1)

@@ -27,6 +27,8 @@ from tideover.cli.demo.scenario import Scenario, judge
 from tideover.cli.demo.timeline import Timeline
 from tideover.testing.etcd import EtcdCluster
 
+pytestmark = [pytest.mark.any_etcd, pytest.mark.takes(65)]
+
 _MARK = "TIDEOVER_TEST_RUN"
 
 

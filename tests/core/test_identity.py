@@ -107,10 +107,12 @@ class CaughtUp(MemoryStore):
 
     async def call(self, op: Op[Any], *, member: str, timeout: float) -> Any:
         """Apply an entry at the member that is behind, if it is asked for one."""
-        result = await super().call(op, member=member, timeout=timeout)
-        if op.writes and member == self.behind:
-            self.behind = None
-        return result
+        try:
+            return await super().call(op, member=member, timeout=timeout)
+        finally:
+            # Also one that is refused for what it would do, once it is applied.
+            if op.writes and member == self.behind:
+                self.behind = None
 
 
 async def test_a_member_caught_up_from_a_snapshot_makes_no_reset() -> None:
@@ -140,6 +142,53 @@ async def test_a_member_caught_up_from_a_snapshot_makes_no_reset() -> None:
         async with connected(store) as newcomer:
             await anyio.sleep(60)
             assert newcomer.epoch == 1
+
+
+@pytest.mark.parametrize("op", [Range, Txn])
+async def test_whoever_may_not_write_settles_a_lower_term_too(op: type[Op[Result]]) -> None:
+    """A client that may not read or not write its marker takes no member's term of before for a reset."""
+    store = FaultyStore(memory := CaughtUp())
+    store.inject(
+        "PERMISSION_DENIED",
+        "etcdserver: permission denied",
+        op=op,
+        when=lambda called: getattr(called, "key", b"") == KEY,
+        times=10**6,
+    )
+    async with connected(store) as tide:
+        memory.raft_term += 1
+        memory.touch()
+        await write(memory, "b", "1")
+        await anyio.sleep(20)
+        for member in memory.members:
+            memory.behind = member
+            tide._lanes.use(member)
+            await tide._gateway.call(Range(b"/config/b"))
+            await anyio.sleep(60)
+        assert tide.status().identity.resets == 0
+
+
+async def test_a_reset_without_space_is_recorded_once_there_is_some() -> None:
+    """Restored with its quota used up, etcd takes no epoch: it is counted, told, and written when it can be."""
+    store = MemoryStore()
+    for n in range(20):
+        await write(store, "a", str(n))
+    async with connected(store) as tide, connected(store) as other:
+        await anyio.sleep(10)
+        store.alarms = {"NOSPACE"}
+        store.rebuild({b"/config/a": b"old"})
+        await anyio.sleep(60)
+        for client in (tide, other):
+            identity = client.status().identity
+            assert (client.config.get("a"), client.epoch, identity.resets) == ("old", 2, 1)
+            assert not identity.recorded
+            assert "database space exceeded" in (identity.error or "")
+        store.alarms = set()
+        store.touch()
+        await anyio.sleep(120)
+        for client in (tide, other):
+            identity = client.status().identity
+            assert (client.epoch, identity.resets, identity.recorded, identity.error) == (2, 1, True, None)
 
 
 async def test_a_lower_term_that_stays_is_a_reset() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import connected, mock_clock
 from tideover.coordinator import Coordinator
-from tideover.etcd.operations import MemberList
+from tideover.etcd.operations import MemberList, Range
 from tideover.options import Options
 from tideover.records import ClusterMember, Diagnosis, HealthState
 from tideover.testing import FaultyStore, MemoryStore
@@ -80,7 +80,7 @@ async def test_a_frozen_member_costs_a_read_less_than_a_second() -> None:
 
 
 @pytest.mark.parametrize("how", ["down", "frozen"])
-@pytest.mark.parametrize(("seconds", "size"), [(3, 1), (20, 1), (3600, 1), (3, 3), (20, 3), (600, 3)])
+@pytest.mark.parametrize(("seconds", "size"), [(3, 1), (20, 1), (900, 1), (3, 3), (20, 3), (600, 3)])
 async def test_a_member_is_back_within_two_seconds(how: str, seconds: float, size: int) -> None:
     """However long it was away, and be it the only one: it is known to answer within 2 s of its return."""
     store = MemoryStore(size)
@@ -249,6 +249,33 @@ async def test_a_stranger_among_the_endpoints_is_not_called_well() -> None:
             await anyio.sleep(30)
             assert members(tide)[THIRD] == ("given", False)
         assert tide.status().identity.foreign == (THIRD,)
+
+
+class Renewing(MemoryStore):
+    """Counts the connections that were given up."""
+
+    renewed = 0
+
+    def renew(self, member: str) -> None:
+        """Count it."""
+        self.renewed += 1
+
+
+async def test_a_stranger_among_the_endpoints_is_asked_seldom() -> None:
+    """It is not away: in an hour it is connected to and asked every half minute at the most."""
+    store = Renewing()
+    store.strangers = {THIRD: 1234}
+    async with connected(store) as tide:
+        await anyio.sleep(60)
+        store.calls.clear()
+        store.renewed = 0
+        await anyio.sleep(3600)
+        assert 60 < sum(member == THIRD and isinstance(op, Range) for member, op in store.calls) <= 120
+        assert store.renewed <= 120
+        # And when it is one of ours it is used again.
+        store.strangers = {}
+        await anyio.sleep(32)
+        assert members(tide)[THIRD] == ("given", True)
 
 
 @pytest.mark.parametrize(

@@ -469,3 +469,35 @@ async def test_a_refused_session_key_leaves_no_lease() -> None:
         assert not memory.leases
         assert LeaseRevoke in {type(op) for _, op in memory.calls}
         assert LeaseTimeToLive not in {type(op) for _, op in memory.calls}
+
+
+async def test_thousands_of_keys_leave_time_for_renewals() -> None:
+    """However many keys are made and given back at once, so many calls are under way and no more."""
+
+    class Crowd(FaultyStore):
+        """Counts the transactions under way."""
+
+        now = most = 0
+
+        async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+            self.now += isinstance(op, Txn)
+            self.most = max(self.most, self.now)
+            try:
+                return await super().call(op, member=member, timeout=timeout)
+            finally:
+                self.now -= isinstance(op, Txn)
+
+    store = Crowd(memory := MemoryStore())
+    memory.delay = 0.01
+    async with connected(store) as tide, tide.session() as session:
+        async with anyio.create_task_group() as tasks:
+            for number in range(500):
+                tasks.start_soon(session.put, f"k/{number}")
+        assert len(session.keys) == 500
+        assert 30 < store.most < 100
+        store.most = 0
+        async with anyio.create_task_group() as tasks:
+            for number in range(500):
+                tasks.start_soon(session.delete, f"k/{number}")
+        assert session.keys == ()
+        assert 30 < store.most < 100

@@ -20,44 +20,12 @@ from types import FrameType
 
 import pytest
 
+from tests.disk.snapshots import make, open_file
 from tideover.clock import Stamp
 from tideover.disk.folder import default_folder
 from tideover.disk.snapshot import Snapshot, encode
 from tideover.disk.snapshot_file import Loaded, SnapshotFile
 from tideover.errors import SnapshotCorrupt
-from tideover.records import Entry
-
-PREFIX = b"/config/"
-SAVED_AT = Stamp(1_700_000_000.0, 10.0, "boot")
-
-
-def make(
-    revision: int,
-    *,
-    epoch: int = 0,
-    cluster_id: int = 1,
-    prefix: bytes = PREFIX,
-    keys: int = 2,
-    repeat: int = 20,
-) -> Snapshot:
-    """Return a snapshot whose every value names its revision, so that a mixture of two would show."""
-    value = b"%d " % revision * repeat
-    return Snapshot(
-        prefix=prefix,
-        cluster_id=cluster_id,
-        epoch=epoch,
-        raft_term=1,
-        revision=revision,
-        synced_at=None,
-        saved_at=SAVED_AT,
-        entries={prefix + b"%d" % number: Entry(value, 1, revision) for number in range(keys)},
-    )
-
-
-def open_file(folder: Path, *, prefix: bytes = PREFIX, lock_timeout: float = 5.0) -> SnapshotFile:
-    return SnapshotFile(
-        folder, namespace="ns", prefix=prefix, endpoints=["http://a:2379"], lock_timeout=lock_timeout
-    )
 
 
 def revision_of(loaded: Loaded | None) -> int:
@@ -82,12 +50,12 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# What child processes have in common: they import this very file.
+# What child processes have in common. There are a hundred of them; to import pytest would take most of it.
 PRELUDE = f"""
-import os, resource, sys
+import os, resource, sys, threading, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_snapshot_file import *
+from snapshots import *
 """
 
 

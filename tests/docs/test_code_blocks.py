@@ -119,6 +119,7 @@ def run_page(blocks: list[Block], *, endpoint: str) -> int:
 
 
 @pytest.mark.etcd
+@pytest.mark.any_etcd
 @pytest.mark.parametrize("page", with_python(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(page: Path, etcd: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Python block of the page runs, in order, and prints what its comments say."""
@@ -186,6 +187,7 @@ def ask(port: int, timeout: float = 20.0) -> tuple[str, str]:
 
 
 @pytest.mark.etcd
+@pytest.mark.any_etcd
 def test_tutorial_steps(tmp_path: Path) -> None:
     """The tutorial's service shows a change at once, outlives etcd, and starts again without it."""
     page = ROOT / "docs" / "tutorial" / "first-service.md"

@@ -20,10 +20,9 @@ from tideover import (
     LeadershipLost,
     RecordCorrupt,
     Standing,
-    Term,
 )
 from tideover.etcd.operations import Delete, Put
-from tideover.etcd.transactions import Txn
+from tideover.etcd.transactions import Compare, Txn
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -210,19 +209,84 @@ async def test_staying_ends_when_another_was_elected() -> None:
 
 
 async def test_guard_fences_a_write() -> None:
-    """A transaction with the guard succeeds while leading and fails under the next leader."""
+    """A guarded write and a transaction of one's own succeed while leading, and fail under the next leader."""
     async with two() as (store, one, other):
 
-        async def write(term: Term) -> bool:
-            op = Txn((guard,), then=(Put(b"x", b"1"),))
+        async def write() -> bool:
+            op = Txn((Compare(guard.key, mod_revision=guard.mod_revision),), then=(Put(b"x", b"1"),))
             return (await store.call(op, member=store.members[0], timeout=1)).succeeded
 
         async with one.leader("reaper") as term:
             guard = term.guard()
+            assert (guard.create_revision, guard.mod_revision) == (None, term.token)
             await anyio.sleep(20)
-            assert await write(term)
+            assert await write()
+            await one.config.put("a", 1, guard=guard)
         async with other.leader("reaper"):
-            assert not await write(term)
+            assert not await write()
+        with pytest.raises(LeadershipLost, match="left"):
+            await one.config.put("a", 2, guard=guard)
+        assert other.config.get("a", int) == 1
+
+
+async def test_a_refused_write_ends_the_term() -> None:
+    """A leader whose guarded write is refused, before it has heard of its successor, is told by that write."""
+    async with two() as (store, one, _):
+        with pytest.raises(LeadershipLost, match="had changed at a guarded write"):
+            async with one.leader("reaper") as term:
+                store._apply([Put(KEY + b"/token", b"usurper")], store.members[0])  # and no watch is told
+                with anyio.CancelScope(shield=True):
+                    with pytest.raises(LeadershipLost, match="'reaper' is not led here any more: its key"):
+                        await one.config.put("a", 1, guard=term.guard())
+                    with pytest.raises(LeadershipLost):
+                        term.check()
+        assert b"/config/a" not in store._newest
+
+
+async def test_a_deleted_token() -> None:
+    """A leader whose token was deleted alone is told by its next renewal, and leads anew with a larger one."""
+    async with two() as (store, one, _):
+        handle = one.election("reaper")
+        term = await handle.campaign()
+        await store.call(Delete(KEY + b"/token"), member=store.members[0], timeout=1)
+        began = anyio.current_time()
+        while term.leads:
+            await anyio.sleep(0.05)
+        assert anyio.current_time() - began < 5.2
+        assert "its token was deleted" in term.loss
+        again = await handle.campaign()
+        assert again.token > term.token
+        assert anyio.current_time() - began < 5.5
+        await anyio.sleep(30)
+        await one.config.put("a", 1, guard=again.guard())
+
+
+async def test_what_could_be_regained_is_forgotten() -> None:
+    """Offices lost by the clock are kept for a ttl, by name: whoever campaigns again may say another value."""
+    async with two() as (store, one, other):
+        term = await one.election("reaper").campaign(value="a")
+        for number in range(5):
+            handle = one.election(f"e{number}")
+            await handle.campaign()
+            break_(store)
+            await anyio.sleep(14)
+            await handle.resign()
+            mend(store)
+            await anyio.sleep(5)
+        assert len(one._elections._regaining) == 1
+        assert not term.leads
+        with pytest.raises(LeadershipLost):
+            async with one.leader("mails", value="a") as first:
+                break_(store)
+                await anyio.sleep(20)
+        mend(store)
+        async with one.leader("mails", value="b") as again:
+            assert again.token == first.token
+            await other.health.wait_for(tideover.HealthState.AVAILABLE)
+            seen = await other.election("mails").current()
+            assert seen is not None
+            assert seen.value == "b"
+        assert len(one._elections._regaining) <= 1
 
 
 # Refusals -------------------------------------------------------------------------------------------------------
@@ -235,7 +299,7 @@ async def test_options_are_checked() -> None:
             with pytest.raises(ValueError, match="name"):
                 one.leader(name)
         with pytest.raises(ValueError, match="'peers'"):
-            one.leader("x", on_outage="peers")  # type: ignore[arg-type]
+            one.leader("x", on_outage="peers")
         with pytest.raises(ValueError, match="3 s is not more than"):
             one.leader("x", ttl=3)
         with pytest.raises(ValueError, match="65536"):
@@ -460,6 +524,37 @@ async def test_the_decorator() -> None:
         assert len(runs) == 2
     with pytest.raises(TypeError, match="coroutine"):
         tideover.while_leader("x")(lambda: None)  # type: ignore[arg-type, return-value]
+
+
+async def test_the_decorator_keeps_to_its_own_election() -> None:
+    """The loss of another election inside the function ends it, as any error does; both lost: it runs again."""
+    store, runs = MemoryStore(), 0
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+
+        @tideover.while_leader("reaper")
+        async def reap() -> str:
+            nonlocal runs
+            runs += 1
+            if runs == 3:
+                return "done"
+            async with tide.leader("inner"):
+                if runs == 1:
+                    await store.call(Delete(b"/elections/inner"), member=store.members[0], timeout=1)
+                else:
+                    break_(store)
+                    tasks.start_soon(repair)
+                await anyio.sleep_forever()
+            raise AssertionError("not cancelled")
+
+        async def repair() -> None:
+            await anyio.sleep(40)
+            mend(store)
+
+        with pytest.raises(LeadershipLost, match="'inner'"):
+            await reap()
+        assert runs == 1
+        assert await reap() == "done"
+        assert runs == 3
 
 
 async def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:

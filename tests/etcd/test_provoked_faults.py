@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -42,7 +43,7 @@ from tideover.etcd.faults import _BY_MESSAGE, Fault, FaultKind, StoreFault, clas
 from tideover.etcd.operations import Put, Range, prefix_end
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(35)]
 
 # How the calls of one of them end, as (kind, may a read be retried, may a write be applied).
 CONNECTION_LOST = ("connection_lost", True, True)
@@ -297,7 +298,7 @@ async def test_a_read_that_an_election_interrupts(cluster: EtcdCluster) -> None:
 
 
 async def test_a_frozen_quorum(cluster: EtcdCluster) -> None:
-    """Followers freeze under writes: given up by us or by etcd, those are applied once when they wake up.
+    """Followers freeze under writes: given up by us or by etcd, those may be applied, once, when they wake up.
 
     What was begun without a leader is not: refused at once with `hasleader`, and without it by etcd's own limit.
     """
@@ -322,9 +323,15 @@ async def test_a_frozen_quorum(cluster: EtcdCluster) -> None:
         assert meaning(fault) == TIMED_OUT
         assert meaning(await read) == TIMED_OUT
         mend(cluster)
-        await anyio.sleep(1)
+        with anyio.fail_after(10):
+            while True:
+                with suppress(StoreFault):
+                    # A write that goes through settles what became of those before it.
+                    await member.put(b"frozen/after", timeout=2)
+                    break
         versions = [await member.version(b"frozen/" + name) for name in (b"etcd", b"ours", b"late", b"refused")]
-        assert versions == [1, 1, 0, 0]
+        # A follower that wakes up and is elected first has never heard of them (seen on 3.4.23).
+        assert versions in ([1, 1, 0, 0], [0, 0, 0, 0])
 
 
 async def test_a_leader_that_dies_with_a_proposal(cluster: EtcdCluster) -> None:

@@ -157,6 +157,58 @@ async def test_certificates_are_rotated_without_a_restart(tmp_path: Path) -> Non
                 await store.call(Put(b"k", b"v"), member=server.endpoint, timeout=5)
 
 
+@needs_etcd
+@pytest.mark.anyio
+async def test_rotation_under_watches_and_sessions(tmp_path: Path) -> None:
+    """Certificates change under open streams: every change is seen once and in order; the lease is the same."""
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    both = tmp_path / "both.pem"
+    both.write_bytes(old.cert.read_bytes() + new.cert.read_bytes())
+    ours = old.sign("client", file="ours")
+    seen: list[str | None] = []
+    with EtcdServer(tls=new.sign("server").trusting(both)) as server:
+        other = Tls(ca=both, cert=(theirs := old.sign("other", file="theirs")).cert, key=theirs.key)
+        async with (
+            _open(server, other) as writer,
+            tideover.connect(server.endpoint, cache_dir=False, tls=Tls(both, ours.cert, ours.key)) as tide,
+            tide.session(ttl=6, on_outage="lose") as session,
+            anyio.create_task_group() as tasks,
+        ):
+            changes = tide.config.changes("n/")
+
+            async def follow() -> None:
+                async for change in changes:
+                    seen.append(change.value)  # noqa: PERF401 - it has no end
+
+            tasks.start_soon(follow)
+            store = tide._store
+            assert isinstance(store, EtcdStore)
+            store._look_every = 0.0
+            lease, streams = session.lease_id, store._watches[server.endpoint]._streams
+            written = 0
+            for rotation in range(2):
+                before = set(streams)
+                fresh = new.sign("client", file=f"fresh{rotation}")
+                os.replace(fresh.key, ours.key)
+                os.replace(fresh.cert, ours.cert)
+                with anyio.fail_after(10):
+                    while not before.isdisjoint(streams):
+                        # A key of its own: of one key, a slow reader is told the newest change alone.
+                        put = Put(f"/config/n/{written}".encode(), str(written).encode())
+                        await writer.call(put, member=server.endpoint, timeout=5)
+                        await tide.config.fetch(f"n/{written}")
+                        written += 1
+                        await anyio.sleep(0.02)
+            with anyio.fail_after(5):
+                while len(seen) < written:
+                    await anyio.sleep(0.01)
+            assert seen == [str(number) for number in range(written)]
+            session.check()
+            assert (session.lease_id, tide.health.state) == (lease, HealthState.AVAILABLE)
+            assert tide.status().restarts == 0
+            tasks.cancel_scope.cancel()
+
+
 def _rewrite(source: Path, target: Path) -> None:
     """Copy a file, a second later by its own time: within one tick of the kernel's clock nobody sees a change."""
     shutil.copy(source, target)

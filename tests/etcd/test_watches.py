@@ -262,9 +262,12 @@ async def test_closing_the_store_ends_its_watches(server: EtcdServer) -> None:
     assert not store._watches[server.endpoint]._streams
 
 
-async def test_progress_is_for_all_who_watch(store: EtcdStore) -> None:
-    """One progress request is answered to every watch of the stream, after the events that came before."""
-    async with opening(store, b"a") as first, opening(store, b"b") as second:
+async def test_progress_is_for_all_who_ask_at_times(store: EtcdStore) -> None:
+    """One progress request is answered to each watch of the stream that ever asked, after the events before it."""
+    async with opening(store, b"a") as first, opening(store, b"b") as second, opening(store, b"c") as silent:
+        await first.request_progress()
+        with anyio.fail_after(5):
+            assert (await first.receive()).events == ()
         revision = await put(store, b"a")
         await received(first, 1)
         await second.request_progress()
@@ -272,6 +275,10 @@ async def test_progress_is_for_all_who_watch(store: EtcdStore) -> None:
             for watch in (first, second):
                 batch = await watch.receive()
                 assert (batch.events, batch.header.revision) == ((), revision)
+        revision = await put(store, b"c")
+        # It is not woken by what others ask: there may be thousands of it.
+        with anyio.fail_after(5):
+            assert [event.revision for event in (await silent.receive()).events] == [revision]
 
 
 async def test_progress_says_nothing_of_history_that_is_still_to_come(store: EtcdStore) -> None:
@@ -280,8 +287,7 @@ async def test_progress_says_nothing_of_history_that_is_still_to_come(store: Etc
     for _ in range(5):
         revision = await put(store, b"k")
     async with opening(store, b"other"), opening(store, b"k", prefix_end(b"k"), start=revision - 2) as watch:
-        stream = watch._stream
-        stream.request_progress()
+        await watch.request_progress()
         with anyio.fail_after(5):
             while not (batch := await watch.receive()).events:
                 assert batch.header.revision < revision - 2

@@ -23,7 +23,7 @@ from tideover.testing.etcd_ports import ReservedPort
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = pytest.mark.etcd
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 
 @contextmanager
@@ -203,6 +203,33 @@ def test_locked_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
                 assert sorted("done already" in line for line in lines) == [False, True]
 
 
+def test_confirmed_worker(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three `confirmed_worker`s one works on when etcd is killed, same token, until another is killed too."""
+    monkeypatch.setenv("FAILSAFE_SECRET", "a secret that is long enough")
+    monkeypatch.setenv("TTL", "5")
+    script = str(EXAMPLES / "confirmed_worker.py")
+    with running(script, "one", etcd=etcd_server, cache=tmp_path) as one:
+        output = Output(one)
+        token = output.wait_for("one works: held, token ").split()[-1]
+        with (
+            running(script, "two", etcd=etcd_server, cache=tmp_path) as two,
+            running(script, "three", etcd=etcd_server, cache=tmp_path) as three,
+        ):
+            until = time.monotonic() + 15
+            while etcd_server.etcdctl("get", "confirmed/elections/work").count("@") < 2:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            etcd_server.kill()
+            output.wait_for(f"one works: confirmed, token {token}", timeout=10)
+            two.terminate()
+            Output(two).wait_for("two has ended", timeout=10)
+            ended = time.monotonic()
+            while time.monotonic() - ended < 5:
+                assert "one works: confirmed" in output.wait_for("one ", timeout=5)
+            three.kill()
+            output.wait_for("one stops: 'work' is not led here any more", timeout=6)
+
+
 def test_registered_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """`registered_service` is in etcd, comes back when its key is deleted, drains, and is gone when it ends."""
 
@@ -226,3 +253,20 @@ def test_registered_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
             assert response.read() == b"drained\n"
         until('"weight":0.0')
     until("http://", there=False)
+
+
+def test_discovered_services(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`discovered_services`: etcd dies, then one of two services; no call fails, the other answers them all."""
+    script = str(EXAMPLES / "discovered_services.py")
+    with running("-u", script, etcd=etcd_server, cache=tmp_path) as process:
+        output = Output(process)
+        first, second = output.wait_for("billing runs as").split()[-2:]
+        both = output.wait_for("etcd available, 2 endpoints")
+        assert first in both
+        assert second in both
+        etcd_server.kill()
+        output.wait_for("etcd unavailable, 2 endpoints")
+        os.kill(int(first), signal.SIGKILL)
+        lines = [output.wait_for("etcd unavailable, 2 endpoints") for _ in range(3)]
+        assert lines[-1].endswith(f"1 ejected; {second}: 50")
+        assert not any("FAILED" in line for line in lines)

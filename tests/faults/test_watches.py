@@ -39,7 +39,7 @@ from tideover.records import Entry, HealthState
 from tideover.testing import EtcdCluster
 from tideover.testing.etcd_binary import binary_version, find_etcd
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.faults]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.faults, pytest.mark.takes(30)]
 
 # Half of etcd's defaults, for quicker elections
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")

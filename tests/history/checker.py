@@ -2,7 +2,7 @@
 
     two_holders         two distributed holders of one lock at once
     two_leaders         two leaders of one election at once
-    token_not_growing   a later grant without a larger (epoch, token)
+    token_not_growing   a later grant without a larger (epoch, token); a leader may come back with its own
     revision_back       a process read an older value than it had before, within an epoch
     age_too_low         a reading misses a write acknowledged before the moment as of which it claims to be
     registration_lost   somebody looked in settled times and did not see a living registration, or nobody looked
@@ -82,11 +82,18 @@ def _tokens(held: Sequence[Belief]) -> Iterator[Violation]:
     for beliefs_of_one in _by_name(held).values():
         newest: Belief | None = None
         for belief in beliefs_of_one:
-            if newest is not None and belief.entered is not newest.entered and belief.grant <= newest.grant:
+            if newest is not None and not _same_term(belief, newest) and belief.grant <= newest.grant:
                 message = f"{belief.entered['name']!r}: {belief.grant} after {newest.grant}"
                 yield Violation("token_not_growing", message, (newest.entered, belief.entered))
             if newest is None or belief.grant > newest.grant:
                 newest = belief
+
+
+def _same_term(belief: Belief, newest: Belief) -> bool:
+    """Whether it is one grant: a leader that comes back after an outage, before anybody else led, keeps it."""
+    first, second = newest.entered, belief.entered
+    back = first["role"] == "leader" and first.pid == second.pid and newest.grant == belief.grant
+    return first is second or back
 
 
 def _revisions(history: Sequence[Event]) -> Iterator[Violation]:

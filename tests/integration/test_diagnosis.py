@@ -19,7 +19,7 @@ from tideover.coordinator import Coordinator
 from tideover.core import alarms
 from tideover.testing import EtcdCluster
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(85)]
 
 D, S = Diagnosis, HealthState
 

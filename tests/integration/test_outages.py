@@ -17,7 +17,7 @@ from tideover import HealthState, NotSynced, Source
 from tideover.coordinator import Coordinator
 from tideover.testing import EtcdCluster
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(55)]
 
 KEY = "payments/timeout"
 

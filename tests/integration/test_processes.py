@@ -21,7 +21,7 @@ from tideover import Source
 from tideover.disk.snapshot_file import SnapshotFile
 from tideover.testing import EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.takes(30)]
 
 WORKER = Path(__file__).with_name("worker.py")
 

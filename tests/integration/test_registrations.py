@@ -76,8 +76,10 @@ async def test_what_operators_do_to_it(etcd_server: EtcdServer) -> None:
 async def test_restored_from_a_backup(
     etcd_server: EtcdServer, tmp_path: Path, token: str | None, changed: bool
 ) -> None:
-    """The backup has an older own key, and its lease: in the end the endpoint is there as it is to be, alone.
-    If this process has seen nothing that the backup lacks, the lease just goes on."""
+    """The backup has an older own key, and its lease: in the end the endpoint is there as it is to be, and alone.
+
+    If this process has seen nothing that the backup lacks, the lease just goes on.
+    """
     backup = tmp_path / "backup.db"
     async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
         async with tide.register("api", URL, ttl=5) as here:

@@ -23,7 +23,7 @@ from tideover import HealthState, Tls, telemetry
 from tideover.etcd.adapter import EtcdStore
 from tideover.testing import EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd]
 
 PASSWORD = "correct-horse-battery-staple"
 WRONG = "incorrect-horse-battery-staple"

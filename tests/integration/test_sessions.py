@@ -22,7 +22,7 @@ from tideover.coordinator import Coordinator
 from tideover.etcd.leases import LeaseRevoke
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(25)]
 
 ROOT = Path(__file__).parents[2]
 

@@ -28,7 +28,7 @@ from tideover.etcd.faults import FaultKind, classify, public_error
 from tideover.etcd.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(35)]
 
 
 @pytest.fixture

@@ -148,6 +148,7 @@ class CuttableWatch:
 
     def __init__(self, watch: Watch, cut: MemoryStore, member: str) -> None:
         self._watch, self._cut, self._member = watch, cut, member
+        self.opened_at = watch.opened_at
 
     async def receive(self) -> WatchBatch:
         """Return the next frame."""

@@ -9,9 +9,10 @@ import trio
 
 from tests.locks.support import connected_many, lock_keys, settle, touches
 from tests.support import connected
-from tideover import Closed, LockLost, LockMode, LockTimeout
+from tideover import Closed, Coordinator, LockLost, LockMode, LockTimeout
 from tideover.etcd.operations import Delete, Put, Range
 from tideover.etcd.transactions import Txn
+from tideover.options import Options
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -162,12 +163,51 @@ async def test_a_lock_is_for_one_use() -> None:
                 raise AssertionError
 
 
-async def test_the_same_name_within_waits_for_itself() -> None:
-    """A lock is not reentrant: who holds it and wants it again waits, and times out."""
-    async with connected(MemoryStore()) as tide, tide.lock("orders"):
-        with pytest.raises(LockTimeout):
-            async with tide.lock("orders", timeout=1):
-                raise AssertionError
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_who_would_wait_for_itself_is_told(anyio_backend: str) -> None:
+    """A lock is not reentrant: within its body, whatever the ttl, it is refused, or with a timeout times out."""
+    options = Options(endpoints=tuple((store := MemoryStore()).members), cache_dir=False)
+    async with Coordinator(options, store=store) as tide, tide.lock("orders"), tide.lock("other"):
+        for ttl in (15, 20):
+            with pytest.raises(RuntimeError, match=r"'orders' is held by the very body.*not reentrant"):
+                async with tide.lock("orders", ttl=ttl):
+                    raise AssertionError
+            with pytest.raises(LockTimeout, match="not reentrant"):
+                async with tide.lock("orders", timeout=0.1, ttl=ttl):
+                    raise AssertionError
+        with pytest.raises(ExceptionGroup) as caught:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(tide.lock("orders").__aenter__)
+        assert caught.group_contains(RuntimeError, match="not reentrant")
+        async with tide.lock("third"):
+            pass
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_who_waits_for_its_starter_waits(anyio_backend: str) -> None:
+    """A task that was started in a body, and outlives it, waits for the lock like anybody else."""
+    options = Options(endpoints=tuple((store := MemoryStore()).members), cache_dir=False)
+    got: list[str] = []
+    async with Coordinator(options, store=store) as tide, anyio.create_task_group() as tasks:
+
+        async def want(name: str) -> None:
+            async with tide.lock(name):
+                got.append(name)
+
+        one, other = tide.lock("one"), tide.lock("other")
+        await one.__aenter__()
+        await other.__aenter__()
+        tasks.start_soon(want, "one")
+        tasks.start_soon(want, "other")
+        await anyio.sleep(0.05)
+        assert got == []
+        await other.__aexit__(None, None, None)
+        async with tide.lock("third"):
+            pass
+        await one.__aexit__(None, None, None)
+        await anyio.sleep(0.05)
+        async with tide.lock("one", timeout=5), tide.lock("other", timeout=5):
+            assert sorted(got) == ["one", "other"]
 
 
 async def test_what_was_held_is_not_held_after_the_body() -> None:

@@ -398,6 +398,141 @@ async def test_an_outage_while_releasing() -> None:
     assert lock_keys(store) == []
 
 
+async def test_a_local_hold_left_on_its_way_back_leaves_no_key() -> None:
+    """Etcd is back, a key is being made for a LOCAL hold, and its body ends meanwhile: the key goes, too."""
+    for after in (0.0, 0.1, 0.3, 0.5, 0.7):
+        store = MemoryStore()
+        async with connected_many(store, 2, profile="availability") as (one, two):
+            lose_all(store)
+            for tide in (one, two):
+                await tide.health.wait_for(HealthState.UNAVAILABLE)
+            async with one.lock("orders"):
+                store.delay = 0.1
+                heal(store)
+                await one.health.wait_for(HealthState.AVAILABLE)
+                await anyio.sleep(after)
+            await settle(5)
+            assert lock_keys(store) == []
+            assert one._locks._cohorts == {}
+            async with two.lock("orders", on_outage="fail", timeout=5):
+                pass
+
+
+async def test_who_waits_out_an_outage_keeps_nobody_from_a_local_lock() -> None:
+    """A waiter that has the host lock already, and no trust in its session, lets go of it for the outage."""
+    store = MemoryStore()
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+        async with tide.lock("warm"):
+            pass
+        got: list[str] = []
+
+        async def want(on_outage: str) -> None:
+            async with tide.lock("orders", on_outage=on_outage, timeout=100) as held:  # type: ignore[arg-type]
+                got.append(mode_of(held))
+
+        store.stale = set(store.members)
+        await anyio.sleep(10)
+        tasks.start_soon(want, "wait")
+        await anyio.sleep(0.5)
+        assert len(lock_keys(store)) == 1
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        async with tide.lock("orders", on_outage="local", timeout=5) as held:
+            assert mode_of(held) == "local"
+            assert not got
+        store.stale = set()
+        heal(store)
+        await anyio.sleep(10)
+        assert got == ["distributed"]
+
+
+@pytest.mark.parametrize("on_outage", ["fail", "local"])
+async def test_who_waits_for_the_host_lock_is_told_of_the_outage(tmp_path: Path, on_outage: str) -> None:
+    """First in etcd's line, it waits for a neighbour's LOCAL lock: in an outage it is refused, too."""
+    store, cut = MemoryStore(), MemoryStore()
+    async with (
+        connected_on(store, tmp_path) as one,
+        connected_on(Cuttable(store, cut), tmp_path, profile="availability") as two,
+        anyio.create_task_group() as tasks,
+    ):
+        ended: list[str] = []
+
+        async def want() -> None:
+            try:
+                async with one.lock("orders", ttl=60, on_outage=on_outage, timeout=300) as held:  # type: ignore[arg-type]
+                    ended.append(mode_of(held))
+            except LockUnavailable:
+                ended.append("refused")
+
+        lose_all(cut)
+        await two.health.wait_for(HealthState.UNAVAILABLE)
+        async with two.lock("orders"):
+            tasks.start_soon(want)
+            await anyio.sleep(5)
+            assert len(lock_keys(store)) == 1
+            lose_all(store)
+            await one.health.wait_for(HealthState.UNAVAILABLE)
+            await anyio.sleep(0.5)
+            assert ended == (["refused"] if on_outage == "fail" else [])
+        await anyio.sleep(1)
+        assert ended == (["refused"] if on_outage == "fail" else ["local"])
+
+
+@pytest.mark.parametrize("ttl", [5, 6, 8, 15])
+@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 1.5])
+async def test_whatever_its_ttl_it_turns_local(ttl: int, after: float) -> None:
+    """The deadline of a short ttl comes before the outage is declared: it is LOCAL all the same, not lost."""
+    store = MemoryStore()
+    async with connected(store) as tide, tide.lock("orders", ttl=ttl, on_outage="local") as held:
+        token = held.token
+        await anyio.sleep(ttl + after)
+        lose_all(store)
+        await anyio.sleep_until(held.deadline + 0.01)
+        assert mode_of(held) == "local"
+        await anyio.sleep(10)
+        held.check()
+        heal(store)
+        await anyio.sleep(5)
+        assert mode_of(held) == "distributed"
+        assert held.token == token
+
+
+async def test_turned_local_and_back_before_an_outage_is_declared() -> None:
+    """LOCAL at the deadline of a short ttl, and etcd is back before an outage is declared: DISTRIBUTED again."""
+    store = MemoryStore()
+    async with connected(store) as tide, tide.lock("orders", ttl=5, on_outage="local") as held:
+        token = held.token
+        await anyio.sleep_until(held.deadline - 2.4)
+        lose_all(store)
+        await anyio.sleep_until(held.deadline + 0.01)
+        assert mode_of(held) == "local"
+        assert tide.health.state is HealthState.AVAILABLE
+        heal(store)
+        await anyio.sleep(2)
+        assert mode_of(held) == "distributed"
+        assert held.token == token
+        await anyio.sleep(30)
+        held.check()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.4, 0.8, 1.2, 1.6])
+async def test_an_election_costs_no_lock_however_short_its_ttl(after: float) -> None:
+    """Whenever between two renewals an election of 1.8 s begins: the lock stays DISTRIBUTED."""
+    store = MemoryStore()
+    async with connected(store) as tide, tide.lock("orders", ttl=5, on_outage="local") as held:
+        await anyio.sleep(5 + after)
+        store.electing = True
+        store.touch()
+        for _ in range(18):
+            await anyio.sleep(0.1)
+            assert mode_of(held) == "distributed"
+        store.electing = False
+        store.touch()
+        for _ in range(100):
+            await anyio.sleep(0.1)
+            assert mode_of(held) == "distributed"
+
+
 # The ledger -----------------------------------------------------------------------------------------------------
 
 

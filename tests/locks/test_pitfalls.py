@@ -347,6 +347,31 @@ async def test_lock_delay_waits_only_for_those_that_vanished(how: str) -> None:
         assert got[0] - gone == pytest.approx(7 if how == "expired" else 0, abs=1.1)
 
 
+async def test_lock_delay_is_kept_when_the_one_who_waits_it_gives_up() -> None:
+    """Who comes next on the same place waits as well: the holder before may still not know."""
+    store = MemoryStore()
+    got: list[float] = []
+    async with connected_many(store, 2) as (one, two), anyio.create_task_group() as tasks:
+
+        async def want(patience: float) -> None:
+            with anyio.move_on_after(patience):
+                async with two.lock("orders", lock_delay=20):
+                    got.append(trio.current_time())
+
+        with pytest.raises(LockLost):
+            async with one.lock("orders"):
+                tasks.start_soon(want, 6)
+                await anyio.sleep(0.1)
+                tasks.start_soon(want, 100)
+                await anyio.sleep(1)
+                store.revoke(int(lock_keys(store)[0].rpartition(b"/")[2], 16))
+                await anyio.sleep(1)
+        gone = trio.current_time()
+        await anyio.sleep(60)
+        assert len(got) == 1
+        assert got[0] - gone > 19
+
+
 async def test_a_watch_that_falls_silent_does_not_keep_a_waiter_for_ever() -> None:
     """The watch on the one before says nothing any more: the waiter looks for itself within seconds."""
     store = MemoryStore()
@@ -389,17 +414,16 @@ class Breakpoint(FaultyStore):
         self.count = 0
 
     async def call(self, op: Op[Any], *, member: str, timeout: float) -> Any:
-        await self._maybe(op, after=False)
+        # Its own number: another call may begin before this one is answered.
+        self.count += self.scope is not None and _is_of_lock(op)
+        number = self.count if _is_of_lock(op) else 0
+        await self._maybe(number, after=False)
         result = await super().call(op, member=member, timeout=timeout)
-        await self._maybe(op, after=True)
+        await self._maybe(number, after=True)
         return result
 
-    async def _maybe(self, op: Op[Any], *, after: bool) -> None:
-        if self.scope is None or not _is_of_lock(op):
-            return
-        if not after:
-            self.count += 1
-        if self.count == self.at and after is self.after:
+    async def _maybe(self, number: int, *, after: bool) -> None:
+        if self.scope is not None and number == self.at and after is self.after:
             self.scope.cancel()
             self.scope = None
             await anyio.lowlevel.checkpoint()

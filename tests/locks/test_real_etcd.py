@@ -186,7 +186,12 @@ async def test_a_thousand_waiters_wake_one_at_a_time(server: EtcdServer, tide: C
     woken: list[int] = []
 
     async def wait(number: int) -> None:
-        await queue.wait(owns[number])
+        while True:
+            try:
+                await queue.wait(owns[number])
+                break
+            except tideover.Unavailable:  # on a busy machine etcd may take its time for a thousand
+                await anyio.sleep(0.5)
         woken.append(number)
 
     async with anyio.create_task_group() as tasks:
@@ -201,7 +206,7 @@ async def test_a_thousand_waiters_wake_one_at_a_time(server: EtcdServer, tide: C
             await anyio.sleep(0.03)
             assert woken == list(range(number + 1))
             await store.call(Delete(owns[number].full), member=member, timeout=5)
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while len(woken) < number + 2:
                     await anyio.sleep(0.005)
         tasks.cancel_scope.cancel()

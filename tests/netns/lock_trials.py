@@ -9,23 +9,23 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.history.events import Event
 from tests.history.locks import LockFindings, check_locks, real_overlaps
-from tests.history.recorder import Recorder, read_history
+from tests.history.recorder import read_history
 from tests.netns.cluster import HostedCluster, HostedPython
+from tests.netns.nemesis import MEMBERS, Nemesis
 from tests.netns.network import Network
 from tideover.disk.ledger import decode
 from tideover.resilience.ledger import Overlap, overlaps
 
 _CLIENT = Path(__file__).with_name("lock_client.py")
 _OBSERVER = Path(__file__).with_name("session_observer.py")
-MEMBERS = ("m1", "m2", "m3")
 CLIENT_HOSTS = ("c1", "c2", "c3", "c4")
 OBSERVER_HOST = "o1"
 HOSTS = (*MEMBERS, *CLIENT_HOSTS, OBSERVER_HOST)
@@ -62,8 +62,8 @@ class LockTrials:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._recorder = self._stack.enter_context(Recorder(self.folder, "nemesis"))
-        self._stack.callback(self.network.heal)
+        nemesis = Nemesis(self.network, self.cluster, self.folder, self._clients, self._random)
+        self._nemesis = self._stack.enter_context(nemesis)
         host = self.network.host(OBSERVER_HOST)
         observer = HostedPython(
             host, "observer", _OBSERVER, str(self.folder), "observer", "/locks/", *self.cluster.endpoints
@@ -88,9 +88,8 @@ class LockTrials:
             kind, fault = self._random.choice(list(self._faults().items()))
             length = self._random.choice(LENGTHS)
             self.kinds[kind] += 1
-            self._recorder.record("nemesis", what=f"{kind} for {length} s")
-            fault(length)
-            self._recorder.record("nemesis", what="mended")
+            with self._nemesis.telling(f"{kind} for {length} s"):
+                fault(length)
             time.sleep(self._random.uniform(0.2, _BREATH))
         self.network.heal()
         self.cluster.wait_ready()
@@ -174,82 +173,27 @@ class LockTrials:
     # Faults ----------------------------------------------------------------------------------------------------
 
     def _faults(self) -> dict[str, Callable[[float], None]]:
-        leader = self.cluster.host_of(self.cluster.leader())
-        follower = self._random.choice([name for name in MEMBERS if name != leader])
+        nemesis = self._nemesis
+        leader, follower = nemesis.leader, self._random.choice(nemesis.followers)
+        hold, pause, kill = nemesis.hold, nemesis.member_paused, nemesis.member_killed
         host, worker = self._random.choice(CLIENT_HOSTS), self._random.choice(list(self._clients))
         return {
             "worker killed": lambda s: self._kill_client(worker, s),
-            "worker paused": lambda s: self._hold(s, self._client_paused(worker)),
-            "leader killed": lambda s: self._hold(s, self._member_killed(leader)),
-            "leader paused": lambda s: self._hold(s, self._member_paused(leader)),
-            "follower paused": lambda s: self._hold(s, self._member_paused(follower)),
-            "leader cut off": lambda s: self._hold(s, self._member_cut(leader)),
-            "host cut off": lambda s: self._hold(s, self._host_cut(host)),
-            "quorum lost": lambda s: self._hold(s, self._member_paused(leader), self._member_paused(follower)),
-            "quorum killed": lambda s: self._hold(s, self._member_killed(leader), self._member_killed(follower)),
-            "leader paused, worker paused": lambda s: self._hold(
-                s, self._member_paused(leader), self._client_paused(worker)
-            ),
+            "worker paused": lambda s: hold(s, nemesis.clients_paused(worker)),
+            "leader killed": lambda s: hold(s, kill(leader)),
+            "leader paused": lambda s: hold(s, pause(leader)),
+            "follower paused": lambda s: hold(s, pause(follower)),
+            "leader cut off": lambda s: hold(s, nemesis.member_cut(leader)),
+            "host cut off": lambda s: hold(s, nemesis.host_cut(host)),
+            "quorum lost": lambda s: hold(s, pause(leader), pause(follower)),
+            "quorum killed": lambda s: hold(s, kill(leader), kill(follower)),
+            "leader paused, worker paused": lambda s: hold(s, pause(leader), nemesis.clients_paused(worker)),
         }
 
-    def _hold(self, seconds: float, *faults: object) -> None:
-        """Let several faults begin, last, and end, not quite at the same time."""
-        with ExitStack() as stack:
-            for fault in faults:
-                stack.enter_context(fault)  # type: ignore[arg-type]
-                time.sleep(self._random.uniform(0.0, 0.3))
-            time.sleep(seconds)
-
-    @contextmanager
-    def _hindered(self, *who: str) -> Iterator[None]:
-        for name in who:
-            self._recorder.record("hindered", who=name)
-        yield
-        for name in who:
-            self._recorder.record("unhindered", who=name)
-
-    @contextmanager
-    def _member_paused(self, name: str) -> Iterator[None]:
-        member = self.cluster.on(name)
-        member.pause()
-        yield
-        self._recorder.record("woken", member=member.endpoint)
-        member.resume()
-
-    @contextmanager
-    def _member_killed(self, name: str) -> Iterator[None]:
-        member = self.cluster.on(name)
-        member.kill()
-        yield
-        member.start()
-
-    @contextmanager
-    def _member_cut(self, name: str) -> Iterator[None]:
-        self.network.isolate(name, among=MEMBERS)
-        yield
-        self.network.heal(name)
-
-    @contextmanager
-    def _client_paused(self, name: str) -> Iterator[None]:
-        with self._hindered(name):
-            self._clients[name].pause()
-            yield
-            self._clients[name].resume()
-
-    @contextmanager
-    def _host_cut(self, host: str) -> Iterator[None]:
-        with self._hindered(*(name for name in self._clients if name.startswith(f"{host}-"))):
-            self.network.isolate(host, among=MEMBERS)
-            yield
-            self.network.heal(host)
-
     def _kill_client(self, name: str, seconds: float) -> None:
-        client = self._clients[name]
-        pid = client.pid
-        client.kill()
-        self._recorder.record("died", victim=pid)
+        self._nemesis.kill(name)
         time.sleep(seconds)
-        client.close()
+        self._clients[name].close()
         self._start_client(name)
 
     # Around them -----------------------------------------------------------------------------------------------

@@ -9,21 +9,21 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.history.events import Event
-from tests.history.recorder import Recorder, read_history
+from tests.history.recorder import read_history
 from tests.history.sessions import SessionFindings, check_sessions
 from tests.netns.cluster import HostedCluster, HostedPython
+from tests.netns.nemesis import MEMBERS, Nemesis
 from tests.netns.network import Network
 
 _CLIENT = Path(__file__).with_name("session_client.py")
 _OBSERVER = Path(__file__).with_name("session_observer.py")
-MEMBERS = ("m1", "m2", "m3")
 CLIENT_HOSTS = ("c1", "c2", "c3")
 OBSERVER_HOST = "o1"
 HOSTS = (*MEMBERS, *CLIENT_HOSTS, OBSERVER_HOST)
@@ -58,8 +58,8 @@ class Trials:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._recorder = self._stack.enter_context(Recorder(self.folder, "nemesis"))
-        self._stack.callback(self.network.heal)
+        nemesis = Nemesis(self.network, self.cluster, self.folder, self._clients, self._random)
+        self._nemesis = self._stack.enter_context(nemesis)
         observer = HostedPython(
             self.network.host(OBSERVER_HOST),
             "observer",
@@ -88,9 +88,8 @@ class Trials:
             kind = self._random.choice(list(faults)) if self.count else FIRST[0]
             length = self._random.choice(LENGTHS) if self.count else FIRST[1]
             open_before = len(self._open())
-            self._recorder.record("nemesis", what=f"{kind} for {length} s")
-            faults[kind](length)
-            self._recorder.record("nemesis", what="mended")
+            with self._nemesis.telling(f"{kind} for {length} s"):
+                faults[kind](length)
             self._mend()
             self.count += open_before
             self.kinds[kind] += open_before
@@ -118,103 +117,39 @@ class Trials:
     # Faults ----------------------------------------------------------------------------------------------------
 
     def _faults(self) -> dict[str, Callable[[float], None]]:
-        leader, followers = self._leader(), self._followers()
-        follower, host = self._random.choice(followers), self._random.choice(CLIENT_HOSTS)
-        pause, kill, cut = self._member_paused, self._member_killed, self._member_cut
-        stop, isolate, sever = self._clients_paused, self._host_cut, self._host_severed
+        nemesis = self._nemesis
+        leader, follower = nemesis.leader, self._random.choice(nemesis.followers)
+        host = self._random.choice(CLIENT_HOSTS)
+        hold, pause, kill, cut = nemesis.hold, nemesis.member_paused, nemesis.member_killed, nemesis.member_cut
+        isolate, sever = nemesis.host_cut, nemesis.host_severed
+
+        def stop(host: str) -> AbstractContextManager[None]:
+            return nemesis.clients_paused(*nemesis.on(host))
+
         return {
-            "leader killed": lambda s: self._hold(s, kill(leader)),
-            "leader paused": lambda s: self._hold(s, pause(leader)),
-            "leader cut off": lambda s: self._hold(s, cut(leader)),
-            "follower killed": lambda s: self._hold(s, kill(follower)),
-            "follower paused": lambda s: self._hold(s, pause(follower)),
-            "follower cut off": lambda s: self._hold(s, cut(follower)),
-            "clients paused": lambda s: self._hold(s, stop(host)),
+            "leader killed": lambda s: hold(s, kill(leader)),
+            "leader paused": lambda s: hold(s, pause(leader)),
+            "leader cut off": lambda s: hold(s, cut(leader)),
+            "follower killed": lambda s: hold(s, kill(follower)),
+            "follower paused": lambda s: hold(s, pause(follower)),
+            "follower cut off": lambda s: hold(s, cut(follower)),
+            "clients paused": lambda s: hold(s, stop(host)),
             "client killed": lambda s: self._kill_client(f"{host}-a", s),
-            "client cut off": lambda s: self._hold(s, isolate(host)),
-            "client cut off from one member": lambda s: self._hold(s, sever(host, follower)),
-            "leader paused, then clients paused": lambda s: self._hold(s, pause(leader), stop(host)),
-            "leader paused, clients cut off from one member": lambda s: self._hold(
+            "client cut off": lambda s: hold(s, isolate(host)),
+            "client cut off from one member": lambda s: hold(s, sever(host, follower)),
+            "leader paused, then clients paused": lambda s: hold(s, pause(leader), stop(host)),
+            "leader paused, clients cut off from one member": lambda s: hold(
                 s, pause(leader), sever(host, follower)
             ),
-            "leader killed, client cut off": lambda s: self._hold(s, kill(leader), isolate(host)),
-            "leader cut off, clients paused": lambda s: self._hold(s, cut(leader), stop(host)),
-            "no quorum": lambda s: self._hold(s, pause(leader), pause(follower)),
+            "leader killed, client cut off": lambda s: hold(s, kill(leader), isolate(host)),
+            "leader cut off, clients paused": lambda s: hold(s, cut(leader), stop(host)),
+            "no quorum": lambda s: hold(s, pause(leader), pause(follower)),
         }
 
-    def _hold(self, seconds: float, *faults: object) -> None:
-        """Let several faults begin, last, and end, not quite at the same time."""
-        with ExitStack() as stack:
-            for fault in faults:
-                stack.enter_context(fault)  # type: ignore[arg-type]
-                time.sleep(self._random.uniform(0.0, 0.3))
-            time.sleep(seconds)
-
-    @contextmanager
-    def _hindered(self, *who: str) -> Iterator[None]:
-        for name in who:
-            self._recorder.record("hindered", who=name)
-        yield
-        for name in who:
-            self._recorder.record("unhindered", who=name)
-
-    @contextmanager
-    def _member_paused(self, name: str) -> Iterator[None]:
-        member = self.cluster.on(name)
-        with self._hindered(member.endpoint):
-            member.pause()
-            yield
-            self._recorder.record("woken", member=member.endpoint)
-            member.resume()
-
-    @contextmanager
-    def _member_killed(self, name: str) -> Iterator[None]:
-        member = self.cluster.on(name)
-        with self._hindered(member.endpoint):
-            member.kill()
-            yield
-            member.start()
-
-    @contextmanager
-    def _member_cut(self, name: str) -> Iterator[None]:
-        """Cut a member off from its peers; clients still reach it."""
-        with self._hindered(self.cluster.on(name).endpoint):
-            self.network.isolate(name, among=MEMBERS)
-            yield
-            self.network.heal(name)
-
-    @contextmanager
-    def _clients_paused(self, host: str) -> Iterator[None]:
-        names = self._on(host)
-        with self._hindered(*names):
-            for name in names:
-                self._clients[name].pause()
-            yield
-            for name in names:
-                self._clients[name].resume()
-
-    @contextmanager
-    def _host_cut(self, host: str) -> Iterator[None]:
-        with self._hindered(*self._on(host)):
-            self.network.isolate(host, among=MEMBERS)
-            yield
-            self.network.heal(host)
-
-    @contextmanager
-    def _host_severed(self, host: str, member: str) -> Iterator[None]:
-        # The members they use may be this one, and then the fault concerns them.
-        with self._hindered(*self._on(host)):
-            self.network.partition(host, member)
-            yield
-            self.network.heal(host)
-
     def _kill_client(self, name: str, seconds: float) -> None:
-        client = self._clients[name]
-        pid = client.pid
-        client.kill()
-        self._recorder.record("died", victim=pid)
+        self._nemesis.kill(name)
         time.sleep(seconds)
-        client.close()
+        self._clients[name].close()
         self._start_client(name)
 
     # Around them -----------------------------------------------------------------------------------------------
@@ -257,13 +192,3 @@ class Trials:
                 tail = [e for e in read_history(self.folder) if e.kind != "session_believed"][-60:]
                 raise AssertionError(f"no {what} within {within} s:\n" + "\n".join(map(str, tail)))
             time.sleep(0.1)
-
-    def _leader(self) -> str:
-        return self.cluster.host_of(self.cluster.leader())
-
-    def _followers(self) -> Sequence[str]:
-        leader = self._leader()
-        return [name for name in MEMBERS if name != leader]
-
-    def _on(self, host: str) -> list[str]:
-        return [name for name in self._clients if name.startswith(f"{host}-")]

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.netns.cluster import HostedCluster
-from tests.netns.lock_trials import HOSTS, MEMBERS, LockTrials
+from tests.netns.lock_trials import HOSTS, LockTrials
+from tests.netns.nemesis import MEMBERS
 from tests.netns.network import Network
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(55)]
 
 
 @pytest.fixture(scope="module")

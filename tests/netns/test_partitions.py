@@ -13,7 +13,7 @@ import pytest
 
 from tests.netns.bench import Bench
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.takes(70)]
 
 # An idle client asks every 5 s at the most, an answer is missing after 0.5 s, and 3 s of that are an outage.
 DECLARED_WITHIN = 9.0
@@ -50,7 +50,9 @@ def test_cut_off_and_back(bench: Bench, key: str) -> None:
         live = [e for e in bench.readings(name, "read", since=healed) if e["source"] == "live" and e["age"] < 1]
         assert live
         assert live[0].at - healed < BACK_WITHIN
-        assert bench.states(name, since=cut) == ["unavailable", "available"]
+        # A member may answer a moment before the quorum does.
+        states = [state for state in bench.states(name, since=cut) if state != "degraded"]
+        assert states == ["unavailable", "available"]
     assert max(e["age"] for e in bench.readings("long", "read", since=cut)) > 20
     assert max(e["took"] for e in bench.readings("long", "read", since=cut)) < 0.25
     assert bench.states("writer", since=cut) == []
@@ -123,7 +125,9 @@ def test_one_way(bench: Bench, key: str) -> None:
     bench.network.heal()
     for name in ("mute", "deaf"):
         assert bench.await_state(name, "available", within=10.0, since=healed) - healed < BACK_WITHIN
-        assert bench.states(name, since=cut) == ["unavailable", "available"]
+        # A member may answer a moment before the quorum does.
+        states = [state for state in bench.states(name, since=cut) if state != "degraded"]
+        assert states == ["unavailable", "available"]
 
 
 def test_leader_cut_off_from_its_peers(bench: Bench, key: str) -> None:

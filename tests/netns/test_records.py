@@ -21,7 +21,7 @@ import pytest
 from tests.history.recorder import read_history
 from tests.netns.bench import Bench
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(45)]
 
 RECORDS = 12
 MEMBERS = ("m1", "m2", "m3")

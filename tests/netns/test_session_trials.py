@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 
 from tests.netns.cluster import ROOT, HostedCluster
+from tests.netns.nemesis import MEMBERS
 from tests.netns.network import Network
-from tests.netns.session_trials import HOSTS, MEMBERS, Trials
+from tests.netns.session_trials import HOSTS, Trials
 
 _LOAD = Path(__file__).with_name("session_load.py")
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(25)]
 
 
 @pytest.fixture(scope="module")

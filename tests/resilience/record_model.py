@@ -2,8 +2,8 @@
 
 Candidates run the real decisions. Everything else is as bad as it may be: clocks run up to 5 % fast or slow,
 processes stop for a while or die, requests and answers are lost, writes that were given up on are applied up to
-20 s later, etcd goes away as a whole, and operators delete the record. What must never happen is looked for at
-every step; `Trial.violations` says what was found.
+20 s later, etcd goes away as a whole, and operators delete the record, or its token alone. What must never happen
+is looked for at every step; `Trial.violations` says what was found.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from tideover.resilience.record import Candidate, Do, Seen, Timing
 
@@ -43,9 +44,9 @@ class Etcd:
     def look(self) -> Seen:
         return replace(self.record, token=self.token)
 
-    def swap(self, expected: int, written: Seen, *, token: bool) -> int:
-        """Write if the record is at the revision expected; return the new revision, or 0."""
-        if self.record.mod_revision != expected:
+    def swap(self, expected: int, written: Seen, *, token: bool, fence: int | None = None) -> int:
+        """Write if the record, and its token if that is asked, is as expected; return the new revision, or 0."""
+        if self.record.mod_revision != expected or fence not in (None, self.token):
             return 0
         self.revision += 1
         self.record = replace(written, mod_revision=self.revision)
@@ -57,6 +58,11 @@ class Etcd:
         self.revision += 1
         self.existed = self.existed or bool(self.record.mod_revision)
         self.record, self.token = Seen(), 0
+
+    def delete_token(self) -> None:
+        """Likewise."""
+        self.revision += 1
+        self.token = 0
 
 
 @dataclass
@@ -121,11 +127,15 @@ class Trial:
             begin = rng.uniform(5, HORIZON - 10)
             window = begin, begin + rng.choice([rng.uniform(0.2, 2), rng.uniform(1, 2 * ttl)])
             process = rng.choice(self.processes)
-            kind = rng.choice(["pause", "pause", "lossy", "lossy", "cut", "outage", "kill", "resign", "delete"])
+            kind = rng.choice(
+                ["pause", "pause", "lossy", "lossy", "cut", "outage", "kill", "resign", "delete", "token"]
+            )
             if kind == "outage":
                 self.outages.append(window)
             elif kind == "delete":
                 self._at(begin, self.etcd.delete)
+            elif kind == "token":
+                self._at(begin, self.etcd.delete_token)
             elif kind in ("kill", "resign"):
                 self._at(begin, lambda p=process, k=kind: self._end(p, resigning=k == "resign"))  # type: ignore[misc]
             else:
@@ -136,7 +146,7 @@ class Trial:
     def _at(self, when: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), what))
 
-    def run(self) -> Trial:
+    def run(self) -> Self:
         """Play it out."""
         while self._events and self._events[0][0] < HORIZON:
             self.now, _, what = heapq.heappop(self._events)
@@ -167,6 +177,7 @@ class Trial:
         process.busy = call = next(self._order) + 1
         if do in (Do.FOUND, Do.TAKE, Do.RENEW):
             process.state = process.state.drafted(f"w{call}")
+            self._drafted(process, do, call)
         state, sent = process.state, process.clock(self.now)
         lossy = inside(process.lossy, self.now)
         lost = inside(process.cut, self.now) or (lossy and rng.random() < 0.3)
@@ -187,7 +198,7 @@ class Trial:
                 again = end + self.rng.uniform(0, 1)
                 self._at(again, lambda: self._arrive(process, life, call, do, state, sent, answer_lost))
             return
-        applied = self._apply(process, do, state)
+        applied = self._apply(process, do, state, call)
         seen, unprecedented = self.etcd.look(), not self.etcd.existed
         if answer_lost or inside(process.cut, self.now):
             return
@@ -196,12 +207,21 @@ class Trial:
             lambda: self._answer(process, life, call, do, sent, applied, seen, unprecedented),
         )
 
-    def _apply(self, process: Process, do: Do, state: Candidate) -> int:
+    def _drafted(self, process: Process, do: Do, call: int) -> None:
+        """For models in which more is written."""
+
+    def _written(self, do: Do, state: Candidate, call: int) -> Seen:
+        return Seen(holder="" if do is Do.FOUND else state.me, write=state.draft, ttl=self.timing.ttl)
+
+    def _succeeded(self, process: Process, do: Do, revision: int, sent: float, call: int) -> Candidate:
+        return process.state.succeeded(do, revision, sent, process.clock(self.now))
+
+    def _apply(self, process: Process, do: Do, state: Candidate, call: int) -> int:
         if do in (Do.READ, Do.LOOK_BACK) or state.seen is None:
             return 0
-        before = self.etcd.record
-        mine = Seen(holder="" if do is Do.FOUND else state.me, write=state.draft, ttl=self.timing.ttl)
-        applied = self.etcd.swap(state.seen.mod_revision, mine, token=do is Do.TAKE)
+        before, mine = self.etcd.record, self._written(do, state, call)
+        fence = state.seen.token if do is Do.RENEW else None
+        applied = self.etcd.swap(state.seen.mod_revision, mine, token=do is Do.TAKE, fence=fence)
         if applied and do is Do.TAKE:
             self._granted(state.me, before, applied)
         return applied
@@ -219,7 +239,7 @@ class Trial:
         if do is Do.LOOK_BACK:
             process.state = process.state.looked_at_history(unprecedented=clean)
         elif applied:
-            process.state = process.state.succeeded(do, applied, sent, shown)
+            process.state = self._succeeded(process, do, applied, sent, call)
         else:
             process.state = process.state.observed(seen, sent, shown)
         self._check(process)
@@ -237,9 +257,9 @@ class Trial:
 
     def _end(self, process: Process, *, resigning: bool) -> None:
         state = process.state
-        if resigning and state.seen is not None and state.held:
+        if resigning and state.seen is not None and self._may_vacate(process):
             vacated = replace(state, draft="v")
-            wanted = Seen(holder=state.me, write="v", vacant=True, ttl=self.timing.ttl)
+            wanted = self._vacant(state)
             arrives = self.now + self.rng.choice([TRAVEL, self.rng.uniform(0, LATE)])
             revision = state.seen.mod_revision
             self._at(arrives, lambda: self._vacate(vacated, revision, wanted))
@@ -249,6 +269,12 @@ class Trial:
         life = process.life
         self._at(self.now + self.rng.uniform(0.1, 5), lambda: self._wake(process, life))
 
+    def _may_vacate(self, process: Process) -> bool:
+        return process.state.held
+
+    def _vacant(self, state: Candidate) -> Seen:
+        return Seen(holder=state.me, write="v", vacant=True, ttl=self.timing.ttl)
+
     def _vacate(self, state: Candidate, revision: int, wanted: Seen) -> None:
         if not inside(self.outages, self.now):
             self.etcd.swap(revision, wanted, token=False)
@@ -256,9 +282,11 @@ class Trial:
     # What must hold --------------------------------------------------------------------------------------------
 
     def _check(self, process: Process) -> None:
-        """Nobody else may believe when somebody begins to, or does so for longer."""
+        """Nobody else may believe when somebody begins to, or does so for longer; nor without a token."""
         if not process.state.believes(process.clock(self.now)):
             return
+        if not any((me, token) == (process.state.me, process.state.token) for _, me, token in self.grants):
+            self.violations.append(f"no such token at {self.now:.3f}: {process.state.token}")
         for other in self.processes:
             if other is not process and other.state.believes(other.clock(self.now)):
                 self.violations.append(f"two holders at {self.now:.3f}: {process.state.me} and {other.state.me}")
@@ -268,7 +296,7 @@ class Trial:
             self.violations.append(f"token not growing at {self.now:.3f}: {token}")
         self.grants.append((self.now, me, token))
         holder = next((p for p in self.processes if p.state.me == before.holder), None)
-        if holder is not None and not before.vacant and self._could_renew(holder):
+        if holder is not None and before.holder != me and not before.vacant and self._could_renew(holder):
             self.violations.append(f"needless change at {self.now:.3f}: from {holder.state.me} to {me}")
 
     def _could_renew(self, holder: Process) -> bool:

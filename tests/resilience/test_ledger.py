@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from itertools import combinations
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,33 @@ def test_each_pair_of_one_name_once() -> None:
     assert found.id == ("a-1", "b-1")
     assert (found.first, found.second) == (one, other)
     assert not list(overlaps([one, other, replace(other, began=Stamp(2e9, 1e6, "b"), ended=Stamp(2e9, 1e6, "b"))]))
+
+
+OWNERS = st.tuples(st.sampled_from("abc"), st.sampled_from(["one", "two", ""]))
+HOLDS = st.lists(st.tuples(OWNERS, SECONDS, SECONDS, SKEW, st.booleans(), st.sampled_from(LockMode)), max_size=12)
+
+
+@given(HOLDS)
+def test_the_order_of_time_misses_none(
+    drawn: list[tuple[tuple[str, str], float, float, float, bool, LockMode]],
+) -> None:
+    """What is found in the order of time is what is found by comparing each hold with each other."""
+    holds = [
+        replace(hold(owner, b, lasts, skew=s, boot=boot or owner, known=known, mode=mode), id=f"{owner}-{n}")
+        for n, ((owner, boot), b, lasts, s, known, mode) in enumerate(drawn)
+    ]
+    each = {found.id for pair in combinations(holds, 2) if (found := overlap(*pair)) is not None}
+    assert sorted(found.id for found in overlaps(holds)) == sorted(each)
+
+
+def test_thousands_of_holds_of_one_name_take_no_time() -> None:
+    """A lock that is taken again and again through a long outage blocks nothing when it is over."""
+    holds = [
+        replace(hold(owner, 2.0 * n + start, 0.9), id=f"{owner}-{n}")
+        for owner, start in (("a", 0.0), ("b", 1.0))
+        for n in range(10_000)
+    ]
+    holds.append(hold("c", 500.5, 0.1))
+    began = time.process_time()
+    assert len([found for found in overlaps(holds) if found.certain]) == 0
+    assert time.process_time() - began < 10

@@ -10,7 +10,7 @@ from tideover.resilience.reconcile import Fate, Verdict, fate, verdict
 def test_only_doubt_in_a_declared_outage_makes_a_lock_local() -> None:
     """Of eight cases one turns LOCAL: asked for, an outage, and no definite no."""
     for definite, may_be_local, outage in itertools.product([False, True], repeat=3):
-        found = fate(definite=definite, may_be_local=may_be_local, outage=outage)
+        found = fate(definite=definite, may_be_local=may_be_local, away=outage)
         assert (found is Fate.TURN_LOCAL) == (not definite and may_be_local and outage)
 
 

@@ -46,7 +46,9 @@ class MovesDeadlineOnAdoption(Candidate):
 class CountsFromTheAnswer(Candidate):
     """Counts the deadline from the answer to a renewal."""
 
-    def succeeded(self, do: Do, revision: int, sent_at: float, now: float) -> Candidate:
+    def succeeded(
+        self, do: Do, revision: int, sent_at: float, now: float, candidates: frozenset[str] = frozenset()
+    ) -> Candidate:
         after = Candidate.succeeded(self, do, revision, sent_at, now)
         return replace(after, deadline=now + self.timing.ttl + self.timing.margin) if after.held else after
 
@@ -63,7 +65,9 @@ class IgnoresGaps(Candidate):
 class TakesWhatIsNotThere(Candidate):
     """Believes that what is not there never was."""
 
-    def looked_at_history(self, *, unprecedented: bool) -> Candidate:
+    def looked_at_history(
+        self, *, unprecedented: bool, cleared: bool = False, unknowable: bool = False
+    ) -> Candidate:
         return Candidate.looked_at_history(self, unprecedented=True)
 
 
@@ -76,11 +80,19 @@ class Impatient(Candidate):
         return Candidate.ripe_at.fget(self) - 2 * self.timing.margin  # type: ignore[attr-defined, no-any-return]
 
 
+@dataclass(frozen=True, slots=True)
+class IgnoresItsToken(Candidate):
+    """Takes a record for its own although its token was deleted."""
+
+    def owns(self, seen: Seen) -> bool:
+        return self._wrote(seen)
+
+
 @pytest.mark.parametrize(
     ("broken", "seed", "kind"),
     [
         (MovesDeadlineOnAdoption, 674, "two holders"),
-        (CountsFromTheAnswer, 8, "two holders"),
+        (CountsFromTheAnswer, 26, "two holders"),
         (IgnoresGaps, 13, "needless change"),
         (TakesWhatIsNotThere, 1, "two holders"),
         (Impatient, 8, "two holders"),
@@ -90,3 +102,38 @@ def test_the_model_notices(broken: type[Candidate], seed: int, kind: str) -> Non
     """Each rule is needed: a run that is well with it shows, without it, what the rule prevents."""
     assert Trial(seed).run().violations == []
     assert any(violation.startswith(kind) for violation in Trial(seed, broken).run().violations)
+
+
+def test_a_deleted_token_is_a_definite_no_and_taken_anew_at_once() -> None:
+    """A holder whose token is gone holds nothing, does not wait for anybody, and gets a larger token."""
+    mine = Candidate("me", TIMING).observed(Seen(), 0, 0).drafted("a").succeeded(Do.FOUND, 5, 0, 0)
+    mine = mine.looked_at_history(unprecedented=True).drafted("b").succeeded(Do.TAKE, 6, 0, 0)
+    assert mine.believes(1)
+    assert mine.token == 6
+    gone = mine.observed(replace(mine.seen or Seen(), token=0), 5, 5)
+    assert not gone.held
+    assert "token was deleted" in gone.loss
+    assert gone.step(5).do is Do.TAKE
+    again = gone.drafted("c").succeeded(Do.TAKE, 9, 5, 5)
+    assert again.believes(6)
+    assert again.token == 9
+
+
+def test_an_adopted_takeover_keeps_its_token() -> None:
+    """Who finds its takeover applied, and then a renewal, has the token of the takeover."""
+    vacant = Candidate("me", TIMING).observed(Seen(5, "other", "x", vacant=True, ttl=15, token=2), 0, 0)
+    taken = vacant.drafted("a").observed(Seen(6, "me", "a", ttl=15, token=6), 1, 1)
+    assert taken.step(1).do is Do.RENEW
+    renewed = taken.drafted("b").observed(Seen(7, "me", "b", ttl=15, token=6), 2, 2)
+    assert renewed.step(2).do is Do.RENEW
+    assert renewed.drafted("c").succeeded(Do.RENEW, 8, 3, 3).token == 6
+
+
+def test_what_never_existed_in_another_history_is_forgotten() -> None:
+    """A founded record that is older than what was seen is not taken at once, though the one before it was new."""
+    mine = Candidate("me", TIMING).observed(Seen(50, ttl=15.0), 0.0, 0.0)
+    mine = mine.looked_at_history(unprecedented=True)
+    assert mine.step(0.0).do is Do.TAKE
+    restored = mine.observed(Seen(40, ttl=15.0), 1.0, 1.0)
+    assert restored.step(1.0).do is not Do.TAKE
+    assert restored.ripe_at == 1.0 + 15.0 + TIMING.margin

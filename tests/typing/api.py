@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, assert_type
 
+import httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 import tideover
 from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
 from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware
+from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
 
@@ -129,7 +131,13 @@ async def elections(tide: tideover.Coordinator) -> None:
         assert_type(term.standing, tideover.Standing)
         assert_type(term.deadline, float)
         term.check()
-        term.guard()
+        guard = term.guard()
+        assert_type(guard, tideover.Guard)
+        assert_type(await tide.config.put("k", 1, guard=guard), tideover.Written)
+    failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
+    assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
+    async with tideover.leader("reaper", on_outage="peers"):
+        pass
     async with tideover.leader("reaper", on_outage="stay"):
         pass
     election = tide.election("reaper")
@@ -185,6 +193,24 @@ async def registrations() -> None:
     api = tideover.Registration("api", "http://10.0.0.7:8000", metadata={"zone": "a"}, weight=0.5)
     Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], register=api)])
     Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], register=[api, api])])
+
+
+async def discovering() -> None:
+    """Endpoints of services."""
+    async with connect("127.0.0.1:2379") as tide:
+        view = tide.discover("api", max_stale=60, on_stale="raise")
+        assert_type(tideover.discover("api"), tideover.ServiceView)
+        assert_type(view.pick(), tideover.Endpoint)
+        assert_type(view.endpoints, tuple[tideover.Endpoint, ...])
+        with view.use() as endpoint:
+            assert_type(endpoint, tideover.Endpoint)
+        view.report(endpoint, True)
+        async for endpoints in view.changes():
+            assert_type(endpoints, tuple[tideover.Endpoint, ...])
+        assert_type(await view.wait_for(2, timeout=1), tuple[tideover.Endpoint, ...])
+        assert_type(tide.status().services, tuple[tideover.ServiceStatus, ...])
+        httpx.AsyncClient(transport=DiscoveryTransport(tide))
+        httpx.Client(transport=SyncDiscoveryTransport())
 
 
 async def injected() -> None:

@@ -17,11 +17,12 @@ from tideover.asgi.announcing import Announcement
 from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.statusfield import status_field
 from tideover.coordinator import Coordinator
+from tideover.elections.watchdog import OnStall
 from tideover.errors import Closed
 from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_coordinator, current_record
 from tideover.options import Require
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
 from tideover.registry.registration import Registration
 
 
@@ -46,6 +47,8 @@ class ConnectOptions(TypedDict, total=False):
     username: str | None
     password: str | None
     sync_members: bool
+    failsafe: Failsafe | None
+    on_stall: OnStall
     store: Store | None
 
 

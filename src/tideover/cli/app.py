@@ -19,7 +19,11 @@ _COMMANDS = {
     "status": ("tideover.cli.status", "Say how etcd is, as a client sees it."),
     "doctor": ("tideover.cli.doctor", "Check members, cluster, epoch, clocks and the snapshot folder."),
     "lock": ("tideover.cli.lock", "Run a command while holding a lock."),
+    "lead": ("tideover.cli.lead", "Run a command while leading."),
+    "election": ("tideover.cli.election", "Look at an election, or take its record away."),
     "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "services": ("tideover.cli.services", "List the services that are registered."),
+    "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
 }
 

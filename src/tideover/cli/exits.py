@@ -7,10 +7,12 @@ from enum import IntEnum
 from tideover.errors import (
     AuthenticationFailed,
     ConfigKeyError,
+    ElectionMismatch,
     InvalidRequest,
     NoQuorum,
     OutcomeUnknown,
     PermissionDenied,
+    RecordCorrupt,
     SpaceExhausted,
     TideoverError,
     Unavailable,
@@ -27,7 +29,8 @@ class Exit(IntEnum):
         USAGE: The command line is wrong, or something it needs is not installed.
         DEGRADED: etcd has no usable quorum, but a member answers.
         UNAVAILABLE: No etcd member answers.
-        REFUSED: A definite no: no such key, no permission, wrong credentials, a malformed request, no space.
+        REFUSED: A definite no: no such key, no permission, wrong credentials, a malformed request, no space; an
+            election of another policy, or with a record that cannot be read.
         UNKNOWN: A write was sent and may have been applied.
         INTERRUPTED: Ctrl-C. Other signals likewise: 128 and the signal's number.
         PIPE: Nobody reads the output any more.
@@ -85,5 +88,13 @@ def exit_of_error(error: TideoverError, state: HealthState) -> Exit:
         return Exit.DEGRADED if degraded else Exit.UNAVAILABLE
     if isinstance(error, OutcomeUnknown):
         return Exit.UNKNOWN
-    no = (AuthenticationFailed, ConfigKeyError, InvalidRequest, PermissionDenied, SpaceExhausted)
+    no = (
+        AuthenticationFailed,
+        ConfigKeyError,
+        ElectionMismatch,
+        InvalidRequest,
+        PermissionDenied,
+        RecordCorrupt,
+        SpaceExhausted,
+    )
     return Exit.REFUSED if isinstance(error, no) else Exit.FAILED

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
-import anyio
 import click
 
 from tideover.cli.common import note, with_etcd
 from tideover.cli.exits import Exit
+from tideover.cli.running import run_command
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
 from tideover.errors import LockConflict, LockLost
@@ -70,23 +69,7 @@ async def _run(held: Held, command: tuple[str, ...]) -> int:
     if not distributed:
         note(f"lock {held.name!r} is held LOCAL, because etcd is away")
     environment = {
-        **os.environ,
         "TIDEOVER_LOCK_TOKEN": str(held.token) if distributed else "",
         "TIDEOVER_LOCK_EPOCH": str(held.epoch) if distributed else "",
     }
-    try:
-        process = await anyio.open_process(command, stdin=None, stdout=None, stderr=None, env=environment)
-    except OSError as exc:
-        raise click.UsageError(f"{command[0]}: {exc.strerror}") from exc
-    try:
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            with anyio.CancelScope(shield=True):
-                process.terminate()
-                with anyio.move_on_after(_GRACE):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-    return 128 - code if code < 0 else code
+    return await run_command(command, environment, grace=_GRACE)

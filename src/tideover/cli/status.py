@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,8 @@ from tideover.status import (
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5
+# How many services are shown.
+_MOST_SERVICES = 20
 
 
 @click.command("status")
@@ -48,13 +50,16 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if tide.health.state is HealthState.AVAILABLE:
         await tide.know_members(_LIST_TIMEOUT)
     report = tide.status()
+    counts: Mapping[str, int] = {}
     if tide.health.state is HealthState.AVAILABLE:
         with suppress(TideoverError):  # such as a user who may not read the ledger
             report = replace(report, lock_conflicts=await tide.lock_conflicts())
+        with suppress(TideoverError):
+            counts = await tide.services()
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "registered": counts})
     else:
-        print_line("\n".join(_lines(report)))
+        print_line("\n".join([*_lines(report), *_service_lines(counts)]))
     # That is a no, and no outage.
     refused = report.diagnosis is Diagnosis.UNAUTHORIZED
     return Exit.REFUSED if refused else exit_of_state(report.state)
@@ -78,6 +83,13 @@ def _lines(report: StatusReport) -> Iterator[str]:
         yield f"registered {registration.service} {registration.url}: {_describe_registration(registration)}"
     for conflict in report.lock_conflicts:
         yield f"conflict   {_describe_conflict(conflict)}"
+
+
+def _service_lines(counts: Mapping[str, int]) -> Iterator[str]:
+    for name, count in list(counts.items())[:_MOST_SERVICES]:
+        yield f"service    {name}  {count} registered"
+    if len(counts) > _MOST_SERVICES:
+        yield f"services   {len(counts)} in all: see `tideover services`"
 
 
 def _describe_member(member: MemberStatus) -> str:

@@ -209,14 +209,15 @@ class Config(Reader):
             key: The key, without the namespace.
             value: A value of any type that `get` can read back; see `tideover.codecs.encode`.
             timeout: Seconds for everything; None means the retry policy's.
-            guard: What fences the write, from `held.guard()`: it is applied only if the lock is held at that very
-                moment. None writes in any case.
+            guard: What fences the write, from `held.guard()` or `term.guard()`: it is applied only if the lock is
+                held, or nobody else was elected, at that very moment. None writes in any case.
 
         Returns:
             The revision, and whether this process's own view shows it already.
 
         Raises:
             LockLost: The guard's lock is not held any more; nothing was written.
+            LeadershipLost: The guard's term is over; nothing was written.
             OutcomeUnknown: The write was sent and may have been applied.
             Unavailable: etcd is away; the write was not applied.
             PermissionDenied: A quorum refuses to let this client write the key.
@@ -250,6 +251,7 @@ class Config(Reader):
 
         Raises:
             LockLost: The guard's lock is not held any more; nothing was deleted.
+            LeadershipLost: The guard's term is over; nothing was deleted.
             OutcomeUnknown: The deletion was sent and may have been applied.
             Unavailable: etcd is away; nothing was deleted.
             PermissionDenied: A quorum refuses to let this client delete the key.

@@ -62,6 +62,7 @@ class Connections:
             members = self._lanes.members
             for member in set(observed).difference(members):
                 observed.pop(member).cancel()
+            self._prober.forget_who_left()
             for member in set(members).difference(observed):
                 observed[member] = scope = anyio.CancelScope()
                 tasks.start_soon(self._observe, member, scope)

@@ -28,9 +28,12 @@ class Document:
         ttl: Seconds for which a renewal holds.
         write: The random word of the write.
         vacant: Whether its holder has given it up.
-        candidates: Who else is to be asked in an outage.
+        candidates: Who else is to be asked in an outage, as `incarnation@host:port`.
         address: Where its holder can be reached.
         value: What its holder has to say.
+        peer: Where the other candidates reach its holder, as `host:port`; empty if it asks nobody in an outage.
+        limit: Seconds for which its holder may be confirmed by them without a renewal; 0 if it never is.
+        entered: Whether its holder is in office, or has yet to wait until a promise of its own has ended.
         extra: What a newer version has added.
     """
 
@@ -43,12 +46,29 @@ class Document:
     candidates: tuple[str, ...] = ()
     address: str = ""
     value: str = ""
+    peer: str = ""
+    limit: float = 0.0
+    entered: bool = True
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the document as etcd holds it."""
         known = {name: getattr(self, name) for name in _TYPES}
+        if not self.peer and not self.limit:
+            for name in _PEERS:
+                del known[name]
         return json.dumps({**self.extra, "needs": FORMAT, **known}, separators=(",", ":")).encode()
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """The candidates' addresses by their names."""
+        parts = (entry.partition("@") for entry in self.candidates)
+        return {name: address for name, _, address in parts}
+
+
+def entry(name: str, address: str) -> str:
+    """Return how a candidate is listed."""
+    return f"{name}@{address}"
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -61,7 +81,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "candidates": (list, tuple),
     "address": (str,),
     "value": (str,),
+    "peer": (str,),
+    "limit": (int, float),
+    "entered": (bool,),
 }
+# Only what concerns an election with the policy "peers" says these.
+_PEERS = ("peer", "limit", "entered")
 _REQUIRED = ("holder", "term", "policy", "ttl", "write")
 
 
@@ -87,7 +112,7 @@ def decode(raw: bytes, key: bytes) -> Document:
     if problem:
         raise RecordCorrupt(
             f"the record {name} cannot be used, because {problem}: {raw[:80]!r}. It is left alone; if nobody "
-            f"leads by it, delete it with `etcdctl del {name}`",
+            "leads by it, take it away with `tideover election reset`",
             key=name,
         )
     known: dict[str, Any] = {field_: found[field_] for field_ in _TYPES if field_ in found}
@@ -113,6 +138,8 @@ def _problem(found: object) -> str:
             return f"its {name!r} is {value!r}"
     if not 0 < found["ttl"] < float("inf"):
         return f"its 'ttl' is {found['ttl']!r}"
+    if not 0 <= found.get("limit", 0) < float("inf"):
+        return f"its 'limit' is {found['limit']!r}"
     if not all(isinstance(candidate, str) for candidate in found.get("candidates", ())):
         return f"its 'candidates' are {found['candidates']!r}"
     return ""

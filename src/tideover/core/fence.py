@@ -35,37 +35,56 @@ class Pending:
 
 
 class Guard:
-    """Fences writes to etcd; given by `held.guard()`, taken by `tide.config.put(..., guard=)`.
+    """Fences writes to etcd; given by `held.guard()` and `term.guard()`, taken by `tide.config.put(..., guard=)`.
+
+    For a transaction made with another client: compare the `key`'s create or mod revision, whichever is not None.
+
+    Args:
+        compare: The condition: one key, and one of its revisions.
+        check: Raises if what is held is held no more.
+        pending: Counts what is under way.
+        lose: Takes in that the condition did not hold, and why; returns the error to raise.
 
     Attributes:
+        compare: The condition.
         key: The key in etcd that is compared.
-        create_revision: What its create revision must be. For a transaction made with another client, of a lock
-            opened with `handover=False`: two holders of one process may otherwise stand under the same condition.
+        create_revision: What its create revision must be, with a lock; None with a term. The lock must be opened
+            with `handover=False`: two holders of one process may otherwise stand under the same condition.
+        mod_revision: What its mod revision must be, with a term; None with a lock.
     """
 
     def __init__(
         self,
-        key: bytes,
-        create_revision: int,
+        compare: Compare,
         *,
         check: Callable[[], None],
         pending: Pending,
         lose: Callable[[str], TideoverError],
     ) -> None:
-        self.key = key
-        self.create_revision = create_revision
+        self.compare = compare
         self._check = check
         self._pending = pending
         self._lose = lose
 
     def __repr__(self) -> str:
         """Show what is compared."""
-        return f"<Guard {self.key!r} created {self.create_revision}>"
+        what = "created" if self.mod_revision is None else "written"
+        return f"<Guard {self.key!r} {what} {self.create_revision or self.mod_revision}>"
 
     @property
-    def compare(self) -> Compare:
-        """The condition."""
-        return Compare(self.key, create_revision=self.create_revision)
+    def key(self) -> bytes:
+        """The key in etcd that is compared."""
+        return self.compare.key
+
+    @property
+    def create_revision(self) -> int | None:
+        """What its create revision must be; None if that is not compared."""
+        return self.compare.create_revision
+
+    @property
+    def mod_revision(self) -> int | None:
+        """What its mod revision must be; None if that is not compared."""
+        return self.compare.mod_revision
 
     @contextmanager
     def writing(self) -> Iterator[Compare]:
@@ -90,4 +109,5 @@ class Guard:
 
     def refused(self) -> TideoverError:
         """Take in that the condition did not hold, which is a definite no; return the error to raise."""
-        return self._lose(f"its key {self.key.decode(errors='replace')!r} was not there at a guarded write")
+        gone = "was not there" if self.mod_revision is None else "had changed"
+        return self._lose(f"its key {self.key.decode(errors='replace')!r} {gone} at a guarded write")

@@ -51,6 +51,8 @@ class GuardedStore:
             self._refuse_foreign(member)
         sent_at = self._clock.monotonic()
         result = await self._store.call(op, member=member, timeout=timeout)
+        if self._identity.passes(member, sent_at, result.header, linearizable=op.linearizable):
+            return result
         # What is held back for longer than the caller has is as good as no answer.
         with anyio.move_on_after(max(0.0, sent_at + timeout - self._clock.monotonic())):
             await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
@@ -130,6 +132,11 @@ class GuardedWatch:
     def __repr__(self) -> str:
         """Show the watch behind it."""
         return f"<GuardedWatch {self._watch!r}>"
+
+    @property
+    def opened_at(self) -> int:
+        """The member's revision when it was opened."""
+        return self._watch.opened_at
 
     async def receive(self) -> WatchBatch:
         """Return the next frame."""

@@ -30,7 +30,9 @@ from tideover.records import Entry
 
 # Seconds between two tries of a write whose outcome is unknown.
 _PAUSE = 0.1
-# How many keys that were left behind are deleted at once.
+# How many keys are made, given back, and cleared away at once: thousands at the same moment would leave etcd and
+# this process no time for probes and renewals.
+_WRITES_AT_ONCE = 64
 _SWEEPS_AT_ONCE = 32
 
 
@@ -79,12 +81,14 @@ class Holdings:
 
     Attributes:
         changed: Fires when a key was added.
+        fresh: The keys added that nobody watches yet; whoever begins to watch them takes them out.
     """
 
     def __init__(
         self, tenure: Tenure, *, gateway: Gateway, reach: Reach, clock: Clock, policy: RetryPolicy
     ) -> None:
         self.changed = Signal()
+        self.fresh: list[OwnKey] = []
         self._tenure = tenure
         self._gateway = gateway
         self._reach = reach
@@ -92,6 +96,8 @@ class Holdings:
         self._policy = policy
         self._keys: dict[bytes, OwnKey] = {}
         self._debris: dict[bytes, Debris] = {}
+        self._claims = anyio.CapacityLimiter(_WRITES_AT_ONCE)
+        self._returns = anyio.CapacityLimiter(_WRITES_AT_ONCE)
         self._writing = 0
         self._idle = Signal()
         self._stuck_since: float | None = None
@@ -124,6 +130,10 @@ class Holdings:
 
     async def write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range] = ()) -> OwnKey:
         """Make a key, or write one of our own again; see `Session.put`."""
+        async with self._claims:
+            return await self._write(key, full, value, reads)
+
+    async def _write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range]) -> OwnKey:
         known = self._keys.get(full)
         attempt = _Attempt(known or OwnKey(key, full, Entry(b"", 0, 0)), value, tuple(reads))
         self._writing += 1
@@ -220,6 +230,7 @@ class Holdings:
             return own
         fresh = OwnKey(own.key, own.full, entry, reads)
         self._keys[own.full] = fresh
+        self.fresh.append(fresh)
         self.changed.fire()
         return fresh
 
@@ -234,7 +245,10 @@ class Holdings:
         debris = self._debris[own.full] = Debris(own.full, own.create_revision, 0)
         self._writing += 1
         try:
-            await self._delete(debris, timeout)
+            async with self._returns:
+                # What was left behind may have been cleared away meanwhile.
+                if self._debris.get(own.full) is debris:
+                    await self._delete(debris, timeout)
         except StoreFault:
             return False
         finally:

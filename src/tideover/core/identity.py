@@ -22,14 +22,15 @@ import anyio
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
-from tideover.core.marker import Look, catch_up, read_marker, write_marker
+from tideover.core.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
 from tideover.core.signal import Signal, first_of
+from tideover.core.strangers import Strangers, refusal
 from tideover.errors import DeadlineExceeded
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
-from tideover.etcd.operations import Lane
+from tideover.etcd.operations import Lane, Status
 from tideover.etcd.store import Store
 from tideover.records import Header
-from tideover.resilience.identity import Known, Marker, Settlement, may_replace, settle, settle_unseen
+from tideover.resilience.identity import Known, Marker, Settlement, settle, settle_unseen
 
 _log = logging.getLogger("tideover")
 
@@ -113,7 +114,6 @@ class Identity:
         known: What is known of it.
         resets: How many resets were seen.
         last_reset: The newest one; None if there was none.
-        foreign: Members that belong to another cluster, and to which.
         error: Why the epoch is only this process's own count; None if it is the one in etcd.
         changed: Fires when any of these changed.
     """
@@ -125,7 +125,7 @@ class Identity:
         self.known = Known()
         self.resets = 0
         self.last_reset: Reset | None = None
-        self.foreign: dict[str, int] = {}
+        self._strangers = Strangers(lanes)
         self.error: str | None = None
         self.changed = Signal()
         self._key = key
@@ -134,8 +134,6 @@ class Identity:
         self._chance = chance
         self._writes = writes
         self._subscribers: list[Callable[[Reset], None]] = []
-        self._said: dict[str, int] = {}
-        self._answered_at = -math.inf
         self._began_at = -math.inf
         self._doubt: _Doubt | None = None
         # Looks are counted: whoever needs one that begins after now waits for a number.
@@ -157,6 +155,11 @@ class Identity:
     def epoch(self) -> int:
         """The epoch, for fencing: `(epoch, token)` only grows. 0 if it is not known yet."""
         return self.known.epoch
+
+    @property
+    def foreign(self) -> dict[str, int]:
+        """Members that belong to another cluster, and to which."""
+        return self._strangers.clusters
 
     def subscribe(self, callback: Callable[[Reset], None]) -> None:
         """Be told of resets.
@@ -194,6 +197,38 @@ class Identity:
         self.known = replace(known, epoch=memory.epoch, history=memory.history)
         return recalled
 
+    def passes(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> bool:
+        """Let an answer pass if all is clear, without a wait; if not, it takes `admit` to say.
+
+        Args:
+            member: Who gave it.
+            sent_at: When it was asked for, in monotonic seconds.
+            header: Its header.
+            linearizable: Whether it tells what is current.
+        """
+        if self._is_stranger(member, header, linearizable=linearizable):
+            return False
+        if self.known.cluster_id not in (0, header.cluster_id):
+            return False
+        if linearizable and (self._is_unsettled or self.known.contradiction(header, sent_at) is not None):
+            return False
+        if sent_at >= self._began_at:
+            self.saw(header, linearizable=linearizable)
+        return True
+
+    def _is_stranger(self, member: str, header: Header, *, linearizable: bool) -> bool:
+        """Whether a member is of another cluster that has not taken the place of the known one."""
+        before, ours, now = self.foreign.get(member), self.known.cluster_id, self._clock.monotonic()
+        stranger = self._strangers.judge(member, header, ours, now, linearizable=linearizable)
+        if self.foreign.get(member) != before:
+            self.changed.fire()
+        return stranger
+
+    @property
+    def _is_unsettled(self) -> bool:
+        """Whether etcd has to say first which history it is in."""
+        return self._doubt is not None or self._blackouts != self._lanes.blackouts
+
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
         """Let an answer pass, once it is clear which history it is of.
 
@@ -206,7 +241,7 @@ class Identity:
         Raises:
             StoreFault: It is from a member of another cluster.
         """
-        if self._is_foreign(member, header, linearizable=linearizable):
+        if self._is_stranger(member, header, linearizable=linearizable):
             raise StoreFault(self.refusal(member, header.cluster_id))
         if self.known.cluster_id and header.cluster_id != self.known.cluster_id:
             reason = f"it is cluster {header.cluster_id:x}, and was {self.known.cluster_id:x}"
@@ -218,7 +253,7 @@ class Identity:
             if contradiction is not None:
                 term_only = header.revision >= self.known.revision
                 await self._settle_doubt(_Doubt(contradiction, header, member, term_only=term_only))
-            elif self._doubt is not None or self._blackouts != self._lanes.blackouts:
+            elif self._is_unsettled:
                 await self.confirm()
         if sent_at >= self._began_at:
             self.saw(header, linearizable=linearizable)
@@ -229,36 +264,9 @@ class Identity:
             self.known = self.known.saw(header, self._clock.monotonic(), linearizable=linearizable)
             self.history.cluster_id = self.known.cluster_id
 
-    def _is_foreign(self, member: str, header: Header, *, linearizable: bool) -> bool:
-        """Whether a member is of another cluster that has not taken the place of the known one."""
-        now, ours = self._clock.monotonic(), self.known.cluster_id
-        if linearizable:
-            self._said[member] = header.cluster_id
-        if not ours or header.cluster_id == ours:
-            if linearizable:
-                self._answered_at = now
-            if self.foreign.pop(member, None) is not None:
-                self.changed.fire()
-            return False
-        silent_for = now - self._answered_at
-        if may_replace(header.cluster_id, self._said, members=self._lanes.members, silent_for=silent_for):
-            return False
-        if self.foreign.get(member) != header.cluster_id:
-            self.foreign[member] = header.cluster_id
-            telemetry.member_foreign(member, f"{header.cluster_id:x}", f"{ours:x}")
-            self.changed.fire()
-        return True
-
     def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:
-        """Return the fault of having asked a member of another cluster.
-
-        Args:
-            member: The member.
-            cluster_id: The cluster it belongs to.
-            applied: Whether a write may have been applied: there.
-        """
-        text = f"{member} belongs to cluster {cluster_id:x}, not to {self.known.cluster_id:x}: it is not used"
-        return Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=applied)
+        """Return the fault of having asked a member of another cluster; see `strangers`."""
+        return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
 
     async def refute(self, history: History, reason: str, *, timeout: float) -> None:
         """Take in that content of a history contradicts what etcd has now, and wait until that is settled.
@@ -339,14 +347,9 @@ class Identity:
         if everybody and self._doubt is not None and self._doubt.header is not None:
             self._doubt = None
 
-    def _forget_who_left(self) -> None:
-        for member in (self._said.keys() | self.foreign.keys()) - set(self._lanes.members):
-            self._said.pop(member, None)
-            self.foreign.pop(member, None)
-
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
-            self._forget_who_left()
+            self._strangers.forget_who_left()
             events = [self._wake.next(), self._lanes.changed.next()]
             left = math.inf
             if self._settled and self._lanes.health.quorum.closed:
@@ -366,7 +369,8 @@ class Identity:
             except StoreFault as exc:
                 if exc.fault.kind not in (FaultKind.PERMISSION, FaultKind.INVALID):
                     raise
-                self._settle_unseen(doubt, exc.fault)
+                passed = doubt is not None and doubt.term_only and await self._has_passed(store, member)
+                self._settle_unseen(None if passed else doubt, exc.fault)
                 return doubt
             expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
             if expected and look.header.cluster_id != expected:
@@ -392,13 +396,14 @@ class Identity:
             behind = not self.known.caught_up(header) or (marker is not None and marker.is_ahead_of(header))
             if not (same and behind and header.revision >= self.known.revision):
                 return look
-        try:
-            await catch_up(store, self._key, member)
-        except StoreFault as exc:
-            # Who may not write must believe what is said; a member that cannot be asked will be, or another one.
-            if exc.fault.kind is not FaultKind.PERMISSION:
-                raise
+        await catch_up(store, member)
         return await read_marker(store, self._key, member)
+
+    async def _has_passed(self, store: Store, member: str) -> bool:
+        """Whether the lower term of a member was one that has passed: asked without a permission to read a key."""
+        await catch_up(store, member)
+        now = await store.call(Status(), member=member, timeout=READ_TIMEOUT)
+        return self.known.caught_up(now.header)
 
     async def _write(
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float
@@ -450,7 +455,7 @@ class Identity:
         self.known = replace(self.known, epoch=settlement.epoch, history=history)
         if marker is not None:
             self.error = None
-        self._answered_at = max(self._answered_at, sent_at)
+        self._strangers.proven(sent_at)
         self.saw(look.header, linearizable=True)
         self._describe()
         self._lanes.prove(sent_at, look.header)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -32,6 +33,8 @@ _REFRESH = 10.0
 _REFRESH_BYTES = 1024 * 1024
 # Seconds before a write that failed is tried again.
 _AFTER_FAILURE = 30.0
+# Seconds between two looks at whether content that was not believed is believed by now.
+_DOUBTED = 1.0
 
 
 class Keeper:
@@ -43,6 +46,7 @@ class Keeper:
         identity: Which history etcd is in; told what the snapshot remembers.
         clock: The clocks.
         exclude: Full prefixes of keys that must not be written to disk.
+        may_save: Returns whether the content is believed; while it is not, the disk keeps what was before.
 
     Attributes:
         error: Why the last write failed; None if it did not.
@@ -57,6 +61,7 @@ class Keeper:
         identity: Identity,
         clock: Clock,
         exclude: tuple[bytes, ...] = (),
+        may_save: Callable[[], bool] = lambda: True,
     ) -> None:
         self.error: str | None = None
         self.restored = False
@@ -65,6 +70,7 @@ class Keeper:
         self._identity = identity
         self._clock = clock
         self._exclude = exclude
+        self._may_save = may_save
         self._saved_content = (0, 0, "")
         self._saved_synced_at = -math.inf
         self._saved_at = -math.inf
@@ -124,7 +130,8 @@ class Keeper:
         """Write now, unless the disk already says all there is to say."""
         view = self._view
         content, freshness = self._content(), view.freshness
-        if not view.synced or (content, freshness.synced_at) == (self._saved_content, self._saved_synced_at):
+        saved = (content, freshness.synced_at) == (self._saved_content, self._saved_synced_at)
+        if saved or not view.synced or not self._may_save():
             return
         snapshot = self._snapshot()
         try:
@@ -146,6 +153,8 @@ class Keeper:
         since = self._clock.monotonic() - self._saved_at
         if not view.synced:
             return math.inf
+        if not self._may_save():
+            return _DOUBTED
         if self.error is not None:
             return _AFTER_FAILURE - since
         if self._content() != self._saved_content:

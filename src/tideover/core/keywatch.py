@@ -8,6 +8,7 @@ which the lease is renewed, and go where it goes.
 from __future__ import annotations
 
 import math
+from contextlib import AsyncExitStack
 
 import anyio
 
@@ -35,14 +36,25 @@ class KeyWatch:
         holdings: Where it is held.
         reach: The way to the members.
         clock: The clocks.
+        opening: How many of a session's watches are opened at once.
     """
 
-    def __init__(self, own: OwnKey, *, tenure: Tenure, holdings: Holdings, reach: Reach, clock: Clock) -> None:
+    def __init__(
+        self,
+        own: OwnKey,
+        *,
+        tenure: Tenure,
+        holdings: Holdings,
+        reach: Reach,
+        clock: Clock,
+        opening: anyio.CapacityLimiter,
+    ) -> None:
         self._own = own
         self._tenure = tenure
         self._holdings = holdings
         self._reach = reach
         self._clock = clock
+        self._opening = opening
         self._is_anchor = own is tenure.anchor
         self._from = own.create_revision + 1
         self._heard_at = -math.inf
@@ -83,7 +95,10 @@ class KeyWatch:
             member=member,
             timeout=self._tenure.rules.rpc_timeout,
         )
-        async with opening as watch, anyio.create_task_group() as tasks:
+        async with AsyncExitStack() as stack:
+            async with self._opening:
+                watch = await stack.enter_async_context(opening)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
             self._heard()
 
             async def doubt() -> None:
@@ -127,8 +142,10 @@ class KeyWatch:
     async def _doubt(self, watch: Watch) -> bool:
         """Wait until the watch is of no more use; return whether it is because it fell silent."""
         home = self._tenure.member
+        # With thousands of keys each renewal would wake as many tasks.
+        news = self._tenure.changed if self._is_anchor else self._tenure.moved
         while self._tenure.member == home:
-            changed = self._tenure.changed.next()
+            changed = news.next()
             left = await self._look(watch) if self._is_anchor else math.inf
             if left <= 0:
                 return True

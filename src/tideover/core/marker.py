@@ -8,7 +8,9 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from tideover.etcd.operations import Delete, Put, Range
+from tideover.etcd.faults import FaultKind, StoreFault
+from tideover.etcd.leases import LeaseRevoke
+from tideover.etcd.operations import Put, Range
 from tideover.etcd.store import Store
 from tideover.etcd.transactions import Compare, Txn
 from tideover.records import Header
@@ -81,21 +83,23 @@ async def write_marker(store: Store, key: bytes, member: str, look: Look, epoch:
     return marker if written.succeeded else None
 
 
-async def catch_up(store: Store, key: bytes, member: str) -> None:
+async def catch_up(store: Store, member: str) -> None:
     """Let a member apply one more entry of the log, so that its answers say the term that rules.
 
     A member that was paused and caught up from a snapshot has all content, and goes on to say the term of the
-    last entry that it applied itself, until there is another one. The transaction changes nothing: it is a
-    deletion on a condition that is never met, which etcd sends through its log all the same, even when its space
-    is exhausted.
+    last entry that it applied itself, until there is another one. This one changes nothing: lease 0 is the one
+    that etcd never grants. Its revocation goes through the log all the same before it is refused, even when the
+    space is exhausted, and whatever the user may read or write: who may revoke a lease is a question of its keys.
 
     Args:
         store: The cluster.
-        key: The marker's key.
         member: Whom to ask.
 
     Raises:
         StoreFault: It is not known to have been applied.
     """
-    never = Compare(key, mod_revision=-1)
-    await store.call(Txn((never,), (Delete(key),)), member=member, timeout=WRITE_TIMEOUT)
+    try:
+        await store.call(LeaseRevoke(0), member=member, timeout=WRITE_TIMEOUT)
+    except StoreFault as exc:
+        if exc.fault.kind is not FaultKind.LEASE_NOT_FOUND:
+            raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import anyio
 
@@ -16,6 +17,7 @@ class Notice:
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._reason: str | None = None
+        self._ends: list[anyio.CancelScope] = []
 
     def __repr__(self) -> str:
         """Say whether it has happened, and why."""
@@ -48,6 +50,19 @@ class Notice:
         if self._reason is None:
             self._reason = reason
             self._event.set()
+            for scope in self._ends:
+                scope.cancel()
+
+    @contextmanager
+    def ending(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Cancel a scope when it happens within the block, or has happened before: takes no task that waits."""
+        if self._reason is not None:
+            scope.cancel()
+        self._ends.append(scope)
+        try:
+            yield
+        finally:
+            self._ends.remove(scope)
 
 
 class OwnKey:

@@ -109,7 +109,7 @@ class SessionPool:
         Raises:
             TideoverError: As of `open`.
         """
-        async with self._opening.setdefault(ttl, anyio.Lock()):
+        async with self._opening.setdefault(ttl, anyio.Lock(fast_acquire=True)):
             session = self._shared.get(ttl)
             if session is not None and session.lost:
                 self._discard(session)

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
 from tideover.core.signal import Signal
-from tideover.etcd.faults import FaultKind, StoreFault
+from tideover.etcd.faults import Fault, FaultKind, StoreFault
 from tideover.etcd.operations import Lane, Range
 from tideover.etcd.store import Store
 from tideover.resilience.diagnosis import Answer, MemberAnswers
@@ -22,6 +22,8 @@ from tideover.resilience.diagnosis import Answer, MemberAnswers
 _LATE_LIMIT = 2.0
 # A fresh connection to a silent member every so often; to one that refuses connections, every time it is asked.
 _RENEW_SILENT_EVERY = 1.0
+# A member of another cluster is let alone for longer each time, up to this: it is not away.
+_REST_MOST = 30.0
 
 _ANSWERS = {
     FaultKind.NO_LEADER: Answer.NO_LEADER,
@@ -86,6 +88,8 @@ class Prober:
         self._newest: dict[tuple[str, Lane], Asked] = {}
         self._late_at: dict[tuple[str, Lane], float] = {}
         self._renewed_at: dict[str, float] = {}
+        # How often in a row a member turned out to be of another cluster.
+        self._foreign: dict[str, int] = {}
         self.arrived = Signal()
 
     def __repr__(self) -> str:
@@ -111,40 +115,65 @@ class Prober:
 
     async def probe(self, member: str, lane: Lane, asked: Asked) -> None:
         """Ask a member and wait for the answer."""
-        self._newest[member, lane] = asked
         probe = self._in_use
         op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
         lanes = self._lanes
+        fault: Fault | None = None
         try:
             with anyio.fail_after(_LATE_LIMIT):
                 result = await self._store.call(op, member=member, timeout=_LATE_LIMIT)
         except TimeoutError:
             answer = Answer.SILENT
-            lanes.errors.pop(member, None)
         except StoreFault as exc:
-            lanes.errors[member] = exc.fault.brief
-            answer = _ANSWERS.get(exc.fault.kind, Answer.FAILED)
-            if exc.fault.kind is FaultKind.FOREIGN and member not in lanes.roll.given:
+            fault, answer = exc.fault, _ANSWERS.get(exc.fault.kind, Answer.FAILED)
+            if fault.kind is FaultKind.FOREIGN and member not in lanes.roll.given:
                 # Addresses are given to others: somebody else answers where a learned member was.
                 lanes.leave(member)
-            if exc.fault.kind is FaultKind.PERMISSION and probe is self._in_use:
+            if fault.kind is FaultKind.PERMISSION and probe is self._in_use:
                 self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK
-            lanes.errors.pop(member, None)
             if lane is Lane.QUORUM:
                 lanes.prove(asked.sent_at, result.header)
             lanes.roll.identify(member, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()
-        if asked.judged(self._slow_after) is Answer.LATE:
-            self._late_at[member, lane] = asked.answered_at
-        if lane is Lane.MEMBER and self._newest[member, lane] is asked:
-            # Also when the round it was asked in was decided without it.
-            lanes.found(member, well=answer in ALIVE)
+        if member in lanes.members:
+            self._note(member, lane, asked, fault)
         self.arrived.fire()
 
+    def _note(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
+        """Remember what a member's answer says about it; `fault` is None if there was none."""
+        lanes = self._lanes
+        if fault is None:
+            lanes.errors.pop(member, None)
+        else:
+            lanes.errors[member] = fault.brief
+        if fault is not None and fault.kind is FaultKind.FOREIGN:
+            self._foreign[member] = self._foreign.get(member, 0) + 1
+        elif asked.answer is not Answer.SILENT:
+            self._foreign.pop(member, None)
+        if asked.judged(self._slow_after) is Answer.LATE:
+            self._late_at[member, lane] = asked.answered_at
+        if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
+            # Also when the round it was asked in was decided without it.
+            lanes.found(member, well=asked.answer in ALIVE)
+
+    def forget_who_left(self) -> None:
+        """Drop what is remembered of those who are no members any more."""
+        members = self._lanes.members
+        for member, lane in [key for key in self._newest if key[0] not in members]:
+            del self._newest[member, lane]
+            self._late_at.pop((member, lane), None)
+            self._renewed_at.pop(member, None)
+            self._foreign.pop(member, None)
+
     def ask_again(self, tasks: TaskGroup, member: str) -> None:
-        """Ask a member that has not answered, over a fresh connection, and take its silence for an answer."""
+        """Ask a member that has not answered, over a fresh connection, and take its silence for an answer.
+
+        One that belongs to another cluster is asked seldom: it is not away.
+        """
+        if self._rests(member):
+            return
         asked = self._newest.get((member, Lane.MEMBER))
         if asked is not None and self._is_silent(asked):
             self._lanes.found(member, well=False)
@@ -155,13 +184,21 @@ class Prober:
         """Give up the connection to a member that did not answer: gRPC itself would wait longer and longer."""
         asked = self._newest.get((member, Lane.MEMBER))
         now = self._clock.monotonic()
-        if asked is None or self._was_late(member, Lane.MEMBER, now):
+        if asked is None or self._was_late(member, Lane.MEMBER, now) or self._rests(member):
             return
         refused = asked.answer is Answer.UNREACHABLE
         due = now - self._renewed_at.get(member, -math.inf) >= _RENEW_SILENT_EVERY
         if refused or ((self._is_silent(asked) or asked.answer is Answer.SILENT) and due):
             self._renewed_at[member] = now
             self._store.renew(member)
+
+    def _rests(self, member: str) -> bool:
+        """Whether a member of another cluster was asked so lately that it is let alone."""
+        times = self._foreign.get(member, 0)
+        asked = self._newest.get((member, Lane.MEMBER))
+        if not times or asked is None:
+            return False
+        return self._clock.monotonic() - asked.sent_at < min(_REST_MOST, 2.0 ** min(times, 10))
 
     def _is_silent(self, asked: Asked) -> bool:
         return asked.answer is None and self._clock.monotonic() - asked.sent_at >= self._slow_after * 0.9

@@ -27,7 +27,7 @@ from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
 from tideover.etcd.faults import FaultKind, StoreFault, public_error
 from tideover.etcd.leases import LeaseTimeToLive
 from tideover.etcd.operations import Range, RangeResult, Sort, prefix_end
-from tideover.etcd.store import Compacted
+from tideover.etcd.store import Compacted, Watch
 from tideover.records import Entry
 
 # Seconds after which a waiter looks for itself, however quiet the watch is; plus up to as much again.
@@ -50,6 +50,19 @@ class Before:
     key: bytes
     entry: Entry
     seen_at: int
+
+
+@dataclass(slots=True)
+class Ahead:
+    """Who stood before a key, as far as that was seen: whoever goes on waiting with it knows it, too.
+
+    Attributes:
+        last: The key last seen right before ours; None if none was.
+        gone_at: The revision at which it went; None if that was not seen.
+    """
+
+    last: Before | None = None
+    gone_at: int | None = None
 
 
 class Queue:
@@ -92,11 +105,12 @@ class Queue:
         """Whether the answer to `first` says that a key is the first; if not, it may be all the same."""
         return next(iter(found.entries), None) == own.full
 
-    async def wait(self, own: OwnKey, *, why: bool = False) -> bool:
+    async def wait(self, own: OwnKey, *, ahead: Ahead | None = None, why: bool = False) -> bool:
         """Wait until our key is the first.
 
         Args:
             own: Our key.
+            ahead: Who was seen before it by an earlier wait; kept up to date. None if this is the first one.
             why: Whether to find out how the one before us left.
 
         Returns:
@@ -111,26 +125,21 @@ class Queue:
         When degraded:
             Raises `CircuitOpen` once an outage is declared; our key stays where it is.
         """
-        vanished = False
-        last: Before | None = None
+        ahead = ahead or Ahead()
+        before = await self.before(own)
         while True:
-            before = await self.before(own)
-            if why and last is not None and (before is None or before.key != last.key):
-                vanished = await self._has_vanished(last, None)
             if before is None:
-                return vanished
-            last = before
+                left = ahead.last
+                return why and left is not None and await self._has_vanished(left, ahead.gone_at)
+            ahead.last, ahead.gone_at = before, None
             try:
-                gone_at = await self._departure(before, own)
+                before = await self._departure(ahead, before, own, why=why)
             except StoreFault as exc:
                 self._reach.report(exc.fault)
                 if not (exc.fault.outage or exc.fault.retry_read or exc.fault.kind is FaultKind.COMPACTED):
-                    raise public_error(exc.fault, doing=f"watch {before.key!r}", writes=False) from exc
+                    raise public_error(exc.fault, doing=f"watch {ahead.last.key!r}", writes=False) from exc
                 await anyio.sleep(_AFTER_TROUBLE * self._chance())
-                continue
-            if gone_at is not None:
-                vanished = why and await self._has_vanished(before, gone_at)
-                last = None
+                before = await self.before(own)
 
     async def before(self, own: OwnKey) -> Before | None:
         """Return the key right before ours; None if ours is the first.
@@ -200,19 +209,35 @@ class Queue:
 
     # Watching the one before us --------------------------------------------------------------------------------
 
-    async def _departure(self, before: Before, own: OwnKey) -> int | None:
-        """Wait until it goes; return at which revision, None if there is reason to look again.
+    async def _departure(self, ahead: Ahead, before: Before, own: OwnKey, *, why: bool) -> Before | None:
+        """Wait until it goes, or there is reason to look again; return who is before us then.
+
+        etcd serves a watch of what is past every 100 ms, and one of what is to come at once
+        (`syncWatchersLoop` in its `mvcc/watchable_store.go`). So the watch begins now, and what has happened
+        between the look before it and its opening is read again; unless it is of interest when exactly that was.
 
         Raises:
             StoreFault: The watch has ended.
+            TideoverError: As of `before`.
         """
         member = self._lanes.active
+        begin = before.seen_at + 1 if why else 0
+        opening = self._reach.store.watch(
+            before.key, None, start_revision=begin, member=member, timeout=_OPEN_WITHIN
+        )
+        async with opening as watch:
+            if not why and watch.opened_at > before.seen_at:
+                now = await self.before(own)
+                if now is None or now.key != before.key:
+                    return now
+            ahead.gone_at = await self._deletion(watch, member, own)
+            return await self.before(own)
+
+    async def _deletion(self, watch: Watch, member: str, own: OwnKey) -> int | None:
+        """Return at which revision the key watched is deleted; None if there is reason to look again."""
         gone_at: int | None = None
         ended: StoreFault | None = None
-        opening = self._reach.store.watch(
-            before.key, None, start_revision=before.seen_at + 1, member=member, timeout=_OPEN_WITHIN
-        )
-        async with opening as watch, anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._doubt, member, own, tasks.cancel_scope)
             try:
                 while gone_at is None:
@@ -228,19 +253,11 @@ class Queue:
         return gone_at
 
     async def _doubt(self, member: str, own: OwnKey, scope: anyio.CancelScope) -> None:
-        """End the watch when there is reason to look again."""
-
-        async def until_gone() -> None:
-            await own.gone.wait()
-            scope.cancel()
-
+        """End the wait for the watch when there is reason to look again."""
         lanes = self._lanes
-        with anyio.move_on_after(_LOOK_EVERY * (1 + self._chance())):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(until_gone)
-                while lanes.health.quorum.closed and (lanes.active == member or member in lanes.well):
-                    await lanes.changed.wait()
-                tasks.cancel_scope.cancel()
+        with anyio.move_on_after(_LOOK_EVERY * (1 + self._chance())), own.gone.ending(scope):
+            while lanes.health.quorum.closed and (lanes.active == member or member in lanes.well):
+                await lanes.changed.wait()
         scope.cancel()
 
     # Why it has gone -------------------------------------------------------------------------------------------

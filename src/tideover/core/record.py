@@ -17,6 +17,7 @@ does not notice its own gaps.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ from dataclasses import dataclass
 import anyio
 
 from tideover.clock import Clock
-from tideover.core.document import Document, decode
+from tideover.core.document import Document, decode, entry
 from tideover.core.lanes import Lanes
-from tideover.core.recordcalls import RecordCalls
+from tideover.core.recordcalls import Past, RecordCalls
 from tideover.core.signal import Signal
 from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
 from tideover.etcd.faults import Fault, public_error
@@ -53,12 +54,16 @@ class Claim:
         address: Where it can be reached.
         value: What it has to say.
         stays: Whether it stays beyond the deadline, until it sees that the record has changed.
+        peer: Where the other candidates reach it, if they are asked in an outage.
+        limit: Seconds for which it may then be confirmed without a renewal; 0 if it never is.
     """
 
     policy: str
     address: str = ""
     value: str = ""
     stays: bool = False
+    peer: str = ""
+    limit: float = 0.0
 
 
 class Record:
@@ -80,6 +85,8 @@ class Record:
         tenure: How often it has been entered.
         corrupt: Why it cannot be read; None if it can.
         changed: Fires when the state changed.
+        wanted: Returns whom the record should list, with their addresses, as long as it is held.
+        looked_at: When the event loop last looked at the deadline, in boot-time seconds.
     """
 
     def __init__(
@@ -98,11 +105,13 @@ class Record:
         self.token_key = key + b"/token"
         self.claim = claim
         self.timing = timing
-        self.state = Candidate(word(), timing)
+        self.state = Candidate(word(), timing, limit=claim.limit)
+        self.wanted: Callable[[], dict[str, str]] = dict
         self.document: Document | None = None
         self.tenure = 0
         self.corrupt: RecordCorrupt | None = None
         self.changed = Signal()
+        self.looked_at = -math.inf
         self._clock = clock
         self._word = word
         self._calls = RecordCalls(
@@ -116,6 +125,8 @@ class Record:
         )
         self._header: Header | None = None
         self._sent: Document | None = None
+        # The last tenure that was lost, and why: the next one may have begun before anybody asks.
+        self._lost = (0, "")
         self._wake = Signal()
         # The newest revision that a watch has told of.
         self._news = 0
@@ -148,6 +159,16 @@ class Record:
         return self.held or (self.claim.stays and self.state.held and self._calls.refused is None)
 
     @property
+    def confirmed(self) -> bool:
+        """Whether it is ours for certain only because the other candidates have confirmed it."""
+        return self.state.confirmed_only(self._clock.boot())
+
+    @property
+    def refused(self) -> bool:
+        """Whether etcd has answered with a definite no: that is no outage."""
+        return self._calls.refused is not None
+
+    @property
     def error(self) -> Fault | None:
         """What went wrong last; None if the last call was answered."""
         return self._calls.error
@@ -157,9 +178,14 @@ class Record:
         """Seconds until the deadline; negative beyond it."""
         return self.state.deadline - self._clock.boot()
 
-    def guard(self) -> Compare:
-        """Return the condition that fences a write to etcd: it fails once somebody else has taken over."""
-        return Compare(self.token_key, mod_revision=self.state.token)
+    def doubt(self, why: str) -> None:
+        """Take in that a guarded write was refused: the record is lost, and looked at anew."""
+        self._become(self.state.doubted(why))
+        self._wake.fire()
+
+    def loss_of(self, tenure: int) -> str:
+        """Return why a tenure was lost; before that was noticed it can only have been the deadline."""
+        return self._lost[1] if self._lost[0] == tenure else "it could not be renewed in time"
 
     async def wait(self, condition: Callable[[], bool]) -> None:
         """Wait until something is true of the record; looks at least four times a second, for time passes too."""
@@ -195,7 +221,7 @@ class Record:
             self._expire()
             news, now = self._wake.next(), self._clock.boot()
             step = self.state.step(now)
-            if step.at > now and self.state.held and self._claims > self._claims_written:
+            if step.at > now and self.state.held and (self._claims > self._claims_written or self._outdated):
                 step = Step(Do.RENEW)
             elif step.at > now and self._news > (self._header.revision if self._header else 0):
                 step = Step(Do.READ)
@@ -204,6 +230,29 @@ class Record:
                 continue
             with anyio.move_on_after(step.at - now):
                 await news.wait()
+
+    def learn(self, state: Candidate) -> None:
+        """Take in what was learnt without etcd.
+
+        Args:
+            state: What is known, and what follows from it, from now on.
+        """
+        if state != self.state:
+            self._become(state)
+            self._wake.fire()
+
+    def review(self) -> None:
+        """Look whether the record says what it should, because `wanted` may return something else by now."""
+        self._wake.fire()
+        self.changed.fire()
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the record lists others than it should, or does not say that its holder is in office."""
+        written = self.document
+        if not self.claim.limit or written is None or not self.held:
+            return False
+        return not written.entered or written.listed != self.wanted()
 
     async def proclaim(self, claim: Claim) -> None:
         """Write another claim, with a renewal at once, and return when it is in etcd or the record is lost.
@@ -241,6 +290,9 @@ class Record:
                 if not ours and not self.state.draft:
                     return True
                 answer: ReadBatchResult | TxnResult | Fault
+                if ours and not self.state.may_vacate(self._clock.boot()):
+                    # Another may still lead on the promise that we gave. Who is listed takes it over in time.
+                    return False
                 if ours:
                     answer = await self._calls.swap(self._swap(seen, self._document(seen, vacant=True)))
                 else:
@@ -263,14 +315,20 @@ class Record:
         """Make one attempt at one step."""
         asked, claims, sent_at = self.state.seen, self._claims, self._clock.boot()
         if do is Do.LOOK_BACK:
-            first = asked is not None and await self._calls.is_first(asked.mod_revision)
-            self._become(self.state.looked_at_history(unprecedented=first))
+            past = await self._calls.look_back(asked.mod_revision if asked is not None else 0)
+            self._become(
+                self.state.looked_at_history(
+                    unprecedented=past is Past.NONE, cleared=past is Past.OVER, unknowable=past is Past.UNKNOWABLE
+                )
+            )
             return
         if do is Do.READ:
             answer: ReadBatchResult | TxnResult | Fault = await self._calls.read()
         else:
             self.state = self.state.drafted(self._word())
-            answer = await self._calls.swap(self._write(do))
+            write = self._write(do)
+            self.state = self.state.offering(self._listed())
+            answer = await self._calls.swap(write)
         if isinstance(answer, Fault):
             if (refused := self._calls.refused) is not None and not self.state.held:
                 raise public_error(refused, doing=f"campaign for {self._name}", writes=False)
@@ -286,7 +344,8 @@ class Record:
         elif self._same_history(answer.header):
             self.document = self._sent
             self._claims_written = self._claims_written if do is Do.FOUND else claims
-            self._become(self.state.succeeded(do, answer.header.revision, sent_at, self._clock.boot()))
+            revision, now = answer.header.revision, self._clock.boot()
+            self._become(self.state.succeeded(do, revision, sent_at, now, self._listed()))
 
     def _look(self, answer: TxnResult | ReadBatchResult, sent_at: float) -> None:
         """Take in what an answer shows of the record."""
@@ -328,6 +387,9 @@ class Record:
             vacant=found.vacant,
             ttl=found.ttl,
             token=token.mod_revision if token else 0,
+            term=found.term,
+            candidates=frozenset(found.listed),
+            limit=found.limit,
         )
 
     def _same_history(self, header: Header) -> bool:
@@ -343,12 +405,15 @@ class Record:
 
     def _expire(self) -> None:
         """Give the record up at its deadline, unless the claim stays beyond it."""
-        if self.state.held and not self.stands:
+        # Who has to wait for the end of a promise has lost nothing.
+        if self.state.held and not self.stands and self._clock.boot() >= self.state.deadline:
             self._become(self.state.expired())
             self._wake.fire()
 
     def _become(self, state: Candidate) -> None:
         before, self.state = self.state, state
+        if before.held and not state.held and state.loss:
+            self._lost = self.tenure, state.loss
         if state.held and not before.held:
             self.tenure += 1
         self.changed.fire()
@@ -357,7 +422,8 @@ class Record:
 
     def _write(self, do: Do) -> Txn:
         seen = self.state.seen or Seen()
-        return self._swap(seen, self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE), do is Do.TAKE)
+        document = self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE)
+        return self._swap(seen, document, taking=do is Do.TAKE, renewing=do is Do.RENEW)
 
     def _document(
         self, seen: Seen, *, founding: bool = False, taking: bool = False, vacant: bool = False
@@ -370,19 +436,34 @@ class Record:
             ttl=self.timing.ttl,
             write=self.state.draft or self._word(),
             vacant=vacant,
-            candidates=before.candidates if before else (),
+            candidates=() if founding else self._candidates(taking=taking),
             address="" if founding or vacant else claim.address,
             value="" if founding or vacant else claim.value,
+            peer="" if founding or vacant else claim.peer,
+            limit=claim.limit,
+            # Whether it is, is known when it has been taken, and written with a renewal right then.
+            entered=not claim.limit or (self.held and not taking),
             extra=before.extra if before else {},
         )
 
-    def _swap(self, seen: Seen, document: Document, taking: bool = False) -> Txn:
+    def _candidates(self, *, taking: bool) -> tuple[str, ...]:
+        """Return whom to list. Only a holder in office changes that, but for its own place on the list."""
+        listed = self.document.listed if self.document else {}
+        if self.claim.limit and self.held and not taking:
+            listed = self.wanted()
+        return tuple(entry(name, address) for name, address in listed.items() if name != self.state.me)
+
+    def _listed(self) -> frozenset[str]:
+        return frozenset(self._sent.listed) if self._sent is not None else frozenset()
+
+    def _swap(self, seen: Seen, document: Document, *, taking: bool = False, renewing: bool = False) -> Txn:
         """Return the write of a document over the record as it was seen; if it fails, it shows the record."""
         self._sent = document
         put = Put(self.key, document.encode())
         token = (Put(self.token_key, self.state.me.encode()),) if taking else ()
+        fence = (Compare(self.token_key, mod_revision=seen.token),) if renewing else ()
         return Txn(
-            (Compare(self.key, mod_revision=seen.mod_revision),),
+            (Compare(self.key, mod_revision=seen.mod_revision), *fence),
             then=(put, *token),
             otherwise=(Range(self.key), Range(self.token_key)),
         )
@@ -401,7 +482,7 @@ class Record:
     async def _watch_deadline(self) -> None:
         """Give the record up at its deadline, whatever the steps are waiting for."""
         while True:
-            changed = self.changed.next()
+            changed, self.looked_at = self.changed.next(), self._clock.boot()
             self._expire()
             left = self.left if self.left > 0 else _TICK
             with anyio.move_on_after(min(max(left, _MOMENT), _TICK) if self.state.held else None):

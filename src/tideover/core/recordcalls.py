@@ -7,13 +7,16 @@ wait for too long.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from tideover.clock import Clock
+from tideover.core.document import decode
 from tideover.core.lanes import Lanes
+from tideover.errors import RecordCorrupt
 from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify
 from tideover.etcd.operations import Lane, Op, ReadBatch, ReadBatchResult, Result
 from tideover.etcd.store import Compacted, Store
@@ -30,6 +33,30 @@ _WATCH_FOR = 10.0
 # search for it: it reads them all.
 _LOOKS_BACK = 3
 _HISTORY_LIMIT = 20_000
+
+
+class Past(StrEnum):
+    """What history says of a record that is not there any more.
+
+    Attributes:
+        NONE: There was none.
+        OVER: The last one was given up, or its holder cannot have led for longer than its ttl without etcd.
+        OPEN: Its holder may have been confirmed by others since; or nobody could be asked.
+        UNKNOWABLE: There is no history any more that could tell.
+    """
+
+    NONE = "none"
+    OVER = "over"
+    OPEN = "open"
+    UNKNOWABLE = "unknowable"
+
+
+def _past_of(raw: bytes, key: bytes) -> Past:
+    try:
+        found = decode(raw, key)
+    except RecordCorrupt:
+        return Past.OPEN
+    return Past.OPEN if found.limit and found.holder and not found.vacant else Past.OVER
 
 
 class RecordCalls:
@@ -103,30 +130,39 @@ class RecordCalls:
         self._tried.clear()
         await anyio.sleep(_ROUND * (0.5 + 0.5 * self._chance()))
 
-    async def is_first(self, revision: int) -> bool:
-        """Whether the record's whole history begins at a revision; False if that cannot be known.
+    async def look_back(self, revision: int) -> Past:
+        """Return what etcd's history says of a record before a revision.
 
-        The history's first event is that of its founding or an earlier one: nothing needs to be waited for.
+        The history's last event is that of its founding or a later one: nothing needs to be waited for.
 
         Args:
             revision: Where it was founded.
         """
-        for _ in range(_LOOKS_BACK if revision <= _HISTORY_LIMIT else 0):
+        if revision > _HISTORY_LIMIT:
+            return Past.UNKNOWABLE
+        for _ in range(_LOOKS_BACK):
             member = self._lanes.pick(Lane.QUORUM, self._tried)
             try:
                 with anyio.fail_after(self._timeout):
-                    async with self._store.watch(
-                        self._key, None, start_revision=1, member=member, timeout=self._timeout
-                    ) as history:
-                        while not (events := (await history.receive()).events):
-                            pass
-                        return events[0].revision == revision
+                    return await self._past(revision, member)
             except Compacted:
-                return False
+                return Past.UNKNOWABLE
             except (TimeoutError, StoreFault) as exc:
                 self._note(member, exc)
                 await self.rest()
-        return False
+        return Past.OPEN
+
+    async def _past(self, revision: int, member: str) -> Past:
+        past = Past.NONE
+        async with self._store.watch(
+            self._key, None, start_revision=1, member=member, timeout=self._timeout
+        ) as history:
+            while True:
+                for event in (await history.receive()).events:
+                    if event.revision >= revision:
+                        return past
+                    if event.entry is not None:
+                        past = _past_of(event.entry.value, self._key)
 
     async def listen(self, since: Callable[[], int], tell: Callable[[int], None]) -> None:
         """Tell when the record may have changed: a watch brings news at once, but what it brings proves nothing.

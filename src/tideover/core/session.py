@@ -39,6 +39,10 @@ _ORPHANED = "orphaned by its owner"
 _CLOSED = "closed by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
+# Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
+_SHORT_HOLD = 0.02
+# How many watches are opened at once: a member answers one after the other, and each has a second for it.
+_OPENING_AT_ONCE = 16
 
 
 class Session:
@@ -229,20 +233,28 @@ class Session:
         """Renew the lease and watch its keys until it has ended, then wait to be cancelled."""
         tenure = self._tenure
         heartbeat = Heartbeat(tenure, self._holdings, reach=self._reach, clock=self._clock)
-        watched: set[OwnKey] = set()
+        opening = anyio.CapacityLimiter(_OPENING_AT_ONCE)
+        unwatched = [tenure.anchor, *self._holdings]
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(heartbeat.run)
                 while not (self.lost or self.ended):
                     changed = self._holdings.changed.next()
-                    watched = {own for own in watched if not own.gone}
-                    for own in {tenure.anchor, *self._holdings} - watched:
-                        watched.add(own)
+                    for own in unwatched:
                         watch = KeyWatch(
-                            own, tenure=tenure, holdings=self._holdings, reach=self._reach, clock=self._clock
+                            own,
+                            tenure=tenure,
+                            holdings=self._holdings,
+                            reach=self._reach,
+                            clock=self._clock,
+                            opening=opening,
                         )
                         tasks.start_soon(watch.run)
+                    self._holdings.fresh.clear()
                     await changed.wait()
+                    # The anchor's watch tells of the lease's end meanwhile, and a watch begins where its key did.
+                    await anyio.sleep(_SHORT_HOLD)
+                    unwatched = [own for own in self._holdings.fresh if not own.gone]
                 tasks.cancel_scope.cancel()
         except Exception as exc:
             tenure.doubt(f"its task has failed: {exc!r}")

@@ -28,6 +28,7 @@ class Tenure:
     Attributes:
         lost: Given when it has ended, for good.
         changed: Fires whenever any of this changed.
+        moved: Fires when it is renewed at another member from now on.
         hurry: Fires when there is reason not to wait for the next renewal.
         proven_at: When the last proof came in, in boot-time seconds.
     """
@@ -39,6 +40,7 @@ class Tenure:
         self.anchor = anchor
         self.lost = Notice()
         self.changed = Signal()
+        self.moved = Signal()
         self.hurry = Signal()
         self.proven_at = lease.sent_at
         self._lease = lease
@@ -89,8 +91,9 @@ class Tenure:
 
     def loss(self) -> SessionLost | None:
         """Return why what stands under the lease may not be believed in now; None if it may."""
-        lease = self.lease
-        doubt = lease.doubt(self._clock.boot())
+        now = self._clock.boot()
+        lease = self._lease.at(now)
+        doubt = lease.doubt(now)
         if doubt is None:
             return None
         return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)
@@ -132,12 +135,13 @@ class Tenure:
         if reset is not None:
             self.end(reset)
         else:
-            self._known = newest_of(self._known, replace(header, raft_term=0))
+            self._known = newest_of(self._known, Header(header.cluster_id, header.member_id, 0, header.revision))
 
     def move(self, member: str) -> None:
         """Renew at another member from now on."""
         if member != self._member:
             self._member = member
+            self.moved.fire()
             self.changed.fire()
 
     def end(self, why: str) -> None:

@@ -160,7 +160,7 @@ class HostLocks:
 
     def _is_the_file(self, file: int, name: str) -> bool:
         try:
-            there = os.stat(self._folder / name)
+            there = os.stat(os.path.join(self._folder, name))
         except FileNotFoundError:
             return False
         return os.path.samestat(os.fstat(file), there)

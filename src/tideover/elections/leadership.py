@@ -26,6 +26,10 @@ class Leadership:
         stand: Makes the candidacy, when entered.
         leave: Called with it at the end, unless it has been resigned.
         namespace: For spans.
+
+    Attributes:
+        name: The election.
+        loss: Why the leadership was lost while the body ran; empty if it was not.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Leadership:
         namespace: str,
     ) -> None:
         self.name = name
+        self.loss = ""
         self._stand = stand
         self._leave = leave
         self._namespace = namespace
@@ -83,6 +88,7 @@ class Leadership:
             # Two clocks: the body's deadline may strike a moment before the record's, or a renewal just after it.
             loss = "it could not be renewed in time"
         # After a loss there is nothing to resign, or it may still be regained: by its own next candidacy, at once.
+        self.loss = loss
         await self._close(resigning=not loss)
         if not loss:
             return cancelled_here

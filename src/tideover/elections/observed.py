@@ -94,4 +94,6 @@ def _leader(entry: Entry | None, key: bytes) -> Leader | None:
     document: Document | None = None if entry is None else decode(entry.value, key)
     if document is None or document.vacant or not document.holder:
         return None
-    return Leader(document.holder, document.term, document.address, document.value, document.policy)
+    return Leader(
+        document.holder, document.term, document.address, document.value, document.policy, document.entered
+    )

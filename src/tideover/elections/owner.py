@@ -17,15 +17,19 @@ from tideover.core.lanes import Lanes
 from tideover.core.record import Claim, Record
 from tideover.elections.leadership import RESIGN_TIMEOUT, Leadership
 from tideover.elections.observed import Observer
+from tideover.elections.office import Office
 from tideover.elections.term import Candidacy, Term
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost
 from tideover.etcd.store import Store
+from tideover.failsafe.desk import Desk
+from tideover.failsafe.peering import Peering
 from tideover.policies import Profile
 from tideover.records import Leader
 from tideover.resilience.record import Timing
-from tideover.status import ElectionStatus
+from tideover.status import ElectionStatus, StallStatus
 
-OnOutage = Literal["step_down", "stay"]
+OnOutage = Literal["step_down", "stay", "peers"]
 
 # Bytes: the record is written every ttl / 3.
 _MAX_VALUE = 65_536
@@ -42,6 +46,8 @@ class Elections:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         epoch: Returns the epoch that tokens are to be compared with.
+        desk: Where candidates are asked by others; None if they are not.
+        watchdog: Notices a blocked event loop; None if nothing does.
     """
 
     def __init__(
@@ -54,7 +60,10 @@ class Elections:
         clock: Clock,
         chance: Callable[[], float],
         epoch: Callable[[], int],
+        desk: Desk | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
+        self._desk = desk
         self._namespace = namespace
         self._profile = profile
         self._gateway = gateway
@@ -62,12 +71,14 @@ class Elections:
         self._clock = clock
         self._chance = chance
         self._epoch = epoch
+        self._watchdog = watchdog
         self._store: Store | None = None
         self._tasks: TaskGroup | None = None
         self._closed = "the coordinator has not been entered"
         self._running: list[Candidacy] = []
         # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
-        self._regaining: dict[tuple[str, Claim, float], Record] = {}
+        # Each with until when, in boot-time seconds: after a ttl without another campaign it is not wanted back.
+        self._regaining: dict[tuple[str, str, float], tuple[Record, float]] = {}
 
     def __repr__(self) -> str:
         """Count the candidacies."""
@@ -86,7 +97,8 @@ class Elections:
     ) -> Leadership:
         """Return a body's leadership; see `Coordinator.leader`."""
         check_name(name)
-        timing, claim = Timing(ttl), self._claim(on_outage, address, value)
+        timing = Timing(ttl)
+        claim = self._claim(timing, on_outage, address, value)
         return Leadership(
             name,
             stand=lambda: self._stand(name, timing, claim),
@@ -102,6 +114,10 @@ class Elections:
     def status(self) -> tuple[ElectionStatus, ...]:
         """Return how each candidacy stands. No I/O."""
         return tuple(_status(candidacy) for candidacy in self._running)
+
+    def stalls(self) -> tuple[int, StallStatus | None]:
+        """Return how often the event loop was blocked beyond a deadline, and what was found the last time."""
+        return (0, None) if self._watchdog is None else (self._watchdog.stalls, self._watchdog.last())
 
     def leading(self) -> Mapping[tuple[str, str], int]:
         """Return how many terms there are, by election and standing."""
@@ -121,13 +137,17 @@ class Elections:
                 candidacy.ended = why
                 candidacy.record.changed.fire()
                 tasks.start_soon(candidacy.resign, RESIGN_TIMEOUT)
-            for record in self._regaining.values():
+            for record, _ in self._regaining.values():
                 tasks.start_soon(record.resign, RESIGN_TIMEOUT)
+        if self._watchdog is not None:
+            self._watchdog.close()
 
     def reset(self) -> None:
         """Take in that etcd shows another history: a definite no for all that is led here."""
-        for record in (*(candidacy.record for candidacy in self._running), *self._regaining.values()):
-            record.reset()
+        for candidacy in self._running:
+            candidacy.record.reset()
+        # What was theirs in the other history is not in this one.
+        self._regaining.clear()
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on."""
@@ -137,18 +157,38 @@ class Elections:
 
     # Candidacies -----------------------------------------------------------------------------------------------
 
-    def _claim(self, on_outage: OnOutage | None, address: str, value: str) -> Claim:
+    def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> Claim:
         if on_outage is None:
-            on_outage = "stay" if self._profile == Profile.AVAILABILITY else "step_down"
-        if on_outage not in ("step_down", "stay"):
-            raise ValueError(f"on_outage must be 'step_down' or 'stay', not {on_outage!r}")
-        return check_claim(Claim(on_outage, address, value, stays=on_outage == "stay"))
+            safe: OnOutage = "step_down" if self._desk is None else "peers"
+            on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
+        if on_outage not in ("step_down", "stay", "peers"):
+            raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {on_outage!r}")
+        claim = Claim(on_outage, address, value, stays=on_outage == "stay")
+        if on_outage == "peers":
+            if self._desk is None:
+                raise ValueError(
+                    "on_outage='peers' asks the other candidates when etcd is away, and this process has no way "
+                    "to ask them: give connect(failsafe=Failsafe(secret=...)) in all of them"
+                )
+            limit = float(self._desk.options.confirm_limit)
+            if limit < timing.ttl:
+                raise ValueError(
+                    f"Failsafe(confirm_limit={limit:g}) is less than ttl={timing.ttl:g}: "
+                    "nobody could ever be confirmed"
+                )
+            claim = replace(claim, limit=limit)
+        return check_claim(claim)
 
     def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
         if self._store is None or self._closed:
             raise Closed(self._closed)
-        record = self._regaining.pop((name, claim, timing.ttl), None)
-        if record is None:
+        if claim.limit and self._desk is not None:
+            claim = replace(claim, peer=self._desk.address)
+        self._forget_regaining()
+        record, _ = self._regaining.pop((name, claim.policy, timing.ttl), (None, 0.0))
+        if record is not None:
+            record.claim = claim
+        else:
             record = Record(
                 key_of(self._namespace, name),
                 store=self._store,
@@ -158,7 +198,10 @@ class Elections:
                 claim=claim,
                 chance=self._chance,
             )
-        candidacy = Candidacy(name, record, epoch=self._epoch)
+        peering: Peering | None = None
+        if claim.limit and self._desk is not None:
+            peering = Peering(record, desk=self._desk, clock=self._clock, chance=self._chance, epoch=self._epoch)
+        candidacy = Candidacy(name, record, epoch=self._epoch, peering=peering, watchdog=self._watchdog)
         self._running.append(candidacy)
         return candidacy
 
@@ -166,7 +209,13 @@ class Elections:
         self._running.remove(candidacy)
         record, seen = candidacy.record, candidacy.record.state.seen
         if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
-            self._regaining[candidacy.name, record.claim, record.timing.ttl] = record
+            until = self._clock.boot() + record.timing.ttl
+            self._regaining[candidacy.name, record.claim.policy, record.timing.ttl] = record, until
+        self._forget_regaining()
+
+    def _forget_regaining(self) -> None:
+        now = self._clock.boot()
+        self._regaining = {key: kept for key, kept in self._regaining.items() if now < kept[1]}
 
     def observer(self, name: str) -> Observer:
         """Return what reads an election's record.
@@ -183,6 +232,16 @@ class Elections:
             lanes=self._lanes,
             closed=lambda: self._closed,
         )
+
+    def office(self, name: str) -> Office:
+        """Return an election's record as an operator sees it.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        if self._closed:
+            raise Closed(self._closed)
+        return Office(key_of(self._namespace, name), gateway=self._gateway)
 
 
 class Election:
@@ -237,7 +296,8 @@ class Election:
         if self._term is not None and self._term.leads:
             return self._term
         await self.resign()
-        timing, claim = Timing(ttl), elections._claim(on_outage, address, value)
+        timing = Timing(ttl)
+        claim = elections._claim(timing, on_outage, address, value)
         self._candidacy = candidacy = elections._stand(self.name, timing, claim)
         assert elections._tasks is not None
         elections._tasks.start_soon(candidacy.run)
@@ -288,6 +348,14 @@ class Election:
             await candidacy.stop()
             resigned = not loss and await candidacy.record.resign(RESIGN_TIMEOUT)
         self._elections._leave(candidacy, resigned)
+
+    def office(self) -> Office:
+        """Return the record as an operator sees it: for the command line.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        return self._elections.office(self.name)
 
     async def current(self) -> Leader | None:
         """Ask etcd who leads.
@@ -354,4 +422,7 @@ def _status(candidacy: Candidacy) -> ElectionStatus:
         remaining=record.left if leads else None,
         holder=record.document.holder if record.document and not record.document.vacant else None,
         error=str(candidacy.refusal or record.error or record.state.loss or "") or None,
+        listed=None if candidacy.peering is None else candidacy.peering.listed,
+        peers=None if candidacy.peering is None or not record.state.held else len(record.state.electorate),
+        silent=() if candidacy.peering is None else candidacy.peering.silent,
     )

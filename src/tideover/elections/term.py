@@ -7,13 +7,23 @@ from collections.abc import Callable
 import anyio
 
 from tideover import telemetry
+from tideover.core.fence import Guard, Pending
 from tideover.core.record import Record
+from tideover.elections.watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.etcd.transactions import Compare
+from tideover.failsafe.peering import Peering
 from tideover.records import Standing
 
 # Seconds between two looks at the clock, where nothing else happens.
 _TICK = 0.25
+
+# What is reported of a leader that stands on other ground than before.
+_AGAIN = {
+    Standing.HELD: "confirmed",
+    Standing.CONFIRMED: "confirmed by the other candidates",
+    Standing.UNCONFIRMED: "unconfirmed",
+}
 
 
 class Candidacy:
@@ -23,20 +33,33 @@ class Candidacy:
         name: The election.
         record: The record.
         epoch: Returns the epoch that tokens are to be compared with.
+        peering: Its dealings with the other candidates; None if nobody is asked in an outage.
+        watchdog: Notices a blocked event loop while it is in office; None if nothing does.
 
     Attributes:
         name: The election.
+        peering: Its dealings with the other candidates.
         record: The record.
         refusal: Why it can never be elected; None if it can.
         ended: Why it ended from outside; empty if it did not.
     """
 
-    def __init__(self, name: str, record: Record, *, epoch: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        *,
+        epoch: Callable[[], int],
+        peering: Peering | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self.name = name
+        self.peering = peering
         self.record = record
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.epoch = epoch
+        self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None
 
@@ -51,14 +74,20 @@ class Candidacy:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._tell)
+                    if self.peering is not None:
+                        tasks.start_soon(self.peering.run)
                     try:
                         await self.record.run()
                     except TideoverError as exc:
                         self.refusal = exc
                         tasks.cancel_scope.cancel()
         finally:
-            stopped.set()
-            self.record.changed.fire()
+            try:
+                if self.peering is not None:
+                    await self.peering.leave()
+            finally:
+                stopped.set()
+                self.record.changed.fire()
 
     async def _tell(self) -> None:
         """Report when it comes into office, stands on other ground, and leaves."""
@@ -68,17 +97,27 @@ class Candidacy:
             while True:
                 changed, standing = self.record.changed.next(), self.standing
                 if told and (standing is None or self.record.tenure != tenure):
-                    self._report(self.record.state.loss, None)
+                    self._report(self._why_over(tenure), None)
                     told = None
+                    self._be_watched(False)
                 if standing and standing is not told:
-                    again = "confirmed" if standing is Standing.HELD else "unconfirmed"
-                    self._report(again if told else "elected", standing)
+                    self._report(_AGAIN[standing] if told else "elected", standing)
                     told, tenure = standing, self.record.tenure
+                    self._be_watched(True)
                 with anyio.move_on_after(_TICK):
                     await changed.wait()
         finally:
+            self._be_watched(False)
             if told:
-                self._report(self.record.state.loss or self.ended or "resigned", None)
+                self._report(self._why_over(tenure), None)
+
+    def _why_over(self, tenure: int) -> str:
+        lost = self.record.tenure != tenure or self.record.state.loss
+        return self.record.loss_of(tenure) if lost else self.ended or "resigned"
+
+    def _be_watched(self, watched: bool) -> None:
+        if self._watchdog is not None:
+            (self._watchdog.watch if watched else self._watchdog.forget)(self.name, self.record)
 
     def _report(self, what: str, standing: Standing | None) -> None:
         token = self.record.state.token
@@ -107,7 +146,9 @@ class Candidacy:
         """On what ground it is in office; None if it is not."""
         if not self.leads:
             return None
-        return Standing.HELD if self.record.held else Standing.UNCONFIRMED
+        if not self.record.held:
+            return Standing.UNCONFIRMED
+        return Standing.CONFIRMED if self.record.confirmed else Standing.HELD
 
     async def elected(self, namespace: str) -> Term:
         """Wait until it is in office.
@@ -119,6 +160,8 @@ class Candidacy:
             await self.record.wait(lambda: self.leads or self.refusal is not None or bool(self.ended))
             if not self.leads:
                 raise self.refusal or Closed(self.ended)
+        # Before the body has its first chance to block.
+        self._be_watched(True)
         return Term(self)
 
     async def resign(self, timeout: float) -> bool:
@@ -173,8 +216,7 @@ class Term:
             return self._left or self._candidacy.ended
         if record.stands and record.tenure == self._tenure:
             return ""
-        # Between the deadline and the moment at which that is noticed the record itself has no word for it.
-        return record.state.loss or "it could not be renewed in time"
+        return record.loss_of(self._tenure)
 
     @property
     def leads(self) -> bool:
@@ -183,13 +225,16 @@ class Term:
 
     @property
     def standing(self) -> Standing:
-        """On what ground it leads: `HELD` until the deadline, then, if it stays in an outage, `UNCONFIRMED`.
+        """On what ground it leads: `HELD` as long as a renewal in etcd holds; then, in an outage, `CONFIRMED`.
+
+        Or, if it stays whatever happens, `UNCONFIRMED`.
 
         Raises:
             LeadershipLost: It leads no more.
         """
         self.check()
-        return Standing.HELD if self._record.held else Standing.UNCONFIRMED
+        # None only if the clock struck between the two.
+        return self._candidacy.standing or Standing.UNCONFIRMED
 
     @property
     def deadline(self) -> float:
@@ -208,22 +253,36 @@ class Term:
             LeadershipLost: It leads no more; the message says why.
 
         When degraded:
-            Under `"step_down"` it raises from the deadline on. Under `"stay"` it does not: look at `standing`.
+            Under `"step_down"` it raises from the deadline on; under `"peers"` too, but the other candidates may
+            move it. Under `"stay"` it does not: look at `standing`.
         """
-        if loss := self.loss:
-            raise LeadershipLost(f"{self.name!r} is not led here any more: {loss}")
+        if self.loss:
+            raise self._error()
 
-    def guard(self) -> Compare:
-        """Return the condition that fences a write to etcd: a transaction with it fails under a later leader.
+    def guard(self) -> Guard:
+        """Return what fences a write to etcd: `await tide.config.put(key, value, guard=term.guard())`.
+
+        The write is applied only if nobody else has been elected, at the very moment of the write. The term ends
+        if it is not.
 
         Raises:
             LeadershipLost: It leads no more.
 
         When degraded:
-            As `check`; the transaction itself needs a quorum.
+            As `check`; the write itself needs a quorum.
         """
         self.check()
-        return Compare(self._record.token_key, mod_revision=self._token)
+        compare = Compare(self._record.token_key, mod_revision=self._token)
+        return Guard(compare, check=self.check, pending=Pending(), lose=self._lose)
+
+    def _lose(self, why: str) -> LeadershipLost:
+        """Take in that a guarded write was refused; return the error to raise."""
+        if self.leads:
+            self._record.doubt(why)
+        return self._error()
+
+    def _error(self) -> LeadershipLost:
+        return LeadershipLost(f"{self.name!r} is not led here any more: {self.loss}")
 
     def end(self, why: str) -> None:
         """Let it be over: the body has been left."""

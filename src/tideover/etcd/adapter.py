@@ -162,7 +162,7 @@ class EtcdStore:
             if not asks_for_token(exc.fault):
                 raise
         finally:
-            if time.monotonic() >= deadline - timeout * _CLOSE_SHARE:
+            if member in self._channels and time.monotonic() >= deadline - timeout * _CLOSE_SHARE:
                 self._unanswered[member] = token
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from aetcd import rpc
@@ -126,38 +126,38 @@ def _delete_request(op: Delete) -> Any:
 
 
 def _txn_request(op: Txn) -> Any:
-    return rpc.TxnRequest(
-        compare=[compare for condition in op.compares for compare in _compares(condition)],
-        success=[_step_request(step) for step in op.then],
-        failure=[_step_request(step) for step in op.otherwise],
-    )
+    request = rpc.TxnRequest()
+    for condition in op.compares:
+        _add_compares(request.compare.add, condition)
+    for step in op.then:
+        _fill(request.success.add(), step)
+    for step in op.otherwise:
+        _fill(request.failure.add(), step)
+    return request
 
 
-def _compares(condition: Compare) -> list[Any]:
-    """Return etcd's conditions, each of which compares one thing."""
-    target = rpc.Compare.CompareTarget.Value
-    compares = []
+def _add_compares(add: Callable[..., Any], condition: Compare) -> None:
+    """Add etcd's conditions, each of which compares one thing."""
+    key = condition.key
     if condition.create_revision is not None:
-        compares.append(
-            rpc.Compare(key=condition.key, target=target("CREATE"), create_revision=condition.create_revision)
-        )
+        add(key=key, target=rpc.Compare.CREATE, create_revision=condition.create_revision)
     if condition.mod_revision is not None:
-        compares.append(rpc.Compare(key=condition.key, target=target("MOD"), mod_revision=condition.mod_revision))
+        add(key=key, target=rpc.Compare.MOD, mod_revision=condition.mod_revision)
     if condition.lease is not None:
-        compares.append(rpc.Compare(key=condition.key, target=target("LEASE"), lease=condition.lease))
+        add(key=key, target=rpc.Compare.LEASE, lease=condition.lease)
     if condition.value is not None:
-        compares.append(rpc.Compare(key=condition.key, target=target("VALUE"), value=condition.value))
-    return compares
+        add(key=key, target=rpc.Compare.VALUE, value=condition.value)
 
 
-def _step_request(step: Step) -> Any:
+def _fill(part: Any, step: Step) -> None:
+    """Fill in one step of a transaction."""
     match step:
         case Put():
-            return rpc.RequestOp(request_put=_put_request(step))
+            part.request_put.CopyFrom(_put_request(step))
         case Delete():
-            return rpc.RequestOp(request_delete_range=_delete_request(step))
+            part.request_delete_range.CopyFrom(_delete_request(step))
         case Range():
-            return rpc.RequestOp(request_range=_range_request(step))
+            part.request_range.CopyFrom(_range_request(step))
 
 
 def _txn_result(reply: Any) -> TxnResult:

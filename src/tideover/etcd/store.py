@@ -60,6 +60,11 @@ class Compacted(StoreFault):
 class Watch(Protocol):
     """An open watch; it ends with the context manager that gave it."""
 
+    @property
+    def opened_at(self) -> int:
+        """The member's revision when the watch was opened; one that was to begin then begins behind it."""
+        ...
+
     async def receive(self) -> WatchBatch:
         """Return the next frame.
 
@@ -157,7 +162,7 @@ class Store(Protocol):
         Args:
             key: The first key.
             end: The end of the range, exclusive; None for the one key.
-            start_revision: The first revision of interest.
+            start_revision: The first revision of interest; 0 begins with the one after `Watch.opened_at`.
             member: Whom to ask.
             timeout: Seconds within which the watch must be open.
 

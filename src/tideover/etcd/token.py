@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import anyio
 from aetcd import rpc
@@ -40,7 +41,8 @@ class Login:
         self.username = username
         self._password = password
         self._token: str | None = None
-        self._locks: dict[str, anyio.Lock] = {}
+        # By connection, and gone with it: members come and go.
+        self._locks: WeakKeyDictionary[MemberChannel, anyio.Lock] = WeakKeyDictionary()
         self._refusal: Fault | None = None
         self._refused_at = 0.0
 
@@ -64,7 +66,7 @@ class Login:
         """
         if self._token is not None and self._token != refused:
             return self._token
-        lock = self._locks.setdefault(channel.endpoint, anyio.Lock())
+        lock = self._locks.setdefault(channel, anyio.Lock())
         with anyio.move_on_after(timeout):
             async with lock:
                 if self._token is None or self._token == refused:

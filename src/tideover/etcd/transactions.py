@@ -6,7 +6,7 @@ possible: everything tideover owns in etcd is changed in this way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tideover.etcd.operations import Delete, Lane, Op, Put, Range, RangeResult, WriteResult
 from tideover.records import Header
@@ -79,21 +79,22 @@ class Txn(Op[TxnResult]):
         compares: The conditions; none always hold.
         then: Done if they hold.
         otherwise: Done if one does not.
+        writes: Whether it may change the store; worked out once, for whoever passes it on asks.
     """
 
     compares: tuple[Compare, ...] = ()
     then: tuple[Step, ...] = ()
     otherwise: tuple[Step, ...] = ()
+    writes: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out whether it writes."""
+        object.__setattr__(self, "writes", any(step.writes for step in (*self.then, *self.otherwise)))
 
     @property
     def lane(self) -> Lane:
         """Which lane it travels in."""
         return Lane.QUORUM
-
-    @property
-    def writes(self) -> bool:
-        """Whether it may change the store."""
-        return any(step.writes for step in (*self.then, *self.otherwise))
 
     @property
     def linearizable(self) -> bool:

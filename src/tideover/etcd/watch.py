@@ -50,17 +50,19 @@ class StreamWatch:
 
     Attributes:
         number: What the server calls it; None before it has answered.
+        opened_at: The member's revision when it was opened.
         ended: Why it ended; None while it is open.
     """
 
     def __init__(self, stream: WatchStream, start_revision: int) -> None:
         self.number: int | None = None
+        self.opened_at = 0
         self.ended: Exception | None = None
         self._stream = stream
         self._start_revision = start_revision
-        self._created_at = 0
         self._inbox = Inbox(start_revision)
         self._news = asyncio.Event()
+        self._asks = False
 
     def __repr__(self) -> str:
         """Show the number, whether it is open, and how much waits."""
@@ -83,11 +85,12 @@ class StreamWatch:
         await anyio.lowlevel.checkpoint()
         if self.ended is not None:
             raise self.ended
+        self._asks = True
         self._stream.request_progress()
 
     def begin(self, number: int, header: Header) -> None:
         """Take in that the server has created it."""
-        self.number, self._created_at = number, header.revision
+        self.number, self.opened_at = number, header.revision
 
     def take(self, reply: Any) -> None:
         """Take in a message about this watch alone."""
@@ -105,12 +108,15 @@ class StreamWatch:
         self._news.set()
 
     def take_progress(self, header: Header) -> None:
-        """Take in a progress reply for the whole stream.
+        """Take in a progress reply for the whole stream, unless this watch never asks for one.
 
-        It may have been on its way before this watch was created, and then says nothing of the history that this
-        watch began with: it is passed on as a sign of life only.
+        Thousands of watches of single keys would wake up for nothing, every two seconds. The reply may have been
+        on its way before this watch was created, and then says nothing of the history that this watch began with:
+        it is passed on as a sign of life only.
         """
-        if self._start_revision and self._start_revision <= self._created_at >= header.revision:
+        if not self._asks:
+            return
+        if self._start_revision and self._start_revision <= self.opened_at >= header.revision:
             header = replace(header, revision=self._start_revision - 1)
         self._inbox.add_progress(header)
         self._news.set()

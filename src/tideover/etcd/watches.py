@@ -39,6 +39,7 @@ class Watches:
         self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
         self._proxied: tuple[object, bool] | None = None
         self._said = False
+        self._asking = anyio.Lock()
 
     def __repr__(self) -> str:
         """Show the member and its streams."""
@@ -87,9 +88,11 @@ class Watches:
             StoreFault: There was no answer.
         """
         with anyio.move_on_after(timeout):
-            for left in reversed(range(_ASKS)):
-                if self.proxied is None:
-                    await self._ask_whether_proxied(last=not left)
+            # One asks for all: after an outage a thousand sessions want to know the same at once.
+            async with self._asking:
+                for left in reversed(range(_ASKS)):
+                    if self.proxied is None:
+                        await self._ask_whether_proxied(last=not left)
         if self.proxied is None:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
         return self.proxied

@@ -19,8 +19,8 @@ from tideover.resilience.reconcile import Fate, fate
 class Keeper(Protocol):
     """What a hold needs of whoever gave it."""
 
-    def outage_declared(self) -> bool:
-        """Whether an outage is declared."""
+    def is_away(self) -> bool:
+        """Whether etcd is away, and that is no leader change."""
         ...
 
     def epoch(self) -> int:
@@ -127,7 +127,7 @@ class Grant:
         becomes = fate(
             definite=loss.definite,
             may_be_local=self.wish.on_outage == "local" and place_is_hosted(self.place),
-            outage=self._keeper.outage_declared(),
+            away=self._keeper.is_away(),
         )
         if becomes is Fate.TURN_LOCAL:
             self.mode = LockMode.LOCAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tideover.core.fence import Guard
+from tideover.etcd.transactions import Compare
 from tideover.locks.grant import Grant
 from tideover.records import LockMode
 from tideover.resilience.fencing import FENCING_FIELD, Fence
@@ -106,8 +107,7 @@ class Held:
         self.check()
         place = self._grant.distributed("a guard")
         return Guard(
-            place.own.full,
-            place.own.create_revision,
+            Compare(place.own.full, create_revision=place.own.create_revision),
             check=self._check_distributed,
             pending=place.pending,
             lose=self._grant.lose,

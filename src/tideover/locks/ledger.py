@@ -26,7 +26,7 @@ from tideover.etcd.leases import LeaseGrant
 from tideover.etcd.operations import Put, Range, prefix_end
 from tideover.etcd.transactions import Txn
 from tideover.records import LockMode
-from tideover.resilience.ledger import Hold, Overlap, overlap, overlaps
+from tideover.resilience.ledger import Hold, Overlap, overlaps
 
 _log = logging.getLogger("tideover")
 
@@ -134,7 +134,7 @@ class Ledger:
         self._past.append(_Past(name, since, self._clock.boot(), token))
 
     def _write(self, hold: Hold) -> None:
-        if hold.id not in self._own and len(self._own) >= _MOST:
+        if hold.id not in self._own and len(self._own) >= _MOST and not self._make_room():
             self._complain(
                 f"the ledger is full: {_MOST} holds that touched an outage; later ones are not recorded"
             )
@@ -148,6 +148,14 @@ class Ledger:
         except OSError as exc:
             # It is still in memory, and will be published from there unless the process dies.
             self._complain(f"the ledger cannot be written: {exc}")
+
+    def _make_room(self) -> bool:
+        """Leave out the oldest hold if it has ended and is published: others compare it. Return whether it is."""
+        oldest = next(iter(self._own.values()))
+        if oldest.ended is None or oldest.id in self._unpublished:
+            return False
+        del self._own[oldest.id]
+        return True
 
     def _stamp(self, boot: float) -> Stamp:
         return self._clock.stamp(max(0.0, self._clock.boot() - boot))
@@ -251,21 +259,23 @@ class Ledger:
         local = [hold for hold in self._others.values() if hold.mode is LockMode.LOCAL]
         if not local:
             return False
-        kept: deque[_Past] = deque(maxlen=_REMEMBERED)
-        found = False
+        names = {hold.name for hold in local}
+        candidates: dict[str, tuple[Hold, _Past]] = {}
         for past in self._past:
-            began, ended = self._stamp(past.began), self._stamp(past.ended)
-            candidate = Hold(
-                "", past.name, self._owner, self._where, LockMode.DISTRIBUTED, past.token, began, ended, ended
-            )
-            if any(other.name == past.name and overlap(candidate, other) for other in local):
+            if past.name in names:
                 self._count += 1
-                self._write(replace(candidate, id=f"{self._owner}-{self._count}"))
-                found = True
-            else:
-                kept.append(past)
-        self._past = kept
-        return found
+                began, ended = self._stamp(past.began), self._stamp(past.ended)
+                hold_id, mode = f"{self._owner}-{self._count}", LockMode.DISTRIBUTED
+                hold = Hold(hold_id, past.name, self._owner, self._where, mode, past.token, began, ended, ended)
+                candidates[hold_id] = hold, past
+        together = [*local, *(hold for hold, _ in candidates.values())]
+        found = {hold_id for conflict in overlaps(together) for hold_id in conflict.id if hold_id in candidates}
+        told = {candidates[hold_id][1] for hold_id in found}
+        self._past = deque((past for past in self._past if past not in told), maxlen=_REMEMBERED)
+        for hold_id, (hold, _) in candidates.items():
+            if hold_id in found:
+                self._write(hold)
+        return bool(found)
 
     def _compare(self) -> None:
         mine = {hold.name for hold in self._own.values()}
@@ -284,6 +294,7 @@ class Ledger:
         """Leave out what is too old to be of interest."""
         self._own = {i: hold for i, hold in self._own.items() if hold.ended is None or self._age(hold) < KEPT}
         self._others = {i: hold for i, hold in self._others.items() if self._age(hold) < KEPT}
+        self.conflicts = {i: found for i, found in self.conflicts.items() if self._age(found.first) < KEPT}
 
     def _age(self, hold: Hold) -> float:
         age = self._clock.elapsed(hold.until)

@@ -11,13 +11,14 @@ from tideover.errors import Closed
 from tideover.locks.grant import Grant
 from tideover.locks.held import Held
 from tideover.locks.wish import Wish
+from tideover.locks.within import Body, innermost, is_inside, leave
 
 
 class Owner(Protocol):
     """Whoever gives and takes back."""
 
-    async def acquire(self, name: str, wish: Wish) -> Grant:
-        """Wait for a lock."""
+    async def acquire(self, name: str, wish: Wish, *, inside: bool) -> Grant:
+        """Wait for a lock, perhaps inside a body of the same one."""
         ...
 
     def release(self, grant: Grant) -> None:
@@ -52,9 +53,12 @@ class Lock:
         if self._entered:
             raise Closed(f"lock {self._name!r} is entered only once: call lock() again")
         self._entered = True
-        grant = self._grant = await self._owner.acquire(self._name, self._wish)
+        outer = innermost.get()
+        inside = outer is not None and is_inside(self._owner, self._name)
+        grant = self._grant = await self._owner.acquire(self._name, self._wish, inside=inside)
         scope = grant.scope = anyio.CancelScope()
         scope.__enter__()
+        innermost.set(Body(self._owner, self._name, scope, outer))
         return Held(grant)
 
     async def __aexit__(
@@ -64,6 +68,7 @@ class Lock:
         grant = self._grant
         if grant is None or grant.scope is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")
+        leave(grant.scope)
         loss = grant.leave()
         try:
             swallowed = grant.scope.__exit__(exc_type, exc, traceback)

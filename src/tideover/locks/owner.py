@@ -26,17 +26,16 @@ from tideover.disk.ledger import LedgerFile
 from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
 from tideover.etcd.operations import Lane
 from tideover.etcd.store import Store
+from tideover.locks.books import Books
 from tideover.locks.cohort import Cohort
 from tideover.locks.grant import Grant
 from tideover.locks.host import HostLocking, Hosts
 from tideover.locks.ledger import Ledger, report_overlap
 from tideover.locks.lock import Lock
+from tideover.locks.reconciling import reconcile
 from tideover.locks.wish import OnOutage, Wish, check_name, wish
-from tideover.marks import Mark
 from tideover.policies import Profile
-from tideover.records import HealthState, LockMode
-from tideover.resilience.health import reason_of
-from tideover.resilience.ledger import Overlap
+from tideover.records import Diagnosis, HealthState, LockMode
 from tideover.status import LockConflictStatus, LockStatus
 
 _log = logging.getLogger("tideover")
@@ -69,6 +68,7 @@ class Locks:
     Attributes:
         clock: The clocks.
         hosts: The host locks.
+        changed: Fires when anything is known anew of etcd.
         where: This process, for people.
     """
 
@@ -90,6 +90,7 @@ class Locks:
     ) -> None:
         self.clock = clock
         self.hosts = Hosts(hosts, chance=chance)
+        self.changed = lanes.changed
         self.where = f"{socket.gethostname()}/{os.getpid()}"
         self.chance = chance
         self.epoch = epoch
@@ -100,7 +101,6 @@ class Locks:
         self._gateway = gateway
         self._lanes = lanes
         self._pool = pool
-        self._outage_id = outage_id
         self._record_names = record_names
         owner = secrets.token_hex(8)
         self._ledger = Ledger(
@@ -112,6 +112,7 @@ class Locks:
             clock=clock,
             report=report_overlap,
         )
+        self._books = Books(self._ledger, lanes, clock=clock, outage_id=outage_id)
         self._cohorts: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
         self._reach: Reach | None = None
@@ -138,18 +139,28 @@ class Locks:
         lock_delay: float,
     ) -> Lock:
         """Return a lock to be entered; see `Coordinator.lock`."""
-        return Lock(self, check_name(name), wish(ttl, timeout, on_outage or self._default, handover, lock_delay))
+        asked = self._default if on_outage is None else on_outage
+        return Lock(self, check_name(name), wish(ttl, timeout, asked, handover, lock_delay))
 
     # Giving and taking back ------------------------------------------------------------------------------------
 
-    async def acquire(self, name: str, wish: Wish) -> Grant:
+    async def acquire(self, name: str, wish: Wish, *, inside: bool = False) -> Grant:
         """Wait for a lock; see `Coordinator.lock`.
 
+        Args:
+            name: The lock.
+            wish: What is wanted.
+            inside: Whether the caller is inside a body of this very lock.
+
         Raises:
+            RuntimeError: It would wait for itself, for ever.
             TideoverError: As `Coordinator.lock` says.
         """
         if self._refusal is not None:
             raise Closed(self._refusal)
+        itself = f"lock {name!r} is held by the very body that wants it again: a lock is not reentrant"
+        if inside and wish.timeout is None:
+            raise RuntimeError(f"{itself}, and this would wait for ever")
         if not self._used:
             self._used = True
             self._news.fire()
@@ -160,8 +171,10 @@ class Locks:
         try:
             grant = await self._wait(cohort, wish)
             outcome = "ok" if grant.mode is LockMode.DISTRIBUTED else "local"
-        except LockTimeout:
+        except LockTimeout as exc:
             outcome = "timeout"
+            if inside:
+                raise LockTimeout(itself) from exc
             raise
         finally:
             self.settled(cohort)
@@ -188,26 +201,13 @@ class Locks:
 
     def _enter(self, grant: Grant, cohort: Cohort) -> None:
         self._active[grant] = cohort
-        telemetry.locks_active(grant.mode, 1)
-        if grant.mode is LockMode.LOCAL:
-            self._mark(grant)
-        if self.outage_declared():
-            grant.hold = self._ledger.begin(grant.name, grant.mode, grant.distributed_token, grant.since)
+        self._books.began(grant, outage=self.outage_declared())
 
     def release(self, grant: Grant) -> None:
         """Take a lock back; never waits."""
         cohort = self._active.pop(grant)
-        mode = grant.mode
-        telemetry.locks_active(mode, -1)
-        if grant.hold is not None:
-            if not grant.is_written_off:
-                self._ledger.end(grant.hold)
-        else:
-            self._ledger.remember(grant.name, grant.distributed_token, grant.since)
-        outcome = grant.outcome
-        telemetry.lock_released(outcome, self.boot() - grant.since, degraded=grant.hold is not None)
+        self._books.ended(grant)
         cohort.release(grant)
-        self.settled(cohort)
 
     # What cohorts and holds need -------------------------------------------------------------------------------
 
@@ -249,6 +249,12 @@ class Locks:
         """Whether an outage is declared."""
         return not self._lanes.health.quorum.closed and not self._lanes.unauthorized
 
+    def is_away(self) -> bool:
+        """Whether etcd is away: an outage is declared, or about to be, and it is no leader change."""
+        health = self._lanes.health
+        failing = health.quorum.failing_since is not None and health.diagnosis is not Diagnosis.UNAUTHORIZED
+        return failing or self.outage_declared()
+
     async def recovery(self) -> None:
         """Wait until no outage is declared, or the coordinator is closed."""
         while self.outage_declared() and self._refusal is None:
@@ -275,39 +281,14 @@ class Locks:
 
     def turned(self, grant: Grant, why: str) -> None:
         """Take in that a hold stands on other ground."""
-        mode = grant.mode
-        other = LockMode.LOCAL if mode is LockMode.DISTRIBUTED else LockMode.DISTRIBUTED
-        telemetry.locks_active(other, -1)
-        telemetry.locks_active(mode, 1)
-        telemetry.lock_turned(grant.name, mode, why)
-        if grant.hold is None:
-            grant.hold = self._ledger.begin(grant.name, other, grant.distributed_token, grant.mode_since)
-        self._ledger.end(grant.hold)
-        grant.hold = self._ledger.begin(grant.name, mode, grant.distributed_token, self.boot())
-        if mode is LockMode.LOCAL:
-            self._mark(grant)
+        self._books.turned(grant, why)
+        if grant.mode is LockMode.LOCAL and not self.outage_declared():
+            # Should etcd be back before an outage is declared, nothing else would bring it to the front.
+            self.start(reconcile, self._active[grant], grant, self)
 
     def ended(self, grant: Grant, error: LockLost | LockConflict) -> None:
         """Take in that a hold was lost while its body runs."""
-        if grant.hold is not None:
-            self._ledger.end(grant.hold)
-            grant.is_written_off = True
-        if isinstance(error, LockConflict):
-            # Whoever is first may not have entered its body yet; the ledger will tell.
-            telemetry.lock_conflict(grant.name, str(error), certain=False)
-        else:
-            telemetry.lock_lost(grant.name, str(error))
-
-    def _mark(self, grant: Grant) -> None:
-        """Mark the request in which a lock is held LOCAL."""
-        health = self._lanes.health
-        mark = Mark(LockMode.LOCAL, 0.0, reason_of(health.state, health.diagnosis), self._outage_id())
-        record = grant.record
-        if record is None:
-            telemetry.mark_span(mark, ("lock",))
-        elif "lock" not in record.marks:
-            record.marks["lock"] = mark
-            telemetry.mark_span(mark, record.marks)
+        self._books.lost(grant, error)
 
     # Outages ---------------------------------------------------------------------------------------------------
 
@@ -318,16 +299,14 @@ class Locks:
             return
         self._in_outage = outage
         if outage:
-            for grant in self._active:
-                if grant.hold is None:
-                    grant.hold = self._ledger.begin(grant.name, grant.mode, grant.distributed_token, grant.since)
+            self._books.touched(self._active)
             for cohort in list(self._cohorts.values()):
                 cohort.outage()
             return
         # At once: those who have waited for the end of the outage take a moment.
         for grant, cohort in list(self._active.items()):
             if grant.is_local:
-                self.start(cohort.reconcile, grant)
+                self.start(reconcile, cohort, grant, self)
         self._to_publish = True
         self._news.fire()
 
@@ -371,11 +350,11 @@ class Locks:
         """Give no more locks, and see what was given back out; bounded in time."""
         self._refusal = why
         for cohort in list(self._cohorts.values()):
-            cohort.wake()
+            cohort.close()
         self._lanes.changed.fire()
         with anyio.move_on_after(_DRAIN, shield=True):
             for cohort in list(self._cohorts.values()):
-                await cohort.released()
+                await cohort.front.released()
         await self._ledger.aclose(published=self._lanes.health.state is HealthState.AVAILABLE)
         self.hosts.close()
         # Bodies that still run lose their session, and have nothing to give back.
@@ -389,34 +368,12 @@ class Locks:
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:
         """Return what `status()` shows: locks, conflicts, and what does not work."""
-        now = self.boot()
-        locks = []
-        for grant, cohort in self._active.items():
-            grant.assess()
-            locks.append(
-                LockStatus(
-                    grant.name,
-                    grant.mode,
-                    grant.distributed_token or None,
-                    max(0.0, now - grant.since),
-                    cohort.waiting,
-                )
-            )
-        conflicts = tuple(map(self._describe, self._ledger.conflicts.values()))
-        return tuple(locks), conflicts, self._host_error or self._ledger.error
+        locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in self._active.items())
+        return locks, self._books.conflicts(), self._host_error or self._ledger.error
 
     async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return all conflicts that follow from what all processes have published."""
-        return tuple(map(self._describe, await self._ledger.published()))
-
-    def _describe(self, found: Overlap) -> LockConflictStatus:
-        return LockConflictStatus(
-            found.first.name,
-            found.certain,
-            max(0.0, found.seconds),
-            (found.first.where, found.second.where),
-            self.clock.elapsed(found.first.until),
-        )
+        return await self._books.published_conflicts()
 
 
 async def _logged(task: Callable[..., Awaitable[object]], *args: Any) -> None:

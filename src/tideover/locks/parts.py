@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tideover.clock import Clock
 from tideover.core.queue import Queue
 from tideover.core.session import Session
+from tideover.core.signal import Signal
 from tideover.errors import CircuitOpen
 from tideover.locks.grant import Keeper
 from tideover.locks.host import Hosts
@@ -20,11 +21,13 @@ class Parts(Keeper, Protocol):
     Attributes:
         clock: The clocks.
         hosts: The host locks.
+        changed: Fires when anything is known anew of etcd.
         where: This process, for people.
     """
 
     clock: Clock
     hosts: Hosts
+    changed: Signal
     where: str
 
     def chance(self) -> float:
@@ -41,6 +44,10 @@ class Parts(Keeper, Protocol):
 
     def acquiring(self, name: str) -> AbstractContextManager[object]:
         """Record a wait for etcd, or for this machine."""
+        ...
+
+    def outage_declared(self) -> bool:
+        """Whether an outage is declared."""
         ...
 
     def refusal(self) -> CircuitOpen | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
 
 from tideover.core.fence import Pending
 from tideover.core.ownkey import OwnKey
-from tideover.core.queue import Queue
+from tideover.core.queue import Ahead, Queue
 from tideover.core.session import Session
 from tideover.errors import SessionLost
 
@@ -36,6 +36,7 @@ class Place:
         handovers: How often it was handed on.
         issued: How many tokens were made of it.
         holder: Whose body runs on it; None between two.
+        ahead: Who stood before it in the line.
         pending: Guarded writes that may still be applied.
         rival_after: `handovers` when somebody elsewhere was first seen to wait; None if nobody was.
     """
@@ -48,6 +49,7 @@ class Place:
         self.handovers = 0
         self.issued = 0
         self.holder: Holder | None = None
+        self.ahead = Ahead()
         self.pending = Pending()
         self.rival_after: int | None = None
         self._rival_at = 0.0
@@ -55,6 +57,7 @@ class Place:
         self._keeping: anyio.CancelScope | None = None
         self._scouting: anyio.CancelScope | None = None
         self._dropped = False
+        self._kept = False
 
     def __repr__(self) -> str:
         """Show the key and how far it has come."""
@@ -71,11 +74,24 @@ class Place:
         """Seconds since somebody elsewhere was first seen to wait."""
         return 0.0 if self.rival_after is None else self._now() - self._rival_at
 
-    async def keep(self) -> None:
-        """Tell the holder, until the place is given back, when it is not to be believed in any more.
+    def keep(self, start: Callable[[Callable[[], Awaitable[object]]], object]) -> None:
+        """See to it that the holder is told when the place is not to be believed in any more.
 
-        Ends at the first such moment that leaves the holder without it.
+        Args:
+            start: Does something in the background.
         """
+        if not self._kept:
+            self._kept = True
+            start(self._keep)
+
+    async def _keep(self) -> None:
+        """Tell, until the place is given back, or is not believed in: whoever has it after that begins again."""
+        try:
+            await self._tell()
+        finally:
+            self._kept = False
+
+    async def _tell(self) -> None:
         while not self._dropped:
             with anyio.CancelScope() as scope:
                 self._keeping = scope

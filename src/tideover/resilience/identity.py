@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tideover.records import Header
 from tideover.resilience.diagnosis import quorum_of
@@ -115,7 +115,7 @@ class Known:
         revision = max(self.revision, header.revision)
         if (term, revision, header.cluster_id) == (self.raft_term, self.revision, self.cluster_id):
             return self
-        return replace(self, cluster_id=header.cluster_id, raft_term=term, revision=revision, known_at=at)
+        return Known(header.cluster_id, term, revision, at, self.epoch, self.history)
 
     def contradiction(self, header: Header, sent_at: float) -> str | None:
         """Return why a linearizable answer of this cluster is of another history; None if it is not.

@@ -208,6 +208,5 @@ def reset_between(known: Header, now: Header) -> str | None:
 
 def newest_of(known: Header, seen: Header) -> Header:
     """Return what is known of the quorum after one more linearizable answer of the same history."""
-    return replace(
-        known, raft_term=max(known.raft_term, seen.raft_term), revision=max(known.revision, seen.revision)
-    )
+    term, revision = max(known.raft_term, seen.raft_term), max(known.revision, seen.revision)
+    return Header(known.cluster_id, known.member_id, term, revision)

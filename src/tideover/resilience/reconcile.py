@@ -21,16 +21,17 @@ class Fate(StrEnum):
     LOST = "lost"
 
 
-def fate(*, definite: bool, may_be_local: bool, outage: bool) -> Fate:
+def fate(*, definite: bool, may_be_local: bool, away: bool) -> Fate:
     """Say what becomes of a distributed grant at the end of its trust.
 
     Args:
         definite: Whether that is for good: the key or the session is gone.
         may_be_local: Whether the holder asked for `on_outage="local"`.
-        outage: Whether an outage is declared. A deadline that passes without one means that this process or
-            machine stood still, and others may have taken the lock in full order.
+        away: Whether etcd was found to be away, be it declared or not yet; a leader change does not count. A
+            deadline that passes without that means that this process or machine stood still, and others may have
+            taken the lock in full order.
     """
-    return Fate.TURN_LOCAL if may_be_local and outage and not definite else Fate.LOST
+    return Fate.TURN_LOCAL if may_be_local and away and not definite else Fate.LOST
 
 
 class Verdict(StrEnum):

@@ -16,6 +16,17 @@ wants it watches it stand still.
     applied is unknown, and the renewal that follows at once moves it.
 5.  A record that is not there may be one that was just deleted under a living holder. So it is first *founded*,
     as nobody's, and then taken over like any other; at once only if etcd's history shows that it never existed.
+6.  The token key changes only with the record's holder, and a renewal compares both. So a token that was deleted
+    or written over by somebody else is a definite no: whatever is fenced by it is refused already. The record
+    itself is still ours, and is taken anew at once, with a token that is larger, as all later revisions are.
+
+Under the policy "peers" a holder may be confirmed by the other candidates (`resilience.failsafe`), so that:
+
+7.  Who has promised not to take over keeps to it, unless that holder gives the record up itself: it takes nothing,
+    is not in office with what it has taken meanwhile, does not declare that vacant, and begins to count anew when
+    the promise has ended.
+8.  The record lists who was asked. Who is not listed was not asked, and waits for as long as a holder may be
+    confirmed at the most.
 
 Source: the argument of leases by Gray and Cheriton (SOSP 1989), without a lease in the store; client-go's
 `leaderelection` for the local clocks.
@@ -81,6 +92,9 @@ class Seen:
         vacant: Whether its holder has given it up.
         ttl: Seconds that its holder asked for.
         token: The revision that last changed the token key; 0 if there is none.
+        term: How often it has changed hands.
+        candidates: Whom its holder asks in an outage.
+        limit: Seconds for which its holder may be confirmed without a renewal; 0 if it never is.
     """
 
     mod_revision: int = 0
@@ -89,6 +103,9 @@ class Seen:
     vacant: bool = False
     ttl: float = 0.0
     token: int = 0
+    term: int = 0
+    candidates: frozenset[str] = frozenset()
+    limit: float = 0.0
 
     @property
     def founded(self) -> bool:
@@ -138,7 +155,15 @@ class Candidate:
         suspicious: Whether another history of etcd was seen: what never existed in this one proves nothing.
         looked_back: The revision of the founded record whose history was looked at.
         unprecedented: Whether that history showed no earlier one.
+        cleared: Whether it showed that no holder can be confirmed by others any more.
+        unknowable: Whether there is no history any more that could tell.
         loss: Why the record was lost; empty if it was not.
+        limit: Seconds for which a holder may be confirmed without a renewal; 0 if never.
+        renewed_at: When the last successful renewal was sent.
+        offered: The candidates listed by writes that were sent against the revision last seen.
+        promised: Until when we have promised to leave it to another.
+        heard: The holder that asked us last, and the number of its question.
+        retired: Whether we have given it up for good.
     """
 
     me: str
@@ -155,25 +180,61 @@ class Candidate:
     suspicious: bool = False
     looked_back: int = 0
     unprecedented: bool = False
+    cleared: bool = False
+    unknowable: bool = False
     loss: str = ""
+    limit: float = 0.0
+    renewed_at: float = -math.inf
+    offered: frozenset[str] = frozenset()
+    promised: float = -math.inf
+    heard: tuple[str, int] = ("", 0)
+    retired: bool = False
 
     # What it means ---------------------------------------------------------------------------------------------
 
     def believes(self, now: float) -> bool:
-        """Whether the record is ours for certain."""
-        return self.held and now < self.deadline
+        """Whether the record is ours for certain, and promised to nobody."""
+        return self.held and self.promised <= now < self.deadline
+
+    def confirmed_only(self, now: float) -> bool:
+        """Whether it is ours for certain only because the other candidates have confirmed it."""
+        return self.believes(now) and now >= self.renewed_at + self.timing.ttl - self.timing.margin
+
+    @property
+    def electorate(self) -> frozenset[str]:
+        """Who may take over from us: whom the record lists, or may list by a write whose outcome is unknown."""
+        return ((self.seen.candidates if self.seen else frozenset()) | self.offered) - {self.me}
 
     def owns(self, seen: Seen) -> bool:
-        """Whether a record was made by a write of ours."""
+        """Whether a record was made by a write of ours, and has the token of our tenure."""
+        return self._wrote(seen) and seen.token != 0 and seen.token in (self.token, seen.mod_revision)
+
+    def _wrote(self, seen: Seen) -> bool:
         ours = seen.write != "" and seen.write in (self.written, self.draft)
-        return seen.holder == self.me and ours and not seen.vacant
+        return seen.holder == self.me and ours and not seen.vacant and not self.retired
+
+    def may_vacate(self, now: float) -> bool:
+        """Whether the record is ours to give up: not if we have promised it to the holder before us."""
+        return self.seen is not None and self.owns(self.seen) and self.promised <= now
 
     @property
     def ripe_at(self) -> float:
         """When the record will have been seen unrenewed for long enough; infinite if that is not known."""
         if self.seen is None or not self.seen.mod_revision:
             return math.inf
-        return self.since + self.seen.ttl + margin_of(self.seen.ttl)
+        wait = self.seen.ttl + margin_of(self.seen.ttl)
+        limit = max(self.limit, self.seen.limit)
+        if limit and not self._may_succeed(self.seen):
+            # Both clocks may run off for as long as this: ours, and that of the holder, who takes no margin off.
+            wait = max(wait, limit + 2 * margin_of(limit))
+        return self.since + wait
+
+    def _may_succeed(self, seen: Seen) -> bool:
+        """Whether a holder that is confirmed has asked us, or none can be."""
+        if seen.founded:
+            # Where anything tells that there was one, its holder may be alive, and be confirmed by others.
+            return not self.suspicious and (self.cleared or (self.unknowable and not seen.token))
+        return self.me in seen.candidates
 
     def step(self, now: float) -> Step:
         """Return what to do next.
@@ -185,13 +246,19 @@ class Candidate:
         if seen is None:
             return Step(Do.READ)
         if self.held:
-            return Step(Do.RENEW, self.renew_at)
+            # Who has waited for the end of a promise says so as soon as it is over.
+            return Step(Do.RENEW, min(self.renew_at, self.promised) if now < self.promised else self.renew_at)
         if not seen.mod_revision:
             return Step(Do.FOUND)
         if self.owns(seen):
             return Step(Do.RENEW)
+        if self._wrote(seen):
+            # Without its token: as safe as a renewal, for nobody has written since.
+            return Step(Do.TAKE)
         if seen.founded and not self.suspicious and self.looked_back != seen.mod_revision:
             return Step(Do.LOOK_BACK)
+        if now < self.promised:
+            return Step(Do.READ, min(self.read_at + self._gap / 3, self.promised))
         if seen.vacant or (seen.founded and self.unprecedented):
             return Step(Do.TAKE)
         if now >= self.ripe_at:
@@ -216,6 +283,14 @@ class Candidate:
         """
         return self if self.draft else replace(self, draft=word)
 
+    def offering(self, candidates: frozenset[str]) -> Candidate:
+        """Take in whom the write that is about to be sent lists: from now on they are asked.
+
+        Args:
+            candidates: Their names.
+        """
+        return replace(self, offered=self.offered | candidates)
+
     def observed(self, seen: Seen, sent_at: float, now: float) -> Candidate:
         """Take in a linearizable look: a read, or the failed compare of a write.
 
@@ -229,21 +304,28 @@ class Candidate:
         after = replace(
             self,
             seen=seen,
-            since=now if changed or self._gapped(now) else self.since,
+            since=now if changed or self._gapped(now) or now < self.promised else self.since,
             read_at=sent_at,
+            offered=frozenset() if changed else self.offered,
         )
+        if seen.vacant and seen.holder == self.heard[0]:
+            # The one to whom it was promised has given it up: only a holder declares its record vacant.
+            after = replace(after, promised=-math.inf)
         if before is not None and seen.mod_revision and seen.mod_revision < before.mod_revision:
             # Only another history can go back; what we wrote in the one is nothing in the other.
-            after = replace(after, written="", draft="", suspicious=True)
+            after = replace(after, written="", draft="", suspicious=True, unprecedented=False, cleared=False)
             return after._lost("etcd shows an older record: restored or rebuilt")
         ours = self.owns(seen)
-        if ours and seen.write == self.draft:
-            after = replace(after, written=self.draft, draft="", renew_at=-math.inf)
+        if self._wrote(seen) and seen.write == self.draft:
+            token = seen.token if ours else self.token
+            after = replace(after, written=self.draft, draft="", token=token, renew_at=-math.inf)
         elif changed:
             after = replace(after, draft="")
-        return after if ours else after._lost(_why(seen))
+        return after if ours else after._lost("its token was deleted" if self._wrote(seen) else _why(seen))
 
-    def succeeded(self, do: Do, revision: int, sent_at: float, now: float) -> Candidate:
+    def succeeded(
+        self, do: Do, revision: int, sent_at: float, now: float, candidates: frozenset[str] = frozenset()
+    ) -> Candidate:
         """Take in that a write of ours was applied.
 
         Args:
@@ -251,16 +333,22 @@ class Candidate:
             revision: At which revision.
             sent_at: When it was sent.
             now: When it was answered.
+            candidates: Whom it lists.
         """
-        mine = do is not Do.FOUND
+        mine, before = do is not Do.FOUND, self.seen or Seen()
         seen = Seen(
             revision,
             holder=self.me if mine else "",
             write=self.draft,
             ttl=self.timing.ttl,
-            token=revision if do is Do.TAKE else self.seen.token if self.seen else 0,
+            token=revision if do is Do.TAKE else before.token,
+            term=before.term + (do is Do.TAKE),
+            candidates=candidates,
+            limit=self.limit,
         )
-        after = replace(self, seen=seen, since=now, read_at=sent_at, written=self.draft, draft="")
+        after = replace(
+            self, seen=seen, since=now, read_at=sent_at, written=self.draft, draft="", offered=frozenset()
+        )
         if not mine:
             return after
         return replace(
@@ -269,30 +357,66 @@ class Candidate:
             loss="",
             token=seen.token,
             deadline=max(self.deadline, sent_at + self.timing.ttl - self.timing.margin),
+            renewed_at=sent_at,
             renew_at=sent_at + self.timing.interval,
         )
 
-    def looked_at_history(self, *, unprecedented: bool) -> Candidate:
+    def looked_at_history(
+        self, *, unprecedented: bool, cleared: bool = False, unknowable: bool = False
+    ) -> Candidate:
         """Take in a look at the history of a founded record.
 
         Args:
             unprecedented: Whether it is whole and shows no earlier record.
+            cleared: Whether the last one it shows was given up, or was never confirmed by others.
+            unknowable: Whether it cannot be seen any more.
         """
         revision = self.seen.mod_revision if self.seen else 0
-        return replace(self, looked_back=revision, unprecedented=unprecedented)
+        return replace(
+            self,
+            looked_back=revision,
+            unprecedented=unprecedented,
+            cleared=cleared,
+            unknowable=unknowable,
+        )
 
     def vacated(self) -> Candidate:
         """Take in that the record is given up; whether etcd knows it yet does not matter."""
         return replace(self, held=False)
 
+    def retire(self) -> Candidate:
+        """Take in that we give up being a candidate, for good: whatever becomes of our writes, it is not ours."""
+        return replace(self, held=False, retired=True)
+
+    def refuted(self, why: str) -> Candidate:
+        """Take in that another candidate knows better; if the record is still ours it can be renewed."""
+        return replace(self._lost(why), renew_at=-math.inf)
+
     def expired(self) -> Candidate:
         """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all."""
         return replace(self._lost("it could not be renewed in time"), renew_at=-math.inf)
 
+    def doubted(self, why: str) -> Candidate:
+        """Take in a definite no that came another way; what is so is to be looked at anew.
+
+        Args:
+            why: What it was.
+        """
+        return replace(self._lost(why), seen=None)
+
     def reset(self) -> Candidate:
         """Take in that etcd shows another history: all that was known is void."""
         lost = self._lost("etcd shows another history: restored or rebuilt")
-        return replace(lost, seen=None, written="", draft="", suspicious=True, unprecedented=False)
+        return replace(
+            lost,
+            seen=None,
+            written="",
+            draft="",
+            suspicious=True,
+            unprecedented=False,
+            cleared=False,
+            offered=frozenset(),
+        )
 
     def _lost(self, why: str) -> Candidate:
         return replace(self, held=False, loss=why) if self.held else self

@@ -397,7 +397,7 @@ class MemoryStore:
         if start_revision and start_revision < self._compacted:
             raise Compacted(self._compacted)
         self.watched += 1
-        yield MemoryWatch(self, member, key, end, start_revision or self._revision + 1)
+        yield MemoryWatch(self, member, key, end, start_revision)
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether the member is one of `proxies`."""
@@ -434,7 +434,8 @@ class MemoryWatch:
         self._store = store
         self._member = member
         self._key, self._end = key, end
-        self._next = start_revision
+        self._next = start_revision or store.revision + 1
+        self.opened_at = store.revision
         self._progress_requests = 0
 
     async def receive(self) -> WatchBatch:

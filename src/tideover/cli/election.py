@@ -1,0 +1,184 @@
+"""`tideover election`: look at an election's record, and take it away."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import anyio.to_thread
+import click
+
+from tideover.cli.common import json_option, note, print_json, print_line, with_etcd
+from tideover.cli.exits import Exit, Failure
+from tideover.cli.target import Target, etcd_options
+from tideover.coordinator import Coordinator
+from tideover.core.document import Document
+from tideover.elections.office import Office, Sighting
+from tideover.errors import ElectionMismatch
+from tideover.records import Source
+from tideover.resilience.record import margin_of
+
+# A leader renews every third of its ttl; an attempt takes a second at the most.
+_RENEWS_EVERY = 3.0
+_SLACK = 1.5
+# The ttl of a record that cannot be read.
+_USUAL_TTL = 15.0
+
+
+@click.group("election", short_help="Look at an election, or take its record away.")
+def command() -> None:
+    """Look at an election, or take its record away."""
+
+
+@command.command("show", short_help="Say who leads.")
+@click.argument("name")
+@etcd_options
+@json_option
+def show(name: str, target: Target, as_json: bool) -> int:
+    """Say what the record of the election NAME says: who leads, by which policy, and the fencing token.
+
+    A leader that has died is still named for a while. Without a quorum a surviving member is asked.
+
+    Exits with 0 if there is a record, 1 if it cannot be read, 5 if there is none, 3 or 4 if etcd is away.
+    """
+    return with_etcd(partial(_show, name, as_json=as_json), target=target, follow=())
+
+
+@command.command("reset", short_help="Take its record away.")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also if somebody evidently leads.")
+@etcd_options
+def reset(name: str, yes: bool, force: bool, target: Target) -> int:
+    """Take the record of the election NAME away: to change its policy, or because it cannot be read.
+
+    First it is observed whether somebody renews it, which is a refusal. Afterwards the next leader is elected when
+    its ttl and margin have passed, with a larger token.
+
+    Exits with 0 if it is done, 1 if somebody leads, or it has changed meanwhile, or the answer was no, 5 if there
+    is no record, 3 or 4 if etcd is away, 6 if it may or may not be done.
+    """
+    return with_etcd(partial(_reset, name, yes=yes, force=force), target=target, follow=())
+
+
+def _office(tide: Coordinator, name: str) -> Office:
+    try:
+        return tide.election(name).office()
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
+    seen = await _office(tide, name).look()
+    if as_json:
+        print_json({"election": name, **_as_record(seen)})
+    else:
+        for line in _as_lines(name, seen):
+            print_line(line)
+    if seen.source is Source.MEMBER:
+        note("etcd has no quorum; the answer is a surviving member's, and may be old")
+    if seen.state == "none":
+        # A member may have missed it: that is no definite no.
+        return Exit.DEGRADED if seen.source is Source.MEMBER else Exit.REFUSED
+    return Exit.FAILED if seen.corrupt else Exit.OK
+
+
+def _as_record(seen: Sighting) -> dict[str, object]:
+    found = seen.document
+    return {
+        "state": seen.state,
+        "holder": found.holder or None if found else None,
+        "term": found.term if found else None,
+        "token": seen.token or None,
+        "policy": found.policy if found else None,
+        "ttl": found.ttl if found else None,
+        "vacant": seen.state == "vacant",
+        "entered": found.entered if found else None,
+        "confirm_limit": found.limit or None if found else None,
+        "candidates": list(found.candidates) if found else [],
+        "address": found.address if found else "",
+        "value": found.value if found else "",
+        "revision": seen.revision or None,
+        "source": seen.source.value,
+        "error": str(seen.corrupt) if seen.corrupt else None,
+    }
+
+
+def _as_lines(name: str, seen: Sighting) -> list[str]:
+    found = seen.document
+    lines = [f"election   {name}", f"state      {seen.state}"]
+    if seen.corrupt is not None:
+        lines.append(f"error      {seen.corrupt}")
+    if found is not None:
+        lines += [
+            f"holder     {found.holder or '-'}" + _in_office(found),
+            f"term       {found.term}",
+            f"policy     {found.policy}",
+            f"ttl        {found.ttl:g} s",
+            f"candidates {', '.join(found.candidates) or '-'}",
+            f"address    {found.address or '-'}",
+            f"value      {found.value or '-'}",
+        ]
+    return [*lines, f"token      {seen.token or '-'}"] if seen.state != "none" else lines
+
+
+def _in_office(found: Document) -> str:
+    if found.vacant:
+        return " (has resigned)"
+    return "" if found.entered or not found.holder else " (not in office yet)"
+
+
+async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int:
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask: say --yes")
+    office = _office(tide, name)
+    seen = await office.look()
+    if seen.state == "none":
+        note(f"there is no election {name!r}")
+        return Exit.REFUSED
+    for line in _as_lines(name, seen):
+        note(line)
+    if seen.document is not None and seen.document.policy == "peers":
+        note("warning: a leader that is cut off from etcd may be confirmed by its peers, and does not renew then")
+    if seen.state in ("led", "corrupt"):
+        await _observe(name, office, seen, force=force)
+    if not yes and not await anyio.to_thread.run_sync(_confirm, name):
+        note("left alone")
+        return Exit.FAILED
+    try:
+        # Whoever renews it will do so again in a while, but hardly within these milliseconds.
+        revision = await office.clear(await office.look() if force else seen)
+    except ElectionMismatch as exc:
+        raise Failure(str(exc), code=Exit.FAILED) from exc
+    note(f"{name!r} is reset at revision {revision}; {_next_leader(seen.document)}")
+    return Exit.OK
+
+
+def _next_leader(found: Document | None) -> str:
+    """Say when the next leader can come."""
+    ttl, limit = (found.ttl, found.limit) if found else (_USUAL_TTL, 0.0)
+    text = f"with the same ttl the next leader comes after {ttl + margin_of(ttl):g} s"
+    if limit and found and found.holder and not found.vacant:
+        # What a candidate that is not listed waits for, see `Candidate.ripe_at`.
+        after = limit + 2 * margin_of(limit)
+        text += f", but with the same policy after {after:g} s: its peers may confirm the last one"
+    return text
+
+
+async def _observe(name: str, office: Office, seen: Sighting, *, force: bool) -> None:
+    """Wait for as long as a living leader needs for a renewal; refuse if there is one."""
+    ttl = seen.document.ttl if seen.document else _USUAL_TTL
+    wait = ttl / _RENEWS_EVERY + _SLACK
+    note(f"looking for {wait:.1f} s whether somebody renews it")
+    renewed = await office.renewed(seen, wait)
+    if renewed is None:
+        return
+    holder = renewed.document.holder if renewed.document else "somebody"
+    if not force:
+        text = f"{name!r} is led by {holder}, which has just renewed it: stop its candidates first, or say --force"
+        raise Failure(text, code=Exit.FAILED)
+    note(f"warning: {name!r} is led by {holder}, which loses it now")
+
+
+def _confirm(name: str) -> bool:
+    return click.confirm(f"Take the record of {name!r} away?", default=False, err=True)

@@ -1,0 +1,96 @@
+"""`tideover lead`: run a command while leading."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import click
+
+from tideover.cli.common import note, with_etcd
+from tideover.cli.exits import Exit
+from tideover.cli.running import run_command
+from tideover.cli.target import Target, etcd_options
+from tideover.coordinator import Coordinator
+from tideover.errors import LeadershipLost
+from tideover.resilience.record import margin_of
+
+
+@click.command("lead", context_settings={"ignore_unknown_options": True})
+@etcd_options
+@click.option(
+    "--ttl", type=click.FloatRange(min=4.5, min_open=True), default=15, show_default=True, help="Seconds."
+)
+@click.option("--timeout", type=click.FloatRange(min=0), default=None, help="Seconds to wait; without: for ever.")
+@click.option(
+    "--on-outage",
+    type=click.Choice(["step_down", "stay"]),
+    default="step_down",
+    show_default=True,
+    help="What to do while etcd is away; the same for all candidates.",
+)
+@click.option("--address", default="", help="Where this process can be reached, for others to see.")
+@click.option("--value", default="", help="What else others are to see.")
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(
+    target: Target,
+    name: str,
+    command: tuple[str, ...],
+    ttl: float,
+    timeout: float | None,
+    on_outage: str,
+    address: str,
+    value: str,
+) -> int:
+    """Wait until elected, then run COMMAND: tideover lead reaper -- ./reap.sh
+
+    The command finds TIDEOVER_TERM_TOKEN and TIDEOVER_TERM_EPOCH in its environment. If the leadership is lost it
+    gets SIGTERM, and SIGKILL before another one leads. When it has ended the office is given up.
+
+    Exits with the command's own code; 1 if the leadership was lost, or nobody was elected here in time, 5 if the
+    election has another policy.
+    """
+    body = partial(
+        _lead,
+        name=name,
+        command=command,
+        ttl=ttl,
+        timeout=timeout,
+        on_outage=on_outage,
+        address=address,
+        value=value,
+    )
+    return with_etcd(body, target=target, follow=())
+
+
+async def _lead(
+    tide: Coordinator,
+    *,
+    name: str,
+    command: tuple[str, ...],
+    ttl: float,
+    timeout: float | None,
+    on_outage: str,
+    address: str,
+    value: str,
+) -> int:
+    try:
+        leadership = tide.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)  # type: ignore[arg-type]
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    elected = False
+    code: int = Exit.FAILED
+    try:
+        with anyio.move_on_after(timeout) as waiting:
+            async with leadership as term:
+                elected, waiting.deadline = True, float("inf")
+                environment = {"TIDEOVER_TERM_TOKEN": str(term.token), "TIDEOVER_TERM_EPOCH": str(term.epoch)}
+                # The body is cancelled at the deadline, and two margins later another one may lead.
+                code = await run_command(command, environment, grace=margin_of(ttl))
+    except LeadershipLost as exc:
+        note(str(exc))
+        return Exit.FAILED
+    if not elected:
+        note(f"{name!r}: not elected within {timeout:g} s")
+    return code

@@ -1,0 +1,36 @@
+"""`tideover services`: which services are registered."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from tideover.cli.common import json_option, print_json, print_line, with_etcd
+from tideover.cli.exits import Exit
+from tideover.cli.target import Target, etcd_options
+from tideover.coordinator import Coordinator
+
+
+@click.command("services")
+@etcd_options
+@json_option
+def command(target: Target, as_json: bool) -> int:
+    """List the services that are registered, and how many registrations each has.
+
+    Asks the quorum: nobody else knows all of them. Exits with 3 or 4 if etcd is away; what has last been known
+    of one service, `resolve` can tell.
+    """
+    return with_etcd(partial(_show, as_json=as_json), target=target, follow=())
+
+
+async def _show(tide: Coordinator, *, as_json: bool) -> int:
+    counts = await tide.services()
+    for name, count in counts.items():
+        if as_json:
+            print_json({"service": name, "registrations": count})
+        else:
+            print_line(f"{name}  {count} registered")
+    if not counts and not as_json:
+        print_line("no services")
+    return Exit.OK

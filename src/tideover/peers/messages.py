@@ -1,0 +1,185 @@
+"""Signed messages between candidates: what is said, and proof that one who has the secret has said it to whom.
+
+Each carries a MAC over everything in it, and over its direction, so that no message can be made, changed, turned
+round or used for another election, term, candidate or epoch. The number grows with each message of its sender; who
+receives it refuses older ones, and a reply is bound to the whole of its request, with its nonce. So a recorded
+message is worth nothing. No clock of another machine is ever asked for.
+
+They are not secret: whoever listens can read names of elections and addresses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+# Nobody sends longer strings; what is longer is not looked at.
+_LONGEST = 2048
+_LARGEST = 2**63
+
+
+class Kind(StrEnum):
+    """What a message is.
+
+    Attributes:
+        ASK: A leader asks a candidate for a promise.
+        PING: A leader asks a candidate whether it is there.
+        JOIN: A candidate makes itself known to a leader.
+        RETIRE: A candidate tells a leader that it has given up, for good.
+    """
+
+    ASK = "ask"
+    PING = "ping"
+    JOIN = "join"
+    RETIRE = "retire"
+
+
+class Rejected(Exception):  # as "Unavailable", it is named for what happened
+    """Raised when a message is none, or is not signed by one who has the secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request.
+
+    Attributes:
+        kind: What it is.
+        election: The key of the election's record, as text.
+        epoch: Which history of etcd it is about.
+        leader: The incarnation that holds the record.
+        term: Its term.
+        number: Grows with each message of the sender.
+        nonce: A random word.
+        peer: The other incarnation: who is asked, who joins or retires.
+        promise: Seconds for which a promise is asked for.
+        address: Where the sender can be asked, if it joins.
+    """
+
+    kind: Kind
+    election: str
+    epoch: int
+    leader: str
+    term: int
+    number: int
+    nonce: str
+    peer: str
+    promise: float = 0.0
+    address: str = ""
+
+    @property
+    def to(self) -> str:
+        """The incarnation that it is for."""
+        return self.peer if self.kind in (Kind.ASK, Kind.PING) else self.leader
+
+
+class Keyring:
+    """Secrets that are shared by all candidates. The first signs, all verify.
+
+    Args:
+        secrets: At least one.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = tuple(secrets)
+
+    def __repr__(self) -> str:
+        """Count them; they are never shown."""
+        return f"<Keyring of {len(self._secrets)}>"
+
+    def request(self, message: Message) -> bytes:
+        """Return a signed request."""
+        return json.dumps({**asdict(message), "mac": self._sign("request", message)}).encode()
+
+    def read(self, body: bytes) -> Message:
+        """Return what a request says.
+
+        Raises:
+            Rejected: It is none, or not signed with a secret of ours.
+        """
+        found = _object(body)
+        mac = found.pop("mac", None)
+        message = _message(found)
+        self._verify(mac, "request", message)
+        return message
+
+    def reply(self, message: Message, verdict: str) -> bytes:
+        """Return a signed reply to a request."""
+        return json.dumps({"verdict": verdict, "mac": self._sign("reply", message, verdict)}).encode()
+
+    def read_reply(self, body: bytes, message: Message) -> str:
+        """Return the verdict of a reply to a request of ours.
+
+        Raises:
+            Rejected: It is none, or belongs to another request, or is not signed with a secret of ours.
+        """
+        found = _object(body)
+        verdict = found.get("verdict")
+        if not isinstance(verdict, str) or len(verdict) > _LONGEST:
+            raise Rejected("it has no verdict")
+        self._verify(found.get("mac"), "reply", message, verdict)
+        return verdict
+
+    def _sign(self, direction: str, message: Message, verdict: str = "") -> str:
+        return _mac(self._secrets[0], direction, message, verdict)
+
+    def _verify(self, mac: object, direction: str, message: Message, verdict: str = "") -> None:
+        if not isinstance(mac, str) or not mac.isascii():
+            raise Rejected("it is not signed")
+        # All are tried, so that the time taken tells nothing.
+        matches = [hmac.compare_digest(_mac(secret, direction, message, verdict), mac) for secret in self._secrets]
+        if not any(matches):
+            raise Rejected("it is not signed with a secret that is known here")
+
+
+def _mac(secret: bytes, direction: str, message: Message, verdict: str) -> str:
+    # JSON of a list: no two different messages have the same text.
+    text = json.dumps(["tideover peers 1", direction, *asdict(message).values(), verdict])
+    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Rejected("it is not JSON") from None
+    if not isinstance(found, dict):
+        raise Rejected("it is not an object")
+    return found
+
+
+def _message(found: dict[str, object]) -> Message:
+    kind, promise = found.get("kind"), found.get("promise")
+    if kind not in tuple(Kind):
+        raise Rejected("its kind is unknown")
+    if isinstance(promise, bool) or not isinstance(promise, int | float) or not 0 <= promise < _LARGEST:
+        raise Rejected("its promise is no number")
+    return Message(
+        Kind(str(kind)),
+        election=_text(found, "election"),
+        epoch=_number(found, "epoch"),
+        leader=_text(found, "leader"),
+        term=_number(found, "term"),
+        number=_number(found, "number"),
+        nonce=_text(found, "nonce"),
+        peer=_text(found, "peer"),
+        promise=float(promise),
+        address=_text(found, "address"),
+    )
+
+
+def _text(found: dict[str, object], name: str) -> str:
+    text = found.get(name)
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise Rejected(f"its {name} is no text")
+    return text
+
+
+def _number(found: dict[str, object], name: str) -> int:
+    number = found.get(name)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < _LARGEST:
+        raise Rejected(f"its {name} is no number")
+    return number

@@ -1,0 +1,152 @@
+"""When an instance that etcd no longer has leaves the list of a service.
+
+Additions and changes always count at once. A removal counts
+
+- at once in ordinary times, as long as no more than a share of the list goes per window;
+- after an outage, or in another history, not before a grace period is over: whoever could not renew its lease
+  seems to have gone, and is about to come back;
+- never while the content is not proven in sync;
+- and an empty service, which is what a rebuilt cluster looks like, only once it has been empty for some time.
+
+The other direction is bounded just as well: `RemovalRules.longest` seconds after the last change the list is what
+etcd has, if etcd can be asked all the while.
+
+Prior art: Eureka's self-preservation, which holds expirations below a share of renewals, and Nacos' protect
+threshold; both can keep dead instances for ever, and so hold nothing here without an end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalRules:
+    """The numbers.
+
+    Attributes:
+        grace: Seconds after an outage in which nothing is removed.
+        window: Seconds of a window.
+        share: The share of the list that may be removed in a window; of any list it is at least one.
+        empty_after: Seconds for which a service must have been empty before that is believed.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    grace: float = 30.0
+    window: float = 10.0
+    share: float = 1 / 3
+    empty_after: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Reject numbers that cannot work."""
+        for name in ("grace", "window", "empty_after"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 seconds or more, and finite, not {getattr(self, name)}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be more than 0 and at most 1, not {self.share}")
+
+    def most(self, size: int) -> int:
+        """Return how many of a list of `size` may be removed in a window."""
+        # Not one more because a third of three is a little more than one.
+        return max(1, math.ceil(size * self.share - 1e-9))
+
+    @property
+    def spread(self) -> float:
+        """Seconds after which the last of any number has gone that may go."""
+        return (math.ceil(1 / self.share - 1e-9) - 1) * self.window
+
+    @property
+    def longest(self) -> float:
+        """Seconds after the last change, or after the end of an outage, after which the list is what etcd has.
+
+        One window more than its two parts: others may have used up the one in which the waiting ended.
+        """
+        return max(self.grace, self.empty_after) + self.spread + self.window
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """The list of a service, and what is about to leave it.
+
+    Attributes:
+        listed: Instance to what is known of it.
+        missing: For instances that are listed and that etcd no longer has, since when.
+        suspect: Whether there has been an outage since the content was last proven in sync.
+        settled: Whether it ever was.
+        held_until: When the grace period is over.
+        empty_since: Since when the service has been empty; None while it is not.
+        size: How long the list was when the first of those went who went lately.
+        opened_at: When the present window began.
+        removed: How many were removed in it.
+    """
+
+    listed: Mapping[str, T] = field(default_factory=dict)
+    missing: Mapping[str, float] = field(default_factory=dict)
+    suspect: bool = False
+    settled: bool = False
+    held_until: float = -math.inf
+    empty_since: float | None = None
+    size: int = 0
+    opened_at: float = -math.inf
+    removed: int = 0
+
+    def suspend(self) -> Listing[T]:
+        """Take in an outage, or another history: nothing is removed until some time after it."""
+        return replace(self, suspect=True, empty_since=None)
+
+    def observe(self, present: Mapping[str, T], now: float, *, trusted: bool, rules: RemovalRules) -> Listing[T]:
+        """Take in what is known of etcd.
+
+        Args:
+            present: Instance to what is known of it, as etcd has it or had it.
+            now: The time in monotonic seconds.
+            trusted: Whether that is proven in sync now.
+            rules: The numbers.
+
+        Returns:
+            The listing from now on.
+        """
+        missing = {i: self.missing.get(i, now) for i in self.listed if i not in present}
+        seen = replace(self, listed={**self.listed, **present}, missing=missing)
+        if not trusted:
+            return replace(seen, empty_since=None) if present else seen
+        if not seen.settled and not seen.suspect and present:
+            # What an earlier process has left, and no outage since: there is nothing to be careful about.
+            return Listing(dict(present), settled=True)
+        since = None if present else now if seen.empty_since is None else seen.empty_since
+        held_until = now + rules.grace if seen.suspect else seen.held_until
+        seen = replace(seen, suspect=False, settled=True, held_until=held_until, empty_since=since)
+        return seen._remove(now, rules)
+
+    def next_at(self, rules: RemovalRules) -> float:
+        """Return when time alone will remove something, in monotonic seconds; infinite if it will not."""
+        if not self.missing or self.suspect or not self.settled:
+            return math.inf
+        at = max(self.held_until, -math.inf if self.empty_since is None else self.empty_since + rules.empty_after)
+        return max(at, self.opened_at + rules.window) if self.removed >= rules.most(self.size) else at
+
+    def _remove(self, now: float, rules: RemovalRules) -> Listing[T]:
+        """Remove as much as may go now, those first that have been missing for longest."""
+        seen = self
+        if now >= seen.opened_at + rules.window:
+            # A list that is being emptied is measured by what it was, or the last third would take for ever.
+            size = max(seen.size, len(seen.listed)) if seen.removed and seen.missing else len(seen.listed)
+            seen = replace(seen, opened_at=-math.inf, removed=0, size=size)
+        if not seen.missing or now < seen.next_at(rules):
+            return seen
+        may = rules.most(seen.size) - seen.removed
+        gone = set(sorted(seen.missing, key=lambda instance: (seen.missing[instance], instance))[:may])
+        return replace(
+            seen,
+            listed={i: known for i, known in seen.listed.items() if i not in gone},
+            missing={i: since for i, since in seen.missing.items() if i not in gone},
+            opened_at=now if seen.removed == 0 else seen.opened_at,
+            removed=seen.removed + len(gone),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -66,5 +67,29 @@ async def test_giving_up_ends_no_member(server: EtcdServer, op: Reads, how: str)
         assert given_up > 100
         assert server.running, server.log_tail()
         assert len((await store.call(ReadBatch(KEYS), member=member, timeout=30)).entries) == len(KEYS)
+    finally:
+        await store.aclose()
+
+
+async def test_closing_ends_no_member(server: EtcdServer) -> None:
+    """A connection that is closed while reads are under way that nobody waits for any more leaves etcd alive."""
+    for _ in range(5):
+        store = EtcdStore([server.endpoint])
+        (member,) = store.members
+
+        async def read(store: EtcdStore = store, member: str = member) -> None:
+            with suppress(StoreFault):
+                await store.call(ReadBatch(KEYS), member=member, timeout=0.05)
+
+        for key in KEYS:
+            await store.call(Put(key, b"x" * 2000), member=member, timeout=5)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(read)
+        await store.aclose()
+    assert server.running, server.log_tail()
+    store = EtcdStore([server.endpoint])
+    try:
+        assert len((await store.call(ReadBatch(KEYS), member=store.members[0], timeout=30)).entries) == len(KEYS)
     finally:
         await store.aclose()

@@ -262,8 +262,8 @@ class EtcdStore:
         retired = self._retired
         for watches in (*self._watches.values(), *(watches for _, watches in retired)):
             await watches.aclose()
-        for channel in (*self._channels.values(), *(channel for channel, _ in retired)):
-            await channel.aclose()
+        channels = (*self._channels.values(), *(channel for channel, _ in retired))
+        await asyncio.gather(*(channel.aclose() for channel in channels))
 
 
 def _left(deadline: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -42,6 +42,9 @@ _STATE_POLL = 0.4
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
 
+# Seconds at closing for reads that must not be cancelled.
+_LEFT_ALONE_GRACE = 1.0
+
 
 T = TypeVar("T")
 
@@ -69,6 +72,8 @@ class MemberChannel:
         self._files = files
         self._closed = False
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+        # Reads that nobody waits for any more, and that must end by themselves; grpc cancels one nobody refers to.
+        self._left_alone: set[Any] = set()
         self._open()
 
     def __repr__(self) -> str:
@@ -122,9 +127,36 @@ class MemberChannel:
         self._closed = True
         self._give_up(self._channel)
 
+    async def answer_or_leave(self, call: Any, timeout: float) -> Any:
+        """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
+
+        Whoever gives up leaves it alone: it ends by itself, at the latest with its connection.
+
+        Args:
+            call: What a stub returned, without a timeout of its own.
+            timeout: Seconds to wait for it.
+
+        Raises:
+            StoreFault: The status is an error, or has not come in time.
+        """
+        self._left_alone.add(call)
+        call.add_done_callback(self._left_alone.discard)
+        try:
+            async with asyncio.timeout(timeout):
+                code = await call.code()
+        except TimeoutError:
+            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+        if code is not grpc.StatusCode.OK:
+            raise StoreFault(classify(code.name, await call.details() or ""))
+        return await call
+
     async def aclose(self) -> None:
-        """Close the connection and those still being given up."""
+        """Close the connection and those still being given up; what must not be cancelled has a second to end."""
         self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEFT_ALONE_GRACE):
+                while self._left_alone:  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(_DRAIN)
         closing = dict(self._closing)
         for channel in (self._channel, *closing.values()):
             await channel.close()
@@ -162,34 +194,6 @@ async def answer(call: Any) -> Any:
     except asyncio.CancelledError:
         call.cancel()
         raise
-    if code is not grpc.StatusCode.OK:
-        raise StoreFault(classify(code.name, await call.details() or ""))
-    return await call
-
-
-# Calls that nobody waits for any more; grpc cancels one that nobody refers to.
-_left_alone: set[Any] = set()
-
-
-async def answer_or_leave(call: Any, timeout: float) -> Any:
-    """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
-
-    Whoever gives up leaves it alone: it ends by itself, at the latest with its connection.
-
-    Args:
-        call: What a stub returned, without a timeout of its own.
-        timeout: Seconds to wait for it.
-
-    Raises:
-        StoreFault: The status is an error, or has not come in time.
-    """
-    _left_alone.add(call)
-    call.add_done_callback(_left_alone.discard)
-    try:
-        async with asyncio.timeout(timeout):
-            code = await call.code()
-    except TimeoutError:
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
     if code is not grpc.StatusCode.OK:
         raise StoreFault(classify(code.name, await call.details() or ""))
     return await call

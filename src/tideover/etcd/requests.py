@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from aetcd import rpc
 
-from tideover.etcd.channel import MemberChannel, answer, answer_or_leave, translated
+from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import alarms_of, entry_of, header_of
 from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.etcd.operations import (
@@ -70,13 +70,13 @@ async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: M
             reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=sent))
             return _range_result(reply, header_of(reply))
         case ReadBatch(keys):
-            reply = await answer_or_leave(kv.Txn(_batch_request(keys), metadata=quorum), timeout)
+            reply = await channel.answer_or_leave(kv.Txn(_batch_request(keys), metadata=quorum), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
         case Txn() if op.writes:
             return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
         case Txn():
-            return _txn_result(await answer_or_leave(kv.Txn(_txn_request(op), metadata=quorum), timeout))
+            return _txn_result(await channel.answer_or_leave(kv.Txn(_txn_request(op), metadata=quorum), timeout))
         case Status():
             reply = await answer(
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)

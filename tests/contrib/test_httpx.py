@@ -128,6 +128,34 @@ async def test_what_was_never_sent_is_tried_elsewhere(error: type[httpx.Transpor
             assert (await client.get("http://billing.service/")).text == "from 10.0.0.3"
 
 
+@pytest.mark.parametrize("url", ["grpc://10.0.0.9:9", "10.0.0.9:9", "http://10.0.0.9:port", "http://[::1:9"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_url_that_http_cannot_reach_is_the_endpoints_failure(url: str, method: str) -> None:
+    """What another program has registered costs no request, a POST neither, and is soon not picked any more."""
+    network = Network()
+
+    class OnlyHttp(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.scheme not in ("http", "https"):
+                # As httpx's own transport does it.
+                raise httpx.UnsupportedProtocol("unsupported", request=request)
+            return await network.handle_async_request(request)
+
+    async with connect(store=await published(url, "http://10.0.0.1:81")) as tide:
+        async with httpx.AsyncClient(transport=DiscoveryTransport(transport=OnlyHttp())) as client:
+            for _ in range(8):
+                assert (await client.request(method, "http://billing.service/")).status_code == 200
+            assert [endpoint.url for endpoint in tide.discover("billing").ejected] == [url]
+    assert network.hosts == ["10.0.0.1"] * 8
+
+
+async def test_only_urls_that_http_cannot_reach() -> None:
+    """Where no endpoint can be asked, the error is one of httpx's transport errors, after so many attempts."""
+    async with calling(Network(), "http://[::1:9", "http://[::1:8") as (client, _):
+        with pytest.raises(httpx.UnsupportedProtocol, match="::1"):
+            await client.get("http://billing.service/")
+
+
 @pytest.mark.parametrize(
     "error", [httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.WriteError]
 )

@@ -590,6 +590,20 @@ async def test_the_number_of_services_is_bounded() -> None:
         assert tide.status().restarts == 0
 
 
+async def test_who_follows_changes_keeps_the_service() -> None:
+    """An iteration over the changes is a use of the service, also when nobody holds the handle it came from."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        changes = tide.discover(SERVICE).changes()
+        views = [tide.discover(f"s{n}") for n in range(MOST_SERVICES - 1)]
+        with pytest.raises(NotFollowed):
+            tide.discover("too many")
+        await views[0].wait_for(0, timeout=5)
+        await publish(store, endpoint(1))
+        with anyio.fail_after(5):
+            assert await anext(changes) == (endpoint(1),)
+
+
 async def test_closed() -> None:
     """Outside the block everything raises Closed, and who waits is told."""
     store = MemoryStore()

@@ -71,6 +71,12 @@ def test_what_a_newer_version_has_added_is_ignored() -> None:
         ("services/api/i/n", b'{"needs":1,"url":"http://a","weight":"2"}', "weight must be a number"),
         ("services/api/i/n", b'{"needs":1,"url":"http://a","metadata":{"a":1}}', "metadata must map"),
         ("services/api/i/n", b'{"needs":1,"url":"http://a","metadata":[]}', "metadata must map"),
+        ("services/api/i/n", rb'{"needs":1,"url":"http://\ud800"}', "url must be Unicode"),
+        (
+            "services/api/i/n",
+            rb'{"needs":1,"url":"http://a","metadata":{"a":"\ud800"}}',
+            "metadata must be Unicode",
+        ),
         ("services/api/i", b'{"needs":1,"url":"http://a"}', "is not services/NAME"),
         ("services/api//n", b'{"needs":1,"url":"http://a"}', "is not services/NAME"),
         ("services/api/i/n/x", b'{"needs":1,"url":"http://a"}', "is not services/NAME"),
@@ -93,6 +99,7 @@ def test_what_cannot_be_used_says_why(key: str, raw: bytes, why: str) -> None:
         ({"weight": float("inf")}, ValueError),
         ({"metadata": {"zone": 1}}, TypeError),
         ({"metadata": ["zone"]}, TypeError),
+        ({"metadata": {"zone": "\ud800"}}, ValueError),
     ],
 )
 def test_what_cannot_be_published_is_refused(arguments: dict[str, Any], error: type[Exception]) -> None:

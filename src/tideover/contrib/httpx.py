@@ -26,8 +26,8 @@ from tideover.resilience.budget import RetryBudget
 
 _SUFFIX = ".service"
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-# Nothing was sent: the connection did not come about.
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+# Nothing was sent: the connection did not come about, or there is no way to make one to such a URL.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
 # The endpoint's failures, as opposed to the caller's own, such as a pool without a free connection.
 _FAILURES = (
     httpx.NetworkError,
@@ -35,6 +35,7 @@ _FAILURES = (
     httpx.ReadTimeout,
     httpx.WriteTimeout,
     httpx.RemoteProtocolError,
+    httpx.UnsupportedProtocol,
 )
 # Seconds in which the first answer about a service that was never asked for must come.
 _FIRST_ANSWER = 1.0
@@ -147,13 +148,21 @@ class Call:
 
         Raises:
             httpx.ConnectError: There is no endpoint; its cause is the `NoEndpoints`.
+            httpx.UnsupportedProtocol: None of those that were tried says where it is.
         """
-        try:
-            endpoint = self._view.pick(avoid=self._tried)
-        except NoEndpoints as exc:
-            raise httpx.ConnectError(str(exc), request=self._request) from exc
-        self._tried.append(endpoint)
-        return self._addressed(httpx.URL(endpoint.url))
+        while True:
+            try:
+                endpoint = self._view.pick(avoid=self._tried)
+            except NoEndpoints as exc:
+                raise httpx.ConnectError(str(exc), request=self._request) from exc
+            self._tried.append(endpoint)
+            try:
+                return self._addressed(httpx.URL(endpoint.url))
+            except httpx.InvalidURL as exc:
+                # Others write to the registry too: one such record must not cost callers their share of requests.
+                error = httpx.UnsupportedProtocol(f"{endpoint.url!r}: {exc}", request=self._request)
+                if not self.failed(error):
+                    raise error from exc
 
     def _addressed(self, base: httpx.URL) -> httpx.Request:
         given = self._request

@@ -153,6 +153,8 @@ def _problem(url: object, weight: object, metadata: object) -> Exception | None:
         return TypeError(f"url must be text, not {url!r}")
     if not url:
         return ValueError("url must not be empty")
+    if not _is_unicode(url):
+        return ValueError(f"url must be Unicode text, not {url!r}")
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         return TypeError(f"weight must be a number, not {weight!r}")
     if not 0 <= weight <= MAX_WEIGHT:
@@ -162,4 +164,15 @@ def _problem(url: object, weight: object, metadata: object) -> Exception | None:
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
             return TypeError(f"metadata must map text to text, not {name!r} to {value!r}")
+        if not _is_unicode(name + value):
+            return ValueError(f"metadata must be Unicode text, not {name!r} and {value!r}")
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent and printed: JSON can hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -299,17 +299,17 @@ class Service:
     def report(self, endpoint: Endpoint, ok: bool) -> None:
         """Take in how a call went."""
         key = endpoint.instance, endpoint.incarnation
-        track = self._tracks.get(key)
-        if ok and track is None:
+        if ok and key not in self._tracks:
             return
         now = self.monotonic()
         with self._turn:
             pickable = [(e.instance, e.incarnation) for e in self.endpoints if e.weight > 0]
             if key not in pickable:
                 return
+            # Read under the lock: of two failures at the same time both count.
+            track = self._tracks.get(key, Track())
             room = len(ejected(self._tracks, pickable, now, _EJECTION)) < _EJECTION.most(len(pickable))
-            after = (track or Track()).report(ok, now, room=room, rules=_EJECTION)
-            self._tracks[key] = after
+            after = self._tracks[key] = track.report(ok, now, room=room, rules=_EJECTION)
         if now < after.until and after is not track:
             self._rotate()
             telemetry.endpoint_ejected(self.name, after.failures, after.length)

@@ -124,7 +124,7 @@ class ServiceView:
             Silent; what changed meanwhile comes when etcd is back.
         """
         self._service.require_open()
-        return EndpointChanges(self._service)
+        return EndpointChanges(self, self._service)
 
     async def wait_for(self, n: int = 1, *, timeout: float | None = None) -> tuple[Endpoint, ...]:
         """Wait until there are at least `n` endpoints.
@@ -224,7 +224,9 @@ class EndpointChanges:
     A reader that is slower than they change sees the newest list, not every one.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, view: ServiceView, service: Service) -> None:
+        # Held, or nobody would hold a handle on the service and it might lose its place.
+        self._view = view
         self._service = service
         self._seen = service.version
 

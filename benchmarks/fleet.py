@@ -157,13 +157,20 @@ def _metrics(endpoint: str) -> str:
 
 
 def _rate(counted: Sequence[tuple[float, float]], since: float) -> list[float]:
-    """Return requests a second for each step; nothing where etcd was away or has begun to count anew."""
-    rates: dict[int, list[float]] = {}
+    """Return requests a second for each step: what was counted between two looks, spread over the time between.
+
+    Nothing where etcd was away, or has begun to count anew.
+    """
+    steps = max(0, int((counted[-1][0] - since) / STEP)) + 1 if counted else 0
+    requests = [0.0] * steps
     for (before, was), (now, handled) in pairwise(counted):
-        if handled >= was and now - before < 5 * STEP:
-            rates.setdefault(int((now - since) / STEP), []).append((handled - was) / (now - before))
-    last = max(rates, default=0)
-    return [sum(rates.get(n, ())) / max(1, len(rates.get(n, ()))) for n in range(last + 1)]
+        if handled < was or now <= max(before, since):
+            continue
+        for step in range(max(0, int((before - since) / STEP)), int((now - since) / STEP) + 1):
+            begins, ends = since + step * STEP, since + (step + 1) * STEP
+            within = max(0.0, min(now, ends) - max(before, begins))
+            requests[step] += (handled - was) * within / (now - before)
+    return [count / STEP for count in requests]
 
 
 async def _answers(endpoint: str) -> float:

@@ -35,6 +35,9 @@
 #ifndef CONFIRM_LIMIT
 #define CONFIRM_LIMIT (TTL + 1)
 #endif
+#if defined(BREAK_REPLAY) || defined(BREAK_COUNTS_FROM_REPLY)
+#define REPLIES                 /* are told apart from promises */
+#endif
 #define TRUSTED TTL             /* a leader, from when it sent what was answered */
 #ifdef BREAK_PROMISE_MARGIN
 #define PROMISED (TTL - 1)
@@ -87,18 +90,18 @@ typedef Process {
     /* As a candidate. */
     unsigned promise : 2;               /* until the promise ends; 0: none is open */
     unsigned heard : 3;                 /* to whom it was given, plus 1; 0: none is open */
-    /* As a leader: in its body while deadline > 0. */
+    /* As a leader: in its body while deadline > 0 and no promise is open. */
     unsigned deadline : 2;
     unsigned limit : 3;                 /* until the last renewal is too long ago for any confirmation */
     unsigned memory : 4;                /* whom it asks: everybody that the record might list */
-    unsigned round : 2;                 /* until what the present round may confirm; 0: there is no round */
-    unsigned unheard : 4;       /* who was asked in this round and has not promised yet */
+    byte asked[N];              /* each: until what a promise may confirm, counted from when it was asked for */
+    byte confirmed[N + 1];      /* each: until what it has confirmed; the last is GHOST's */
     /* Its write under way. */
     unsigned write : 2;
     unsigned list : 4;                  /* the candidates in that write */
     unsigned sent : 3;                  /* counts down from LIMIT since it was sent */
     unsigned answer : 2;
-#ifdef BREAK_REPLAY
+#ifdef REPLIES
     unsigned ever : 4;                  /* who has ever promised this incarnation anything */
 #endif
 #ifdef BREAK_ATOMIC
@@ -139,37 +142,50 @@ byte changes = CHANGES;         /* how many renewals may still change the list *
 #endif
 
 
-#define LEADS(i) (p[i].deadline > 0)
+#define LEADS(i) (p[i].deadline > 0 && p[i].promise == 0)
+#define NO_TWO_LEAD assert(!(LEADS(0) && LEADS(1)) && !(LEADS(0) && LEADS(2)) && !(LEADS(1) && LEADS(2)))
 #define NAME(i) (i + 65)        /* A, B, C; D is a ghost */
 
-/* Entering the body, or staying in it. The assertion is the point of it all. */
+/* Entering the body, or staying in it. The assertion is the point of it all; a promise that ends is the other way. */
 inline lead(i, until) {
     if
     :: until > p[i].deadline ->
         p[i].deadline = until;
-        printf("%c leads for %d ticks\n", NAME(i), until)
+        if
+        :: LEADS(i) -> printf("%c leads for %d ticks\n", NAME(i), until)
+        :: else -> printf("%c holds the record, but is bound by a promise\n", NAME(i))
+        fi
     :: else
     fi;
-    if
-    :: LEADS(i) -> assert(!LEADS(NEXT(i)) && !LEADS(LAST(i)))
-    :: else
-    fi
+    NO_TWO_LEAD
 }
 
-inline end_round(i) {
-    p[i].round = 0; p[i].unheard = 0
+inline ask_nobody(i) {
+    p[i].asked[0] = 0; p[i].asked[1] = 0; p[i].asked[2] = 0;
+    p[i].confirmed[0] = 0; p[i].confirmed[1] = 0; p[i].confirmed[2] = 0; p[i].confirmed[GHOST] = 0;
+#ifdef BREAK_COUNTS_FROM_REPLY
+    p[i].ever = 0
+#endif
 }
+
+/* Whether some question, or its answer, may still confirm something. */
+#define ASKS(i) (p[i].asked[NEXT(i)] + p[i].asked[LAST(i)] + p[i].confirmed[NEXT(i)] + p[i].confirmed[LAST(i)] > 0 WAITS_FOR_REPLY(i))
+#ifdef BREAK_COUNTS_FROM_REPLY
+#define WAITS_FOR_REPLY(i) || p[i].ever != 0
+#else
+#define WAITS_FOR_REPLY(i)
+#endif
 
 /* What means nothing any more is 0, so that states which differ in nothing are not told apart. */
 inline tidy(i) {
     if
-    :: !PEERS || (p[i].deadline == 0 && p[i].round == 0) -> p[i].limit = 0; p[i].memory = 0
+    :: !PEERS || (p[i].deadline == 0 && !ASKS(i)) -> p[i].limit = 0; p[i].memory = 0; ask_nobody(i)
     :: else
     fi
 }
 
 inline step_down(i) {
-    p[i].deadline = 0; end_round(i); tidy(i)
+    p[i].deadline = 0; ask_nobody(i); tidy(i)
 }
 
 inline forget_write(i) {
@@ -249,11 +265,8 @@ inline pass(i) {
 #endif
     DOWN(p[i].limit);
     DOWN(p[i].sent);
-    DOWN(p[i].round);
-    if
-    :: p[i].round == 0 -> end_round(i)
-    :: else
-    fi;
+    DOWN(p[i].asked[0]); DOWN(p[i].asked[1]); DOWN(p[i].asked[2]);
+    DOWN(p[i].confirmed[0]); DOWN(p[i].confirmed[1]); DOWN(p[i].confirmed[2]); DOWN(p[i].confirmed[GHOST]);
     if
 #ifndef BREAK_RESTART
     :: p[i].promise > 0 && WATCHES(i) -> p[i].wait = WAITED_UNLISTED  /* an open promise restarts the observation */
@@ -270,7 +283,7 @@ inline pass(i) {
 
 active proctype time() {
     do
-    :: d_step { true -> printf("a tick passes\n"); pass(0); pass(1); pass(2) }
+    :: d_step { true -> printf("a tick passes\n"); pass(0); pass(1); pass(2); NO_TWO_LEAD }
     od
 }
 
@@ -293,7 +306,7 @@ inline look(i) {
     :: else ->
         step_down(i);
         p[i].wait = WAITED_UNLISTED;
-#ifdef BREAK_REPLAY
+#ifdef REPLIES
         p[i].ever = 0
 #endif
     fi;
@@ -301,6 +314,7 @@ inline look(i) {
 }
 
 inline print_list(candidates) {
+    if :: PEERS -> printf(" that lists ") :: else fi;
     if :: IN(candidates, 0) -> printf("A") :: else fi;
     if :: IN(candidates, 1) -> printf("B") :: else fi;
     if :: IN(candidates, 2) -> printf("C") :: else fi;
@@ -331,8 +345,8 @@ inline choose_list(i) {
 
 inline send(i, kind, candidates) {
     if
-    :: kind == TAKE -> printf("%c sends a takeover that lists ", NAME(i)); print_list(candidates)
-    :: kind == RENEW -> printf("%c sends a renewal that lists ", NAME(i)); print_list(candidates)
+    :: kind == TAKE -> printf("%c sends a takeover", NAME(i)); print_list(candidates)
+    :: kind == RENEW -> printf("%c sends a renewal", NAME(i)); print_list(candidates)
     :: kind == RESIGN -> printf("%c ends its body and sends a resignation\n", NAME(i))
     fi;
     p[i].write = kind; p[i].list = candidates; p[i].sent = (kind == RESIGN -> 0 : LIMIT);
@@ -389,14 +403,6 @@ inline take(i) {
     d_step { COUNT_TAKE; written = written | (PEERS << i); send(i, TAKE, written); written = 0 }
 }
 
-#if defined(BREAK_ENTRY)
-#define MAY_ENTER(i) true
-#elif defined(BREAK_ATOMIC)
-#define MAY_ENTER(i) (p[i].promise == 0 || p[i].entering)
-#else
-#define MAY_ENTER(i) (p[i].promise == 0)
-#endif
-
 /* A write of ours was applied: it counts from when it was sent. */
 inline succeed(i) {
     printf("%c learns that its write was applied\n", NAME(i));
@@ -415,8 +421,16 @@ inline succeed(i) {
         p[i].holder = i;
         p[i].memory = p[i].list;
         p[i].limit = p[i].sent;
+#if defined(BREAK_ENTRY)
+        p[i].promise = 0; p[i].heard = 0;
+#elif defined(BREAK_ATOMIC)
         if
-        :: MAY_ENTER(i) && p[i].sent > LIMIT - TRUSTED -> lead(i, p[i].sent - (LIMIT - TRUSTED))
+        :: p[i].entering -> p[i].promise = 0; p[i].heard = 0
+        :: else
+        fi;
+#endif
+        if
+        :: p[i].sent > LIMIT - TRUSTED -> lead(i, p[i].sent - (LIMIT - TRUSTED))
         :: else
         fi;
         tidy(i)
@@ -445,56 +459,75 @@ inline give_up(i) {
 #define MAY_RESIGN(i) (p[i].promise == 0)
 #endif
 
-inline ask(i) {
-    printf("%c asks everybody in its memory\n", NAME(i));
-    p[i].round = TRUSTED;
-    p[i].unheard = p[i].memory & ~ONLY(i)
+/* Each is asked by itself, again and again. What one has confirmed counts from when it was asked. */
+inline ask(i, j) {
+    printf("%c asks %c\n", NAME(i), NAME(j));
+    p[i].asked[j] = TRUSTED
 }
 
-#ifdef BREAK_ALONE
-#define SOMEBODY(i) true
-#else
-#define SOMEBODY(i) (p[i].memory != ONLY(i))
-#endif
+#define MAY_ASK(i, j) (LEADS(i) && IN(p[i].memory, j) && p[i].asked[j] < TRUSTED)
+#define IS_ASKED(j, i) (p[i].asked[j] > 0)
+#define NEWS(j, i) (p[i].confirmed[j] < p[i].asked[j])
+
+/* A request of i's arrives at j, once or again, and is answered. Vetoes and silence confirm nothing. */
 #ifdef BREAK_VETO
 #define AGREES(j, i) (p[j].holder == i || p[j].holder == j)
 #else
 #define AGREES(j, i) (p[j].holder == i)
 #endif
-#define HEARD(i, j) p[i].unheard = p[i].unheard & ~ONLY(j)
+
+inline promise_to(i, j) {
+    printf("%c promises %c\n", NAME(j), NAME(i));
+    p[j].promise = PROMISED; p[j].heard = i + 1
+}
+
+inline receive(j, i) {
+    promise_to(i, j);
+#ifndef BREAK_COUNTS_FROM_REPLY
+    p[i].confirmed[j] = p[i].asked[j];
+#endif
+#ifdef REPLIES
+    p[i].ever = p[i].ever | ONLY(j)
+#endif
+}
+
+/* The deadline follows the oldest confirmation of all whom the record might list, but not beyond the limit. */
+#define CONFIRMS(i, j) (!IN(p[i].memory, j) || p[i].confirmed[j] > p[i].deadline)
 #ifdef BREAK_ONE_SILENT
-#define COMPLETE(i) ((p[i].unheard & (p[i].unheard - 1)) == 0)
+#define ALL_CONFIRM(i) CONFIRMS(i, LAST(i)) && CONFIRMS(i, GHOST)
 #else
-#define COMPLETE(i) (p[i].unheard == 0)
+#define ALL_CONFIRM(i) CONFIRMS(i, NEXT(i)) && CONFIRMS(i, LAST(i)) && CONFIRMS(i, GHOST)
+#endif
+#ifdef BREAK_ALONE
+#define SOMEBODY(i) true
+#else
+#define SOMEBODY(i) (p[i].memory != ONLY(i))
+#endif
+#ifdef BREAK_LIMIT
+#define MAY_GO_ON(i) true
+#else
+#define MAY_GO_ON(i) (p[i].limit > p[i].deadline)
 #endif
 
-/* A request of i's arrives at j. A veto ends the round; a request for another incarnation is not answered. */
-inline receive(j, i) {
+inline not_beyond(i, j) {
     if
-    :: AGREES(j, i) ->
-        printf("%c promises %c\n", NAME(j), NAME(i));
-        p[j].promise = PROMISED; p[j].heard = i + 1;
-        HEARD(i, j);
-#ifdef BREAK_REPLAY
-        p[i].ever = p[i].ever | ONLY(j)
-#endif
-    :: else -> printf("%c vetoes\n", NAME(j)); end_round(i)
+    :: IN(p[i].memory, j) && p[i].confirmed[j] < what && p[i].confirmed[j] > 0 -> what = p[i].confirmed[j]
+    :: else
     fi
 }
 
 inline confirm(i) {
     printf("%c has everybody's promise\n", NAME(i));
-#ifdef BREAK_COUNTS_FROM_REPLY
-    p[i].round = TRUSTED;
-#endif
+    what = TRUSTED;
+    not_beyond(i, NEXT(i)); not_beyond(i, LAST(i)); not_beyond(i, GHOST);
 #ifndef BREAK_LIMIT
     if
-    :: p[i].round > p[i].limit -> p[i].round = p[i].limit
+    :: what > p[i].limit -> what = p[i].limit
     :: else
     fi;
 #endif
-    lead(i, p[i].round);
-    end_round(i); tidy(i)
+    lead(i, what);
+    what = 0
 }
 
 #define GHOSTED(set, i) set = (IN(set, i) -> (set & ~ONLY(i)) | ONLY(GHOST) : set)
@@ -514,7 +547,7 @@ inline restart(i) {
         restarts--;
         step_down(i); forget_write(i);
         p[i].holder = NOBODY; p[i].current = false; p[i].wait = 0; p[i].promise = 0; p[i].heard = 0;
-#ifdef BREAK_REPLAY
+#ifdef REPLIES
         p[i].ever = 0;
 #endif
 #ifndef BREAK_INCARNATION
@@ -524,7 +557,9 @@ inline restart(i) {
         j = 0;
         do
         :: j < N ->
-            GHOSTED(p[j].memory, i); GHOSTED(p[j].list, i); GHOSTED(p[j].unheard, i);
+            GHOSTED(p[j].memory, i); GHOSTED(p[j].list, i);
+            if :: p[j].confirmed[i] > p[j].confirmed[GHOST] -> p[j].confirmed[GHOST] = p[j].confirmed[i] :: else fi;
+            p[j].confirmed[i] = 0; p[j].asked[i] = 0;
             if :: p[j].holder == i -> p[j].holder = GHOST :: else fi;
             if :: p[j].heard == i + 1 -> p[j].heard = GHOST + 1 :: else fi;
             j++
@@ -545,24 +580,35 @@ proctype process(byte i) {
     :: d_step { p[i].current && p[i].holder == i && p[i].write == NONE && MAY_RESIGN(i) ->
         step_down(i); send(i, RESIGN, 0) }
 #if PEERS
-    :: d_step { LEADS(i) && SOMEBODY(i) && p[i].round < TRUSTED -> ask(i) }
-    :: d_step { IN(p[i].unheard, NEXT(i)) -> receive(NEXT(i), i) }
-    :: d_step { IN(p[i].unheard, LAST(i)) -> receive(LAST(i), i) }
+    :: d_step { MAY_ASK(i, NEXT(i)) -> ask(i, NEXT(i)) }
+    :: d_step { MAY_ASK(i, LAST(i)) -> ask(i, LAST(i)) }
+    :: d_step { IS_ASKED(NEXT(i), i) && AGREES(NEXT(i), i) -> receive(NEXT(i), i) }
+    :: d_step { IS_ASKED(LAST(i), i) && AGREES(LAST(i), i) -> receive(LAST(i), i) }
+    :: d_step { p[i].holder == i && SOMEBODY(i) && ALL_CONFIRM(i) && MAY_GO_ON(i) -> confirm(i) }
 #ifdef BREAK_SIBLING
-    :: d_step { IN(p[i].unheard, NEXT(i)) && AGREES(LAST(i), i) -> printf("%c promises %c, asked for another\n", NAME(LAST(i)), NAME(i)); p[LAST(i)].promise = PROMISED; p[LAST(i)].heard = i + 1; HEARD(i, NEXT(i)) }
-    :: d_step { IN(p[i].unheard, LAST(i)) && AGREES(NEXT(i), i) -> printf("%c promises %c, asked for another\n", NAME(NEXT(i)), NAME(i)); p[NEXT(i)].promise = PROMISED; p[NEXT(i)].heard = i + 1; HEARD(i, LAST(i)) }
+    :: d_step { NEWS(NEXT(i), i) && AGREES(LAST(i), i) -> promise_to(i, LAST(i)); p[i].confirmed[NEXT(i)] = p[i].asked[NEXT(i)] }
+    :: d_step { NEWS(LAST(i), i) && AGREES(NEXT(i), i) -> promise_to(i, NEXT(i)); p[i].confirmed[LAST(i)] = p[i].asked[LAST(i)] }
 #endif
 #ifdef BREAK_421
-    :: d_step { IN(p[i].unheard, NEXT(i)) -> printf("%c takes a 421 for a yes\n", NAME(i)); HEARD(i, NEXT(i)) }
-    :: d_step { IN(p[i].unheard, LAST(i)) -> printf("%c takes a 421 for a yes\n", NAME(i)); HEARD(i, LAST(i)) }
+    :: d_step { NEWS(NEXT(i), i) -> printf("%c takes a 421 for a yes\n", NAME(i)); p[i].confirmed[NEXT(i)] = p[i].asked[NEXT(i)] }
+    :: d_step { NEWS(LAST(i), i) -> printf("%c takes a 421 for a yes\n", NAME(i)); p[i].confirmed[LAST(i)] = p[i].asked[LAST(i)] }
 #endif
 #ifdef BREAK_REPLAY
-    :: d_step { (p[i].unheard & p[i].ever) != 0 -> printf("%c counts an old reply\n", NAME(i)); p[i].unheard = p[i].unheard & ~p[i].ever }
+    :: d_step { NEWS(NEXT(i), i) && IN(p[i].ever, NEXT(i)) -> printf("%c counts an old reply\n", NAME(i));
+        p[i].confirmed[NEXT(i)] = p[i].asked[NEXT(i)] }
+    :: d_step { NEWS(LAST(i), i) && IN(p[i].ever, LAST(i)) -> printf("%c counts an old reply\n", NAME(i));
+        p[i].confirmed[LAST(i)] = p[i].asked[LAST(i)] }
+#endif
+#ifdef BREAK_COUNTS_FROM_REPLY
+    :: d_step { IN(p[i].ever, NEXT(i)) -> printf("%c receives a promise\n", NAME(i));
+        p[i].confirmed[NEXT(i)] = TRUSTED; p[i].ever = p[i].ever & ~ONLY(NEXT(i)) }
+    :: d_step { IN(p[i].ever, LAST(i)) -> printf("%c receives a promise\n", NAME(i));
+        p[i].confirmed[LAST(i)] = TRUSTED; p[i].ever = p[i].ever & ~ONLY(LAST(i)) }
 #endif
 #ifdef BREAK_ATOMIC
-    :: d_step { p[i].answer != NONE && p[i].promise == 0 && !p[i].entering -> printf("%c finds that no promise is open\n", NAME(i)); p[i].entering = true }
+    :: d_step { p[i].answer != NONE && p[i].promise == 0 && !p[i].entering -> printf("%c finds that no promise is open\n", NAME(i));
+        p[i].entering = true }
 #endif
-    :: d_step { p[i].round > 0 && COMPLETE(i) -> confirm(i) }
 #endif
     :: atomic { restarts > 0 -> restart(i) }
     od

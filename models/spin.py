@@ -12,7 +12,7 @@ from models.variants import Variant, Verdict
 
 MODEL = Path(__file__).with_name("failsafe.pml").resolve()
 COMPILER = ("gcc", "-O2", "-w", "-DSAFETY", "-DNOREDUCE", "-DMEMLIM=12000")
-DEPTH = 2_000_000
+DEPTH = 8_000_000
 
 
 class SpinFailed(Exception):
@@ -66,7 +66,7 @@ def read(output: str, seconds: float) -> Finding:
 
 def _violation(claim: str) -> Verdict:
     """Return which of the model's assertions this is; Spin prints it with its macros expanded."""
-    if re.search(r"\[\(\(i\+1\)%3\)\]\.deadline", claim):
+    if re.search(r"p\[0\]\.deadline.*p\[1\]\.deadline", claim):
         return Verdict.TWO_LEADERS
     if "record_vacant" in claim:
         return Verdict.DISTURBED

@@ -82,6 +82,9 @@ SOUND = (
         Verdict.SAFE,
         deep=True,
     ),
+    Variant(
+        "peers-unbounded", "no bounds, but no restart", ("RESTARTS=0", "CHECK_STAYS"), Verdict.SAFE, deep=True
+    ),
     Variant("stay", "the plain promise: the counter-example", ("STAY", "RESTARTS=0"), Verdict.TWO_LEADERS),
 )
 
@@ -123,7 +126,7 @@ BROKEN = (
     _peers("limit", "5: confirmations have no limit", "BREAK_LIMIT"),
     _peers("limit-margin", "5: no margin between the limit and who is not listed", "BREAK_LIMIT_MARGIN"),
     _peers("promise", "5: a promise is shorter than the ttl", "BREAK_PROMISE_MARGIN", "CONFIRM_LIMIT=4"),
-    _peers("reply", "5: the deadline counts from the replies", "BREAK_COUNTS_FROM_REPLY"),
+    _peers("reply", "5: the deadline counts from the replies", "BREAK_COUNTS_FROM_REPLY", "CONFIRM_LIMIT=5"),
     _peers("silent", "5: one may be silent", "BREAK_ONE_SILENT"),
     _peers("veto", "6: who leads promises all the same", "BREAK_VETO"),
     _peers("replay", "7: a reply of an earlier round counts", "BREAK_REPLAY"),

@@ -15,7 +15,7 @@ State-vector 92 byte, depth reached 54346, errors: 0
    412034 states, matched
 """
 VIOLATED = """
-pan:1: assertion violated ( !((p[((i+1)%3)].deadline>0)) && !((p[((i+2)%3)].deadline>0))) (at depth 13)
+pan:1: assertion violated ( !((p[0].deadline>0)&&(p[1].deadline>0))) (at depth 13)
 pan: wrote failsafe.pml.trail
 State-vector 92 byte, depth reached 14, errors: 1
   1.31e+06 states, stored
@@ -37,9 +37,13 @@ def test_a_search_that_was_cut_short_proves_nothing(cut: str) -> None:
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [
-        ("!((p[((i+1)%3)].deadline>0))", Verdict.TWO_LEADERS),
+        (
+            "( !(((p[0].deadline>0)&&(p[0].promise==0))&&((p[1].deadline>0)&&(p[1].promise==0))))",
+            Verdict.TWO_LEADERS,
+        ),
         ("((record_vacant||(record_holder==3))||!((p[record_holder].deadline>0)))", Verdict.DISTURBED),
         ("((p[i].write!=1)||(p[i].promise==0))", Verdict.REACHED),
+        ("!((((p[0].deadline>0)&&(p[0].limit>0))&&(p[0].limit<=((2+1)-2))))", Verdict.REACHED),
     ],
 )
 def test_a_violated_claim_is_told_by_its_text(claim: str, verdict: Verdict) -> None:

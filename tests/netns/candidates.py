@@ -3,7 +3,7 @@
 Run as: python candidates.py HISTORY NAME NUMBER RECORDS ENDPOINT|any ENDPOINT...
 
 Of every three records one is this process's own from the start, by its NUMBER (0 to 2): for the others it
-campaigns 5 s later. Even records have a ttl of 6 s, odd ones of 15 s.
+campaigns 10 s later. Even records have a ttl of 6 s, odd ones of 15 s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tideover.core.record import Claim, Record
 from tideover.resilience.record import Seen, Timing
 
 TTLS = (6.0, 15.0)
-LATER = 5.0
+# Long enough for the last process to start on a busy machine.
+LATER = 10.0
 
 
 async def believe(record: Record, name: str, recorder: Recorder) -> None:

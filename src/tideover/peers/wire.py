@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, SocketListener, SocketStream
+import anyio.abc
 
 _log = logging.getLogger("tideover")
 
@@ -85,7 +85,7 @@ class HttpNetwork:
     """The real one."""
 
     def __init__(self) -> None:
-        self._listener: SocketListener | None = None
+        self._listener: anyio.abc.SocketListener | None = None
         self._waiting: dict[anyio.CancelScope, None] = {}
         self._busy = 0
 
@@ -102,9 +102,9 @@ class HttpNetwork:
             else await anyio.create_tcp_listener(local_host=host, local_port=port, family=socket.AF_INET)
         )
         listener = listening.listeners[0]
-        assert isinstance(listener, SocketListener)
+        assert isinstance(listener, anyio.abc.SocketListener)
         self._listener = listener
-        return int(listener.extra(SocketAttribute.local_port))
+        return int(listener.extra(anyio.abc.SocketAttribute.local_port))
 
     async def serve(self, handler: Handler) -> None:
         """Answer requests until cancelled."""
@@ -163,7 +163,7 @@ class HttpNetwork:
             scope.cancel()
             return
 
-    async def _converse(self, stream: SocketStream, handler: Handler) -> None:
+    async def _converse(self, stream: anyio.abc.SocketStream, handler: Handler) -> None:
         """Answer one request and close."""
         try:
             with anyio.move_on_after(EXCHANGE_TIMEOUT) as scope:
@@ -191,7 +191,7 @@ class _Malformed(Exception):
         self.status = status
 
 
-async def _understand(stream: ByteStream, handler: Handler) -> tuple[int, bytes]:
+async def _understand(stream: anyio.abc.ByteStream, handler: Handler) -> tuple[int, bytes]:
     try:
         line, headers, rest = await _read_head(stream)
         parts = line.split(" ")
@@ -213,7 +213,7 @@ async def _understand(stream: ByteStream, handler: Handler) -> tuple[int, bytes]
         return 503, b""
 
 
-async def _read_response(stream: ByteStream) -> tuple[int, bytes]:
+async def _read_response(stream: anyio.abc.ByteStream) -> tuple[int, bytes]:
     line, headers, rest = await _read_head(stream)
     parts = line.split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not (parts[1].isascii() and parts[1].isdigit()):
@@ -221,7 +221,7 @@ async def _read_response(stream: ByteStream) -> tuple[int, bytes]:
     return int(parts[1][:4]), await _read_body(stream, rest, _length(headers.get("content-length", "")))
 
 
-async def _read_head(stream: ByteStream) -> tuple[str, dict[str, str], bytes]:
+async def _read_head(stream: anyio.abc.ByteStream) -> tuple[str, dict[str, str], bytes]:
     """Return the first line, the fields, and what was read of the body."""
     raw = b""
     while b"\r\n\r\n" not in raw:
@@ -251,7 +251,7 @@ def _length(text: str) -> int:
     return int(text)
 
 
-async def _read_body(stream: ByteStream, body: bytes, length: int) -> bytes:
+async def _read_body(stream: anyio.abc.ByteStream, body: bytes, length: int) -> bytes:
     while len(body) < length:
         body += await stream.receive(length - len(body))
     return body[:length]

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,14 @@ def start(server: EtcdServer, *args: str, script: str) -> subprocess.Popen[str]:
     return process
 
 
+def wait_for(file: Path) -> None:
+    """Wait until a command says by a file how far it is."""
+    until = time.monotonic() + 10
+    while not file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def show(server: EtcdServer, name: str) -> dict[str, Any]:
     """Return what the record says."""
     found: dict[str, Any] = json.loads(tideover(server, "election", "show", name, "--json").stdout)
@@ -75,12 +84,25 @@ def test_a_command_leads(server: EtcdServer) -> None:
     assert process.returncode == 128 + signal.SIGTERM
 
 
-def test_signals_reach_the_command(server: EtcdServer) -> None:
+def test_signals_reach_the_command(server: EtcdServer, tmp_path: Path) -> None:
     """SIGTERM is passed on; the command ends in its own time, leading; its exit code is ours."""
-    script = "signal.signal(15, lambda *_: (time.sleep(4), print('tidied'), exit(3)))\ntime.sleep(60)"
+    ready, heard, enough = (tmp_path / name for name in ("ready", "heard", "enough"))
+    script = (
+        "import pathlib\n"
+        "def tidy(*_):\n"
+        f"    pathlib.Path({str(heard)!r}).touch()\n"
+        f"    while not pathlib.Path({str(enough)!r}).exists(): time.sleep(0.05)\n"
+        "    print('tidied'); exit(3)\n"
+        "signal.signal(15, tidy)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)"
+    )
     with start(server, "s", script=script) as process:
+        wait_for(ready)
         process.terminate()
+        wait_for(heard)
+        time.sleep(3)
         assert show(server, "s")["state"] == "led"
+        enough.touch()
         assert process.wait(10) == 3
         assert process.stdout is not None
         assert process.stdout.read() == "tidied\n"

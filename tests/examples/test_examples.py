@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -128,8 +128,10 @@ class Output:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        for line in self._stdout:
-            self._lines.put(line.strip())
+        # Who is killed leaves its pipe to be closed by whoever started it, while this still reads.
+        with suppress(ValueError):
+            for line in self._stdout:
+                self._lines.put(line.strip())
 
     def wait_for(self, text: str, timeout: float = 20.0) -> str:
         """Return the next line that contains a text."""

@@ -229,7 +229,7 @@ class EtcdStore:
             StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
         """
         self._channel(member)
-        if await self._watches[member].ask_whether_proxied(timeout=timeout):
+        if await self._watches[member].ask_together(timeout=timeout):
             raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:

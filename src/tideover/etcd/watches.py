@@ -39,7 +39,7 @@ class Watches:
         self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
         self._proxied: tuple[object, bool] | None = None
         self._said = False
-        self._asking = anyio.Lock()
+        self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
 
     def __repr__(self) -> str:
         """Show the member and its streams."""
@@ -88,12 +88,25 @@ class Watches:
             StoreFault: There was no answer.
         """
         with anyio.move_on_after(timeout):
-            # One asks for all: after an outage a thousand sessions want to know the same at once.
-            async with self._asking:
-                for left in reversed(range(_ASKS)):
-                    if self.proxied is None:
-                        await self._ask_whether_proxied(last=not left)
+            for left in reversed(range(_ASKS)):
+                if self.proxied is None:
+                    await self._ask_whether_proxied(last=not left)
         if self.proxied is None:
+            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return self.proxied
+
+    async def ask_together(self, *, timeout: float) -> bool:
+        """Find out the same for many who want to know at once: one asks for all; see `ask_whether_proxied`.
+
+        After an outage a thousand sessions do. Not for probes: one that is late must not wait for another.
+        """
+        if self.proxied is None:
+            with anyio.move_on_after(timeout):
+                # Over a new connection nobody waits for who still asks over the old one, which may be dead.
+                if self._asking[0] is not self._channel.watch:
+                    self._asking = self._channel.watch, anyio.Lock()
+                async with self._asking[1]:
+                    return await self.ask_whether_proxied(timeout=timeout)
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
         return self.proxied
 

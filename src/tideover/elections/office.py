@@ -1,9 +1,9 @@
 """An election's record as an operator sees it: looked at, and taken away when nobody leads by it.
 
 A leader that is still there finds the record gone with its next renewal, which is a definite no, and its guarded
-writes are refused at once; candidates find an election that has been there before, and wait: for ttl and margin, under
-"peers" for `confirm_limit` and two margins of it, because a leader that is cut off from etcd may be confirmed for so
-long. Tokens are revisions, so that the next one is larger.
+writes are refused at once. Candidates find an election that has been there before, and wait: for ttl and margin;
+under "peers" for `confirm_limit` and two margins of it, for a leader that is cut off from etcd may be confirmed
+for so long. Tokens are revisions, so that the next one is larger.
 """
 
 from __future__ import annotations

@@ -9,20 +9,20 @@ other version. The report goes to standard output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.history.leaders import LeaderFindings
 from tests.history.recorder import machine_clock, read_history
 from tests.netns.cluster import HostedCluster
 from tests.netns.leader_client import TTL
 from tests.netns.leader_trials import HOSTS, LeaderTrials
-from tests.netns.nemesis import MEMBERS
 from tests.netns.network import Network
 from tideover.resilience.record import margin_of
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults]
+pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(75)]
 
 # Seconds that the office may be empty after a leader's death, and after its resignation.
 AFTER_DEATH = TTL + margin_of(TTL) + 2.0
@@ -40,11 +40,18 @@ def network() -> Iterator[Network]:
         yield network
 
 
-@pytest.fixture(scope="module")
-def cluster(network: Network) -> Iterator[HostedCluster]:
-    """A member on each of the three hosts."""
-    with HostedCluster(network, *MEMBERS) as cluster:
-        yield cluster
+def findings_of(trials: LeaderTrials, short: Sequence[tuple[str, float]], config: pytest.Config) -> LeaderFindings:
+    """Strike at random for two minutes, or as it says; return what came of it, without a violation."""
+    if config.getoption("faults_count") >= 200:
+        trials.run(120)
+    else:
+        for kind, seconds in short:
+            trials.strike(kind, seconds)
+    trials.finish()
+    print(f"\netcd {trials.cluster.members[0].version()}, seed {trials.seed}: {trials.report()}")
+    found = trials.findings()
+    assert [str(violation) for violation in found.violations] == []
+    return found
 
 
 def test_nobody_leads_twice(
@@ -53,15 +60,7 @@ def test_nobody_leads_twice(
     """No two lead at once but UNCONFIRMED ones, tokens grow, and a dead or departed leader is replaced in time."""
     cluster.wait_ready()
     with LeaderTrials(network, cluster, tmp_path, pytestconfig.getoption("faults_seed")) as trials:
-        if pytestconfig.getoption("faults_count") >= 200:
-            trials.run(120)
-        else:
-            for kind, seconds in SHORT:
-                trials.strike(kind, seconds)
-        trials.finish()
-        print(f"\netcd {cluster.members[0].version()}, seed {trials.seed}: {trials.report()}")
-        found = trials.findings()
-    assert [str(violation) for violation in found.violations] == []
+        found = findings_of(trials, SHORT, pytestconfig)
     assert "step_down" not in found.unconfirmed
     assert all(took < AFTER_DEATH for several in found.after_death.values() for took in several)
     assert all(took < AFTER_RESIGNING for several in found.after_resigning.values() for took in several)
@@ -73,15 +72,7 @@ def test_nobody_leads_twice_when_all_are_asked(
     """Under "peers" no two lead at once, and a dead leader is replaced within two ttls and 2 s."""
     cluster.wait_ready()
     with LeaderTrials(network, cluster, tmp_path, pytestconfig.getoption("faults_seed"), ("peers",)) as trials:
-        if pytestconfig.getoption("faults_count") >= 200:
-            trials.run(120)
-        else:
-            for kind, seconds in SHORT_PEERS:
-                trials.strike(kind, seconds)
-        trials.finish()
-        print(f"\netcd {cluster.members[0].version()}, seed {trials.seed}: {trials.report()}")
-        found = trials.findings()
-    assert [str(violation) for violation in found.violations] == []
+        found = findings_of(trials, SHORT_PEERS, pytestconfig)
     assert "peers" not in found.unconfirmed
     assert all(took < AFTER_CONFIRMED for several in found.after_death.values() for took in several)
 

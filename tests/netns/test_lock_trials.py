@@ -17,7 +17,6 @@ import pytest
 
 from tests.netns.cluster import HostedCluster
 from tests.netns.lock_trials import HOSTS, LockTrials
-from tests.netns.nemesis import MEMBERS
 from tests.netns.network import Network
 
 pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(55)]
@@ -28,13 +27,6 @@ def network() -> Iterator[Network]:
     """Three hosts for members, four for clients, one for the observer."""
     with Network(HOSTS) as network:
         yield network
-
-
-@pytest.fixture(scope="module")
-def cluster(network: Network) -> Iterator[HostedCluster]:
-    """A member on each of the three hosts."""
-    with HostedCluster(network, *MEMBERS) as cluster:
-        yield cluster
 
 
 def test_one_lock_eight_processes(

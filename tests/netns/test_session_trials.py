@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from tests.netns.cluster import ROOT, HostedCluster
-from tests.netns.nemesis import MEMBERS
 from tests.netns.network import Network
 from tests.netns.session_trials import HOSTS, Trials
 
@@ -32,13 +31,6 @@ def network() -> Iterator[Network]:
     """Three hosts for members, three for clients, one for the observer."""
     with Network(HOSTS) as network:
         yield network
-
-
-@pytest.fixture(scope="module")
-def cluster(network: Network) -> Iterator[HostedCluster]:
-    """A member on each of the three hosts."""
-    with HostedCluster(network, *MEMBERS) as cluster:
-        yield cluster
 
 
 def test_no_key_disappears_before_its_deadline(

@@ -124,11 +124,11 @@ class Gateway:
             if isinstance(fault, Answered):
                 return fault
             tried.add(member)
-            if not await self._again(op, fault, member, attempt, policy, deadline):
-                raise public_error(fault, doing=self._describe(op), writes=op.writes)
-            telemetry.retried(op.name, fault.kind)
             if not fault.outage or tried.issuperset(self._lanes.members):
                 tried.clear()
+            if not await self._again(op, fault, member, attempt, policy, deadline, elsewhere=bool(tried)):
+                raise public_error(fault, doing=self._describe(op), writes=op.writes)
+            telemetry.retried(op.name, fault.kind)
 
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet.
@@ -178,9 +178,17 @@ class Gateway:
         return _OVERDUE if result is None else result
 
     async def _again(
-        self, op: Op[R], fault: Fault, member: str, attempt: int, policy: RetryPolicy, deadline: float
+        self,
+        op: Op[R],
+        fault: Fault,
+        member: str,
+        attempt: int,
+        policy: RetryPolicy,
+        deadline: float,
+        *,
+        elsewhere: bool,
     ) -> bool:
-        """Decide whether to try again, and wait until it makes sense."""
+        """Decide whether to try again, and wait until it makes sense; `elsewhere` are members not asked yet."""
         may = (fault.outage or fault.kind in _SOON) and not fault.applied
         if not (may if op.writes else fault.retry_read):
             return False
@@ -188,7 +196,7 @@ class Gateway:
         delay = next_delay(policy, attempt, chance=self._chance(), left=left)
         if delay is None:
             return False
-        if op.lane is Lane.QUORUM and fault.outage and fault.kind not in _ELSEWHERE:
+        if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):
             # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
             await self._lanes.settled(left)
             if attempt == 1 and self._lanes.active != member:

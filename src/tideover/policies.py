@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from tideover.hosts import is_wildcard
+
 OnStale = Literal["serve", "default", "raise"]
 
 
@@ -197,8 +199,7 @@ class Failsafe:
         _secrets(self.secret)
         _address("listen", self.listen, port_needed=True)
         if self.advertise is not None:
-            _address("advertise", self.advertise, port_needed=False)
-            if self.advertise.startswith(("0.0.0.0", "[::]")) or self.advertise == "::":
+            if is_wildcard(_address("advertise", self.advertise, port_needed=False)):
                 raise ValueError(
                     f"advertise={self.advertise!r} is no address that others could reach; leave it out"
                 )
@@ -237,7 +238,8 @@ def _secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _address(name: str, text: str, *, port_needed: bool) -> None:
+def _address(name: str, text: str, *, port_needed: bool) -> str:
+    """Return the host of an address, without brackets."""
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a string, not {text!r}")
     host, colon, port = text.rpartition(":")
@@ -250,6 +252,7 @@ def _address(name: str, text: str, *, port_needed: bool) -> None:
     least = 0 if port_needed else 1
     if not (port.isascii() and port.isdigit() and len(port) < 6 and least <= int(port) < 65_536):
         raise ValueError(f"{name}={text!r}: need a port from {least} to 65535{_port_hint(port_needed)}")
+    return bare
 
 
 def _port_hint(port_needed: bool) -> str:

@@ -198,11 +198,9 @@ class Failsafe:
         """Reject what cannot work, without showing the secret."""
         _secrets(self.secret)
         _address("listen", self.listen, port_needed=True)
-        if self.advertise is not None:
-            if is_wildcard(_address("advertise", self.advertise, port_needed=False)):
-                raise ValueError(
-                    f"advertise={self.advertise!r} is no address that others could reach; leave it out"
-                )
+        host = None if self.advertise is None else _address("advertise", self.advertise, port_needed=False)
+        if host is not None and is_wildcard(host):
+            raise ValueError(f"advertise={self.advertise!r} is no address that others could reach; leave it out")
         limit = self.confirm_limit
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             raise TypeError(f"confirm_limit must be a number of seconds, not {limit!r}")

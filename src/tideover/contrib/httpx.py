@@ -345,9 +345,9 @@ class _Body(_Passed):
 class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport):
     """Sends requests for `http://name.service/path` to an endpoint of the service, all others where they say.
 
-    The endpoint's URL decides scheme, port and what the path begins with, but https:// is never sent without TLS. An
-    answer's `Location` is put into the caller's terms. A failed attempt is reported, so that an endpoint which fails
-    often is not picked for a while, and repeated at the next endpoint if that is safe.
+    The endpoint's URL decides scheme, port and what the path begins with, but https:// is never sent without TLS.
+    An answer's `Location` is put into the caller's terms. A failed attempt is reported, so that an endpoint which
+    fails often is not picked for a while, and repeated at the next endpoint if that is safe.
 
     Args:
         coordinator: Whose services; None means that of `tideover.current`, at each request.

@@ -524,6 +524,34 @@ async def test_left_at_any_moment_it_leaves_nothing() -> None:
             assert not store.leases, step
 
 
+async def test_closed_at_any_moment_it_leaves_nothing() -> None:
+    """Wherever its background task is when block and coordinator are left at once, no key and no lease stay."""
+    for step in range(40):
+        store = MemoryStore()
+        store.delay = 0.01
+        async with connected(store, start_timeout=0.001) as tide, tide.register("api", URL):
+            await anyio.sleep(0.002 * step)
+        assert published(store) == [], step
+        assert not store.leases, step
+
+
+async def test_cancelled_as_a_whole_it_leaves_nothing() -> None:
+    """Ctrl-C at whichever await of connecting, registering, the body or leaving: no key and no lease stay."""
+    stores: list[MemoryStore] = []
+
+    async def run() -> None:
+        stores.append(MemoryStore())
+        stores[-1].delay = 0.001
+        async with connected(stores[-1], start_timeout=0.01) as tide, tide.register("api", URL) as here:
+            await here.update(weight=2)
+
+    async def after(place: int) -> None:
+        assert published(stores[-1]) == [], place
+        assert not stores[-1].leases, place
+
+    assert await cancelled_at_every_await(run, after) > 5
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 async def test_a_forked_child_is_told() -> None:
     """In a forked child every use of the handle raises `Closed`, showing it does not, and the parent goes on."""

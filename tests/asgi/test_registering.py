@@ -170,7 +170,7 @@ def test_handlers_are_called_and_put_back(former: list[int]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_handlers_of_the_event_loop_are_called_as_well(former: list[int], number: signal.Signals) -> None:
-    """Servers that use `loop.add_signal_handler`, as hypercorn does and gunicorn's uvicorn worker, hear them too."""
+    """Servers that use `loop.add_signal_handler`, as hypercorn and gunicorn's uvicorn worker do, hear them too."""
     told: list[str] = []
 
     async def main() -> None:

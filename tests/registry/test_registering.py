@@ -313,6 +313,20 @@ async def test_the_exit_of_an_old_process_leaves_its_successor_alone() -> None:
             assert published(store) == [new.endpoint]
 
 
+async def test_the_last_word_may_not_be_heard() -> None:
+    """An etcd that hangs at the very moment delays leaving by 2.5 s at the most; one known to be away by 2 s."""
+    for known in (False, True):
+        store = MemoryStore()
+        async with connected(store) as tide, tide.register("api", URL) as here:
+            store.frozen = set(store.members)
+            store.touch()
+            if known:
+                await anyio.sleep(20)
+            began = anyio.current_time()
+            await here.deregister()
+            assert anyio.current_time() - began <= (2.01 if known else 2.51)
+
+
 async def test_giving_one_up_leaves_the_others_and_locks_alone() -> None:
     """Each registration has a session of its own."""
     store = MemoryStore()

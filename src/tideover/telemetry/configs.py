@@ -1,0 +1,58 @@
+"""Configuration: the calls that ask etcd, the values refused, the snapshots."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+
+from tideover.telemetry.events import Attributes, event
+from tideover.telemetry.scope import meter, waiting
+
+_rejections = meter.create_counter(
+    "tideover.config.rejections", unit="{rejection}", description="Configuration values refused."
+)
+_snapshot_writes = meter.create_counter(
+    "tideover.snapshot.writes", unit="{write}", description="Snapshots written, or not."
+)
+
+
+def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
+    """Record a `config.fetch`; served by a fallback it is no error.
+
+    Args:
+        namespace: The coordinator's namespace.
+        key: The key, if keys may be recorded.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": "config"}
+    if key is not None:
+        attributes["tideover.config.key"] = key
+    # Messages of errors name keys, and a value that cannot be decoded.
+    return waiting("tideover.config.fetch", attributes, record_exception=key is not None)
+
+
+def config_rejected(key: str, revision: int, why: str) -> None:
+    """Report a value that could not be decoded or was not valid; the last good one stays.
+
+    Args:
+        key: The key.
+        revision: The revision refused.
+        why: What is wrong with it.
+    """
+    _rejections.add(1)
+    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
+    event("tideover.config.rejected", f"{key!r} at revision {revision}: {why}", attributes, level=logging.ERROR)
+
+
+def snapshot_rejected(path: str, why: str) -> None:
+    """Report a snapshot file that cannot be used."""
+    attributes = {"tideover.component": "config"}
+    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR)
+
+
+def snapshot_written(error: str | None) -> None:
+    """Count an attempt to write a snapshot.
+
+    Args:
+        error: The error's type; None if it was written.
+    """
+    _snapshot_writes.add(1, {} if error is None else {"error.type": error})

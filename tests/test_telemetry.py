@@ -522,8 +522,9 @@ async def test_other_history_is_logged(recorded: Recorded) -> None:
 
 def test_unusable_snapshot_is_logged(recorded: Recorded, tmp_path: Path) -> None:
     """A snapshot that cannot be used is an event with the path and the reason."""
-    telemetry.snapshot_rejected(str(tmp_path), "damaged")
-    assert recorded.events() == [("tideover.snapshot.rejected", STATES, f"{tmp_path}: damaged")]
+    telemetry.snapshot_rejected("discovery", str(tmp_path), "damaged")
+    about = {"tideover.component": "discovery"}
+    assert recorded.events() == [("tideover.snapshot.rejected", about, f"{tmp_path}: damaged")]
 
 
 # Metrics --------------------------------------------------------------------------------------------------------
@@ -579,20 +580,56 @@ async def test_counters_of_an_outage(recorded: Recorded) -> None:
     assert (retries.unit, restarts.unit) == ("{attempt}", "{restart}")
     assert {k for k in points(retries) if k[0] == "range"}
     assert {tuple(p.attributes or {}) for p in retries.data.data_points} == {("db.operation.name", "error.type")}
-    assert ("connection_lost",) in points(restarts)
+    assert set(points(restarts)) == {("config", "connection_lost")}
 
 
 async def test_refused_calls_are_counted(recorded: Recorded) -> None:
-    """A call that a declared outage refuses without a packet is counted."""
+    """A call that a declared outage refuses without a packet is counted, by the component that made it."""
+    store = MemoryStore()
+    lose(store)
+    async with connected(store, follow=("a/",)) as tide:
+        recorded.metrics()
+        for ask in (tide.config.put("a/rate", 5), tide.config.fetch("b"), tide.services()):
+            with pytest.raises(Unavailable):
+                await ask
+        with pytest.raises(Unavailable):
+            async with tide.lock("orders"):
+                raise AssertionError
+        with pytest.raises(Unavailable):
+            async with tide.session():
+                raise AssertionError
+        found = recorded.metrics()["tideover.breaker.rejections"]
+    assert found.unit == "{rejection}"
+    assert {k: value(p) for k, p in points(found).items()} == {
+        ("config",): 3,  # the fetch was refused by both lanes
+        ("discovery",): 1,
+        ("lock",): 1,
+        ("session",): 1,
+    }
+
+
+async def test_an_office_is_refused_as_an_election(recorded: Recorded) -> None:
+    """What an election asks in an outage is refused as an election's."""
     store = MemoryStore()
     lose(store)
     async with connected(store) as tide:
         recorded.metrics()
         with pytest.raises(Unavailable):
-            await tide.config.put("rate", 5)
-        found = recorded.metrics()
-    assert found["tideover.breaker.rejections"].unit == "{rejection}"
-    assert value(points(found["tideover.breaker.rejections"])[("config",)]) == 1
+            await tide._elections.office("reaper").look()
+        found = recorded.metrics()["tideover.breaker.rejections"]
+    assert {k[0] for k in points(found)} == {"election"}
+
+
+async def test_watches_of_services_are_those_of_discovery(recorded: Recorded) -> None:
+    """A watch that ends is counted by whose it was."""
+    store = MemoryStore()
+    async with connected(store, follow=()) as tide:
+        tide.discover("api")
+        await anyio.sleep(1)
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        found = recorded.metrics()["tideover.watch.restarts"]
+    assert set(points(found)) == {("discovery", "connection_lost")}
 
 
 def test_requests_are_counted(recorded: Recorded) -> None:
@@ -645,20 +682,23 @@ async def test_closed_coordinator_is_not_observed(recorded: Recorded) -> None:
 
 
 def test_snapshots_are_counted(recorded: Recorded) -> None:
-    """Snapshots are counted, failed ones by the type of error."""
-    telemetry.snapshot_written(None)
-    telemetry.snapshot_written("PermissionError")
+    """Snapshots are counted by whose they are, failed ones by the type of error."""
+    telemetry.snapshot_written("config", None)
+    telemetry.snapshot_written("discovery", "PermissionError")
     metric = recorded.metrics()["tideover.snapshot.writes"]
     assert metric.unit == "{write}"
-    assert {k: value(p) for k, p in points(metric).items()} == {(): 1, ("PermissionError",): 1}
+    assert {k: value(p) for k, p in points(metric).items()} == {
+        ("config",): 1,
+        ("PermissionError", "discovery"): 1,
+    }
 
 
 async def test_names_follow_the_conventions(recorded: Recorded) -> None:
     """No metric has its unit, `_total` or a bare `count` in its name, and none is another one's namespace."""
-    telemetry.snapshot_written(None)
-    telemetry.watch_restarted("silent")
+    telemetry.snapshot_written("config", None)
+    telemetry.watch_restarted("config", "silent")
     telemetry.retried("range", "deadline")
-    telemetry.rejected_by_breaker()
+    telemetry.rejected_by_breaker("config")
     async with connected(MemoryStore()) as tide:
         await tide.config.put("rate", 5)
         names = set(recorded.metrics())

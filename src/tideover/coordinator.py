@@ -131,7 +131,9 @@ class Coordinator(Primitives):
         )
         excluded = tuple(options.base + prefix for prefix in options.exclude)
         self._followed = [
-            self._following.follow(options.base + prefix, on_change=self._take_changes, exclude=excluded)
+            self._following.follow(
+                options.base + prefix, component="config", on_change=self._take_changes, exclude=excluded
+            )
             for prefix in options.follow
         ]
         self._views = [followed.view for followed in self._followed]
@@ -153,7 +155,7 @@ class Coordinator(Primitives):
         self._elections = Elections(
             options.namespace,
             profile=options.profile,
-            gateway=self._gateway,
+            gateway=self._gateway.of("election"),
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
@@ -164,7 +166,7 @@ class Coordinator(Primitives):
         self._registrations = Registrations(
             options.namespace,
             pool=self._sessions,
-            gateway=self._gateway,
+            gateway=self._gateway.of("discovery"),
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
@@ -174,7 +176,7 @@ class Coordinator(Primitives):
         self._discovery = Discovery(
             options.namespace,
             follow=self._following.follow,
-            gateway=self._gateway,
+            gateway=self._gateway.of("discovery"),
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
@@ -416,7 +418,7 @@ class Coordinator(Primitives):
         return Locks(
             options.namespace,
             profile=options.profile,
-            gateway=self._gateway,
+            gateway=self._gateway.of("lock"),
             lanes=self._lanes,
             pool=self._sessions,
             hosts=hosts,
@@ -467,7 +469,7 @@ class Coordinator(Primitives):
         return Config(
             options.base,
             self._views,
-            gateway=self._gateway,
+            gateway=self._gateway.of("config"),
             coalescer=self._coalescer,
             lanes=self._lanes,
             clock=self._clock,

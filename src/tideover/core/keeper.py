@@ -83,7 +83,7 @@ class Keeper:
         """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
         loaded = await anyio.to_thread.run_sync(self._file.load, abandon_on_cancel=True)
         for damage in loaded.rejected if loaded else ():
-            telemetry.snapshot_rejected(damage.path, str(damage))
+            telemetry.snapshot_rejected(self._view.component, damage.path, str(damage))
         if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
@@ -141,7 +141,7 @@ class Keeper:
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
-            telemetry.snapshot_written(None)
+            telemetry.snapshot_written(self._view.component, None)
         self._saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
@@ -181,7 +181,7 @@ class Keeper:
         )
 
     def _fail(self, exc: OSError) -> None:
-        telemetry.snapshot_written(type(exc).__name__)
+        telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self.error:
             _log.warning("tideover: cannot write the snapshot of %r: %s", self._view.name, error)

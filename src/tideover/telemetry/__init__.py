@@ -8,7 +8,7 @@ decides anything.
 """
 
 from tideover.telemetry.calls import AttemptSpan, attempt, rejected_by_breaker, retried, watch_restarted
-from tideover.telemetry.configs import config_rejected, fetching, snapshot_rejected, snapshot_written
+from tideover.telemetry.configs import config_rejected, fetching
 from tideover.telemetry.discovery import (
     endpoint_ejected,
     endpoint_rejected,
@@ -37,6 +37,7 @@ from tideover.telemetry.requests import (
     mark_span,
     within,
 )
+from tideover.telemetry.snapshots import snapshot_rejected, snapshot_written
 
 __all__ = [
     "AttemptSpan",

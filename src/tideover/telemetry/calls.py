@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from tideover.records import Component
 from tideover.telemetry.scope import UNRECORDED, meter, tracer
 
 _durations = meter.create_histogram(
@@ -83,11 +84,11 @@ def retried(op: str, kind: str) -> None:
     _retries.add(1, {"db.operation.name": op, "error.type": kind})
 
 
-def rejected_by_breaker() -> None:
-    """Count a call that was refused without a packet."""
-    _breaker_rejections.add(1, {"tideover.component": "config"})
+def rejected_by_breaker(component: Component) -> None:
+    """Count a call that was refused without a packet, by the component on whose behalf it was made."""
+    _breaker_rejections.add(1, {"tideover.component": component})
 
 
-def watch_restarted(reason: str) -> None:
-    """Count a watch that ended, and why."""
-    _watch_restarts.add(1, {"tideover.reason": reason})
+def watch_restarted(component: Component, reason: str) -> None:
+    """Count a watch that ended, by whose it was, and why."""
+    _watch_restarts.add(1, {"tideover.component": component, "tideover.reason": reason})

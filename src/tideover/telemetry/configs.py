@@ -1,4 +1,4 @@
-"""Configuration: the calls that ask etcd, the values refused, the snapshots."""
+"""Configuration: the calls that ask etcd, the values refused."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from tideover.telemetry.scope import meter, waiting
 
 _rejections = meter.create_counter(
     "tideover.config.rejections", unit="{rejection}", description="Configuration values refused."
-)
-_snapshot_writes = meter.create_counter(
-    "tideover.snapshot.writes", unit="{write}", description="Snapshots written, or not."
 )
 
 
@@ -41,18 +38,3 @@ def config_rejected(key: str, revision: int, why: str) -> None:
     _rejections.add(1)
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     event("tideover.config.rejected", f"{key!r} at revision {revision}: {why}", attributes, level=logging.ERROR)
-
-
-def snapshot_rejected(path: str, why: str) -> None:
-    """Report a snapshot file that cannot be used."""
-    attributes = {"tideover.component": "config"}
-    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR)
-
-
-def snapshot_written(error: str | None) -> None:
-    """Count an attempt to write a snapshot.
-
-    Args:
-        error: The error's type; None if it was written.
-    """
-    _snapshot_writes.add(1, {} if error is None else {"error.type": error})

@@ -116,6 +116,7 @@ class View:
         self.resets = 0
         self.rules = rules
         self.component = component
+        self.announced = False
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
@@ -340,4 +341,5 @@ class View:
     def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         if changes:
             self._on_change(changes, revision)
+        self.announced = True
         self.changed.fire()

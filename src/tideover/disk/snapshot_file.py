@@ -177,6 +177,11 @@ class SnapshotFile:
             self._own = None if mark is None else (mark, replace(snapshot, entries={}))
         return True
 
+    def size(self) -> int:
+        """Return the bytes of the newest generation; 0 if there is none, or it cannot be looked at."""
+        mark = _mark(self.path)
+        return 0 if mark is None else mark[2]
+
     def _newest(self, stem: str = "") -> Loaded | None:
         rejected = []
         for path in self._generations(stem or self._stem):

@@ -27,6 +27,20 @@ def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
     return waiting("tideover.config.fetch", attributes, record_exception=key is not None)
 
 
+def config_applied(keys: int, revision: int, *, first: bool) -> None:
+    """Report that what is served has changed.
+
+    Args:
+        keys: How many keys.
+        revision: The revision it is of now.
+        first: Whether nothing was served before.
+    """
+    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
+    counted = f"{keys} key" if keys == 1 else f"{keys} keys"
+    text = f"{counted} {'read' if first else 'changed'}, as of revision {revision}"
+    event("tideover.config.applied", text, attributes, about="read" if first else "changed")
+
+
 def config_rejected(key: str, revision: int, why: str) -> None:
     """Report a value that could not be decoded or was not valid; the last good one stays.
 
@@ -37,4 +51,10 @@ def config_rejected(key: str, revision: int, why: str) -> None:
     """
     _rejections.add(1)
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
-    event("tideover.config.rejected", f"{key!r} at revision {revision}: {why}", attributes, level=logging.ERROR)
+    event(
+        "tideover.config.rejected",
+        f"{key!r} at revision {revision}: {why}",
+        attributes,
+        level=logging.ERROR,
+        about=key,
+    )

@@ -52,7 +52,7 @@ def removals_held(service: str, missing: int, endpoints: int) -> None:
     """
     attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
     text = f"etcd no longer has {missing} of {endpoints} endpoints of {service!r}: their removal is held back"
-    event("tideover.discovery.held", text, attributes, level=logging.WARNING)
+    event("tideover.discovery.held", text, attributes, level=logging.WARNING, about=service)
 
 
 def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
@@ -66,7 +66,7 @@ def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
     attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
     _ejections.add(1, {"tideover.service": service})
     text = f"an endpoint of {service!r} failed {failures} times in a row: not picked for {seconds:.0f} s"
-    event("tideover.discovery.ejected", text, attributes, level=logging.WARNING)
+    event("tideover.discovery.ejected", text, attributes, level=logging.WARNING, about=service)
 
 
 def endpoint_rejected(service: str, why: str) -> None:
@@ -77,4 +77,5 @@ def endpoint_rejected(service: str, why: str) -> None:
         why: What is wrong with it.
     """
     attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
-    event("tideover.discovery.rejected", f"an endpoint of {service!r}: {why}", attributes, level=logging.ERROR)
+    text = f"an endpoint of {service!r}: {why}"
+    event("tideover.discovery.rejected", text, attributes, level=logging.ERROR, about=text)

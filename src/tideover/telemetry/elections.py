@@ -39,7 +39,7 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
         "tideover.election": election,
-        "tideover.election.token": token,
+        "tideover.token": token,
         **({"tideover.standing": standing} if standing else {}),
     }
     text = f"{election!r}, token {token}: {what}"
@@ -60,7 +60,7 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     attributes: Attributes = {
         "tideover.component": "election",
         "tideover.election": election,
-        "tideover.election.token": token,
+        "tideover.token": token,
     }
     text = (
         f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "

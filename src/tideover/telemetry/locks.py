@@ -78,13 +78,14 @@ def locks_active(mode: str, change: int) -> None:
 def lock_turned(name: str, mode: str, why: str) -> None:
     """Report that a lock is held on other ground than before."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.lock.mode": mode}
-    event("tideover.lock.turned", f"{name!r} is {mode} now: {why}", attributes, level=logging.WARNING)
+    text = f"{name!r} is {mode} now: {why}"
+    event("tideover.lock.turned", text, attributes, level=logging.WARNING, about=f"{name} {mode}")
 
 
 def lock_lost(name: str, why: str) -> None:
     """Report that a lock was lost while its body ran."""
     attributes: Attributes = {"tideover.component": "lock"}
-    event("tideover.lock.lost", f"{name!r}: {why}", attributes, level=logging.WARNING)
+    event("tideover.lock.lost", f"{name!r}: {why}", attributes, level=logging.WARNING, about=name)
 
 
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:
@@ -98,4 +99,5 @@ def lock_conflict(name: str, what: str, *, certain: bool) -> None:
     attributes: Attributes = {"tideover.component": "lock", "tideover.lock.certain": certain}
     _lock_conflicts.add(1, {"tideover.lock.certain": certain})
     text = f"{name!r}: {what} ({'certain' if certain else 'possible'})"
-    event("tideover.lock.conflict", text, attributes, level=logging.ERROR if certain else logging.WARNING)
+    level = logging.ERROR if certain else logging.WARNING
+    event("tideover.lock.conflict", text, attributes, level=level, about=f"{name} {certain}")

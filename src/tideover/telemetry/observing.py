@@ -8,7 +8,7 @@ from typing import Protocol
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from tideover.records import HealthState
+from tideover.records import Component, HealthState
 from tideover.telemetry.scope import meter
 
 
@@ -22,6 +22,14 @@ class Observed(Protocol):
 
     def observe_state(self) -> HealthState:
         """Return the health state now."""
+        ...
+
+    def observe_degraded_time(self) -> Mapping[HealthState, float]:
+        """Return for how many seconds etcd has been in each of the states that are not well."""
+        ...
+
+    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]:
+        """Return whose each snapshot on disk is, its age in seconds, and its size in bytes."""
         ...
 
     def observe_reads(self) -> Mapping[tuple[str, bool], int]:
@@ -79,10 +87,40 @@ def _observe_reads(coordinator: Observed) -> Iterable[Observation]:
         yield Observation(count, {"tideover.source": source, "tideover.degraded": degraded})
 
 
-def _observe_age(coordinator: Observed) -> Iterable[Observation]:
-    age = coordinator.observe_age()
-    if age < float("inf"):
-        yield Observation(age, {"db.namespace": coordinator.namespace})
+def _observe_degraded_time(coordinator: Observed) -> Iterable[Observation]:
+    for state, seconds in coordinator.observe_degraded_time().items():
+        yield Observation(seconds, {"tideover.component": "config", "tideover.state": state.value})
+
+
+def _observe_ages(_: CallbackOptions) -> Iterable[Observation]:
+    # Of a gauge an SDK keeps the last observation: of several coordinators the oldest is shown.
+    oldest: dict[str, float] = {}
+    for coordinator in list(_open):
+        age, namespace = coordinator.observe_age(), coordinator.namespace
+        if age < float("inf"):
+            oldest[namespace] = max(age, oldest.get(namespace, 0.0))
+    return [Observation(age, {"db.namespace": namespace}) for namespace, age in oldest.items()]
+
+
+def _snapshots() -> Mapping[tuple[Component, str], list[tuple[float, int]]]:
+    found: dict[tuple[Component, str], list[tuple[float, int]]] = {}
+    for coordinator in list(_open):
+        for component, age, size in coordinator.observe_snapshots():
+            found.setdefault((component, coordinator.namespace), []).append((age, size))
+    return found
+
+
+def _observe_snapshot_ages(_: CallbackOptions) -> Iterable[Observation]:
+    for (component, namespace), files in _snapshots().items():
+        age = max(age for age, _ in files)
+        if age < float("inf"):
+            yield Observation(age, {"tideover.component": component, "db.namespace": namespace})
+
+
+def _observe_snapshot_sizes(_: CallbackOptions) -> Iterable[Observation]:
+    for (component, namespace), files in _snapshots().items():
+        size = sum(size for _, size in files)
+        yield Observation(size, {"tideover.component": component, "db.namespace": namespace})
 
 
 def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
@@ -107,6 +145,24 @@ meter.create_observable_up_down_counter(
     description="1 for the health state that holds now, 0 for the others.",
 )
 meter.create_observable_counter(
+    "tideover.degraded.time",
+    callbacks=_observing(_observe_degraded_time),
+    unit="s",
+    description="For how long etcd has been in a state that is not well.",
+)
+meter.create_observable_gauge(
+    "tideover.snapshot.age",
+    callbacks=[_observe_snapshot_ages],
+    unit="s",
+    description="Age of the oldest snapshot on disk: what a restart without etcd would begin with.",
+)
+meter.create_observable_gauge(
+    "tideover.snapshot.size",
+    callbacks=[_observe_snapshot_sizes],
+    unit="By",
+    description="Size of the snapshots on disk.",
+)
+meter.create_observable_counter(
     "tideover.config.reads",
     callbacks=_observing(_observe_reads),
     unit="{read}",
@@ -114,7 +170,7 @@ meter.create_observable_counter(
 )
 meter.create_observable_gauge(
     "tideover.config.age",
-    callbacks=_observing(_observe_age),
+    callbacks=[_observe_ages],
     unit="s",
     description="Age of the oldest followed prefix.",
 )

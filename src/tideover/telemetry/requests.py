@@ -61,7 +61,7 @@ def mark_span(mark: Mark, components: Collection[str]) -> None:
         _set_mark(span, mark, components)
     outage = present_outages.get(mark.outage_id)
     if outage is not None and len(components) == 1:
-        span.add_link(outage)
+        span.add_link(outage.link)
 
 
 def _set_mark(span: Span, mark: Mark, components: Collection[str]) -> None:
@@ -89,5 +89,9 @@ def finish_request(record: RequestRecord) -> None:
     if not record.marks:
         _requests.add(1, {"tideover.degraded": False})
         return
+    for outage_id in {mark.outage_id for mark in record.marks.values()}:
+        outage = present_outages.get(outage_id)
+        if outage is not None:
+            outage.requests += 1
     # All in one word, so that each request is counted once.
     _requests.add(1, {"tideover.degraded": True, "tideover.component": ",".join(sorted(record.marks))})

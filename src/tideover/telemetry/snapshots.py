@@ -22,7 +22,7 @@ def snapshot_rejected(component: Component, path: str, why: str) -> None:
         why: What is wrong with it.
     """
     attributes = {"tideover.component": component}
-    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR)
+    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR, about=path)
 
 
 def snapshot_written(component: Component, error: str | None) -> None:

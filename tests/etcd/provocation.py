@@ -64,6 +64,17 @@ class Member:
             while (await self.maintenance.Status(rpc.StatusRequest())).leader:
                 await anyio.sleep(0.02)
 
+    async def quorum(self) -> None:
+        """Wait until the member has a leader that a quorum follows."""
+        with anyio.fail_after(15):
+            while True:
+                try:
+                    await self.read(b"-", timeout=0.2)
+                except StoreFault:
+                    await anyio.sleep(0.02)
+                else:
+                    return
+
     async def version(self, key: bytes) -> int:
         """Return how often a key was written."""
         found = (await self.read(key, timeout=10)).kvs

@@ -17,6 +17,7 @@ from tests.etcd.provocation import at, mend, sent
 from tideover import Diagnosis, HealthState, Source
 from tideover.coordinator import Coordinator
 from tideover.core import alarms
+from tideover.resilience.health import HealthRules
 from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(85)]
@@ -116,12 +117,35 @@ async def test_healthy(cluster: EtcdCluster) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "pause", "move"])
 async def test_a_leader_change(cluster: EtcdCluster, how: str) -> None:
-    """The leader in use is killed, frozen or moved: AVAILABLE throughout, LEADER_CHANGE at the most."""
+    """The leader in use is killed, frozen or moved: AVAILABLE throughout, LEADER_CHANGE at the most.
+
+    That goes for an election that is decided in its first round. When the votes are split, etcd is without a leader
+    for longer than a leader change may take, and it is right to say more: then this is tried again.
+    """
+    for _ in range(5):
+        took, seen = await leader_changed(cluster, how)
+        # A follower waits for its leader for a second at the least; then the two seconds of a change begin.
+        if took < 1 + HealthRules().leader_change - 0.1:
+            break
+        await anyio.to_thread.run_sync(mend, cluster)
+    else:
+        pytest.fail("five elections in a row were split")
+    assert seen.states == ["available"]
+    assert set(seen.diagnoses) <= {"healthy", "leader_change"}
+    if how == "kill":
+        # The others cannot know yet, and it was asked: one round at least without a leader.
+        assert "leader_change" in seen.diagnoses
+    assert seen.diagnoses[-1] == "healthy"
+
+
+async def leader_changed(cluster: EtcdCluster, how: str) -> tuple[float, Seen]:
+    """Change the leader; return the seconds until the others had one, and what a coordinator has said."""
     leader = cluster.leader()
     async with connected(*cluster.endpoints) as (tide, seen):
         await tide.config.put("k", "v")
         tide._lanes.active = leader.endpoint
         await tide.config.fetch("k")
+        began = time.monotonic()
         if how == "move":
             async with at(leader.endpoint) as member:
                 known = (await member.members.MemberList(rpc.MemberListRequest())).members
@@ -129,14 +153,18 @@ async def test_a_leader_change(cluster: EtcdCluster, how: str) -> None:
                 await sent(member.maintenance.MoveLeader(rpc.MoveLeaderRequest(targetID=target), timeout=5))
         else:
             getattr(leader, how)()
-        assert (await tide.config.fetch("k", timeout=8)).source is Source.QUORUM
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fetched, tide)
+            async with at(next(other for other in cluster.endpoints if other != leader.endpoint)) as follower:
+                await follower.quorum()
+                took = time.monotonic() - began
         await anyio.sleep(4)
-        assert seen.states == ["available"]
-        assert set(seen.diagnoses) <= {"healthy", "leader_change"}
-        if how == "kill":
-            # The others cannot know yet, and it was asked: one round at least without a leader.
-            assert "leader_change" in seen.diagnoses
-        assert seen.diagnoses[-1] == "healthy"
+    return took, seen
+
+
+async def fetched(tide: Coordinator) -> None:
+    """Ask at once, and be answered by a quorum."""
+    assert (await tide.config.fetch("k", timeout=8)).source is Source.QUORUM
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])

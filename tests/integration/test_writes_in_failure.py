@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -26,7 +27,7 @@ from tideover.core.lanes import Lanes
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import FaultKind, classify, public_error
 from tideover.etcd.operations import Delete, Put, Range
-from tideover.testing import EtcdCluster
+from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(35)]
 
@@ -62,6 +63,28 @@ async def using(tide: Coordinator, endpoint: str) -> None:
     """Let a coordinator use a member, over a connection that is there."""
     tide._lanes.active = endpoint
     await tide.config.fetch("warm", default="")
+
+
+# Waited for ------------------------------------------------------------------------------------------------------
+
+
+async def test_calls_wait_for_the_only_member() -> None:
+    """The only member is restarted: what is asked and written meanwhile waits for it, and is not refused."""
+    with EtcdServer() as server:
+        await server.ready()
+        async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+            await tide.config.put("k", 0)
+            server.kill()
+            with anyio.fail_after(5):
+                while not tide._lanes.suspected:
+                    await anyio.sleep(0.005)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(tide.config.put, "k", 1, timeout=10))
+                tasks.start_soon(partial(tide.config.fetch, "k", timeout=10))
+                await anyio.sleep(0.8)
+                server.start()
+            assert tide.config.get("k", int) == 1
+            assert await version(tide, "k") == 2
 
 
 # Never repeated -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from tideover.testing import EtcdServer
 
-pytestmark = pytest.mark.etcd
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
 _LEAD = "import os, signal, time; print(os.environ['TIDEOVER_TERM_TOKEN'], flush=True)\n"

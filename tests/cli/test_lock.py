@@ -16,7 +16,7 @@ from tideover.records import LockMode
 from tideover.resilience.ledger import Hold
 from tideover.testing import EtcdServer
 
-pytestmark = pytest.mark.etcd
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
 

@@ -17,7 +17,7 @@ import tideover
 from tests.cli.test_cli import tideover as run
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd]
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd]
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 SCRIPT = Path(__file__).with_name("peers_worker.py")
 TTL = 5.0

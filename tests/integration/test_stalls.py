@@ -16,7 +16,7 @@ import pytest
 
 from tideover.testing import EtcdServer
 
-pytestmark = pytest.mark.etcd
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 SCRIPT = Path(__file__).with_name("stalling.py")
 LEADING = Path(__file__).with_name("leading.py")

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tideover.telemetry.events import limiter
 from tideover.testing.etcd_binary import binary_version, find_etcd
 
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (-takes.args[0] if takes else 0.0, -sizes[item.path])
 
     items.sort(key=order)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told_yet() -> None:
+    """Events that repeat themselves are told once in 30 s: not if it was another test that told them."""
+    limiter.forget()
 
 
 def pytest_report_header() -> str:

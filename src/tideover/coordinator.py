@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ from tideover.locks.owner import Locks
 from tideover.options import Options
 from tideover.peers.wire import Network
 from tideover.primitives import Primitives
-from tideover.records import Entry, HealthState, Source
+from tideover.records import Component, Entry, HealthState, Source
 from tideover.registry.discovery import Discovery
 from tideover.registry.owner import Registrations
 from tideover.reporting import Reporter
@@ -106,7 +106,10 @@ class Coordinator(Primitives):
         self._tasks: TaskGroup | None = None
         self._roster: Roster | None = None
         self._closed: str | None = None
-        self._outages = telemetry.Outages()
+        self._outages = telemetry.Outages(
+            self._clock.monotonic,
+            degraded_reads=lambda: sum(n for (_, degraded), n in self.observe_reads().items() if degraded),
+        )
         self._names = Names(options.endpoints, resolver or (system_resolver if store is None else None))
         members = tuple(store.members) if store else tuple(options.endpoints)
         self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
@@ -131,7 +134,9 @@ class Coordinator(Primitives):
         )
         excluded = tuple(options.base + prefix for prefix in options.exclude)
         self._followed = [
-            self._following.follow(options.base + prefix, on_change=self._take_changes, exclude=excluded)
+            self._following.follow(
+                options.base + prefix, component="config", on_change=self._take_changes, exclude=excluded
+            )
             for prefix in options.follow
         ]
         self._views = [followed.view for followed in self._followed]
@@ -153,7 +158,7 @@ class Coordinator(Primitives):
         self._elections = Elections(
             options.namespace,
             profile=options.profile,
-            gateway=self._gateway,
+            gateway=self._gateway.of("election"),
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
@@ -164,7 +169,7 @@ class Coordinator(Primitives):
         self._registrations = Registrations(
             options.namespace,
             pool=self._sessions,
-            gateway=self._gateway,
+            gateway=self._gateway.of("discovery"),
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
@@ -174,7 +179,7 @@ class Coordinator(Primitives):
         self._discovery = Discovery(
             options.namespace,
             follow=self._following.follow,
-            gateway=self._gateway,
+            gateway=self._gateway.of("discovery"),
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
@@ -416,7 +421,7 @@ class Coordinator(Primitives):
         return Locks(
             options.namespace,
             profile=options.profile,
-            gateway=self._gateway,
+            gateway=self._gateway.of("lock"),
             lanes=self._lanes,
             pool=self._sessions,
             hosts=hosts,
@@ -452,7 +457,7 @@ class Coordinator(Primitives):
     def _take_reset(self, reset: Reset) -> None:
         self.config.forget_answers()
         self._elections.reset()
-        self._sessions.reset(f"etcd is in another history: {reset.reason}")
+        self._sessions.reset(f"etcd is in another history: {reset.reason}", reset.revision)
         for view in self._views:
             view.changed.fire()
         self._discovery.reset()
@@ -467,7 +472,7 @@ class Coordinator(Primitives):
         return Config(
             options.base,
             self._views,
-            gateway=self._gateway,
+            gateway=self._gateway.of("config"),
             coalescer=self._coalescer,
             lanes=self._lanes,
             clock=self._clock,
@@ -525,6 +530,7 @@ class Coordinator(Primitives):
         self._outages.transition(
             before.state,
             after.state,
+            diagnosis=after.diagnosis,
             reason=reason_of(after.state, after.diagnosis),
             sentence=self._lanes.sentence,
             first=not before.decided,
@@ -538,6 +544,15 @@ class Coordinator(Primitives):
     def observe_state(self) -> HealthState:
         """Return the health state now."""
         return self._health.state
+
+    def observe_degraded_time(self) -> Mapping[HealthState, float]:
+        """Return for how many seconds etcd has been in each of the states that are not well."""
+        return self._outages.degraded_seconds()
+
+    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]:
+        """Return whose each snapshot on disk is, its age in seconds, and its size in bytes."""
+        ours = (followed.keeper for followed in self._followed if followed.keeper is not None)
+        return [(each.component, each.age, each.size) for each in (*ours, *self._discovery.keepers())]
 
     def observe_reads(self) -> Mapping[tuple[str, bool], int]:
         """Return how many configuration reads there were, by source and whether they were degraded."""

@@ -17,7 +17,7 @@ from tideover.disk.folder import default_folder
 from tideover.disk.snapshot_file import SnapshotFile
 from tideover.etcd.store import Store
 from tideover.options import Options
-from tideover.records import Entry
+from tideover.records import Component, Entry
 
 _log = logging.getLogger("tideover")
 
@@ -93,6 +93,7 @@ class Following:
         self,
         prefix: str,
         *,
+        component: Component,
         on_change: TakeChanges,
         exclude: tuple[str, ...] = (),
         may_save: Callable[[], bool] = lambda: True,
@@ -101,6 +102,7 @@ class Following:
 
         Args:
             prefix: The whole prefix in etcd.
+            component: For whom.
             on_change: Called with what has changed (None: deleted), and the revision.
             exclude: Whole prefixes of keys that must not be written to disk.
             may_save: Returns whether the content may be written to disk now.
@@ -111,6 +113,7 @@ class Following:
             identity=self._identity,
             clock=self._clock,
             rules=self._rules,
+            component=component,
             on_change=on_change,
         )
         return Followed(view, self._keeper(view, exclude, may_save), self)
@@ -120,7 +123,7 @@ class Following:
         return Follower(
             view,
             store=store,
-            gateway=self._gateway,
+            gateway=self._gateway.of(view.component),
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
@@ -131,6 +134,7 @@ class Following:
             return None
         file = SnapshotFile(
             self._folder,
+            component=view.component,
             namespace=self._options.namespace,
             prefix=view.prefix,
             endpoints=tuple(self._options.endpoints),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
+
+# On whose behalf something is done: the four primitives, and sessions that users open themselves.
+Component = Literal["config", "discovery", "election", "lock", "session"]
 
 
 class HealthState(StrEnum):

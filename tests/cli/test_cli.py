@@ -29,7 +29,7 @@ from tideover.errors import (
     TideoverError,
     Unreachable,
 )
-from tideover.records import Entry, HealthState
+from tideover.records import Component, Entry, HealthState
 from tideover.testing import etcd_http
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 
@@ -275,9 +275,9 @@ def test_without_etcd_status_exits_with_4() -> None:
 # The cache -----------------------------------------------------------------------------------------------------
 
 
-def _save(folder: Path, prefix: bytes) -> Path:
+def _save(folder: Path, prefix: bytes, component: Component = "config") -> Path:
     clock = Clock()
-    file = SnapshotFile(folder, namespace="", prefix=prefix, endpoints=[_NOWHERE])
+    file = SnapshotFile(folder, namespace="", prefix=prefix, endpoints=[_NOWHERE], component=component)
     snapshot = Snapshot(
         prefix=prefix,
         cluster_id=1,
@@ -311,6 +311,14 @@ def test_cache_lists_snapshots_and_never_values(tmp_path: Path) -> None:
     assert (verified.code, verified.out) == (0, f"1 whole, 0 damaged in {tmp_path}\n")
     for done in (shown, verified, tideover("cache", "show", "--json", str(tmp_path))):
         assert "secret" not in done.out + done.err
+
+
+def test_cache_lists_services_too(tmp_path: Path) -> None:
+    """Snapshots of the configuration and of services are listed and verified alike."""
+    paths = [_save(tmp_path, b"/config/"), _save(tmp_path, b"/services/api/", "discovery")]
+    shown = tideover("cache", "show", str(tmp_path))
+    assert [line.split()[-1] for line in shown.out.splitlines()] == [path.name for path in paths]
+    assert tideover("cache", "verify", str(tmp_path)).out == f"2 whole, 0 damaged in {tmp_path}\n"
 
 
 def test_a_damaged_snapshot_is_named_and_1(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from types import FrameType
 
 import pytest
 
-from tests.disk.snapshots import make, open_file
+from tests.disk.snapshots import PREFIX, make, open_file
 from tideover.clock import Stamp
 from tideover.disk.folder import default_folder
-from tideover.disk.snapshot import Snapshot, encode
+from tideover.disk.snapshot import Snapshot, decode, encode
 from tideover.disk.snapshot_file import Loaded, SnapshotFile
 from tideover.errors import SnapshotCorrupt
 
@@ -106,6 +106,59 @@ def test_name_depends_on_everything_that_changes_what_is_seen(tmp_path: Path) ->
     assert len({base, *others}) == 7
     assert base.startswith("config-")
     assert len(base) == len("config-") + 32 + len(".json")
+
+
+def former(tmp_path: Path, *revisions: int) -> tuple[SnapshotFile, SnapshotFile]:
+    """Return a service's file, and the same under the name it once had, in which these have been saved."""
+    old = SnapshotFile(tmp_path, namespace="", prefix=PREFIX, endpoints=["a"])
+    for revision in revisions:
+        old.save(make(revision))
+    new = SnapshotFile(tmp_path, namespace="", prefix=PREFIX, endpoints=["a"], component="discovery")
+    return new, old
+
+
+def test_the_name_begins_with_whose_it_is(tmp_path: Path) -> None:
+    """A service's snapshot is named after discovery, the configuration's as ever."""
+    new, old = former(tmp_path)
+    assert new.path.name == old.path.name.replace("config-", "discovery-")
+
+
+def test_a_former_name_is_read_and_given_up(tmp_path: Path) -> None:
+    """What an earlier version has saved under the former name is read; the next save leaves that name behind."""
+    new, old = former(tmp_path, 5, 6)
+    assert revision_of(new.load()) == 6
+    assert new.save(make(7))
+    assert (revision_of(new.load()), new.previous_path.exists()) == (7, True)
+    assert decode(new.previous_path.read_bytes(), path="").revision == 6
+    assert not old.path.exists()
+    assert not old.previous_path.exists()
+
+
+def test_a_former_name_with_something_newer_is_not_overwritten(tmp_path: Path) -> None:
+    """An older snapshot replaces no newer one, also if that one bears the former name."""
+    new, old = former(tmp_path, 9)
+    assert not new.save(make(7))
+    assert (revision_of(new.load()), old.path.exists()) == (9, False)
+
+
+def test_a_former_name_beside_the_own_is_removed(tmp_path: Path) -> None:
+    """Where an earlier version still runs beside this one, its file is not read and goes with the next save."""
+    new, old = former(tmp_path, 5)
+    new.save(make(7))
+    old.save(make(6))
+    assert revision_of(new.load()) == 7
+    new.save(make(8))
+    assert not old.path.exists()
+
+
+def test_a_damaged_former_name_gives_the_generation_before(tmp_path: Path) -> None:
+    """Under the former name, too, the previous generation is used if the newest is damaged, and that is said."""
+    new, old = former(tmp_path, 5, 6)
+    old.path.write_bytes(b"{")
+    loaded = new.load()
+    assert loaded is not None
+    assert loaded.snapshot is not None
+    assert (loaded.snapshot.revision, [each.path for each in loaded.rejected]) == (5, [str(old.path)])
 
 
 def test_paths(tmp_path: Path) -> None:

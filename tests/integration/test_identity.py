@@ -429,7 +429,7 @@ async def test_a_member_caught_up_from_a_snapshot_is_of_the_same_history(
         leader = cluster.leader()
         paused, successor = (member for member in cluster.members if member is not leader)
         async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide, tide.session(ttl=6) as session:
-            bare, guarded = tide._store, tide._gateway._store
+            bare, guarded = tide._store, tide._gateway._line.store
             assert bare is not None
             assert guarded is not None
             ask = Range(b"x")

@@ -439,6 +439,22 @@ async def test_the_list_survives_a_restart_in_an_outage(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("disk_at_once")
+async def test_a_list_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """After an upgrade in an outage the list is there, although its file was named after the configuration."""
+    store = MemoryStore()
+    await publish(store, *FIVE)
+    async with restarted(store, tmp_path) as tide:
+        await tide.discover(SERVICE).wait_for(5, timeout=1)
+    for path in tmp_path.glob("discovery-*"):
+        path.rename(path.with_name(path.name.replace("discovery-", "config-")))
+    store.down = set(store.members)
+    async with restarted(store, tmp_path) as tide:
+        view = tide.discover(SERVICE)
+        await anyio.sleep(1)
+        assert (view.endpoints, view.source) == (FIVE, Source.DISK)
+
+
+@pytest.mark.usefixtures("disk_at_once")
 async def test_an_ordinary_restart_takes_over_what_etcd_has(tmp_path: Path) -> None:
     """With etcd well, what an old snapshot lists and etcd does not is gone at once."""
     store = MemoryStore()

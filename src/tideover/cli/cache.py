@@ -12,7 +12,7 @@ import click
 from tideover.cli.common import json_option, print_json, print_line
 from tideover.cli.exits import Exit, Failure
 from tideover.clock import Clock
-from tideover.disk.folder import default_folder
+from tideover.disk.folder import default_folder, snapshot_paths
 from tideover.disk.snapshot import decode
 from tideover.errors import SnapshotCorrupt
 from tideover.status import duration
@@ -118,7 +118,7 @@ def _default() -> Path:
 
 def _look(folder: Path) -> list[Found]:
     try:
-        return [_examine(path) for path in sorted(folder.glob("config-*.json"))]
+        return [_examine(path) for path in snapshot_paths(folder)]
     except OSError as exc:
         raise Failure(f"{folder}: {exc.strerror}", code=Exit.FAILED) from exc
 

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import anyio
 import click
 
-from tideover.cli.exits import Failure, OutputGone, exit_of_error
+from tideover.cli.exits import Exit, Failure, OutputGone, exit_of_error
 from tideover.cli.target import Target
 from tideover.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
 from tideover.options import Options
+from tideover.policies import Failsafe
 from tideover.records import Diagnosis, HealthState
 from tideover.resilience.health import sentence
 
@@ -36,6 +37,7 @@ def with_etcd(
     *,
     target: Target,
     follow: Sequence[str],
+    failsafe: Failsafe | None = None,
 ) -> int:
     """Connect, run `body`, and close; configuration is never written to this user's disk.
 
@@ -43,6 +45,7 @@ def with_etcd(
         body: Gets the coordinator, returns the exit code.
         target: Which etcd, and as whom.
         follow: The prefixes to follow.
+        failsafe: How leaders are confirmed by other candidates; None if they are not.
 
     Returns:
         The exit code.
@@ -63,6 +66,7 @@ def with_etcd(
             tls=target.tls,
             username=target.username,
             password=target.password,
+            failsafe=failsafe,
             bookkeeping=False,
         )
     except ValueError as exc:
@@ -77,6 +81,9 @@ async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]])
         except ValueError as exc:
             # Files that are there, but of no use.
             raise click.UsageError(str(exc)) from exc
+        except OSError as exc:
+            # Of what is opened here only a port to listen at can be refused.
+            raise Failure(exc.strerror or str(exc), code=Exit.FAILED) from exc
         try:
             return await body(tide)
         except TideoverError as exc:

@@ -8,11 +8,13 @@ import anyio
 import click
 
 from tideover.cli.common import note, with_etcd
+from tideover.cli.confirming import failsafe_options
 from tideover.cli.exits import Exit
 from tideover.cli.running import run_command
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
 from tideover.errors import LeadershipLost
+from tideover.policies import Failsafe
 from tideover.resilience.record import margin_of
 
 
@@ -24,11 +26,12 @@ from tideover.resilience.record import margin_of
 @click.option("--timeout", type=click.FloatRange(min=0), default=None, help="Seconds to wait; without: for ever.")
 @click.option(
     "--on-outage",
-    type=click.Choice(["step_down", "stay"]),
+    type=click.Choice(["step_down", "stay", "peers"]),
     default="step_down",
     show_default=True,
     help="What to do while etcd is away; the same for all candidates.",
 )
+@failsafe_options
 @click.option("--address", default="", help="Where this process can be reached, for others to see.")
 @click.option("--value", default="", help="What else others are to see.")
 @click.argument("name")
@@ -42,11 +45,15 @@ def command(
     on_outage: str,
     address: str,
     value: str,
+    failsafe: Failsafe | None,
 ) -> int:
     """Wait until elected, then run COMMAND: tideover lead reaper -- ./reap.sh
 
     The command finds TIDEOVER_TERM_TOKEN and TIDEOVER_TERM_EPOCH in its environment. If the leadership is lost it
     gets SIGTERM, and SIGKILL before another one leads. When it has ended the office is given up.
+
+    With --on-outage peers a leader that cannot renew goes on as long as all other candidates confirm it. They
+    share a secret, and each listens at a port of its own: --on-outage peers --secret-file /etc/reaper.secret
 
     Exits with the command's own code; 1 if the leadership was lost, or nobody was elected here in time, 5 if the
     election has another policy.
@@ -61,7 +68,7 @@ def command(
         address=address,
         value=value,
     )
-    return with_etcd(body, target=target, follow=())
+    return with_etcd(body, target=target, follow=(), failsafe=failsafe)
 
 
 async def _lead(

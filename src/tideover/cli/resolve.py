@@ -14,7 +14,7 @@ from tideover.cli.exits import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import Clock
 from tideover.coordinator import Coordinator
-from tideover.disk.folder import default_folder
+from tideover.disk.folder import default_folder, snapshot_paths
 from tideover.disk.snapshot import Snapshot
 from tideover.disk.snapshot import decode as decode_snapshot
 from tideover.errors import SnapshotCorrupt, Unreachable
@@ -164,7 +164,7 @@ def _from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_json: bo
 def _newest(folder: Path | None, prefix: bytes) -> Snapshot | None:
     """Return the newest whole snapshot of a prefix; services with other endpoints or users have others."""
     try:
-        paths = list((folder or default_folder()).glob("config-*.json"))
+        paths = snapshot_paths(folder or default_folder())
     except RuntimeError as exc:
         raise Failure(str(exc), code=Exit.USAGE) from exc
     found = []

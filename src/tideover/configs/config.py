@@ -349,6 +349,8 @@ class Config(Reader):
             changes: Key to its new entry, or None for a deleted key.
             revision: The revision they were seen at.
         """
+        first = not all(view.announced for view in self._views)
+        telemetry.config_applied(len(changes), revision, first=first)
         self.redecode(changes)
         revisions = {}
         for full, entry in changes.items():

@@ -101,10 +101,10 @@ class Follower:
             await self._lanes.settled(_PAGE_TIMEOUT)
             await self._watch(self._lanes.active)
         except Compacted:
-            telemetry.watch_restarted("compacted")
+            telemetry.watch_restarted(self._view.component, "compacted")
             self._read_at = -math.inf
         except StoreFault as exc:
-            telemetry.watch_restarted(exc.fault.kind)
+            telemetry.watch_restarted(self._view.component, exc.fault.kind)
             if exc.fault.kind is FaultKind.OVERFLOW:  # nobody's trouble but this process's
                 return _AFTER_TROUBLE
             error = public_error(exc.fault, doing=f"watch {view.name}", writes=False)
@@ -338,7 +338,7 @@ class Follower:
         if self._unanswered_since is None:
             self._unanswered_since = now
         elif now - self._unanswered_since > self._view.rules.silence_limit:
-            telemetry.watch_restarted("silent")
+            telemetry.watch_restarted(self._view.component, "silent")
             return False
         try:
             await watch.request_progress()
@@ -360,7 +360,7 @@ class Follower:
         since = self._missing_since
         if since is None or self._clock.monotonic() - since <= self._view.rules.silence_limit:
             return False
-        telemetry.watch_restarted("silent")
+        telemetry.watch_restarted(self._view.component, "silent")
         self._read_at = -math.inf
         return True
 

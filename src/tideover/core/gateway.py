@@ -7,8 +7,9 @@ attempts: that is how an ordinary leader change passes unnoticed, and why an out
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import anyio
@@ -21,6 +22,7 @@ from tideover.etcd.faults import Fault, FaultKind, StoreFault, classify, public_
 from tideover.etcd.operations import Lane, Op, Put, ReadBatch, Result
 from tideover.etcd.store import Store
 from tideover.policies import RetryPolicy
+from tideover.records import Component
 from tideover.resilience.backoff import next_delay
 from tideover.resilience.budget import RetryBudget
 
@@ -45,6 +47,14 @@ class Answered(Generic[R]):
     sent_at: float
 
 
+@dataclass(slots=True)
+class _Line:
+    """What the gateways of all components have in common."""
+
+    store: Store | None = None
+    budget: RetryBudget = field(default_factory=RetryBudget)
+
+
 class Gateway:
     """Makes every call to etcd but the monitor's probes, once it is connected to a store.
 
@@ -54,6 +64,7 @@ class Gateway:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         namespace: For spans.
+        component: On whose behalf it calls, for metrics; see `of`.
     """
 
     def __init__(
@@ -64,22 +75,33 @@ class Gateway:
         clock: Clock,
         chance: Callable[[], float],
         namespace: str,
+        component: Component = "config",
     ) -> None:
-        self._store: Store | None = None
+        self._line = _Line()
         self._lanes = lanes
         self._policy = policy
         self._clock = clock
         self._chance = chance
         self._namespace = namespace
-        self._budget = RetryBudget()
+        self._component = component
 
     def __repr__(self) -> str:
         """Show the lanes and what is left of the retry budget."""
-        return f"<Gateway {self._lanes!r}, {self._budget.tokens:.0f} retry tokens>"
+        return f"<Gateway {self._lanes!r}, {self._line.budget.tokens:.0f} retry tokens>"
 
     def connect(self, store: Store) -> None:
         """Send calls to a cluster from now on."""
-        self._store = store
+        self._line.store = store
+
+    def of(self, component: Component) -> Gateway:
+        """Return the same gateway on behalf of a component: one store, one retry budget, one health.
+
+        Args:
+            component: The component.
+        """
+        other = copy.copy(self)
+        other._component = component
+        return other
 
     async def call(
         self, op: Op[R], policy: RetryPolicy | None = None, *, attempt_timeout: float | None = None
@@ -106,7 +128,8 @@ class Gateway:
             Until an outage is declared calls wait for it within their timeout; afterwards they are refused at
             once.
         """
-        if self._store is None:
+        store = self._line.store
+        if store is None:
             raise Closed("the coordinator has not been entered")
         policy = policy or self._policy
         per_attempt = attempt_timeout or (WRITE_ATTEMPT if op.writes else READ_ATTEMPT)
@@ -118,9 +141,7 @@ class Gateway:
             attempt += 1
             member = self._lanes.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
-            fault = await self._attempt(
-                self._store, op, member, min(per_attempt, deadline - sent_at), attempt, sent_at
-            )
+            fault = await self._attempt(store, op, member, min(per_attempt, deadline - sent_at), attempt, sent_at)
             if isinstance(fault, Answered):
                 return fault
             tried.add(member)
@@ -142,7 +163,7 @@ class Gateway:
         try:
             self._lanes.admit(lane)
         except CircuitOpen:
-            telemetry.rejected_by_breaker()
+            telemetry.rejected_by_breaker(self._component)
             raise
 
     async def _attempt(
@@ -151,7 +172,7 @@ class Gateway:
         with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
             sent = await self._send(store, op, member, timeout, sent_at)
             if not isinstance(sent, Fault):
-                self._budget = self._budget.after(succeeded=True)
+                self._line.budget = self._line.budget.after(succeeded=True)
                 self._lanes.succeeded(op, sent_at, sent.header)
                 if isinstance(op, Put):
                     # Of all writes the one that no alarm lets through.
@@ -204,8 +225,8 @@ class Gateway:
                 delay = 0.0
             await anyio.sleep(min(delay, max(0.0, deadline - self._clock.monotonic())))
             return self._clock.monotonic() < deadline
-        self._budget = self._budget.after(succeeded=False)
-        if not self._budget.allows_retry:
+        self._line.budget = self._line.budget.after(succeeded=False)
+        if not self._line.budget.allows_retry:
             return False
         if not (fault.kind in _ELSEWHERE and attempt == 1):
             await anyio.sleep(delay)

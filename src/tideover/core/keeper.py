@@ -19,8 +19,8 @@ from tideover.clock import Clock
 from tideover.core.identity import Identity
 from tideover.core.view import View
 from tideover.disk.snapshot import Snapshot
-from tideover.disk.snapshot_file import SnapshotFile
-from tideover.records import Source
+from tideover.disk.snapshot_file import Loaded, SnapshotFile
+from tideover.records import Component, Source
 from tideover.resilience.freshness import Freshness
 from tideover.resilience.identity import Known
 
@@ -51,6 +51,7 @@ class Keeper:
     Attributes:
         error: Why the last write failed; None if it did not.
         restored: Whether it is known what an earlier process has left.
+        size: Bytes on disk; 0 if nothing is there.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Keeper:
     ) -> None:
         self.error: str | None = None
         self.restored = False
+        self.size = 0
         self._view = view
         self._file = file
         self._identity = identity
@@ -79,11 +81,30 @@ class Keeper:
         """Show the file."""
         return f"<Keeper {self._file.path}>"
 
+    @property
+    def component(self) -> Component:
+        """Whose snapshot it is."""
+        return self._view.component
+
+    @property
+    def age(self) -> float:
+        """Seconds since what is on disk was last proven in sync; infinite if that is unknown."""
+        return self._clock.monotonic() - self._saved_synced_at
+
+    def _load(self) -> Loaded | None:
+        loaded = self._file.load()
+        self.size = self._file.size()
+        return loaded
+
+    def _write(self, snapshot: Snapshot) -> None:
+        self._file.save(snapshot)
+        self.size = self._file.size()
+
     async def _restore(self) -> None:
         """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
-        loaded = await anyio.to_thread.run_sync(self._file.load, abandon_on_cancel=True)
+        loaded = await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True)
         for damage in loaded.rejected if loaded else ():
-            telemetry.snapshot_rejected(damage.path, str(damage))
+            telemetry.snapshot_rejected(self._view.component, damage.path, str(damage))
         if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
@@ -119,7 +140,7 @@ class Keeper:
         while True:
             changed = self._view.changed.next()
             wait = self._due_in()
-            if wait <= 0:
+            if wait < _DEBOUNCE:
                 await anyio.sleep(_DEBOUNCE)
                 await self.save()
                 continue
@@ -135,13 +156,13 @@ class Keeper:
             return
         snapshot = self._snapshot()
         try:
-            await anyio.to_thread.run_sync(self._file.save, snapshot, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
         except OSError as exc:
             self._fail(exc)
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
-            telemetry.snapshot_written(None)
+            telemetry.snapshot_written(self._view.component, None)
         self._saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
@@ -181,7 +202,7 @@ class Keeper:
         )
 
     def _fail(self, exc: OSError) -> None:
-        telemetry.snapshot_written(type(exc).__name__)
+        telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self.error:
             _log.warning("tideover: cannot write the snapshot of %r: %s", self._view.name, error)

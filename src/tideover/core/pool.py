@@ -28,7 +28,7 @@ from tideover.etcd.operations import LeaseResult, Put, Range
 from tideover.etcd.store import Store
 from tideover.etcd.transactions import Compare, Txn
 from tideover.policies import RetryPolicy
-from tideover.records import Entry
+from tideover.records import Component, Entry
 from tideover.resilience.lease import Lease, LeaseRules
 
 # Seconds for closing one session.
@@ -115,15 +115,16 @@ class SessionPool:
                 self._discard(session)
                 session = None
             if session is None:
-                session = self._shared[ttl] = await self.open(ttl)
+                session = self._shared[ttl] = await self.open(ttl, component="lock")
             return session
 
-    async def open(self, ttl: int, *, strict: bool = False) -> Session:
+    async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:
         """Open a session that nobody else uses; whoever opens it closes it, with `close`.
 
         Args:
             ttl: Seconds that etcd waits for a renewal; whole.
             strict: Whether passing its deadline is the end of it, for good.
+            component: On whose behalf.
 
         Returns:
             The session, renewed and watched from now on.
@@ -140,6 +141,7 @@ class SessionPool:
         if self._store is None or self._tasks is None or self._refusal is not None:
             raise Closed(self._refusal or "the coordinator has not been entered")
         lease_id = self._new_id()
+        gateway = self._gateway.of(component)
         reach = Reach(
             self._store,
             self._lanes,
@@ -148,7 +150,7 @@ class SessionPool:
             attempt_timeout=rules.rpc_timeout,
         )
         try:
-            tenure = await self._grant(rules, lease_id, strict=strict)
+            tenure = await self._grant(gateway, rules, lease_id, strict=strict)
             if self._refusal is not None:
                 raise Closed(self._refusal)
         except BaseException as exc:
@@ -159,7 +161,7 @@ class SessionPool:
                 # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
                 raise Closed(self._refusal) from exc
             raise
-        holdings = Holdings(tenure, gateway=self._gateway, reach=reach, clock=self._clock, policy=self._policy)
+        holdings = Holdings(tenure, gateway=gateway, reach=reach, clock=self._clock, policy=self._policy)
         session = Session(tenure, holdings, reach=reach, clock=self._clock, base=self._base)
         self._sessions[session] = None
         self._tasks.start_soon(self._run, session)
@@ -180,10 +182,15 @@ class SessionPool:
                 for session in self:
                     tasks.start_soon(self.close, session)
 
-    def reset(self, why: str) -> None:
-        """End all sessions: the cluster is another one, or has another history."""
+    def reset(self, why: str, revision: int) -> None:
+        """End all sessions: the cluster is another one, or has another history.
+
+        Args:
+            why: What proves it, in words.
+            revision: Where that history is.
+        """
         for session in self:
-            session.lose(why)
+            session.lose(why, revision=revision)
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
@@ -207,11 +214,11 @@ class SessionPool:
 
     # Granting --------------------------------------------------------------------------------------------------
 
-    async def _grant(self, rules: LeaseRules, lease_id: int, *, strict: bool) -> Tenure:
+    async def _grant(self, gateway: Gateway, rules: LeaseRules, lease_id: int, *, strict: bool) -> Tenure:
         """Grant a lease and make the session's own key under it."""
         deadline = self._clock.monotonic() + self._policy.timeout
         sent_at = self._clock.boot()
-        granted = await self._settled(LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
+        granted = await self._settled(gateway, LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
         full = f"{self._base}tideover/sessions/{lease_id:x}".encode()
         value = f"{socket.gethostname()}/{os.getpid()}".encode()
         put = Txn(
@@ -221,7 +228,7 @@ class SessionPool:
         )
         while True:
             try:
-                answered = await self._gateway.call(put, self._policy.within(self._left(deadline)))
+                answered = await gateway.call(put, self._policy.within(self._left(deadline)))
             except OutcomeUnknown:
                 if not await self._paused(deadline):
                     raise
@@ -238,12 +245,12 @@ class SessionPool:
             member=self._lanes.active,
         )
 
-    async def _settled(self, grant: LeaseGrant, lease_id: int, deadline: float) -> LeaseResult:
+    async def _settled(self, gateway: Gateway, grant: LeaseGrant, lease_id: int, deadline: float) -> LeaseResult:
         """Grant, and if the reply is lost ask whether the lease is there: its id is known only here."""
         unknown = False
         while True:
             try:
-                answered = await self._gateway.call(grant, self._policy.within(self._left(deadline)))
+                answered = await gateway.call(grant, self._policy.within(self._left(deadline)))
             except OutcomeUnknown:
                 unknown = True
                 if not await self._paused(deadline):
@@ -255,7 +262,7 @@ class SessionPool:
             else:
                 return answered.result
             asking = LeaseTimeToLive(lease_id)
-            asked = await self._gateway.call(asking, self._policy.within(self._left(deadline)))
+            asked = await gateway.call(asking, self._policy.within(self._left(deadline)))
             if asked.result.ttl > 0:
                 return asked.result
 

@@ -25,7 +25,7 @@ from tideover.core.signal import Signal
 from tideover.errors import PermissionDenied, TideoverError
 from tideover.etcd.operations import RangeResult
 from tideover.etcd.store import Event
-from tideover.records import Entry, HealthState, Source
+from tideover.records import Component, Entry, HealthState, Source
 from tideover.resilience.freshness import Freshness
 
 # While there is no quorum, a surviving member is asked this often for what it knows.
@@ -76,6 +76,7 @@ class View:
         identity: Which history it is in.
         clock: The clocks.
         rules: The numbers.
+        component: Whose it is.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
             after `entries` has it.
 
@@ -89,6 +90,7 @@ class View:
         history: The history the content is of.
         resets: How often another history was taken over.
         size: Bytes of all keys and values.
+        component: Whose it is.
         rules: The numbers.
     """
 
@@ -100,6 +102,7 @@ class View:
         identity: Identity,
         clock: Clock,
         rules: ViewRules,
+        component: Component,
         on_change: Callable[[Mapping[bytes, Entry | None], int], None],
     ) -> None:
         self.prefix = prefix
@@ -112,6 +115,8 @@ class View:
         self.history = identity.history
         self.resets = 0
         self.rules = rules
+        self.component = component
+        self.announced = False
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
@@ -336,4 +341,5 @@ class View:
     def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         if changes:
             self._on_change(changes, revision)
+        self.announced = True
         self.changed.fire()

@@ -23,6 +23,15 @@ def default_folder() -> Path:
     return folder
 
 
+def snapshot_paths(folder: Path) -> list[Path]:
+    """Return the snapshots in a folder, both generations of each, in the order of their names.
+
+    Args:
+        folder: The folder; one that does not exist has none.
+    """
+    return sorted(path for component in ("config", "discovery") for path in folder.glob(f"{component}-*.json"))
+
+
 def default_state_folder() -> Path:
     """Return the user's folder for what must not be lost to a cleaning of caches, and make it.
 

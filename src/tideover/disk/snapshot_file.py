@@ -31,6 +31,7 @@ from pathlib import Path
 
 from tideover.disk.snapshot import Snapshot, decode, encode, supersedes
 from tideover.errors import SnapshotCorrupt
+from tideover.records import Component
 
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
@@ -65,6 +66,7 @@ class SnapshotFile:
         prefix: The full etcd prefix.
         endpoints: The cluster's addresses; their order does not matter.
         user: The etcd user. Users may see different keys, so each has a file of its own.
+        component: Whose it is; its name begins with that.
         lock_timeout: Seconds to wait for another writer before giving up.
 
     Raises:
@@ -79,6 +81,7 @@ class SnapshotFile:
         prefix: bytes,
         endpoints: Sequence[str],
         user: str = "",
+        component: Component = "config",
         lock_timeout: float = 5.0,
     ) -> None:
         if isinstance(endpoints, str):
@@ -92,17 +95,20 @@ class SnapshotFile:
         identity = json.dumps([namespace, prefix.hex(), sorted(set(endpoints)), user])
         # What this process wrote last, without its entries: not to be read again to learn what it says.
         self._own: tuple[_Mark, Snapshot] | None = None
-        self._stem = f"config-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self._stem = f"{component}-{name}"
+        # All were named after the configuration once: such a file is read until it has been given its own name.
+        self._former = None if component == "config" else f"config-{name}"
 
     @property
     def path(self) -> Path:
         """The newest generation."""
-        return self.folder / f"{self._stem}.json"
+        return self._generations(self._stem)[0]
 
     @property
     def previous_path(self) -> Path:
         """The generation before it."""
-        return self.folder / f"{self._stem}.prev.json"
+        return self._generations(self._stem)[1]
 
     @property
     def lock_path(self) -> Path:
@@ -123,6 +129,11 @@ class SnapshotFile:
             Needs no etcd. A missing folder is no error; a file that cannot be read counts as rejected.
         """
         found = self._newest()
+        if found is None and self._former is not None:
+            found = self._newest(self._former)
+            if found is None or found.snapshot is None:
+                # A writer may be giving it its own name.
+                found = self._newest() or found
         if found is not None and found.path == self.previous_path and not found.rejected:
             # The newest was merely missing: a writer may have brought it in the meantime.
             found = self._newest()
@@ -156,6 +167,7 @@ class SnapshotFile:
         _make_private_folder(self.folder)
         with _locked(self.lock_path, timeout=self.lock_timeout):
             self._remove_leftovers()
+            self._rename_former()
             if _mark(self.path) != mark:
                 _, current = self._look()
                 if not _is_wanted(snapshot, current):
@@ -165,9 +177,14 @@ class SnapshotFile:
             self._own = None if mark is None else (mark, replace(snapshot, entries={}))
         return True
 
-    def _newest(self) -> Loaded | None:
+    def size(self) -> int:
+        """Return the bytes of the newest generation; 0 if there is none, or it cannot be looked at."""
+        mark = _mark(self.path)
+        return 0 if mark is None else mark[2]
+
+    def _newest(self, stem: str = "") -> Loaded | None:
         rejected = []
-        for path in (self.path, self.previous_path):
+        for path in self._generations(stem or self._stem):
             try:
                 snapshot = self._read(path)
             except SnapshotCorrupt as exc:
@@ -232,6 +249,22 @@ class SnapshotFile:
 
     def _temporary_path(self) -> Path:
         return self.folder / f"{self._stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+    def _generations(self, stem: str) -> tuple[Path, Path]:
+        return self.folder / f"{stem}.json", self.folder / f"{stem}.prev.json"
+
+    def _rename_former(self) -> None:
+        """Give what an earlier version has left its own name, or remove it if there is something newer."""
+        if self._former is None:
+            return
+        # The generation before first: a reader that looks in between finds the newest one.
+        pairs = zip(self._generations(self._former), self._generations(self._stem), strict=True)
+        for former, own in reversed(list(pairs)):
+            with suppress(FileNotFoundError):
+                if self.path.exists():
+                    former.unlink()
+                else:
+                    os.replace(former, own)
 
     def _remove_leftovers(self) -> None:
         # Temporary files are made under the lock only, and we hold it: whoever made these is dead. Asking for

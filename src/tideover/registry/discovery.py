@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from tideover.clock import Clock
 from tideover.core.gateway import Gateway
+from tideover.core.keeper import Keeper
 from tideover.core.lanes import Lanes
 from tideover.errors import Closed, NotFollowed
 from tideover.etcd.operations import Range, prefix_end
@@ -177,6 +178,10 @@ class Discovery:
     def status(self) -> tuple[ServiceStatus, ...]:
         """Return how each service stands."""
         return tuple(service.report_status() for _, service in sorted(self._services.items()))
+
+    def keepers(self) -> Iterator[Keeper]:
+        """Return what keeps services on disk."""
+        return (s.followed.keeper for s in list(self._services.values()) if s.followed.keeper is not None)
 
     def active(self) -> Mapping[tuple[str, str], int]:
         """Return how many endpoints each service has that can be picked, by service and source."""

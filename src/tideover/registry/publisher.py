@@ -167,7 +167,7 @@ class Publisher:
             await self._ready()
             await self._drop()
             try:
-                self._session = await self._pool.open(self._ttl)
+                self._session = await self._pool.open(self._ttl, component="discovery")
             except TideoverError as exc:
                 self._set_back(exc)
                 continue

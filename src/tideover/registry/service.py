@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 
@@ -25,7 +25,7 @@ from tideover.errors import AuthenticationFailed, Closed, EndpointsUnknown, NoEn
 from tideover.etcd.store import Store
 from tideover.marks import Mark, current_record
 from tideover.policies import StalenessLimit
-from tideover.records import Entry, HealthState, Source
+from tideover.records import Component, Entry, HealthState, Source
 from tideover.registry.endpoint import Endpoint, decode
 from tideover.resilience.ejection import EjectionRules, Track, ejected
 from tideover.resilience.freshness import Verdict, judge
@@ -34,7 +34,7 @@ from tideover.resilience.picking import Rotation
 from tideover.resilience.removals import Listing, RemovalRules
 from tideover.status import ServiceStatus, duration
 
-COMPONENT = "discovery"
+COMPONENT: Final = "discovery"
 
 _REMOVALS = RemovalRules()
 _EJECTION = EjectionRules()
@@ -65,7 +65,9 @@ class Followed(Protocol):
 class Follow(Protocol):
     """Makes what follows a prefix."""
 
-    def __call__(self, prefix: str, *, on_change: TakeChanges, may_save: Callable[[], bool]) -> Followed:
+    def __call__(
+        self, prefix: str, *, component: Component, on_change: TakeChanges, may_save: Callable[[], bool]
+    ) -> Followed:
         """Return what follows `prefix`."""
         ...
 
@@ -143,7 +145,9 @@ class Service:
         self._turn = threading.RLock()
         self._told: tuple[bool, object] = False, None
         self._marked_context: object = None
-        self.followed = follow(prefix, on_change=self._take_changes, may_save=lambda: not self.held)
+        self.followed = follow(
+            prefix, component=COMPONENT, on_change=self._take_changes, may_save=lambda: not self.held
+        )
         self._view = self.followed.view
         self._resets = self._view.resets
         self.health_changed()

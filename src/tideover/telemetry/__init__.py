@@ -1,0 +1,81 @@
+"""What is recorded, under which names: the only package that imports opentelemetry, and only its API.
+
+Frameworks open the SERVER span of a request; it is annotated here, never opened. A degraded request that was
+served is no error, so that no stock error panel shows it: the attribute `tideover.degraded` is what makes it
+findable. There is no span and no metric call on the warm read path; reads are counted as plain integers and shown
+through observable instruments. Each module has the spans, events and instruments of one subject; nothing here
+decides anything.
+"""
+
+from tideover.telemetry.calls import AttemptSpan, attempt, rejected_by_breaker, retried, watch_restarted
+from tideover.telemetry.configs import config_applied, config_rejected, fetching
+from tideover.telemetry.discovery import (
+    endpoint_ejected,
+    endpoint_rejected,
+    registration_changed,
+    removals_held,
+    resolving,
+)
+from tideover.telemetry.elections import campaigning, leadership_changed, loop_stalled
+from tideover.telemetry.events import event
+from tideover.telemetry.locks import (
+    acquiring,
+    lock_conflict,
+    lock_lost,
+    lock_released,
+    lock_turned,
+    lock_waited,
+    locks_active,
+)
+from tideover.telemetry.observing import Observed, observe, unobserve
+from tideover.telemetry.outages import Outages, backend_reset, member_foreign
+from tideover.telemetry.requests import (
+    SpanContext,
+    current_context,
+    current_span,
+    finish_request,
+    mark_span,
+    within,
+)
+from tideover.telemetry.snapshots import snapshot_rejected, snapshot_written
+
+__all__ = [
+    "AttemptSpan",
+    "Observed",
+    "Outages",
+    "SpanContext",
+    "acquiring",
+    "attempt",
+    "backend_reset",
+    "campaigning",
+    "config_applied",
+    "config_rejected",
+    "current_context",
+    "current_span",
+    "endpoint_ejected",
+    "endpoint_rejected",
+    "event",
+    "fetching",
+    "finish_request",
+    "leadership_changed",
+    "lock_conflict",
+    "lock_lost",
+    "lock_released",
+    "lock_turned",
+    "lock_waited",
+    "locks_active",
+    "loop_stalled",
+    "mark_span",
+    "member_foreign",
+    "observe",
+    "registration_changed",
+    "rejected_by_breaker",
+    "removals_held",
+    "resolving",
+    "retried",
+    "snapshot_rejected",
+    "snapshot_written",
+    "unobserve",
+    "watch_restarted",
+    "within",
+]

@@ -1,0 +1,81 @@
+"""Discovery: what is registered here, and the endpoints of others."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+
+from tideover.telemetry.events import Attributes, event
+from tideover.telemetry.scope import meter, waiting
+
+_ejections = meter.create_counter(
+    "tideover.discovery.ejections",
+    unit="{ejection}",
+    description="Endpoints not picked for a while after failures.",
+)
+
+
+def registration_changed(service: str, instance: str, what: str, *, level: int = logging.INFO) -> None:
+    """Report that an endpoint of this process came to be in etcd, or why it is not there.
+
+    Args:
+        service: The service.
+        instance: The instance.
+        what: `"registered"`, `"registered again"`, or what has happened to it.
+        level: The `logging` level.
+    """
+    attributes: dict[str, str | bool | int | float] = {
+        "tideover.component": "discovery",
+        "tideover.service": service,
+        "tideover.instance": instance,
+    }
+    event("tideover.registration.change", f"{service!r}, {instance}: {what}", attributes, level=level)
+
+
+def resolving(service: str) -> AbstractContextManager[object]:
+    """Record the wait for endpoints of a service; it is an error only if it raises.
+
+    Args:
+        service: The service.
+    """
+    attributes = {"tideover.component": "discovery", "tideover.service": service}
+    return waiting("tideover.discovery.resolve", attributes)
+
+
+def removals_held(service: str, missing: int, endpoints: int) -> None:
+    """Report that endpoints are still listed which etcd no longer has.
+
+    Args:
+        service: The service.
+        missing: How many.
+        endpoints: Of how many.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    text = f"etcd no longer has {missing} of {endpoints} endpoints of {service!r}: their removal is held back"
+    event("tideover.discovery.held", text, attributes, level=logging.WARNING, about=service)
+
+
+def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
+    """Count and report an endpoint that is not picked for a while.
+
+    Args:
+        service: The service.
+        failures: After how many failures in a row.
+        seconds: For how long.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    _ejections.add(1, {"tideover.service": service})
+    text = f"an endpoint of {service!r} failed {failures} times in a row: not picked for {seconds:.0f} s"
+    event("tideover.discovery.ejected", text, attributes, level=logging.WARNING, about=service)
+
+
+def endpoint_rejected(service: str, why: str) -> None:
+    """Report a registration in etcd that cannot be used.
+
+    Args:
+        service: The service.
+        why: What is wrong with it.
+    """
+    attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
+    text = f"an endpoint of {service!r}: {why}"
+    event("tideover.discovery.rejected", text, attributes, level=logging.ERROR, about=text)

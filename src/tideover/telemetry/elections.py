@@ -1,0 +1,69 @@
+"""Elections: the wait, each change of the leadership, a blocked event loop."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+
+from tideover.telemetry.events import Attributes, event
+from tideover.telemetry.scope import meter, waiting
+
+_stalls = meter.create_counter(
+    "tideover.election.stalls",
+    unit="{stall}",
+    description="Times that the event loop was blocked beyond the deadline of what was led by it.",
+)
+
+
+def campaigning(namespace: str, election: str) -> AbstractContextManager[object]:
+    """Record the wait for an election; it is an error only if it can never be won.
+
+    Args:
+        namespace: The coordinator's namespace.
+        election: The election.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": "election", "tideover.election": election}
+    return waiting("tideover.election.campaign", attributes)
+
+
+def leadership_changed(election: str, what: str, *, token: int, standing: str = "") -> None:
+    """Report that this process leads, leads on other grounds, or leads no more.
+
+    Args:
+        election: The election.
+        what: `"elected"`, `"resigned"`, or why it was lost.
+        token: The fencing token of the term.
+        standing: On what ground it leads; empty if it does not.
+    """
+    planned = what in ("elected", "resigned", "confirmed", "confirmed by the other candidates")
+    attributes: dict[str, str | bool | int | float] = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "tideover.token": token,
+        **({"tideover.standing": standing} if standing else {}),
+    }
+    text = f"{election!r}, token {token}: {what}"
+    level = logging.INFO if planned else logging.WARNING
+    event("tideover.leadership.change", text, attributes, level=level)
+
+
+def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
+    """Report that the event loop is blocked beyond the deadline of what is led by it. Called by another thread.
+
+    Args:
+        election: The election.
+        token: The fencing token of the term.
+        late: Seconds beyond the deadline.
+        stack: Where the loop is.
+    """
+    _stalls.add(1, {"tideover.election": election})
+    attributes: Attributes = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "tideover.token": token,
+    }
+    text = (
+        f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "
+        f"process may be elected while it is. It is here:\n{stack}"
+    )
+    event("tideover.election.stall", text, attributes, level=logging.ERROR)

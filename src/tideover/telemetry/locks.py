@@ -1,0 +1,103 @@
+"""Locks: the wait, the hold, the ground it stands on, and the conflicts."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+
+from tideover.errors import Unavailable
+from tideover.telemetry.events import Attributes, event
+from tideover.telemetry.scope import meter, waiting
+
+_lock_waits = meter.create_histogram(
+    "tideover.lock.acquire.duration",
+    unit="s",
+    description="How long a lock was waited for.",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60],
+)
+_lock_holds = meter.create_histogram(
+    "tideover.lock.hold.duration",
+    unit="s",
+    description="How long a lock was held.",
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60],
+)
+_locks_active = meter.create_up_down_counter(
+    "tideover.lock.active", unit="{lock}", description="Locks held, by what ground they are held on."
+)
+_lock_conflicts = meter.create_counter(
+    "tideover.lock.conflicts", unit="{conflict}", description="Locks that two held at once, or may have."
+)
+
+
+def acquiring(namespace: str, name: str | None) -> AbstractContextManager[object]:
+    """Record the wait for a lock; it is an error only if it raises.
+
+    Args:
+        namespace: The coordinator's namespace.
+        name: The lock, if names may be recorded.
+    """
+    attributes = {"db.namespace": namespace, "tideover.component": "lock"}
+    if name is not None:
+        attributes["tideover.lock.name"] = name
+    # Messages of errors name the lock. Whether an outage is an error is decided by what the caller wants in one.
+    return waiting("tideover.lock.acquire", attributes, record_exception=name is not None, no_error=(Unavailable,))
+
+
+def lock_waited(outcome: str, seconds: float, *, degraded: bool) -> None:
+    """Record how long somebody waited for a lock.
+
+    Args:
+        outcome: `"ok"`, `"local"`, `"timeout"` or `"refused"`.
+        seconds: How long.
+        degraded: Whether an outage was declared at the end.
+    """
+    _lock_waits.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
+
+
+def lock_released(outcome: str, seconds: float, *, degraded: bool) -> None:
+    """Record how long a lock was held.
+
+    Args:
+        outcome: `"ok"`, `"local"`, `"lost"` or `"conflict"`.
+        seconds: How long.
+        degraded: Whether it touched an outage.
+    """
+    _lock_holds.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
+
+
+def locks_active(mode: str, change: int) -> None:
+    """Count locks that are held.
+
+    Args:
+        mode: On what ground.
+        change: 1 for one more, -1 for one less.
+    """
+    _locks_active.add(change, {"tideover.lock.mode": mode})
+
+
+def lock_turned(name: str, mode: str, why: str) -> None:
+    """Report that a lock is held on other ground than before."""
+    attributes: Attributes = {"tideover.component": "lock", "tideover.lock.mode": mode}
+    text = f"{name!r} is {mode} now: {why}"
+    event("tideover.lock.turned", text, attributes, level=logging.WARNING, about=f"{name} {mode}")
+
+
+def lock_lost(name: str, why: str) -> None:
+    """Report that a lock was lost while its body ran."""
+    attributes: Attributes = {"tideover.component": "lock"}
+    event("tideover.lock.lost", f"{name!r}: {why}", attributes, level=logging.WARNING, about=name)
+
+
+def lock_conflict(name: str, what: str, *, certain: bool) -> None:
+    """Report that two have held one lock at once, or may have.
+
+    Args:
+        name: The lock.
+        what: Who and when.
+        certain: Whether the clocks leave no doubt.
+    """
+    attributes: Attributes = {"tideover.component": "lock", "tideover.lock.certain": certain}
+    _lock_conflicts.add(1, {"tideover.lock.certain": certain})
+    text = f"{name!r}: {what} ({'certain' if certain else 'possible'})"
+    level = logging.ERROR if certain else logging.WARNING
+    event("tideover.lock.conflict", text, attributes, level=level, about=f"{name} {certain}")

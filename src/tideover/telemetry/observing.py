@@ -1,0 +1,194 @@
+"""What observable instruments show of the coordinators that are open, when somebody asks."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from tideover.records import Component, HealthState
+from tideover.telemetry.scope import meter
+
+
+class Observed(Protocol):
+    """What an open coordinator shows to observable instruments."""
+
+    @property
+    def namespace(self) -> str:
+        """The coordinator's namespace."""
+        ...
+
+    def observe_state(self) -> HealthState:
+        """Return the health state now."""
+        ...
+
+    def observe_degraded_time(self) -> Mapping[HealthState, float]:
+        """Return for how many seconds etcd has been in each of the states that are not well."""
+        ...
+
+    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]:
+        """Return whose each snapshot on disk is, its age in seconds, and its size in bytes."""
+        ...
+
+    def observe_reads(self) -> Mapping[tuple[str, bool], int]:
+        """Return how many reads there were, by source and whether they were degraded."""
+        ...
+
+    def observe_age(self) -> float:
+        """Return the age in seconds of the oldest followed prefix."""
+        ...
+
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        ...
+
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints are registered here, by service and state."""
+        ...
+
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
+        ...
+
+
+_open: weakref.WeakSet[Observed] = weakref.WeakSet()
+
+
+def observe(coordinator: Observed) -> None:
+    """Show a coordinator through the observable instruments."""
+    _open.add(coordinator)
+
+
+def unobserve(coordinator: Observed) -> None:
+    """Show a coordinator no longer."""
+    _open.discard(coordinator)
+
+
+def _observing(
+    per_coordinator: Callable[[Observed], Iterable[Observation]],
+) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        for coordinator in list(_open):
+            yield from per_coordinator(coordinator)
+
+    return [callback]
+
+
+def _observe_state(coordinator: Observed) -> Iterable[Observation]:
+    now = coordinator.observe_state()
+    for state in HealthState:
+        yield Observation(int(state is now), {"tideover.component": "config", "tideover.state": state.value})
+
+
+def _observe_reads(coordinator: Observed) -> Iterable[Observation]:
+    for (source, degraded), count in coordinator.observe_reads().items():
+        yield Observation(count, {"tideover.source": source, "tideover.degraded": degraded})
+
+
+def _observe_degraded_time(coordinator: Observed) -> Iterable[Observation]:
+    for state, seconds in coordinator.observe_degraded_time().items():
+        yield Observation(seconds, {"tideover.component": "config", "tideover.state": state.value})
+
+
+def _observe_ages(_: CallbackOptions) -> Iterable[Observation]:
+    # Of a gauge an SDK keeps the last observation: of several coordinators the oldest is shown.
+    oldest: dict[str, float] = {}
+    for coordinator in list(_open):
+        age, namespace = coordinator.observe_age(), coordinator.namespace
+        if age < float("inf"):
+            oldest[namespace] = max(age, oldest.get(namespace, 0.0))
+    return [Observation(age, {"db.namespace": namespace}) for namespace, age in oldest.items()]
+
+
+def _snapshots() -> Mapping[tuple[Component, str], list[tuple[float, int]]]:
+    found: dict[tuple[Component, str], list[tuple[float, int]]] = {}
+    for coordinator in list(_open):
+        for component, age, size in coordinator.observe_snapshots():
+            found.setdefault((component, coordinator.namespace), []).append((age, size))
+    return found
+
+
+def _observe_snapshot_ages(_: CallbackOptions) -> Iterable[Observation]:
+    for (component, namespace), files in _snapshots().items():
+        age = max(age for age, _ in files)
+        if age < float("inf"):
+            yield Observation(age, {"tideover.component": component, "db.namespace": namespace})
+
+
+def _observe_snapshot_sizes(_: CallbackOptions) -> Iterable[Observation]:
+    for (component, namespace), files in _snapshots().items():
+        size = sum(size for _, size in files)
+        yield Observation(size, {"tideover.component": component, "db.namespace": namespace})
+
+
+def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
+    for (election, standing), count in coordinator.observe_leaders().items():
+        yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
+
+
+def _observe_endpoints(coordinator: Observed) -> Iterable[Observation]:
+    for (service, source), count in coordinator.observe_endpoints().items():
+        yield Observation(count, {"tideover.service": service, "tideover.source": source})
+
+
+def _observe_registrations(coordinator: Observed) -> Iterable[Observation]:
+    for (service, state), count in coordinator.observe_registrations().items():
+        yield Observation(count, {"tideover.service": service, "tideover.state": state})
+
+
+meter.create_observable_up_down_counter(
+    "tideover.component.status",
+    callbacks=_observing(_observe_state),
+    unit="{component}",
+    description="1 for the health state that holds now, 0 for the others.",
+)
+meter.create_observable_counter(
+    "tideover.degraded.time",
+    callbacks=_observing(_observe_degraded_time),
+    unit="s",
+    description="For how long etcd has been in a state that is not well.",
+)
+meter.create_observable_gauge(
+    "tideover.snapshot.age",
+    callbacks=[_observe_snapshot_ages],
+    unit="s",
+    description="Age of the oldest snapshot on disk: what a restart without etcd would begin with.",
+)
+meter.create_observable_gauge(
+    "tideover.snapshot.size",
+    callbacks=[_observe_snapshot_sizes],
+    unit="By",
+    description="Size of the snapshots on disk.",
+)
+meter.create_observable_counter(
+    "tideover.config.reads",
+    callbacks=_observing(_observe_reads),
+    unit="{read}",
+    description="Configuration reads by source.",
+)
+meter.create_observable_gauge(
+    "tideover.config.age",
+    callbacks=[_observe_ages],
+    unit="s",
+    description="Age of the oldest followed prefix.",
+)
+meter.create_observable_up_down_counter(
+    "tideover.election.leader",
+    callbacks=_observing(_observe_leaders),
+    unit="{leader}",
+    description="Elections led here; over all processes the sum per election should be at most 1.",
+)
+meter.create_observable_up_down_counter(
+    "tideover.discovery.endpoint.active",
+    callbacks=_observing(_observe_endpoints),
+    unit="{endpoint}",
+    description="Endpoints that can be picked, by service and where the list comes from.",
+)
+meter.create_observable_up_down_counter(
+    "tideover.discovery.registration.active",
+    callbacks=_observing(_observe_registrations),
+    unit="{registration}",
+    description="Endpoints that this process has registered, by how far they are in etcd.",
+)

@@ -1,0 +1,169 @@
+"""Outages, and etcd being another than before."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+from tideover.records import Diagnosis, HealthState
+from tideover.telemetry.events import Attributes, event
+from tideover.telemetry.scope import meter, tracer
+
+_transitions = meter.create_counter(
+    "tideover.state.transitions", unit="{transition}", description="Changes of the health state."
+)
+_resets = meter.create_counter(
+    "tideover.backend.resets", unit="{reset}", description="Times that etcd was found to be in another history."
+)
+
+# The present outages that are recorded, by their ids.
+present_outages: dict[str, Outages] = {}
+
+
+class Outages:
+    """The outage a coordinator is in, if any: one span from its declaration to its end.
+
+    Args:
+        monotonic: Returns the time in seconds.
+        degraded_reads: Returns how many degraded reads there have been.
+
+    Attributes:
+        outage_id: The present outage's id; empty if there is none.
+        requests: How many degraded requests have ended in it.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], *, degraded_reads: Callable[[], int]) -> None:
+        self.outage_id = ""
+        self.requests = 0
+        self._monotonic = monotonic
+        self._degraded_reads = degraded_reads
+        self._span: Span | None = None
+        self._reason = ""
+        self._states: list[str] = []
+        self._reads_before = 0
+        self._state = HealthState.AVAILABLE
+        self._since = monotonic()
+        self._seconds = dict.fromkeys(HealthState, 0.0)
+
+    def __repr__(self) -> str:
+        """Show the present outage's id."""
+        return f"<Outages {self.outage_id or 'none'}>"
+
+    @property
+    def link(self) -> trace.SpanContext:
+        """Where the span of the present outage is."""
+        return trace.INVALID_SPAN_CONTEXT if self._span is None else self._span.get_span_context()
+
+    def degraded_seconds(self) -> Mapping[HealthState, float]:
+        """Return for how long etcd has been degraded, and unavailable, since the start."""
+        self._count_time()
+        return {state: self._seconds[state] for state in HealthState if state is not HealthState.AVAILABLE}
+
+    def _count_time(self) -> None:
+        now = self._monotonic()
+        self._seconds[self._state] += now - self._since
+        self._since = now
+
+    def transition(
+        self,
+        previous: HealthState,
+        state: HealthState,
+        *,
+        diagnosis: Diagnosis,
+        reason: str,
+        sentence: str,
+        first: bool,
+    ) -> None:
+        """Record that the health state changed.
+
+        Args:
+            previous: The state before.
+            state: The state now.
+            diagnosis: What is the matter with etcd now.
+            reason: Why, as `tideover.reason` says it; a recovery is recorded with the reason of its outage.
+            sentence: Why, for people.
+            first: Whether this is the first verdict after the start.
+        """
+        self._count_time()
+        self._state = state
+        well = state is HealthState.AVAILABLE
+        if not well:
+            self._reason = reason
+        attributes = {
+            "tideover.component": "config",
+            "tideover.state": state.value,
+            "tideover.previous_state": previous.value,
+            "tideover.reason": self._reason,
+        }
+        if not well and self._span is None:
+            self._begin({**attributes, "tideover.diagnosis": diagnosis.value})
+        if not well and self._states[-1:] != [state.value]:
+            self._states.append(state.value)
+        if self.outage_id:
+            attributes["tideover.outage_id"] = self.outage_id
+        if not (first and well):
+            # The end of an outage as loudly as its beginning: whoever saw the one must see the other.
+            text = f"etcd is {state}: {sentence}"
+            event("tideover.state.transition", text, attributes, level=logging.WARNING)
+            counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
+            _transitions.add(1, counted)
+        if well:
+            self.close()
+
+    def _begin(self, attributes: Attributes) -> None:
+        self.outage_id = uuid.uuid4().hex[:16]
+        self.requests, self._states, self._reads_before = 0, [], self._degraded_reads()
+        self._span = tracer.start_span(
+            "tideover.outage", attributes={**attributes, "tideover.outage_id": self.outage_id}
+        )
+        if self._span.is_recording():
+            present_outages[self.outage_id] = self
+
+    def close(self) -> None:
+        """End the span of the outage, if there is one: it is over, or the coordinator is."""
+        if self._span is not None:
+            self._span.set_attributes(
+                {
+                    "tideover.states": self._states,
+                    "tideover.outage.reads": self._degraded_reads() - self._reads_before,
+                    "tideover.outage.requests": self.requests,
+                }
+            )
+            self._span.end()
+            present_outages.pop(self.outage_id, None)
+            self._span, self.outage_id = None, ""
+
+
+def backend_reset(reason: str, *, epoch: int, revision: int) -> None:
+    """Report that etcd is in another history than before.
+
+    Args:
+        reason: What proves it.
+        epoch: The epoch from now on.
+        revision: The new history's revision.
+    """
+    _resets.add(1)
+    attributes: Attributes = {
+        "tideover.component": "config",
+        "tideover.epoch": epoch,
+        "tideover.revision": revision,
+    }
+    text = f"etcd was restored, rebuilt or replaced: {reason}; now epoch {epoch}, revision {revision}"
+    event("tideover.backend.reset", text, attributes, level=logging.WARNING)
+
+
+def member_foreign(member: str, theirs: str, ours: str) -> None:
+    """Report an endpoint that belongs to another cluster than the others.
+
+    Args:
+        member: The endpoint.
+        theirs: The cluster it belongs to.
+        ours: The cluster in use.
+    """
+    attributes: Attributes = {"tideover.component": "config", "server.address": member}
+    text = f"{member} belongs to cluster {theirs}, not to {ours}: it is not used; correct the list of endpoints"
+    event("tideover.member.foreign", text, attributes, level=logging.ERROR, about=text)

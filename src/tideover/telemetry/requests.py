@@ -1,0 +1,97 @@
+"""Requests: what makes a degraded one findable, although it was served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import Span
+
+from tideover.marks import Mark, RequestRecord, current_record
+from tideover.telemetry.outages import present_outages
+from tideover.telemetry.scope import meter
+
+_requests = meter.create_counter(
+    "tideover.server.requests", unit="{request}", description="Requests served, and whether degraded."
+)
+
+
+# Identifies the current span, at half the cost of asking for it.
+SpanContext = Context
+current_context: Callable[[], SpanContext] = get_current
+
+
+@contextmanager
+def within(context: SpanContext) -> Iterator[None]:
+    """Record what is done here as part of another task's span.
+
+    Args:
+        context: That task's, from `current_context`.
+    """
+    token = attach(context)
+    try:
+        yield
+    finally:
+        detach(token)
+
+
+def current_span() -> Span:
+    """Return the span of the current context."""
+    return trace.get_current_span()
+
+
+def mark_span(mark: Mark, components: Collection[str]) -> None:
+    """Make the current span, and the request's own, findable as degraded.
+
+    Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response.
+
+    Args:
+        mark: The first degraded answer of the component to be shown.
+        components: All components that gave degraded answers so far.
+    """
+    span = trace.get_current_span()
+    _set_mark(span, mark, components)
+    record = current_record.get()
+    if record is None:
+        return
+    if isinstance(record.span, Span) and record.span is not span:
+        span = record.span
+        _set_mark(span, mark, components)
+    outage = present_outages.get(mark.outage_id)
+    if outage is not None and len(components) == 1:
+        span.add_link(outage.link)
+
+
+def _set_mark(span: Span, mark: Mark, components: Collection[str]) -> None:
+    if not span.is_recording():
+        return
+    span.set_attributes(
+        {
+            "tideover.degraded": True,
+            "tideover.components": list(components),
+            "tideover.reason": mark.reason,
+            "tideover.source": mark.source,
+            # An unknown age has no number; the attribute is left out rather than invented.
+            **({"tideover.staleness": mark.age} if mark.age < float("inf") else {}),
+            **({"tideover.outage_id": mark.outage_id} if mark.outage_id else {}),
+        }
+    )
+
+
+def finish_request(record: RequestRecord) -> None:
+    """Count the request.
+
+    Args:
+        record: The request's record, when its application has returned.
+    """
+    if not record.marks:
+        _requests.add(1, {"tideover.degraded": False})
+        return
+    for outage_id in {mark.outage_id for mark in record.marks.values()}:
+        outage = present_outages.get(outage_id)
+        if outage is not None:
+            outage.requests += 1
+    # All in one word, so that each request is counted once.
+    _requests.add(1, {"tideover.degraded": True, "tideover.component": ",".join(sorted(record.marks))})

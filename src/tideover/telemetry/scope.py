@@ -1,0 +1,49 @@
+"""The scope all is recorded under, and the span around a wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import Span, Status, StatusCode
+
+SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
+
+tracer = trace.get_tracer("tideover", schema_url=SCHEMA)
+meter = metrics.get_meter("tideover", schema_url=SCHEMA)
+
+# Where nobody records anything: to make a span that is none the current one would be most of what it costs.
+UNRECORDED: AbstractContextManager[object] = nullcontext()
+
+
+def waiting(
+    name: str,
+    attributes: Mapping[str, str],
+    *,
+    record_exception: bool = False,
+    no_error: tuple[type[Exception], ...] = (),
+) -> AbstractContextManager[object]:
+    """Record a wait, which is an error only if it raises.
+
+    Args:
+        name: The span's name.
+        attributes: What is waited for.
+        record_exception: Whether what was raised may be recorded; its message names keys.
+        no_error: What may be raised all the same, because the caller decides whether it is an error.
+    """
+    span = tracer.start_span(name, attributes=attributes)
+    return UNRECORDED if span is trace.INVALID_SPAN else _waiting(span, record_exception, no_error)
+
+
+@contextmanager
+def _waiting(span: Span, record_exception: bool, no_error: tuple[type[Exception], ...]) -> Iterator[None]:
+    with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
+        try:
+            yield
+        except no_error:
+            raise
+        except Exception as exc:
+            span.set_attribute("error.type", type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR))
+            raise

@@ -1,0 +1,36 @@
+"""Snapshots on disk: those written, and those that cannot be used."""
+
+from __future__ import annotations
+
+import logging
+
+from tideover.records import Component
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import meter
+
+_writes = meter.create_counter(
+    "tideover.snapshot.writes", unit="{write}", description="Snapshots written, or not."
+)
+
+
+def snapshot_rejected(component: Component, path: str, why: str) -> None:
+    """Report a snapshot file that cannot be used.
+
+    Args:
+        component: Whose it is.
+        path: The file.
+        why: What is wrong with it.
+    """
+    attributes = {"tideover.component": component}
+    event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR, about=path)
+
+
+def snapshot_written(component: Component, error: str | None) -> None:
+    """Count an attempt to write a snapshot.
+
+    Args:
+        component: Whose it is.
+        error: The error's type; None if it was written.
+    """
+    attributes = {"tideover.component": component}
+    _writes.add(1, attributes if error is None else {**attributes, "error.type": error})

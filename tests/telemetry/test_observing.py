@@ -1,0 +1,135 @@
+"""What observable instruments show."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from opentelemetry.sdk.metrics.export import Gauge, Sum
+
+from tests.support import connected
+from tests.telemetry.recording import Recorded, lose, points, put, recover, value
+from tideover import HealthState, LeadershipLost, telemetry
+from tideover.testing import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_reads_and_state_are_observed(recorded: Recorded) -> None:
+    """Reads by source, the present state and the configuration's age are shown while the coordinator is open."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    async with connected(store, namespace="app", follow=("",)) as tide:
+        tide.config.get("rate", default="1")
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        tide.config.get("rate", default="1")
+        found = recorded.metrics()
+        age = tide.observe_age()
+    status, reads, ages = (found[f"tideover.{n}"] for n in ("component.status", "config.reads", "config.age"))
+    assert (status.unit, reads.unit, ages.unit) == ("{component}", "{read}", "s")
+    assert isinstance(status.data, Sum)
+    assert not status.data.is_monotonic
+    assert {k: value(p) for k, p in points(status).items()} == {
+        ("config", "available"): 0,
+        ("config", "degraded"): 0,
+        ("config", "unavailable"): 1,
+    }
+    assert isinstance(reads.data, Sum)
+    assert reads.data.is_monotonic
+    # degraded, source
+    assert {k: value(p) for k, p in points(reads).items()} == {(False, "live"): 1, (True, "memory"): 1}
+    assert isinstance(ages.data, Gauge)
+    assert value(points(ages)[("app",)]) == pytest.approx(age)
+
+
+async def test_closed_coordinator_is_not_observed(recorded: Recorded) -> None:
+    """A coordinator that was closed is no longer shown as available, and an unknown age is not shown at all."""
+    store = MemoryStore()
+    lose(store)
+    async with connected(store):
+        assert "tideover.config.age" not in recorded.metrics()
+    assert "tideover.component.status" not in recorded.metrics()
+
+
+async def test_names_follow_the_conventions(recorded: Recorded) -> None:
+    """No metric has its unit, `_total` or a bare `count` in its name, and none is another one's namespace."""
+    telemetry.snapshot_written("config", None)
+    telemetry.watch_restarted("config", "silent")
+    telemetry.retried("range", "deadline")
+    telemetry.rejected_by_breaker("config")
+    async with connected(MemoryStore()) as tide:
+        await tide.config.put("rate", 5)
+        names = set(recorded.metrics())
+    assert len(names) >= 7
+    for name in names:
+        assert not name.endswith(("_total", ".total", "_seconds", "_bytes", "count")), name
+        assert not any(other.startswith(f"{name}.") for other in names), name
+
+
+async def test_the_time_in_bad_states_is_counted(recorded: Recorded) -> None:
+    """Seconds in each state that is not well are counted from its declaration to now, or its end."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await anyio.sleep(100)
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        await anyio.sleep(60)
+        during = recorded.metrics()["tideover.degraded.time"]
+        lose(store, members=2)
+        await tide.health.wait_for(HealthState.DEGRADED)
+        await anyio.sleep(10)
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(1000)
+        after = recorded.metrics()["tideover.degraded.time"]
+    assert during.unit == "s"
+    assert isinstance(during.data, Sum)
+    assert during.data.is_monotonic
+    found = {k: value(p) for k, p in points(during).items()}
+    assert found == {("config", "degraded"): 0, ("config", "unavailable"): pytest.approx(60, abs=0.1)}
+    total = {k: value(p) for k, p in points(after).items()}
+    assert total["config", "degraded"] == pytest.approx(10.5, abs=1)
+    assert total["config", "unavailable"] == pytest.approx(60.5, abs=1)
+
+
+async def test_a_fleet_has_one_leader_at_most(recorded: Recorded) -> None:
+    """Through elections, an outage and a change of leaders the sum over all candidates is never more than 1."""
+    store = MemoryStore()
+    sums: list[float] = []
+
+    async def candidate(number: int) -> None:
+        async with connected(store) as tide:
+            while True:
+                try:
+                    async with tide.leader("reaper", ttl=6):
+                        await anyio.sleep(20 + number)
+                except LeadershipLost:
+                    pass
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(candidate, number)
+        for second in range(200):
+            if second == 50:
+                lose(store)
+            if second == 90:
+                recover(store)
+            metric = recorded.metrics().get("tideover.election.leader")
+            sums.append(sum(map(value, points(metric).values())) if metric else 0)
+            await anyio.sleep(1)
+        tasks.cancel_scope.cancel()
+    assert set(sums) == {0, 1}
+    assert sums[30:50] == [1] * 20
+    # Nobody is elected without a quorum, and whoever led has stepped down.
+    assert set(sums[60:90]) == {0}
+
+
+async def test_of_several_coordinators_the_oldest_age_is_shown(recorded: Recorded) -> None:
+    """Where a process has two coordinators of one namespace, the age is that of the one that lags."""
+    store, lost = MemoryStore(), MemoryStore()
+    async with connected(store), connected(lost) as behind:
+        lose(lost)
+        await behind.health.wait_for(HealthState.UNAVAILABLE)
+        await anyio.sleep(60)
+        (age,) = points(recorded.metrics()["tideover.config.age"]).values()
+        assert value(age) == pytest.approx(behind.observe_age())

@@ -1,0 +1,188 @@
+"""`docs/reference/telemetry.md` read against what an SDK receives: nothing is missing, nothing is more."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, Sum
+from opentelemetry.trace import SpanKind
+
+from tests.support import mock_clock, request
+from tests.telemetry.recording import Recorded, lose, put, recover
+from tideover import CircuitOpen, HealthState, LockTimeout, telemetry
+from tideover.coordinator import Coordinator
+from tideover.etcd.operations import Range
+from tideover.options import Options
+from tideover.registry.endpoint import Endpoint
+from tideover.testing import FaultyStore, MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+PAGE = Path(__file__).parents[2] / "docs/reference/telemetry.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table of the page."""
+
+    name: str
+    cells: tuple[str, ...]
+
+    def names(self, cell: int) -> set[str]:
+        """Return the attributes that a cell names."""
+        return set(re.findall(r"`((?:tideover|db|server|error)\.[a-z_.]+)`", self.cells[cell]))
+
+
+def table(heading: str) -> dict[str, Row]:
+    """Return the first table below a heading, by the name in its first column."""
+    text = PAGE.read_text().partition(f"\n## {heading}\n")[2]
+    found = re.search(r"^\|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.M)
+    assert found is not None, heading
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in found[1].splitlines()]
+    return {cells[0].strip("`"): Row(cells[0].strip("`"), tuple(cells[1:])) for cells in rows}
+
+
+def kind_of(metric: Metric) -> str:
+    """Return what kind of instrument a metric comes from, as the page calls it."""
+    data = metric.data
+    if isinstance(data, Sum):
+        return "counter" if data.is_monotonic else "up-down counter"
+    return {Gauge: "gauge", Histogram: "histogram"}[type(data)]
+
+
+class Seen:
+    """What an SDK has received in the course of a test."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
+        self.metrics: dict[str, Metric] = {}
+        self.attributes: dict[str, set[str]] = {}
+
+    def collect(self) -> None:
+        """Take in what the instruments show now."""
+        for name, metric in self._recorded.metrics().items():
+            self.metrics[name] = metric
+            for point in metric.data.data_points:
+                self.attributes.setdefault(name, set()).update(point.attributes or {})
+
+    def events(self) -> Mapping[str, set[str]]:
+        """Return the events by name, with all attributes that any of them had."""
+        found: dict[str, set[str]] = {}
+        for name, attributes, _ in self._recorded.events():
+            found.setdefault(name, set()).update(attributes)
+        return found
+
+
+async def live(tide: Coordinator, store: MemoryStore, faulty: FaultyStore, seen: Seen) -> None:
+    """Live through everything that is recorded, as an application would."""
+    await anyio.sleep(1)
+    faulty.inject("UNAVAILABLE", "Socket closed", op=Range)
+    await tide.config.fetch("rate", int)
+    tide.config.get("rate", int)
+    await put(store, "/config/rate", b"six")
+    await anyio.sleep(1)
+    with request() as record:
+        tide.config.get("rate", int)
+    telemetry.finish_request(record)
+    view = tide.discover("billing")
+    await view.wait_for(1, timeout=5)
+    for _ in range(3):
+        view.report(view.endpoints[0], False)
+    with pytest.raises(LockTimeout):
+        async with tide.lock("held"), tide.lock("held", timeout=0.1):
+            raise AssertionError
+    async with (
+        tide.leader("reaper", on_outage="stay"),
+        tide.register("api", "http://10.0.0.7:8000"),
+        tide.lock("orders", on_outage="local"),
+    ):
+        seen.collect()
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        with trace.get_tracer("framework").start_as_current_span("GET /"), request() as record:
+            tide.config.get("rate", int)
+        telemetry.finish_request(record)
+        with pytest.raises(CircuitOpen):
+            await tide.config.put("rate", 5)
+        await anyio.sleep(30)
+        seen.collect()
+        recover(store)
+        await anyio.sleep(20)
+    store.rebuild({})
+    await anyio.sleep(20)
+    seen.collect()
+
+
+def tell_the_rest() -> None:
+    """Tell what takes real time, another cluster, or another process."""
+    telemetry.snapshot_rejected("config", "/file", "damaged")
+    telemetry.snapshot_written("config", "PermissionError")
+    telemetry.member_foreign("10.0.0.1:2379", "a", "b")
+    telemetry.loop_stalled("reaper", token=5, late=1.0, stack="here")
+    telemetry.endpoint_rejected("billing", "no URL")
+    telemetry.lock_lost("orders", "its lease has ended")
+    telemetry.lock_conflict("orders", "two", certain=True)
+
+
+@pytest.mark.usefixtures("disk_at_once")
+async def test_the_page_says_what_is_recorded(recorded: Recorded, tmp_path: Path) -> None:
+    """Every span, event and metric is on the page, with its kind, unit, level and attributes; and none is there
+    that is not recorded."""
+    store = MemoryStore()
+    faulty = FaultyStore(store)
+    await put(store, "/config/rate", b"5")
+    endpoint = Endpoint("http://10.0.0.1:80", 1, {}, "i1", "x", "billing")
+    for number in range(4):
+        endpoint = Endpoint(f"http://10.0.0.{number}:80", 1, {}, f"i{number}", "x", "billing")
+        await put(store, f"/{endpoint.key}", endpoint.encode())
+    options = Options(endpoints=tuple(store.members), cache_dir=tmp_path)
+    seen = Seen(recorded)
+    async with Coordinator(options, store=faulty, clock=mock_clock(), chance=random.Random(7).random) as tide:
+        await live(tide, store, faulty, seen)
+        tell_the_rest()
+        seen.collect()
+
+    metrics = table("Metrics")
+    assert set(seen.metrics) == set(metrics)
+    for name, row in metrics.items():
+        instrument, unit = row.cells[0].removeprefix("observable ").split(", ")
+        assert (kind_of(seen.metrics[name]), seen.metrics[name].unit) == (instrument, unit), name
+        assert seen.attributes.get(name, set()) == row.names(1), name
+        assert (seen.metrics[name].description or "").endswith("."), name
+
+    events = table("Events")
+    assert set(seen.events()) == set(events)
+    for name, attributes in seen.events().items():
+        assert attributes - {"tideover.left_out"} == events[name].names(2), name
+    for data in recorded.log_exporter.get_finished_logs():
+        event = data.log_record
+        if event.event_name:
+            assert str(event.severity_text) in events[event.event_name].cells[0], event.event_name
+
+    spans = {span.name: span.kind for span in recorded.spans()}
+    documented = table("Spans")
+    named = {name: SpanKind[row.cells[0]] for name, row in documented.items() if name.startswith("tideover.")}
+    assert {name: kind for name, kind in spans.items() if name.startswith("tideover.")} == named
+    assert {kind for name, kind in spans.items() if name not in named} == {SpanKind.CLIENT}
+
+
+@pytest.mark.usefixtures("disk_at_once")
+async def test_names_are_no_namespaces(recorded: Recorded, tmp_path: Path) -> None:
+    """No metric has its unit, `_total` or a bare `count` in its name; no name is another one's namespace."""
+    metrics = set(table("Metrics"))
+    for name in metrics:
+        assert not name.endswith(("_total", ".total", "_seconds", "_bytes", "count")), name
+        assert not any(other.startswith(f"{name}.") for other in metrics), name
+    attributes = set(re.findall(r"`((?:tideover|db|server|error)\.[a-z_.]+)`", PAGE.read_text()))
+    attributes -= metrics | set(table("Events")) | set(table("Spans"))
+    for name in attributes:
+        assert not any(other.startswith(f"{name}.") for other in attributes), name

@@ -1,0 +1,67 @@
+"""Requests: degraded ones are findable, and counted."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
+from tests.support import connected, request
+from tests.telemetry.recording import Recorded, attributes, lose, points, put, recover, value
+from tideover import HealthState, Source, telemetry
+from tideover.marks import Mark, RequestRecord, current_record
+from tideover.testing import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_request_links_to_its_outage(recorded: Recorded) -> None:
+    """The request's own span carries the mark and one link to the outage, wherever the degraded answer was got."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    tracer = trace.get_tracer("framework")
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER) as server:
+            token = current_record.set(RequestRecord(tide, server))
+            with tracer.start_as_current_span("work"):
+                tide.config.get("rate")
+            for _ in range(3):
+                tide.config.get("rate")
+            await tide.config.fetch("rate")
+            current_record.reset(token)
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+    (outage,) = recorded.spans("tideover.outage")
+    ended = {s.name: s for s in recorded.span_exporter.get_finished_spans()}
+    assert attributes(ended["work"])["tideover.degraded"] is True
+    assert attributes(ended["GET /"])["tideover.outage_id"] == attributes(outage)["tideover.outage_id"]
+    assert [link.context for link in ended["GET /"].links] == [outage.context]
+
+
+async def test_each_span_outside_a_request_is_marked(recorded: Recorded) -> None:
+    """Without a request, as in a background task, every span in which a degraded answer is got is marked."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    tracer = trace.get_tracer("app")
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        for _ in range(2):
+            with tracer.start_as_current_span("tick"):
+                tide.config.get("rate")
+    ticks = [s for s in recorded.span_exporter.get_finished_spans() if s.name == "tick"]
+    assert [attributes(s)["tideover.source"] for s in ticks] == ["memory", "memory"]
+
+
+def test_requests_are_counted(recorded: Recorded) -> None:
+    """Requests are counted, degraded ones apart."""
+    with request() as record:
+        telemetry.finish_request(record)
+        record.marks["config"] = Mark(Source.MEMORY, 1.0, "quorum_lost", "")
+        telemetry.finish_request(record)
+    metric = recorded.metrics()["tideover.server.requests"]
+    assert metric.unit == "{request}"
+    # component, degraded
+    assert {k: value(p) for k, p in points(metric).items()} == {(False,): 1, ("config", True): 1}

@@ -16,12 +16,10 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tideover
-from tideover import Diagnosis, HealthState, Source, following, telemetry
+from tests.telemetry.recording import install
+from tideover import Diagnosis, HealthState, Source, following
 from tideover.core.marker import catch_up
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
@@ -321,14 +319,12 @@ async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypa
 
 
 async def test_credentials_are_shown_nowhere(
-    server: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Neither password nor token is in a log, a repr, a span, the status, an error or a file."""
     caplog.set_level(logging.DEBUG)
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("tideover"))
+    recorded = install()
+    recorded.clear()
     shown: list[str] = []
     secrets = {PASSWORD, "wrong-pass-phrase"}
     for password in sorted(secrets):
@@ -347,7 +343,7 @@ async def test_credentials_are_shown_nowhere(
                 secrets.add(store._login._token)
             parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._lanes]
             shown += [repr(half.value), *map(repr, parts), str(tide.status().to_dict())]
-    spans = exporter.get_finished_spans()
+    spans = recorded.spans()
     assert len(spans) > 2
     shown += [span.to_json() for span in spans] + [caplog.text]
     shown += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

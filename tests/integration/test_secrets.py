@@ -13,13 +13,11 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tideover
 from tests.etcd.certificates import Authority
-from tideover import HealthState, Tls, telemetry
+from tests.telemetry.recording import install
+from tideover import HealthState, Tls
 from tideover.etcd.adapter import EtcdStore
 from tideover.testing import EtcdServer
 
@@ -71,15 +69,11 @@ def command(*args: str, **environment: str) -> str:
     return f"{done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
-async def test_credentials_are_shown_nowhere(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_credentials_are_shown_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """No password, token or private key is in a log, a span, a repr, an error, the status, a file or an output."""
     caplog.set_level(logging.DEBUG)
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("tideover"))
+    recorded = install()
+    recorded.clear()
     authority = Authority(tmp_path)
     client, other = authority.sign("client"), authority.sign("other")
     tls = client.trusting(authority.cert)
@@ -158,7 +152,7 @@ async def test_credentials_are_shown_nowhere(
                 )
                 searched.hear(text)
         searched.hear(command("status", f"--user=app:{PASSWORD}"), command("cache", "show", str(snapshots)))
-    spans = exporter.get_finished_spans()
+    spans = recorded.spans()
     assert len(spans) > 5
     searched.hear(*(span.to_json() for span in spans), caplog.text)
     searched.hear(*(path.read_text() for path in snapshots.rglob("*") if path.is_file()))

@@ -120,6 +120,8 @@ GOOD = "0123456789abcdef"
         ({"advertise": "x:0"}, "need a port from 1"),
         ({"advertise": "0.0.0.0"}, "no address that others could reach"),
         ({"advertise": "[::]:7000"}, "no address that others could reach"),
+        ({"advertise": "[::0]:7000"}, "no address that others could reach"),
+        ({"advertise": "0"}, "no address that others could reach"),
         ({"confirm_limit": 1}, "confirm_limit must be at least 5 seconds, not 1"),
         ({"confirm_limit": nan}, "confirm_limit must be at least"),
         ({"alone": "yes"}, "alone must be 'step_down' or 'stay', not 'yes'"),

@@ -457,7 +457,7 @@ class Coordinator(Primitives):
     def _take_reset(self, reset: Reset) -> None:
         self.config.forget_answers()
         self._elections.reset()
-        self._sessions.reset(f"etcd is in another history: {reset.reason}")
+        self._sessions.reset(f"etcd is in another history: {reset.reason}", reset.revision)
         for view in self._views:
             view.changed.fire()
         self._discovery.reset()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from tideover.hosts import is_wildcard
+
 OnStale = Literal["serve", "default", "raise"]
 
 
@@ -196,12 +198,9 @@ class Failsafe:
         """Reject what cannot work, without showing the secret."""
         _secrets(self.secret)
         _address("listen", self.listen, port_needed=True)
-        if self.advertise is not None:
-            _address("advertise", self.advertise, port_needed=False)
-            if self.advertise.startswith(("0.0.0.0", "[::]")) or self.advertise == "::":
-                raise ValueError(
-                    f"advertise={self.advertise!r} is no address that others could reach; leave it out"
-                )
+        host = None if self.advertise is None else _address("advertise", self.advertise, port_needed=False)
+        if host is not None and is_wildcard(host):
+            raise ValueError(f"advertise={self.advertise!r} is no address that others could reach; leave it out")
         limit = self.confirm_limit
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             raise TypeError(f"confirm_limit must be a number of seconds, not {limit!r}")
@@ -237,7 +236,8 @@ def _secrets(secret: str | bytes | Sequence[str | bytes]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _address(name: str, text: str, *, port_needed: bool) -> None:
+def _address(name: str, text: str, *, port_needed: bool) -> str:
+    """Return the host of an address, without brackets."""
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a string, not {text!r}")
     host, colon, port = text.rpartition(":")
@@ -250,6 +250,7 @@ def _address(name: str, text: str, *, port_needed: bool) -> None:
     least = 0 if port_needed else 1
     if not (port.isascii() and port.isdigit() and len(port) < 6 and least <= int(port) < 65_536):
         raise ValueError(f"{name}={text!r}: need a port from {least} to 65535{_port_hint(port_needed)}")
+    return bare
 
 
 def _port_hint(port_needed: bool) -> str:

@@ -168,21 +168,22 @@ def test_handlers_are_called_and_put_back(former: list[int]) -> None:
     asyncio.run(main())
 
 
-def test_handlers_of_the_event_loop_are_called_as_well(former: list[int]) -> None:
-    """Servers that use `loop.add_signal_handler`, as hypercorn does, hear the signal all the same."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_handlers_of_the_event_loop_are_called_as_well(former: list[int], number: signal.Signals) -> None:
+    """Servers that use `loop.add_signal_handler`, as hypercorn and gunicorn's uvicorn worker do, hear them too."""
     told: list[str] = []
 
     async def main() -> None:
         heard = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.set)
+        asyncio.get_running_loop().add_signal_handler(number, heard.set)
         warning = EarlyWarning(lambda: told.append("told"))
         warning.listen()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         await asyncio.wait_for(heard.wait(), 5)
         await asyncio.sleep(0)
         assert told == ["told"]
         warning.stop()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         await asyncio.sleep(0.05)
         assert told == ["told"]
 

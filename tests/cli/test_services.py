@@ -62,6 +62,47 @@ def test_services_and_resolve(etcd_server: EtcdServer) -> None:
     assert run("resolve", "", endpoints=where).code == 2
 
 
+def test_what_others_have_written(etcd_server: EtcdServer) -> None:
+    """Foreign records are named on stderr and otherwise left out; text in good ones breaks no line."""
+    metadata = {"note": "two\nlines", "colour": "\x1b[31mred", "name": "ü 한"}
+    good = json.dumps({"needs": 1, "url": "http://10.0.0.1:80", "metadata": metadata})
+    for key, value in {
+        "billing/a/x": good,
+        "billing/b/x": "no JSON",
+        "billing/c/x": '{"needs": 9, "url": "http://10.0.0.2:80"}',
+        "billing/not/a/registration": good,
+        "other": good,
+        "new%0Aline/a/x": good,
+    }.items():
+        etcd_server.etcdctl("put", f"/services/{key}", value)
+    where = etcd_server.endpoint
+    found = run("resolve", "billing", endpoints=where)
+    assert found.code == 0
+    assert found.out == "http://10.0.0.1:80  weight 1  note=two\\nlines  colour=\\x1b[31mred  name=ü 한\n"
+    complaints = found.err.splitlines()
+    assert len(complaints) == 3
+    assert "'services/billing/b/x' cannot be used, because it is not JSON" in complaints[0]
+    assert "needs format 9" in complaints[1]
+    assert run("resolve", "billing", "--json", endpoints=where).json["metadata"] == metadata
+    assert run("services", endpoints=where).out == "billing  3 registered\nnew\\nline  1 registered\n"
+    assert "service    new\\nline  1 registered" in run("status", endpoints=where).out
+
+
+def test_output_that_cannot_be_written(etcd_server: EtcdServer) -> None:
+    """A full disk is one line and 1; a closed stdout is nobody who wants to read."""
+    publish(etcd_server, "billing", 2)
+    command = [sys.executable, "-m", "tideover.cli", "services", "--endpoint", etcd_server.endpoint]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "tideover: the output cannot be written: No space left on device\n",
+    )
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.anyio
 async def test_resolve_without_etcd(etcd_cluster: EtcdCluster, tmp_path: Path) -> None:
     """Without a quorum the survivor answers; without any member a service's snapshots; each is labelled."""

@@ -114,6 +114,21 @@ async def test_other_hosts_pass_through() -> None:
     assert network.asked[1].headers["host"] == "invoices.internal"
 
 
+async def test_tls_is_not_left_out() -> None:
+    """Who asks for https:// never gets an endpoint without TLS; http:// may get one with it."""
+    network = Network()
+    async with calling(network, "http://10.0.0.1:81") as (client, tide):
+        for _ in range(5):
+            with pytest.raises(httpx.LocalProtocolError, match="asks for TLS"):
+                await client.get("https://billing.service/")
+        assert not network.asked
+        assert not tide.discover("billing").ejected
+    async with calling(network, "https://10.0.0.1:81") as (client, _):
+        for scheme in ("http", "https"):
+            await client.get(f"{scheme}://billing.service/")
+    assert {request.url.scheme for request in network.asked} == {"https"}
+
+
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ConnectTimeout])
 async def test_what_was_never_sent_is_tried_elsewhere(error: type[httpx.TransportError]) -> None:
     """Endpoints that cannot be connected to cost the caller nothing, whatever the method and the body."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +14,9 @@ import pytest
 import trio
 
 from tests.support import connected
-from tideover import Closed, Coordinator, SessionLost, SessionState
+from tideover import Closed, Coordinator, HealthState, SessionLost, SessionState
 from tideover.clock import Clock
-from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive
+from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke
 from tideover.etcd.operations import Delete, LeaseResult, Put
 from tideover.etcd.store import Store
 from tideover.options import Options
@@ -327,6 +328,65 @@ async def test_the_same_lease_comes_back() -> None:
         assert tide.status().sessions[0].state == "alive"
         assert (session.lease_id, session.keys) == (lease, (key,))
         assert await value(store, "a") == b"1"
+
+
+async def test_a_declared_outage_is_not_hammered() -> None:
+    """A minute without etcd: no watch is tried, a renewal about once a second; both are back 0.1 s afterwards."""
+    store = MemoryStore()
+    opened: Counter[str] = Counter()
+
+    def counting(name: str) -> None:
+        genuine = getattr(store, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            opened[name] += 1
+            return genuine(*args, **options)
+
+        setattr(store, name, counted)
+
+    async with connected(store, follow=()) as tide, tide.session(ttl=15, on_outage="wait") as session:
+        await session.put("a")
+        await anyio.sleep(6)
+        store.down = set(store.members)
+        store.touch()
+        await tide._lanes.wait_for(HealthState.UNAVAILABLE)
+        counting("watch")
+        counting("keep_alive")
+        await anyio.sleep(60)
+        assert opened["watch"] == 0
+        # Three members are asked in one round.
+        assert 3 * 60 / 2.4 * 0.9 < opened["keep_alive"] < 3 * 60 / 0.6
+        heal(store)
+        await tide._lanes.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(0.1)
+        session.check()
+        assert opened["watch"] == 2
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_only_what_another_history_may_have_is_revoked(kept: bool) -> None:
+    """After a rebuild from nothing no lease of the time before is asked for; one that may have come along is."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        for n in range(10):
+            await write(store, Put(b"/x", str(n).encode()))
+        session = await tide._sessions.open(15)
+        made_at = session._tenure.anchor.create_revision
+        await anyio.sleep(6)
+        store.rebuild({}, revision=made_at + 1 if kept else 1)
+        await session.lost
+        asked: list[object] = []
+        genuine = store.call
+
+        async def noting(op: Any, **options: Any) -> Any:
+            asked.append(op)
+            return await genuine(op, **options)
+
+        store.call = noting  # type: ignore[method-assign]
+        await anyio.sleep(6)
+        assert tide.epoch == 2
+        await tide._sessions.close(session)
+        assert any(isinstance(op, LeaseRevoke) for op in asked) is kept
 
 
 async def test_one_member_less_is_no_trouble() -> None:

@@ -409,7 +409,7 @@ async def test_a_reset_ends_all() -> None:
     """What is told of a reset ends all sessions for good."""
     async with connected(MemoryStore()) as tide:
         session = await tide._sessions.open(15)
-        tide._sessions.reset("the cluster was restored")
+        tide._sessions.reset("the cluster was restored", 1)
         assert await session.lost == "the cluster was restored"
 
 

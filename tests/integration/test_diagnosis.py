@@ -119,8 +119,8 @@ async def test_healthy(cluster: EtcdCluster) -> None:
 async def test_a_leader_change(cluster: EtcdCluster, how: str) -> None:
     """The leader in use is killed, frozen or moved: AVAILABLE throughout, LEADER_CHANGE at the most.
 
-    That goes for an election that is decided in its first round. When the votes are split, etcd is without a leader
-    for longer than a leader change may take, and it is right to say more: then this is tried again.
+    That goes for an election that is decided in its first round. When the votes are split, etcd is without a
+    leader for longer than a leader change may take, and it is right to say more: then this is tried again.
     """
     for _ in range(5):
         took, seen = await leader_changed(cluster, how)

@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -297,6 +298,52 @@ async def test_scale_down_in_ordinary_times() -> None:
         assert len(view.endpoints) == 9
         await anyio.sleep(10)
         assert view.endpoints == many[29:]
+
+
+async def test_who_leaves_by_itself_is_not_held() -> None:
+    """A rolling restart, or a service that ends: each endpoint is out of the list when its process says so."""
+    store = MemoryStore()
+    async with connected(store) as other, connected(store) as tide:
+        view = tide.discover(SERVICE)
+        await view.wait_for(0, timeout=1)
+        async with AsyncExitStack() as stack:
+            for n in range(3):
+                await stack.enter_async_context(other.register(SERVICE, f"http://10.0.0.{n}:80"))
+            await view.wait_for(3, timeout=1)
+            await publish(store, endpoint(7), endpoint(8))
+            for here in other.registrations:
+                await here.deregister()
+                await anyio.sleep(0.01)
+                assert here.endpoint.url not in [each.url for each in view.endpoints]
+                assert view.held == ()
+        assert instances(view) == ["i007", "i008"]
+        # Those two have not said anything: one may go in a window, the last is held.
+        await withdraw(store, endpoint(7), endpoint(8))
+        await anyio.sleep(5)
+        assert len(view.endpoints) >= 1
+        async with other.register(SERVICE, "http://10.0.0.9:80"):
+            await anyio.sleep(60)
+            assert instances(view) == ["10.0.0.9:80"]
+        await anyio.sleep(0.01)
+        with pytest.raises(NoEndpoints):
+            view.pick()
+
+
+async def test_one_worker_of_several_leaves() -> None:
+    """Workers that share an instance: while one of them ends, be it the newest, the endpoint can be picked."""
+    store = MemoryStore()
+    store.delay = 0.005
+    url = "http://10.0.0.1:80"
+    async with connected(store) as first, connected(store) as second, connected(store) as tide:
+        async with first.register(SERVICE, url), second.register(SERVICE, url) as newest:
+            view = tide.discover(SERVICE)
+            await view.wait_for(1, timeout=1)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(newest.deregister)
+                for _ in range(100):
+                    assert view.pick().url == url
+                    await anyio.sleep(0.001)
+            assert view.endpoints[0].incarnation == first.registrations[0].endpoint.incarnation
 
 
 async def test_max_stale() -> None:

@@ -44,6 +44,20 @@ def test_an_ordinary_key_can_be_read_by_people() -> None:
     assert endpoint.key == "services/api/10.0.0.7:8000/f00"
 
 
+def test_the_last_word_is_understood_by_older_versions_as_well() -> None:
+    """Who leaves has weight 0 in etcd, which any version knows, and says why."""
+    leaving = Endpoint("http://10.0.0.7:80", 3, {"zone": "a"}, "i", "one", "api", leaving=True)
+    assert json.loads(leaving.encode()) == {
+        "needs": 1,
+        "url": "http://10.0.0.7:80",
+        "weight": 0,
+        "metadata": {"zone": "a"},
+        "leaving": True,
+    }
+    assert decode(leaving.key, leaving.encode()).leaving
+    assert "leaving" not in json.loads(Endpoint("http://10.0.0.7:80").encode())
+
+
 def test_what_a_newer_version_has_added_is_ignored() -> None:
     """Unknown members do not keep an endpoint from being used; absent ones have their defaults."""
     raw = json.dumps({"needs": 1, "url": "http://a", "colour": {"of": "the sea"}}).encode()

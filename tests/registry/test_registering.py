@@ -313,6 +313,20 @@ async def test_the_exit_of_an_old_process_leaves_its_successor_alone() -> None:
             assert published(store) == [new.endpoint]
 
 
+async def test_the_last_word_may_not_be_heard() -> None:
+    """An etcd that hangs at the very moment delays leaving by 2.5 s at the most; one known to be away by 2 s."""
+    for known in (False, True):
+        store = MemoryStore()
+        async with connected(store) as tide, tide.register("api", URL) as here:
+            store.frozen = set(store.members)
+            store.touch()
+            if known:
+                await anyio.sleep(20)
+            began = anyio.current_time()
+            await here.deregister()
+            assert anyio.current_time() - began <= (2.01 if known else 2.51)
+
+
 async def test_giving_one_up_leaves_the_others_and_locks_alone() -> None:
     """Each registration has a session of its own."""
     store = MemoryStore()
@@ -522,6 +536,34 @@ async def test_left_at_any_moment_it_leaves_nothing() -> None:
             await anyio.sleep(0.5)
             assert published(store) == [], step
             assert not store.leases, step
+
+
+async def test_closed_at_any_moment_it_leaves_nothing() -> None:
+    """Wherever its background task is when block and coordinator are left at once, no key and no lease stay."""
+    for step in range(40):
+        store = MemoryStore()
+        store.delay = 0.01
+        async with connected(store, start_timeout=0.001) as tide, tide.register("api", URL):
+            await anyio.sleep(0.002 * step)
+        assert published(store) == [], step
+        assert not store.leases, step
+
+
+async def test_cancelled_as_a_whole_it_leaves_nothing() -> None:
+    """Ctrl-C at whichever await of connecting, registering, the body or leaving: no key and no lease stay."""
+    stores: list[MemoryStore] = []
+
+    async def run() -> None:
+        stores.append(MemoryStore())
+        stores[-1].delay = 0.001
+        async with connected(stores[-1], start_timeout=0.01) as tide, tide.register("api", URL) as here:
+            await here.update(weight=2)
+
+    async def after(place: int) -> None:
+        assert published(stores[-1]) == [], place
+        assert not stores[-1].leases, place
+
+    assert await cancelled_at_every_await(run, after) > 5
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

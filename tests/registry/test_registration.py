@@ -23,6 +23,8 @@ def test_addresses_that_others_can_reach(url: str) -> None:
     [
         ("http://0.0.0.0:8000", "nobody can reach .* listens on"),
         ("http://[::]:8000", "nobody can reach"),
+        ("http://0:8000", "nobody can reach .* 0 is what a server listens on"),
+        ("http://[::ffff:0.0.0.0]:8000", "nobody can reach"),
         ("http://10.0.0.7", "say the port, as in 'http://10.0.0.7:8000'"),
         ("http://10.0.0.7:0", "say the port"),
         ("http://10.0.0.7:99999", "must be like"),

@@ -86,6 +86,23 @@ def test_nothing_is_removed_without_proof() -> None:
         assert listing.missing == {"a": 10.0, "b": 10.0}
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("suspect", [True, False])
+def test_who_says_that_it_leaves_has_left(trusted: bool, suspect: bool) -> None:
+    """Any number that say so go at once, after an outage and in one too, and use up nobody else's window."""
+    listing = settled(numbered(9))
+    listing = listing.suspend() if suspect else listing
+    left = {f"i{n:03}" for n in range(1, 9)}
+    after = listing.observe(some("i000"), 100.0, trusted=trusted, rules=RULES, left=left)
+    assert set(after.listed) == {"i000"}
+    assert not after.missing
+    assert after.removed == 0
+    assert not listing.observe({}, 100.0, trusted=trusted, rules=RULES, left=left | {"i000"}).listed
+    # Who said so and is there again stays.
+    again = listing.observe(numbered(9), 100.0, trusted=trusted, rules=RULES, left=left)
+    assert again.listed == numbered(9)
+
+
 def test_a_replacement_is_no_removal() -> None:
     """The same instance with something new to say is changed at once, in the grace period too."""
     listing = settled({"a": "old"}).suspend().observe({"a": "new"}, 100.0, trusted=True, rules=RULES)

@@ -65,8 +65,8 @@ class TideoverMiddleware:
         endpoints: The members' `host:port`; the coordinator is made and closed here.
         coordinator: A coordinator that somebody else has entered and will leave; instead of `endpoints`.
         register: What others are to find: registered once the application has started, and gone from etcd the
-            moment that SIGTERM or SIGINT arrives, while the requests under way are still answered. Where the
-            signals cannot be heard (the server does not run in the main thread, or not on asyncio), it is gone
+            moment that SIGTERM, SIGINT or SIGQUIT arrives, while the requests under way are still answered. Where
+            the signals cannot be heard (the server does not run in the main thread, or not on asyncio), it is gone
             when the server begins the application's shutdown.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.

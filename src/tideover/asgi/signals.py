@@ -14,7 +14,10 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-_ENDINGS = (signal.SIGTERM, signal.SIGINT)
+# SIGQUIT is how gunicorn tells its workers of a quick end, SIGBREAK what Ctrl-Break sends on Windows.
+_ENDINGS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
+)
 
 _Handler = Callable[[int, FrameType | None], object]
 

@@ -80,7 +80,8 @@ def run(args: Sequence[str] | None = None) -> int:
     """
     try:
         code = cli.main(args, prog_name="tideover", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started this
+            sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except click.UsageError as exc:
@@ -93,8 +94,11 @@ def run(args: Sequence[str] | None = None) -> int:
     except Failure as exc:
         _complain(str(exc))
         return exc.code
-    except (OutputGone, BrokenPipeError):
+    except (OutputGone, BrokenPipeError) as exc:
         _drop_output()
+        if isinstance(exc, OutputGone) and exc.args:
+            _complain(str(exc))
+            return Exit.FAILED
         return Exit.PIPE
     return code if isinstance(code, int) else Exit.OK
 

@@ -129,12 +129,25 @@ def print_line(text: str | bytes) -> None:
         text: The line; bytes which are no text may be in it as surrogate escapes.
 
     Raises:
-        OutputGone: Nobody reads it any more.
+        OutputGone: Nobody reads it any more, or it cannot be written.
     """
     try:
         click.echo(text.encode(errors="surrogateescape") if isinstance(text, str) else text)
     except BrokenPipeError as exc:
         raise OutputGone from exc
+    except OSError as exc:
+        raise OutputGone(f"the output cannot be written: {exc.strerror}") from exc
+
+
+def printable(text: str) -> str:
+    """Return a text of others' so that it stays within its line, and gives a terminal no orders.
+
+    Args:
+        text: Such as a service's metadata, which anybody may have written.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def note(text: str) -> None:

@@ -67,7 +67,7 @@ class Failure(Exception):
 
 
 class OutputGone(Exception):
-    """Raised when nobody reads the output any more."""
+    """Raised when nobody reads the output any more or, with a message, when it cannot be written."""
 
 
 def exit_of_state(state: HealthState) -> Exit:

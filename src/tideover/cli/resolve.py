@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import failure, json_option, note, print_json, print_line, with_etcd
+from tideover.cli.common import failure, json_option, note, print_json, print_line, printable, with_etcd
 from tideover.cli.exits import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import Clock
@@ -66,6 +66,9 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
     except TimeoutError:
         raise failure(tide, Unreachable(f"nobody could tell the endpoints of {name!r}")) from None
     source, age = view.source or Source.DEFAULT, view.age
+    for status in tide.status().services:
+        for why in status.refused:
+            note(why)
     _print(endpoints, source, age, as_json=as_json)
     if source is not Source.LIVE:
         _note_source(tide, source, age)
@@ -110,7 +113,7 @@ def _record(endpoint: Endpoint) -> dict[str, object]:
 
 def _describe(endpoint: Endpoint) -> str:
     metadata = "".join(f"  {name}={value}" for name, value in endpoint.metadata.items())
-    return f"{endpoint.url}  weight {endpoint.weight:g}{metadata}"
+    return printable(f"{endpoint.url}  weight {endpoint.weight:g}{metadata}")
 
 
 def _print_changes(

@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, print_json, print_line, printable, with_etcd
 from tideover.cli.exits import Exit, exit_of_state
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator import Coordinator
@@ -87,7 +87,7 @@ def _lines(report: StatusReport) -> Iterator[str]:
 
 def _service_lines(counts: Mapping[str, int]) -> Iterator[str]:
     for name, count in list(counts.items())[:_MOST_SERVICES]:
-        yield f"service    {name}  {count} registered"
+        yield f"service    {printable(name)}  {count} registered"
     if len(counts) > _MOST_SERVICES:
         yield f"services   {len(counts)} in all: see `tideover services`"
 

@@ -5,26 +5,31 @@
 
 What may be tried again is decided as RFC 9110 has it (section 9.2.2): what was never sent always, what may
 have been done only if its method is idempotent, and never what has a body that cannot be sent twice. Each further
-attempt goes to another endpoint, within the request's own timeouts. For what was sent it is under gRPC's retry
-throttling (gRFC A6): when most requests fail, they are not multiplied.
+attempt goes to another endpoint, or after a pause to the same, within the request's own timeouts. For what was
+sent it is under gRPC's retry throttling (gRFC A6): when most requests fail, they are not multiplied.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Generic, TypeVar
 
+import anyio
 import httpx
 
 from tideover.ambient import current_for_reads
 from tideover.coordinator import Coordinator
-from tideover.errors import NoEndpoints
+from tideover.errors import NoEndpoints, TideoverError
+from tideover.policies import RetryPolicy
 from tideover.registry.endpoint import Endpoint
 from tideover.registry.view import ServiceView
+from tideover.resilience.backoff import delay_cap
 from tideover.resilience.budget import RetryBudget
 
-_SUFFIX = ".service"
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 # Nothing was sent: the connection did not come about, or there is no way to make one to such a URL.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
@@ -37,32 +42,37 @@ _FAILURES = (
     httpx.RemoteProtocolError,
     httpx.UnsupportedProtocol,
 )
+# How long to wait before an endpoint is asked again within one call.
+_PAUSES = RetryPolicy()
 # Seconds in which the first answer about a service that was never asked for must come.
 _FIRST_ANSWER = 1.0
 _MOST_NAMES = 1000
+_SECURE = ("https", "wss")
+_PHASES = ("connect", "read", "write", "pool")
+
+_Sender = TypeVar("_Sender", httpx.AsyncBaseTransport, httpx.BaseTransport)
 
 
-class Rules:
-    """Which hosts are services, what counts as a failure, and how often to try: the same for both transports.
+class _Discovering(Generic[_Sender]):
+    """What both transports are: which hosts are services, what counts as a failure, and how often to try.
 
-    Args:
-        coordinator: Whose services; None means that of `tideover.current`, at each request.
-        suffix: What the host of a service ends with; what is before it is the service's name.
-        attempts: How many endpoints to try at the most.
+    Attributes:
+        attempts: How many attempts to make at the most.
         failures: Status codes that count as failures of the endpoint.
         connect_timeout: Seconds for connecting to one endpoint, if the request itself allows more.
-        max_stale: As for `Coordinator.discover`, with `on_stale="raise"`; None means no limit.
+        budget: The budget for further attempts.
     """
 
     def __init__(
         self,
-        coordinator: Coordinator | None,
+        coordinator: Coordinator | None = None,
         *,
-        suffix: str,
-        attempts: int,
-        failures: Collection[int],
-        connect_timeout: float,
-        max_stale: float | None,
+        transport: _Sender | None = None,
+        suffix: str = ".service",
+        attempts: int = 3,
+        failures: Collection[int] = (502, 503, 504),
+        connect_timeout: float = 1.0,
+        max_stale: float | None = None,
     ) -> None:
         if not suffix.startswith(".") or suffix != suffix.lower():
             raise ValueError(f"suffix must begin with a dot and be in lower case, not {suffix!r}")
@@ -77,45 +87,24 @@ class Rules:
         self._coordinator = coordinator
         self._suffix = suffix
         self._max_stale = max_stale
+        self._transport: _Sender = self._ordinary() if transport is None else transport
+        self._known_by: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        """Show what a service is, and how often it is tried."""
-        return f"<Rules for *{self._suffix}, {self.attempts} attempts>"
+        """Show what sends the requests."""
+        return f"<{type(self).__name__} by {self._transport!r}>"
 
-    def view(self, request: httpx.Request) -> ServiceView | None:
+    def _ordinary(self) -> _Sender:
+        """Make httpx's own transport."""
+        raise NotImplementedError
+
+    def _view(self, request: httpx.Request) -> ServiceView | None:
         """Return the service that a request is for; None if it is for an ordinary host."""
         name = request.url.host.removesuffix(self._suffix)
         if not name or name == request.url.host:
             return None
         tide = self._coordinator or current_for_reads()
         return tide.discover(name, max_stale=self._max_stale, on_stale="raise")
-
-    def spend(self, *, succeeded: bool) -> None:
-        """Count an attempt in the budget for retries."""
-        self.budget = self.budget.after(succeeded=succeeded)
-
-
-class _Once(httpx.AsyncByteStream, httpx.SyncByteStream):
-    """The body of a request that can be sent only once.
-
-    Attributes:
-        begun: Whether anybody has begun to read it.
-    """
-
-    def __init__(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> None:
-        self._stream = stream
-        self.begun = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.begun = True
-        if isinstance(self._stream, httpx.AsyncByteStream):
-            async for part in self._stream:
-                yield part
-
-    def __iter__(self) -> Iterator[bytes]:
-        self.begun = True
-        if isinstance(self._stream, httpx.SyncByteStream):
-            yield from self._stream
 
 
 class Call:
@@ -125,151 +114,226 @@ class Call:
         rules: The rules.
         view: The service.
         request: The request, as the caller made it.
+
+    Raises:
+        httpx.ConnectError: There is no endpoint; its cause is the `NoEndpoints`.
     """
 
-    def __init__(self, rules: Rules, view: ServiceView, request: httpx.Request) -> None:
+    def __init__(self, rules: _Discovering[Any], view: ServiceView, request: httpx.Request) -> None:
         self._rules = rules
         self._view = view
         self._request = request
         self._once = None if isinstance(request.stream, httpx.ByteStream) else _Once(request.stream)
-        self._tried: list[Endpoint] = []
         self._began = time.monotonic()
-        timeouts = request.extensions.get("timeout", {})
-        limits = [timeouts.get(kind) for kind in ("connect", "read", "write", "pool")]
+        self._given: dict[str, float | None] = dict(request.extensions.get("timeout", {}))
         # One phase's timeout is what the caller is ready to wait for it; the attempts together take no longer.
-        self._limit = None if None in limits else max(limits, default=None)
+        self._limit = max(self._given.get(kind) or math.inf for kind in _PHASES)
+        self._timeouts: dict[str, float | None] = {}
+        try:
+            self._tried = [view.pick()]
+        except NoEndpoints as exc:
+            raise httpx.ConnectError(str(exc), request=request) from exc
 
     def __repr__(self) -> str:
         """Show the request and what was tried."""
         return f"<Call {self._request.method} {self._request.url}, tried {[e.url for e in self._tried]}>"
 
-    def next(self) -> httpx.Request:
+    @property
+    def _endpoint(self) -> Endpoint:
+        return self._tried[-1]
+
+    def attempt(self) -> httpx.Request:
         """Return the request for the endpoint whose turn it is.
 
         Raises:
-            httpx.ConnectError: There is no endpoint; its cause is the `NoEndpoints`.
-            httpx.UnsupportedProtocol: None of those that were tried says where it is.
+            httpx.UnsupportedProtocol: It does not say where it is. Others write to the registry too.
+            httpx.LocalProtocolError: It is without TLS, and the caller has asked for it.
         """
-        while True:
-            try:
-                endpoint = self._view.pick(avoid=self._tried)
-            except NoEndpoints as exc:
-                raise httpx.ConnectError(str(exc), request=self._request) from exc
-            self._tried.append(endpoint)
-            try:
-                return self._addressed(httpx.URL(endpoint.url))
-            except httpx.InvalidURL as exc:
-                # Others write to the registry too: one such record must not cost callers their share of requests.
-                error = httpx.UnsupportedProtocol(f"{endpoint.url!r}: {exc}", request=self._request)
-                if not self.failed(error):
-                    raise error from exc
-
-    def _addressed(self, base: httpx.URL) -> httpx.Request:
         given = self._request
-        path = base.raw_path.rstrip(b"/") + given.url.raw_path
-        url = given.url.copy_with(scheme=base.scheme, host=base.host, port=base.port, raw_path=path)
+        try:
+            base = httpx.URL(self._endpoint.url)
+        except httpx.InvalidURL as exc:
+            raise httpx.UnsupportedProtocol(f"{self._endpoint.url!r}: {exc}") from exc
+        if given.url.scheme in _SECURE and base.scheme not in _SECURE:
+            raise httpx.LocalProtocolError(f"{given.url} asks for TLS, and {self._endpoint.url!r} is without")
+        url = given.url.copy_with(
+            scheme=base.scheme, host=base.host, port=base.port, raw_path=_root(base) + given.url.raw_path
+        )
         headers = given.headers.copy()
         if headers.get("host") == given.url.netloc.decode("ascii"):
             # The caller has asked for no other; and servers know themselves by their own name.
             headers["host"] = url.netloc.decode("ascii")
-        extensions = {**given.extensions, "timeout": self._timeouts()}
+        self._timeouts = self._limited()
+        extensions = {**given.extensions, "timeout": self._timeouts}
         stream = self._once or given.stream
         return httpx.Request(given.method, url, headers=headers, stream=stream, extensions=extensions)
 
-    def _timeouts(self) -> dict[str, float | None]:
-        given: dict[str, float | None] = dict(self._request.extensions.get("timeout", {}))
-        if self._limit is not None:
-            left = max(0.001, self._left())
-            given = {kind: left if seconds is None else min(seconds, left) for kind, seconds in given.items()}
-        connect = given.get("connect")
-        longest = self._rules.connect_timeout
-        return {**given, "connect": longest if connect is None else min(connect, longest)}
+    def _limited(self) -> dict[str, float | None]:
+        left = max(0.001, self._left())
+        given = {kind: None if seconds is None else min(seconds, left) for kind, seconds in self._given.items()}
+        longest = min(left, self._rules.connect_timeout)
+        return {**given, "connect": min(given.get("connect") or longest, longest)}
 
     def _left(self) -> float:
-        return float("inf") if self._limit is None else self._began + self._limit - time.monotonic()
+        return self._began + self._limit - time.monotonic()
 
-    def failed(self, error: httpx.TransportError) -> bool:
-        """Take in that an attempt failed; say whether to make another one."""
+    def failed(self, error: httpx.TransportError) -> float | None:
+        """Take in that an attempt failed.
+
+        Returns:
+            Seconds to wait before the next one; None if there is to be none.
+        """
+        error.request = self._request
         if not isinstance(error, _FAILURES):
-            return False
+            return None
         sent = not isinstance(error, _NEVER_SENT)
-        self._report(ok=False, sent=sent)
-        return self._may_go_on(sent=sent)
+        self._report(False, sent=sent)
+        return self._go_on(sent=sent)
 
-    def answered(self, response: httpx.Response) -> bool:
-        """Take in an answer; say whether to make another attempt, and close this one."""
-        if response.status_code in self._rules.failures:
-            self._report(ok=False)
-            return self._may_go_on(sent=True)
-        return False
+    def answered(self, response: httpx.Response) -> float | None:
+        """Take in an answer.
 
-    def finished(self, ok: bool) -> None:
-        """Take in that the body of the answer was read, or that this has failed."""
-        self._report(ok=ok)
+        Returns:
+            Seconds to wait before the next attempt, and close this answer; None if it is the caller's.
+        """
+        if response.status_code not in self._rules.failures:
+            # How reading the body goes is still to be seen.
+            response.stream = _Body(response.stream, self._report)
+        else:
+            self._report(False)
+            pause = self._go_on(sent=True, again="retry-after" not in response.headers)
+            if pause is not None:
+                return pause
+        # It came in time: each part of its body has what the caller gives for one, not what is left.
+        self._timeouts.update((kind, self._given[kind]) for kind in ("read", "write") if kind in self._given)
+        if "location" in response.headers:
+            base = httpx.URL(self._endpoint.url)
+            response.headers["location"] = _as_called(response.headers["location"], base, self._request.url)
+        return None
 
-    def _report(self, *, ok: bool, sent: bool = True) -> None:
+    def _report(self, ok: bool, *, sent: bool = True) -> None:
         if sent:
             # Trying another endpoint instead of a dead one multiplies nothing.
-            self._rules.spend(succeeded=ok)
-        self._view.report(self._tried[-1], ok)
+            self._rules.budget = self._rules.budget.after(succeeded=ok)
+        self._view.report(self._endpoint, ok)
 
-    def _may_go_on(self, *, sent: bool) -> bool:
-        if len(self._tried) >= self._rules.attempts or self._left() <= 0:
-            return False
-        if self._once is not None and self._once.begun:
-            return False
-        return not sent or (self._rules.budget.allows_retry and self._request.method in _IDEMPOTENT)
+    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
+        """Choose the endpoint of the next attempt; return how long to wait, or None if there is to be none.
 
-    def body_of(self, response: httpx.Response) -> bool:
-        """Whether the endpoint is still to be judged by how reading the body goes."""
-        return response.status_code not in self._rules.failures
+        Args:
+            sent: Whether the request was sent.
+            again: Whether an endpoint may be asked twice.
+        """
+        if len(self._tried) >= self._rules.attempts or (self._once is not None and self._once.begun):
+            return None
+        if sent and not (self._rules.budget.allows_retry and self._request.method in _IDEMPOTENT):
+            return None
+        try:
+            endpoint = self._view.pick(avoid=self._tried)
+        except TideoverError:
+            return None
+        times = self._tried.count(endpoint)
+        pause = random.random() * delay_cap(_PAUSES, times) if times else 0.0
+        if (times and not again) or pause >= self._left():
+            return None
+        self._tried.append(endpoint)
+        return pause
 
 
-class _AsyncBody(httpx.AsyncByteStream):
-    """The body of an answer; who breaks off in it has failed."""
+def _root(base: httpx.URL) -> bytes:
+    """Return what the paths of an endpoint begin with."""
+    return base.raw_path.partition(b"?")[0].rstrip(b"/")
 
-    def __init__(self, stream: httpx.AsyncByteStream, finished: Callable[[bool], None]) -> None:
+
+def _as_called(location: str, base: httpx.URL, called: httpx.URL) -> str:
+    """Return where an answer leads as the caller would say it, like a reverse proxy (nginx's `proxy_redirect`).
+
+    The endpoint says it in its own terms, and knows neither the service's name nor that callers leave out what its
+    paths begin with.
+
+    Args:
+        location: What the endpoint says.
+        base: The endpoint.
+        called: What the caller has asked for.
+    """
+    root = _root(base)
+    try:
+        target = base.copy_with(raw_path=root + called.raw_path).join(location)
+        at_first = called.join(location)
+    except httpx.InvalidURL:
+        return location
+    inside = target.raw_path.removeprefix(root)
+    same_origin = (target.scheme, target.host, target.port) == (base.scheme, base.host, base.port)
+    if same_origin and target.raw_path.startswith(root) and inside[:1] in (b"", b"/", b"?"):
+        path = inside if inside.startswith(b"/") else b"/" + inside
+        target = called.copy_with(raw_path=path, fragment=target.fragment or None)
+    return location if at_first == target else str(target)
+
+
+class _Passed(httpx.AsyncByteStream, httpx.SyncByteStream):
+    """A body that is passed on, and how reading it goes."""
+
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with self._reading():
+            async for part in self._stream:
+                yield part
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._reading():
+            yield from self._stream
+
+    def _reading(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+
+class _Once(_Passed):
+    """The body of a request that can be sent only once.
+
+    Attributes:
+        begun: Whether anybody has begun to read it.
+    """
+
+    begun = False
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self.begun = True
+        yield
+
+
+class _Body(_Passed):
+    """The body of an answer: who breaks off in it has failed; if the caller is cancelled, that says nothing."""
+
+    def __init__(self, stream: Any, finished: Callable[[bool], None]) -> None:
+        super().__init__(stream)
         self._finished: Callable[[bool], None] | None = finished
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURES:
+            self._finish(False)
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._finished = None
+            raise
 
     def _finish(self, ok: bool) -> None:
         finished, self._finished = self._finished, None
         if finished is not None:
             finished(ok)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for part in self._stream:
-                yield part
-        except _FAILURES:
-            self._finish(False)
-            raise
 
     async def aclose(self) -> None:
         try:
             await self._stream.aclose()
         finally:
             self._finish(True)
-
-
-class _Body(httpx.SyncByteStream):
-    """The same for the synchronous transport."""
-
-    def __init__(self, stream: httpx.SyncByteStream, finished: Callable[[bool], None]) -> None:
-        self._stream = stream
-        self._finished: Callable[[bool], None] | None = finished
-
-    def _finish(self, ok: bool) -> None:
-        finished, self._finished = self._finished, None
-        if finished is not None:
-            finished(ok)
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._stream
-        except _FAILURES:
-            self._finish(False)
-            raise
 
     def close(self) -> None:
         try:
@@ -278,17 +342,18 @@ class _Body(httpx.SyncByteStream):
             self._finish(True)
 
 
-class DiscoveryTransport(httpx.AsyncBaseTransport):
+class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport):
     """Sends requests for `http://name.service/path` to an endpoint of the service, all others where they say.
 
-    The endpoint's URL decides scheme, port and what the path begins with. A failed attempt is reported, so that an
-    endpoint which fails often is not picked for a while, and repeated at the next endpoint if that is safe.
+    The endpoint's URL decides scheme, port and what the path begins with, but https:// is never sent without TLS.
+    An answer's `Location` is put into the caller's terms. A failed attempt is reported, so that an endpoint which
+    fails often is not picked for a while, and repeated at the next endpoint if that is safe.
 
     Args:
         coordinator: Whose services; None means that of `tideover.current`, at each request.
         transport: What sends the requests; None means httpx's own.
         suffix: What the host of a service ends with; what is before it is the service's name, in lower case.
-        attempts: How many endpoints to try at the most.
+        attempts: How many attempts to make at the most.
         failures: Status codes that count as failures of the endpoint.
         connect_timeout: Seconds for connecting to one endpoint, if the request itself allows more.
         max_stale: Seconds beyond which the list of endpoints is not used; None means no limit.
@@ -301,59 +366,33 @@ class DiscoveryTransport(httpx.AsyncBaseTransport):
         is `EndpointsUnknown`, or `NoEndpoints` if that is a fact.
     """
 
-    def __init__(
-        self,
-        coordinator: Coordinator | None = None,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        suffix: str = _SUFFIX,
-        attempts: int = 3,
-        failures: Collection[int] = (502, 503, 504),
-        connect_timeout: float = 1.0,
-        max_stale: float | None = None,
-    ) -> None:
-        self._rules = Rules(
-            coordinator,
-            suffix=suffix,
-            attempts=attempts,
-            failures=failures,
-            connect_timeout=connect_timeout,
-            max_stale=max_stale,
-        )
-        self._transport = transport or httpx.AsyncHTTPTransport()
-        self._known_by: dict[str, float] = {}
-
-    def __repr__(self) -> str:
-        """Show what sends the requests."""
-        return f"<DiscoveryTransport by {self._transport!r}>"
+    def _ordinary(self) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; httpx calls this."""
-        view = self._rules.view(request)
+        view = self._view(request)
         if view is None:
             return await self._transport.handle_async_request(request)
-        await self._meet(view)
-        call = Call(self._rules, view, request)
+        if not view.synced:
+            await self._meet(view)
+        call = Call(self, view, request)
         while True:
-            attempt = call.next()
             try:
-                response = await self._transport.handle_async_request(attempt)
+                response = await self._transport.handle_async_request(call.attempt())
             except httpx.TransportError as exc:
-                exc.request = request
-                if not call.failed(exc):
+                pause = call.failed(exc)
+                if pause is None:
                     raise
-                continue
-            if call.answered(response):
+            else:
+                pause = call.answered(response)
+                if pause is None:
+                    return response
                 await response.aclose()
-                continue
-            if call.body_of(response) and isinstance(response.stream, httpx.AsyncByteStream):
-                response.stream = _AsyncBody(response.stream, call.finished)
-            return response
+            await anyio.sleep(pause)
 
     async def _meet(self, view: ServiceView) -> None:
         """Give a service that was never asked for a moment to become known; only once, an outage may last."""
-        if view.synced:
-            return
         now = time.monotonic()
         if len(self._known_by) > _MOST_NAMES:
             self._known_by.clear()
@@ -367,20 +406,11 @@ class DiscoveryTransport(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
-class SyncDiscoveryTransport(httpx.BaseTransport):
-    """The same for `httpx.Client`, in worker threads of the event loop that the coordinator lives in.
+class SyncDiscoveryTransport(_Discovering[httpx.BaseTransport], httpx.BaseTransport):
+    """The same for `httpx.Client`, with the same options, in worker threads of the coordinator's event loop.
 
     A service has to be known to the coordinator before: call `tide.discover(name)` at the start, or let a worker
     thread of the event loop (a synchronous route of FastAPI or Starlette) make the first request.
-
-    Args:
-        coordinator: As for `DiscoveryTransport`.
-        transport: What sends the requests; None means httpx's own.
-        suffix: As for `DiscoveryTransport`.
-        attempts: As for `DiscoveryTransport`.
-        failures: As for `DiscoveryTransport`.
-        connect_timeout: As for `DiscoveryTransport`.
-        max_stale: As for `DiscoveryTransport`.
 
     Raises:
         ValueError: An option is out of range.
@@ -389,52 +419,28 @@ class SyncDiscoveryTransport(httpx.BaseTransport):
         As `DiscoveryTransport`.
     """
 
-    def __init__(
-        self,
-        coordinator: Coordinator | None = None,
-        *,
-        transport: httpx.BaseTransport | None = None,
-        suffix: str = _SUFFIX,
-        attempts: int = 3,
-        failures: Collection[int] = (502, 503, 504),
-        connect_timeout: float = 1.0,
-        max_stale: float | None = None,
-    ) -> None:
-        self._rules = Rules(
-            coordinator,
-            suffix=suffix,
-            attempts=attempts,
-            failures=failures,
-            connect_timeout=connect_timeout,
-            max_stale=max_stale,
-        )
-        self._transport = transport or httpx.HTTPTransport()
-
-    def __repr__(self) -> str:
-        """Show what sends the requests."""
-        return f"<SyncDiscoveryTransport by {self._transport!r}>"
+    def _ordinary(self) -> httpx.BaseTransport:
+        return httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; httpx calls this."""
-        view = self._rules.view(request)
+        view = self._view(request)
         if view is None:
             return self._transport.handle_request(request)
-        call = Call(self._rules, view, request)
+        call = Call(self, view, request)
         while True:
-            attempt = call.next()
             try:
-                response = self._transport.handle_request(attempt)
+                response = self._transport.handle_request(call.attempt())
             except httpx.TransportError as exc:
-                exc.request = request
-                if not call.failed(exc):
+                pause = call.failed(exc)
+                if pause is None:
                     raise
-                continue
-            if call.answered(response):
+            else:
+                pause = call.answered(response)
+                if pause is None:
+                    return response
                 response.close()
-                continue
-            if call.body_of(response) and isinstance(response.stream, httpx.SyncByteStream):
-                response.stream = _Body(response.stream, call.finished)
-            return response
+            time.sleep(pause)
 
     def close(self) -> None:
         """Close what sends the requests."""

@@ -56,15 +56,17 @@ class Heartbeat:
         tenure = self._tenure
         tried: set[str] = set()
         while not tenure.lost:
+            # Not opened before it is needed: thousands that come back together have enough to ask for.
+            await self._due()
             member = self._reach.pick(tried)
             tenure.move(member)
             try:
                 async with AsyncExitStack() as stack:
                     stream = await self._open(stack, member)
                     while not tenure.lost:
-                        await self._due()
                         await self._beat(stream, member)
                         tried.clear()
+                        await self._due()
             except _NotProvenError as exc:
                 tenure.doubt(str(exc))
             except StoreFault as exc:

@@ -68,6 +68,8 @@ class KeyWatch:
         """Watch until the key is gone."""
         tried: set[str] = set()
         while not self._own.gone:
+            # What nobody can delete needs no watch; and with thousands of keys, trying keeps a processor busy.
+            await self._reach.outage_over()
             preferred = self._tenure.member
             member = preferred if preferred not in tried else self._reach.pick(tried)
             try:

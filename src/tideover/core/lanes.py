@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from tideover.clock import Clock
 from tideover.core.roll import Roll
@@ -28,6 +29,9 @@ from tideover.resilience.health import Health, sentence
 _SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 # What a write is refused with, and the alarm that is the reason.
 _ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
+# Seconds before all members are asked once more, full jitter above a half; and how much longer in an outage.
+_ROUND = 0.4
+_PATIENT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Lanes:
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
+        returned: Fires when a declared outage of the quorum is over.
         evidence: Fires when something failed.
         alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
     """
@@ -86,6 +91,7 @@ class Lanes:
         self.blackouts = 0
         self.retry_at = 0.0
         self.changed = Signal()
+        self.returned = Signal()
         self.evidence = Signal()
         self.alarm_evidence = Signal()
 
@@ -266,6 +272,31 @@ class Lanes:
         with anyio.move_on_after(timeout):
             while self.suspected and self.health.quorum.closed:
                 await self.changed.wait()
+
+    async def rest(self, tried: set[str], *, chance: float, factor: float = 1.0) -> None:
+        """Go on at once while there are members left; else wait a moment, and begin again with all of them.
+
+        In a declared outage the moment is longer, for the monitor asks them already; it ends with the outage.
+
+        Args:
+            tried: Who has been asked in vain; emptied when all have been.
+            chance: A number drawn uniformly from [0, 1).
+            factor: How many times longer to wait.
+        """
+        if len(tried) < len(self.members):
+            await anyio.lowlevel.checkpoint()
+            return
+        tried.clear()
+        pause = _ROUND * factor * (0.5 + 0.5 * chance)
+        if self.health.quorum.closed:
+            await anyio.sleep(pause)
+        else:
+            await self.returned.wait(pause * _PATIENT)
+
+    async def outage_over(self) -> None:
+        """Wait until no outage of the quorum is declared."""
+        while not self.health.quorum.closed:
+            await self.returned.wait()
 
     async def wait_for(self, state: HealthState) -> None:
         """Wait until the health state is `state`."""

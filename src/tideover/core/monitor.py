@@ -159,6 +159,8 @@ class Monitor:
         )
         lanes.retry_at = now + self._interval()
         lanes.changed.fire()
+        if lanes.health.quorum.closed and not before.quorum.closed:
+            lanes.returned.fire()
         if lanes.health.state is not before.state or not before.decided:
             self._on_transition(before, lanes.health)
 

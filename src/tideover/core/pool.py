@@ -182,10 +182,15 @@ class SessionPool:
                 for session in self:
                     tasks.start_soon(self.close, session)
 
-    def reset(self, why: str) -> None:
-        """End all sessions: the cluster is another one, or has another history."""
+    def reset(self, why: str, revision: int) -> None:
+        """End all sessions: the cluster is another one, or has another history.
+
+        Args:
+            why: What proves it, in words.
+            revision: Where that history is.
+        """
         for session in self:
-            session.lose(why)
+            session.lose(why, revision=revision)
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
-import anyio.lowlevel
 
 from tideover.clock import Clock
 from tideover.core.lanes import Lanes
@@ -19,9 +18,6 @@ from tideover.etcd.operations import Lane, Op, Result
 from tideover.etcd.store import Store
 
 R = TypeVar("R", bound=Result)
-
-# Seconds before all members are asked once more, full jitter above a half.
-_ROUND = 0.4
 
 
 class Reach:
@@ -78,7 +74,8 @@ class Reach:
             if not (answer.outage or answer.retry_read):
                 raise StoreFault(answer)
             tried.add(member)
-            await self.rest(tried)
+            with anyio.move_on_after(deadline - self._clock.monotonic()):
+                await self.rest(tried)
             if self._clock.monotonic() >= deadline:
                 raise StoreFault(answer)
 
@@ -98,17 +95,17 @@ class Reach:
         return self._lanes.pick(Lane.QUORUM, tried)
 
     async def rest(self, tried: set[str], *, factor: float = 1.0) -> None:
-        """Go on at once while there are members left; else wait a moment, and begin again with all of them.
+        """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`.
 
         Args:
             tried: Who has been asked in vain; emptied when all have been.
             factor: How many times longer to wait.
         """
-        if len(tried) < len(self._lanes.members):
-            await anyio.lowlevel.checkpoint()
-            return
-        tried.clear()
-        await anyio.sleep(_ROUND * factor * (0.5 + 0.5 * self._chance()))
+        await self._lanes.rest(tried, chance=self._chance(), factor=factor)
+
+    async def outage_over(self) -> None:
+        """Wait until no outage of the quorum is declared."""
+        await self._lanes.outage_over()
 
     def report(self, fault: Fault) -> None:
         """Tell the monitor what went wrong."""

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import TypeVar
 
 import anyio
-import anyio.lowlevel
 
 from tideover.clock import Clock
 from tideover.core.document import decode
@@ -24,8 +23,7 @@ from tideover.etcd.transactions import Txn, TxnResult
 
 R = TypeVar("R", bound=Result)
 
-# Seconds before all members are asked once more, and before a watch that broke is opened again.
-_ROUND = 0.4
+# Seconds before a watch that broke is opened again.
 _REOPEN = 0.5
 # A watch is opened anew this often, at the member then in use: it might hang on one that went silent.
 _WATCH_FOR = 10.0
@@ -123,12 +121,8 @@ class RecordCalls:
         return await self._attempt(op)
 
     async def rest(self) -> None:
-        """Go on at once while there are members left; else wait a moment, and begin again with all of them."""
-        if len(self._tried) < len(self._lanes.members):
-            await anyio.lowlevel.checkpoint()
-            return
-        self._tried.clear()
-        await anyio.sleep(_ROUND * (0.5 + 0.5 * self._chance()))
+        """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`."""
+        await self._lanes.rest(self._tried, chance=self._chance())
 
     async def look_back(self, revision: int) -> Past:
         """Return what etcd's history says of a record before a revision.

@@ -70,6 +70,7 @@ class Session:
         self._base = base
         self._poison: str | None = None
         self._closed = False
+        self._forgotten = False
         self.bodies = Bodies(tenure, holdings)
         self.ended = Notice()
 
@@ -275,8 +276,14 @@ class Session:
         """Do not cancel a scope any more."""
         self.bodies.unbind(scope)
 
-    def lose(self, why: str) -> None:
-        """End the session for good, for a reason from outside, such as a reset of the cluster."""
+    def lose(self, why: str, *, revision: int | None = None) -> None:
+        """End the session for good, for a reason from outside.
+
+        Args:
+            why: The reason.
+            revision: Where etcd is in another history, if that is it: what was made at a later one is not in it.
+        """
+        self._forgotten = revision is not None and revision < self._tenure.anchor.create_revision
         self._tenure.end(why)
 
     def orphan(self) -> None:
@@ -316,6 +323,8 @@ class Session:
             finally:
                 # Before the lease is revoked, so that nobody takes that for etcd's doing.
                 self._finish(_CLOSED)
+            if self._forgotten:
+                return
             try:
                 await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
             except StoreFault as exc:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
+from tideover.hosts import is_wildcard
 from tideover.policies import Tls
 
 
@@ -143,7 +144,7 @@ def advertised(url: str, *, secure: bool, here: bool) -> str:
     endpoint = parse_endpoint(url)
     if (scheme == "https") is not secure:
         raise ValueError(f"{url} is {'with' if scheme == 'https' else 'without'} TLS, unlike this client")
-    if not is_name(endpoint) and ip_address(host_of(endpoint)).is_unspecified:
+    if is_wildcard(host_of(endpoint)):
         raise ValueError(f"{url} names no host")
     if is_loopback(endpoint) and not here:
         raise ValueError(f"{url} means the member's own machine")

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from tideover.errors import Closed
+from tideover.hosts import is_wildcard
 from tideover.peers.messages import Keyring, Message, Rejected
 from tideover.peers.wire import NOWHERE, HttpNetwork, Network, Silent, join_address, local_host, split_address
 from tideover.policies import Failsafe
@@ -22,7 +23,6 @@ _log = logging.getLogger("tideover")
 _LOOK_UP_TIMEOUT = 0.5
 # Seconds between two lines about messages that are not understood.
 _WARN_EVERY = 30.0
-_WILDCARDS = ("", "0.0.0.0", "::")
 
 
 class Addressee(Protocol):
@@ -92,7 +92,7 @@ class Desk:
             ) from exc
         advertise = self.options.advertise
         if advertise is None:
-            advertise = host if host not in _WILDCARDS else await self._find_host()
+            advertise = await self._find_host() if is_wildcard(host) else host
             self.address = join_address(advertise, bound)
         else:
             self.address = _with_port(advertise, bound)

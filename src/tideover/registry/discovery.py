@@ -157,8 +157,9 @@ class Discovery:
         """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
         prefix = (self._base + service_prefix("")).encode()
         answered = await self._gateway.call(Range(prefix, prefix_end(prefix), keys_only=True))
-        names = (key[len(prefix) :].decode(errors="replace").split("/")[0] for key in answered.result.entries)
-        return dict(sorted(Counter(map(unquote, names)).items()))
+        keys = (key[len(prefix) :].decode(errors="replace").split("/") for key in answered.result.entries)
+        names = (unquote(segments[0]) for segments in keys if len(segments) == 3 and all(segments))
+        return dict(sorted(Counter(names).items()))
 
     # What the coordinator tells ---------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ when a process is restarted, the *incarnation* is new each time it enters the re
 instance the one created last counts, and whoever deletes a key names the incarnation, so that nobody removes a
 successor.
 
+Whoever ends says so in the value before the key goes: `leaving`, and weight 0 for those who do not know that word.
+The other endpoints that vanish may have been slow, and are held in the list for a while; these are not.
+
 The value is a JSON object. Unknown members are ignored. A version that changes the meaning of the known ones
 raises `needs`, and an older one then leaves the endpoint out rather than misread it.
 """
@@ -37,6 +40,7 @@ class Endpoint:
         instance: Which instance it is: stays when the process is restarted.
         incarnation: Which registration of the instance it is: new each time.
         service: The name of the service.
+        leaving: Whether it has said that it is about to go. No list has such endpoints.
 
     Raises:
         TypeError: A field is of the wrong type.
@@ -49,6 +53,7 @@ class Endpoint:
     instance: str = ""
     incarnation: str = ""
     service: str = ""
+    leaving: bool = False
 
     def __post_init__(self) -> None:
         """Reject what cannot be published, or was not by us; keep the metadata from being changed from outside."""
@@ -60,7 +65,10 @@ class Endpoint:
 
     def encode(self) -> bytes:
         """Return the value that etcd holds."""
-        value = {"needs": FORMAT, "url": self.url, "weight": self.weight, "metadata": dict(self.metadata)}
+        weight = 0.0 if self.leaving else self.weight
+        value = {"needs": FORMAT, "url": self.url, "weight": weight, "metadata": dict(self.metadata)}
+        if self.leaving:
+            value["leaving"] = True
         return json.dumps(value, separators=(",", ":")).encode()
 
     @property
@@ -128,7 +136,13 @@ def decode(key: str, raw: bytes) -> Endpoint:
     if problem:
         raise ValueError(f"{key!r} cannot be used, because {problem}: {raw[:80]!r}")
     return Endpoint(
-        found["url"], found.get("weight", 1.0), found.get("metadata", {}), instance, incarnation, service
+        found["url"],
+        found.get("weight", 1.0),
+        found.get("metadata", {}),
+        instance,
+        incarnation,
+        service,
+        leaving=found.get("leaving") is True,
     )
 
 

@@ -5,6 +5,8 @@
 2. Open a session of its own: so its lease never takes another registration with it, nor a lock.
 3. Put the key, and again whenever what it is to say changes, or it was deleted by somebody.
 4. When the session is lost, begin again. Nothing ends this but the owner.
+5. At the end say that it leaves, and then give the lease up: a key that just vanishes is one whose owner may have
+   been slow, and followers would hold it in their lists for a while.
 
 In an outage nothing needs to be done: etcd keeps leases as long as it has no leader, and gives them their full
 time again when it has one. The watch on the key tells when it is gone, and once a minute it is looked at all the
@@ -19,6 +21,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -51,6 +54,8 @@ _log = logging.getLogger("tideover")
 
 # Seconds between two looks at a key that nobody has said anything about, full jitter above a half.
 _LOOK_EVERY = 60.0
+# Seconds for the last word, which is a courtesy: the key goes all the same.
+_FAREWELL_TIMEOUT = 0.5
 # What may be otherwise at the next try. Every other error is a definite no.
 _PASSING = (Unavailable, OutcomeUnknown, SessionLost)
 
@@ -170,6 +175,11 @@ class Publisher:
 
     async def close(self) -> None:
         """Take it away; bounded in time. `run` has ended."""
+        session, own = self._session, self._own
+        if session is not None and own is not None and not own.gone and self._usable:
+            leaving = replace(self.endpoint, leaving=True)
+            with anyio.move_on_after(_FAREWELL_TIMEOUT), suppress(TideoverError):
+                await session.put(leaving.key, leaving.encode())
         await self._drop()
 
     async def _drop(self) -> None:

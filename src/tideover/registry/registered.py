@@ -112,8 +112,8 @@ class Registered:
             Closed: This is a forked child.
 
         When degraded:
-            Tries for 2 s; what cannot be deleted goes with its lease: within its ttl and a second, counted from
-            when etcd is back.
+            Tries for 2 s; what cannot be deleted goes with its lease: within its ttl and a second and a half,
+            counted from when etcd has a leader again.
         """
         _ = self._here
         await self._deregister()

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
+from tideover.hosts import is_wildcard
 from tideover.registry.endpoint import Endpoint, check_name
 from tideover.resilience.lease import LeaseRules
 
 # Bytes: every follower of the service holds it in memory.
 _MAX_VALUE = 65_536
-_ANY_HOST = frozenset({"0.0.0.0", "::", "*"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def check_url(url: str) -> None:
         raise ValueError(f"url must be like 'http://10.0.0.7:8000', not {url!r}: {exc}") from None
     if not parts.scheme or not parts.hostname or any(not 32 < ord(c) < 127 for c in url):
         raise ValueError(f"url must be like 'http://10.0.0.7:8000', not {url!r}")
-    if parts.hostname in _ANY_HOST:
+    if is_wildcard(parts.hostname):
         raise ValueError(
             f"url: nobody can reach {url!r}. {parts.hostname} is what a server listens on, all of its addresses; "
             "say the one at which others find this instance (in Kubernetes the pod's, by the downward API)"

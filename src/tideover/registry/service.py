@@ -73,12 +73,13 @@ class Follow(Protocol):
 
 
 def newest(known: Iterable[tuple[int, Endpoint]]) -> dict[str, Endpoint]:
-    """Return each instance's endpoint: of several incarnations the one that came last.
+    """Return each instance's endpoint: of several incarnations the one that came last, of those that stay.
 
     Args:
         known: Create revisions and endpoints.
     """
-    return {endpoint.instance: endpoint for _, endpoint in sorted(known, key=lambda one: one[0])}
+    in_order = (endpoint for _, endpoint in sorted(known, key=lambda one: one[0]))
+    return {endpoint.instance: endpoint for endpoint in in_order if not endpoint.leaving}
 
 
 class Service:
@@ -134,6 +135,7 @@ class Service:
         self._why = why
         self._decoded: dict[bytes, tuple[int, Endpoint]] = {}
         self._refused: dict[bytes, str] = {}
+        self._left: set[str] = set()
         self._changed = True
         self._trusted = False
         self._listing: Listing[Endpoint] = Listing()
@@ -184,6 +186,8 @@ class Service:
                 telemetry.endpoint_rejected(self.name, str(exc))
             else:
                 self._decoded[key] = entry.create_revision, endpoint
+                if endpoint.leaving:
+                    self._left.add(endpoint.instance)
         self._changed = True
 
     async def tend(self) -> None:
@@ -238,8 +242,9 @@ class Service:
             return
         self._changed, self._trusted = False, trusted
         before, held = self._listing.listed, bool(self._listing.missing)
+        left, self._left = self._left, set()
         self._listing = self._listing.observe(
-            newest(self._decoded.values()), now, trusted=trusted, rules=_REMOVALS
+            newest(self._decoded.values()), now, trusted=trusted, rules=_REMOVALS, left=left
         )
         if self._listing.listed != before:
             self._relist()

@@ -1,6 +1,7 @@
 """When an instance that etcd no longer has leaves the list of a service.
 
-Additions and changes always count at once. A removal counts
+Additions and changes always count at once, and so does the word of an instance that it leaves. Any other removal
+counts
 
 - at once in ordinary times, as long as no more than a share of the list goes per window;
 - after an outage, or in another history, not before a grace period is over: whoever could not renew its lease
@@ -18,7 +19,7 @@ threshold; both can keep dead instances for ever, and so hold nothing here witho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -101,7 +102,15 @@ class Listing(Generic[T]):
         """Take in an outage, or another history: nothing is removed until some time after it."""
         return replace(self, suspect=True, empty_since=None)
 
-    def observe(self, present: Mapping[str, T], now: float, *, trusted: bool, rules: RemovalRules) -> Listing[T]:
+    def observe(
+        self,
+        present: Mapping[str, T],
+        now: float,
+        *,
+        trusted: bool,
+        rules: RemovalRules,
+        left: Collection[str] = (),
+    ) -> Listing[T]:
         """Take in what is known of etcd.
 
         Args:
@@ -109,12 +118,14 @@ class Listing(Generic[T]):
             now: The time in monotonic seconds.
             trusted: Whether that is proven in sync now.
             rules: The numbers.
+            left: Instances that have said that they leave.
 
         Returns:
             The listing from now on.
         """
-        missing = {i: self.missing.get(i, now) for i in self.listed if i not in present}
-        seen = replace(self, listed={**self.listed, **present}, missing=missing)
+        kept = {i: known for i, known in self.listed.items() if i not in left}
+        missing = {i: self.missing.get(i, now) for i in kept if i not in present}
+        seen = replace(self, listed={**kept, **present}, missing=missing)
         if not trusted:
             return replace(seen, empty_since=None) if present else seen
         if not seen.settled and not seen.suspect and present:

@@ -16,12 +16,10 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tideover
-from tideover import Diagnosis, HealthState, Source, following, telemetry
+from tests.support import exported_spans
+from tideover import Diagnosis, HealthState, Source, following
 from tideover.core.marker import catch_up
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.faults import Fault, FaultKind, StoreFault
@@ -325,10 +323,7 @@ async def test_credentials_are_shown_nowhere(
 ) -> None:
     """Neither password nor token is in a log, a repr, a span, the status, an error or a file."""
     caplog.set_level(logging.DEBUG)
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("tideover"))
+    exporter = exported_spans(monkeypatch)
     shown: list[str] = []
     secrets = {PASSWORD, "wrong-pass-phrase"}
     for password in sorted(secrets):

@@ -13,13 +13,11 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import tideover
 from tests.etcd.certificates import Authority
-from tideover import HealthState, Tls, telemetry
+from tests.support import exported_spans
+from tideover import HealthState, Tls
 from tideover.etcd.adapter import EtcdStore
 from tideover.testing import EtcdServer
 
@@ -76,10 +74,7 @@ async def test_credentials_are_shown_nowhere(
 ) -> None:
     """No password, token or private key is in a log, a span, a repr, an error, the status, a file or an output."""
     caplog.set_level(logging.DEBUG)
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("tideover"))
+    exporter = exported_spans(monkeypatch)
     authority = Authority(tmp_path)
     client, other = authority.sign("client"), authority.sign("other")
     tls = client.trusting(authority.cert)

@@ -7,12 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import pytest
 import trio
 import trio.testing
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tideover.clock import Clock
 from tideover.coordinator import Coordinator
@@ -20,7 +16,6 @@ from tideover.etcd.store import Store
 from tideover.marks import RequestRecord, current_record
 from tideover.options import Options
 from tideover.peers.wire import Network
-from tideover.telemetry import calls, outages, scope
 
 
 def mock_trio() -> tuple[str, dict[str, object]]:
@@ -58,13 +53,3 @@ def request() -> Iterator[RequestRecord]:
         yield record
     finally:
         current_record.reset(token)
-
-
-def exported_spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Return what receives tideover's spans in this test alone, whatever SDK the process has."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (calls, outages, scope):
-        monkeypatch.setattr(module, "tracer", provider.get_tracer("tideover"))
-    return exporter

@@ -218,7 +218,7 @@ class Primitives:
 
         Whatever happens meanwhile, it is there as long as the block lasts: after an outage of hours, when etcd was
         rebuilt from nothing or restored from a backup, or when somebody has deleted its key, it is put there again
-        as soon as that is possible. After an outage all do so within 2.5 s, each at a moment of its own. Leaving
+        as soon as that is possible. After an outage all do so within 2.25 s, each at a moment of its own. Leaving
         the block takes it away; a process that dies is gone after its `ttl` and a second.
 
         Args:

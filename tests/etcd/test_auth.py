@@ -18,7 +18,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
-from tests.support import exported_spans
+from tests.telemetry.recording import install
 from tideover import Diagnosis, HealthState, Source, following
 from tideover.core.marker import catch_up
 from tideover.etcd.adapter import EtcdStore
@@ -319,11 +319,12 @@ async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypa
 
 
 async def test_credentials_are_shown_nowhere(
-    server: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Neither password nor token is in a log, a repr, a span, the status, an error or a file."""
     caplog.set_level(logging.DEBUG)
-    exporter = exported_spans(monkeypatch)
+    recorded = install()
+    recorded.clear()
     shown: list[str] = []
     secrets = {PASSWORD, "wrong-pass-phrase"}
     for password in sorted(secrets):
@@ -342,7 +343,7 @@ async def test_credentials_are_shown_nowhere(
                 secrets.add(store._login._token)
             parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._lanes]
             shown += [repr(half.value), *map(repr, parts), str(tide.status().to_dict())]
-    spans = exporter.get_finished_spans()
+    spans = recorded.spans()
     assert len(spans) > 2
     shown += [span.to_json() for span in spans] + [caplog.text]
     shown += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

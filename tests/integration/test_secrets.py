@@ -16,7 +16,7 @@ import pytest
 
 import tideover
 from tests.etcd.certificates import Authority
-from tests.support import exported_spans
+from tests.telemetry.recording import install
 from tideover import HealthState, Tls
 from tideover.etcd.adapter import EtcdStore
 from tideover.testing import EtcdServer
@@ -69,12 +69,11 @@ def command(*args: str, **environment: str) -> str:
     return f"{done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
-async def test_credentials_are_shown_nowhere(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_credentials_are_shown_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """No password, token or private key is in a log, a span, a repr, an error, the status, a file or an output."""
     caplog.set_level(logging.DEBUG)
-    exporter = exported_spans(monkeypatch)
+    recorded = install()
+    recorded.clear()
     authority = Authority(tmp_path)
     client, other = authority.sign("client"), authority.sign("other")
     tls = client.trusting(authority.cert)
@@ -153,7 +152,7 @@ async def test_credentials_are_shown_nowhere(
                 )
                 searched.hear(text)
         searched.hear(command("status", f"--user=app:{PASSWORD}"), command("cache", "show", str(snapshots)))
-    spans = exporter.get_finished_spans()
+    spans = recorded.spans()
     assert len(spans) > 5
     searched.hear(*(span.to_json() for span in spans), caplog.text)
     searched.hear(*(path.read_text() for path in snapshots.rglob("*") if path.is_file()))

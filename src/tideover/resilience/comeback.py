@@ -14,7 +14,7 @@ from enum import Enum
 
 # Seconds over which those spread that return together. Far below the shortest ttl, because a registration is to be
 # there again within its ttl.
-SPREAD = 2.5
+SPREAD = 2.25
 # Seconds between two tries: at first, at the most, and after a definite no, which only an operator can change.
 _FIRST = 0.1
 _MOST = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from tests.failsafe.switchboard import Line, Switchboard
 from tests.support import connected
@@ -183,6 +185,31 @@ async def test_a_killed_candidate_is_struck_off_while_etcd_is_there() -> None:
         await anyio.sleep(60)
         assert one.standing == "confirmed"
         assert not two.standing
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often tasks wake up, by their names."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Take in that a task goes on."""
+        self.counts[task.name.rpartition("tideover.")[2]] += 1
+
+
+async def test_nobody_wakes_up_for_nothing() -> None:
+    """While all is well, candidates wake up with what happens, not by a clock of their own: a leader a few times
+    per renewal, the others once. Who leads looks at the clock besides, who waits to be elected does not."""
+    async with fleet(3):
+        steps = Steps()
+        await anyio.sleep(15)
+        trio.lowlevel.add_instrument(steps)
+        await anyio.sleep(600)
+        trio.lowlevel.remove_instrument(steps)
+    # 600 s are 120 renewals. Ten looks a second would be 18,000 for three candidates, four looks 7,200.
+    assert steps.counts["failsafe.peering.Peering.run"] < 2000
+    assert steps.counts["elections.term.Candidacy._tell"] < 4000
 
 
 async def test_a_candidate_that_takes_its_leave() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.resilience.failsafe_model import FailsafeTrial, Rules
 from tideover.resilience import failsafe
-from tideover.resilience.failsafe import MAX_PEERS, Assembly, Question, Verdict, answer
+from tideover.resilience.failsafe import MAX_PEERS, Assembly, Peer, Question, Verdict, answer
 from tideover.resilience.record import Candidate, Do, Seen, Step, Timing
 
 TIMING = Timing(15.0)
@@ -283,6 +283,82 @@ def test_there_is_time_to_ask(ttl: float) -> None:
     begins = timing.interval + timing.rpc_timeout
     assert failsafe.failing(state, begins)
     assert state.deadline - begins > timing.rpc_timeout
+
+
+TIMES = st.floats(0, 60, allow_nan=False)
+PEERS = st.builds(
+    Peer,
+    address=st.just("x:1"),
+    reached=st.one_of(st.just(-math.inf), TIMES),
+    confirmed=st.one_of(st.just(-math.inf), TIMES),
+    tried=st.one_of(st.just(-math.inf), TIMES),
+    gone=st.booleans(),
+    retired=st.booleans(),
+)
+
+
+def past(peer: Peer, now: float) -> Peer:
+    """Return what can be known of a peer by now."""
+    times = {name: min(getattr(peer, name), now) for name in ("reached", "confirmed", "tried")}
+    return replace(peer, **times)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    peers=st.dictionaries(st.sampled_from("CDEF"), PEERS),
+    asking=st.sets(st.sampled_from("CDEF")),
+    alone=st.booleans(),
+    renewed=TIMES,
+    promised=st.one_of(st.just(-math.inf), TIMES),
+    left=st.floats(0, 60),
+    after=st.floats(0, 15),
+    share=st.floats(0, 0.99),
+)
+def test_nothing_is_missed_while_idle(
+    peers: dict[str, Peer],
+    asking: set[str],
+    alone: bool,
+    renewed: float,
+    promised: float,
+    left: float,
+    after: float,
+    share: float,
+) -> None:
+    """Until `idle_until` nobody becomes due, nobody is asked for more than before, no deadline needs moving."""
+    now = renewed + after
+    state = replace(leader(renewed), promised=promised, deadline=renewed + left)
+    known = Assembly(alone, {name: past(peer, now) for name, peer in peers.items()})
+    began = {*asking, *known.due(state, now)}
+    state = known.extended(state, now)
+    until = known.idle_until(state, now, began)
+    # The end of the deadline is an event of its own.
+    ends = state.deadline if now < state.deadline else math.inf
+    later = now + share * (min(until, ends, now + 100.0) - now)
+    assert set(known.due(state, later)) <= began
+    assert failsafe.failing(state, later) is failsafe.failing(state, now)
+    if failsafe.failing(state, now) and not known._follows_the_clock(state, now):
+        assert known.extended(state, later) == state
+
+
+def test_with_nobody_left_to_ask_the_deadline_follows() -> None:
+    """A leader whose others have all retired looks again in good time, and not ten times a second."""
+    known = assembly().retired("C").retired("D")
+    state, now, looks = leader(), 6.0, 0
+    while now < 40.0:
+        state = known.extended(state, now)
+        assert state.believes(now)
+        now, looks = known.idle_until(state, now, ()), looks + 1
+    assert looks < 10
+
+
+def test_at_the_limit_it_rests() -> None:
+    """Where the deadline cannot be moved any more there is nothing to do but to wait for it."""
+    known = Assembly(alone=True)
+    state = known.extended(leader(listed=frozenset()), 13.0)
+    for now in range(14, 60):
+        state = known.extended(state, float(now))
+    assert state.deadline == 60.0
+    assert known.idle_until(state, 59.0, ()) == math.inf
 
 
 def test_who_is_listed() -> None:

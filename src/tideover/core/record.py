@@ -188,9 +188,9 @@ class Record:
         return self._lost[1] if self._lost[0] == tenure else "it could not be renewed in time"
 
     async def wait(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is true of the record; looks at least four times a second, for time passes too."""
+        """Wait until something is true of the record; while it is held that may be so because time passes."""
         while not condition():
-            await self.changed.wait(_TICK)
+            await self.changed.wait(_TICK if self.state.held else None)
 
     # Life ------------------------------------------------------------------------------------------------------
 

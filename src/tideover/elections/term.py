@@ -104,7 +104,8 @@ class Candidacy:
                     self._report(_AGAIN[standing] if told else "elected", standing)
                     told, tenure = standing, self.record.tenure
                     self._be_watched(True)
-                with anyio.move_on_after(_TICK):
+                # Time alone changes nothing for who does not hold the record.
+                with anyio.move_on_after(_TICK if told or self.record.state.held else None):
                     await changed.wait()
         finally:
             self._be_watched(False)

@@ -26,8 +26,10 @@ from tideover.resilience.record import Candidate
 
 _log = logging.getLogger("tideover")
 
-# Seconds between two looks at what is to be done.
-_TICK = 0.1
+# Seconds between two tries to say something.
+_AGAIN = 0.1
+# Less than this cannot be slept for: a clock's rounding would make a loop of it.
+_MOMENT = 0.001
 # Seconds for a candidate's farewell, at the most.
 _FAREWELL = 1.0
 # Seconds before a candidate that is not listed is told so, in the log.
@@ -101,11 +103,8 @@ class Peering:
         async with anyio.create_task_group() as tasks:
             while True:
                 changed = self._record.changed.next()
-                if self._record.state.held:
-                    self._lead(tasks)
-                else:
-                    self._follow(tasks)
-                with anyio.move_on_after(_TICK):
+                idle_until = self._lead(tasks) if self._record.state.held else self._follow(tasks)
+                with anyio.move_on_after(max(_MOMENT, idle_until - self._clock.boot())):
                     await changed.wait()
 
     async def leave(self) -> None:
@@ -128,12 +127,12 @@ class Peering:
                 except Silent as exc:
                     if exc.gone:
                         return
-                    await anyio.sleep(_TICK)
+                    await anyio.sleep(_AGAIN)
 
     # While we lead ---------------------------------------------------------------------------------------------
 
-    def _lead(self, tasks: TaskGroup) -> None:
-        """Begin to ask whoever is due."""
+    def _lead(self, tasks: TaskGroup) -> float:
+        """Begin to ask whoever is due; return until when nothing more is, if nothing is heard."""
         state, now = self._record.state, self._clock.boot()
         document = self._record.document
         if document is not None and document.holder == self.me:
@@ -144,6 +143,7 @@ class Peering:
                 self._asking.add(name)
                 tasks.start_soon(self._ask, name)
         self._extend()
+        return self.assembly.idle_until(self._record.state, now, self._asking)
 
     async def _ask(self, name: str) -> None:
         """Ask one of them once."""
@@ -183,17 +183,18 @@ class Peering:
 
     # While another leads ---------------------------------------------------------------------------------------
 
-    def _follow(self, tasks: TaskGroup) -> None:
-        """Make ourselves known, if the leader does not list us where we are."""
+    def _follow(self, tasks: TaskGroup) -> float:
+        """Make ourselves known, if the leader does not list us where we are; return until when that will do."""
         leader, now, document = self._leader(), self._clock.boot(), self._record.document
         if self.assembly.peers:
             self.assembly = Assembly(alone=self.assembly.alone)
         if leader is None or document is None or document.listed.get(self.me) == self._desk.address:
             self._unlisted_since, self._warned = math.inf, ""
             self._join_at = -math.inf
-            return
+            return math.inf
         self._unlisted_since = min(self._unlisted_since, now)
-        if now - self._unlisted_since > self._record.timing.ttl + _PATIENCE and self._warned != leader[0]:
+        warn_at = self._unlisted_since + self._record.timing.ttl + _PATIENCE
+        if now >= warn_at and self._warned != leader[0]:
             self._warned = leader[0]
             _log.warning(
                 "tideover: %s: its leader at %s does not list this candidate, %s: can they reach each other? As "
@@ -205,6 +206,7 @@ class Peering:
         if now >= self._join_at:
             self._join_at = now + self._record.timing.interval * (0.5 + 0.5 * self._chance())
             tasks.start_soon(self._join, leader)
+        return min(self._join_at, warn_at if self._warned != leader[0] else math.inf)
 
     async def _join(self, leader: tuple[str, str]) -> None:
         try:
@@ -213,7 +215,8 @@ class Peering:
             return
         if verdict is Verdict.NOT_LEADER:
             # It has only just been elected, or has only just lost: again soon.
-            self._join_at = min(self._join_at, self._clock.boot() + 2 * _TICK)
+            self._join_at = min(self._join_at, self._clock.boot() + 2 * _AGAIN)
+            self._record.changed.fire()
 
     def _leader(self) -> tuple[str, str] | None:
         """Return who holds the record, and where it is; None if that is nobody, or we."""

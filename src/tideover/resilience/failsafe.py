@@ -26,7 +26,7 @@ and the promise is implied by the running cluster.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -247,14 +247,36 @@ class Assembly:
 
     def due(self, state: Candidate, now: float) -> tuple[str, ...]:
         """Return whom to ask now: whether they promise while renewals fail, else only whether they are there."""
-        late = now - state.timing.interval
-        return tuple(
-            name
-            for name, peer in self.peers.items()
-            if not peer.retired
-            and peer.tried <= now - _RETRY
-            and (peer.confirmed if failing(state, now) and name in state.electorate else peer.reached) <= late
-        )
+        return tuple(name for name, at in self._due_at(state, now) if at <= now)
+
+    def _due_at(self, state: Candidate, now: float) -> Iterator[tuple[str, float]]:
+        binding = failing(state, now)
+        for name, peer in self.peers.items():
+            if not peer.retired:
+                heard = peer.confirmed if binding and name in state.electorate else peer.reached
+                yield name, max(heard + state.timing.interval, peer.tried + _RETRY)
+
+    def idle_until(self, state: Candidate, now: float, asking: Collection[str]) -> float:
+        """Return until when there is nothing to do, if nothing is heard meanwhile.
+
+        It says nothing of whether one may lead: only when to look again at whom to ask, and at the deadline.
+
+        Args:
+            state: The leader's state.
+            now: The time.
+            asking: Who is being asked: nothing is due to them before they have answered.
+        """
+        ends = [at for name, at in self._due_at(state, now) if name not in asking]
+        if state.promised > now:
+            ends.append(state.promised)
+        if not failing(state, now):
+            # Then they are asked for more than whether they are there.
+            ends.append(_fails_at(state) if _fails_at(state) > now else math.inf)
+        elif self._follows_the_clock(state, now):
+            # Not every moment, but well before it is over.
+            timing = state.timing
+            ends.append(max(state.deadline - timing.ttl + timing.margin + timing.interval, now + _STEP))
+        return min(ends, default=math.inf)
 
     def extended(self, state: Candidate, now: float) -> Candidate:
         """Return the leader's state after the answers so far: its deadline follows the oldest of them.
@@ -276,6 +298,12 @@ class Assembly:
                 return replace(state, deadline=deadline)
         return state
 
+    def _follows_the_clock(self, state: Candidate, now: float) -> bool:
+        """Whether the deadline can be moved without any answer, because nobody is left to ask."""
+        everybody = state.electorate
+        nobody_left = all(self._basis(name, now) == now for name in everybody) and bool(everybody or self.alone)
+        return nobody_left and state.renewed_at + state.limit >= state.deadline + _STEP
+
     def _basis(self, name: str, now: float) -> float:
         peer = self.peers.get(name)
         if peer is None:
@@ -294,4 +322,8 @@ def failing(state: Candidate, now: float) -> bool:
 
     At least one more attempt's time is then left until the deadline (`Timing` sees to it).
     """
-    return state.believes(now) and now >= state.renewed_at + state.timing.interval + state.timing.rpc_timeout
+    return state.believes(now) and now >= _fails_at(state)
+
+
+def _fails_at(state: Candidate) -> float:
+    return state.renewed_at + state.timing.interval + state.timing.rpc_timeout

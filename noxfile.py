@@ -18,7 +18,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 
 # Most tests wait for etcd rather than for the processor. A file stays on one worker, for its fixtures are shared;
 # which one begins first is settled in tests/conftest.py.
-PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+PARALLEL = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def group(name: str) -> list[str]:

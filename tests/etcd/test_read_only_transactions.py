@@ -93,3 +93,42 @@ async def test_closing_ends_no_member(server: EtcdServer) -> None:
         assert len((await store.call(ReadBatch(KEYS), member=store.members[0], timeout=30)).entries) == len(KEYS)
     finally:
         await store.aclose()
+
+
+async def test_what_is_left_alone_is_bounded(server: EtcdServer) -> None:
+    """A member that is silent is sent no more than 32 reads that nobody waits for; then it is asked again."""
+    store = EtcdStore([server.endpoint])
+    (member,) = store.members
+    try:
+        await store.call(Put(KEYS[0], b"x"), member=member, timeout=5)
+        server.pause()
+        for _ in range(40):
+            with pytest.raises(StoreFault, match="Deadline Exceeded"):
+                await store.call(ReadBatch(KEYS[:1]), member=member, timeout=0.01)
+        assert len(store._channel(member)._unended) == 32
+        server.resume()
+        assert (await store.call(ReadBatch(KEYS[:1]), member=member, timeout=5)).entries[KEYS[0]].value == b"x"
+        assert len(store._channel(member)._unended) == 0
+    finally:
+        if server.paused:
+            server.resume()
+        await store.aclose()
+
+
+async def test_a_new_connection_is_not_held_up_by_the_old_one(server: EtcdServer) -> None:
+    """What was left alone on a connection that is given up keeps nobody from asking over its successor."""
+    store = EtcdStore([server.endpoint])
+    (member,) = store.members
+    try:
+        await store.call(Put(KEYS[0], b"x"), member=member, timeout=5)
+        server.pause()
+        for _ in range(32):
+            with pytest.raises(StoreFault, match="Deadline Exceeded"):
+                await store.call(ReadBatch(KEYS[:1]), member=member, timeout=0.01)
+        store.renew(member)
+        server.resume()
+        assert (await store.call(ReadBatch(KEYS[:1]), member=member, timeout=1)).entries[KEYS[0]].value == b"x"
+    finally:
+        if server.paused:
+            server.resume()
+        await store.aclose()

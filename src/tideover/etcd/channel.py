@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -42,8 +42,11 @@ _STATE_POLL = 0.4
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
 
-# Seconds at closing for reads that must not be cancelled.
+# Seconds at closing for reads that must not be cancelled, as long as none of them ends, and for all of them.
 _LEFT_ALONE_GRACE = 1.0
+_LEFT_ALONE_LONGEST = 3.0
+# How many of them nobody may wait for any more before others are not even sent: they would make a close take long.
+_MOST_LEFT_ALONE = 32
 
 
 T = TypeVar("T")
@@ -72,8 +75,8 @@ class MemberChannel:
         self._files = files
         self._closed = False
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
-        # Reads that nobody waits for any more, and that must end by themselves; grpc cancels one nobody refers to.
-        self._left_alone: set[Any] = set()
+        # Reads that must end by themselves; grpc cancels one nobody refers to.
+        self._unended: set[Any] = set()
         self._open()
 
     def __repr__(self) -> str:
@@ -89,6 +92,8 @@ class MemberChannel:
         self.lease = rpc.LeaseStub(self._channel)
         self.watch = rpc.WatchStub(self._channel)
         self.maintenance = rpc.MaintenanceStub(self._channel)
+        # Those of them, on this connection, that nobody waits for any more.
+        self._left_alone = _LeftAlone()
 
     def renew(self) -> None:
         """Start over with a new connection; calls in flight on the old one may finish within 2 s."""
@@ -127,23 +132,30 @@ class MemberChannel:
         self._closed = True
         self._give_up(self._channel)
 
-    async def answer_or_leave(self, call: Any, timeout: float) -> Any:
+    async def answer_or_leave(self, ask: Callable[[], Any], timeout: float) -> Any:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
 
-        Whoever gives up leaves it alone: it ends by itself, at the latest with its connection.
+        Whoever gives up leaves it alone: it ends by itself, at the latest with its connection. While too many
+        have been left alone, nothing more is sent.
 
         Args:
-            call: What a stub returned, without a timeout of its own.
+            ask: Makes the call, with a stub as it is then and without a timeout of its own.
             timeout: Seconds to wait for it.
 
         Raises:
             StoreFault: The status is an error, or has not come in time.
         """
-        self._left_alone.add(call)
-        call.add_done_callback(self._left_alone.discard)
         try:
             async with asyncio.timeout(timeout):
-                code = await call.code()
+                await self._left_alone.room.wait()
+                call, left_alone = ask(), self._left_alone
+                self._unended.add(call)
+                call.add_done_callback(self._unended.discard)
+                try:
+                    code = await call.code()
+                except asyncio.CancelledError:
+                    left_alone.add(call)
+                    raise
         except TimeoutError:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
         if code is not grpc.StatusCode.OK:
@@ -151,12 +163,9 @@ class MemberChannel:
         return await call
 
     async def aclose(self) -> None:
-        """Close the connection and those still being given up; what must not be cancelled has a second to end."""
+        """Close the connection and those still being given up; what must not be cancelled has 1 to 3 s to end."""
         self._closed = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LEFT_ALONE_GRACE):
-                while self._left_alone:  # noqa: ASYNC110 - once, at the end
-                    await asyncio.sleep(_DRAIN)
+        await self._drained()
         closing = dict(self._closing)
         for channel in (self._channel, *closing.values()):
             await channel.close()
@@ -165,6 +174,42 @@ class MemberChannel:
         await asyncio.gather(*closing, return_exceptions=True)
         # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
         await asyncio.sleep(_DRAIN)
+
+    async def _drained(self) -> None:
+        """Wait until nothing is under way that must not be cancelled, as long as it gets less."""
+        loop = asyncio.get_running_loop()
+        began = moved = loop.time()
+        fewest = len(self._unended)
+        while self._unended and loop.time() < min(moved + _LEFT_ALONE_GRACE, began + _LEFT_ALONE_LONGEST):
+            await asyncio.sleep(_DRAIN)
+            if len(self._unended) < fewest:
+                fewest, moved = len(self._unended), loop.time()
+
+
+class _LeftAlone:
+    """Calls that nobody waits for any more.
+
+    Attributes:
+        room: Set while there may be more of them.
+    """
+
+    def __init__(self) -> None:
+        self._calls: set[Any] = set()
+        self.room = asyncio.Event()
+        self.room.set()
+
+    def add(self, call: Any) -> None:
+        """Take one in, until it has ended."""
+        self._calls.add(call)
+        if len(self._calls) >= _MOST_LEFT_ALONE:
+            self.room.clear()
+        # At once, if it has ended meanwhile.
+        call.add_done_callback(self._remove)
+
+    def _remove(self, call: Any) -> None:
+        self._calls.discard(call)
+        if len(self._calls) < _MOST_LEFT_ALONE:
+            self.room.set()
 
 
 def _open_channel(target: str, files: TlsFiles | None, server_name: str | None) -> grpc.aio.Channel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from aetcd import rpc
@@ -64,19 +65,23 @@ async def send(op: Op[R], channel: MemberChannel, timeout: float, metadata: Meta
 
 async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata) -> Result:
     kv, lease, quorum = channel.kv, channel.lease, (*HAS_LEADER, *metadata)
+
+    def read_only(request: Any) -> Any:
+        return channel.kv.Txn(request, metadata=quorum)
+
     match op:
         case Range():
             sent = metadata if op.serializable else quorum
             reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=sent))
             return _range_result(reply, header_of(reply))
         case ReadBatch(keys):
-            reply = await channel.answer_or_leave(kv.Txn(_batch_request(keys), metadata=quorum), timeout)
+            reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
         case Txn() if op.writes:
             return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
         case Txn():
-            return _txn_result(await channel.answer_or_leave(kv.Txn(_txn_request(op), metadata=quorum), timeout))
+            return _txn_result(await channel.answer_or_leave(partial(read_only, _txn_request(op)), timeout))
         case Status():
             reply = await answer(
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)

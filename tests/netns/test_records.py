@@ -51,9 +51,10 @@ class Trials:
         self.bench = bench
         self.chance = chance
         self.report: Counter[str] = Counter()
+        self.dead: set[int] = set()
 
     def holders(self) -> dict[str, tuple[str, int, int]]:
-        """Return who believes to hold each record now: process name, pid and token."""
+        """Return who believes to hold each record now: process name, pid and token; the dead believe nothing."""
         held: dict[str, tuple[str, int, int, float]] = {}
         for event in read_history(self.bench.folder):
             if event.fields.get("role") != "leader":
@@ -63,7 +64,8 @@ class Trials:
                 held[name] = event.process, event.pid, event["token"], event["deadline"]
             elif event.kind == "lost" and name in held and held[name][1] == event.pid:
                 del held[name]
-        return {name: found[:3] for name, found in held.items() if found[3] > time.monotonic()}
+        now = time.monotonic()
+        return {name: found[:3] for name, found in held.items() if found[3] > now and found[1] not in self.dead}
 
     def settle(self) -> dict[str, tuple[str, int, int]]:
         """Wait until every record is held, and return by whom."""
@@ -123,6 +125,7 @@ class Trials:
         if struck is None:
             yield
         elif what == "kill":
+            self.dead.add(bench.running(struck).pid)
             bench.kill(struck)
             yield
             bench.network.heal()

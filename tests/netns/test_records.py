@@ -51,7 +51,7 @@ class Trials:
         self.bench = bench
         self.chance = chance
         self.report: Counter[str] = Counter()
-        self.dead: set[int] = set()
+        self.dead: set[int | None] = set()
 
     def holders(self) -> dict[str, tuple[str, int, int]]:
         """Return who believes to hold each record now: process name, pid and token; the dead believe nothing."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tideover import Coordinator, HealthState, StalenessLimit, connect
 from tideover.clock import Clock
-from tideover.disk.snapshot import Snapshot
-from tideover.disk.snapshot_file import SnapshotFile
-from tideover.records import Entry
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_format import Snapshot
 from tideover.testing import MemoryStore
+from tideover.types import Entry
 
 BASE = b"/config/"
 # Seconds for the background tasks to have worked out what reads must do.

@@ -19,9 +19,9 @@ import anyio.to_thread
 from aetcd import rpc
 
 import tideover
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.channel import MemberChannel, answer, translated
-from tideover.etcd.faults import StoreFault
+from tideover.store.faults import StoreFault
 from tideover.testing import EtcdCluster, EtcdServer
 
 LASTS = 12.0

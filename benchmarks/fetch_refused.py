@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from benchmarks.coordinators import healthy, in_outage
 from benchmarks.harness import Comparison, Goal, Row, awaiting, interleave
-from tideover.etcd.operations import Op, Range, Result
+from tideover.store.operations import Op, Range, Result
 from tideover.testing import MemoryStore
 
 R = TypeVar("R", bound=Result)

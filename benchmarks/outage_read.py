@@ -10,7 +10,7 @@ from benchmarks.child import call
 from benchmarks.coordinators import healthy, in_outage
 from benchmarks.harness import Comparison, Goal, Row, Timings, interleave, statement
 from tideover import Coordinator, telemetry
-from tideover.marks import RequestRecord, current_record
+from tideover.request_record import RequestRecord, current_record
 
 KEY = "payments/timeout"
 _REPEATED = "repeated read in an outage"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.harness import Comparison, Goal, Row, interleave, statement
 from tideover import connect
-from tideover.registry.endpoint import Endpoint
+from tideover.discovery.endpoint import Endpoint
 from tideover.testing import MemoryStore
 
 COUNT = 1_000

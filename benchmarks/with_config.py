@@ -9,7 +9,7 @@ from benchmarks import peers
 from benchmarks.coordinators import healthy
 from benchmarks.harness import Comparison, Formula, Goal, Row, Timings, awaiting, interleave, statement
 from tideover import Coordinator, with_config
-from tideover.marks import RequestRecord, current_record
+from tideover.request_record import RequestRecord, current_record
 
 VALUES = {"a": "1.5", "b": "2.5", "c": "3.5"}
 # Seconds that a call may cost beyond the reads themselves.

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tideover.telemetry.events import limiter
-from tideover.testing.etcd_binary import binary_version, find_etcd
+from tideover.testing.etcd.binary import binary_version, find_etcd
 
 
 def pytest_configure() -> None:

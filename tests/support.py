@@ -7,20 +7,27 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from tideover.clock import Clock
-from tideover.coordinator import Coordinator
-from tideover.etcd.store import Store
-from tideover.marks import RequestRecord, current_record
+from tideover.coordinator.coordinator import Coordinator
+from tideover.elections.peers.http import Network
 from tideover.options import Options
-from tideover.peers.wire import Network
+from tideover.request_record import RequestRecord, current_record
+from tideover.store.protocol import Store
 
 
 def mock_trio() -> tuple[str, dict[str, object]]:
     """Return anyio's trio backend with a clock that jumps whenever everything waits."""
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture
+def mock_backend() -> tuple[str, dict[str, object]]:
+    """Run on trio with a clock that jumps; a folder's conftest takes it as its `anyio_backend`."""
+    return mock_trio()
 
 
 def mock_clock() -> Clock:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideover.records import Diagnosis, HealthState, SessionState, Source
 from tideover.status import (
     IdentityStatus,
     MemberStatus,
@@ -20,6 +19,7 @@ from tideover.status import (
     StatusReport,
     duration,
 )
+from tideover.types import Diagnosis, HealthState, SessionState, Source
 
 REPORT = StatusReport(
     sentence="etcd has no quorum",

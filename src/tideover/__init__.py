@@ -1,15 +1,16 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.ambient import connect, current, discover, leader, lock, register, while_leader
-from tideover.configs.binding import Live
-from tideover.configs.changes import Changes
-from tideover.configs.config import Config
-from tideover.coordinator import Coordinator
-from tideover.core.fence import Guard
-from tideover.core.ownkey import OwnKey
-from tideover.core.session import Session
+from tideover.cluster.health import ClusterHealth
+from tideover.config.changes import Changes
+from tideover.config.config import Config
+from tideover.config.live import Live
+from tideover.coordinator.coordinator import Coordinator
+from tideover.decorators.injection import with_config
+from tideover.decorators.locking import locked
+from tideover.discovery.endpoint import Endpoint
+from tideover.discovery.service_view import EndpointChanges, ServiceView
+from tideover.elections.elections import Election
 from tideover.elections.leadership import Leadership
-from tideover.elections.owner import Election
 from tideover.elections.term import Term
 from tideover.errors import (
     AmbiguousCoordinator,
@@ -46,13 +47,25 @@ from tideover.errors import (
     Unavailable,
     Unreachable,
 )
-from tideover.health import ClusterHealth
-from tideover.injection import with_config
-from tideover.locking import locked
+from tideover.fencing.guard import Guard
+from tideover.functions import connect, current, discover, leader, lock, register, while_leader
 from tideover.locks.held import Held
 from tideover.locks.lock import Lock
 from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
-from tideover.records import (
+from tideover.registration.registered import Registered, RegistrationBlock
+from tideover.registration.registration import Registration
+from tideover.sessions.block import SessionBlock
+from tideover.sessions.key import OwnKey
+from tideover.sessions.session import Session
+from tideover.status import (
+    LockConflictStatus,
+    LockStatus,
+    RegistrationStatus,
+    ServiceStatus,
+    SessionStatus,
+    StatusReport,
+)
+from tideover.types import (
     Change,
     Diagnosis,
     HealthState,
@@ -64,19 +77,6 @@ from tideover.records import (
     Source,
     Standing,
     Written,
-)
-from tideover.registry.endpoint import Endpoint
-from tideover.registry.registered import Registered, RegistrationBlock
-from tideover.registry.registration import Registration
-from tideover.registry.view import EndpointChanges, ServiceView
-from tideover.sessions import SessionBlock
-from tideover.status import (
-    LockConflictStatus,
-    LockStatus,
-    RegistrationStatus,
-    ServiceStatus,
-    SessionStatus,
-    StatusReport,
 )
 
 __all__ = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tideover.etcd.endpoints import parse_endpoints, tls_for
 from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.store.endpoints import parse_endpoints, tls_for
 
 Require = Literal["etcd", "config"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
-from tideover.hosts import is_wildcard
+from tideover.addresses import is_wildcard
 
 OnStale = Literal["serve", "default", "raise"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from tideover.records import Diagnosis, HealthState, LockMode, RegistrationState, SessionState, Source, Standing
+from tideover.types import Diagnosis, HealthState, LockMode, RegistrationState, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)

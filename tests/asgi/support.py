@@ -13,9 +13,9 @@ import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tideover.clock import Clock, system_boot_time
-from tideover.coordinator import Coordinator
-from tideover.etcd.operations import Put
+from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
+from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 
 

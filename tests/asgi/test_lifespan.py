@@ -27,9 +27,9 @@ from tests.asgi.support import Server, call_websocket, client_of, lose, recover,
 from tideover import Closed, Coordinator, HealthState, NotConnected, Unreachable, connect
 from tideover.asgi import TideoverMiddleware
 from tideover.asgi.lifespan import Lifespan
-from tideover.coordinator import open_coordinators
-from tideover.marks import current_record
+from tideover.coordinator.coordinator import open_coordinators
 from tideover.options import Require
+from tideover.request_record import current_record
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

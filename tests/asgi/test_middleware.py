@@ -32,7 +32,7 @@ from tests.asgi.support import (
 from tideover import connect
 from tideover.asgi import TideoverMiddleware
 from tideover.asgi.middleware import ConnectOptions
-from tideover.marks import RequestRecord, current_record
+from tideover.request_record import RequestRecord, current_record
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tideover.cli.exits import Exit, exit_of_error
+from tideover.cli.exit_codes import Exit, exit_of_error
 from tideover.clock import Clock
-from tideover.disk.snapshot import Snapshot
-from tideover.disk.snapshot_file import SnapshotFile
 from tideover.errors import (
     CircuitOpen,
     ConfigKeyError,
@@ -29,9 +27,11 @@ from tideover.errors import (
     TideoverError,
     Unreachable,
 )
-from tideover.records import Component, Entry, HealthState
-from tideover.testing import etcd_http
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_format import Snapshot
 from tideover.testing.etcd import EtcdCluster, EtcdServer
+from tideover.testing.etcd import http as etcd_http
+from tideover.types import Component, Entry, HealthState
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
 _NOWHERE = "127.0.0.1:1"

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from tideover.clock import Clock, Stamp
-from tideover.disk.ledger import encode
-from tideover.records import LockMode
-from tideover.resilience.ledger import Hold
+from tideover.locks.ledger_file import encode
+from tideover.locks.rules.overlaps import Hold
 from tideover.testing import EtcdServer
+from tideover.types import LockMode
 
 pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 

@@ -12,9 +12,9 @@ import pytest
 
 from tideover import EndpointsUnknown, NoEndpoints, TooStale, connect
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
-from tideover.coordinator import Coordinator
-from tideover.etcd.operations import Put
-from tideover.registry.endpoint import Endpoint
+from tideover.coordinator.coordinator import Coordinator
+from tideover.discovery.endpoint import Endpoint
+from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from tests.contrib.backend import Backend, Heard, reply, serving, stream
 from tests.contrib.test_httpx import published
 from tideover import connect
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
-from tideover.registry.view import ServiceView
+from tideover.discovery.service_view import ServiceView
 
 pytestmark = pytest.mark.anyio
 

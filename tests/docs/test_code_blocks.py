@@ -29,7 +29,7 @@ from pathlib import Path
 import pytest
 
 from tideover.testing import EtcdServer
-from tideover.testing.etcd_ports import ReservedPort
+from tideover.testing.etcd.ports import ReservedPort
 
 ROOT = Path(__file__).parents[2]
 ENDPOINT = "127.0.0.1:2379"

@@ -21,8 +21,8 @@ from tideover import (
     RecordCorrupt,
     Standing,
 )
-from tideover.etcd.operations import Delete, Put
-from tideover.etcd.transactions import Compare, Txn
+from tideover.store.operations import Delete, Put
+from tideover.store.transactions import Compare, Txn
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

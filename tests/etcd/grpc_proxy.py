@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tideover.testing import EtcdServer
-from tideover.testing.etcd_binary import child_environment
-from tideover.testing.etcd_ports import ReservedPort
-from tideover.testing.etcd_process import ChildProcess
+from tideover.testing.etcd.binary import child_environment
+from tideover.testing.etcd.ports import ReservedPort
+from tideover.testing.etcd.process import ChildProcess
 
 
 class GrpcProxy(ChildProcess):

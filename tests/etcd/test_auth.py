@@ -19,11 +19,12 @@ import pytest
 
 import tideover
 from tests.telemetry.recording import install
-from tideover import Diagnosis, HealthState, Source, following
-from tideover.core.marker import catch_up
+from tideover import Diagnosis, HealthState, Source
+from tideover.epoch.marker import catch_up
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import Fault, FaultKind, StoreFault
-from tideover.etcd.operations import Put, Range
+from tideover.prefixes import followed as following
+from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(80)]

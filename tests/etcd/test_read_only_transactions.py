@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import StoreFault
-from tideover.etcd.operations import Put, Range, ReadBatch
-from tideover.etcd.transactions import Txn
+from tideover.store.faults import StoreFault
+from tideover.store.operations import Put, Range, ReadBatch
+from tideover.store.transactions import Txn
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio]

@@ -16,9 +16,9 @@ import tideover
 from tests.etcd.certificates import Authority, Signed
 from tideover import HealthState, Tls
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import FaultKind, StoreFault
-from tideover.etcd.operations import Put, Range
 from tideover.etcd.tls import TlsFiles, read_material
+from tideover.store.faults import FaultKind, StoreFault
+from tideover.store.operations import Put, Range
 from tideover.testing import EtcdServer
 
 needs_etcd = pytest.mark.etcd

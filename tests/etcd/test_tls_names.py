@@ -9,10 +9,10 @@ import pytest
 
 from tests.etcd.certificates import Authority
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.endpoints import Address
-from tideover.etcd.faults import StoreFault
-from tideover.etcd.operations import Range
 from tideover.policies import Tls
+from tideover.store.endpoints import Address
+from tideover.store.faults import StoreFault
+from tideover.store.operations import Range
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tideover.testing import EtcdServer
-from tideover.testing.etcd_ports import ReservedPort
+from tideover.testing.etcd.ports import ReservedPort
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

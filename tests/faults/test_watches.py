@@ -28,16 +28,16 @@ import tideover
 from tests.faults.injector import Injector, plan
 from tests.faults.watched import FullRead, Seen, Written, announced, check, check_changes
 from tests.history.recorder import read_history
-from tideover.coordinator import Coordinator
-from tideover.core.identity import History
-from tideover.core.view import View
+from tideover.coordinator.coordinator import Coordinator
+from tideover.epoch.tracker import History
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import StoreFault
-from tideover.etcd.operations import Range, RangeResult, prefix_end
-from tideover.etcd.store import Compacted, Event, Store
-from tideover.records import Entry, HealthState
+from tideover.prefixes.view import View
+from tideover.store.faults import StoreFault
+from tideover.store.operations import Range, RangeResult, prefix_end
+from tideover.store.protocol import Compacted, Event, Store
 from tideover.testing import EtcdCluster
-from tideover.testing.etcd_binary import binary_version, find_etcd
+from tideover.testing.etcd.binary import binary_version, find_etcd
+from tideover.types import Entry, HealthState
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.faults, pytest.mark.takes(30)]
 

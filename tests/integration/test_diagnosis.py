@@ -13,11 +13,11 @@ import pytest
 from aetcd import rpc
 
 import tideover
-from tests.etcd.provocation import at, mend, sent
+from tests.store.provocation import at, mend, sent
 from tideover import Diagnosis, HealthState, Source
-from tideover.coordinator import Coordinator
-from tideover.core import alarms
-from tideover.resilience.health import HealthRules
+from tideover.cluster import alarms
+from tideover.cluster.rules.health import HealthRules
+from tideover.coordinator.coordinator import Coordinator
 from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(85)]

@@ -14,8 +14,8 @@ import pytest
 
 import tideover
 from tideover import HealthState, NoEndpoints, ServiceView, Source
-from tideover.registry import service
-from tideover.resilience.removals import RemovalRules
+from tideover.discovery import service
+from tideover.discovery.rules.removals import RemovalRules
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

@@ -23,7 +23,7 @@ from tests.history.recorder import read_history
 from tests.netns.cluster import ROOT
 from tideover import connect
 from tideover.testing import EtcdServer
-from tideover.testing.etcd_binary import child_environment
+from tideover.testing.etcd.binary import child_environment
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40)]
 

@@ -16,12 +16,12 @@ from aetcd import rpc
 from anyio.abc import Process
 
 import tideover
-from tests.etcd.provocation import at
+from tests.store.provocation import at
 from tideover import HealthState, Source
-from tideover.coordinator import Coordinator
-from tideover.core.identity import Reset, _Doubt
-from tideover.etcd.faults import StoreFault
-from tideover.etcd.operations import Put, Range
+from tideover.coordinator.coordinator import Coordinator
+from tideover.epoch.tracker import Reset, _Doubt
+from tideover.store.faults import StoreFault
+from tideover.store.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(60)]

@@ -14,7 +14,7 @@ import pytest
 
 import tideover
 from tideover import HealthState, Source
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
 from tideover.testing import EtcdCluster, EtcdServer
 
@@ -199,7 +199,7 @@ async def test_writes_go_on_after_a_kill(cluster: EtcdCluster) -> None:
 
 async def test_a_member_that_is_removed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that is taken out of a real cluster is gone from the status, and its connection closed."""
-    monkeypatch.setattr("tideover.core.roster._LIST_EVERY", 1.0)
+    monkeypatch.setattr("tideover.cluster.member_sync._LIST_EVERY", 1.0)
     with EtcdCluster(args=("--strict-reconfig-check=false",)) as three:
         first, second, third = three.members
         async with tideover.connect(first.endpoint, cache_dir=False) as tide:

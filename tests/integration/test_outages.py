@@ -14,7 +14,7 @@ import pytest
 
 import tideover
 from tideover import HealthState, NotSynced, Source
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(55)]
@@ -229,9 +229,9 @@ async def test_damaged_snapshot(tmp_path: Path, caplog: pytest.LogCaptureFixture
 async def leave_snapshots(endpoints: tuple[str, ...], folder: Path) -> None:
     """Write two generations: "a" is "1" in the previous and "2" in the newest."""
     from tideover.clock import Clock
-    from tideover.disk.snapshot import Snapshot
-    from tideover.disk.snapshot_file import SnapshotFile
-    from tideover.records import Entry
+    from tideover.prefixes.snapshot_file import SnapshotFile
+    from tideover.prefixes.snapshot_format import Snapshot
+    from tideover.types import Entry
 
     file = SnapshotFile(folder, namespace="", prefix=b"/config/", endpoints=endpoints)
     for revision, value in ((2, b"1"), (3, b"2")):

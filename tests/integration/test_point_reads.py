@@ -9,7 +9,7 @@ import pytest
 
 import tideover
 from tideover import HealthState, InvalidRequest, PermissionDenied, Reading
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

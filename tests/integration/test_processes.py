@@ -18,7 +18,7 @@ import pytest
 
 import tideover
 from tideover import Source
-from tideover.disk.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.takes(30)]

@@ -12,7 +12,7 @@ import pytest
 
 import tideover
 from tideover import Endpoint, RegistrationState
-from tideover.registry.endpoint import decode
+from tideover.discovery.endpoint import decode
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]

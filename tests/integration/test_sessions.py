@@ -18,8 +18,8 @@ import pytest
 
 import tideover
 from tideover import HealthState, KeyTaken, SessionLost, SessionState
-from tideover.coordinator import Coordinator
-from tideover.etcd.leases import LeaseRevoke
+from tideover.coordinator.coordinator import Coordinator
+from tideover.store.leases import LeaseRevoke
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(25)]

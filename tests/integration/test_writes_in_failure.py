@@ -17,16 +17,16 @@ import pytest
 from aetcd import rpc
 
 import tideover
-from tests.etcd.provocation import FAST, Liar, at, lying, mend, sent
-from tests.etcd.test_faults import TABLE, Row
+from tests.store.provocation import FAST, Liar, at, lying, mend, sent
+from tests.store.test_faults import TABLE, Row
 from tideover import OutcomeUnknown, RetryPolicy, TideoverError, Unavailable
+from tideover.client.gateway import Gateway
 from tideover.clock import Clock
-from tideover.coordinator import Coordinator
-from tideover.core.gateway import Gateway
-from tideover.core.lanes import Lanes
+from tideover.cluster.state import Lanes
+from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import FaultKind, classify, public_error
-from tideover.etcd.operations import Delete, Put, Range
+from tideover.store.faults import FaultKind, classify, public_error
+from tideover.store.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(35)]

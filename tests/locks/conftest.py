@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
+from tests.support import mock_backend as anyio_backend
 
-from tests.support import mock_trio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on trio with a clock that jumps."""
-    return mock_trio()
+__all__ = ["anyio_backend"]

@@ -13,11 +13,11 @@ import anyio.lowlevel
 
 from tests.support import connected, mock_clock
 from tideover import Coordinator
-from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.operations import Delete, LeaseResult, Op, Put, Result
-from tideover.etcd.store import KeepAlive, Store, Watch, WatchBatch
-from tideover.etcd.transactions import Txn
 from tideover.options import Options
+from tideover.store.faults import StoreFault, classify
+from tideover.store.operations import Delete, LeaseResult, Op, Put, Result
+from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch
+from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
 R = TypeVar("R", bound=Result)

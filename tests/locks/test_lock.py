@@ -10,9 +10,9 @@ import trio
 from tests.locks.support import connected_many, lock_keys, settle, touches
 from tests.support import connected
 from tideover import Closed, Coordinator, LockLost, LockMode, LockTimeout
-from tideover.etcd.operations import Delete, Put, Range
-from tideover.etcd.transactions import Txn
 from tideover.options import Options
+from tideover.store.operations import Delete, Put, Range
+from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -28,9 +28,9 @@ from tideover import (
     Unavailable,
 )
 from tideover.clock import Stamp
-from tideover.disk.ledger import LedgerFile, decode, read
-from tideover.etcd.operations import Put
-from tideover.resilience.ledger import Hold
+from tideover.locks.ledger_file import LedgerFile, decode, read
+from tideover.locks.rules.overlaps import Hold
+from tideover.store.operations import Put
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio

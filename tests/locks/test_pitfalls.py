@@ -13,11 +13,11 @@ from anyio.abc import TaskStatus
 from tests.locks.support import LateStore, connected_many, lock_keys, settle, touches
 from tests.support import connected
 from tideover import Coordinator, LockLost, OutcomeUnknown
-from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.operations import Delete, Op, Put, Range, Result
-from tideover.etcd.transactions import Txn
+from tideover.fencing.token import revision_of
 from tideover.options import Options
-from tideover.resilience.fencing import revision_of
+from tideover.store.leases import LeaseGrant
+from tideover.store.operations import Delete, Op, Put, Range, Result
+from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -13,15 +13,15 @@ import pytest
 
 import tideover
 from tideover import Coordinator, LockMode
+from tideover.client.direct import Reach
 from tideover.clock import Clock
-from tideover.core.ownkey import OwnKey
-from tideover.core.queue import Queue
-from tideover.core.reach import Reach
-from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.operations import Delete, Put, prefix_end
-from tideover.records import Entry
+from tideover.locks.etcd_queue import Queue
+from tideover.sessions.key import OwnKey
+from tideover.store.leases import LeaseGrant
+from tideover.store.operations import Delete, Put, prefix_end
 from tideover.testing import EtcdServer
-from tideover.testing.etcd_binary import find_etcd
+from tideover.testing.etcd.binary import find_etcd
+from tideover.types import Entry
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 

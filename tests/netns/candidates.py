@@ -17,8 +17,8 @@ import tideover
 from tests.history.recorder import Recorder, machine_clock
 from tests.netns.client import Client
 from tideover.clock import Clock
-from tideover.core.record import Claim, Record
-from tideover.resilience.record import Seen, Timing
+from tideover.elections.record import Claim, Record
+from tideover.elections.rules.candidate import Seen, Timing
 
 TTLS = (6.0, 15.0)
 # Long enough for the last process to start on a busy machine.

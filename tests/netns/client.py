@@ -14,8 +14,8 @@ import anyio
 
 import tideover
 from tests.history.recorder import Recorder
-from tideover.coordinator import Coordinator
-from tideover.records import Reading
+from tideover.coordinator.coordinator import Coordinator
+from tideover.types import Reading
 
 READ_EVERY = 0.02
 FETCH_EVERY = 0.25

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.netns.network import Host, Network
-from tideover.testing.etcd_binary import child_environment
-from tideover.testing.etcd_cluster import EtcdCluster
-from tideover.testing.etcd_process import ChildProcess
-from tideover.testing.etcd_server import EtcdServer
+from tideover.testing.etcd.binary import child_environment
+from tideover.testing.etcd.cluster import EtcdCluster
+from tideover.testing.etcd.process import ChildProcess
+from tideover.testing.etcd.server import EtcdServer
 
 ROOT = Path(__file__).parents[2]
 

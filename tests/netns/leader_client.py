@@ -16,7 +16,7 @@ import anyio
 import tideover
 from tests.history.recorder import Recorder
 from tideover import LeadershipLost, Standing, Term
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 
 TTL = 6.0
 # Seconds between two looks of a body.

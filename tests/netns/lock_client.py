@@ -18,7 +18,7 @@ import anyio
 import tideover
 from tests.history.recorder import Recorder
 from tideover import Held, LockMode
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 
 LOCK = "orders"
 COROUTINES = 3

@@ -21,8 +21,8 @@ from tests.history.recorder import read_history
 from tests.netns.cluster import HostedCluster, HostedPython
 from tests.netns.nemesis import MEMBERS, Nemesis
 from tests.netns.network import Network
-from tideover.disk.ledger import decode
-from tideover.resilience.ledger import Overlap, overlaps
+from tideover.locks.ledger_file import decode
+from tideover.locks.rules.overlaps import Overlap, overlaps
 
 _CLIENT = Path(__file__).with_name("lock_client.py")
 _OBSERVER = Path(__file__).with_name("session_observer.py")

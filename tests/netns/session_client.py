@@ -14,8 +14,8 @@ import anyio
 
 import tideover
 from tests.history.recorder import Recorder
-from tideover.coordinator import Coordinator
-from tideover.core.session import Session
+from tideover.coordinator.coordinator import Coordinator
+from tideover.sessions.session import Session
 
 # Seconds between two records of what is believed.
 LOOK_EVERY = 0.1

@@ -15,7 +15,7 @@ import time
 import anyio
 
 import tideover
-from tideover.core.session import Session
+from tideover.sessions.session import Session
 
 # Writers at the same time, and the size of a value in bytes.
 WRITERS = 8

@@ -11,8 +11,8 @@ import anyio
 
 from tests.history.recorder import Recorder
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import StoreFault
-from tideover.etcd.operations import prefix_end
+from tideover.store.faults import StoreFault
+from tideover.store.operations import prefix_end
 
 
 async def observe(store: EtcdStore, member: str, prefix: bytes, recorder: Recorder) -> None:

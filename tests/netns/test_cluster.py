@@ -9,7 +9,7 @@ import pytest
 
 from tests.netns.cluster import HostedCluster
 from tests.netns.network import Network
-from tideover.testing.etcd_server import EtcdServer
+from tideover.testing.etcd.server import EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.netns]
 

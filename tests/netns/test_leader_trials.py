@@ -20,7 +20,7 @@ from tests.netns.cluster import HostedCluster
 from tests.netns.leader_client import TTL
 from tests.netns.leader_trials import HOSTS, LeaderTrials
 from tests.netns.network import Network
-from tideover.resilience.record import margin_of
+from tideover.elections.rules.candidate import margin_of
 
 pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(75)]
 

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tideover.etcd.operations import Put
+from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 
 Point = NumberDataPoint | HistogramDataPoint

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.support import connected
 from tests.telemetry.recording import Recorded, attributes, lose, points, put, value
 from tideover import HealthState, Unavailable, telemetry
-from tideover.etcd.operations import Range
+from tideover.store.operations import Range
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from opentelemetry.trace import StatusCode
 from tests.support import connected
 from tests.telemetry.recording import Recorded, attributes, lose, points, put, value
 from tideover import ConfigValueError, HealthState, Source, Unavailable
-from tideover.etcd.operations import Range
+from tideover.store.operations import Range
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import connected
 from tests.telemetry.recording import Recorded, lose, points, put, recover, value
-from tideover.registry.endpoint import Endpoint
+from tideover.discovery.endpoint import Endpoint
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

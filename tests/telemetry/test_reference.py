@@ -19,10 +19,10 @@ from opentelemetry.trace import SpanKind
 from tests.support import mock_clock, request
 from tests.telemetry.recording import Recorded, lose, put, recover
 from tideover import CircuitOpen, HealthState, LockTimeout, telemetry
-from tideover.coordinator import Coordinator
-from tideover.etcd.operations import Range
+from tideover.coordinator.coordinator import Coordinator
+from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
-from tideover.registry.endpoint import Endpoint
+from tideover.store.operations import Range
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind
 from tests.support import connected, request
 from tests.telemetry.recording import Recorded, attributes, lose, points, put, recover, value
 from tideover import HealthState, Source, telemetry
-from tideover.marks import Mark, RequestRecord, current_record
+from tideover.request_record import Mark, RequestRecord, current_record
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio

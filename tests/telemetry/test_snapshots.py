@@ -11,7 +11,7 @@ import pytest
 from tests.support import mock_clock
 from tests.telemetry.recording import Recorded, lose, points, put, value
 from tideover import telemetry
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
 from tideover.testing import MemoryStore
 

@@ -6,6 +6,6 @@ holders. Nothing here may call etcd within a request.
 
 from tideover.asgi.fencing import FenceMemory, FencingMiddleware
 from tideover.asgi.middleware import TideoverMiddleware
-from tideover.resilience.fencing import Fence
+from tideover.fencing.token import Fence
 
 __all__ = ["Fence", "FenceMemory", "FencingMiddleware", "TideoverMiddleware"]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tideover.resilience.fencing import FENCING_FIELD, Fence
+from tideover.fencing.token import FENCING_FIELD, Fence
 
 Admit = Callable[[Fence], bool | Awaitable[bool]]
 

@@ -12,18 +12,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import Unpack
 
 from tideover import telemetry
-from tideover.ambient import connect
-from tideover.asgi.announcing import Announcement
 from tideover.asgi.lifespan import Lifespan
-from tideover.asgi.statusfield import status_field
-from tideover.coordinator import Coordinator
-from tideover.elections.watchdog import OnStall
+from tideover.asgi.registration import Announcement
+from tideover.asgi.status_header import status_field
+from tideover.coordinator.coordinator import Coordinator
+from tideover.elections.stall_watchdog import OnStall
 from tideover.errors import Closed
-from tideover.etcd.store import Store
-from tideover.marks import RequestRecord, current_coordinator, current_record
+from tideover.functions import connect
 from tideover.options import Require
 from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
-from tideover.registry.registration import Registration
+from tideover.registration.registration import Registration
+from tideover.request_record import RequestRecord, current_coordinator, current_record
+from tideover.store.protocol import Store
 
 
 class ConnectOptions(TypedDict, total=False):

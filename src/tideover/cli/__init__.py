@@ -2,7 +2,7 @@
 
 One module per command group, each imported only when its command is used; `demo/` is a whole little service with
 its cluster. Nothing here is imported by the library, and nothing here knows more of it than its users do, except
-`cache`, which reads the files of `tideover.disk`.
+`cache`, which reads the files of `tideover.prefixes`.
 
 This module must work without the `cli` extra, to say that it is missing.
 """
@@ -22,7 +22,7 @@ def installed(module: str) -> bool:
 
 
 def main() -> None:
-    """Run the command line and exit; the exit codes are in `tideover.cli.exits` and in `tideover --help`."""
+    """Run the command line and exit; the exit codes are in `tideover.cli.exit_codes` and in `tideover --help`."""
     if not installed("click"):
         print("tideover: the command line needs an extra: pip install 'tideover[cli]'", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ from typing import NoReturn, cast
 
 import click
 
-from tideover.cli.exits import HELP, Exit, Failure, OutputGone
+from tideover.cli.exit_codes import HELP, Exit, Failure, OutputGone
 
 # Command to its module and one line about it, so that `--help` imports no command.
 _COMMANDS = {

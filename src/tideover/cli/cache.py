@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from tideover.cli.common import json_option, print_json, print_line
-from tideover.cli.exits import Exit, Failure
+from tideover.cli.exit_codes import Exit, Failure
 from tideover.clock import Clock
-from tideover.disk.folder import default_folder, snapshot_paths
-from tideover.disk.snapshot import decode
 from tideover.errors import SnapshotCorrupt
+from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot_format import decode
 from tideover.status import duration
 
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import anyio
 import click
 
-from tideover.cli.exits import Exit, Failure, OutputGone, exit_of_error
+from tideover.cli.exit_codes import Exit, Failure, OutputGone, exit_of_error
 from tideover.cli.target import Target
-from tideover.coordinator import Coordinator
+from tideover.cluster.rules.health import sentence
+from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
 from tideover.options import Options
 from tideover.policies import Failsafe
-from tideover.records import Diagnosis, HealthState
-from tideover.resilience.health import sentence
+from tideover.types import Diagnosis, HealthState
 
 F = TypeVar("F", bound=Callable[..., Any])
 

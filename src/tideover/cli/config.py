@@ -11,13 +11,13 @@ import anyio
 import click
 
 from tideover.cli.common import failure, json_option, note, print_json, print_line, with_etcd
-from tideover.cli.exits import Exit
+from tideover.cli.exit_codes import Exit
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator import Coordinator
+from tideover.cluster.rules.health import sentence
+from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import Unavailable
-from tideover.records import HealthState, Reading, Source
-from tideover.resilience.health import sentence
 from tideover.status import duration
+from tideover.types import HealthState, Reading, Source
 
 
 @click.group("config")

@@ -18,16 +18,16 @@ import anyio.to_thread
 import click
 
 from tideover.cli.common import json_option, print_json, print_line
-from tideover.cli.exits import Exit, Failure, exit_of_error
+from tideover.cli.exit_codes import Exit, Failure, exit_of_error
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import system_boot_id
-from tideover.core.marker import Look, marker_key, read_marker, write_marker
-from tideover.disk.folder import default_folder
+from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
 from tideover.etcd.adapter import EtcdStore
-from tideover.etcd.faults import FaultKind, StoreFault, public_error
-from tideover.etcd.operations import Status
-from tideover.etcd.store import Store
-from tideover.records import HealthState
+from tideover.paths import default_folder
+from tideover.store.faults import FaultKind, StoreFault, public_error
+from tideover.store.operations import Status
+from tideover.store.protocol import Store
+from tideover.types import HealthState
 
 T = TypeVar("T")
 

@@ -9,14 +9,14 @@ import anyio.to_thread
 import click
 
 from tideover.cli.common import json_option, note, print_json, print_line, with_etcd
-from tideover.cli.exits import Exit, Failure
+from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator import Coordinator
-from tideover.core.document import Document
-from tideover.elections.office import Office, Sighting
+from tideover.coordinator.coordinator import Coordinator
+from tideover.elections.admin import Office, Sighting
+from tideover.elections.record_document import Document
+from tideover.elections.rules.candidate import margin_of
 from tideover.errors import ElectionMismatch
-from tideover.records import Source
-from tideover.resilience.record import margin_of
+from tideover.types import Source
 
 # A leader renews every third of its ttl; an attempt takes a second at the most.
 _RENEWS_EVERY = 3.0

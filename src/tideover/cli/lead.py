@@ -8,14 +8,14 @@ import anyio
 import click
 
 from tideover.cli.common import note, with_etcd
-from tideover.cli.confirming import failsafe_options
-from tideover.cli.exits import Exit
-from tideover.cli.running import run_command
+from tideover.cli.exit_codes import Exit
+from tideover.cli.failsafe_options import failsafe_options
+from tideover.cli.run_command import run_command
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
+from tideover.elections.rules.candidate import margin_of
 from tideover.errors import LeadershipLost
 from tideover.policies import Failsafe
-from tideover.resilience.record import margin_of
 
 
 @click.command("lead", context_settings={"ignore_unknown_options": True})

@@ -7,13 +7,13 @@ from functools import partial
 import click
 
 from tideover.cli.common import note, with_etcd
-from tideover.cli.exits import Exit
-from tideover.cli.running import run_command
+from tideover.cli.exit_codes import Exit
+from tideover.cli.run_command import run_command
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import LockConflict, LockLost
 from tideover.locks.held import Held
-from tideover.records import LockMode
+from tideover.types import LockMode
 
 # Seconds a command has to end by itself when the lock is lost.
 _GRACE = 5.0

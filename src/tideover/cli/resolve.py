@@ -10,20 +10,20 @@ from pathlib import Path
 import click
 
 from tideover.cli.common import failure, json_option, note, print_json, print_line, printable, with_etcd
-from tideover.cli.exits import Exit, Failure
+from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import Clock
-from tideover.coordinator import Coordinator
-from tideover.disk.folder import default_folder, snapshot_paths
-from tideover.disk.snapshot import Snapshot
-from tideover.disk.snapshot import decode as decode_snapshot
+from tideover.cluster.rules.health import sentence
+from tideover.coordinator.coordinator import Coordinator
+from tideover.discovery.endpoint import Endpoint, check_name, decode, service_prefix
+from tideover.discovery.service import newest
+from tideover.discovery.service_view import ServiceView
 from tideover.errors import SnapshotCorrupt, Unreachable
-from tideover.records import HealthState, Source
-from tideover.registry.endpoint import Endpoint, check_name, decode, service_prefix
-from tideover.registry.service import newest
-from tideover.registry.view import ServiceView
-from tideover.resilience.health import sentence
+from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.snapshot_format import decode as decode_snapshot
 from tideover.status import duration
+from tideover.types import HealthState, Source
 
 # Seconds in which etcd, or a surviving member, must have answered.
 _TIMEOUT = 3.0

@@ -7,9 +7,9 @@ from functools import partial
 import click
 
 from tideover.cli.common import json_option, print_json, print_line, printable, with_etcd
-from tideover.cli.exits import Exit
+from tideover.cli.exit_codes import Exit
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator
 
 
 @click.command("services")

@@ -11,12 +11,11 @@ from functools import partial
 import click
 
 from tideover.cli.common import json_option, print_json, print_line, printable, with_etcd
-from tideover.cli.exits import Exit, exit_of_state
+from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator import Coordinator
+from tideover.cluster.rules.health import sentence
+from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError
-from tideover.records import Diagnosis, HealthState
-from tideover.resilience.health import sentence
 from tideover.status import (
     LockConflictStatus,
     MemberStatus,
@@ -25,6 +24,7 @@ from tideover.status import (
     StatusReport,
     duration,
 )
+from tideover.types import Diagnosis, HealthState
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5

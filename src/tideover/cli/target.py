@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
-from tideover.etcd.endpoints import parse_endpoints, tls_for
 from tideover.policies import Tls
+from tideover.store.endpoints import parse_endpoints, tls_for
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -21,14 +21,14 @@ from typing import Any, Generic, TypeVar
 import anyio
 import httpx
 
-from tideover.ambient import current_for_reads
-from tideover.coordinator import Coordinator
+from tideover.client.rules.backoff import delay_cap
+from tideover.client.rules.retry_budget import RetryBudget
+from tideover.coordinator.coordinator import Coordinator
+from tideover.discovery.endpoint import Endpoint
+from tideover.discovery.service_view import ServiceView
 from tideover.errors import NoEndpoints, TideoverError
+from tideover.functions import current_for_reads
 from tideover.policies import RetryPolicy
-from tideover.registry.endpoint import Endpoint
-from tideover.registry.view import ServiceView
-from tideover.resilience.backoff import delay_cap
-from tideover.resilience.budget import RetryBudget
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 # Nothing was sent: the connection did not come about, or there is no way to make one to such a URL.

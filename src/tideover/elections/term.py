@@ -7,13 +7,13 @@ from collections.abc import Callable
 import anyio
 
 from tideover import telemetry
-from tideover.core.fence import Guard, Pending
-from tideover.core.record import Record
-from tideover.elections.watchdog import Watchdog
+from tideover.elections.peers.peering import Peering
+from tideover.elections.record import Record
+from tideover.elections.stall_watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
-from tideover.etcd.transactions import Compare
-from tideover.failsafe.peering import Peering
-from tideover.records import Standing
+from tideover.fencing.guard import Guard, Pending
+from tideover.store.transactions import Compare
+from tideover.types import Standing
 
 # Seconds between two looks at the clock, where nothing else happens.
 _TICK = 0.25

@@ -1,8 +1,9 @@
-"""etcd behind a port: the only folder that imports aetcd and grpc.
+"""etcd over gRPC: the implementation of the port in `store`, and the only folder that imports aetcd and grpc.
 
-`store` is the port that everything above is written against; `operations`, `transactions` and `leases` are what
-can be asked through it; `faults` says what an error means. `adapter`, `channel` and `watch` implement the port
-over aetcd's generated stubs and load grpc, so they are imported only when a coordinator connects.
+`adapter` is the store; `channel`, `auth_token` and `tls` are its connections; `requests` translates single
+calls, `keepalive` renews leases; `watch_stream`, `watch_streams` and `watch_buffer` carry watches;
+`proxy_detection` finds an etcd grpc-proxy. All of it loads grpc, so that it is imported only when a coordinator
+connects. Nothing here retries or chooses a member.
 """
 
 import os

@@ -9,20 +9,20 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import TypeVar, cast
 
+from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
 from tideover.etcd.channel import MemberChannel
-from tideover.etcd.endpoints import Address, parse_endpoint, tls_for
-from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.keepalive import open_keep_alive
-from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.operations import Op, Range, Result, Status
-from tideover.etcd.proxy import refusal
+from tideover.etcd.proxy_detection import refusal
 from tideover.etcd.requests import send
-from tideover.etcd.store import KeepAlive, Watch
 from tideover.etcd.tls import TlsFiles
-from tideover.etcd.token import Login, asks_for_token, metadata_of
-from tideover.etcd.watches import Watches
+from tideover.etcd.watch_streams import Watches
 from tideover.policies import Tls
-from tideover.records import Header
+from tideover.store.endpoints import Address, parse_endpoint, tls_for
+from tideover.store.faults import StoreFault, classify
+from tideover.store.leases import LeaseGrant
+from tideover.store.operations import Op, Range, Result, Status
+from tideover.store.protocol import KeepAlive, Watch
+from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
 

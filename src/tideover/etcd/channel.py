@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import grpc
 from aetcd import rpc
 
-from tideover.etcd.endpoints import Address
-from tideover.etcd.faults import StoreFault, classify
 from tideover.etcd.tls import TlsFiles
+from tideover.store.endpoints import Address
+from tideover.store.faults import StoreFault, classify
 
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel inherits the reconnect

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tideover.records import Entry, Header
+from tideover.types import Entry, Header
 
 
 def header_of(reply: Any) -> Header:

@@ -15,9 +15,9 @@ from aetcd import rpc
 
 from tideover.etcd.channel import apart, translated
 from tideover.etcd.convert import header_of
-from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.operations import LeaseResult
 from tideover.etcd.requests import HAS_LEADER, Metadata
+from tideover.store.faults import StoreFault, classify
+from tideover.store.operations import LeaseResult
 
 
 @asynccontextmanager

@@ -10,8 +10,8 @@ from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.convert import alarms_of, entry_of, header_of
-from tideover.etcd.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.operations import (
+from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
+from tideover.store.operations import (
     Delete,
     LeaseResult,
     MemberList,
@@ -28,8 +28,8 @@ from tideover.etcd.operations import (
     StatusResult,
     WriteResult,
 )
-from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
-from tideover.records import ClusterMember, Header
+from tideover.store.transactions import Compare, Step, Txn, TxnResult
+from tideover.types import ClusterMember, Header
 
 R = TypeVar("R", bound=Result)
 Metadata = tuple[tuple[str, str], ...]

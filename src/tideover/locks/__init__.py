@@ -1,6 +1,9 @@
-"""Locks: `lock` is one way through the body, `cohort` the line of one name in this process, `held` what the
-body has.
+"""Locks: from `tide.lock(...)` to the key in etcd, and what stands in for it in an outage.
 
-`place` is our key in etcd's line, `host` the machine's own locks, `ledger` the memory of outages, and `owner`
-keeps all of it for one coordinator. Nothing here knows configuration, elections or the registry.
+`lock` is one body, `held` what the body gets, `locks` all locks of one coordinator, `context` what these share.
+`cohort` is the tasks of this process that want one name, `turns` their order, `contender` their way to the
+front, `queue_key` and `etcd_queue` their place among all processes. `host_locks` and `host_queue` are the locks
+of this machine; `ledger`, `ledger_file` and `journal` record holds; `recovery` follows LOCAL holds after an
+outage; `reentrancy` finds tasks that would wait for themselves; the decisions are in `rules`. Leases are
+`sessions`' business.
 """

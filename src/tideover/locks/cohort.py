@@ -1,19 +1,19 @@
 """Those of this process who want one name with one ttl.
 
-They share a session, and so one key in etcd's line, their place. Whoever has the *turn* (`line`) brings the place
-to the front (`front`), and holds the lock on it; the turn goes round in order. While others wait here, the place
-is handed on with the turn, as far as `resilience.handover` allows; else it is given back in the background, and
-made anew at the end of etcd's line.
+They share a session, and so one key in etcd's line, their place. Whoever has the *turn* (`turns`) brings the
+place to the front (`contender`), and holds the lock on it; the turn goes round in order. While others wait here,
+the place is handed on with the turn, as far as `rules.handover` allows; else it is given back in the background,
+and made anew at the end of etcd's line.
 
 In a declared outage nobody is at the front. Whoever asked for LOCAL gets by on the host lock alone, turn or
-not; after the outage such a hold is brought to the front, or is in conflict (`reconciling`).
+not; after the outage such a hold is brought to the front, or is in conflict (`recovery`).
 """
 
 from __future__ import annotations
 
 import anyio
 
-from tideover.core.signal import Signal
+from tideover.broadcast import Signal
 from tideover.errors import (
     AuthenticationFailed,
     CircuitOpen,
@@ -24,13 +24,13 @@ from tideover.errors import (
     SessionLost,
     Unavailable,
 )
-from tideover.locks.front import Front
+from tideover.locks.contender import Front
+from tideover.locks.context import Parts
 from tideover.locks.grant import Grant
-from tideover.locks.line import Line
-from tideover.locks.parts import Parts
-from tideover.locks.place import Place
-from tideover.locks.wish import Wish
-from tideover.resilience.handover import Handover, HandoverRules, may_hand_over
+from tideover.locks.options import Wish
+from tideover.locks.queue_key import Place
+from tideover.locks.rules.handover import Handover, HandoverRules, may_hand_over
+from tideover.locks.turns import Line
 
 # Seconds before the next try when the session is in doubt; up to how many before the first one after an outage.
 AFTER_DOUBT = 0.1

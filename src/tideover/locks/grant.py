@@ -7,13 +7,13 @@ from typing import Protocol
 import anyio
 
 from tideover.errors import LockConflict, LockLost, NotDistributed, SessionLost
-from tideover.locks.place import Place
-from tideover.locks.wish import Wish
-from tideover.marks import RequestRecord, current_record
-from tideover.records import LockMode
-from tideover.resilience.fencing import fencing_token
-from tideover.resilience.ledger import Hold
-from tideover.resilience.reconcile import Fate, fate
+from tideover.fencing.token import fencing_token
+from tideover.locks.options import Wish
+from tideover.locks.queue_key import Place
+from tideover.locks.rules.overlaps import Hold
+from tideover.locks.rules.recovery import Fate, fate
+from tideover.request_record import RequestRecord, current_record
+from tideover.types import LockMode
 
 
 class Keeper(Protocol):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tideover.core.fence import Guard
-from tideover.etcd.transactions import Compare
+from tideover.fencing.guard import Guard
+from tideover.fencing.token import FENCING_FIELD, Fence
 from tideover.locks.grant import Grant
-from tideover.records import LockMode
-from tideover.resilience.fencing import FENCING_FIELD, Fence
+from tideover.store.transactions import Compare
+from tideover.types import LockMode
 
 
 class Held:

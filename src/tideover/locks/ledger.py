@@ -18,15 +18,15 @@ from dataclasses import dataclass, replace
 import anyio
 
 from tideover import telemetry
+from tideover.client.gateway import Gateway
 from tideover.clock import Clock, Stamp
-from tideover.core.gateway import Gateway
-from tideover.disk.ledger import KEPT, LedgerFile, decode, encode, latest
 from tideover.errors import TideoverError
-from tideover.etcd.leases import LeaseGrant
-from tideover.etcd.operations import Put, Range, prefix_end
-from tideover.etcd.transactions import Txn
-from tideover.records import LockMode
-from tideover.resilience.ledger import Hold, Overlap, overlaps
+from tideover.locks.ledger_file import KEPT, LedgerFile, decode, encode, latest
+from tideover.locks.rules.overlaps import Hold, Overlap, overlaps
+from tideover.store.leases import LeaseGrant
+from tideover.store.operations import Put, Range, prefix_end
+from tideover.store.transactions import Txn
+from tideover.types import LockMode
 
 _log = logging.getLogger("tideover")
 

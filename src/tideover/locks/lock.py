@@ -10,8 +10,8 @@ import anyio
 from tideover.errors import Closed
 from tideover.locks.grant import Grant
 from tideover.locks.held import Held
-from tideover.locks.wish import Wish
-from tideover.locks.within import Body, innermost, is_inside, leave
+from tideover.locks.options import Wish
+from tideover.locks.reentrancy import Body, innermost, is_inside, leave
 
 
 class Owner(Protocol):

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from tideover.records import Component
 from tideover.telemetry.scope import UNRECORDED, meter, tracer
+from tideover.types import Component
 
 _durations = meter.create_histogram(
     "db.client.operation.duration",

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from tideover.records import Component, HealthState
 from tideover.telemetry.scope import meter
+from tideover.types import Component, HealthState
 
 
 class Observed(Protocol):

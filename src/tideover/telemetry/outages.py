@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from tideover.records import Diagnosis, HealthState
 from tideover.telemetry.events import Attributes, event
 from tideover.telemetry.scope import meter, tracer
+from tideover.types import Diagnosis, HealthState
 
 _transitions = meter.create_counter(
     "tideover.state.transitions", unit="{transition}", description="Changes of the health state."

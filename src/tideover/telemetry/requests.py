@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Span
 
-from tideover.marks import Mark, RequestRecord, current_record
+from tideover.request_record import Mark, RequestRecord, current_record
 from tideover.telemetry.outages import present_outages
 from tideover.telemetry.scope import meter
 

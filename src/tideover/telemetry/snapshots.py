@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from tideover.records import Component
 from tideover.telemetry.events import event
 from tideover.telemetry.scope import meter
+from tideover.types import Component
 
 _writes = meter.create_counter(
     "tideover.snapshot.writes", unit="{write}", description="Snapshots written, or not."

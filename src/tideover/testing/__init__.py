@@ -5,7 +5,7 @@ behind the same port as the real thing and run on a mock clock. The pytest fixtu
 `etcd_cluster`.
 """
 
-from tideover.etcd.operations import Delete, Put, Range
+from tideover.store.operations import Delete, Put, Range
 from tideover.testing.etcd import EtcdBinaryNotFound, EtcdCluster, EtcdExited, EtcdServer
 from tideover.testing.faulty import FaultyStore
 from tideover.testing.memory import MemoryStore

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import anyio
 
-from tideover.etcd.endpoints import Address
-from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.leases import LeaseKeepAlive
-from tideover.etcd.operations import LeaseResult, Op, Result
-from tideover.etcd.store import KeepAlive, Store, Watch
-from tideover.records import Header
+from tideover.store.endpoints import Address
+from tideover.store.faults import StoreFault, classify
+from tideover.store.leases import LeaseKeepAlive
+from tideover.store.operations import LeaseResult, Op, Result
+from tideover.store.protocol import KeepAlive, Store, Watch
+from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
 

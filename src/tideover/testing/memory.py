@@ -10,11 +10,13 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from tideover.core.signal import Signal
-from tideover.etcd.endpoints import Address
-from tideover.etcd.faults import StoreFault, classify
-from tideover.etcd.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
-from tideover.etcd.operations import (
+from tideover.broadcast import Signal
+from tideover.cluster.rules.diagnosis import quorum_of
+from tideover.etcd.proxy_detection import refusal
+from tideover.store.endpoints import Address
+from tideover.store.faults import StoreFault, classify
+from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.store.operations import (
     MOST_READS,
     Delete,
     Lane,
@@ -34,12 +36,10 @@ from tideover.etcd.operations import (
     WriteResult,
     within,
 )
-from tideover.etcd.proxy import refusal
-from tideover.etcd.store import Compacted, Event, WatchBatch
-from tideover.etcd.transactions import Compare, Step, Txn, TxnResult
-from tideover.records import ClusterMember, Entry, Header
-from tideover.resilience.diagnosis import quorum_of
+from tideover.store.protocol import Compacted, Event, WatchBatch
+from tideover.store.transactions import Compare, Step, Txn, TxnResult
 from tideover.testing.memory_leases import MemoryLeases
+from tideover.types import ClusterMember, Entry, Header
 
 R = TypeVar("R", bound=Result)
 

@@ -8,7 +8,7 @@ import click
 
 from tideover.cli import installed
 from tideover.cli.common import json_option
-from tideover.cli.exits import Exit, Failure
+from tideover.cli.exit_codes import Exit, Failure
 
 _INSTALL = "pip install 'tideover[demo]'"
 

@@ -22,7 +22,7 @@ from tideover.cli.demo.load import Load
 from tideover.cli.demo.scenario import Scenario
 from tideover.cli.demo.summary import summarise
 from tideover.cli.demo.timeline import NotHeld, Timeline
-from tideover.cli.exits import Exit, OutputGone
+from tideover.cli.exit_codes import Exit, OutputGone
 from tideover.testing.etcd import EtcdCluster
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -21,9 +21,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tideover.ambient import current
 from tideover.asgi import TideoverMiddleware
-from tideover.injection import with_config
+from tideover.decorators.injection import with_config
+from tideover.functions import current
 
 # Seconds that requests in flight have when the process is asked to end.
 _GRACE = 3

@@ -9,7 +9,7 @@ from typing import IO
 
 import click
 
-from tideover.cli.exits import OutputGone
+from tideover.cli.exit_codes import OutputGone
 
 _COLOURS = {"live": "green", "member": "yellow", "memory": "yellow", "disk": "magenta", "default": "red"}
 

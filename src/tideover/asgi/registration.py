@@ -1,0 +1,50 @@
+"""What an application registers: from the end of its startup to the first sign of its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from tideover.asgi.shutdown import EarlyWarning
+from tideover.coordinator.coordinator import Coordinator
+from tideover.registration.registered import Registered
+from tideover.registration.registration import Registration
+
+
+class Announcement:
+    """The registrations of one run of an application.
+
+    Args:
+        coordinator: Where to register.
+        registrations: What.
+    """
+
+    def __init__(self, coordinator: Coordinator, registrations: Sequence[Registration]) -> None:
+        self._coordinator = coordinator
+        self._registrations = registrations
+        self._handles: list[Registered] = []
+        self._warning = EarlyWarning(self._withdraw)
+
+    def __repr__(self) -> str:
+        """Show what is registered."""
+        return f"<Announcement {self._handles or list(self._registrations)}>"
+
+    def begin(self) -> None:
+        """Register: the application has started. Nothing waits for etcd."""
+        if not self._registrations:
+            return
+        self._handles = [self._coordinator.begin_registration(each) for each in self._registrations]
+        self._warning.listen()
+
+    async def end(self) -> None:
+        """Take all out of etcd before the application shuts down; bounded in time."""
+        self._warning.stop()
+        handles, self._handles = self._handles, []
+        async with anyio.create_task_group() as tasks:
+            for handle in handles:
+                tasks.start_soon(handle.deregister)
+
+    def _withdraw(self) -> None:
+        for handle in self._handles:
+            handle.begin_deregistering()

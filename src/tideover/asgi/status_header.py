@@ -1,0 +1,26 @@
+"""The `Tideover-Status` response field: an RFC 9651 dictionary that says what was degraded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from tideover.request_record import Mark
+
+
+def status_field(marks: Mapping[str, Mark]) -> bytes:
+    """Return the field's value.
+
+    Args:
+        marks: Component name to its mark.
+
+    Returns:
+        One dictionary member per component: its source as a token, and its age in whole seconds as a parameter
+        (left out if it is unknown), such as `config=memory;age=42`.
+    """
+    return ", ".join(_member(component, mark) for component, mark in marks.items()).encode("ascii")
+
+
+def _member(component: str, mark: Mark) -> str:
+    age = f";age={min(int(mark.age), 10**15 - 1)}" if math.isfinite(mark.age) else ""
+    return f"{component}={mark.source.value}{age}"

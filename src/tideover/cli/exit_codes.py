@@ -1,0 +1,100 @@
+"""How commands end: the exit codes, and the error that carries one."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from tideover.errors import (
+    AuthenticationFailed,
+    ConfigKeyError,
+    ElectionMismatch,
+    InvalidRequest,
+    NoQuorum,
+    OutcomeUnknown,
+    PermissionDenied,
+    RecordCorrupt,
+    SpaceExhausted,
+    TideoverError,
+    Unavailable,
+)
+from tideover.types import HealthState
+
+
+class Exit(IntEnum):
+    """What a script may rely on.
+
+    Attributes:
+        OK: Done; for `status`: etcd is available.
+        FAILED: Something did not hold: a damaged snapshot, a demo that did not show what it promised.
+        USAGE: The command line is wrong, or something it needs is not installed.
+        DEGRADED: etcd has no usable quorum, but a member answers.
+        UNAVAILABLE: No etcd member answers.
+        REFUSED: A definite no: no such key, no permission, wrong credentials, a malformed request, no space; an
+            election of another policy, or with a record that cannot be read.
+        UNKNOWN: A write was sent and may have been applied.
+        INTERRUPTED: Ctrl-C. Other signals likewise: 128 and the signal's number.
+        PIPE: Nobody reads the output any more.
+    """
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    DEGRADED = 3
+    UNAVAILABLE = 4
+    REFUSED = 5
+    UNKNOWN = 6
+    INTERRUPTED = 130
+    PIPE = 141
+
+
+HELP = (
+    "Exit codes: 0 done (status: etcd available), 1 something did not hold, 2 wrong usage or something is not "
+    "installed, 3 etcd degraded, 4 etcd unavailable, 5 refused (no such key, no permission, ...), 6 a write may "
+    "or may not have been applied, 130 Ctrl-C."
+)
+
+
+class Failure(Exception):
+    """Raised when a command cannot do its work: one line for people, and the exit code.
+
+    Attributes:
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, *, code: Exit) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OutputGone(Exception):
+    """Raised when nobody reads the output any more or, with a message, when it cannot be written."""
+
+
+def exit_of_state(state: HealthState) -> Exit:
+    """Return the exit code that tells a health state."""
+    by_state = {HealthState.AVAILABLE: Exit.OK, HealthState.DEGRADED: Exit.DEGRADED}
+    return by_state.get(state, Exit.UNAVAILABLE)
+
+
+def exit_of_error(error: TideoverError, state: HealthState) -> Exit:
+    """Return the exit code of an error.
+
+    Args:
+        error: What was raised.
+        state: The health state at that moment.
+    """
+    if isinstance(error, Unavailable):
+        degraded = isinstance(error, NoQuorum) or state is HealthState.DEGRADED
+        return Exit.DEGRADED if degraded else Exit.UNAVAILABLE
+    if isinstance(error, OutcomeUnknown):
+        return Exit.UNKNOWN
+    no = (
+        AuthenticationFailed,
+        ConfigKeyError,
+        ElectionMismatch,
+        InvalidRequest,
+        PermissionDenied,
+        RecordCorrupt,
+        SpaceExhausted,
+    )
+    return Exit.REFUSED if isinstance(error, no) else Exit.FAILED

@@ -1,0 +1,112 @@
+"""Calls that must not wait for a verdict on the cluster: past the breaker, from member to member.
+
+A breaker around the calls that keep a lease alive would cause the very loss it is meant to make cheap, so proofs,
+releases and revokes go to the members directly. They are few: sessions are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.store.faults import Fault, StoreFault, classify
+from tideover.store.operations import Lane, Op, Result
+from tideover.store.protocol import Store
+
+R = TypeVar("R", bound=Result)
+
+
+class Reach:
+    """Asks member after member until one answers.
+
+    Args:
+        store: The cluster.
+        lanes: Whom to ask first.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        attempt_timeout: Seconds for one attempt.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lanes: Lanes,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+        attempt_timeout: float,
+    ) -> None:
+        self.store = store
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._attempt_timeout = attempt_timeout
+
+    def __repr__(self) -> str:
+        """Show whom it would ask."""
+        return f"<Reach {self._lanes!r}>"
+
+    async def ask(self, op: Op[R], *, timeout: float) -> R:
+        """Ask until there is an answer. Only for what may be done twice.
+
+        Args:
+            op: What to do.
+            timeout: Seconds for all attempts together.
+
+        Returns:
+            The answer.
+
+        Raises:
+            StoreFault: There was none, or it was a definite no.
+        """
+        deadline = self._clock.monotonic() + timeout
+        tried: set[str] = set()
+        while True:
+            member = self._lanes.pick(Lane.QUORUM, tried)
+            left = deadline - self._clock.monotonic()
+            answer = await self.attempt(op, member, min(left, self._attempt_timeout))
+            if not isinstance(answer, Fault):
+                return answer
+            if not (answer.outage or answer.retry_read):
+                raise StoreFault(answer)
+            tried.add(member)
+            with anyio.move_on_after(deadline - self._clock.monotonic()):
+                await self.rest(tried)
+            if self._clock.monotonic() >= deadline:
+                raise StoreFault(answer)
+
+    async def attempt(self, op: Op[R], member: str, timeout: float) -> R | Fault:
+        """Ask one member once; return its answer, or what went wrong."""
+        fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        try:
+            with anyio.move_on_after(timeout):
+                return await self.store.call(op, member=member, timeout=max(timeout, 0.001))
+        except StoreFault as exc:
+            fault = exc.fault
+        self._lanes.failed(fault)
+        return fault
+
+    def pick(self, tried: set[str]) -> str:
+        """Return the member to ask next."""
+        return self._lanes.pick(Lane.QUORUM, tried)
+
+    async def rest(self, tried: set[str], *, factor: float = 1.0) -> None:
+        """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`.
+
+        Args:
+            tried: Who has been asked in vain; emptied when all have been.
+            factor: How many times longer to wait.
+        """
+        await self._lanes.rest(tried, chance=self._chance(), factor=factor)
+
+    async def outage_over(self) -> None:
+        """Wait until no outage of the quorum is declared."""
+        await self._lanes.outage_over()
+
+    def report(self, fault: Fault) -> None:
+        """Tell the monitor what went wrong."""
+        self._lanes.failed(fault)

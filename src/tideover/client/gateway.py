@@ -1,0 +1,250 @@
+"""The one way to etcd: admit, send, classify, retry, record.
+
+A call has one deadline for everything. Reads are tried again elsewhere; writes only if the failed attempt
+provably was not applied. Between the first failure and the monitor's verdict a call waits instead of burning its
+attempts: that is how an ordinary leader change passes unnoticed, and why an outage does not multiply load.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import anyio
+
+from tideover import telemetry
+from tideover.client.rules.backoff import next_delay
+from tideover.client.rules.retry_budget import RetryBudget
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.errors import CircuitOpen, Closed
+from tideover.policies import RetryPolicy
+from tideover.store.faults import Fault, FaultKind, StoreFault, classify, public_error
+from tideover.store.operations import Lane, Op, Put, ReadBatch, Result
+from tideover.store.protocol import Store
+from tideover.types import Component
+
+R = TypeVar("R", bound=Result)
+
+# Seconds for one attempt: a healthy read takes 5 ms at the 99th percentile, and a dead member must not cost a
+# whole second. A write gets longer, because giving up on it leaves its outcome unknown.
+READ_ATTEMPT = 0.8
+WRITE_ATTEMPT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[R]):
+    """A call's answer.
+
+    Attributes:
+        result: What the store said.
+        sent_at: When the attempt that succeeded was sent, in monotonic seconds.
+    """
+
+    result: R
+    sent_at: float
+
+
+@dataclass(slots=True)
+class _Line:
+    """What the gateways of all components have in common."""
+
+    store: Store | None = None
+    budget: RetryBudget = field(default_factory=RetryBudget)
+
+
+class Gateway:
+    """Makes every call to etcd but the monitor's probes, once it is connected to a store.
+
+    Args:
+        lanes: Whom to ask, and whether.
+        policy: How failed calls are tried again, unless a call says otherwise.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        namespace: For spans.
+        component: On whose behalf it calls, for metrics; see `of`.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        policy: RetryPolicy,
+        clock: Clock,
+        chance: Callable[[], float],
+        namespace: str,
+        component: Component = "config",
+    ) -> None:
+        self._line = _Line()
+        self._lanes = lanes
+        self._policy = policy
+        self._clock = clock
+        self._chance = chance
+        self._namespace = namespace
+        self._component = component
+
+    def __repr__(self) -> str:
+        """Show the lanes and what is left of the retry budget."""
+        return f"<Gateway {self._lanes!r}, {self._line.budget.tokens:.0f} retry tokens>"
+
+    def connect(self, store: Store) -> None:
+        """Send calls to a cluster from now on."""
+        self._line.store = store
+
+    def of(self, component: Component) -> Gateway:
+        """Return the same gateway on behalf of a component: one store, one retry budget, one health.
+
+        Args:
+            component: The component.
+        """
+        other = copy.copy(self)
+        other._component = component
+        return other
+
+    async def call(
+        self, op: Op[R], policy: RetryPolicy | None = None, *, attempt_timeout: float | None = None
+    ) -> Answered[R]:
+        """Make a call.
+
+        Args:
+            op: What to do.
+            policy: How to try again; None means the gateway's own.
+            attempt_timeout: Seconds for one attempt; None means 0.8 for reads and 2 for writes.
+
+        Returns:
+            The answer.
+
+        Raises:
+            CircuitOpen: An outage of this lane has been declared; no packet was sent.
+            Unavailable: No member answered within the policy's timeout.
+            AuthenticationFailed: A quorum refuses this client's credentials.
+            OutcomeUnknown: A write was sent and may have been applied.
+            Closed: There is no store yet.
+            TideoverError: A definite no, such as `PermissionDenied`.
+
+        When degraded:
+            Until an outage is declared calls wait for it within their timeout; afterwards they are refused at
+            once.
+        """
+        store = self._line.store
+        if store is None:
+            raise Closed("the coordinator has not been entered")
+        policy = policy or self._policy
+        per_attempt = attempt_timeout or (WRITE_ATTEMPT if op.writes else READ_ATTEMPT)
+        deadline = self._clock.monotonic() + policy.timeout
+        tried: set[str] = set()
+        attempt = 0
+        while True:
+            self.admit(op.lane)
+            attempt += 1
+            member = self._lanes.pick(op.lane, tried)
+            sent_at = self._clock.monotonic()
+            fault = await self._attempt(store, op, member, min(per_attempt, deadline - sent_at), attempt, sent_at)
+            if isinstance(fault, Answered):
+                return fault
+            tried.add(member)
+            if not fault.outage or tried.issuperset(self._lanes.members):
+                tried.clear()
+            if not await self._again(op, fault, member, attempt, policy, deadline, elsewhere=bool(tried)):
+                raise public_error(fault, doing=self._describe(op), writes=op.writes)
+            telemetry.retried(op.name, fault.kind)
+
+    def admit(self, lane: Lane) -> None:
+        """Let a call through, or refuse it without a packet.
+
+        Args:
+            lane: The lane it would travel in.
+
+        Raises:
+            CircuitOpen: An outage of this lane has been declared.
+        """
+        try:
+            self._lanes.admit(lane)
+        except CircuitOpen:
+            telemetry.rejected_by_breaker(self._component)
+            raise
+
+    async def _attempt(
+        self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
+    ) -> Answered[R] | Fault:
+        with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
+            sent = await self._send(store, op, member, timeout, sent_at)
+            if not isinstance(sent, Fault):
+                self._line.budget = self._line.budget.after(succeeded=True)
+                self._lanes.succeeded(op, sent_at, sent.header)
+                if isinstance(op, Put):
+                    # Of all writes the one that no alarm lets through.
+                    self._lanes.not_alarmed()
+                return Answered(sent, sent_at)
+            span.failed(sent.code, sent.kind)
+        self._lanes.failed(sent)
+        return sent
+
+    async def _send(self, store: Store, op: Op[R], member: str, timeout: float, sent_at: float) -> R | Fault:
+        waiting = self._lanes.waiting
+        result: R | None = None
+        scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
+        if not op.writes and timeout <= READ_ATTEMPT:
+            waiting.add(scope, member, sent_at)
+        try:
+            with scope:
+                result = await store.call(op, member=member, timeout=timeout)
+        except StoreFault as exc:
+            return exc.fault
+        finally:
+            waiting.done(scope)
+        # Of a store that overstays its time nothing else is known.
+        return _OVERDUE if result is None else result
+
+    async def _again(
+        self,
+        op: Op[R],
+        fault: Fault,
+        member: str,
+        attempt: int,
+        policy: RetryPolicy,
+        deadline: float,
+        *,
+        elsewhere: bool,
+    ) -> bool:
+        """Decide whether to try again, and wait until it makes sense; `elsewhere` are members not asked yet."""
+        may = (fault.outage or fault.kind in _SOON) and not fault.applied
+        if not (may if op.writes else fault.retry_read):
+            return False
+        left = deadline - self._clock.monotonic()
+        delay = next_delay(policy, attempt, chance=self._chance(), left=left)
+        if delay is None:
+            return False
+        if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):
+            # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
+            await self._lanes.settled(left)
+            if attempt == 1 and self._lanes.active != member:
+                # It was the member after all, and another one has been found.
+                delay = 0.0
+            await anyio.sleep(min(delay, max(0.0, deadline - self._clock.monotonic())))
+            return self._clock.monotonic() < deadline
+        self._line.budget = self._line.budget.after(succeeded=False)
+        if not self._line.budget.allows_retry:
+            return False
+        if not (fault.kind in _ELSEWHERE and attempt == 1):
+            await anyio.sleep(delay)
+        return True
+
+    def _describe(self, op: Op[R]) -> str:
+        if isinstance(op, ReadBatch):
+            return f"{op.name} of {len(op.keys)} keys"
+        key = getattr(op, "key", b"")
+        return f"{op.name} {key.decode(errors='backslashreplace')}"
+
+
+_OVERDUE = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+
+# The member is well and will take it in a moment; another one could but pass it on to where it was refused.
+_SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})
+
+# The member is the trouble, not the cluster: another one is asked at once.
+_ELSEWHERE = frozenset(
+    {FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.NOT_SERVING, FaultKind.FOREIGN}
+)

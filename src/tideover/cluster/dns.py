@@ -1,0 +1,125 @@
+"""The addresses behind host names: one name may stand for a whole cluster.
+
+gRPC would connect to one of them and never tell which, nor that another one has a quorum. So each address becomes
+a member of its own, whose certificate must still bear the name that was given. A name with one address is left to
+gRPC, which looks it up again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+
+import anyio
+
+from tideover.store.endpoints import Address, host_of, is_name
+
+# Takes a host and a port, returns addresses; an `OSError` if there are none.
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+async def system_resolver(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, as the system knows them.
+
+    Asked in a thread that nobody waits for: one that hangs must keep neither the event loop nor the end of the
+    process, as a thread of a pool would.
+
+    Args:
+        host: A name.
+        port: A port.
+
+    Returns:
+        The addresses, in the system's order of preference.
+
+    Raises:
+        OSError: There are none, or nobody could be asked.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[list[str]] = loop.create_future()
+
+    def finish(found: list[str] | OSError) -> None:
+        if answered.done():
+            return
+        if isinstance(found, OSError):
+            answered.set_exception(found)
+        else:
+            answered.set_result(found)
+
+    def ask() -> None:
+        found: list[str] | OSError
+        try:
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = [str(info[4][0]) for info in infos]
+        except (OSError, UnicodeError) as exc:
+            found = exc if isinstance(exc, OSError) else OSError(str(exc))
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(finish, found)
+
+    threading.Thread(target=ask, name=f"tideover-resolve-{host}", daemon=True).start()
+    return await answered
+
+
+class Names:
+    """The given endpoints, with the names among them looked up.
+
+    Args:
+        endpoints: What was given, as `host:port`.
+        resolver: Whom to ask; None takes names as they are.
+    """
+
+    def __init__(self, endpoints: Iterable[str], resolver: Resolver | None) -> None:
+        self._endpoints = tuple(endpoints)
+        self._resolver = resolver
+        # Only names that have once had several addresses: those stay apart when but one is left.
+        self._found: dict[str, tuple[str, ...]] = {}
+
+    def __repr__(self) -> str:
+        """Show what became of each endpoint."""
+        return f"<Names {' '.join(a.endpoint for a in self.addresses)}>"
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a name to look up."""
+        return self._resolver is not None and any(map(is_name, self._endpoints))
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the members are, as far as was given and looked up; without repetitions, in the order given."""
+        found: dict[str, Address] = {}
+        for endpoint in self._endpoints:
+            for address in self._of(endpoint):
+                found.setdefault(address.endpoint, address)
+        return tuple(found.values())
+
+    def _of(self, endpoint: str) -> list[Address]:
+        port = endpoint.rpartition(":")[2]
+        addresses = self._found.get(endpoint)
+        if addresses is None:
+            return [Address(endpoint)]
+        return [Address(f"[{a}]:{port}" if ":" in a else f"{a}:{port}", host_of(endpoint)) for a in addresses]
+
+    async def look_up(self, timeout: float) -> None:
+        """Look up all names at the same time; one that cannot be looked up in time stays as it was.
+
+        Args:
+            timeout: Seconds until giving up.
+        """
+        with anyio.move_on_after(timeout):
+            async with anyio.create_task_group() as tasks:
+                for endpoint in self._endpoints:
+                    if is_name(endpoint):
+                        tasks.start_soon(self._look_up, endpoint)
+
+    async def _look_up(self, endpoint: str) -> None:
+        if self._resolver is None:
+            return
+        try:
+            answered = await self._resolver(host_of(endpoint), int(endpoint.rpartition(":")[2]))
+        except OSError:
+            return
+        found = tuple(dict.fromkeys(answered))
+        if len(found) > 1 or (found and endpoint in self._found):
+            self._found[endpoint] = found

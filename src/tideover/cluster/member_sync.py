@@ -1,0 +1,282 @@
+"""The task that keeps the members in use in line with the names given and with the cluster's own list.
+
+The list is read at the member in use: after the start, about once a minute, and soon after trouble. A member on it
+that nobody has named is looked for at its advertised addresses. It joins only once it has answered there with the
+id that it has on the list. Until then it is nowhere, so that a list full of addresses that mean nothing here (a
+forwarded port, a container) changes neither health nor whom calls go to. Given endpoints always stay.
+
+Prior art: `Sync` of etcd's Go client replaces the endpoints by the list, and cuts off who came through a tunnel.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import anyio
+
+from tideover.clock import Clock
+from tideover.cluster.dns import Names
+from tideover.cluster.rules.membership import plan
+from tideover.cluster.state import Lanes
+from tideover.status import MemberStatus
+from tideover.store.endpoints import Address, advertised, is_loopback, is_name
+from tideover.store.faults import StoreFault
+from tideover.store.operations import MemberList, MemberListResult, Status
+from tideover.store.protocol import Store
+from tideover.types import ClusterMember
+
+_log = logging.getLogger("tideover")
+
+# Seconds between two looks at whether something is due, shortened by chance so that clients do not ask in step.
+_TICK = 1.0
+# Between two reads of the list: usually, and at the least.
+_LIST_EVERY = 60.0
+_LIST_AGAIN = 5.0
+# Between two look-ups of names: while all is well, while a member is missing, and while no quorum answers.
+_NAMES_EVERY = 60.0
+_NAMES_MISSING = 5.0
+_NAMES_OUTAGE = 2.0
+# For one question, and for looking up names.
+_TIMEOUT = 1.0
+_NAMES_TIMEOUT = 5.0
+
+
+class Roster:
+    """Keeps the members up to date.
+
+    Args:
+        store: The cluster.
+        lanes: Where the members are written.
+        names: The given endpoints.
+        secure: Whether this client connects with TLS.
+        sync: Whether to connect to members that nobody has named. The list is read either way, because it says how
+            many make a quorum.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+
+    Attributes:
+        learned: Set once the list has been read, or that has failed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lanes: Lanes,
+        *,
+        names: Names,
+        secure: bool,
+        sync: bool,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._names = names
+        self._secure = secure
+        self._sync = sync
+        self._clock = clock
+        self._chance = chance
+        self._listed_at = -math.inf
+        self._list_every = _LIST_EVERY
+        self._named_at = clock.monotonic()
+        # As of when the list was last asked for.
+        self._suspicions = self._cluster_id = 0
+        self.learned = anyio.Event()
+
+    def __repr__(self) -> str:
+        """Show the roll."""
+        return f"<Roster of {self._lanes.roll!r}>"
+
+    async def run(self) -> None:
+        """Keep them up to date until cancelled."""
+        while not self._lanes.health.decided:
+            await self._lanes.changed.wait()
+        while True:
+            if self._names_are_due():
+                await self._look_up_names()
+            if self._list_is_due():
+                await self._read_list()
+                self.learned.set()
+            # Some were left because somebody else answers there.
+            for member in set(self._store.members).difference(self._lanes.members):
+                self._store.remove(member)
+            await anyio.sleep(_TICK * (0.5 + 0.5 * self._chance()))
+
+    # The cluster's list ----------------------------------------------------------------------------------------
+
+    def _list_is_due(self) -> bool:
+        lanes = self._lanes
+        if lanes.suspected or not lanes.health.quorum.closed or lanes.roll.cluster_id == 0:
+            return False
+        passed = self._clock.monotonic() - self._listed_at
+        changed = self._suspicions != lanes.suspicions or self._cluster_id != lanes.roll.cluster_id
+        return passed >= self._list_every or (changed and passed >= _LIST_AGAIN)
+
+    async def _read_list(self) -> None:
+        lanes, roll, asked = self._lanes, self._lanes.roll, self._lanes.active
+        self._suspicions, self._cluster_id = lanes.suspicions, roll.cluster_id
+        self._listed_at = self._clock.monotonic()
+        self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._chance())
+        try:
+            answered = await self._store.call(MemberList(), member=asked, timeout=_TIMEOUT)
+        except StoreFault as exc:
+            # The monitor judges members by other questions; this one may simply be denied.
+            _log.info("tideover: the member list cannot be read at %s: %s", asked, exc.fault.brief)
+            return
+        if not self._is_ours(answered):
+            _log.info("tideover: the member list of %s is not that of its cluster, and not used", asked)
+            return
+        roll.listed = answered.members
+        roll.identify(asked, answered.header)
+        async with anyio.create_task_group() as tasks:
+            for endpoint in roll.given:
+                if endpoint not in roll.seen:
+                    tasks.start_soon(self._identify, endpoint)
+        if self._sync:
+            await self._follow_list()
+
+    def _is_ours(self, answered: MemberListResult) -> bool:
+        """Whether a list belongs to the cluster that this client has been using.
+
+        A proxy may answer with itself, and a member that was swapped for another cluster's with its own.
+        """
+        ids = {member.id for member in answered.members}
+        header = answered.header
+        return header.cluster_id == self._lanes.roll.cluster_id and header.member_id in ids and 0 not in ids
+
+    async def _identify(self, endpoint: str) -> None:
+        """Find out which member a given endpoint is, so that it is not taken for two."""
+        try:
+            answered = await self._store.call(Status(), member=endpoint, timeout=_TIMEOUT)
+        except StoreFault:
+            return
+        if answered.header.cluster_id == self._lanes.roll.cluster_id:
+            self._lanes.roll.identify(endpoint, answered.header)
+            self._lanes.found(endpoint, well=True)
+
+    async def _follow_list(self) -> None:
+        lanes, roll = self._lanes, self._lanes.roll
+        planned = plan(
+            roll.listed,
+            # An endpoint that does not answer stands for nobody: its member may be found elsewhere.
+            given=[endpoint for endpoint in roll.given if endpoint not in lanes.unwell],
+            learned=roll.learned,
+            seen=roll.seen,
+        )
+        for endpoint in planned.leaving:
+            self._give_up(endpoint)
+        missing = {member.id for member in planned.missing}
+        for gone in roll.unusable.keys() - missing:
+            del roll.unusable[gone]
+        async with anyio.create_task_group() as tasks:
+            for member in planned.missing:
+                tasks.start_soon(self._look_for, member)
+
+    async def _look_for(self, member: ClusterMember) -> None:
+        roll = self._lanes.roll
+        reasons = []
+        for url in member.client_urls:
+            try:
+                endpoint = advertised(url, secure=self._secure, here=all(map(is_loopback, roll.given)))
+                if endpoint in self._lanes.members:
+                    # It is not missing after all, but away.
+                    roll.unusable.pop(member.id, None)
+                    return
+                if await self._is_at(member, endpoint):
+                    roll.unusable.pop(member.id, None)
+                    return
+                reasons.append(f"somebody else answers at {url}")
+            except ValueError as exc:
+                reasons.append(str(exc))
+            except StoreFault as exc:
+                reasons.append(f"{url} does not answer: {exc.fault.brief}")
+        reason = "; ".join(reasons) or "it has not been started"
+        if roll.unusable.get(member.id) != reason:
+            _log.info("tideover: member %r is not used: %s", member.name, reason)
+        roll.unusable[member.id] = reason
+
+    async def _is_at(self, member: ClusterMember, endpoint: str) -> bool:
+        """Connect to an advertised address; say whether the member is there, which has joined then."""
+        lanes = self._lanes
+        header = await self._store.add(Address(endpoint), timeout=_TIMEOUT)
+        if (header.cluster_id, header.member_id) != (lanes.roll.cluster_id, member.id):
+            self._store.remove(endpoint)
+            return False
+        lanes.join(endpoint, learned=True)
+        lanes.roll.identify(endpoint, header)
+        return True
+
+    def _give_up(self, endpoint: str) -> None:
+        self._lanes.leave(endpoint)
+        if endpoint not in self._lanes.members:
+            self._store.remove(endpoint)
+
+    # Names -----------------------------------------------------------------------------------------------------
+
+    def _names_are_due(self) -> bool:
+        lanes = self._lanes
+        if not self._names.any:
+            return False
+        if not lanes.health.quorum.closed:
+            every = _NAMES_OUTAGE
+        else:
+            every = _NAMES_MISSING if lanes.unwell.intersection(lanes.roll.given) else _NAMES_EVERY
+        return self._clock.monotonic() - self._named_at >= every
+
+    async def _look_up_names(self) -> None:
+        await self._names.look_up(_NAMES_TIMEOUT)
+        self._named_at = self._clock.monotonic()
+        addresses = self._names.addresses
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                if address.endpoint not in self._lanes.roll.given:
+                    tasks.start_soon(self._try, address)
+        wanted = {address.endpoint for address in addresses}
+        for endpoint in self._lanes.roll.given:
+            # One that answers stays: a name server may not always tell of all.
+            replaced = is_name(endpoint) and wanted.intersection(self._lanes.members)
+            if endpoint not in wanted and (replaced or endpoint not in self._lanes.well):
+                self._give_up(endpoint)
+
+    async def _try(self, address: Address) -> None:
+        try:
+            header = await self._store.add(address, timeout=_TIMEOUT)
+        except StoreFault:
+            return
+        self._lanes.join(address.endpoint, learned=False)
+        self._lanes.roll.identify(address.endpoint, header)
+
+
+def describe_members(lanes: Lanes, is_proxy: Callable[[str], bool | None]) -> tuple[MemberStatus, ...]:
+    """Return the members for people: those that may be asked, then those on the list that are not used.
+
+    Args:
+        lanes: What is known about them.
+        is_proxy: Whether one is really a grpc-proxy.
+    """
+    roll = lanes.roll
+    found = []
+    for endpoint in roll.members:
+        known = roll.who(endpoint)
+        found.append(
+            MemberStatus(
+                endpoint,
+                endpoint == lanes.active,
+                lanes.answers(endpoint),
+                lanes.errors.get(endpoint),
+                is_proxy(endpoint),
+                name="" if known is None else known.name,
+                id="" if known is None else f"{known.id:x}",
+                origin="learned" if endpoint in roll.learned else "given",
+            )
+        )
+    for member in roll.listed:
+        if member.id in roll.unusable:
+            where = member.client_urls[0].partition("://")[2] if member.client_urls else ""
+            reason = roll.unusable[member.id]
+            found.append(
+                MemberStatus(where, False, None, reason, name=member.name, id=f"{member.id:x}", origin="learned")
+            )
+    return tuple(found)

@@ -1,0 +1,189 @@
+"""The active prober: it finds out, so that no user's call has to.
+
+While all is well it asks the member in use for one linearizable read now and then, and real traffic counts as
+that. After a miss it asks every member both questions in parallel, every half second: a linearizable read, which
+needs a quorum, and a serializable one, which needs only the member. What the answers mean is decided in
+`rules`; whom to use from now on is decided here.
+
+Prior art: etcd's `Status` and `/health` explain, but lag by 1 to 2 s, and a member that lost its quorum goes on
+accepting connections; nothing short of asking for a linearizable read tells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover.clock import Clock
+from tideover.cluster.prober import ALIVE, Prober
+from tideover.cluster.reconnector import Connections
+from tideover.cluster.rules.diagnosis import Answer, diagnose
+from tideover.cluster.rules.health import Assessment, Health, HealthRules
+from tideover.cluster.state import Lanes
+from tideover.store.operations import Lane, Range
+from tideover.store.protocol import Store
+from tideover.types import Diagnosis
+
+# Another member's good answer is preferred only if the member in use stays silent for so long.
+_PATIENCE = 0.1
+# Between the two good probes that close the breaker, and at least between any two rounds.
+_CONFIRM_INTERVAL = 0.1
+
+
+class Monitor:
+    """Probes in the background and owns the health state.
+
+    Args:
+        store: The cluster.
+        lanes: Where the verdict is written.
+        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
+            no revision; then the next.
+        rules: The numbers.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        on_transition: Called with the health before and after, whenever the state changed.
+        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
+            at each member that does not see them, and after the loss of the quorum nobody can renew them. None
+            asks them only when something is wrong.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lanes: Lanes,
+        *,
+        probes: Sequence[Range],
+        rules: HealthRules,
+        clock: Clock,
+        chance: Callable[[], float],
+        on_transition: Callable[[Health, Health], None],
+        touch_every: float | None = None,
+    ) -> None:
+        self._lanes = lanes
+        self._prober = Prober(store, lanes, probes=probes, slow_after=rules.slow_after, clock=clock)
+        self._connections = Connections(store, lanes, prober=self._prober, chance=chance)
+        self._rules = rules
+        self._clock = clock
+        self._chance = chance
+        self._on_transition = on_transition
+        self._touch_every = math.inf if touch_every is None else touch_every
+        self._touched_at = clock.monotonic()
+        self._missing_since: float | None = None
+
+    def __repr__(self) -> str:
+        """Show what the monitor last found."""
+        return f"<Monitor {self._lanes!r}>"
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        async with anyio.create_task_group() as probes:
+            probes.start_soon(self._connections.run)
+            while True:
+                began = self._clock.monotonic()
+                await self._round(probes, began)
+                await self._pause(began)
+
+    async def _round(self, probes: TaskGroup, began: float) -> None:
+        lanes, prober = self._lanes, self._prober
+        if lanes.health.quorum.closed and lanes.health.decided and not lanes.suspected:
+            active = lanes.active
+            asked = prober.ask(probes, active, Lane.QUORUM)
+            self._touch_others(probes, began)
+            await prober.until(lambda: asked.answer is not None, began, _PATIENCE)
+            if asked.judged(self._rules.slow_after) is Answer.OK:
+                self._conclude([active], began)
+                return
+            lanes.suspected = True
+        members = lanes.members
+        for member in members:
+            prober.renew_if_dead(member)
+            prober.ask(probes, member, Lane.QUORUM)
+            prober.ask(probes, member, Lane.MEMBER)
+        await prober.until(lambda: self._decided(members, began), self._clock.monotonic(), _PATIENCE)
+        self._conclude(members, began)
+
+    def _touch_others(self, probes: TaskGroup, now: float) -> None:
+        if now - self._touched_at >= self._touch_every:
+            self._touched_at = now
+            for member in self._lanes.members:
+                if member != self._lanes.active:
+                    self._prober.ask(probes, member, Lane.MEMBER)
+
+    def _decided(self, members: Sequence[str], began: float) -> bool:
+        prober, active = self._prober, self._lanes.active
+        if prober.is_good(active, began) or prober.all_answered(members, began):
+            return True
+        asked = prober.newest(active, Lane.QUORUM)
+        patient = asked and asked.answer is None and self._clock.monotonic() < asked.sent_at + _PATIENCE
+        return not patient and any(prober.is_good(member, began) for member in members)
+
+    def _conclude(self, asked: Iterable[str], began: float) -> None:
+        """Judge the round and write the verdict."""
+        lanes, now = self._lanes, self._clock.monotonic()
+        # Some may have left meanwhile.
+        answers = {m: self._prober.answers(m, began, now) for m in asked if m in lanes.members}
+        if not answers:
+            return
+        good = [member for member, answer in answers.items() if answer.quorum is Answer.OK]
+        if good:
+            self._missing_since = None
+            lanes.suspected = False
+        elif self._missing_since is None:
+            self._missing_since = began
+        diagnosis = diagnose(
+            list(answers.values()),
+            members=lanes.roll.size,
+            answering=lanes.roll.counted([member for member, answer in answers.items() if answer.alive]),
+            leaderless=0.0 if self._missing_since is None else now - self._missing_since,
+            leader_change=self._rules.leader_change,
+            alarms=lanes.alarms or (),
+        )
+        well = frozenset(m for m, a in answers.items() if {a.quorum, a.member} & ALIVE)
+        # A round that is decided early says nothing bad about those that were not waited for.
+        failed = frozenset(m for m in answers if m not in well and self._prober.has_failed(m, began, now))
+        left = frozenset({lanes.active} - set(good)) if good else frozenset[str]()
+        lanes.well = (lanes.well | well) - failed - left
+        lanes.unwell = (lanes.unwell | failed) - well
+        if left:
+            lanes.use(good[0])
+        elif well and lanes.active not in well:
+            lanes.use(min(well, key=lanes.members.index))
+        lanes.blackouts += diagnosis is Diagnosis.CUT_OFF
+        before = lanes.health
+        lanes.health = before.assess(
+            Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
+            self._rules,
+        )
+        lanes.retry_at = now + self._interval()
+        lanes.changed.fire()
+        if lanes.health.quorum.closed and not before.quorum.closed:
+            lanes.returned.fire()
+        if lanes.health.state is not before.state or not before.decided:
+            self._on_transition(before, lanes.health)
+
+    def _interval(self) -> float:
+        """Return seconds until the next round; jittered, so that many clients do not probe in step."""
+        lanes, rules = self._lanes, self._rules
+        if not lanes.health.quorum.closed and lanes.health.quorum.good:
+            return _CONFIRM_INTERVAL
+        if lanes.health.quorum.closed and not lanes.suspected:
+            return rules.idle_interval * (0.7 + 0.3 * self._chance())
+        return rules.outage_interval * (0.8 + 0.2 * self._chance())
+
+    async def _pause(self, began: float) -> None:
+        lanes = self._lanes
+        if not lanes.health.quorum.closed or lanes.suspected:
+            await anyio.sleep(max(_CONFIRM_INTERVAL / 2, lanes.retry_at - self._clock.monotonic()))
+            return
+        interval = lanes.retry_at - self._clock.monotonic()
+        while not lanes.suspected:
+            # Real linearizable reads count as probes: each one puts the next probe off.
+            newest = lanes.proof.sent_at if lanes.proof else began
+            left = max(began, newest) + interval - self._clock.monotonic()
+            if left <= 0:
+                return
+            await lanes.evidence.wait(left)
+        await anyio.sleep(max(0.0, began + _CONFIRM_INTERVAL - self._clock.monotonic()))

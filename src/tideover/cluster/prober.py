@@ -1,0 +1,255 @@
+"""Asking members, and what they answered: the questions are the monitor's, the judgement is too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover.broadcast import Signal
+from tideover.clock import Clock
+from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
+from tideover.cluster.state import Lanes
+from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.operations import Lane, Range
+from tideover.store.protocol import Store
+
+# A probe is judged after `slow_after`, but left running this long: an answer that comes late tells a slow
+# cluster from one that is away.
+_LATE_LIMIT = 2.0
+# A fresh connection to a silent member every so often; to one that refuses connections, every time it is asked.
+_RENEW_SILENT_EVERY = 1.0
+# A member of another cluster is let alone for longer each time, up to this: it is not away.
+_REST_MOST = 30.0
+
+_ANSWERS = {
+    FaultKind.NO_LEADER: Answer.NO_LEADER,
+    FaultKind.LEADER_CHANGED: Answer.NO_LEADER,
+    FaultKind.UNREACHABLE: Answer.UNREACHABLE,
+    FaultKind.CONNECTION_LOST: Answer.UNREACHABLE,
+    FaultKind.DEADLINE: Answer.SILENT,
+    FaultKind.AUTHENTICATION: Answer.REFUSED,
+    FaultKind.AUTH_TOKEN: Answer.REFUSED,
+    # The permission is checked after the quorum was asked, so this is an answer of the quorum.
+    FaultKind.PERMISSION: Answer.OK,
+    FaultKind.FOREIGN: Answer.UNREACHABLE,
+}
+ALIVE = frozenset({Answer.OK, Answer.LATE})
+
+
+@dataclass(slots=True)
+class Asked:
+    """One question to one member.
+
+    Attributes:
+        sent_at: When, in monotonic seconds.
+        answer: The answer; None as long as there is none.
+        answered_at: When it came.
+    """
+
+    sent_at: float
+    answer: Answer | None = None
+    answered_at: float = 0.0
+
+    def judged(self, slow_after: float) -> Answer:
+        """Return the answer as it counts in its own round."""
+        if self.answer is Answer.OK and self.answered_at - self.sent_at > slow_after:
+            return Answer.LATE
+        return Answer.SILENT if self.answer is None else self.answer
+
+
+class Prober:
+    """Asks members and remembers the newest answers.
+
+    Args:
+        store: The cluster.
+        lanes: Where proofs, identities and errors are written.
+        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
+            no revision; then the next.
+        slow_after: Seconds within which a probe must be answered.
+        clock: The clocks.
+
+    Attributes:
+        arrived: Fires with each answer.
+    """
+
+    def __init__(
+        self, store: Store, lanes: Lanes, *, probes: Sequence[Range], slow_after: float, clock: Clock
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._probes = tuple(probes)
+        self._in_use = self._probes[0]
+        self._slow_after = slow_after
+        self._clock = clock
+        self._newest: dict[tuple[str, Lane], Asked] = {}
+        self._late_at: dict[tuple[str, Lane], float] = {}
+        self._renewed_at: dict[str, float] = {}
+        # How often in a row a member turned out to be of another cluster.
+        self._foreign: dict[str, int] = {}
+        self.arrived = Signal()
+
+    def __repr__(self) -> str:
+        """Count who was asked."""
+        return f"<Prober of {len({member for member, _ in self._newest})} members>"
+
+    # Questions -------------------------------------------------------------------------------------------------
+
+    def ask(self, tasks: TaskGroup, member: str, lane: Lane) -> Asked:
+        """Ask a member in the background.
+
+        Args:
+            tasks: Where the question waits for its answer.
+            member: The member.
+            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
+
+        Returns:
+            The question, which gets the answer.
+        """
+        asked = self._newest[member, lane] = Asked(self._clock.monotonic())
+        tasks.start_soon(self.probe, member, lane, asked)
+        return asked
+
+    async def probe(self, member: str, lane: Lane, asked: Asked) -> None:
+        """Ask a member and wait for the answer."""
+        probe = self._in_use
+        op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
+        lanes = self._lanes
+        fault: Fault | None = None
+        try:
+            with anyio.fail_after(_LATE_LIMIT):
+                result = await self._store.call(op, member=member, timeout=_LATE_LIMIT)
+        except TimeoutError:
+            answer = Answer.SILENT
+        except StoreFault as exc:
+            fault, answer = exc.fault, _ANSWERS.get(exc.fault.kind, Answer.FAILED)
+            if fault.kind is FaultKind.FOREIGN and member not in lanes.roll.given:
+                # Addresses are given to others: somebody else answers where a learned member was.
+                lanes.leave(member)
+            if fault.kind is FaultKind.PERMISSION and probe is self._in_use:
+                self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
+        else:
+            answer = Answer.OK
+            if lane is Lane.QUORUM:
+                lanes.prove(asked.sent_at, result.header)
+            lanes.roll.identify(member, result.header)
+        asked.answer, asked.answered_at = answer, self._clock.monotonic()
+        if member in lanes.members:
+            self._note(member, lane, asked, fault)
+        self.arrived.fire()
+
+    def _note(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
+        """Remember what a member's answer says about it; `fault` is None if there was none."""
+        lanes = self._lanes
+        if fault is None:
+            lanes.errors.pop(member, None)
+        else:
+            lanes.errors[member] = fault.brief
+        if fault is not None and fault.kind is FaultKind.FOREIGN:
+            self._foreign[member] = self._foreign.get(member, 0) + 1
+        elif asked.answer is not Answer.SILENT:
+            self._foreign.pop(member, None)
+        if asked.judged(self._slow_after) is Answer.LATE:
+            self._late_at[member, lane] = asked.answered_at
+        if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
+            # Also when the round it was asked in was decided without it.
+            lanes.found(member, well=asked.answer in ALIVE)
+
+    def forget_who_left(self) -> None:
+        """Drop what is remembered of those who are no members any more."""
+        members = self._lanes.members
+        for member, lane in [key for key in self._newest if key[0] not in members]:
+            del self._newest[member, lane]
+            self._late_at.pop((member, lane), None)
+            self._renewed_at.pop(member, None)
+            self._foreign.pop(member, None)
+
+    def ask_again(self, tasks: TaskGroup, member: str) -> None:
+        """Ask a member that has not answered, over a fresh connection, and take its silence for an answer.
+
+        One that belongs to another cluster is asked seldom: it is not away.
+        """
+        if self._rests(member):
+            return
+        asked = self._newest.get((member, Lane.MEMBER))
+        if asked is not None and self._is_silent(asked):
+            self._lanes.found(member, well=False)
+        self.renew_if_dead(member)
+        self.ask(tasks, member, Lane.MEMBER)
+
+    def renew_if_dead(self, member: str) -> None:
+        """Give up the connection to a member that did not answer: gRPC itself would wait longer and longer."""
+        asked = self._newest.get((member, Lane.MEMBER))
+        now = self._clock.monotonic()
+        if asked is None or self._was_late(member, Lane.MEMBER, now) or self._rests(member):
+            return
+        refused = asked.answer is Answer.UNREACHABLE
+        due = now - self._renewed_at.get(member, -math.inf) >= _RENEW_SILENT_EVERY
+        if refused or ((self._is_silent(asked) or asked.answer is Answer.SILENT) and due):
+            self._renewed_at[member] = now
+            self._store.renew(member)
+
+    def _rests(self, member: str) -> bool:
+        """Whether a member of another cluster was asked so lately that it is let alone."""
+        times = self._foreign.get(member, 0)
+        asked = self._newest.get((member, Lane.MEMBER))
+        if not times or asked is None:
+            return False
+        return self._clock.monotonic() - asked.sent_at < min(_REST_MOST, 2.0 ** min(times, 10))
+
+    def _is_silent(self, asked: Asked) -> bool:
+        return asked.answer is None and self._clock.monotonic() - asked.sent_at >= self._slow_after * 0.9
+
+    # Answers ---------------------------------------------------------------------------------------------------
+
+    async def until(self, done: Callable[[], bool], since: float, patience: float) -> None:
+        """Wait for answers until `done`, at most `slow_after` from `since`, looking again every `patience`."""
+        with anyio.move_on_after(max(0.0, since + self._slow_after - self._clock.monotonic())):
+            while not done():
+                await self.arrived.wait(patience)
+
+    def newest(self, member: str, lane: Lane) -> Asked | None:
+        """Return the newest question to a member; None if there was none."""
+        return self._newest.get((member, lane))
+
+    def all_answered(self, members: Collection[str], began: float) -> bool:
+        """Whether nothing that was asked of these members since then is unanswered."""
+        return all(
+            asked.answer is not None
+            for (member, _), asked in self._newest.items()
+            if asked.sent_at >= began and member in members
+        )
+
+    def is_good(self, member: str, began: float) -> bool:
+        """Whether a member has answered a linearizable read in the round that began then."""
+        return self._answer(member, Lane.QUORUM, began) is Answer.OK
+
+    def answers(self, member: str, began: float, now: float) -> MemberAnswers:
+        """Return a member's answers; those that came late, to an earlier round, count until contradicted."""
+        return MemberAnswers(
+            self._recent(member, Lane.QUORUM, began, now), self._recent(member, Lane.MEMBER, began, now)
+        )
+
+    def has_failed(self, member: str, began: float, now: float) -> bool:
+        """Whether a member that gave no good answer in this round has had the time to give one."""
+        asked = self.newest(member, Lane.MEMBER) or self.newest(member, Lane.QUORUM)
+        if asked is None:
+            return False
+        patience = self._slow_after if asked.answer is None else 0.0
+        return asked.sent_at >= began and now - asked.sent_at >= patience * 0.9
+
+    def _answer(self, member: str, lane: Lane, began: float) -> Answer:
+        asked = self._newest.get((member, lane))
+        if asked is None or asked.sent_at < began:
+            return Answer.SILENT
+        return asked.judged(self._slow_after)
+
+    def _recent(self, member: str, lane: Lane, began: float, now: float) -> Answer:
+        answer = self._answer(member, lane, began)
+        return Answer.LATE if answer is Answer.SILENT and self._was_late(member, lane, now) else answer
+
+    def _was_late(self, member: str, lane: Lane, now: float) -> bool:
+        return now - self._late_at.get((member, lane), -math.inf) < _LATE_LIMIT

@@ -1,0 +1,80 @@
+"""What goes on beside the monitor's rounds: connections that break, and members that come back.
+
+While all is well, the rounds ask the member in use alone. A member that does not answer is asked here, over a
+fresh connection each time, so that it is of use within 2 s of its return: gRPC's own backoff takes up to 8 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover.cluster.prober import Prober
+from tideover.cluster.state import Lanes
+from tideover.store.protocol import Store
+
+# Seconds between two questions to a member that does not answer, and as much again by chance at the most.
+_ASK_AGAIN = 1.0
+_ASK_AGAIN_JITTER = 0.2
+# At least between two reports of a connection that breaks.
+_REPORT_INTERVAL = 0.1
+
+
+class Connections:
+    """Looks after the connections to all members, whoever they are.
+
+    Args:
+        store: The cluster.
+        lanes: Where what was found is written.
+        prober: Asks.
+        chance: Draws a number uniformly from [0, 1).
+    """
+
+    def __init__(self, store: Store, lanes: Lanes, *, prober: Prober, chance: Callable[[], float]) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._prober = prober
+        self._chance = chance
+
+    def __repr__(self) -> str:
+        """Show the lanes."""
+        return f"<Connections {self._lanes!r}>"
+
+    async def run(self) -> None:
+        """Look after them until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._observe_all, tasks)
+            while True:
+                await anyio.sleep(_ASK_AGAIN + _ASK_AGAIN_JITTER * self._chance())
+                # Otherwise the rounds ask everybody.
+                if self._lanes.health.quorum.closed and not self._lanes.suspected:
+                    for member in self._lanes.members:
+                        if member not in self._lanes.well:
+                            self._prober.ask_again(tasks, member)
+
+    async def _observe_all(self, tasks: TaskGroup) -> None:
+        """Observe each member from the moment it joins until it leaves."""
+        observed: dict[str, anyio.CancelScope] = {}
+        while True:
+            changed = self._lanes.roll.changed.next()
+            members = self._lanes.members
+            for member in set(observed).difference(members):
+                observed.pop(member).cancel()
+            self._prober.forget_who_left()
+            for member in set(members).difference(observed):
+                observed[member] = scope = anyio.CancelScope()
+                tasks.start_soon(self._observe, member, scope)
+            await changed.wait()
+
+    async def _observe(self, member: str, scope: anyio.CancelScope) -> None:
+        """Have a probe made at once when a connection breaks, to whichever member: the first sign of trouble.
+
+        The member in use may well survive the loss of its quorum, so its own connection says nothing.
+        """
+        with scope:
+            while True:
+                await self._store.wait_disconnected(member)
+                self._lanes.suspect()
+                await anyio.sleep(_REPORT_INTERVAL)

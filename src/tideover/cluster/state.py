@@ -1,0 +1,304 @@
+"""What is known about the members: shared by those who call etcd and the one who probes it.
+
+Callers ask here whether a call may go out and to whom, and leave here what they saw. The monitor judges and
+writes the verdict here. Nothing in this module waits for etcd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from tideover.broadcast import Signal
+from tideover.clock import Clock
+from tideover.cluster.in_flight import Waiting
+from tideover.cluster.members import Roll
+from tideover.cluster.rules.breaker import Breaker
+from tideover.cluster.rules.diagnosis import diagnosis_of
+from tideover.cluster.rules.health import Health, sentence
+from tideover.errors import AuthenticationFailed, CircuitOpen
+from tideover.store.faults import Fault, FaultKind
+from tideover.store.operations import Lane, Op
+from tideover.types import Diagnosis, Header, HealthState
+
+# Not an outage, and yet a reason to probe.
+_SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
+# What a write is refused with, and the alarm that is the reason.
+_ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
+# Seconds before all members are asked once more, full jitter above a half; and how much longer in an outage.
+_ROUND = 0.4
+_PATIENT = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A linearizable read that was answered.
+
+    Attributes:
+        sent_at: When it was sent, in monotonic seconds.
+        header: Its answer's header.
+    """
+
+    sent_at: float
+    header: Header
+
+
+class Lanes:
+    """The two lanes, their breakers, and the member in use.
+
+    Args:
+        members: The members' names.
+        clock: The clocks.
+        active: The member to begin with.
+
+    Attributes:
+        roll: Who the members are.
+        waiting: The reads under way.
+        health: Where the state machine stands; written by the monitor.
+        active: The member in use: all calls go there as long as it answers.
+        well: Members that answered when they were last asked.
+        unwell: Members that did not.
+        errors: For members that answered with an error, the newest one in words.
+        proof: The newest linearizable read that was answered.
+        suspected: Whether something failed and the monitor has not yet said that all is well.
+        suspicions: How often something failed.
+        alarms: What etcd has raised; None as long as nobody has been asked.
+        blackouts: How often no member at all was found.
+        retry_at: When the next probe is due, in monotonic seconds.
+        changed: Fires when any of these changed.
+        returned: Fires when a declared outage of the quorum is over.
+        evidence: Fires when something failed.
+        alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
+    """
+
+    def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
+        self.roll = Roll(members)
+        self.clock = clock
+        self.active = active
+        self.waiting = Waiting(clock, self.suspect)
+        self.health = Health()
+        self.well: frozenset[str] = frozenset()
+        self.unwell: frozenset[str] = frozenset()
+        self.errors: dict[str, str] = {}
+        self.proof: Proof | None = None
+        self.suspected = False
+        self.suspicions = 0
+        self.alarms: frozenset[str] | None = None
+        self.blackouts = 0
+        self.retry_at = 0.0
+        self.changed = Signal()
+        self.returned = Signal()
+        self.evidence = Signal()
+        self.alarm_evidence = Signal()
+
+    def __repr__(self) -> str:
+        """Show the state, the diagnosis and the member in use."""
+        return f"<Lanes {self.health.state} ({self.health.diagnosis}), active {self.active}>"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that may be asked; never empty."""
+        return self.roll.members
+
+    def begin(self, members: Sequence[str], active: str) -> None:
+        """Begin with other members than were known first: names stand for addresses."""
+        self.roll = Roll(members)
+        self.active = active
+
+    def breaker(self, lane: Lane) -> Breaker:
+        """Return a lane's breaker."""
+        return self.health.quorum if lane is Lane.QUORUM else self.health.member
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in words, with what the members say if it takes that to put it right."""
+        text, errors = sentence(self.health.diagnosis), self.errors
+        if self.health.diagnosis is Diagnosis.CUT_OFF:
+            said = (f"{member}: {errors.get(member, 'silent')}" for member in self.members)
+            return f"{text} ({'; '.join(said)})"
+        if self.health.diagnosis is Diagnosis.UNAUTHORIZED and errors:
+            return f"{text}: {next(iter(errors.values()))}"
+        return text
+
+    @property
+    def unauthorized(self) -> bool:
+        """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
+        return self.health.diagnosis is Diagnosis.UNAUTHORIZED and not self.health.quorum.closed
+
+    def admit(self, lane: Lane) -> None:
+        """Let a call through, or refuse it without a packet.
+
+        Args:
+            lane: The lane it would travel in.
+
+        Raises:
+            CircuitOpen: An outage of this lane has been declared.
+            AuthenticationFailed: That etcd refuses this client's credentials has been declared.
+        """
+        if not self.breaker(lane).closed:
+            retry_after = max(0.0, self.retry_at - self.clock.monotonic())
+            text = f"{self.sentence}; next probe in {retry_after:.1f} s"
+            if self.unauthorized:
+                raise AuthenticationFailed(text)
+            raise CircuitOpen(text, retry_after=retry_after)
+
+    def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
+        """Choose whom to ask.
+
+        Args:
+            lane: The lane the call travels in.
+            avoid: Members that this call has tried in vain.
+
+        Returns:
+            The active member, or another that is known to be well, or any that was not tried yet.
+        """
+        usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
+        if usable and self.active not in avoid:
+            return self.active
+        preferred = [self.active] if usable else []
+        well = (member for member in self.members if member in self.well)
+        ranked = dict.fromkeys([*preferred, *well, *self.members])
+        return next((m for m in ranked if m not in avoid), next(iter(ranked)))
+
+    def use(self, member: str) -> None:
+        """Send calls to this member from now on; reads that wait for the former one are asked anew."""
+        left, self.active = self.active, member
+        if left != member:
+            self.waiting.abandon(left)
+
+    def found(self, member: str, *, well: bool) -> None:
+        """Take in whether a member answers that was asked outside of the monitor's rounds.
+
+        Args:
+            member: The member.
+            well: Whether it does.
+        """
+        if member not in self.members or self.answers(member) is well:
+            return
+        self.well = self.well | {member} if well else self.well - {member}
+        self.unwell = self.unwell - {member} if well else self.unwell | {member}
+        self.changed.fire()
+
+    def join(self, member: str, *, learned: bool) -> None:
+        """Take in a member, which has just answered."""
+        if member not in self.members:
+            self.roll.add(member, learned=learned)
+        self.found(member, well=True)
+
+    def leave(self, member: str) -> None:
+        """Forget a member, unless it is the last one."""
+        others = [m for m in self.members if m != member]
+        if not others or len(others) == len(self.members):
+            return
+        if self.active == member:
+            self.use(next((m for m in others if m in self.well), others[0]))
+        self.well, self.unwell = self.well - {member}, self.unwell - {member}
+        self.errors.pop(member, None)
+        self.roll.remove(member)
+        self.changed.fire()
+
+    def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
+        """Take in a call that was answered.
+
+        Args:
+            op: What was done.
+            sent_at: When it was sent, in monotonic seconds.
+            header: Its answer's header.
+        """
+        if op.linearizable and not op.writes:
+            self.prove(sent_at, header)
+
+    def prove(self, sent_at: float, header: Header) -> None:
+        """Publish a linearizable read as proof of what is current."""
+        if self.proof is None or sent_at > self.proof.sent_at:
+            if self.roll.belong(header.cluster_id):
+                for member in self.roll.learned:
+                    self.leave(member)
+            self.proof = Proof(sent_at, header)
+            self.changed.fire()
+
+    def failed(self, fault: Fault) -> None:
+        """Take in a call that failed: evidence, upon which the monitor probes at once.
+
+        Args:
+            fault: What it means.
+        """
+        if fault.kind in _ALARMING:
+            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.alarm_evidence.fire()
+        if fault.outage or fault.kind in _SUSPICIOUS:
+            self.suspect()
+
+    @property
+    def diagnosis_of_alarms(self) -> Diagnosis:
+        """What a cluster that answers in time is called, for its alarms."""
+        return diagnosis_of(self.alarms or ())
+
+    def not_alarmed(self) -> None:
+        """Take in a write that an alarm would have stopped."""
+        if self.alarms:
+            self.note_alarms(frozenset())
+            self.alarm_evidence.fire()
+
+    def note_alarms(self, alarms: frozenset[str]) -> None:
+        """Take in which alarms there are; a quorum that answers is called by them at once."""
+        if alarms == self.alarms:
+            return
+        before, self.alarms = self.diagnosis_of_alarms, alarms
+        if self.health.diagnosis is before:
+            self.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
+        self.changed.fire()
+
+    def suspect(self) -> None:
+        """Ask for a probe now."""
+        self.suspected = True
+        self.suspicions += 1
+        self.evidence.fire()
+
+    def answers(self, member: str) -> bool | None:
+        """Whether a member answered when it was last asked; None if that is not known."""
+        return True if member in self.well else False if member in self.unwell else None
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until the monitor has cleared the suspicion or declared an outage.
+
+        Args:
+            timeout: Seconds to wait at the most.
+        """
+        with anyio.move_on_after(timeout):
+            while self.suspected and self.health.quorum.closed:
+                await self.changed.wait()
+
+    async def rest(self, tried: set[str], *, chance: float, factor: float = 1.0) -> None:
+        """Go on at once while there are members left; else wait a moment, and begin again with all of them.
+
+        In a declared outage the moment is longer, for the monitor asks them already; it ends with the outage.
+
+        Args:
+            tried: Who has been asked in vain; emptied when all have been.
+            chance: A number drawn uniformly from [0, 1).
+            factor: How many times longer to wait.
+        """
+        if len(tried) < len(self.members):
+            await anyio.lowlevel.checkpoint()
+            return
+        tried.clear()
+        pause = _ROUND * factor * (0.5 + 0.5 * chance)
+        if self.health.quorum.closed:
+            await anyio.sleep(pause)
+        else:
+            await self.returned.wait(pause * _PATIENT)
+
+    async def outage_over(self) -> None:
+        """Wait until no outage of the quorum is declared."""
+        while not self.health.quorum.closed:
+            await self.returned.wait()
+
+    async def wait_for(self, state: HealthState) -> None:
+        """Wait until the health state is `state`."""
+        while self.health.state is not state:
+            await self.changed.wait()

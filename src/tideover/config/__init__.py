@@ -1,0 +1,6 @@
+"""Configuration: typed values that stay readable while etcd is away, each with its source and age.
+
+`config` is `tide.config`, on top of `reader`, which never does I/O; `decoded` decodes once per revision and
+keeps the last good value; `fetch_cache` keeps values of keys that are not followed; `changes` and `live` hand
+changes on; `keys` translates names. How a prefix is followed is `prefixes`' business.
+"""

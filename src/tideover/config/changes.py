@@ -1,0 +1,94 @@
+"""Changes of followed keys, as an async iterator that a slow reader cannot make grow without bound."""
+
+from __future__ import annotations
+
+import weakref
+
+from tideover.broadcast import Signal
+from tideover.errors import Closed
+from tideover.types import Change
+
+
+class Changes:
+    """The changes of keys under a prefix, from the moment of asking on.
+
+    A reader that is slower than etcd sees the newest change of each key, not every one: at most one change per
+    key is ever waiting.
+
+    Args:
+        prefix: The prefix, as `get` would name it.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._waiting: dict[str, Change] = {}
+        self._added = Signal()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Show the prefix and how much is waiting."""
+        return f"<Changes of {self.prefix!r}, {len(self._waiting)} waiting>"
+
+    def add(self, change: Change) -> None:
+        """Let a change wait for the reader, instead of an earlier one of the same key."""
+        # Taken out first, so that changes come in the order of their revisions.
+        self._waiting.pop(change.key, None)
+        self._waiting[change.key] = change
+        self._added.fire()
+
+    def close(self) -> None:
+        """End the iteration once nothing is waiting."""
+        self._closed = True
+        self._added.fire()
+
+    def __aiter__(self) -> Changes:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Change:
+        """Return the next change.
+
+        Raises:
+            StopAsyncIteration: The coordinator was closed.
+
+        When degraded:
+            Nothing changes while etcd is away; what changed meanwhile comes when it is back.
+        """
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            await self._added.wait()
+        return self._waiting.pop(next(iter(self._waiting)))
+
+
+class Subscriptions:
+    """All who wait for changes of one configuration."""
+
+    def __init__(self) -> None:
+        # Weakly held: whoever drops the iterator has unsubscribed.
+        self._all: weakref.WeakSet[Changes] = weakref.WeakSet()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Count them."""
+        return f"<Subscriptions {len(self._all)}>"
+
+    def open(self, prefix: str) -> Changes:
+        """Return the changes under a prefix, from now on."""
+        if self._closed:
+            raise Closed("the coordinator is closed")
+        changes = Changes(prefix)
+        self._all.add(changes)
+        return changes
+
+    def publish(self, change: Change) -> None:
+        """Hand a change to all whom it concerns."""
+        for changes in list(self._all):
+            if change.key.startswith(changes.prefix):
+                changes.add(change)
+
+    def close(self) -> None:
+        """End all iterations."""
+        self._closed = True
+        for changes in list(self._all):
+            changes.close()

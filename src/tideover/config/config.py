@@ -1,0 +1,392 @@
+"""`tide.config`: what `Reader` has, and everything that may wait."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import anyio
+
+from tideover import telemetry
+from tideover.client.gateway import Gateway
+from tideover.client.read_batching import Coalescer
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.codecs import encode
+from tideover.config.changes import Changes, Subscriptions
+from tideover.config.fetch_cache import OnDemandCache
+from tideover.config.live import Live
+from tideover.config.reader import MISSING, Reader
+from tideover.errors import InvalidRequest, Unavailable
+from tideover.fencing.guard import Guard
+from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.prefixes.view import View
+from tideover.status import RejectedValue
+from tideover.store.operations import Delete, Put, Range
+from tideover.store.transactions import Txn
+from tideover.types import Change, Entry, Reading, Source, Written
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+# Seconds a write waits for this process's own view to show it.
+_VISIBLE_WITHIN = 1.0
+# Seconds of a fetch's timeout that are kept for asking a surviving member, at the most, and as a share of it.
+_MEMBER_TIME = 0.5
+_MEMBER_SHARE = 0.25
+
+
+def quorum_time(timeout: float) -> float:
+    """Return the seconds of a fetch's timeout that asking the quorum may take; the rest is for a member."""
+    return timeout - min(_MEMBER_TIME, timeout * _MEMBER_SHARE)
+
+
+class Config(Reader):
+    """The configuration of one coordinator.
+
+    Args:
+        base: The etcd prefix all keys live under.
+        views: The followed prefixes.
+        gateway: The way to etcd.
+        coalescer: The way to etcd for reads of single keys.
+        lanes: The health of the cluster.
+        clock: The clocks.
+        limits: Prefix to how old its values may be.
+        exclude: Prefixes of keys that are in no snapshot.
+        cache: How answers about keys that are not followed are kept.
+        retry: How calls are tried again.
+        namespace: For spans.
+        record_keys: Whether spans may name keys.
+        outage_id: Returns the present outage's id; empty if there is none.
+        since: Returns since when etcd is away, in words.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        views: Sequence[View],
+        *,
+        gateway: Gateway,
+        coalescer: Coalescer,
+        lanes: Lanes,
+        clock: Clock,
+        limits: Mapping[str, StalenessLimit],
+        exclude: Sequence[str],
+        cache: CachePolicy,
+        retry: RetryPolicy,
+        namespace: str,
+        record_keys: bool,
+        outage_id: Callable[[], str],
+        since: Callable[[], str],
+    ) -> None:
+        super().__init__(
+            base,
+            views,
+            lanes=lanes,
+            clock=clock,
+            limits=limits,
+            exclude=exclude,
+            outage_id=outage_id,
+            since=since,
+        )
+        self._gateway = gateway
+        self._coalescer = coalescer
+        self._retry = retry
+        self._namespace = namespace
+        self._record_keys = record_keys
+        self._on_demand = OnDemandCache(cache, clock=clock)
+        self._subscriptions = Subscriptions()
+        self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
+
+    # Asking etcd -----------------------------------------------------------------------------------------------
+
+    @overload
+    async def fetch(self, key: str, *, timeout: float | None = None) -> Reading[str | None]: ...
+    @overload
+    async def fetch(self, key: str, type: TypeForm[T], *, timeout: float | None = None) -> Reading[T | None]: ...
+    @overload
+    async def fetch(self, key: str, *, default: D, timeout: float | None = None) -> Reading[str | D]: ...
+    @overload
+    async def fetch(
+        self, key: str, type: TypeForm[T], *, default: D, timeout: float | None = None
+    ) -> Reading[T | D]: ...
+    async def fetch(
+        self, key: str, type: object = str, *, default: object = MISSING, timeout: float | None = None
+    ) -> Reading[object]:
+        """Ask etcd for a key, followed or not, and walk down the ladder if it cannot be asked.
+
+        Args:
+            key: The key, without the namespace.
+            type: What to decode it as; see `tideover.codecs.decode`.
+            default: The reading's value if the key is absent, or unknown and etcd is away.
+            timeout: Seconds for the whole walk; None means the retry policy's.
+
+        Returns:
+            The reading; `present` is False if the key is absent.
+
+        Raises:
+            Unavailable: No rung has an answer and there is no default.
+            ConfigValueError: The value is of another type and there is no default.
+            PermissionDenied: A quorum refuses to let this client read the key.
+            AuthenticationFailed: A quorum refuses the credentials.
+            InvalidRequest: The key cannot be a key, or the timeout is not positive.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            A surviving member's answer (`MEMBER`), never older than what was already seen; else the last known
+            value (`MEMORY`, `DISK`); else the default. In a declared outage without a member no packet is sent.
+        """
+        self._ensure_open()
+        full = self._keys.full(key)
+        policy, patience = self._retry, None
+        if timeout is not None:
+            policy = self._policy(timeout)
+            patience = quorum_time(timeout)
+        with telemetry.fetching(self._namespace, key if self._record_keys else None):
+            known = self._on_demand.fresh(full)
+            if known is not None:
+                return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at, stale=False)
+            began = self._monotonic()
+            try:
+                entry, sent_at = await self._coalescer.read(full, patience)
+            except Unavailable as exc:
+                left = began + policy.timeout - self._monotonic()
+                reading = await self._fetch_member(key, full, type, default, policy.within(max(left, 0.01)))
+                return reading or self._fallback(key, full, type, default, exc)
+            if self._keys.view_of(full) is None:
+                self._on_demand.keep(full, entry, sent_at)
+            return self._reading(key, type, default, entry, Source.QUORUM, sent_at)
+
+    async def _fetch_member(
+        self, key: str, full: bytes, form: object, default: object, policy: RetryPolicy
+    ) -> Reading[object] | None:
+        try:
+            answered = await self._gateway.call(Range(full, serializable=True), policy)
+        except Unavailable:
+            return None
+        header = answered.result.header
+        view = self._keys.view_of(full)
+        if view is not None and view.synced and view.current:
+            newest, synced_at = view.freshness.reached, view.freshness.synced_at
+        else:
+            newest, synced_at = 0, -math.inf
+        proof = self._lanes.proof
+        if proof is not None and proof.header.cluster_id == header.cluster_id:
+            newest = max(newest, proof.header.revision)
+            # The member has come at least as far as the quorum had when it was last asked.
+            synced_at = max(synced_at, proof.sent_at)
+        if header.revision < newest:
+            return None
+        entry = answered.result.entries.get(full)
+        return self._reading(key, form, default, entry, Source.MEMBER, synced_at)
+
+    def _fallback(
+        self, key: str, full: bytes, form: object, default: object, error: Unavailable
+    ) -> Reading[object]:
+        view = self._keys.view_of(full)
+        if view is not None and view.synced:
+            return self._look_up(key, form, default, strict=False)
+        known = self._on_demand.last(full)
+        if known is not None:
+            return self._reading(key, form, default, known.entry, Source.MEMORY, known.synced_at)
+        if default is MISSING:
+            raise error
+        return self._defaulted(key, default, math.inf)
+
+    # Writing ---------------------------------------------------------------------------------------------------
+
+    async def put(
+        self, key: str, value: object, *, timeout: float | None = None, guard: Guard | None = None
+    ) -> Written:
+        """Write a key. Writes never degrade: they succeed or raise.
+
+        Args:
+            key: The key, without the namespace.
+            value: A value of any type that `get` can read back; see `tideover.codecs.encode`.
+            timeout: Seconds for everything; None means the retry policy's.
+            guard: What fences the write, from `held.guard()` or `term.guard()`: it is applied only if the lock is
+                held, or nobody else was elected, at that very moment. None writes in any case.
+
+        Returns:
+            The revision, and whether this process's own view shows it already.
+
+        Raises:
+            LockLost: The guard's lock is not held any more; nothing was written.
+            LeadershipLost: The guard's term is over; nothing was written.
+            OutcomeUnknown: The write was sent and may have been applied.
+            Unavailable: etcd is away; the write was not applied.
+            PermissionDenied: A quorum refuses to let this client write the key.
+            AuthenticationFailed: A quorum refuses the credentials; nothing was written.
+            SpaceExhausted: etcd's quota is used up.
+            InvalidRequest: The key cannot be a key, or the value is larger than etcd takes (1.5 MiB).
+            TypeError: The value is of a type that cannot be stored.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        self._ensure_open()
+        full, data = self._keys.full(key), encode(value)
+        try:
+            return await self._write(full, Put(full, data), timeout, guard)
+        except InvalidRequest as exc:
+            exc.add_note(f"the value of {key!r} has {len(data)} bytes; etcd takes 1.5 MiB by default")
+            raise
+
+    async def delete(self, key: str, *, timeout: float | None = None, guard: Guard | None = None) -> Written:
+        """Delete a key; no error if it is absent. Writes never degrade: they succeed or raise.
+
+        Args:
+            key: The key, without the namespace.
+            timeout: Seconds for everything; None means the retry policy's.
+            guard: What fences the deletion; see `put`.
+
+        Returns:
+            The revision, and whether this process's own view shows it already.
+
+        Raises:
+            LockLost: The guard's lock is not held any more; nothing was deleted.
+            LeadershipLost: The guard's term is over; nothing was deleted.
+            OutcomeUnknown: The deletion was sent and may have been applied.
+            Unavailable: etcd is away; nothing was deleted.
+            PermissionDenied: A quorum refuses to let this client delete the key.
+            AuthenticationFailed: A quorum refuses the credentials; nothing was deleted.
+            InvalidRequest: The key cannot be a key.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        self._ensure_open()
+        full = self._keys.full(key)
+        return await self._write(full, Delete(full), timeout, guard)
+
+    async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> int:
+        """Write, fenced if it is to be; return the revision."""
+        if guard is None:
+            return (await self._gateway.call(op, policy)).result.header.revision
+        with guard.writing() as condition:
+            result = (await self._gateway.call(Txn((condition,), then=(op,)), policy)).result
+        if not result.succeeded:
+            raise guard.refused()
+        return result.header.revision
+
+    async def _write(self, full: bytes, op: Put | Delete, timeout: float | None, guard: Guard | None) -> Written:
+        self._on_demand.forget(full)
+        try:
+            revision = await self._send(op, self._policy(timeout), guard)
+        finally:
+            # Again: a fetch meanwhile may have seen the value from before.
+            self._on_demand.forget(full)
+        view = self._keys.view_of(full)
+        visible = view is not None
+        if view is not None:
+            with anyio.move_on_after(_VISIBLE_WITHIN) as scope:
+                # A deletion of nothing has no event to wait for.
+                while view.freshness.reached < revision and (full in view.entries or isinstance(op, Put)):
+                    await view.changed.wait()
+            visible = not scope.cancelled_caught
+        return Written(revision, visible)
+
+    # Following -------------------------------------------------------------------------------------------------
+
+    def changes(self, prefix: str = "") -> Changes:
+        """Return the changes of followed keys, from now on: `async for change in config.changes("payments/")`.
+
+        Args:
+            prefix: Only keys that begin so; empty means all followed keys.
+
+        Returns:
+            An async iterator. A reader slower than etcd sees the newest change of each key, not every one.
+
+        Raises:
+            NotFollowed: The prefix is not followed.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Silent; what changed meanwhile comes when etcd is back.
+        """
+        self._ensure_open()
+        self._keys.check_prefix(prefix)
+        return self._subscriptions.open(prefix)
+
+    def bind(self, type: type[T], *, prefix: str = "", validate: Callable[[T], object] | None = None) -> Live[T]:
+        """Return a settings object that follows its keys.
+
+        Args:
+            type: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
+            prefix: The keys' common prefix, with its slash: `"payments/"`.
+            validate: Called with each new object; raising ValueError refuses it.
+
+        Returns:
+            The live object; its `value` is always the last valid one.
+
+        Raises:
+            ConfigKeyError: A field without a default has no key.
+            NotSynced: Nothing is known of the prefix.
+            ConfigValueError: The object would not be valid now.
+            NotFollowed: The prefix is not followed.
+            TypeError: `type` is neither a dataclass nor a `TypedDict`.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Built from the last known values; stays as it is until etcd is back.
+        """
+        self._ensure_open()
+        live = Live(type, prefix, reader=self, validate=validate)
+        self._bound.add(live)
+        return live
+
+    def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        """Take in what a view announces.
+
+        Args:
+            changes: Key to its new entry, or None for a deleted key.
+            revision: The revision they were seen at.
+        """
+        first = not all(view.announced for view in self._views)
+        telemetry.config_applied(len(changes), revision, first=first)
+        self.redecode(changes)
+        revisions = {}
+        for full, entry in changes.items():
+            key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
+            revisions[key] = at
+            value = None if entry is None else entry.value.decode(errors="surrogateescape")
+            self._subscriptions.publish(Change(key, value, at))
+        for live in list(self._bound):
+            live.take_changes(revisions)
+
+    def forget_answers(self) -> None:
+        """Drop what is known of keys that are not followed: etcd is in another history."""
+        self._on_demand.clear()
+
+    async def tend(self, view: View) -> None:
+        """Keep what reads must do up to date with a view, until cancelled."""
+        while True:
+            changed = view.changed.next()
+            self.refresh()
+            with anyio.move_on_after(self.next_refresh()):
+                await changed.wait()
+
+    @property
+    def rejected(self) -> tuple[RejectedValue, ...]:
+        """What is refused: single values by their keys, settings objects by their prefixes."""
+        bound = (live.refused for live in list(self._bound))
+        return (*super().rejected, *(refused for refused in bound if refused is not None))
+
+    def close(self, why: str) -> None:
+        """Refuse everything from now on, and end all iterations."""
+        super().close(why)
+        self._subscriptions.close()
+
+    def _policy(self, timeout: float | None) -> RetryPolicy:
+        if timeout is None:
+            return self._retry
+        if not timeout > 0:
+            raise InvalidRequest(f"timeout must be more than 0 seconds, not {timeout}")
+        return self._retry.within(timeout)

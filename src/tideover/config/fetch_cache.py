@@ -1,0 +1,76 @@
+"""What was last known of keys that are not followed: a bounded cache whose entries grow stale, not void."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from tideover.clock import Clock
+from tideover.policies import CachePolicy
+from tideover.types import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The last answer about a key.
+
+    Attributes:
+        entry: Its entry; None if the key was absent.
+        synced_at: When it was proven in sync, in monotonic seconds.
+    """
+
+    entry: Entry | None
+    synced_at: float
+
+
+class OnDemandCache:
+    """Answers about single keys.
+
+    Args:
+        policy: How long and how many.
+        clock: The clocks.
+    """
+
+    def __init__(self, policy: CachePolicy, *, clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+        # Without a timer: an entry that is too old gives way like any other, and its age is looked at when it is
+        # asked for. cachetools' own timers take longer than all the rest of a fetch that shares its call.
+        self._known: LRUCache[bytes, Known] = LRUCache(policy.max_entries)
+
+    def __repr__(self) -> str:
+        """Count the entries."""
+        return f"<OnDemandCache {len(self._known)} of {self._policy.max_entries}>"
+
+    def fresh(self, key: bytes) -> Known | None:
+        """Return what is known of a key, if that need not be asked again yet."""
+        return self._younger_than(self._policy.ttl, key) if self._policy.ttl else None
+
+    def last(self, key: bytes) -> Known | None:
+        """Return what is known of a key, for when etcd cannot be asked."""
+        return self._younger_than(self._policy.stale_if_error, key)
+
+    def _younger_than(self, limit: float, key: bytes) -> Known | None:
+        known = self._known.get(key)
+        return None if known is None or self._clock.monotonic() - known.synced_at >= limit else known
+
+    def keep(self, key: bytes, entry: Entry | None, synced_at: float) -> None:
+        """Remember an answer, unless a newer one is known.
+
+        Args:
+            key: The key.
+            entry: Its entry; None if it is absent.
+            synced_at: When it was asked for, in monotonic seconds.
+        """
+        known = self._known.get(key)
+        if known is None or known.synced_at <= synced_at:
+            self._known[key] = Known(entry, synced_at)
+
+    def forget(self, key: bytes) -> None:
+        """Drop a key: this process has changed it."""
+        self._known.pop(key, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._known.clear()

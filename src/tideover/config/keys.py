@@ -1,0 +1,78 @@
+"""Keys: as users name them, as etcd has them, and which of them are followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tideover.errors import InvalidRequest, NotFollowed
+from tideover.prefixes.view import View
+
+
+class Keys:
+    """The names of one coordinator's configuration keys.
+
+    Args:
+        base: The etcd prefix all keys live under.
+        views: The followed prefixes.
+    """
+
+    def __init__(self, base: str, views: Sequence[View]) -> None:
+        self.base = base
+        self._views = views
+
+    def __repr__(self) -> str:
+        """Show the prefix and what is followed."""
+        return f"<Keys {self.base} followed {[self.short(view.prefix) for view in self._views]}>"
+
+    def full(self, key: str) -> bytes:
+        """Return a key as etcd has it.
+
+        Args:
+            key: The key, without the namespace.
+
+        Raises:
+            InvalidRequest: It is empty, no string, has a NUL in it, or is not Unicode text.
+        """
+        if not isinstance(key, str) or not key or "\0" in key:
+            raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {key!r}")
+        try:
+            return (self.base + key).encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidRequest(f"a configuration key must be Unicode text, not {key!r}") from exc
+
+    def short(self, full: bytes) -> str:
+        """Return an etcd key as `get` names it; bytes that are no text become surrogate escapes."""
+        return full.decode(errors="surrogateescape").removeprefix(self.base)
+
+    def view_of(self, full: bytes) -> View | None:
+        """Return the view an etcd key belongs to; None if it is not followed."""
+        for view in self._views:
+            if full.startswith(view.prefix):
+                return view
+        return None
+
+    def followed(self, key: str) -> View:
+        """Return the view a key belongs to.
+
+        Raises:
+            NotFollowed: It is in no followed prefix; the message says what is followed.
+            InvalidRequest: It cannot be a key.
+        """
+        view = self.view_of(self.full(key))
+        if view is None:
+            raise self._not_followed(key)
+        return view
+
+    def check_prefix(self, prefix: str) -> None:
+        """Make sure that some followed keys may begin with a prefix.
+
+        Raises:
+            NotFollowed: None can.
+        """
+        full = (self.base + prefix).encode(errors="surrogateescape")
+        if self.view_of(full) is None and not any(view.prefix.startswith(full) for view in self._views):
+            raise self._not_followed(prefix)
+
+    def _not_followed(self, key: str) -> NotFollowed:
+        followed = ", ".join(repr(self.short(view.prefix)) for view in self._views) or "nothing"
+        return NotFollowed(f"{key!r} is not followed (followed: {followed}); use fetch() for such keys")

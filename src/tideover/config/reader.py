@@ -1,0 +1,446 @@
+"""Reading followed keys: synchronous, never any I/O.
+
+The warm path is `get`: two dict look-ups and one comparison, because everything that could make an answer other
+than "the live value" has been worked out beforehand by `refresh` and is summed up in `_mode`. A read in an outage
+takes the same path plus one look at the request's record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar, overload
+
+from tideover import telemetry
+from tideover.clock import Clock
+from tideover.cluster.rules.health import reason_of
+from tideover.cluster.state import Lanes
+from tideover.codecs import decode
+from tideover.config.decoded import Values
+from tideover.config.keys import Keys
+from tideover.errors import (
+    AuthenticationFailed,
+    Closed,
+    ConfigKeyError,
+    ConfigValueError,
+    NotSynced,
+    TooStale,
+)
+from tideover.policies import StalenessLimit
+from tideover.prefixes.rules import Verdict, judge
+from tideover.prefixes.view import View
+from tideover.request_record import Mark, current_record
+from tideover.status import RejectedValue, duration
+from tideover.telemetry import current_context
+from tideover.types import Entry, Reading, Source
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+COMPONENT = "config"
+
+# What a read must do beyond looking up: nothing; mark the request; look whether a limit may have been passed;
+# everything.
+_PLAIN, _DEGRADED, _LIMITED, _CHECKED = range(4)
+
+
+class Missing:
+    """The type of `MISSING`: no default was given."""
+
+    def __repr__(self) -> str:
+        """Return what signatures show as the default."""
+        return "MISSING"
+
+
+MISSING: Final = Missing()
+
+
+class Reader:
+    """The followed keys, as last known.
+
+    Args:
+        base: The etcd prefix all keys live under.
+        views: The followed prefixes; filled in by the coordinator before anything is read.
+        lanes: The health of the cluster.
+        clock: The clocks.
+        limits: Prefix, as `get` names keys, to how old its values may be.
+        exclude: Prefixes of keys that are in no snapshot.
+        outage_id: Returns the present outage's id; empty if there is none.
+        since: Returns since when etcd is away, in words.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        views: Sequence[View],
+        *,
+        lanes: Lanes,
+        clock: Clock,
+        limits: Mapping[str, StalenessLimit],
+        exclude: Sequence[str],
+        outage_id: Callable[[], str],
+        since: Callable[[], str],
+    ) -> None:
+        self._keys = Keys(base, views)
+        self._views = views
+        self._lanes = lanes
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        # The longest prefix decides.
+        self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
+        self._excluded = tuple(exclude)
+        self._outage_id = outage_id
+        self._since = since
+        self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
+        self._warm = self._values.warm
+        self._mode = _CHECKED
+        self._unlimited_until = 0.0
+        self._marked_context: object = None
+        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
+        # Counted where there is no time for a dict; folded into the others by `refresh`.
+        self._plain_reads = 0
+        self._degraded_reads = 0
+        self._quorum_reads = 0
+        self._degraded_source = Source.MEMORY
+        self._other_reads: dict[tuple[str, bool], int] = {}
+
+    def __repr__(self) -> str:
+        """Show what is followed."""
+        return f"<{type(self).__name__} {self._keys.base} {list(self._views)}>"
+
+    # Reads -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def get(self, key: str) -> str: ...
+    @overload
+    def get(self, key: str, type: TypeForm[T]) -> T: ...
+    @overload
+    def get(self, key: str, *, default: D) -> str | D: ...
+    @overload
+    def get(self, key: str, type: TypeForm[T], *, default: D) -> T | D: ...
+    def get(self, key: str, type: object = str, *, default: object = MISSING) -> object:
+        """Return the value of a followed key. No I/O, ever; callable from any thread.
+
+        The value is decoded once per revision and shared by all reads: do not change a list, dict or dataclass
+        that you are given.
+
+        Args:
+            key: The key, without the namespace.
+            type: What to decode it as; see `tideover.codecs.decode`.
+            default: Returned if the key is absent or nothing is known of it.
+
+        Returns:
+            The value, or the default.
+
+        Raises:
+            ConfigKeyError: The key is absent and there is no default.
+            NotSynced: Nothing is known of the key's prefix and there is no default.
+            NotFollowed: The key is in no followed prefix.
+            ConfigValueError: The value is of another type, no earlier value was, and there is no default.
+            TooStale: The value is older than its limit allows.
+            PermissionDenied: A quorum refuses to let this client read the prefix.
+            AuthenticationFailed: Nothing is known of the prefix, because a quorum refuses the credentials.
+            InvalidRequest: The key cannot be a key.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The last known value, of this process or of an earlier one, and the request is marked as degraded.
+        """
+        try:
+            value = self._warm[type][key]
+        except (KeyError, TypeError):
+            return self._look_up(key, type, default).value
+        mode = self._mode
+        if not mode or (mode == _LIMITED and self._monotonic() < self._unlimited_until):
+            self._plain_reads += 1
+            return value
+        if mode == _DEGRADED:
+            record = current_record.get()
+            if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
+                self._degraded_reads += 1
+            else:
+                self._note_view(self._view_of(key))
+            return value
+        return self._look_up(key, type, default).value
+
+    @overload
+    def read(self, key: str) -> Reading[str | None]: ...
+    @overload
+    def read(self, key: str, type: TypeForm[T]) -> Reading[T | None]: ...
+    @overload
+    def read(self, key: str, *, default: D) -> Reading[str | D]: ...
+    @overload
+    def read(self, key: str, type: TypeForm[T], *, default: D) -> Reading[T | D]: ...
+    def read(self, key: str, type: object = str, *, default: object = MISSING) -> Reading[object]:
+        """Return the value of a followed key together with the truth about it. No I/O, ever.
+
+        Args:
+            key: The key, without the namespace.
+            type: What to decode it as; see `tideover.codecs.decode`.
+            default: The reading's value if the key is absent or nothing is known of it.
+
+        Returns:
+            The reading; `present` is False and `value` the default, or None, if the key is absent or unknown.
+
+        Raises:
+            NotFollowed: The key is in no followed prefix.
+            ConfigValueError: The value is of another type, no earlier value was, and there is no default.
+            TooStale: The value is older than its limit allows.
+            PermissionDenied: A quorum refuses to let this client read the prefix.
+            AuthenticationFailed: Nothing is known of the prefix, because a quorum refuses the credentials.
+            InvalidRequest: The key cannot be a key.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The last known value with its source and age, and the request is marked as degraded.
+        """
+        return self._look_up(key, type, default, strict=False)
+
+    def _look_up(self, key: str, form: object, default: object, *, strict: bool = True) -> Reading[object]:
+        """Read with everything checked; `strict` raises for an absent key without a default."""
+        view = self._view_of(key)
+        source, age = view.source, view.age
+        if view.denied is not None:
+            raise view.denied
+        if source is None and self._lanes.unauthorized:
+            # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
+            raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
+        required = strict and default is MISSING
+        if source is None or not self._is_known(key, source):
+            if required:
+                raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}")
+            return self._defaulted(key, default, math.inf)
+        stale = source is not Source.LIVE
+        limit = self._limit(key)
+        if limit is not None and age > limit.max_stale:
+            stale = True
+            if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
+                return self._defaulted(key, default, age)
+        entry = view.entries.get(self._keys.full(key))
+        if entry is None:
+            if required:
+                raise ConfigKeyError(key, f"no configuration key {key!r}: etcd has no {self._keys.base + key!r}")
+            return self._absent(key, default, source, age, stale=stale)
+        try:
+            value = self._value(key, form, entry)
+        except ConfigValueError as exc:
+            if default is MISSING:
+                raise
+            self._note(source, age, degraded=stale)
+            return Reading(key, default, True, Source.DEFAULT, 0, age, stale, exc.revision)
+        self._note(source, age, degraded=stale)
+        revision = self._values.revision(key, form) or entry.mod_revision
+        return Reading(key, value, True, source, revision, age, stale, self._values.rejection(key, form))
+
+    def _is_known(self, key: str, source: Source) -> bool:
+        """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
+        return source is not Source.DISK or not key.startswith(self._excluded)
+
+    def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
+        verdict = judge(limit, age, has_default=has_default)
+        if verdict is Verdict.RAISE:
+            raise TooStale(
+                f"{key!r} is {duration(age)} old, more than max_stale={limit.max_stale} s: {self._since()}",
+                age=age,
+                max_stale=limit.max_stale,
+            )
+        return verdict
+
+    def _value(self, key: str, form: object, entry: Entry) -> object:
+        try:
+            return self._warm[form][key]
+        except KeyError:
+            return self._values.decode(key, form, entry)
+
+    def _defaulted(self, key: str, default: object, age: float) -> Reading[object]:
+        """Give the default because nothing is known, or what is known is too old."""
+        self._note(Source.DEFAULT, age, degraded=True)
+        return Reading(key, None if default is MISSING else default, False, Source.DEFAULT, 0, age, True)
+
+    def _absent(self, key: str, default: object, source: Source, age: float, *, stale: bool) -> Reading[object]:
+        """Give the default because the key is known to be absent; the request is marked with who says so."""
+        self._note(source, age, degraded=stale)
+        if default is MISSING:
+            return Reading(key, None, False, source, 0, age, stale)
+        return Reading(key, default, False, Source.DEFAULT, 0, age, stale)
+
+    def _reading(
+        self,
+        key: str,
+        form: object,
+        default: object,
+        entry: Entry | None,
+        source: Source,
+        synced_at: float,
+        *,
+        stale: bool | None = None,
+    ) -> Reading[object]:
+        """Make a reading of an entry that did not come from a view."""
+        age = self._monotonic() - synced_at
+        stale = source is not Source.QUORUM if stale is None else stale
+        if entry is None:
+            return self._absent(key, default, source, age, stale=stale)
+        if source is Source.QUORUM:
+            self._quorum_reads += 1
+        else:
+            self._note(source, age, degraded=stale)
+        try:
+            value = decode(entry.value, form)
+        except ValueError as exc:
+            telemetry.config_rejected(key, entry.mod_revision, str(exc))
+            if default is MISSING:
+                raise ConfigValueError(
+                    f"{key!r} at revision {entry.mod_revision}: {exc}", key=key, revision=entry.mod_revision
+                ) from exc
+            return Reading(key, default, True, Source.DEFAULT, 0, age, stale, entry.mod_revision)
+        return Reading(key, value, True, source, entry.mod_revision, age, stale)
+
+    def read_quietly(self, key: str, form: object) -> Reading[object]:
+        """Read for a settings object: nothing is counted or marked, because nobody has looked at it yet."""
+        view = self._view_of(key)
+        entry = view.entries.get(self._keys.full(key))
+        source = view.source or Source.DEFAULT
+        stale = source is not Source.LIVE
+        if entry is None:
+            return Reading(key, None, False, source, 0, view.age, stale)
+        value = self._value(key, form, entry)
+        revision = self._values.revision(key, form) or entry.mod_revision
+        return Reading(key, value, True, source, revision, view.age, stale, self._values.rejection(key, form))
+
+    def note_use(self, key: str) -> None:
+        """Do for a value that is held elsewhere what `get` does: check its limit, mark the request.
+
+        Raises:
+            TooStale: The key's prefix is older than its limit allows.
+            PermissionDenied: A quorum refuses to let this client read the prefix.
+            Closed: The coordinator is not open.
+        """
+        if self._mode != _PLAIN:
+            view = self._view_of(key)
+            if view.denied is not None:
+                raise view.denied
+            limit, age = self._limit(key), view.age
+            if limit is not None and age > limit.max_stale:
+                self._judge(key, limit, age, has_default=False)
+            self._note_view(view)
+
+    def synced(self, key: str) -> bool:
+        """Whether an absent followed key is known to be absent."""
+        source = self._view_of(key).source
+        return source is not None and self._is_known(key, source)
+
+    def _view_of(self, key: str) -> View:
+        self._ensure_open()
+        return self._keys.followed(key)
+
+    def _ensure_open(self) -> None:
+        if self._closed is not None:
+            raise Closed(self._closed)
+
+    def _entry(self, key: str) -> Entry | None:
+        full = self._keys.full(key)
+        view = self._keys.view_of(full)
+        return None if view is None else view.entries.get(full)
+
+    def _limit(self, key: str) -> StalenessLimit | None:
+        return next((limit for prefix, limit in self._limits if key.startswith(prefix)), None)
+
+    # Degradation -----------------------------------------------------------------------------------------------
+
+    def _note(self, source: Source, age: float, *, degraded: bool) -> None:
+        """Count a read, and mark the request or the span if it is the first degraded one there."""
+        self._count((source.value, degraded))
+        if not degraded:
+            return
+        record = current_record.get()
+        if record is None:
+            # Outside a request there is no record: as long as the same span is current, it has been marked.
+            self._marked_context = current_context()
+            telemetry.mark_span(self._mark(source, age), (COMPONENT,))
+        elif COMPONENT not in record.marks:
+            record.marks[COMPONENT] = mark = self._mark(source, age)
+            telemetry.mark_span(mark, record.marks)
+
+    def _note_view(self, view: View) -> None:
+        """Count a read of a view whose content is known."""
+        source = view.source or Source.DEFAULT
+        self._note(source, view.age, degraded=source is not Source.LIVE)
+
+    def _mark(self, source: Source, age: float) -> Mark:
+        return Mark(
+            source, age, reason_of(self._lanes.health.state, self._lanes.health.diagnosis), self._outage_id()
+        )
+
+    def refresh(self) -> None:
+        """Work out what reads must do from now on: called whenever health, freshness or trouble changed."""
+        self._fold_counts()
+        self._marked_context = None
+        views = self._views
+        if self._closed is not None or any(v.denied is not None or not v.synced for v in views):
+            self._mode = _CHECKED
+            return
+        live = sum(v.source is Source.LIVE for v in views)
+        if live == 0 and views and not self._limits:
+            self._mode = _DEGRADED
+            self._degraded_source = views[0].source or Source.MEMORY
+        elif live < len(views):
+            self._mode = _CHECKED
+        elif self._limits:
+            tightest = min(limit.max_stale for _, limit in self._limits)
+            self._unlimited_until = min((v.freshness.synced_at for v in views), default=0.0) + tightest
+            self._mode = _LIMITED
+        else:
+            self._mode = _PLAIN
+
+    def next_refresh(self) -> float:
+        """Return seconds after which time alone may change what reads must do."""
+        ages = [v.age for v in self._views if v.source is Source.LIVE]
+        return max(0.01, self._views[0].rules.live_limit - max(ages)) if ages else math.inf
+
+    def redecode(self, changes: Mapping[bytes, Entry | None]) -> None:
+        """Decode changed keys anew for all types they were asked for."""
+        for full, entry in changes.items():
+            self._values.apply(self._keys.short(full), entry)
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Let reads through."""
+        self._closed = None
+        self.refresh()
+
+    def close(self, why: str) -> None:
+        """Refuse all reads from now on.
+
+        Args:
+            why: What `Closed` says.
+        """
+        self._closed = why
+        # A new dict, not a cleared one: a thread that is decoding must not make a value warm again.
+        self._warm = {}
+        self._mode = _CHECKED
+
+    @property
+    def rejected(self) -> tuple[RejectedValue, ...]:
+        """Values in etcd that are refused, one per key."""
+        return self._values.rejected
+
+    def count_reads(self) -> Mapping[tuple[str, bool], int]:
+        """Return how many reads there were, by source and whether they were degraded."""
+        self._fold_counts()
+        return dict(self._other_reads)
+
+    def _fold_counts(self) -> None:
+        plain, self._plain_reads = self._plain_reads, 0
+        degraded, self._degraded_reads = self._degraded_reads, 0
+        quorum, self._quorum_reads = self._quorum_reads, 0
+        self._count((Source.LIVE.value, False), plain)
+        self._count((self._degraded_source.value, True), degraded)
+        self._count((Source.QUORUM.value, False), quorum)
+
+    def _count(self, what: tuple[str, bool], times: int = 1) -> None:
+        if times:
+            self._other_reads[what] = self._other_reads.get(what, 0) + times

@@ -1,0 +1,593 @@
+"""The coordinator: makes the parts, starts and supervises them, and closes them in reverse."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from tideover import telemetry
+from tideover.broadcast import first_of
+from tideover.client.gateway import Gateway
+from tideover.client.read_batching import Coalescer
+from tideover.clock import Clock, system_boot_time
+from tideover.cluster.alarms import Alarms
+from tideover.cluster.dns import Names, Resolver, system_resolver
+from tideover.cluster.health import ClusterHealth
+from tideover.cluster.member_sync import Roster
+from tideover.cluster.monitor import Monitor
+from tideover.cluster.rules.health import Health, HealthRules, reason_of
+from tideover.cluster.state import Lanes
+from tideover.config.config import Config, quorum_time
+from tideover.coordinator.primitives import Primitives
+from tideover.coordinator.status_report import Reporter
+from tideover.coordinator.supervisor import Supervisor
+from tideover.discovery.discovery import Discovery
+from tideover.elections.elections import Elections
+from tideover.elections.peers.http import Network
+from tideover.elections.peers.listener import Desk
+from tideover.elections.stall_watchdog import Watchdog
+from tideover.epoch.checked_store import GuardedStore
+from tideover.epoch.marker import marker_key
+from tideover.epoch.tracker import Identity, Reset
+from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
+from tideover.locks.host_locks import HostLocks
+from tideover.locks.host_queue import HostLocking, MemoryHostLocks
+from tideover.locks.ledger_file import LedgerFile
+from tideover.locks.locks import Locks
+from tideover.options import Options
+from tideover.paths import default_state_folder
+from tideover.prefixes.followed import Following
+from tideover.registration.registrations import Registrations
+from tideover.sessions.pool import SessionPool
+from tideover.status import StatusReport
+from tideover.store.operations import Range
+from tideover.store.protocol import Store
+from tideover.types import Component, Entry, HealthState, Source
+
+_log = logging.getLogger("tideover")
+
+# Seconds for each step of closing: a last snapshot, and the connections.
+_CLOSE_TIMEOUT = 2.0
+
+# Seconds at the start for looking up names; one that takes longer is left to grpc, and looked up again later.
+_NAMES_TIMEOUT = 0.5
+
+open_coordinators: set[Coordinator] = set()
+
+
+class Coordinator(Primitives):
+    """One service's connection to its coordination: a single-use async context manager.
+
+    Made by `connect`, which documents the options. Entering starts the background tasks, leaving stops them,
+    writes a last snapshot and closes the connections.
+
+    Args:
+        options: The validated options.
+        store: The cluster, instead of the real etcd at the options' endpoints: for tests.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        resolver: Looks names up; None means the system's, or none with a store that was handed in.
+        network: How candidates talk to each other, instead of HTTP: for tests.
+
+    Attributes:
+        config: The configuration; all it offers raises `Closed` outside the `async with` block.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+        resolver: Resolver | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self.options = options
+        self._loop: object = None
+        self._store = store
+        self._clock = clock or Clock()
+        self._chance = chance
+        self._pid = os.getpid()
+        self._tasks: TaskGroup | None = None
+        self._roster: Roster | None = None
+        self._closed: str | None = None
+        self._outages = telemetry.Outages(
+            self._clock.monotonic,
+            degraded_reads=lambda: sum(n for (_, degraded), n in self.observe_reads().items() if degraded),
+        )
+        self._names = Names(options.endpoints, resolver or (system_resolver if store is None else None))
+        members = tuple(store.members) if store else tuple(options.endpoints)
+        self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
+        self._health = ClusterHealth(self._lanes, clock=self._clock)
+        self._identity = Identity(
+            marker_key(options.namespace),
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            writes=options.bookkeeping,
+        )
+        self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
+        self._gateway = Gateway(
+            self._lanes,
+            policy=options.retry,
+            clock=self._clock,
+            chance=chance,
+            namespace=options.namespace,
+        )
+        self._following = Following(
+            options, gateway=self._gateway, lanes=self._lanes, identity=self._identity, clock=self._clock
+        )
+        excluded = tuple(options.base + prefix for prefix in options.exclude)
+        self._followed = [
+            self._following.follow(
+                options.base + prefix, component="config", on_change=self._take_changes, exclude=excluded
+            )
+            for prefix in options.follow
+        ]
+        self._views = [followed.view for followed in self._followed]
+        self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
+        self._sessions = SessionPool(
+            self._gateway,
+            self._lanes,
+            clock=self._clock,
+            chance=chance,
+            policy=options.retry,
+            base=f"{options.namespace}/",
+            supervise=self._supervisor.run,
+        )
+        self._desk = (
+            Desk(options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=network)
+            if options.failsafe is not None
+            else None
+        )
+        self._elections = Elections(
+            options.namespace,
+            profile=options.profile,
+            gateway=self._gateway.of("election"),
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            epoch=lambda: self.epoch,
+            desk=self._desk,
+            watchdog=self._make_watchdog(),
+        )
+        self._registrations = Registrations(
+            options.namespace,
+            pool=self._sessions,
+            gateway=self._gateway.of("discovery"),
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            patience=options.start_timeout,
+        )
+        self._discovery = Discovery(
+            options.namespace,
+            follow=self._following.follow,
+            gateway=self._gateway.of("discovery"),
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=chance,
+            supervise=self._supervisor.run,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
+        )
+        self._locks = self._make_locks()
+        # A plain attribute, and there from the start: every read goes through it.
+        self.config = self._make_config()
+        self._reporter = Reporter(
+            options,
+            clock=self._clock,
+            lanes=self._lanes,
+            health=self._health,
+            identity=self._identity,
+            supervisor=self._supervisor,
+            followed=self._followed,
+            config=self.config,
+            sessions=self._sessions,
+            locks=self._locks,
+            elections=self._elections,
+            registrations=self._registrations,
+            discovery=self._discovery,
+            outage_id=lambda: self._outages.outage_id,
+            is_proxy=self._is_proxy,
+        )
+        self._identity.subscribe(self._take_reset)
+
+    def __repr__(self) -> str:
+        """Show the namespace, the state and what is followed."""
+        state = "closed" if self._closed else "not entered" if self._loop is None else self._health.state
+        return f"<Coordinator {self.options.namespace!r} {','.join(self.options.endpoints)} {state}>"
+
+    # What it offers --------------------------------------------------------------------------------------------
+
+    @property
+    def health(self) -> ClusterHealth:
+        """The state of etcd as this process sees it."""
+        return self._health
+
+    @property
+    def loop(self) -> object:
+        """The event loop it was entered in; None before."""
+        return self._loop
+
+    @property
+    def namespace(self) -> str:
+        """The namespace given to `connect`."""
+        return self.options.namespace
+
+    @property
+    def epoch(self) -> int:
+        """How many histories of etcd there have been, for fencing: `(epoch, token)` only grows.
+
+        Raised when etcd was restored, rebuilt or replaced, and by `tideover doctor --bump-epoch`. Before etcd was
+        first reached it is what the last process here has left on disk, or 0.
+
+        When degraded:
+            The last epoch known.
+        """
+        return self._identity.epoch
+
+    def status(self) -> StatusReport:
+        """Return everything an operator asks first. No I/O.
+
+        When degraded:
+            The same; this is what it is for.
+        """
+        return self._reporter.report(entered=self._loop is not None)
+
+    async def know_members(self, timeout: float) -> None:
+        """Wait until the cluster's member list has been read, so that `status` shows it.
+
+        Args:
+            timeout: Seconds to wait at the most.
+
+        When degraded:
+            Waits in vain: the list is read only while etcd is available.
+        """
+        if self._roster is not None:
+            with anyio.move_on_after(timeout):
+                await self._roster.learned.wait()
+
+    def _is_proxy(self, member: str) -> bool | None:
+        return None if self._store is None else self._store.is_proxy(member)
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start; see `connect`."""
+        if self._loop is not None or self._closed:
+            raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
+        began = self._clock.monotonic()
+        self._loop = anyio.lowlevel.current_token()
+        if self._desk is not None:
+            await self._desk.open()
+        if self._store is None:
+            self._store = await self._open_store()
+        store = GuardedStore(self._store, self._identity, clock=self._clock)
+        self._gateway.connect(store)
+        background = self._background(store)
+        if self._desk is not None:
+            background["failsafe"] = self._desk.run
+        background["identity"] = partial(self._identity.run, self._store)
+        self.config.open()
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        self._tasks = tasks
+        self._sessions.start(store, tasks)
+        self._elections.open(store, tasks)
+        self._locks.open(store, tasks)
+        self._registrations.open(tasks)
+        self._discovery.open(store, tasks)
+        try:
+            for name, task in background.items():
+                tasks.start_soon(self._supervisor.run, name, task)
+            await self._await_start(began)
+            self._check_required()
+        except BaseException:
+            await self._stop()
+            raise
+        open_coordinators.add(self)
+        telemetry.observe(self)
+        return self
+
+    async def _open_store(self) -> Store:
+        """Look names up and connect."""
+        options = self.options
+        async with anyio.create_task_group() as tasks:
+            if self._names.any:
+                tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
+            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
+            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
+        store: Store = adapter.EtcdStore(
+            self._names.addresses, tls=options.tls, username=options.username, password=options.password
+        )
+        self._lanes.begin(store.members, self._any_of(store.members))
+        return store
+
+    def _any_of(self, members: Sequence[str]) -> str:
+        return members[int(self._chance() * len(members))]
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the background tasks, write a last snapshot, close the connections."""
+        await self._stop()
+
+    async def _await_start(self, began: float) -> None:
+        """Wait until all is live or etcd is known to be away, at the latest until `start_timeout` is over."""
+        with anyio.move_on_after(began + self.options.start_timeout - self._clock.monotonic()):
+            while True:
+                events = [self._lanes.changed.next(), *(view.changed.next() for view in self._views)]
+                if self._started():
+                    break
+                await first_of(events)
+
+    def _started(self) -> bool:
+        health, restored = self._lanes.health, all(followed.restored for followed in self._followed)
+        if not health.decided or health.state is HealthState.UNAVAILABLE:
+            return health.decided and restored
+        if health.state is HealthState.DEGRADED:
+            return restored and all(view.synced or view.error for view in self._views)
+        return self._lanes.alarms is not None and all(
+            view.denied or view.source is Source.LIVE for view in self._views
+        )
+
+    def _check_required(self) -> None:
+        if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
+            away = AuthenticationFailed if self._lanes.unauthorized else Unreachable
+            raise away(f"require='etcd': {self._health.sentence}")
+        if self.options.require == "config":
+            for view in self._views:
+                if not view.synced:
+                    text = f"require='config': nothing is known; {self._health.sentence}"
+                    raise AuthenticationFailed(text) if self._lanes.unauthorized else NotSynced(view.name, text)
+
+    async def _stop(self) -> None:
+        open_coordinators.discard(self)
+        telemetry.unobserve(self)
+        self._closed = "the coordinator is closed"
+        self.config.close(self._closed)
+        self._discovery.close(self._closed)
+        try:
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
+            # sent here any more.
+            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                async with anyio.create_task_group() as closing:
+                    closing.start_soon(self._registrations.close, self._closed)
+                    closing.start_soon(self._elections.close, self._closed)
+            await self._locks.aclose(self._closed)
+            await self._sessions.aclose()
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
+                await self._tasks.__aexit__(None, None, None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                if self._desk is not None:
+                    await self._desk.aclose()
+                for followed in self._followed:
+                    if followed.keeper is not None:
+                        with anyio.move_on_after(_CLOSE_TIMEOUT):
+                            await followed.keeper.save()
+                await self._discovery.save()
+                if self._store is not None:
+                    with anyio.move_on_after(_CLOSE_TIMEOUT):
+                        await self._store.aclose()
+            self._outages.close()
+
+    def poison(self) -> None:
+        """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""
+        self._closed = (
+            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}); "
+            "connect after the fork, for example in the application's lifespan"
+        )
+        self.config.close(self._closed)
+        self._sessions.poison(self._closed)
+        self._elections.poison(self._closed)
+        self._locks.poison(self._closed)
+        self._registrations.poison(self._closed)
+        self._discovery.close(self._closed)
+
+    # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_watchdog(self) -> Watchdog | None:
+        # Its thread waits in real time, which a test's own clock knows nothing of.
+        boot = self._clock.boot
+        return Watchdog(boot, on_stall=self.options.on_stall) if boot is system_boot_time else None
+
+    def _make_locks(self) -> Locks:
+        options = self.options
+        folder = self._state_folder()
+        hosts: HostLocking = (
+            MemoryHostLocks(self._store, options.namespace)
+            if folder is None
+            else HostLocks(folder / "locks", members=self._lanes.members, namespace=options.namespace)
+        )
+        return Locks(
+            options.namespace,
+            profile=options.profile,
+            gateway=self._gateway.of("lock"),
+            lanes=self._lanes,
+            pool=self._sessions,
+            hosts=hosts,
+            ledger_file=None if folder is None else partial(LedgerFile, self._ledger_folder(folder)),
+            clock=self._clock,
+            chance=self._chance,
+            epoch=lambda: self.epoch,
+            outage_id=lambda: self._outages.outage_id,
+            record_names=options.record_keys,
+        )
+
+    def _state_folder(self) -> Path | None:
+        """Return the folder for host locks and the ledger; None for a fake cluster without one."""
+        given = self.options.cache_dir
+        if given is not None and given is not False:
+            return Path(given)
+        if self._store is not None:
+            return None
+        try:
+            return default_state_folder()
+        except OSError as exc:
+            _log.warning("tideover: no lock can be LOCAL here: %s", exc)
+            return Path(os.devnull)
+
+    def _ledger_folder(self, folder: Path) -> Path:
+        """Return the folder for the ledgers of this cluster and namespace: others' are not published there."""
+        scope = "\0".join([self.options.namespace, *sorted(self._lanes.members)])
+        return folder / "ledger" / hashlib.sha256(scope.encode()).hexdigest()[:32]
+
+    def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        self.config.take_changes(changes, revision)
+
+    def _take_reset(self, reset: Reset) -> None:
+        self.config.forget_answers()
+        self._elections.reset()
+        self._sessions.reset(f"etcd is in another history: {reset.reason}", reset.revision)
+        for view in self._views:
+            view.changed.fire()
+        self._discovery.reset()
+
+    def _why_unknown(self) -> str:
+        """Say why a value is not known, or not fresh."""
+        reading = any(not followed.restored for followed in self._followed)
+        return self._health.sentence + ("; the snapshot is still being read" if reading else "")
+
+    def _make_config(self) -> Config:
+        options = self.options
+        return Config(
+            options.base,
+            self._views,
+            gateway=self._gateway.of("config"),
+            coalescer=self._coalescer,
+            lanes=self._lanes,
+            clock=self._clock,
+            limits=options.limits,
+            exclude=options.exclude,
+            cache=options.cache,
+            retry=options.retry,
+            namespace=options.namespace,
+            record_keys=options.record_keys,
+            outage_id=lambda: self._outages.outage_id,
+            since=self._why_unknown,
+        )
+
+    def _background(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+        """Return the background tasks by name."""
+        lanes, clock = self._lanes, self._clock
+        monitor = Monitor(
+            store,
+            lanes,
+            # Of what is followed, because a user may be allowed to read nothing else.
+            probes=[
+                Range((self.options.base + prefix).encode(), limit=1, keys_only=True)
+                for prefix in self.options.follow or ("",)
+            ],
+            rules=_rules(self.options.tightest_limit),
+            clock=clock,
+            chance=self._chance,
+            on_transition=self._transition,
+            touch_every=self._following.rights_every if self.options.username is not None else None,
+        )
+        roster = self._roster = Roster(
+            # It must see who answers, strangers too.
+            self._store or store,
+            lanes,
+            names=self._names,
+            secure=self.options.tls is not None,
+            sync=self.options.sync_members,
+            clock=clock,
+            chance=self._chance,
+        )
+        background: dict[str, Callable[[], Awaitable[object]]] = {
+            "monitor": monitor.run,
+            "waiting": lanes.waiting.run,
+            "roster": roster.run,
+            "alarms": Alarms(store, lanes, chance=self._chance).run,
+            "coalesce": self._coalescer.run,
+            "locks": self._locks.run,
+        }
+        for followed in self._followed:
+            background |= followed.tasks(store)
+            background[f"tend {followed.view.name}"] = partial(self.config.tend, followed.view)
+        return background
+
+    def _transition(self, before: Health, after: Health) -> None:
+        self._outages.transition(
+            before.state,
+            after.state,
+            diagnosis=after.diagnosis,
+            reason=reason_of(after.state, after.diagnosis),
+            sentence=self._lanes.sentence,
+            first=not before.decided,
+        )
+        self.config.refresh()
+        self._locks.health_changed()
+        self._discovery.health_changed()
+
+    # What observable instruments show --------------------------------------------------------------------------
+
+    def observe_state(self) -> HealthState:
+        """Return the health state now."""
+        return self._health.state
+
+    def observe_degraded_time(self) -> Mapping[HealthState, float]:
+        """Return for how many seconds etcd has been in each of the states that are not well."""
+        return self._outages.degraded_seconds()
+
+    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]:
+        """Return whose each snapshot on disk is, its age in seconds, and its size in bytes."""
+        ours = (followed.keeper for followed in self._followed if followed.keeper is not None)
+        return [(each.component, each.age, each.size) for each in (*ours, *self._discovery.keepers())]
+
+    def observe_reads(self) -> Mapping[tuple[str, bool], int]:
+        """Return how many configuration reads there were, by source and whether they were degraded."""
+        return self.config.count_reads()
+
+    def observe_age(self) -> float:
+        """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
+        return max((view.age for view in self._views), default=0.0)
+
+    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints can be picked, by service and source."""
+        return self._discovery.active()
+
+    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints are registered here, by service and state."""
+        return self._registrations.count()
+
+    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
+        """Return how many elections are led here, by election and standing."""
+        return self._elections.leading()
+
+
+def _rules(tightest_limit: float | None) -> HealthRules:
+    """Return the numbers of the health state machine: a value is proven well before a limit would strike."""
+    usual = HealthRules()
+    if tightest_limit is None:
+        return usual
+    return replace(usual, idle_interval=min(usual.idle_interval, tightest_limit / 3))
+
+
+def _poison_all() -> None:
+    for coordinator in list(open_coordinators):
+        coordinator.poison()
+    open_coordinators.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_poison_all)

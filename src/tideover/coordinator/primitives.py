@@ -1,0 +1,314 @@
+"""What a coordinator offers: locks, elections, sessions, registrations and views of services.
+
+Configuration is an attribute of the coordinator, and has a class of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from tideover.discovery.discovery import Discovery
+from tideover.discovery.service_view import ServiceView
+from tideover.elections.elections import Election, Elections
+from tideover.elections.elections import OnOutage as ElectionOutage
+from tideover.elections.leadership import Leadership
+from tideover.locks.lock import Lock
+from tideover.locks.locks import Locks
+from tideover.locks.options import OnOutage as OnLockOutage
+from tideover.registration.registered import Registered, RegistrationBlock
+from tideover.registration.registration import Registration
+from tideover.registration.registrations import Registrations
+from tideover.sessions.block import OnOutage, SessionBlock
+from tideover.sessions.pool import SessionPool
+from tideover.status import LockConflictStatus
+
+
+class Primitives:
+    """The calls of a coordinator that are about one primitive each; `Coordinator` makes what they need."""
+
+    _locks: Locks
+    _elections: Elections
+    _sessions: SessionPool
+    _registrations: Registrations
+    _discovery: Discovery
+
+    def leader(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        on_outage: ElectionOutage | None = None,
+        address: str = "",
+        value: str = "",
+    ) -> Leadership:
+        """Wait until elected, then run a body while this process leads: `async with tide.leader("x") as term:`.
+
+        Of all candidates for the name one leads. When the body is left the office is given up, and another
+        candidate has it within milliseconds; when this process dies, after `ttl` and a tenth of it, at least 1 s.
+        The body runs in a cancel scope: it is cancelled when the leadership is lost.
+
+        Args:
+            name: The election, such as `"reaper"`; slashes may divide it.
+            ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
+                candidates, please.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`; or `"peers"`,
+                which needs `connect(failsafe=...)`, and lead on as long as all other candidates promise not to
+                take over; or `"stay"` and be `UNCONFIRMED`. The same for all candidates. None means
+                `"step_down"` with the profile `"safety"`, or `"peers"` if there is a failsafe, and `"stay"` with
+                `"availability"`.
+            address: Where this process can be reached; `Election.observe` shows it to others.
+            value: What else others are to see.
+
+        Returns:
+            A context manager, for one use; entering waits and gives the `Term`.
+
+        Raises:
+            ValueError: An option is out of range, or `"peers"` was asked for without a failsafe.
+            ElectionMismatch: When entering: the election's record says another `on_outage`.
+            RecordCorrupt: When entering: the record cannot be read.
+            PermissionDenied: When entering: this user may not read or write the record.
+            Closed: When entering: the coordinator is not open.
+            LeadershipLost: When leaving: the body has outlived the leadership. An exception of the body is kept,
+                and the loss becomes a note on it.
+
+        When degraded:
+            Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
+            until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
+            that another was elected; when etcd is back, with the same token.
+        """
+        return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+    def election(self, name: str) -> Election:
+        """Return a handle on an election: `campaign`, `proclaim`, `resign`, `observe`, `current`.
+
+        Args:
+            name: The election.
+
+        Raises:
+            ValueError: That is no name.
+
+        When degraded:
+            Its methods say.
+        """
+        return self._elections.election(name)
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: int = 15,
+        timeout: float | None = None,
+        on_outage: OnLockOutage | None = None,
+        handover: bool = True,
+        lock_delay: float = 0.0,
+    ) -> Lock:
+        """Return a lock, to be entered: `async with tide.lock("orders/42", timeout=5) as held:`.
+
+        Entering the body means holding the lock. The body is cancelled at its next await when the lock is lost:
+        when its lease could not be proven until the deadline, or etcd says that its key is gone. Leaving it then
+        raises `LockLost`, even if the body has ended by itself; an exception of the body is kept, and ours becomes
+        a note on it. Whoever must not act on a lost lock without an await calls `held.check()`, and what is
+        elsewhere is fenced by `held.token` or `held.guard()`.
+
+        Coroutines of this process hand the lock on among themselves without asking etcd, in order, as long as
+        nobody elsewhere waits for it: see `handover`.
+
+        Args:
+            name: The lock; slashes may divide it. `{namespace}/locks/{name}/` in etcd, in the layout of etcd's own
+                `concurrency` package, so that `etcdctl lock` and services in Go contend for it.
+            ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one; 5 at
+                the least.
+            timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+            on_outage: What to do while an outage is declared. `"fail"`: refuse. `"wait"`: wait for its end, within
+                the timeout. `"local"`: be content with a lock among the processes of this machine, held in the
+                mode `LOCAL`; one that is held when the outage begins becomes LOCAL at its deadline instead of
+                being lost. After the outage a LOCAL lock becomes DISTRIBUTED if nobody else has it, and else is
+                lost by `LockConflict`. None means `"fail"` with the profile `"safety"` and `"local"` with
+                `"availability"`.
+            handover: Whether the lock may be handed on inside this process. With False each holder has a key of
+                its own, and `held.revision` grows strictly: for names shared with clients that fence by it.
+            lock_delay: Seconds to wait on, after the holder before has vanished with its lease instead of letting
+                go: it may not know yet.
+
+        Returns:
+            The lock, for one use; entering gives what is held.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or that is no name.
+            RuntimeError: When entering: this is within the body of the same lock, and without a timeout it would
+                wait for itself for ever.
+            LockUnavailable: When entering: an outage is declared, and the lock was to `"fail"`; or it was to be
+                `"local"` and this machine has no place for host locks.
+            LockTimeout: When entering: it was not to be had in time.
+            PermissionDenied: When entering: this user may not write the lock's key.
+            AuthenticationFailed: When entering: a quorum refuses the credentials.
+            SpaceExhausted: When entering: etcd's quota is used up.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+            LockLost: When leaving: see above.
+            LockConflict: When leaving: see above.
+
+        When degraded:
+            Until an outage is declared (3 s) entering waits. Then it does as `on_outage` says, without a packet.
+        """
+        return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
+
+    async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
+        """Return which locks two processes held at the same time, or may have, because etcd was away.
+
+        That is what follows from the holds that all processes have published in the last seven days;
+        `status().lock_conflicts` has those in which this process had a part.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: This user may not read `{namespace}/tideover/ledger/`.
+            AuthenticationFailed: A quorum refuses the credentials.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        return await self._locks.published_conflicts()
+
+    def session(self, *, ttl: int = 15, on_outage: OnOutage = "lose") -> SessionBlock:
+        """Return a session, to be entered: `async with tide.session(ttl=15) as session:`.
+
+        A session is a lease in etcd, kept alive and proven, with the keys that stand under it. The body runs as
+        long as the session may be relied upon: it is cancelled at its next await when the deadline passes or
+        etcd says that the lease has ended. Leaving it then raises `SessionLost`, even if the body has ended by
+        itself; an exception of the body is kept, and ours becomes a note on it. Leaving takes the keys away.
+
+        Args:
+            ttl: Whole seconds for which etcd waits for a renewal; 5 at the least. After a crash the keys stay
+                for so long.
+            on_outage: `"lose"`: passing the deadline is the loss, for good. `"wait"`: the session is SUSPENDED
+                then, `check()` raises, but the body goes on; the same lease comes back with the cluster, unless
+                a quorum says that it has ended.
+
+        Returns:
+            The session's block.
+
+        Raises:
+            TypeError: `ttl` is not a whole number.
+            ValueError: `ttl` is too short, or `on_outage` is none of the two words.
+            Unavailable: When entering: etcd is away.
+            OutcomeUnknown: When entering: no verdict came in time; what may have been made ends by itself.
+            PermissionDenied: When entering: this user may not write `{namespace}/tideover/sessions/`.
+            SessionLost: When leaving: see above.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+
+        When degraded:
+            Entering waits within the retry policy's timeout, and raises `CircuitOpen` at once when an outage is
+            declared. A session that is open is tried on: see `on_outage`.
+        """
+        return SessionBlock(self._sessions, ttl, on_outage=on_outage)
+
+    def register(
+        self,
+        name: str,
+        url: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        weight: float = 1.0,
+        ttl: int = 15,
+        instance: str | None = None,
+    ) -> RegistrationBlock:
+        """Register an endpoint of a service: `async with tide.register("api", "http://10.0.0.7:8000") as here:`.
+
+        Whatever happens meanwhile, it is there as long as the block lasts: after an outage of hours, when etcd was
+        rebuilt from nothing or restored from a backup, or when somebody has deleted its key, it is put there again
+        as soon as that is possible. After an outage all do so within 2.25 s, each at a moment of its own. Leaving
+        the block takes it away; a process that dies is gone after its `ttl` and a second.
+
+        Args:
+            name: The service, such as `"api"`.
+            url: Where others reach this instance, with the port, such as `"http://10.0.0.7:8000"`.
+            metadata: What else it says about itself, text to text, such as `{"zone": "a"}`.
+            weight: Its share of the traffic, compared with the others' weights. 0 means none.
+            ttl: Whole seconds after which it is gone when its process has died; 5 at the least.
+            instance: Which instance it is: of several registrations of one instance the newest counts. None means
+                host and port of the URL, so that a process started in place of another one takes its place.
+
+        Returns:
+            A block, for one use; entering gives a `Registered`. It waits for etcd, `start_timeout` at the most.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or others could not reach that URL.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+
+        When degraded:
+            Entering returns at once, and so does an etcd's refusal, such as for want of rights: `here.registered`
+            is False, `here.status` says why, and it is registered as soon as possible. What is in etcd already
+            stays there in an outage.
+        """
+        return self._registrations.block(Registration(name, url, metadata or {}, weight, ttl, instance))
+
+    @property
+    def registrations(self) -> tuple[Registered, ...]:
+        """What is registered here, the middleware's included."""
+        return self._registrations.handles()
+
+    def begin_registration(self, registration: Registration) -> Registered:
+        """Begin to register something for as long as the coordinator is open: for the middleware.
+
+        Args:
+            registration: What it is.
+
+        Returns:
+            The handle; nothing is in etcd yet.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        return self._registrations.start(registration)
+
+    def discover(
+        self, name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+    ) -> ServiceView:
+        """Return the endpoints of a service, kept up to date: `tide.discover("billing").pick()`. No I/O.
+
+        The first call for a service begins to follow it in the background; wait for the first answer with
+        `await view.wait_for(1)` where there may be none on disk. All handles share what is known.
+
+        What is registered is listed at once. What is gone has left the list at once in ordinary times; after an
+        outage, or when many go together, after some time: see "Service discovery" in the documentation.
+
+        Args:
+            name: The service.
+            max_stale: Seconds since the list was last proven in sync, beyond which it counts as stale even if
+                nothing else is wrong; None means no limit.
+            on_stale: What happens beyond that: `"serve"` the list all the same, or `"raise"` `TooStale`.
+
+        Returns:
+            The handle, good until the coordinator is closed.
+
+        Raises:
+            TypeError: The name or the limit is of the wrong type.
+            ValueError: That is no name, or an option is out of range.
+            NotFollowed: The service is not followed yet, and cannot be from here: 256 others are, with handles in
+                use, or this is a thread that the coordinator's event loop knows nothing of.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The same handle. Its list is frozen, labelled with source and age, and never emptied by an outage; a
+            process that starts in one has it from disk.
+        """
+        return self._discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
+
+    async def services(self) -> Mapping[str, int]:
+        """Ask etcd which services there are, and how many registrations each has.
+
+        Returns:
+            Service to count, in the order of their names.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: A quorum refuses to let this client read them.
+            AuthenticationFailed: A quorum refuses the credentials.
+
+        When degraded:
+            Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
+        """
+        return await self._discovery.count()

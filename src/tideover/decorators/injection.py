@@ -1,0 +1,209 @@
+"""`@with_config`: configuration as keyword arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import AsyncGenerator, Callable, Generator
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+from tideover.config.reader import MISSING
+from tideover.functions import current_for_reads
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Injection:
+    """What one decorated function gets from the configuration.
+
+    Args:
+        function: The function.
+        keys: Parameter name to configuration key.
+
+    Raises:
+        TypeError: The function has no such parameter, or it cannot be given by keyword.
+    """
+
+    def __init__(self, function: Callable[..., Any], keys: dict[str, str]) -> None:
+        self._function = function
+        self._keys = keys
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters
+        for name, key in keys.items():
+            if not isinstance(key, str) or not key:
+                raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
+            if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
+                raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")
+        # What is passed by position beyond these is what the caller has given; `*args` must not look like it.
+        self._positions = {
+            name: position if parameter.kind is not inspect.Parameter.KEYWORD_ONLY else sys.maxsize
+            for position, (name, parameter) in enumerate(parameters.items())
+            if name in keys
+        }
+        self._first = min(self._positions.values(), default=0)
+        self._plan: list[tuple[str, str, object, object]] | None = None
+
+    def __repr__(self) -> str:
+        """Show the function and the keys."""
+        return f"<Injection into {_name(self._function)} {self._keys}>"
+
+    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Add what the caller has not passed to `kwargs`."""
+        get: Any = None
+        given = len(args)
+        for name, key, form, default in self._plan or self._make_plan():
+            if name not in kwargs and (given <= self._first or given <= self._positions[name]):
+                if get is None:  # a caller who passes everything, such as a unit test, needs no coordinator
+                    get = current_for_reads().config.get
+                kwargs[name] = get(key, form, default=default)
+
+    def _make_plan(self) -> list[tuple[str, str, object, object]]:
+        """Resolve the annotations: at the first call, when everything they name has been defined."""
+        plan = []
+        for name, key in self._keys.items():
+            parameter = self.signature.parameters[name]
+            default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
+            try:
+                form = str if parameter.annotation is parameter.empty else self._resolve(parameter.annotation)
+            except NameError as exc:
+                exc.add_note(f"with_config: the type of {_name(self._function)}'s parameter {name!r} is needed")
+                raise
+            plan.append((name, key, form, default))
+        self._plan = plan
+        return plan
+
+    def _resolve(self, annotation: object) -> object:
+        """Evaluate one annotation, where the function was written: its others may exist for type checkers only."""
+        innermost = _innermost(self._function)
+        scope = getattr(innermost, "__globals__", None) or vars(sys.modules[type(innermost).__module__])
+        carrier = SimpleNamespace(__annotations__={"it": annotation})
+        return typing.get_type_hints(carrier, globalns=scope, include_extras=True)["it"]
+
+    def _resolve_if_possible(self, annotation: object) -> object:
+        if annotation is inspect.Parameter.empty:
+            return annotation
+        try:
+            return self._resolve(annotation)
+        except Exception:  # noqa: BLE001  # a name that is defined later, or only for type checkers
+            return annotation
+
+    def visible_signature(self) -> inspect.Signature:
+        """Return the signature without the injected parameters, with annotations resolved where possible.
+
+        A framework that makes query parameters of a handler's parameters must not see them, and it would
+        evaluate annotations that are strings in the wrong module.
+        """
+        parameters = [
+            parameter.replace(annotation=self._resolve_if_possible(parameter.annotation))
+            for name, parameter in self.signature.parameters.items()
+            if name not in self._keys
+        ]
+        returned = self._resolve_if_possible(self.signature.return_annotation)
+        return self.signature.replace(parameters=parameters, return_annotation=returned)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that was written, behind decorators and `functools.partial`."""
+    inner = inspect.unwrap(function)
+    return _innermost(inner.func) if isinstance(inner, functools.partial) else inner
+
+
+_BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def with_config(**keys: str) -> Callable[[F], F]:
+    """Inject followed configuration keys as keyword arguments, read anew at each call. Reads cost no I/O.
+
+        @with_config(timeout="payments/timeout")
+        async def charge(order: Order, *, timeout: float = 2.0) -> Receipt: ...
+
+    Types come from the annotations (`str` without one), defaults from the signature. An argument that the caller
+    passes wins. Works on functions, coroutine functions and generators of both kinds, methods too. Acts on the
+    coordinator that `current` returns.
+
+    Args:
+        keys: Parameter name to configuration key.
+
+    Returns:
+        The decorator. The decorated function's signature no longer shows the injected parameters.
+
+    Raises:
+        TypeError: When decorating: nothing is to be injected, or the function has no such keyword parameter.
+        ConfigKeyError: When calling: the key is absent and the parameter has no default.
+        NotSynced: When calling: nothing is known of the key and the parameter has no default.
+        NotConnected: When calling: no coordinator is open, and the caller has not passed everything.
+
+    When degraded:
+        The last known values, and the request is marked as degraded.
+    """
+
+    if not keys:
+        raise TypeError("with_config: name what to inject, such as @with_config(timeout='payments/timeout')")
+
+    def decorate(function: F) -> F:
+        injection = Injection(function, keys)
+        wrapper = _wrap(function, injection.fill)
+        wrapper.__signature__ = injection.visible_signature()  # type: ignore[attr-defined]
+        annotations = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k not in keys}
+        wrapper.__annotations__ = annotations
+        return cast("F", wrapper)
+
+    return decorate
+
+
+def _wrap(function: Callable[..., Any], fill: Callable[..., None]) -> Callable[..., Any]:
+    """Return a wrapper of the same kind as the function, so that frameworks treat it alike."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            fill(args, kwargs)
+            inner = function(*args, **kwargs)
+            # What `yield from` does for generators: what is sent or thrown in reaches the inner one.
+            try:
+                item = await anext(inner)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as exc:  # noqa: BLE001  # handed to the inner generator
+                        item = await inner.athrow(exc)
+                    else:
+                        item = await inner.asend(sent)
+            except StopAsyncIteration:
+                return
+            finally:
+                await inner.aclose()
+
+        return async_generator
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            fill(args, kwargs)
+            return await function(*args, **kwargs)
+
+        return coroutine
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            fill(args, kwargs)
+            return (yield from function(*args, **kwargs))
+
+        return generator
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        fill(args, kwargs)
+        return function(*args, **kwargs)
+
+    return plain

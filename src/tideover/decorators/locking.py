@@ -1,0 +1,127 @@
+"""`@locked`: a coroutine function that runs under a lock."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import string
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from tideover.functions import lock
+from tideover.locks.options import OnOutage, wish
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Template:
+    """The name of a lock, with the parameters of a function in it.
+
+    Args:
+        text: Such as `"orders/{order_id}"`.
+        function: The function.
+
+    Raises:
+        TypeError: It names a parameter that the function does not have.
+        ValueError: It is no template.
+    """
+
+    def __init__(self, text: str, function: Callable[..., Any]) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"locked: the name must be a template in text, not {text!r}")
+        self._text = text
+        self._signature = inspect.signature(function)
+        where = getattr(function, "__qualname__", repr(function))
+        roots = [_root(field) for _, field, _, _ in string.Formatter().parse(text) if field is not None]
+        for root in roots:
+            parameter = self._signature.parameters.get(root)
+            if parameter is None:
+                raise TypeError(f"locked: {text!r} names {root!r}, and {where} has no such parameter")
+            if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                raise TypeError(
+                    f"locked: {text!r} names {root!r}, which stands for any number of {where}'s arguments"
+                )
+        self._constant = text.format() if not roots else None
+
+    def __repr__(self) -> str:
+        """Show the template."""
+        return f"<Template {self._text!r}>"
+
+    def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return the name for one call.
+
+        Raises:
+            TypeError: The arguments do not fit the function.
+        """
+        if self._constant is not None:
+            return self._constant
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return string.Formatter().vformat(self._text, (), bound.arguments)
+
+
+def _root(field: str) -> str:
+    root = field.partition(".")[0].partition("[")[0]
+    if not root or root.isdigit():
+        raise ValueError(f"locked: name the parameters, such as {{order_id}}, not {{{field}}}")
+    return root
+
+
+def locked(
+    name: str,
+    *,
+    ttl: int = 15,
+    timeout: float | None = None,
+    on_outage: OnOutage | None = None,
+    handover: bool = True,
+    lock_delay: float = 0.0,
+) -> Callable[[F], F]:
+    """Run a coroutine function under a lock, named by its arguments.
+
+        @locked("orders/{order_id}", timeout=5)
+        async def charge(order_id: int) -> Receipt: ...
+
+    Args:
+        name: The lock's name, with the function's parameters in braces; `{order.id}` takes an attribute.
+        ttl: As of `lock`.
+        timeout: As of `lock`.
+        on_outage: As of `lock`.
+        handover: As of `lock`.
+        lock_delay: As of `lock`.
+
+    Returns:
+        A decorator that leaves the signature as it is.
+
+    Raises:
+        TypeError: When decorating: the function is not a coroutine function, or has no such parameter; or an
+            option is of the wrong type.
+        ValueError: When decorating: an option is out of range, or the name is no template. When calling: the name
+            cannot be a lock's.
+        TideoverError: When calling: as `Coordinator.lock` when entering and leaving.
+
+    When degraded:
+        As `Coordinator.lock`.
+    """
+    wish(ttl, timeout, "fail" if on_outage is None else on_outage, handover, lock_delay)
+
+    def decorate(function: F) -> F:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"locked({name!r}) decorates coroutine functions, not {function!r}")
+        template = Template(name, function)
+
+        @functools.wraps(function)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            holding = lock(
+                template.fill(args, kwargs),
+                ttl=ttl,
+                timeout=timeout,
+                on_outage=on_outage,
+                handover=handover,
+                lock_delay=lock_delay,
+            )
+            async with holding:
+                return await function(*args, **kwargs)
+
+        return cast("F", run)
+
+    return decorate

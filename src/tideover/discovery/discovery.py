@@ -1,0 +1,221 @@
+"""`tide.discover(...)`: all services that one coordinator follows."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, Literal
+from urllib.parse import unquote
+from weakref import WeakValueDictionary
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.discovery.endpoint import check_name, service_prefix
+from tideover.discovery.service import Follow, Service
+from tideover.discovery.service_view import ServiceView
+from tideover.errors import Closed, NotFollowed
+from tideover.policies import StalenessLimit
+from tideover.prefixes.snapshotter import Keeper
+from tideover.status import ServiceStatus
+from tideover.store.operations import Range, prefix_end
+from tideover.store.protocol import Store
+
+_log = logging.getLogger("tideover")
+
+# How many services are followed at the most, each by a watch: a proxy that takes their names from its clients
+# must not be made to open any number.
+MOST_SERVICES = 256
+# Seconds for the last snapshots, when the coordinator is closed.
+_SAVE_TIMEOUT = 2.0
+
+
+class Discovery:
+    """The services that are followed, each once, however many handles there are.
+
+    Args:
+        namespace: The coordinator's namespace.
+        follow: Makes what follows a prefix.
+        gateway: The way to etcd.
+        lanes: The health of the cluster.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        supervise: Runs a named background task until cancelled.
+        outage_id: Returns the present outage's id.
+        why: Returns what is the matter with etcd, in words.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        follow: Follow,
+        gateway: Gateway,
+        lanes: Lanes,
+        clock: Clock,
+        chance: Callable[[], float],
+        supervise: Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]],
+        outage_id: Callable[[], str],
+        why: Callable[[], str],
+    ) -> None:
+        self._base = f"{namespace}/"
+        self._follow = follow
+        self._gateway = gateway
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._supervise = supervise
+        self._outage_id = outage_id
+        self._why = why
+        self._store: Store | None = None
+        self._tasks: TaskGroup | None = None
+        self._loop: object = None
+        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
+        self._services: dict[str, Service] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        # Who drops the last handle has given up the service, if its place is needed.
+        self._views: WeakValueDictionary[tuple[str, StalenessLimit | None], ServiceView] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        """Name the services."""
+        return f"<Discovery of {', '.join(self._services) or 'nothing'}>"
+
+    def discover(self, name: str, *, max_stale: float | None, on_stale: Literal["serve", "raise"]) -> ServiceView:
+        """Return a handle on a service; see `Coordinator.discover`."""
+        if self._closed is not None:
+            raise Closed(self._closed)
+        if on_stale not in ("serve", "raise"):
+            raise ValueError(f"on_stale must be 'serve' or 'raise', not {on_stale!r}")
+        limit = None if max_stale is None else StalenessLimit(max_stale, on_stale)
+        view = self._views.get((name, limit))
+        if view is None:
+            service = self._services.get(name) or self._add(check_name(name))
+            view = self._views[name, limit] = ServiceView(service, limit)
+        return view
+
+    def _add(self, name: str) -> Service:
+        """Begin to follow a service."""
+        try:
+            here: object = anyio.lowlevel.current_token()
+        except RuntimeError:
+            here = None
+        if here == self._loop:
+            return self._start(name)
+        try:
+            return anyio.from_thread.run_sync(self._start, name)
+        except RuntimeError as exc:
+            raise NotFollowed(
+                f"service {name!r} is not followed yet, and this thread cannot see to it: "
+                "call discover() in the coordinator's event loop first"
+            ) from exc
+
+    def _start(self, name: str) -> Service:
+        if self._tasks is None or self._store is None or self._closed is not None:
+            raise Closed(self._closed or "not connected yet")
+        if name in self._services:  # another thread was faster
+            return self._services[name]
+        self._make_place()
+        service = Service(
+            name,
+            base=self._base,
+            prefix=self._base + service_prefix(name),
+            follow=self._follow,
+            lanes=self._lanes,
+            clock=self._clock,
+            chance=self._chance,
+            outage_id=self._outage_id,
+            why=self._why,
+        )
+        self._services[name] = service
+        scope = self._scopes[name] = anyio.CancelScope()
+        self._tasks.start_soon(self._run, service, self._store, scope)
+        return service
+
+    def _make_place(self) -> None:
+        """Give up a service that nobody holds a handle on, if there are as many as there may be."""
+        if len(self._services) < MOST_SERVICES:
+            return
+        used = {name for name, _ in list(self._views)}
+        idle = next((name for name in self._services if name not in used), None)
+        if idle is None:
+            raise NotFollowed(f"{MOST_SERVICES} services are followed already, and all are in use")
+        self._services.pop(idle).close(f"{idle!r} is not followed any more: call discover() again")
+        self._scopes.pop(idle).cancel()
+
+    async def _run(self, service: Service, store: Store, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with anyio.create_task_group() as tasks:
+                for name, task in service.tasks(store).items():
+                    tasks.start_soon(self._supervise, name, task)
+
+    async def count(self) -> Mapping[str, int]:
+        """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
+        prefix = (self._base + service_prefix("")).encode()
+        answered = await self._gateway.call(Range(prefix, prefix_end(prefix), keys_only=True))
+        keys = (key[len(prefix) :].decode(errors="replace").split("/") for key in answered.result.entries)
+        names = (unquote(segments[0]) for segments in keys if len(segments) == 3 and all(segments))
+        return dict(sorted(Counter(names).items()))
+
+    # What the coordinator tells ---------------------------------------------------------------------------------
+
+    def health_changed(self) -> None:
+        """Take in that the state of etcd has changed."""
+        for service in self._services.values():
+            service.health_changed()
+
+    def reset(self) -> None:
+        """Take in that etcd is in another history."""
+        for service in self._services.values():
+            service.reset()
+
+    # What it shows ---------------------------------------------------------------------------------------------
+
+    def status(self) -> tuple[ServiceStatus, ...]:
+        """Return how each service stands."""
+        return tuple(service.report_status() for _, service in sorted(self._services.items()))
+
+    def keepers(self) -> Iterator[Keeper]:
+        """Return what keeps services on disk."""
+        return (s.followed.keeper for s in list(self._services.values()) if s.followed.keeper is not None)
+
+    def active(self) -> Mapping[tuple[str, str], int]:
+        """Return how many endpoints each service has that can be picked, by service and source."""
+        counts = {}
+        for status in self.status():
+            source = "unknown" if status.source is None else status.source.value
+            counts[status.name, source] = status.endpoints - status.drained - status.ejected
+        return counts
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def open(self, store: Store, tasks: TaskGroup) -> None:
+        """Let services be followed.
+
+        Args:
+            store: The cluster.
+            tasks: Where their tasks run.
+        """
+        self._store, self._tasks, self._closed = store, tasks, None
+        self._loop = anyio.lowlevel.current_token()
+
+    def close(self, why: str) -> None:
+        """Refuse everything from now on.
+
+        Args:
+            why: What `Closed` says.
+        """
+        self._closed = why
+        for service in self._services.values():
+            service.close(why)
+
+    async def save(self) -> None:
+        """Write what is known to disk, when all tasks have ended."""
+        with anyio.move_on_after(_SAVE_TIMEOUT):
+            async with anyio.create_task_group() as tasks:
+                for service in self._services.values():
+                    tasks.start_soon(service.save)

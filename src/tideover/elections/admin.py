@@ -1,0 +1,147 @@
+"""An election's record as an operator sees it: looked at, and taken away when nobody leads by it.
+
+A leader that is still there finds the record gone with its next renewal, which is a definite no, and its guarded
+writes are refused at once. Candidates find an election that has been there before, and wait: for ttl and margin;
+under "peers" for `confirm_limit` and two margins of it, for a leader that is cut off from etcd may be confirmed
+for so long. Tokens are revisions, so that the next one is larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+
+from tideover.client.gateway import Gateway
+from tideover.elections.record_document import Document, decode
+from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
+from tideover.store.operations import Delete, Put, Range, ReadBatch
+from tideover.store.transactions import Compare, Txn
+from tideover.types import Entry, Source
+
+# Seconds between two looks at whether somebody renews it.
+_LOOK_EVERY = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A record and its token, at one moment.
+
+    Attributes:
+        revision: The revision that last changed the record; 0 if there is none.
+        token: The fencing token: the revision that last changed the token key; 0 if there is none.
+        document: What the record says; None if there is none, or it cannot be read.
+        corrupt: Why it cannot be read; None if it can.
+        source: Whether a quorum said so, or a surviving member, which may be behind.
+    """
+
+    revision: int
+    token: int
+    document: Document | None
+    corrupt: RecordCorrupt | None
+    source: Source
+
+    @property
+    def state(self) -> str:
+        """One word: `"none"`, `"corrupt"`, `"vacant"` or `"led"`, which says that somebody was elected."""
+        if self.corrupt is not None:
+            return "corrupt"
+        if self.document is None:
+            return "none"
+        return "vacant" if self.document.vacant or not self.document.holder else "led"
+
+
+class Office:
+    """The record of one election.
+
+    Args:
+        key: Its key; its token is beside it, under `/token`.
+        gateway: The way to etcd.
+    """
+
+    def __init__(self, key: bytes, *, gateway: Gateway) -> None:
+        self._key = key
+        self._token_key = key + b"/token"
+        self._gateway = gateway
+
+    def __repr__(self) -> str:
+        """Show the key."""
+        return f"<Office {self._key!r}>"
+
+    async def look(self) -> Sighting:
+        """Look at record and token: through the quorum, else at a surviving member.
+
+        Raises:
+            Unavailable: No member answers either.
+            PermissionDenied: This user may not read them.
+
+        When degraded:
+            Says what a surviving member knows, and that it is one (`Sighting.source`).
+        """
+        keys = (self._key, self._token_key)
+        try:
+            found = (await self._gateway.call(ReadBatch(keys))).result.entries
+        except Unavailable as away:
+            try:
+                answers = [(await self._gateway.call(Range(key, serializable=True))).result for key in keys]
+            except Unavailable:
+                raise away from None
+            entries = {key: entry for answer in answers for key, entry in answer.entries.items()}
+            return self._sighting(entries, Source.MEMBER)
+        return self._sighting(found, Source.QUORUM)
+
+    async def renewed(self, seen: Sighting, within: float) -> Sighting | None:
+        """Wait for a change of the record; return it, or None if there was none.
+
+        Args:
+            seen: The record as it was seen.
+            within: Seconds to wait.
+
+        Raises:
+            Unavailable: etcd is away.
+        """
+        until = anyio.current_time() + within
+        while anyio.current_time() < until:
+            await anyio.sleep(_LOOK_EVERY)
+            now = await self.look()
+            if now.revision != seen.revision:
+                return now
+        return None
+
+    async def clear(self, seen: Sighting) -> int:
+        """Take the record away, if it is as it was seen, and raise the token; return the revision.
+
+        Raises:
+            ElectionMismatch: It has changed meanwhile: somebody leads, or another operator was quicker.
+            OutcomeUnknown: It may or may not be done.
+            Unavailable: etcd is away, and nothing was done.
+            PermissionDenied: This user may not write them.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        op = Txn(
+            (Compare(self._key, mod_revision=seen.revision),),
+            then=(Delete(self._key), Put(self._token_key, b"reset")),
+        )
+        result = (await self._gateway.call(op)).result
+        if not result.succeeded:
+            name = self._key.decode(errors="backslashreplace")
+            raise ElectionMismatch(f"{name} has changed meanwhile: it was left alone")
+        return result.header.revision
+
+    def _sighting(self, entries: dict[bytes, Entry], source: Source) -> Sighting:
+        record, token = entries.get(self._key), entries.get(self._token_key)
+        document: Document | None = None
+        corrupt: RecordCorrupt | None = None
+        try:
+            document = None if record is None else decode(record.value, self._key)
+        except RecordCorrupt as exc:
+            corrupt = exc
+        return Sighting(
+            record.mod_revision if record else 0,
+            token.mod_revision if token else 0,
+            document,
+            corrupt,
+            source,
+        )

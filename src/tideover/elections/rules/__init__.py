@@ -1,0 +1,3 @@
+"""Decisions on elections, pure: `candidate` is one candidate's state machine, `failsafe` the confirmation by
+peers, `stall` the verdict on a blocked event loop.
+"""

@@ -1,0 +1,167 @@
+"""The store behind the identity: nothing of a foreign cluster, or of another history unannounced, gets past.
+
+Everybody above uses this instead of the store, the monitor's probes included: there is one place to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+
+from tideover.clock import Clock
+from tideover.epoch.tracker import Identity
+from tideover.store.endpoints import Address
+from tideover.store.faults import StoreFault, classify
+from tideover.store.operations import LeaseResult, Op, Result
+from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch
+from tideover.types import Header
+
+R = TypeVar("R", bound=Result)
+
+
+class GuardedStore:
+    """A store whose answers are all of one history, until a reset was announced.
+
+    Args:
+        store: The cluster.
+        identity: Which history it is in.
+        clock: The clocks.
+    """
+
+    def __init__(self, store: Store, identity: Identity, *, clock: Clock) -> None:
+        self._store = store
+        self._identity = identity
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        """Show the store behind it and the history."""
+        return f"<GuardedStore {self._store!r}, {self._identity!r}>"
+
+    @property
+    def members(self) -> Sequence[str]:
+        """The members' names."""
+        return self._store.members
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        """Make one attempt at one member; see `Store.call`. A foreign member's answer is a fault."""
+        if op.writes:
+            self._refuse_foreign(member)
+        sent_at = self._clock.monotonic()
+        result = await self._store.call(op, member=member, timeout=timeout)
+        if self._identity.passes(member, sent_at, result.header, linearizable=op.linearizable):
+            return result
+        # What is held back for longer than the caller has is as good as no answer.
+        with anyio.move_on_after(max(0.0, sent_at + timeout - self._clock.monotonic())):
+            await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
+            return result
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
+    ) -> AsyncIterator[Watch]:
+        """Open a watch; see `Store.watch`. It ends with its history."""
+        self._refuse_foreign(member)
+        history = self._identity.history
+        opening = self._store.watch(key, end, start_revision=start_revision, member=member, timeout=timeout)
+        async with opening as watch:
+            yield GuardedWatch(watch, lambda header: self._check(member, header, history))
+
+    @asynccontextmanager
+    async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
+        """Open a stream for renewing leases; see `Store.keep_alive`. It ends with its history."""
+        self._refuse_foreign(member)
+        history = self._identity.history
+        async with self._store.keep_alive(member=member) as stream:
+            yield GuardedKeepAlive(stream, lambda header: self._check(member, header, history))
+
+    async def add(self, address: Address, *, timeout: float) -> Header:
+        """Connect to one more member, if it answers; whoever it is says its header."""
+        return await self._store.add(address, timeout=timeout)
+
+    def remove(self, member: str) -> None:
+        """Give up a member."""
+        self._store.remove(member)
+
+    def is_proxy(self, member: str) -> bool | None:
+        """Whether a member is really an `etcd grpc-proxy`."""
+        return self._store.is_proxy(member)
+
+    async def require_member(self, member: str, *, timeout: float) -> None:
+        """Refuse an `etcd grpc-proxy`."""
+        await self._store.require_member(member, timeout=timeout)
+
+    async def wait_disconnected(self, member: str) -> None:
+        """Return when an established connection to the member breaks."""
+        await self._store.wait_disconnected(member)
+
+    def renew(self, member: str) -> None:
+        """Give up the connection to a member, so that the next call makes a new one at once."""
+        self._store.renew(member)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._store.aclose()
+
+    def _refuse_foreign(self, member: str) -> None:
+        """Send nothing to a member that is known to belong to another cluster."""
+        cluster_id = self._identity.foreign.get(member)
+        if cluster_id is not None:
+            raise StoreFault(self._identity.refusal(member, cluster_id, applied=False))
+
+    def _check(self, member: str, header: Header, history: object) -> None:
+        """End a stream that tells of another cluster, or was opened in another history."""
+        identity = self._identity
+        if history is not identity.history:
+            raise StoreFault(classify("UNAVAILABLE", "stream removed (it was of another history of etcd's)"))
+        if identity.known.cluster_id not in (0, header.cluster_id):
+            raise StoreFault(identity.refusal(member, header.cluster_id))
+        identity.saw(header)
+
+
+class GuardedWatch:
+    """A watch whose frames are looked at; see `Watch`."""
+
+    def __init__(self, watch: Watch, check: Callable[[Header], None]) -> None:
+        self._watch = watch
+        self._check = check
+
+    def __repr__(self) -> str:
+        """Show the watch behind it."""
+        return f"<GuardedWatch {self._watch!r}>"
+
+    @property
+    def opened_at(self) -> int:
+        """The member's revision when it was opened."""
+        return self._watch.opened_at
+
+    async def receive(self) -> WatchBatch:
+        """Return the next frame."""
+        batch = await self._watch.receive()
+        self._check(batch.header)
+        return batch
+
+    async def request_progress(self) -> None:
+        """Ask for a frame that says up to which revision the watch has come."""
+        await self._watch.request_progress()
+
+
+class GuardedKeepAlive:
+    """A stream for renewing leases whose answers are looked at; see `KeepAlive`."""
+
+    def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
+        self._stream = stream
+        self._check = check
+
+    def __repr__(self) -> str:
+        """Show the stream behind it."""
+        return f"<GuardedKeepAlive {self._stream!r}>"
+
+    async def renew(self, lease: int) -> LeaseResult:
+        """Renew a lease."""
+        result = await self._stream.renew(lease)
+        self._check(result.header)
+        return result

@@ -1,0 +1,81 @@
+"""Members of another cluster among the endpoints, told from a cluster that has taken the known one's place."""
+
+from __future__ import annotations
+
+import math
+
+from tideover import telemetry
+from tideover.cluster.state import Lanes
+from tideover.epoch.rules import may_replace
+from tideover.store.faults import Fault, FaultKind
+from tideover.types import Header
+
+
+class Strangers:
+    """Knows which members belong to another cluster: they are not used.
+
+    Args:
+        lanes: Who the members are.
+
+    Attributes:
+        clusters: Those members, and to which they belong.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.clusters: dict[str, int] = {}
+        self._lanes = lanes
+        # For members, the cluster that their last linearizable answer came from.
+        self._said: dict[str, int] = {}
+        self._answered_at = -math.inf
+
+    def __repr__(self) -> str:
+        """Name them."""
+        return f"<Strangers {list(self.clusters)}>"
+
+    def judge(self, member: str, header: Header, ours: int, now: float, *, linearizable: bool) -> bool:
+        """Decide whether a member is of another cluster that has not taken the place of the known one.
+
+        Args:
+            member: Who has answered.
+            header: The answer's header.
+            ours: The known cluster; 0 if there is none.
+            now: When, in monotonic seconds.
+            linearizable: Whether a quorum stands behind the answer.
+        """
+        if linearizable:
+            self._said[member] = header.cluster_id
+        if not ours or header.cluster_id == ours:
+            if linearizable:
+                self._answered_at = now
+            self.clusters.pop(member, None)
+            return False
+        silent_for = now - self._answered_at
+        if may_replace(header.cluster_id, self._said, members=self._lanes.members, silent_for=silent_for):
+            return False
+        if self.clusters.get(member) != header.cluster_id:
+            self.clusters[member] = header.cluster_id
+            telemetry.member_foreign(member, f"{header.cluster_id:x}", f"{ours:x}")
+        return True
+
+    def proven(self, at: float) -> None:
+        """Take in that the known cluster has answered a linearizable read."""
+        self._answered_at = max(self._answered_at, at)
+
+    def forget_who_left(self) -> None:
+        """Drop what is remembered of those who are no members any more."""
+        for member in (self._said.keys() | self.clusters.keys()) - set(self._lanes.members):
+            self._said.pop(member, None)
+            self.clusters.pop(member, None)
+
+
+def refusal(member: str, theirs: int, ours: int, *, applied: bool) -> Fault:
+    """Return the fault of having asked a member of another cluster.
+
+    Args:
+        member: The member.
+        theirs: The cluster it belongs to.
+        ours: The known cluster.
+        applied: Whether a write may have been applied: there.
+    """
+    text = f"{member} belongs to cluster {theirs:x}, not to {ours:x}: it is not used"
+    return Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=applied)

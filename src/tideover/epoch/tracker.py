@@ -1,0 +1,488 @@
+"""Which history etcd is in: the one place that knows, for one coordinator.
+
+Guarantees. Every answer passes through here (`checked_store`) before anybody uses it. One that shows another
+history is held back until the epoch has been raised and whoever subscribed has been told; so is the first
+linearizable answer after a time in which no member was reachable, until the marker was looked at. Thus within
+one epoch nothing is served that is older than what was served before.
+
+Not guaranteed: that a restore is noticed which nobody saw happen, once all that could prove it was overwritten;
+then an operator raises the epoch. What can be proven is in docs/explanation/identity-and-resets.md, the rules are
+in `rules`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import anyio
+
+from tideover import telemetry
+from tideover.broadcast import Signal, first_of
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.epoch.foreign_members import Strangers, refusal
+from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
+from tideover.epoch.rules import Known, Marker, Settlement, settle, settle_unseen
+from tideover.errors import DeadlineExceeded
+from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.operations import Lane, Status
+from tideover.store.protocol import Store
+from tideover.types import Header
+
+_log = logging.getLogger("tideover")
+
+# Seconds between two looks at the marker while all is well: this is how a bumped epoch is learned of.
+_LOOK_EVERY = 30.0
+# Seconds over which many processes spread their writing of one marker: most then find that it is done.
+_SPREAD = 0.05
+# Seconds before the next try when a look has failed, and for which raising the epoch in etcd is tried at all.
+_AFTER_TROUBLE = 0.1
+_IN_OUTAGE = 0.5
+_WRITE_PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """etcd was found to be in another history: a definite no for all that was held in the one before.
+
+    Attributes:
+        epoch: The epoch from now on.
+        before: The epoch until now; 0 if it was unknown.
+        reason: What proves it, in words.
+        seen_at: When, in monotonic seconds.
+        cluster_id: The cluster that it is now.
+        revision: Its revision.
+    """
+
+    epoch: int
+    before: int
+    reason: str
+    seen_at: float
+    cluster_id: int
+    revision: int
+
+
+class History:
+    """One history of etcd's, as content refers to it. What is of another than the current one is out of date.
+
+    Attributes:
+        cluster_id: The cluster.
+        epoch: The epoch; 0 if unknown.
+        marker: The random id of its marker; empty if none was seen.
+    """
+
+    __slots__ = ("cluster_id", "epoch", "marker")
+
+    def __init__(self, cluster_id: int = 0, epoch: int = 0, marker: str = "") -> None:
+        self.cluster_id = cluster_id
+        self.epoch = epoch
+        self.marker = marker
+
+    def __repr__(self) -> str:
+        """Show epoch and cluster."""
+        return f"<History epoch {self.epoch}, cluster {self.cluster_id:x}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Why etcd may be in another history, until that is settled."""
+
+    reason: str
+    header: Header | None = None
+    member: str | None = None
+    # Whether it proves a reset that the marker may not know of yet.
+    evidence: bool = True
+    # Whether a lower term is all there is: a member may say one that has passed.
+    term_only: bool = False
+
+
+class Identity:
+    """Knows which history etcd is in.
+
+    Args:
+        key: The marker's key.
+        lanes: Whom to ask, and how often nobody could be.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        writes: Whether the marker may be written; False only looks.
+
+    Attributes:
+        history: The current history.
+        known: What is known of it.
+        resets: How many resets were seen.
+        last_reset: The newest one; None if there was none.
+        error: Why the epoch is only this process's own count; None if it is the one in etcd.
+        changed: Fires when any of these changed.
+    """
+
+    def __init__(
+        self, key: bytes, *, lanes: Lanes, clock: Clock, chance: Callable[[], float], writes: bool = True
+    ) -> None:
+        self.history = History()
+        self.known = Known()
+        self.resets = 0
+        self.last_reset: Reset | None = None
+        self._strangers = Strangers(lanes)
+        self.error: str | None = None
+        self.changed = Signal()
+        self._key = key
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._writes = writes
+        self._subscribers: list[Callable[[Reset], None]] = []
+        self._began_at = -math.inf
+        self._doubt: _Doubt | None = None
+        # Looks are counted: whoever needs one that begins after now waits for a number.
+        self._begun = 0
+        self._needed = 0
+        self._settled = 0
+        self._waiting = 0
+        self._tried: set[str] = set()
+        self._denied = False
+        self._looked_at = -math.inf
+        self._blackouts = -1
+        self._wake = Signal()
+
+    def __repr__(self) -> str:
+        """Show the history and how many resets there were."""
+        return f"<Identity {self.history!r}, {self.resets} resets>"
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, for fencing: `(epoch, token)` only grows. 0 if it is not known yet."""
+        return self.known.epoch
+
+    @property
+    def foreign(self) -> dict[str, int]:
+        """Members that belong to another cluster, and to which."""
+        return self._strangers.clusters
+
+    def subscribe(self, callback: Callable[[Reset], None]) -> None:
+        """Be told of resets.
+
+        Args:
+            callback: Called before any answer of the new history is handed out; must not wait.
+        """
+        self._subscribers.append(callback)
+
+    # Evidence --------------------------------------------------------------------------------------------------
+
+    def recall(self, memory: Known) -> History:
+        """Take in what an earlier process has left on disk.
+
+        Args:
+            memory: What its snapshot says; `known_at` is when it was read.
+
+        Returns:
+            The history that the snapshot is of: the current one, unless more is known already.
+        """
+        known = self.known
+        nothing = not known.cluster_id and not known.epoch
+        if nothing or known.agrees_with(memory):
+            self.known = known.joined(memory)
+            self._describe()
+            return self.history
+        recalled = History(memory.cluster_id, memory.epoch, memory.history)
+        if memory.epoch < known.epoch:
+            return recalled
+        if not self._settled:
+            self.known, self.history = memory, recalled
+            return recalled
+        # etcd showed less than an earlier process has seen: it, or our look at it, is behind.
+        self._doubt = _Doubt(f"an earlier process here knew epoch {memory.epoch}", evidence=False)
+        self.known = replace(known, epoch=memory.epoch, history=memory.history)
+        return recalled
+
+    def passes(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> bool:
+        """Let an answer pass if all is clear, without a wait; if not, it takes `admit` to say.
+
+        Args:
+            member: Who gave it.
+            sent_at: When it was asked for, in monotonic seconds.
+            header: Its header.
+            linearizable: Whether it tells what is current.
+        """
+        if self._is_stranger(member, header, linearizable=linearizable):
+            return False
+        if self.known.cluster_id not in (0, header.cluster_id):
+            return False
+        if linearizable and (self._is_unsettled or self.known.contradiction(header, sent_at) is not None):
+            return False
+        if sent_at >= self._began_at:
+            self.saw(header, linearizable=linearizable)
+        return True
+
+    def _is_stranger(self, member: str, header: Header, *, linearizable: bool) -> bool:
+        """Whether a member is of another cluster that has not taken the place of the known one."""
+        before, ours, now = self.foreign.get(member), self.known.cluster_id, self._clock.monotonic()
+        stranger = self._strangers.judge(member, header, ours, now, linearizable=linearizable)
+        if self.foreign.get(member) != before:
+            self.changed.fire()
+        return stranger
+
+    @property
+    def _is_unsettled(self) -> bool:
+        """Whether etcd has to say first which history it is in."""
+        return self._doubt is not None or self._blackouts != self._lanes.blackouts
+
+    async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
+        """Let an answer pass, once it is clear which history it is of.
+
+        Args:
+            member: Who gave it.
+            sent_at: When it was asked for, in monotonic seconds.
+            header: Its header.
+            linearizable: Whether it tells what is current.
+
+        Raises:
+            StoreFault: It is from a member of another cluster.
+        """
+        if self._is_stranger(member, header, linearizable=linearizable):
+            raise StoreFault(self.refusal(member, header.cluster_id))
+        if self.known.cluster_id and header.cluster_id != self.known.cluster_id:
+            reason = f"it is cluster {header.cluster_id:x}, and was {self.known.cluster_id:x}"
+            await self._settle_doubt(_Doubt(reason, header, member))
+            if header.cluster_id != self.known.cluster_id:
+                raise StoreFault(self.refusal(member, header.cluster_id))
+        elif linearizable:
+            contradiction = self.known.contradiction(header, sent_at)
+            if contradiction is not None:
+                term_only = header.revision >= self.known.revision
+                await self._settle_doubt(_Doubt(contradiction, header, member, term_only=term_only))
+            elif self._is_unsettled:
+                await self.confirm()
+        if sent_at >= self._began_at:
+            self.saw(header, linearizable=linearizable)
+
+    def saw(self, header: Header, *, linearizable: bool = False) -> None:
+        """Take in a header of the current history; a watch's, too, tells how far etcd has come."""
+        if self.known.cluster_id in (0, header.cluster_id):
+            self.known = self.known.saw(header, self._clock.monotonic(), linearizable=linearizable)
+            self.history.cluster_id = self.known.cluster_id
+
+    def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:
+        """Return the fault of having asked a member of another cluster; see `foreign_members`."""
+        return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
+
+    async def refute(self, history: History, reason: str, *, timeout: float) -> None:
+        """Take in that content of a history contradicts what etcd has now, and wait until that is settled.
+
+        Args:
+            history: The history that the content is of.
+            reason: What proves it, in words.
+            timeout: Seconds to wait.
+
+        Raises:
+            DeadlineExceeded: It could not be settled within that time.
+            CircuitOpen: An outage has been declared.
+        """
+        if history is self.history:
+            await self._settle_doubt(_Doubt(reason), timeout)
+
+    async def confirm(self, timeout: float | None = None) -> None:
+        """Wait until etcd was asked, after now, whether it still is in the current history.
+
+        Args:
+            timeout: Seconds to wait; None waits until the caller is cancelled, also through an outage.
+
+        Raises:
+            DeadlineExceeded: It could not be asked within that time.
+            CircuitOpen: An outage has been declared.
+        """
+        ticket = self._needed = self._begun + 1
+        self._waiting += 1
+        self._wake.fire()
+        try:
+            with anyio.move_on_after(timeout):
+                while self._settled < ticket:
+                    events = [self.changed.next(), self._lanes.changed.next()]
+                    if timeout is not None:
+                        self._lanes.admit(Lane.QUORUM)
+                    await first_of(events)
+        finally:
+            self._waiting -= 1
+        if self._settled < ticket:
+            raise DeadlineExceeded("which history etcd is in could not be asked in time")
+
+    async def _settle_doubt(self, doubt: _Doubt, timeout: float | None = None) -> None:
+        # The first one is as good as any: what is settled is settled for all.
+        self._doubt = self._doubt or doubt
+        await self.confirm(timeout)
+
+    # Looking ---------------------------------------------------------------------------------------------------
+
+    async def run(self, store: Store) -> None:
+        """Look at the marker whenever somebody needs it, and now and then, until cancelled.
+
+        Args:
+            store: The cluster itself: what goes through here cannot wait for what is decided here.
+        """
+        while True:
+            await self._until_due()
+            self._begun += 1
+            number, blackouts, member = self._begun, self._lanes.blackouts, self._whom()
+            resets = self.resets
+            try:
+                considered = await self._ask(store, member)
+            except StoreFault:
+                # The monitor will see it, too. Whoever waits has a deadline of its own.
+                self._tried.add(member)
+                self._drop_doubt()
+                await anyio.sleep(_AFTER_TROUBLE if self._lanes.health.quorum.closed else _IN_OUTAGE)
+                continue
+            self._tried.clear()
+            if self._doubt is considered or self.resets != resets:
+                self._doubt = None
+            self._settled, self._blackouts = number, blackouts
+            self._looked_at = self._clock.monotonic()
+            self.changed.fire()
+
+    def _drop_doubt(self) -> None:
+        """Forget what an answer showed if no member shows it any more; if it is true the next answer will."""
+        everybody = len(self._tried) >= len(self._lanes.members)
+        if everybody and self._doubt is not None and self._doubt.header is not None:
+            self._doubt = None
+
+    async def _until_due(self) -> None:
+        while not self._waiting or self._settled >= self._needed:
+            self._strangers.forget_who_left()
+            events = [self._wake.next(), self._lanes.changed.next()]
+            left = math.inf
+            if self._settled and self._lanes.health.quorum.closed:
+                left = self._looked_at + _LOOK_EVERY - self._clock.monotonic()
+            if left <= 0:
+                return
+            with anyio.move_on_after(left):
+                await first_of(events)
+
+    async def _ask(self, store: Store, member: str) -> _Doubt | None:
+        """Look at the marker, decide, and write a new one if that is what follows; return what was considered."""
+        began = self._clock.monotonic()
+        while True:
+            doubt, sent_at = self._doubt, self._clock.monotonic()
+            try:
+                look = await self._look(store, member, doubt)
+            except StoreFault as exc:
+                if exc.fault.kind not in (FaultKind.PERMISSION, FaultKind.INVALID):
+                    raise
+                passed = doubt is not None and doubt.term_only and await self._has_passed(store, member)
+                self._settle_unseen(None if passed else doubt, exc.fault)
+                return doubt
+            expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
+            if expected and look.header.cluster_id != expected:
+                raise StoreFault(self.refusal(member, look.header.cluster_id))
+            held = None if doubt and doubt.term_only and self.known.caught_up(look.header) else doubt
+            evidence = held.reason if held and held.evidence else None
+            evidence = evidence or self.known.contradiction(look.header, sent_at)
+            settlement = settle(self.known, look.marker, look.header, evidence)
+            if settlement.reset is None and held is not None:
+                settlement = replace(settlement, reset=held.reason)
+            if not settlement.write:
+                self._conclude(settlement, look, look.marker, sent_at)
+                return doubt
+            if await self._write(store, member, settlement, look, sent_at, began):
+                return doubt
+
+    async def _look(self, store: Store, member: str, doubt: _Doubt | None) -> Look:
+        """Read the marker, and again once the member has caught up if it says a term that may have passed."""
+        if doubt is None or not doubt.term_only:
+            look = await read_marker(store, self._key, member)
+            header, marker = look.header, look.marker
+            same = header.cluster_id == self.known.cluster_id or not self.known.cluster_id
+            behind = not self.known.caught_up(header) or (marker is not None and marker.is_ahead_of(header))
+            if not (same and behind and header.revision >= self.known.revision):
+                return look
+        await catch_up(store, member)
+        return await read_marker(store, self._key, member)
+
+    async def _has_passed(self, store: Store, member: str) -> bool:
+        """Whether the lower term of a member was one that has passed: asked without a permission to read a key."""
+        await catch_up(store, member)
+        now = await store.call(Status(), member=member, timeout=READ_TIMEOUT)
+        return self.known.caught_up(now.header)
+
+    async def _write(
+        self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float
+    ) -> bool:
+        """Write the marker that is due; say whether all is settled now, or must be looked at anew."""
+        marker = None
+        if self._writes and not (self._denied and settlement.reset is None):
+            try:
+                if settlement.reset is not None:
+                    await anyio.sleep(_SPREAD * self._chance())
+                    again = await read_marker(store, self._key, member)
+                    if again.mod_revision != look.mod_revision:
+                        return False
+                marker = await write_marker(store, self._key, member, look, settlement.epoch)
+                if marker is None:
+                    return False
+            except StoreFault as exc:
+                patient = self._clock.monotonic() - began < _WRITE_PATIENCE
+                if exc.fault.outage and settlement.reset is not None and patient:
+                    await anyio.sleep(_AFTER_TROUBLE)
+                    return False
+                self._denied = exc.fault.kind is FaultKind.PERMISSION
+                self._note(f"cannot write {self._key.decode()}: {exc.fault.brief}")
+        self._conclude(settlement, look, marker, sent_at)
+        return True
+
+    def _whom(self) -> str:
+        doubt = self._doubt
+        if len(self._tried) >= len(self._lanes.members):
+            self._tried.clear()
+        if doubt is not None and doubt.header is not None:
+            # Another cluster may have taken over: whoever showed it, else any.
+            told = doubt.member
+            return told if told and told not in self._tried else self._lanes.pick(Lane.QUORUM, self._tried)
+        return self._lanes.pick(Lane.QUORUM, self._tried | self.foreign.keys())
+
+    def _settle_unseen(self, doubt: _Doubt | None, fault: Fault) -> None:
+        """Decide without the marker, which this client may not read."""
+        self._note(f"cannot read {self._key.decode()}: {fault.brief}")
+        settlement = settle_unseen(self.known, doubt.reason if doubt else None)
+        if settlement.reset is not None:
+            self._begin(settlement, doubt.header if doubt else None, "", self._clock.monotonic())
+
+    def _conclude(self, settlement: Settlement, look: Look, marker: Marker | None, sent_at: float) -> None:
+        """Take over what was decided; `marker` is None if it should have been written and was not."""
+        history = "" if marker is None else marker.history
+        if settlement.reset is not None and (self.known.epoch or self.known.cluster_id):
+            self._begin(settlement, look.header, history, sent_at)
+        self.known = replace(self.known, epoch=settlement.epoch, history=history)
+        if marker is not None:
+            self.error = None
+        self._strangers.proven(sent_at)
+        self.saw(look.header, linearizable=True)
+        self._describe()
+        self._lanes.prove(sent_at, look.header)
+
+    def _begin(self, settlement: Settlement, header: Header | None, marker: str, at: float) -> None:
+        """Begin another history and tell everybody."""
+        before = self.known.epoch
+        term, revision = (header.raft_term, header.revision) if header else (0, 0)
+        cluster_id = header.cluster_id if header else self.known.cluster_id
+        self.known = Known(cluster_id, term, revision, at, settlement.epoch, marker)
+        self.history = History(cluster_id, settlement.epoch, marker)
+        self._began_at = at
+        self.foreign.clear()
+        self.resets += 1
+        reset = Reset(settlement.epoch, before, settlement.reset or "", at, cluster_id, revision)
+        self.last_reset = reset
+        telemetry.backend_reset(reset.reason, epoch=reset.epoch, revision=revision)
+        for callback in self._subscribers:
+            callback(reset)
+        self.changed.fire()
+
+    def _describe(self) -> None:
+        """Keep the current history in step with what is known of it."""
+        history, known = self.history, self.known
+        history.cluster_id, history.epoch, history.marker = known.cluster_id, known.epoch, known.history
+
+    def _note(self, error: str) -> None:
+        if error != self.error:
+            _log.info("tideover: %s; the epoch is this process's own count", error)
+        self.error = error

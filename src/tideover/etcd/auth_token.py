@@ -1,0 +1,119 @@
+"""Logging in: one token for all calls, renewed when etcd refuses it.
+
+etcd needs a quorum to check a password and to hand out a token. So a refused login is a quorum's word, while a
+token that nobody is there to renew is an outage. Where etcd has no users at all, calls go without a token, as with
+etcd's own client, until etcd asks for one.
+
+Prior art: `client/v3/retry_interceptor.go` of etcd renews upon "invalid auth token" and "user name is empty".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import anyio
+from aetcd import rpc
+
+from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+
+# Seconds for which a refused login is believed without asking again: checking a password costs etcd 0.1 s of a
+# processor, and probes come several times a second.
+_REFUSAL_HOLDS = 2.0
+
+NOT_ENABLED = "authentication is not enabled"
+
+
+class Login:
+    """A user's token.
+
+    Asked for once at a time per member, and whichever member answers, all calls use it: every member learns of
+    every token.
+
+    Args:
+        username: The etcd user.
+        password: The user's password.
+    """
+
+    def __init__(self, username: str, password: str) -> None:
+        self.username = username
+        self._password = password
+        self._token: str | None = None
+        # By connection, and gone with it: members come and go.
+        self._locks: WeakKeyDictionary[MemberChannel, anyio.Lock] = WeakKeyDictionary()
+        self._refusal: Fault | None = None
+        self._refused_at = 0.0
+
+    def __repr__(self) -> str:
+        """Name the user and say whether there is a token; password and token are nobody's business."""
+        return f"<Login {self.username!r} {'has a token' if self._token else 'has no token'}>"
+
+    async def token(self, channel: MemberChannel, *, timeout: float, refused: str | None = None) -> str:
+        """Return a token.
+
+        Args:
+            channel: The member to ask for one.
+            timeout: Seconds until giving up.
+            refused: A token that is of no use any more.
+
+        Returns:
+            The token that all calls use; empty if etcd has no users.
+
+        Raises:
+            StoreFault: There is none. If etcd is away, the fault is an outage in which nothing was applied.
+        """
+        if self._token is not None and self._token != refused:
+            return self._token
+        lock = self._locks.setdefault(channel, anyio.Lock())
+        with anyio.move_on_after(timeout):
+            async with lock:
+                if self._token is None or self._token == refused:
+                    self._token = await self._authenticate(channel, timeout)
+                return self._token
+        raise StoreFault(replace(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"), applied=False))
+
+    def forget(self, refused: str) -> None:
+        """Take note that a token is of no use any more.
+
+        Args:
+            refused: The token.
+        """
+        if self._token == refused:
+            self._token = None
+
+    async def _authenticate(self, channel: MemberChannel, timeout: float) -> str:
+        if self._refusal is not None and time.monotonic() - self._refused_at < _REFUSAL_HOLDS:
+            raise StoreFault(self._refusal)
+        request = rpc.AuthenticateRequest(name=self.username, password=self._password)
+        try:
+            with translated():
+                call = channel.auth.Authenticate(request, timeout=timeout, metadata=(("hasleader", "true"),))
+                reply = await answer(call)
+        except StoreFault as exc:
+            if NOT_ENABLED in exc.fault.message:
+                return ""
+            # The call that needed the token was never sent.
+            fault = replace(exc.fault, applied=False)
+            if fault.kind is FaultKind.AUTHENTICATION:
+                self._refusal, self._refused_at = fault, time.monotonic()
+            raise StoreFault(fault) from exc
+        self._refusal = None
+        token: str = reply.token
+        return token
+
+
+def metadata_of(token: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that carries a token; none for an empty one."""
+    return (("token", token),) if token else ()
+
+
+def asks_for_token(fault: Fault, *, watch: bool = False) -> bool:
+    """Whether a new token may help.
+
+    Args:
+        fault: What etcd said.
+        watch: Whether it said so of a watch: etcd 3.5.1 calls a watch without a valid token a denied one.
+    """
+    return fault.kind is FaultKind.AUTH_TOKEN or (watch and fault.kind is FaultKind.PERMISSION)

@@ -1,0 +1,91 @@
+"""What waits for the reader of one watch: whole revisions, in order, bounded.
+
+etcd splits a large answer into fragments (`fragment=True`), also in the middle of a revision. Whole revisions are
+passed on as they come, so that no more than one revision is ever put together here; the one that may go on in the
+next fragment is held back. A reader that is slower than etcd makes the inbox overflow: it is then told so, after
+all that had arrived in order, and resumes behind that.
+
+Nothing in this module waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from tideover.store.faults import StoreFault, classify
+from tideover.store.protocol import Compacted, Event, WatchBatch
+from tideover.types import Header
+
+# Bytes of keys and values that may wait, and what an event weighs beside them.
+LIMIT = 8 * 1024 * 1024
+_WEIGHT = 200
+
+
+class Inbox:
+    """The frames of one watch between the stream and the reader.
+
+    Args:
+        start_revision: The first revision of interest; 0 if it begins now.
+        limit: Bytes that may wait. One message more is taken, however large it is.
+    """
+
+    def __init__(self, start_revision: int, *, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._waiting: deque[tuple[WatchBatch, int]] = deque()
+        self._size = 0
+        self._held: list[Event] = []
+        self._reached = max(0, start_revision - 1)
+        self._last = 0
+
+    def __repr__(self) -> str:
+        """Show how much waits."""
+        return f"<Inbox {len(self._waiting)} batches, {self._size} bytes>"
+
+    def add(self, header: Header, events: Sequence[Event], *, more: bool) -> None:
+        """Take in events.
+
+        Args:
+            header: Who sent them.
+            events: In order; none of a revision that was complete before.
+            more: Whether this is a fragment that the next one continues.
+
+        Raises:
+            StoreFault: The reader is too slow; nothing may be added any more.
+            Compacted: A revision came in pieces that were not announced, so that the history is not whole.
+        """
+        if events and events[0].revision == self._last:
+            raise Compacted(self._last)
+        known, self._held = self._held, []
+        ready = [*known, *(event for event in events if event.revision > self._reached)]
+        if more and ready:
+            last = ready[-1].revision
+            self._held = [event for event in ready if event.revision == last]
+            del ready[len(ready) - len(self._held) :]
+        if not ready:
+            return
+        size = sum(map(_weight, ready))
+        if self._waiting and self._size + size > self._limit:
+            raise StoreFault(classify("RESOURCE_EXHAUSTED", "watch overflow: the reader is slower than etcd"))
+        self._last = self._reached = ready[-1].revision
+        self._waiting.append((WatchBatch(header, tuple(ready)), size))
+        self._size += size
+
+    def add_progress(self, header: Header) -> None:
+        """Take in a progress reply; it replaces one that waits already and has nothing behind it."""
+        if self._waiting and not self._waiting[-1][0].events:
+            self._waiting.pop()
+        self._waiting.append((WatchBatch(header), 0))
+
+    def take(self) -> WatchBatch | None:
+        """Return what has waited longest; None if nothing does."""
+        if not self._waiting:
+            return None
+        batch, size = self._waiting.popleft()
+        self._size -= size
+        return batch
+
+
+def _weight(event: Event) -> int:
+    value = 0 if event.entry is None else len(event.entry.value)
+    return _WEIGHT + len(event.key) + value

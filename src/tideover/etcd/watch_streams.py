@@ -1,0 +1,156 @@
+"""All watches at one member, on one stream as long as nothing forces a second one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+
+from tideover.etcd.channel import MemberChannel
+from tideover.etcd.watch_stream import StreamWatch, WatchStream
+from tideover.store.faults import StoreFault, classify, is_learner, is_masked
+
+_log = logging.getLogger("tideover")
+
+# Refused, and later ended, when the member has no leader, instead of silent.
+_HAS_LEADER = (("hasleader", "true"),)
+
+# How often a member is asked whose refusal grpc does not pass on.
+_ASKS = 8
+
+_Metadata = tuple[tuple[str, str], ...]
+
+
+class Watches:
+    """The watch streams of one member.
+
+    There is one, unless the connection was renewed or the token has changed while watches were open, or an answer
+    is due that nobody waits for: then a new one takes new watches, and the old one ends with its last watch.
+
+    Args:
+        channel: The connection to the member.
+    """
+
+    def __init__(self, channel: MemberChannel) -> None:
+        self._channel = channel
+        self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
+        self._proxied: tuple[object, bool] | None = None
+        self._said = False
+        self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
+
+    def __repr__(self) -> str:
+        """Show the member and its streams."""
+        return f"<Watches {self._channel.endpoint} {list(self._streams)}>"
+
+    @property
+    def proxied(self) -> bool | None:
+        """Whether the member is really a grpc-proxy; None if this connection has not shown it yet."""
+        if self._proxied is None or self._proxied[0] is not self._channel.watch:
+            return None
+        return self._proxied[1]
+
+    @asynccontextmanager
+    async def open(
+        self, key: bytes, end: bytes | None, *, start_revision: int, timeout: float, metadata: _Metadata
+    ) -> AsyncIterator[StreamWatch]:
+        """Open a watch; see `Store.watch`.
+
+        Args:
+            key: The first key.
+            end: The end of the range, exclusive; None for the one key.
+            start_revision: The first revision of interest; 0 begins now.
+            timeout: Seconds within which it must be open.
+            metadata: What to send along: the token.
+        """
+        async with self._stream((*_HAS_LEADER, *metadata)) as stream:
+            watch: StreamWatch | None = None
+            with anyio.move_on_after(timeout):
+                watch = await stream.create(key, end, start_revision)
+            if watch is None:
+                raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            try:
+                yield watch
+            finally:
+                stream.leave(watch)
+
+    async def ask_whether_proxied(self, *, timeout: float) -> bool:
+        """Find out whether the member is really a grpc-proxy, unless it is known.
+
+        Needs no rights, for a refusal tells as well, and no leader. A learner opens no watches, and says so.
+
+        Args:
+            timeout: Seconds until giving up.
+
+        Raises:
+            StoreFault: There was no answer.
+        """
+        with anyio.move_on_after(timeout):
+            for left in reversed(range(_ASKS)):
+                if self.proxied is None:
+                    await self._ask_whether_proxied(last=not left)
+        if self.proxied is None:
+            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return self.proxied
+
+    async def ask_together(self, *, timeout: float) -> bool:
+        """Find out the same for many who want to know at once: one asks for all; see `ask_whether_proxied`.
+
+        After an outage a thousand sessions do. Not for probes: one that is late must not wait for another.
+        """
+        if self.proxied is None:
+            with anyio.move_on_after(timeout):
+                # Over a new connection nobody waits for who still asks over the old one, which may be dead.
+                if self._asking[0] is not self._channel.watch:
+                    self._asking = self._channel.watch, anyio.Lock()
+                async with self._asking[1]:
+                    return await self.ask_whether_proxied(timeout=timeout)
+            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return self.proxied
+
+    async def _ask_whether_proxied(self, *, last: bool) -> None:
+        stub = self._channel.watch
+        # Without `hasleader`: a member without a leader would refuse before it says who it is.
+        async with self._stream(()) as stream:
+            try:
+                stream.leave(await stream.create(b"\0", None, 0))
+            except StoreFault as exc:
+                if is_learner(exc.fault):
+                    self._learn(stub, proxied=False)
+                elif self.proxied is None and (last or not is_masked(exc.fault)):
+                    raise
+
+    async def aclose(self) -> None:
+        """End all watches."""
+        for stream in list(self._streams):
+            await stream.aclose()
+
+    @asynccontextmanager
+    async def _stream(self, metadata: _Metadata) -> AsyncIterator[WatchStream]:
+        """Give a stream that takes watches, made if need be; the last one to leave it closes it."""
+        stub = self._channel.watch
+        here = stub, metadata
+        usable = (stream for stream, where in self._streams.items() if where == here and not stream.retired)
+        stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, stub))
+        self._streams[stream] = here
+        stream.users += 1
+        try:
+            yield stream
+        finally:
+            stream.users -= 1
+            if not stream.users:
+                self._streams.pop(stream, None)
+                with anyio.CancelScope(shield=True):
+                    await stream.aclose()
+
+    def _learn(self, stub: object, proxied: bool) -> None:
+        self._proxied = stub, proxied
+        if proxied and not self._said:
+            self._said = True
+            _log.warning(
+                "tideover: %s is an etcd grpc-proxy, not a member: configuration works through it, leases are "
+                "refused; give the endpoints of the members themselves",
+                self._channel.endpoint,
+            )

@@ -1,0 +1,113 @@
+"""A guard: the condition that fences writes to etcd by what is held, and the knowledge of which are still under
+way.
+
+The write and the look at the key are one transaction, so that no stop between a check and a write can do harm.
+A write that got no verdict may be applied ten seconds later; as long as that is so, what is held must not be
+handed to anybody who would stand under the same condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tideover.errors import OutcomeUnknown, TideoverError
+from tideover.store.transactions import Compare
+
+
+@dataclass(slots=True)
+class Pending:
+    """Guarded writes whose outcome is not known.
+
+    Attributes:
+        running: How many are under way.
+        unknown: Whether one got no verdict.
+    """
+
+    running: int = 0
+    unknown: bool = False
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether one may still be applied."""
+        return self.unknown or self.running > 0
+
+
+class Guard:
+    """Fences writes to etcd; given by `held.guard()` and `term.guard()`, taken by `tide.config.put(..., guard=)`.
+
+    For a transaction made with another client: compare the `key`'s create or mod revision, whichever is not None.
+
+    Args:
+        compare: The condition: one key, and one of its revisions.
+        check: Raises if what is held is held no more.
+        pending: Counts what is under way.
+        lose: Takes in that the condition did not hold, and why; returns the error to raise.
+
+    Attributes:
+        compare: The condition.
+        key: The key in etcd that is compared.
+        create_revision: What its create revision must be, with a lock; None with a term. The lock must be opened
+            with `handover=False`: two holders of one process may otherwise stand under the same condition.
+        mod_revision: What its mod revision must be, with a term; None with a lock.
+    """
+
+    def __init__(
+        self,
+        compare: Compare,
+        *,
+        check: Callable[[], None],
+        pending: Pending,
+        lose: Callable[[str], TideoverError],
+    ) -> None:
+        self.compare = compare
+        self._check = check
+        self._pending = pending
+        self._lose = lose
+
+    def __repr__(self) -> str:
+        """Show what is compared."""
+        what = "created" if self.mod_revision is None else "written"
+        return f"<Guard {self.key!r} {what} {self.create_revision or self.mod_revision}>"
+
+    @property
+    def key(self) -> bytes:
+        """The key in etcd that is compared."""
+        return self.compare.key
+
+    @property
+    def create_revision(self) -> int | None:
+        """What its create revision must be; None if that is not compared."""
+        return self.compare.create_revision
+
+    @property
+    def mod_revision(self) -> int | None:
+        """What its mod revision must be; None if that is not compared."""
+        return self.compare.mod_revision
+
+    @contextmanager
+    def writing(self) -> Iterator[Compare]:
+        """Make a guarded write within the block.
+
+        Raises:
+            TideoverError: What was held is held no more.
+        """
+        self._check()
+        self._pending.running += 1
+        try:
+            yield self.compare
+        except TideoverError as exc:
+            self._pending.unknown |= isinstance(exc, OutcomeUnknown)
+            raise
+        except BaseException:
+            # Cancelled, for one: nobody will ever know.
+            self._pending.unknown = True
+            raise
+        finally:
+            self._pending.running -= 1
+
+    def refused(self) -> TideoverError:
+        """Take in that the condition did not hold, which is a definite no; return the error to raise."""
+        gone = "was not there" if self.mod_revision is None else "had changed"
+        return self._lose(f"its key {self.key.decode(errors='replace')!r} {gone} at a guarded write")

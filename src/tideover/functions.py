@@ -1,0 +1,371 @@
+"""The coordinator that module-level functions act on, and `connect`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import anyio.lowlevel
+
+from tideover.coordinator.coordinator import Coordinator, open_coordinators
+from tideover.discovery.service_view import ServiceView
+from tideover.elections.elections import OnOutage
+from tideover.elections.leadership import Leadership
+from tideover.elections.stall_watchdog import OnStall
+from tideover.errors import AmbiguousCoordinator, LeadershipLost, NotConnected
+from tideover.locks.lock import Lock
+from tideover.locks.options import OnOutage as OnLockOutage
+from tideover.options import Options, Require
+from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
+from tideover.registration.registered import RegistrationBlock
+from tideover.request_record import current_coordinator, current_record
+from tideover.store.protocol import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def connect(
+    *endpoints: str,
+    namespace: str = "",
+    follow: Sequence[str] = ("",),
+    cache_dir: str | Path | Literal[False] | None = None,
+    profile: str = "safety",
+    start_timeout: float = 1.0,
+    require: Require | None = None,
+    limits: Mapping[str, StalenessLimit] | None = None,
+    retry: RetryPolicy | None = None,
+    cache: CachePolicy | None = None,
+    exclude: Sequence[str] = (),
+    record_keys: bool = False,
+    tls: Tls | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    sync_members: bool = True,
+    failsafe: Failsafe | None = None,
+    on_stall: OnStall = "report",
+    store: Store | None = None,
+) -> Coordinator:
+    """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
+
+    Entering returns as soon as the first sync is done or etcd is known to be away, at the latest after
+    `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
+
+    Args:
+        endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
+            dead when the service starts. Each address of a name is a member.
+        namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
+        follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
+        cache_dir: The folder for snapshots, and for what locks keep on disk: host locks and the ledger. None means
+            the user's cache folder, and the user's state folder for locks; False means no snapshots. Processes
+            that are to exclude one another in an outage need the same.
+        profile: `"safety"` or `"availability"`: the defaults of locks and leadership in an outage.
+        start_timeout: Seconds that entering may take.
+        require: `"etcd"` raises if etcd is away at the start, `"config"` if there is no configuration at all;
+            None starts anyway.
+        limits: Prefix to how old its values may be, and what happens beyond that.
+        retry: How failed calls are tried again; None means three attempts within 5 s.
+        cache: How answers about keys that are not followed are kept; None means for a day, for outages only.
+        exclude: Prefixes of configuration keys that must not be written to disk.
+        record_keys: Whether spans may name configuration keys.
+        tls: How to encrypt, and with which certificates; None means with the system's CAs if the endpoints begin
+            with `https://`, else not at all.
+        username: The etcd user; None if etcd has no users, or knows this one by the certificate.
+        password: The user's password.
+        sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
+            the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
+            must not be reached directly.
+        failsafe: How leaders are confirmed by the other candidates when etcd is away; what `on_outage="peers"`
+            needs, and with the profile `"safety"` the default of leadership. None means not at all.
+        on_stall: What happens when the event loop is blocked beyond the deadline of something that is led here, so
+            that another process may be elected. `"report"`: an error is logged, with the stack of what blocks.
+            `"abort"`: it is written to stderr as well, and the process ends by SIGABRT, before another one leads.
+        store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
+            unless `cache_dir` names a folder.
+
+    Returns:
+        The coordinator.
+
+    Raises:
+        ValueError: An option is out of range or contradicts another; the message names it.
+        TypeError: An option is of the wrong type.
+        Unavailable: When entering: `require="etcd"` was given and etcd is away.
+        AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
+            client's credentials.
+        NotSynced: When entering: `require="config"` was given and there is no configuration.
+        OSError: When entering: the failsafe's address cannot be listened at.
+
+    When degraded:
+        Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
+    """
+    options = Options(
+        endpoints=tuple(store.members) if store is not None else endpoints,
+        namespace=namespace,
+        follow=follow,
+        # A fake cluster's values must not meet the next test's on disk unasked.
+        cache_dir=False if store is not None and cache_dir is None else cache_dir,
+        profile=profile,
+        start_timeout=start_timeout,
+        require=require,
+        limits=limits or {},
+        retry=retry or RetryPolicy(),
+        cache=cache or CachePolicy(),
+        exclude=exclude,
+        record_keys=record_keys,
+        tls=tls,
+        username=username,
+        password=password,
+        sync_members=sync_members,
+        failsafe=failsafe,
+        on_stall=on_stall,
+    )
+    return Coordinator(options, store=store)
+
+
+def current() -> Coordinator:
+    """Return the coordinator that module-level functions act on.
+
+    That is the one in the context, where the middleware puts it; else the only open one of the running event
+    loop; where no event loop runs, the only open one of the process.
+
+    Returns:
+        The coordinator.
+
+    Raises:
+        NotConnected: There is none.
+        AmbiguousCoordinator: There are several; the message names them.
+
+    When degraded:
+        The same.
+    """
+    coordinator = _in_context()
+    if coordinator is not None:
+        return coordinator
+    everywhere = found = list(open_coordinators)
+    try:
+        loop = anyio.lowlevel.current_token()
+    except RuntimeError:
+        pass
+    else:
+        found = [coordinator for coordinator in everywhere if coordinator.loop == loop]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise AmbiguousCoordinator(
+            f"{len(found)} coordinators are open here: {', '.join(map(repr, found))}; use the one you mean"
+        )
+    elsewhere = f" (in other event loops: {', '.join(map(repr, everywhere))})" if everywhere else ""
+    raise NotConnected(
+        f"no coordinator is open here{elsewhere}: use `async with connect(...)`, or TideoverMiddleware with a "
+        "server that runs the application's lifespan"
+    )
+
+
+def current_for_reads() -> Coordinator:
+    """Return the coordinator that synchronous reads act on: like `current`, but of any thread or event loop.
+
+    Raises:
+        NotConnected: There is none.
+        AmbiguousCoordinator: There are several, and none or several belong here.
+    """
+    coordinator = _in_context()
+    if coordinator is not None:
+        return coordinator
+    if len(open_coordinators) == 1:
+        for coordinator in open_coordinators:
+            return coordinator
+    return current()
+
+
+def _in_context() -> Coordinator | None:
+    """Return the coordinator that the middleware has put into the context; None if there is none."""
+    record = current_record.get()
+    coordinator = current_coordinator.get() if record is None else record.coordinator
+    if not isinstance(coordinator, Coordinator):
+        return None
+    if coordinator.loop is None:
+        raise NotConnected(
+            f"TideoverMiddleware's {coordinator!r}: the server has not run this application's lifespan, which "
+            "opens it. Servers can be told to insist (uvicorn --lifespan on); a test must run the lifespan "
+            "itself; a mounted application has none, so the middleware belongs on the outermost one"
+        )
+    return coordinator
+
+
+def leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Leadership:
+    """Run a body while this process leads, on the coordinator that `current` returns; see `Coordinator.leader`.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        A context manager, for one use; entering waits until elected and gives the `Term`.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        ValueError: An option is out of range.
+
+    When degraded:
+        As `Coordinator.leader`.
+    """
+    return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+
+def while_leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Run a coroutine function while this process leads, and again whenever it is elected.
+
+        @while_leader("reaper")
+        async def reap() -> None:
+            while True:
+                ...
+
+    Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
+    function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        TypeError: When decorating: the function is not a coroutine function.
+        NotConnected: When calling: no coordinator is open.
+        ElectionMismatch: When calling: the election's record says another `on_outage`.
+
+    When degraded:
+        As `Coordinator.leader`: it waits until somebody can be elected.
+    """
+
+    def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"while_leader({name!r}) decorates coroutine functions, not {function!r}")
+
+        @functools.wraps(function)
+        async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
+            while True:
+                leadership = leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+                try:
+                    async with leadership:
+                        return await function(*args, **kwargs)
+                except LeadershipLost:
+                    # Of this one, and not of another election that the function had to do with.
+                    if not leadership.loss:
+                        raise
+                await anyio.lowlevel.checkpoint()
+
+        return lead
+
+    return decorate
+
+
+def lock(
+    name: str,
+    *,
+    ttl: int = 15,
+    timeout: float | None = None,
+    on_outage: OnLockOutage | None = None,
+    handover: bool = True,
+    lock_delay: float = 0.0,
+) -> Lock:
+    """Return a lock of the coordinator that `current` returns; see `Coordinator.lock`.
+
+    Args:
+        name: The lock.
+        ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one.
+        timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+        on_outage: `"fail"`, `"wait"` or `"local"`; None means as the profile says.
+        handover: Whether the lock may be handed on inside this process.
+        lock_delay: Seconds to wait on, after the holder before has vanished with its lease.
+
+    Returns:
+        The lock, for one use; entering gives what is held.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or that is no name.
+
+    When degraded:
+        As `Coordinator.lock`.
+    """
+    return current().lock(
+        name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
+    )
+
+
+def register(
+    name: str,
+    url: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    weight: float = 1.0,
+    ttl: int = 15,
+    instance: str | None = None,
+) -> RegistrationBlock:
+    """Register an endpoint of a service with the coordinator that `current` returns; see `Coordinator.register`.
+
+    Args:
+        name: The service.
+        url: Where others reach this instance, with the port.
+        metadata: What else it says about itself, text to text.
+        weight: Its share of the traffic; 0 means none.
+        ttl: Whole seconds after which it is gone when its process has died.
+        instance: Which instance it is; None means host and port of the URL.
+
+    Returns:
+        A block, for one use; entering gives a `Registered`.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or others could not reach that URL.
+
+    When degraded:
+        As `Coordinator.register`: entering returns at once.
+    """
+    return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)
+
+
+def discover(
+    name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+) -> ServiceView:
+    """Return the endpoints of a service, of the coordinator that `current` returns; see `Coordinator.discover`.
+
+    Args:
+        name: The service.
+        max_stale: Seconds beyond which the list counts as stale; None means no limit.
+        on_stale: `"serve"` it beyond that all the same, or `"raise"` `TooStale`.
+
+    Returns:
+        The handle.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        TypeError: The name or the limit is of the wrong type.
+        ValueError: That is no name, or an option is out of range.
+        NotFollowed: The service is not followed yet, and cannot be from here.
+
+    When degraded:
+        As `Coordinator.discover`.
+    """
+    return current_for_reads().discover(name, max_stale=max_stale, on_stale=on_stale)

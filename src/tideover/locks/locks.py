@@ -1,0 +1,383 @@
+"""The locks of one coordinator: given, taken back, told of outages, and closed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover import telemetry
+from tideover.broadcast import Signal
+from tideover.client.direct import Reach
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
+from tideover.locks.cohort import Cohort
+from tideover.locks.etcd_queue import Queue
+from tideover.locks.grant import Grant
+from tideover.locks.host_queue import HostLocking, Hosts
+from tideover.locks.journal import Books
+from tideover.locks.ledger import Ledger, report_overlap
+from tideover.locks.ledger_file import LedgerFile
+from tideover.locks.lock import Lock
+from tideover.locks.options import OnOutage, Wish, check_name, wish
+from tideover.locks.recovery import reconcile
+from tideover.policies import Profile
+from tideover.sessions.pool import SessionPool
+from tideover.sessions.session import Session
+from tideover.status import LockConflictStatus, LockStatus
+from tideover.store.operations import Lane
+from tideover.store.protocol import Store
+from tideover.types import Diagnosis, HealthState, LockMode
+
+_log = logging.getLogger("tideover")
+
+# Seconds for giving locks back when the coordinator is closed.
+_DRAIN = 2.0
+# Seconds between two notes in the ledger, during an outage, that what is held is still held.
+_ALIVE_EVERY = 5.0
+# Up to so many seconds after an outage until the ledger is published: many do that at the same time.
+_PUBLISH_WITHIN = 1.0
+
+
+class Locks:
+    """Gives the locks of one coordinator.
+
+    Args:
+        namespace: The coordinator's namespace.
+        profile: What a lock does in an outage unless it says otherwise.
+        gateway: The way to etcd, which an outage may refuse.
+        lanes: Whether an outage is declared.
+        pool: The sessions.
+        hosts: What holds the host locks.
+        ledger_file: Makes this process's ledger file from its name; None if nothing goes to disk.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        epoch: Returns the epoch that tokens belong to.
+        outage_id: Returns the id of the present outage; empty if there is none.
+        record_names: Whether spans may name locks.
+
+    Attributes:
+        clock: The clocks.
+        hosts: The host locks.
+        changed: Fires when anything is known anew of etcd.
+        where: This process, for people.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        profile: str,
+        gateway: Gateway,
+        lanes: Lanes,
+        pool: SessionPool,
+        hosts: HostLocking,
+        ledger_file: Callable[[str], LedgerFile] | None,
+        clock: Clock,
+        chance: Callable[[], float],
+        epoch: Callable[[], int],
+        outage_id: Callable[[], str],
+        record_names: bool,
+    ) -> None:
+        self.clock = clock
+        self.hosts = Hosts(hosts, chance=chance)
+        self.changed = lanes.changed
+        self.where = f"{socket.gethostname()}/{os.getpid()}"
+        self.chance = chance
+        self.epoch = epoch
+        self.boot = clock.boot
+        self._namespace = namespace
+        self._base = f"{namespace}/"
+        self._default: OnOutage = "local" if profile == Profile.AVAILABILITY else "fail"
+        self._gateway = gateway
+        self._lanes = lanes
+        self._pool = pool
+        self._record_names = record_names
+        owner = secrets.token_hex(8)
+        self._ledger = Ledger(
+            self._base,
+            file=ledger_file(owner) if ledger_file is not None else None,
+            owner=owner,
+            where=self.where,
+            gateway=gateway,
+            clock=clock,
+            report=report_overlap,
+        )
+        self._books = Books(self._ledger, lanes, clock=clock, outage_id=outage_id)
+        self._cohorts: dict[tuple[str, int], Cohort] = {}
+        self._active: dict[Grant, Cohort] = {}
+        self._reach: Reach | None = None
+        self._tasks: TaskGroup | None = None
+        self._refusal: str | None = "the coordinator has not been entered"
+        self._host_error: str | None = None
+        self._used = False
+        self._in_outage = False
+        self._to_publish = False
+        self._news = Signal()
+
+    def __repr__(self) -> str:
+        """Count what is held and waited for."""
+        waiting = sum(cohort.waiting for cohort in self._cohorts.values())
+        return f"<Locks {len(self._active)} held, {waiting} waited for>"
+
+    def lock(
+        self,
+        name: str,
+        ttl: int,
+        timeout: float | None,
+        on_outage: OnOutage | None,
+        handover: bool,
+        lock_delay: float,
+    ) -> Lock:
+        """Return a lock to be entered; see `Coordinator.lock`."""
+        asked = self._default if on_outage is None else on_outage
+        return Lock(self, check_name(name), wish(ttl, timeout, asked, handover, lock_delay))
+
+    # Giving and taking back ------------------------------------------------------------------------------------
+
+    async def acquire(self, name: str, wish: Wish, *, inside: bool = False) -> Grant:
+        """Wait for a lock; see `Coordinator.lock`.
+
+        Args:
+            name: The lock.
+            wish: What is wanted.
+            inside: Whether the caller is inside a body of this very lock.
+
+        Raises:
+            RuntimeError: It would wait for itself, for ever.
+            TideoverError: As `Coordinator.lock` says.
+        """
+        if self._refusal is not None:
+            raise Closed(self._refusal)
+        itself = f"lock {name!r} is held by the very body that wants it again: a lock is not reentrant"
+        if inside and wish.timeout is None:
+            raise RuntimeError(f"{itself}, and this would wait for ever")
+        if not self._used:
+            self._used = True
+            self._news.fire()
+        cohort = self._cohorts.get((name, wish.ttl))
+        if cohort is None:
+            cohort = self._cohorts[name, wish.ttl] = Cohort(name, wish.ttl, self)
+        began, outcome = self.clock.monotonic(), "refused"
+        try:
+            grant = await self._wait(cohort, wish)
+            outcome = "ok" if grant.mode is LockMode.DISTRIBUTED else "local"
+        except LockTimeout as exc:
+            outcome = "timeout"
+            if inside:
+                raise LockTimeout(itself) from exc
+            raise
+        finally:
+            self.settled(cohort)
+            waited = self.clock.monotonic() - began
+            telemetry.lock_waited(outcome, waited, degraded=self.outage_declared())
+        self._enter(grant, cohort)
+        return grant
+
+    async def _wait(self, cohort: Cohort, wish: Wish) -> Grant:
+        if not wish.timeout:
+            return await cohort.acquire(wish)
+        with anyio.move_on_after(wish.timeout):
+            return await cohort.acquire(wish)
+        raise LockTimeout(f"lock {cohort.name!r} was not to be had within {wish.timeout:g} s: {self._why(cohort)}")
+
+    def acquiring(self, name: str) -> AbstractContextManager[object]:
+        """Record a wait for etcd, or for this machine."""
+        return telemetry.acquiring(self._namespace, name if self._record_names else None)
+
+    def _why(self, cohort: Cohort) -> str:
+        if self._lanes.suspected or self.outage_declared():
+            return self._lanes.sentence
+        return "others have it"
+
+    def _enter(self, grant: Grant, cohort: Cohort) -> None:
+        self._active[grant] = cohort
+        self._books.began(grant, outage=self.outage_declared())
+
+    def release(self, grant: Grant) -> None:
+        """Take a lock back; never waits."""
+        cohort = self._active.pop(grant)
+        self._books.ended(grant)
+        cohort.release(grant)
+
+    # What cohorts and holds need -------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> Queue:
+        """Return etcd's line for a name."""
+        if self._reach is None:
+            raise Closed(self._refusal or "the coordinator has not been entered")
+        return Queue(
+            f"{self._base}locks/{name}/".encode(),
+            anchors=f"{self._base}tideover/sessions/".encode(),
+            gateway=self._gateway,
+            reach=self._reach,
+            lanes=self._lanes,
+            chance=self.chance,
+        )
+
+    async def session(self, ttl: int) -> Session:
+        """Return the session that all locks of a ttl share."""
+        return await self._pool.shared(ttl)
+
+    def refusal(self) -> CircuitOpen | None:
+        """Return why calls are refused now; None if they are not.
+
+        Raises:
+            AuthenticationFailed: etcd refuses this client's credentials.
+            Closed: The coordinator is closed.
+        """
+        if self._refusal is not None:
+            raise Closed(self._refusal)
+        if self._lanes.health.quorum.closed:
+            return None
+        try:
+            self._gateway.admit(Lane.QUORUM)
+        except CircuitOpen as exc:
+            return exc
+        return None
+
+    def outage_declared(self) -> bool:
+        """Whether an outage is declared."""
+        return not self._lanes.health.quorum.closed and not self._lanes.unauthorized
+
+    def is_away(self) -> bool:
+        """Whether etcd is away: an outage is declared, or about to be, and it is no leader change."""
+        health = self._lanes.health
+        failing = health.quorum.failing_since is not None and health.diagnosis is not Diagnosis.UNAUTHORIZED
+        return failing or self.outage_declared()
+
+    async def recovery(self) -> None:
+        """Wait until no outage is declared, or the coordinator is closed."""
+        while self.outage_declared() and self._refusal is None:
+            await self._lanes.changed.wait()
+
+    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
+        """Do something in the background, logging what goes wrong; return whether that is still possible."""
+        if self._tasks is None:
+            return False
+        self._tasks.start_soon(_logged, task, *args)
+        return True
+
+    def host_failed(self, error: OSError) -> None:
+        """Take in that this machine has no place for host locks."""
+        text = f"host locks do not work, so that no lock can be LOCAL here: {error}"
+        if self._host_error != text:
+            _log.error("tideover: %s", text)
+        self._host_error = text
+
+    def settled(self, cohort: object) -> None:
+        """Take in that a cohort has nothing under way any more."""
+        if isinstance(cohort, Cohort) and cohort.idle:
+            self._cohorts.pop((cohort.name, cohort.ttl), None)
+
+    def turned(self, grant: Grant, why: str) -> None:
+        """Take in that a hold stands on other ground."""
+        self._books.turned(grant, why)
+        if grant.mode is LockMode.LOCAL and not self.outage_declared():
+            # Should etcd be back before an outage is declared, nothing else would bring it to the front.
+            self.start(reconcile, self._active[grant], grant, self)
+
+    def ended(self, grant: Grant, error: LockLost | LockConflict) -> None:
+        """Take in that a hold was lost while its body runs."""
+        self._books.lost(grant, error)
+
+    # Outages ---------------------------------------------------------------------------------------------------
+
+    def health_changed(self) -> None:
+        """Take in that an outage was declared or is over, in the very moment; the same news again is none."""
+        outage = self.outage_declared()
+        if outage == self._in_outage:
+            return
+        self._in_outage = outage
+        if outage:
+            self._books.touched(self._active)
+            for cohort in list(self._cohorts.values()):
+                cohort.outage()
+            return
+        # At once: those who have waited for the end of the outage take a moment.
+        for grant, cohort in list(self._active.items()):
+            if grant.is_local:
+                self.start(reconcile, cohort, grant, self)
+        self._to_publish = True
+        self._news.fire()
+
+    async def run(self) -> None:
+        """Follow the health, and keep the ledger."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tell)
+            while True:
+                self.health_changed()
+                if not await self._lanes.changed.wait(_ALIVE_EVERY if self._in_outage else None):
+                    self._ledger.alive()
+
+    async def _tell(self) -> None:
+        """Publish the ledger after outages, and look at what others publish, once any lock was used."""
+        while True:
+            news = self._news.next()
+            if self._used and not self.outage_declared() and not self._lanes.unauthorized:
+                if self._to_publish:
+                    self._to_publish = False
+                    await anyio.sleep(_PUBLISH_WITHIN * self.chance())
+                    await self._ledger.recovered()
+                else:
+                    await self._ledger.look()
+            with anyio.move_on_after(self._ledger.pause if self._used else None):
+                await news.wait()
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def open(self, store: Store, tasks: TaskGroup) -> None:
+        """Begin.
+
+        Args:
+            store: The cluster.
+            tasks: Where what happens in the background runs.
+        """
+        self._reach = Reach(store, self._lanes, clock=self.clock, chance=self.chance, attempt_timeout=1.0)
+        self._tasks = tasks
+        self._refusal = None
+
+    async def aclose(self, why: str) -> None:
+        """Give no more locks, and see what was given back out; bounded in time."""
+        self._refusal = why
+        for cohort in list(self._cohorts.values()):
+            cohort.close()
+        self._lanes.changed.fire()
+        with anyio.move_on_after(_DRAIN, shield=True):
+            for cohort in list(self._cohorts.values()):
+                await cohort.front.released()
+        await self._ledger.aclose(published=self._lanes.health.state is HealthState.AVAILABLE)
+        self.hosts.close()
+        # Bodies that still run lose their session, and have nothing to give back.
+        self._tasks = None
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self._refusal = why
+        self._tasks = None
+        self._ledger.close()
+
+    def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:
+        """Return what `status()` shows: locks, conflicts, and what does not work."""
+        locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in self._active.items())
+        return locks, self._books.conflicts(), self._host_error or self._ledger.error
+
+    async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
+        """Return all conflicts that follow from what all processes have published."""
+        return await self._books.published_conflicts()
+
+
+async def _logged(task: Callable[..., Awaitable[object]], *args: Any) -> None:
+    try:
+        await task(*args)
+    except Exception:  # noqa: BLE001  # logged: it must not end the application's body
+        _log.exception("tideover: something about a lock failed unexpectedly")

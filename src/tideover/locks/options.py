@@ -1,0 +1,70 @@
+"""What a lock was asked for with, checked once for each combination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from tideover.sessions.rules import LeaseRules
+
+OnOutage = Literal["fail", "wait", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The options of one lock; `Coordinator.lock` documents them.
+
+    Raises:
+        TypeError: One is of the wrong type.
+        ValueError: One is out of range.
+    """
+
+    ttl: int
+    timeout: float | None
+    on_outage: OnOutage
+    handover: bool
+    lock_delay: float
+
+    def __post_init__(self) -> None:
+        """Reject what cannot work."""
+        LeaseRules(self.ttl)
+        if self.timeout is not None:
+            _check_seconds("timeout", self.timeout)
+        _check_seconds("lock_delay", self.lock_delay)
+        if self.on_outage not in ("fail", "wait", "local"):
+            raise ValueError(f"on_outage must be 'fail', 'wait' or 'local', not {self.on_outage!r}")
+        if not isinstance(self.handover, bool):
+            raise TypeError(f"handover must be True or False, not {self.handover!r}")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be 0 seconds or more, and finite, not {value}")
+
+
+@lru_cache(maxsize=256, typed=True)
+def wish(ttl: int, timeout: float | None, on_outage: OnOutage, handover: bool, lock_delay: float) -> Wish:
+    """Return the options, checked."""
+    return Wish(ttl, timeout, on_outage, handover, lock_delay)
+
+
+@lru_cache(maxsize=4096)
+def check_name(name: str) -> str:
+    """Return a lock's name if it can be one.
+
+    Raises:
+        TypeError: It is not text.
+        ValueError: It is empty, holds NUL, begins or ends with a slash, or cannot be encoded.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a lock's name must be text, not {name!r}")
+    if not name or "\0" in name or name.startswith("/") or name.endswith("/"):
+        raise ValueError(f"a lock's name must not be empty, hold NUL, or begin or end with a slash, not {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError(f"a lock's name must be Unicode text, not {name!r}") from exc
+    return name

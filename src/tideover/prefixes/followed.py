@@ -1,0 +1,154 @@
+"""Prefixes that are followed: each one's view, its snapshot on disk, and the tasks that keep both up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.epoch.tracker import Identity
+from tideover.options import Options
+from tideover.paths import default_folder
+from tideover.prefixes.follower import Follower
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.view import View, ViewRules
+from tideover.store.protocol import Store
+from tideover.types import Component, Entry
+
+_log = logging.getLogger("tideover")
+
+# Seconds between two looks at whether a client with an identity may still read what it follows.
+RIGHTS_EVERY = 60.0
+
+TakeChanges = Callable[[Mapping[bytes, Entry | None], int], None]
+
+
+class Followed:
+    """One followed prefix.
+
+    Attributes:
+        view: What is known of it.
+        keeper: What keeps it on disk; None if nothing does.
+    """
+
+    def __init__(self, view: View, keeper: Keeper | None, following: Following) -> None:
+        self.view = view
+        self.keeper = keeper
+        self._following = following
+
+    def __repr__(self) -> str:
+        """Show the view."""
+        return f"<Followed {self.view!r}>"
+
+    @property
+    def restored(self) -> bool:
+        """Whether it is known what an earlier process has left on disk."""
+        return self.keeper is None or self.keeper.restored
+
+    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+        """Return the tasks that keep it up to date, by name."""
+        tasks: dict[str, Callable[[], Awaitable[object]]] = {
+            f"follow {self.view.name}": self._following.follower(self.view, store).run
+        }
+        if self.keeper is not None:
+            tasks[f"keep {self.keeper!r}"] = self.keeper.run
+        return tasks
+
+
+class Following:
+    """Makes what is needed to follow a prefix, in the same way for all of a coordinator's.
+
+    Args:
+        options: Where snapshots live, and as whom etcd is asked.
+        gateway: The way to etcd.
+        lanes: The member in use.
+        identity: Which history etcd is in.
+        clock: The clocks.
+
+    Attributes:
+        rights_every: Seconds between two looks at whether what is followed may still be read.
+    """
+
+    def __init__(
+        self, options: Options, *, gateway: Gateway, lanes: Lanes, identity: Identity, clock: Clock
+    ) -> None:
+        self._options = options
+        self._gateway = gateway
+        self._lanes = lanes
+        self._identity = identity
+        self._clock = clock
+        self._folder = _snapshot_folder(options)
+        self.rights_every = RIGHTS_EVERY
+        self._rules = ViewRules(rights_every=self.rights_every) if options.has_identity else ViewRules()
+
+    def __repr__(self) -> str:
+        """Show the folder."""
+        return f"<Following snapshots in {self._folder}>"
+
+    def follow(
+        self,
+        prefix: str,
+        *,
+        component: Component,
+        on_change: TakeChanges,
+        exclude: tuple[str, ...] = (),
+        may_save: Callable[[], bool] = lambda: True,
+    ) -> Followed:
+        """Return what follows a prefix; nothing happens before its tasks are run.
+
+        Args:
+            prefix: The whole prefix in etcd.
+            component: For whom.
+            on_change: Called with what has changed (None: deleted), and the revision.
+            exclude: Whole prefixes of keys that must not be written to disk.
+            may_save: Returns whether the content may be written to disk now.
+        """
+        view = View(
+            prefix.encode(),
+            lanes=self._lanes,
+            identity=self._identity,
+            clock=self._clock,
+            rules=self._rules,
+            component=component,
+            on_change=on_change,
+        )
+        return Followed(view, self._keeper(view, exclude, may_save), self)
+
+    def follower(self, view: View, store: Store) -> Follower:
+        """Return what brings a view up to date."""
+        return Follower(
+            view,
+            store=store,
+            gateway=self._gateway.of(view.component),
+            lanes=self._lanes,
+            identity=self._identity,
+            clock=self._clock,
+        )
+
+    def _keeper(self, view: View, exclude: tuple[str, ...], may_save: Callable[[], bool]) -> Keeper | None:
+        if self._folder is None:
+            return None
+        file = SnapshotFile(
+            self._folder,
+            component=view.component,
+            namespace=self._options.namespace,
+            prefix=view.prefix,
+            endpoints=tuple(self._options.endpoints),
+            user=self._options.username or "",
+        )
+        excluded = tuple(each.encode() for each in exclude)
+        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=excluded, may_save=may_save)
+
+
+def _snapshot_folder(options: Options) -> Path | None:
+    if options.cache_dir is False:
+        return None
+    try:
+        return default_folder() if options.cache_dir is None else Path(options.cache_dir)
+    except RuntimeError as exc:
+        _log.warning("tideover: no snapshots: %s", exc)
+        return None

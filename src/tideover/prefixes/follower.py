@@ -1,0 +1,392 @@
+"""The task that keeps a view up to date: read at revision R, watch from R+1, prove, begin again.
+
+Prior art: etcd's Go `cache` package and client-go's reflector (list, then watch from the list's revision);
+APISIX #13721 and gazette/core #24 for what happens when a watch resumes from "now" or is never doubted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import anyio
+
+from tideover import telemetry
+from tideover.client.gateway import READ_ATTEMPT, Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.epoch.tracker import Identity
+from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
+from tideover.policies import RetryPolicy
+from tideover.prefixes.rules import progress_is_ordered
+from tideover.prefixes.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
+from tideover.store.faults import FaultKind, StoreFault, public_error
+from tideover.store.operations import Range, RangeResult, Status, prefix_end
+from tideover.store.protocol import Compacted, Store, Watch
+from tideover.types import HealthState
+
+_log = logging.getLogger("tideover")
+
+# Keys per page of a full read, and seconds for one page.
+_PAGE = 1000
+_PAGE_TIMEOUT = 5.0
+# A full read that compaction interrupts is begun again so often, then made without pages.
+_PAGED_TRIES = 3
+_PATIENT = RetryPolicy(timeout=10.0)
+# Seconds to wait for it to become clear which history etcd is in.
+_CONFIRM_TIMEOUT = 5.0
+# Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
+_TICK = 1.0
+_LAGGING_TICK = 0.2
+# Seconds before the next try: after trouble, a denial, a refused login, a prefix that is too large.
+_AFTER_TROUBLE = 0.05
+_AFTER_REFUSAL = 5.0
+_AFTER_REFUSED_LOGIN = 0.5
+_AFTER_EXCESS = 60.0
+
+
+class Follower:
+    """Keeps one view up to date.
+
+    Args:
+        view: The view.
+        store: The cluster, for watches.
+        gateway: The way to etcd, for reads.
+        lanes: The health, the member in use, and the proofs.
+        identity: Which history etcd is in.
+        clock: The clocks.
+    """
+
+    def __init__(
+        self, view: View, *, store: Store, gateway: Gateway, lanes: Lanes, identity: Identity, clock: Clock
+    ) -> None:
+        self._view = view
+        self._end = prefix_end(view.prefix)
+        self._start = view.prefix or b"\0"
+        self._store = store
+        self._gateway = gateway
+        self._lanes = lanes
+        self._identity = identity
+        self._clock = clock
+        self._read_at = -math.inf
+        self._blackouts = -1
+        self._requested_at = -math.inf
+        self._ordered = False
+        self._answers = True
+        self._unanswered_since: float | None = None
+        self._missing_since: float | None = None
+        self._denial: PermissionDenied | None = None
+
+    def __repr__(self) -> str:
+        """Show the view."""
+        return f"<Follower of {self._view!r}>"
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while not self._lanes.health.decided:
+            await self._lanes.changed.wait()
+        while True:
+            if self._lanes.health.quorum.closed:
+                await anyio.sleep(await self._follow())
+            else:
+                await self._endure()
+
+    async def _follow(self) -> float:
+        """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
+        view = self._view
+        try:
+            if self._must_read() or not await self._may_resume():
+                await self._read_all()
+            # Begin at a member that the monitor has judged to be well since the last trouble.
+            await self._lanes.settled(_PAGE_TIMEOUT)
+            await self._watch(self._lanes.active)
+        except Compacted:
+            telemetry.watch_restarted(self._view.component, "compacted")
+            self._read_at = -math.inf
+        except StoreFault as exc:
+            telemetry.watch_restarted(self._view.component, exc.fault.kind)
+            if exc.fault.kind is FaultKind.OVERFLOW:  # nobody's trouble but this process's
+                return _AFTER_TROUBLE
+            error = public_error(exc.fault, doing=f"watch {view.name}", writes=False)
+            if isinstance(error, PermissionDenied):
+                return self._deny(error)
+            self._trouble(error)
+            self._lanes.failed(exc.fault)
+            if isinstance(error, AuthenticationFailed):
+                return _AFTER_REFUSED_LOGIN
+        except PermissionDenied as exc:
+            return self._deny(exc)
+        except AuthenticationFailed as exc:
+            self._trouble(exc)
+            return _AFTER_REFUSED_LOGIN
+        except Unavailable as exc:
+            self._trouble(exc)
+        except ViewTooLarge as exc:
+            _log.error("tideover: not following: %s", exc)
+            self._read_at = -math.inf
+            self._trouble(exc)
+            return _AFTER_EXCESS
+        except TideoverError as exc:
+            _log.error("tideover: cannot follow %r: %s", view.name, exc)
+            self._trouble(exc)
+            return _AFTER_REFUSAL
+        return _AFTER_TROUBLE
+
+    def _must_read(self) -> bool:
+        """Whether the content may be of another history, or is due for its regular full read."""
+        view = self._view
+        overdue = self._clock.monotonic() - self._read_at >= view.rules.full_read_every
+        unsure = self._blackouts != self._lanes.blackouts or not view.current
+        return overdue or unsure or view.origin is not Origin.QUORUM
+
+    async def _may_resume(self) -> bool:
+        """Whether a watch may go on where the last one ended: there is content, and etcd is in the same history.
+
+        A cluster that was rebuilt on the same members while nobody looked may keep its id and have a higher
+        revision; a watch would then go on with what belongs to another history.
+        """
+        await self._identity.confirm(_CONFIRM_TIMEOUT)
+        history = self._view.history
+        if not self._view.current or not self._view.entries:
+            return False
+        reason = await self._rewritten_past()
+        if reason is not None:
+            await self._identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
+        return self._view.current
+
+    async def _rewritten_past(self) -> str | None:
+        """Return why the past, as etcd has it now, is not the one this view has seen; None if it may be.
+
+        The key that was changed last is asked for as of the revision the view has reached. In the same history
+        that is the entry known here, whatever has become of the key since.
+        """
+        newest = self._view.newest_entry()
+        if newest is None or not self._view.current:
+            return None
+        (key, entry), reached = newest, self._view.freshness.reached
+        try:
+            answered = await self._gateway.call(Range(key, revision=reached), _PATIENT)
+        except InvalidRequest:  # compacted: nothing can be said
+            return None
+        if answered.result.entries.get(key) == entry:
+            return None
+        return f"a key under {self._view.name!r} has another past: it is not as it was at revision {reached}"
+
+    def _trouble(self, error: TideoverError) -> None:
+        self._view.error = str(error)
+        self._view.changed.fire()
+
+    def _deny(self, error: PermissionDenied) -> float:
+        if self._view.denied is None:
+            _log.error("tideover: %s", error)
+        self._view.denied = error
+        self._read_at = -math.inf
+        self._trouble(error)
+        return _AFTER_REFUSAL
+
+    # Full reads ------------------------------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        view, identity = self._view, self._identity
+        blackouts, history = self._lanes.blackouts, None
+        while history is not identity.history:
+            # What was read before a reset was known may be of either history.
+            history = identity.history
+            found, sent_at = await self._read(serializable=False)
+            reason = (view.contradiction(found) or await self._rewritten_past()) if view.current else None
+            if reason is None:
+                await identity.confirm(_CONFIRM_TIMEOUT)
+            else:
+                await identity.refute(history, reason, timeout=_CONFIRM_TIMEOUT)
+        self._read_at, self._blackouts, self._missing_since = self._clock.monotonic(), blackouts, None
+        view.take_quorum(found, sent_at, history)
+
+    async def _read(self, *, serializable: bool) -> tuple[RangeResult, float]:
+        """Read the prefix as of one revision; return it and when that was asked for."""
+        for _ in range(_PAGED_TRIES):
+            try:
+                return await self._read_pages(_PAGE, serializable=serializable)
+            except InvalidRequest:  # the revision was compacted between two pages
+                continue
+        return await self._read_pages(0, serializable=serializable)
+
+    async def _read_pages(self, limit: int, *, serializable: bool) -> tuple[RangeResult, float]:
+        entries = {}
+        size, key, revision = 0, self._start, 0
+        first = None
+        while True:
+            op = Range(key, self._end, serializable=serializable, limit=limit, revision=revision)
+            timeout = None if limit and first is None else _PAGE_TIMEOUT
+            answered = await self._gateway.call(op, _PATIENT, attempt_timeout=timeout)
+            page = answered.result
+            first = first or answered
+            revision = first.result.header.revision
+            entries.update(page.entries)
+            size += sum(len(k) + len(e.value) for k, e in page.entries.items())
+            self._view.check_size(len(entries), size)
+            if not page.more or not page.entries:
+                return RangeResult(first.result.header, entries, count=len(entries)), first.sent_at
+            key = next(reversed(page.entries)) + b"\0"
+
+    # Without a quorum ------------------------------------------------------------------------------------------
+
+    async def _endure(self) -> None:
+        """Ask a surviving member now and then, until the state changes."""
+        self._view.changed.fire()
+        state = self._lanes.health.state
+        if state is HealthState.DEGRADED:
+            await self._read_member()
+        with anyio.move_on_after(MEMBER_READ_EVERY):
+            while self._lanes.health.state is state:
+                await self._lanes.changed.wait()
+
+    async def _read_member(self) -> None:
+        try:
+            found, _ = await self._read(serializable=True)
+        except PermissionDenied as exc:
+            self._deny(exc)
+        except TideoverError as exc:
+            self._trouble(exc)
+        else:
+            if not self._view.take_member(found):
+                self._trouble(TideoverError("the surviving member knows less than this process"))
+
+    # Watching --------------------------------------------------------------------------------------------------
+
+    async def _watch(self, member: str) -> None:
+        opening = self._store.watch(
+            self._start,
+            self._end,
+            start_revision=self._view.freshness.reached + 1,
+            member=member,
+            timeout=READ_ATTEMPT,
+        )
+        self._unanswered_since = None
+        ended: TideoverError | None = None
+        about = await self._store.call(Status(), member=member, timeout=READ_ATTEMPT)
+        self._ordered = progress_is_ordered(about.version)
+        async with opening as watch:
+            self._view.error = None
+            self._answers = not self._store.is_proxy(member)
+            self._ordered = self._ordered and self._answers
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
+                tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
+                try:
+                    await self._receive(watch)
+                except (StoreFault, ViewTooLarge) as exc:
+                    ended = exc
+                tasks.cancel_scope.cancel()
+        ended, self._denial = ended or self._denial, None
+        if ended is not None:
+            raise ended
+
+    async def _receive(self, watch: Watch) -> None:
+        while True:
+            batch = await watch.receive()
+            self._unanswered_since = None
+            if batch.events:
+                self._missing_since = None
+                self._view.take_events(batch.events)
+            elif self._ordered:
+                self._view.take_progress(self._requested_at, batch.header.revision)
+
+    async def _doubt(self, watch: Watch, member: str, scope: anyio.CancelScope) -> None:
+        """Prove the view by what the quorum says, and end a watch that must not be believed any more."""
+        seen = None
+        while True:
+            changed = self._lanes.changed.next()
+            proof = self._lanes.proof
+            if proof is not None and proof is not seen:
+                seen = proof
+                if self._view.current:
+                    self._view.take_proof(proof)
+            if self._is_over(member):
+                break
+            if self._view.freshness.lags:
+                if self._answers and not await self._ask_progress(watch):
+                    break
+                if not self._ordered or self._waits_in_vain():
+                    await self._compare()
+                if self._misses():
+                    break
+            with anyio.move_on_after(_LAGGING_TICK if self._view.freshness.lags else _TICK):
+                await changed.wait()
+        scope.cancel()
+
+    async def _recheck_rights(self, scope: anyio.CancelScope) -> None:
+        """Ask now and then whether this client may still read the prefix, and end the watch if it may not."""
+        while True:
+            with anyio.move_on_after(self._view.rules.rights_every):
+                await anyio.sleep_forever()
+            try:
+                await self._gateway.call(Range(self._start, self._end, limit=1, keys_only=True))
+            except PermissionDenied as exc:
+                self._denial = exc
+                break
+            except (Unavailable, AuthenticationFailed):
+                # The monitor has seen it too.
+                continue
+        scope.cancel()
+
+    async def _ask_progress(self, watch: Watch) -> bool:
+        """Ask how far the watch has come, not more often than it makes sense; say whether it still answers."""
+        now = self._clock.monotonic()
+        if now - self._requested_at < _LAGGING_TICK and self._requested_at >= self._view.freshness.asked_at:
+            return True
+        self._requested_at = now
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        elif now - self._unanswered_since > self._view.rules.silence_limit:
+            telemetry.watch_restarted(self._view.component, "silent")
+            return False
+        try:
+            await watch.request_progress()
+        except StoreFault:
+            return False
+        return True
+
+    def _waits_in_vain(self) -> bool:
+        """Whether progress is not told: a newer member says nothing while any watch of its stream is behind."""
+        since = self._unanswered_since
+        return since is not None and self._clock.monotonic() - since > _TICK
+
+    def _misses(self) -> bool:
+        """Whether the quorum has long had what no watch has delivered; if so, read in full.
+
+        The one way to find a watch dead whose stream lives, or that answers no progress requests, as behind a
+        grpc-proxy; watching again there may well join the same dead watch of the proxy's.
+        """
+        since = self._missing_since
+        if since is None or self._clock.monotonic() - since <= self._view.rules.silence_limit:
+            return False
+        telemetry.watch_restarted(self._view.component, "silent")
+        self._read_at = -math.inf
+        return True
+
+    async def _compare(self) -> None:
+        """Ask the quorum what has changed since the view's revision: for members whose progress proves nothing.
+
+        Costs etcd a walk over the prefix, and is done only while other keys change and this view is quiet.
+        """
+        reached = self._view.freshness.reached
+        op = Range(self._start, self._end, limit=1, keys_only=True, changed_since=reached + 1)
+        try:
+            answered = await self._gateway.call(op, RetryPolicy(attempts=1, timeout=READ_ATTEMPT))
+        except TideoverError:
+            return
+        if self._view.freshness.reached != reached:
+            return
+        if self._view.take_comparison(answered.result, answered.sent_at):
+            self._missing_since = None
+            if self._ordered:
+                # Progress was not needed, and not told for a reason that need not be this watch's death.
+                self._unanswered_since = None
+        elif self._missing_since is None:
+            self._missing_since = self._clock.monotonic()
+
+    def _is_over(self, member: str) -> bool:
+        """Whether the watch is at a member that does not answer any more, or a full read is due."""
+        lanes = self._lanes
+        deserted = lanes.active != member and member not in lanes.well
+        return deserted or not lanes.health.quorum.closed or self._must_read()

@@ -1,0 +1,345 @@
+"""The snapshot's file: who may write it, when, and how it survives crashes.
+
+Guaranteed, also with many processes on one host and with any of them killed at any moment: once a snapshot
+has been saved, a reader finds a whole one; what `save` has acknowledged survives a power cut; an older
+snapshot never replaces a newer one unasked; a damaged file is never kept as the previous generation.
+
+Not guaranteed: that every snapshot reaches the disk (the newest does), or secrecy from root and from this
+user's other processes. If somebody deletes the lock file while it is held, two writers can meet: one of them
+may then fail or be overwritten, but no file is torn.
+
+The recipe is the usual one (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014): temporary
+file in the same folder, fsync, rename, fsync of the folder. The lock is flock's, not fcntl's, which vanishes
+when any descriptor of the file is closed; it ends with its process, so that nobody has to judge whether a
+lock's owner still lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tideover.errors import SnapshotCorrupt
+from tideover.prefixes.snapshot_format import Snapshot, decode, encode, supersedes
+from tideover.types import Component
+
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+_LOCK_POLL = 0.01
+
+_Mark = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was found on disk.
+
+    Attributes:
+        snapshot: The newest whole generation; None if every generation was rejected.
+        path: Its file; None if there is no snapshot.
+        rejected: Why newer generations could not be used, newest first; worth a warning.
+    """
+
+    snapshot: Snapshot | None
+    path: Path | None
+    rejected: tuple[SnapshotCorrupt, ...]
+
+
+class SnapshotFile:
+    """The snapshot of one prefix on disk, with one previous generation, shared by the processes of a host.
+
+    It holds no descriptors: use it across forks, and from any thread, one at a time.
+
+    Args:
+        folder: Where the files live; created when first saving, accessible to this user only.
+        namespace: The caller's namespace in etcd.
+        prefix: The full etcd prefix.
+        endpoints: The cluster's addresses; their order does not matter.
+        user: The etcd user. Users may see different keys, so each has a file of its own.
+        component: Whose it is; its name begins with that.
+        lock_timeout: Seconds to wait for another writer before giving up.
+
+    Raises:
+        ValueError: `lock_timeout` is negative or not finite, or `endpoints` is a single string.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        namespace: str,
+        prefix: bytes,
+        endpoints: Sequence[str],
+        user: str = "",
+        component: Component = "config",
+        lock_timeout: float = 5.0,
+    ) -> None:
+        if isinstance(endpoints, str):
+            raise ValueError(f"endpoints must be a sequence of addresses, not the string {endpoints!r}")
+        if not 0 <= lock_timeout < math.inf:
+            raise ValueError(f"lock_timeout must be at least 0 seconds and finite, not {lock_timeout}")
+        # Absolute, so that a daemon's later chdir does not move it.
+        self.folder = folder.absolute()
+        self.prefix = prefix
+        self.lock_timeout = lock_timeout
+        identity = json.dumps([namespace, prefix.hex(), sorted(set(endpoints)), user])
+        # What this process wrote last, without its entries: not to be read again to learn what it says.
+        self._own: tuple[_Mark, Snapshot] | None = None
+        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self._stem = f"{component}-{name}"
+        # All were named after the configuration once: such a file is read until it has been given its own name.
+        self._former = None if component == "config" else f"config-{name}"
+
+    @property
+    def path(self) -> Path:
+        """The newest generation."""
+        return self._generations(self._stem)[0]
+
+    @property
+    def previous_path(self) -> Path:
+        """The generation before it."""
+        return self._generations(self._stem)[1]
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that writers lock; never removed, because a removed lock file locks nobody out."""
+        return self.folder / f"{self._stem}.lock"
+
+    def __repr__(self) -> str:
+        """Return one line that names the file and what it is for."""
+        return f"<SnapshotFile prefix={self.prefix!r} path={str(self.path)!r}>"
+
+    def load(self) -> Loaded | None:
+        """Read the newest generation that is whole, without any lock; a read-only folder will do.
+
+        Returns:
+            What was found, also if everything found was rejected; None if nothing was ever saved.
+
+        When degraded:
+            Needs no etcd. A missing folder is no error; a file that cannot be read counts as rejected.
+        """
+        found = self._newest()
+        if found is None and self._former is not None:
+            found = self._newest(self._former)
+            if found is None or found.snapshot is None:
+                # A writer may be giving it its own name.
+                found = self._newest() or found
+        if found is not None and found.path == self.previous_path and not found.rejected:
+            # The newest was merely missing: a writer may have brought it in the meantime.
+            found = self._newest()
+        return found
+
+    def save(self, snapshot: Snapshot) -> bool:
+        """Write the snapshot durably if it tells more than what is on disk (`supersedes`).
+
+        Args:
+            snapshot: What to write. After a reset its epoch is higher, whatever its revision.
+
+        Returns:
+            Whether it was written; False means that the disk already holds something at least as new.
+
+        Raises:
+            ValueError: The snapshot is of another prefix or cannot be encoded.
+            TimeoutError: Another process held the lock for `lock_timeout` seconds.
+            OSError: The folder or file cannot be written (full, read-only, no permission). What was on disk
+                before is still there.
+
+        When degraded:
+            Needs no etcd.
+        """
+        if snapshot.prefix != self.prefix:
+            raise ValueError(f"this file is for prefix {self.prefix!r}, not {snapshot.prefix!r}")
+        # Looked at without the lock first: of many processes with the same news, most end here, and those
+        # that go on hold the lock for a write only.
+        mark, current = self._look()
+        if not _is_wanted(snapshot, current):
+            return False
+        _make_private_folder(self.folder)
+        with _locked(self.lock_path, timeout=self.lock_timeout):
+            self._remove_leftovers()
+            self._rename_former()
+            if _mark(self.path) != mark:
+                _, current = self._look()
+                if not _is_wanted(snapshot, current):
+                    return False
+            self._publish(encode(snapshot), keep_current=current is not None)
+            mark = _mark(self.path)
+            self._own = None if mark is None else (mark, replace(snapshot, entries={}))
+        return True
+
+    def size(self) -> int:
+        """Return the bytes of the newest generation; 0 if there is none, or it cannot be looked at."""
+        mark = _mark(self.path)
+        return 0 if mark is None else mark[2]
+
+    def _newest(self, stem: str = "") -> Loaded | None:
+        rejected = []
+        for path in self._generations(stem or self._stem):
+            try:
+                snapshot = self._read(path)
+            except SnapshotCorrupt as exc:
+                # Without its traceback, whose frames would keep the file's content alive.
+                rejected.append(exc.with_traceback(None))
+                continue
+            if snapshot is not None:
+                return Loaded(snapshot, path, tuple(rejected))
+        return Loaded(None, None, tuple(rejected)) if rejected else None
+
+    def _look(self) -> tuple[_Mark | None, Snapshot | None]:
+        mark = _mark(self.path)  # taken before reading: a change in between must not go unseen
+        if self._own is not None and self._own[0] == mark:
+            return self._own
+        try:
+            return mark, self._read(self.path)
+        except SnapshotCorrupt:
+            return mark, None
+
+    def _read(self, path: Path) -> Snapshot | None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise SnapshotCorrupt(f"snapshot {path} cannot be read: {exc.strerror}", path=str(path)) from exc
+        snapshot = decode(data, path=str(path))
+        if snapshot.prefix != self.prefix:
+            raise SnapshotCorrupt(
+                f"snapshot {path} is of prefix {snapshot.prefix!r}, not {self.prefix!r}", path=str(path)
+            )
+        return snapshot
+
+    def _publish(self, data: bytes, *, keep_current: bool) -> None:
+        temporary = self._temporary_path()
+        try:
+            _write_durably(temporary, data)
+            if keep_current:
+                self._keep_current()
+            os.replace(temporary, self.path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+        _sync_folder(self.folder)
+
+    def _keep_current(self) -> None:
+        second_name = self._temporary_path()
+        try:
+            os.link(self.path, second_name)
+        except OSError:
+            # No hard links here (FAT, some network disks, another user's file). For a moment there is then no
+            # current generation, but readers find the very same one under its new name.
+            os.replace(self.path, self.previous_path)
+            return
+        try:
+            os.replace(second_name, self.previous_path)
+        finally:
+            # After a crash between the two renames of a save, current and previous are one file, and a rename
+            # of a file onto itself does nothing: the second name would stay.
+            with suppress(OSError):
+                second_name.unlink()
+
+    def _temporary_path(self) -> Path:
+        return self.folder / f"{self._stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+    def _generations(self, stem: str) -> tuple[Path, Path]:
+        return self.folder / f"{stem}.json", self.folder / f"{stem}.prev.json"
+
+    def _rename_former(self) -> None:
+        """Give what an earlier version has left its own name, or remove it if there is something newer."""
+        if self._former is None:
+            return
+        # The generation before first: a reader that looks in between finds the newest one.
+        pairs = zip(self._generations(self._former), self._generations(self._stem), strict=True)
+        for former, own in reversed(list(pairs)):
+            with suppress(FileNotFoundError):
+                if self.path.exists():
+                    former.unlink()
+                else:
+                    os.replace(former, own)
+
+    def _remove_leftovers(self) -> None:
+        # Temporary files are made under the lock only, and we hold it: whoever made these is dead. Asking for
+        # their process by its number would be wrong across containers that share the folder.
+        for leftover in self.folder.glob(f"{self._stem}.*.tmp"):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def _is_wanted(snapshot: Snapshot, current: Snapshot | None) -> bool:
+    return current is None or supersedes(snapshot, current)
+
+
+def _mark(path: Path) -> _Mark | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _make_private_folder(folder: Path) -> None:
+    # Path.mkdir(parents=True) applies the mode to the last folder only.
+    for step in (*reversed(folder.parents), folder):
+        if not step.is_dir():
+            with suppress(FileExistsError):
+                step.mkdir(mode=_FOLDER_MODE)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "snapshots need a folder, but this is a file", str(folder))
+
+
+@contextmanager
+def _locked(path: Path, *, timeout: float) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    try:
+        _wait_for_lock(descriptor, path, timeout)
+        try:
+            yield
+        finally:
+            # Closing alone would not do: a child forked meanwhile by another thread shares the lock.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, path: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                message = f"another process held the snapshot lock for {timeout} s"
+                raise TimeoutError(errno.ETIMEDOUT, message, str(path)) from None
+            time.sleep(_LOCK_POLL)
+        else:
+            return
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        # Some network file systems cannot do this at all; their renames are as durable as they get.
+        if exc.errno not in (errno.EINVAL, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""The task that keeps a view's snapshot on disk up to date, off the event loop.
+
+What changed is written soon; that the content is still in sync is written now and then, and at once when it stops
+being so, because that moment is what the next start counts the age from. A disk that cannot be written harms
+nothing else: it is reported and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+
+from tideover import telemetry
+from tideover.clock import Clock
+from tideover.epoch.rules import Known
+from tideover.epoch.tracker import Identity
+from tideover.prefixes.rules import Freshness
+from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
+from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.view import View
+from tideover.types import Component, Source
+
+_log = logging.getLogger("tideover")
+
+# Seconds in which further changes join a write.
+_DEBOUNCE = 0.2
+# Seconds between two writes that say no more than "still in sync", and how many bytes lengthen that by as much.
+_REFRESH = 10.0
+_REFRESH_BYTES = 1024 * 1024
+# Seconds before a write that failed is tried again.
+_AFTER_FAILURE = 30.0
+# Seconds between two looks at whether content that was not believed is believed by now.
+_DOUBTED = 1.0
+
+
+class Keeper:
+    """Keeps the snapshot of one view.
+
+    Args:
+        view: The view.
+        file: Where its snapshot lives.
+        identity: Which history etcd is in; told what the snapshot remembers.
+        clock: The clocks.
+        exclude: Full prefixes of keys that must not be written to disk.
+        may_save: Returns whether the content is believed; while it is not, the disk keeps what was before.
+
+    Attributes:
+        error: Why the last write failed; None if it did not.
+        restored: Whether it is known what an earlier process has left.
+        size: Bytes on disk; 0 if nothing is there.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        file: SnapshotFile,
+        *,
+        identity: Identity,
+        clock: Clock,
+        exclude: tuple[bytes, ...] = (),
+        may_save: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.error: str | None = None
+        self.restored = False
+        self.size = 0
+        self._view = view
+        self._file = file
+        self._identity = identity
+        self._clock = clock
+        self._exclude = exclude
+        self._may_save = may_save
+        self._saved_content = (0, 0, "")
+        self._saved_synced_at = -math.inf
+        self._saved_at = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the file."""
+        return f"<Keeper {self._file.path}>"
+
+    @property
+    def component(self) -> Component:
+        """Whose snapshot it is."""
+        return self._view.component
+
+    @property
+    def age(self) -> float:
+        """Seconds since what is on disk was last proven in sync; infinite if that is unknown."""
+        return self._clock.monotonic() - self._saved_synced_at
+
+    def _load(self) -> Loaded | None:
+        loaded = self._file.load()
+        self.size = self._file.size()
+        return loaded
+
+    def _write(self, snapshot: Snapshot) -> None:
+        self._file.save(snapshot)
+        self.size = self._file.size()
+
+    async def _restore(self) -> None:
+        """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
+        loaded = await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+        for damage in loaded.rejected if loaded else ():
+            telemetry.snapshot_rejected(self._view.component, damage.path, str(damage))
+        if loaded is None or loaded.snapshot is None:
+            return
+        snapshot = loaded.snapshot
+        history = self._identity.recall(
+            Known(
+                snapshot.cluster_id,
+                snapshot.raft_term,
+                snapshot.revision,
+                self._clock.monotonic(),
+                snapshot.epoch,
+                snapshot.history,
+            )
+        )
+        if self._view.synced:
+            return
+        synced_at = -math.inf
+        if snapshot.synced_at is not None:
+            synced_at = self._clock.monotonic() - self._clock.elapsed(snapshot.synced_at)
+        self._view.restore(
+            snapshot.entries,
+            freshness=Freshness(snapshot.revision, synced_at),
+            history=history,
+            left_out=self._exclude,
+        )
+        self._saved_content, self._saved_synced_at = self._content(), synced_at
+
+    async def run(self) -> None:
+        """Restore what an earlier process has left, then write whenever it is due, until cancelled."""
+        if not self.restored:
+            await self._restore()
+            self.restored = True
+            self._view.changed.fire()
+        while True:
+            changed = self._view.changed.next()
+            wait = self._due_in()
+            if wait < _DEBOUNCE:
+                await anyio.sleep(_DEBOUNCE)
+                await self.save()
+                continue
+            with anyio.move_on_after(wait):
+                await changed.wait()
+
+    async def save(self) -> None:
+        """Write now, unless the disk already says all there is to say."""
+        view = self._view
+        content, freshness = self._content(), view.freshness
+        saved = (content, freshness.synced_at) == (self._saved_content, self._saved_synced_at)
+        if saved or not view.synced or not self._may_save():
+            return
+        snapshot = self._snapshot()
+        try:
+            await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
+        except OSError as exc:
+            self._fail(exc)
+        else:
+            self.error = None
+            self._saved_content, self._saved_synced_at = content, freshness.synced_at
+            telemetry.snapshot_written(self._view.component, None)
+        self._saved_at = self._clock.monotonic()
+
+    def _content(self) -> tuple[int, int, str]:
+        return self._view.freshness.reached, self._view.history.epoch, self._view.history.marker
+
+    def _due_in(self) -> float:
+        """Return seconds until a write is due; infinity if there is nothing to write."""
+        view = self._view
+        since = self._clock.monotonic() - self._saved_at
+        if not view.synced:
+            return math.inf
+        if not self._may_save():
+            return _DOUBTED
+        if self.error is not None:
+            return _AFTER_FAILURE - since
+        if self._content() != self._saved_content:
+            return 0.0
+        if view.freshness.synced_at == self._saved_synced_at:
+            return math.inf
+        if view.source is not Source.LIVE:
+            return 0.0
+        return _REFRESH * (1 + view.size / _REFRESH_BYTES) - since
+
+    def _snapshot(self) -> Snapshot:
+        view = self._view
+        age = view.age
+        return Snapshot(
+            prefix=view.prefix,
+            cluster_id=view.history.cluster_id,
+            epoch=view.history.epoch,
+            history=view.history.marker,
+            raft_term=self._identity.known.raft_term if view.current else 0,
+            revision=view.freshness.reached,
+            synced_at=self._clock.stamp(age) if math.isfinite(age) else None,
+            saved_at=self._clock.stamp(),
+            entries={k: e for k, e in view.entries.items() if not k.startswith(self._exclude)},
+        )
+
+    def _fail(self, exc: OSError) -> None:
+        telemetry.snapshot_written(self._view.component, type(exc).__name__)
+        error = f"{type(exc).__name__}: {exc}"
+        if error != self.error:
+            _log.warning("tideover: cannot write the snapshot of %r: %s", self._view.name, error)
+        self.error = error

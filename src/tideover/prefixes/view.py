@@ -1,0 +1,345 @@
+"""A followed prefix: its last known content, and how fresh that is.
+
+Guarantees. The content moves forward only, a whole revision at a time, except on a *reset*: when etcd is in
+another history (`epoch`), that one is taken over in full. `rules` says as of when the content was
+proven in sync; nothing else counts as fresh, least of all a quiet watch. No outage empties a view.
+
+Not guaranteed: that every intermediate value is seen. After a compaction, or after a time in which no member was
+reachable, the prefix is read in full and what changed is found by comparing.
+
+This module holds the content and waits for nothing; `follower` keeps it up to date.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+
+from tideover.broadcast import Signal
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes, Proof
+from tideover.epoch.tracker import History, Identity
+from tideover.errors import PermissionDenied, TideoverError
+from tideover.prefixes.rules import Freshness
+from tideover.store.operations import RangeResult
+from tideover.store.protocol import Event
+from tideover.types import Component, Entry, HealthState, Source
+
+# While there is no quorum, a surviving member is asked this often for what it knows.
+MEMBER_READ_EVERY = 5.0
+
+
+class ViewTooLarge(TideoverError):
+    """Raised when a followed prefix holds more than the limit; what was known before stays served."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRules:
+    """The numbers of a view.
+
+    Attributes:
+        live_limit: Seconds since the last proof for which content counts as live.
+        silence_limit: Seconds without an answer to a progress request after which a watch counts as dead.
+        full_read_every: Seconds between full reads, which bound whatever a watch could miss.
+        rights_every: Seconds between two looks at whether this client may still read the prefix: an open watch
+            goes on delivering when it may not. Infinite where etcd is not told who this client is.
+        max_keys: How many keys a view may hold.
+        max_bytes: How many bytes of keys and values a view may hold.
+    """
+
+    live_limit: float = 12.0
+    silence_limit: float = 10.0
+    full_read_every: float = 600.0
+    rights_every: float = math.inf
+    max_keys: int = 100_000
+    max_bytes: int = 64 * 1024 * 1024
+
+
+class Origin(StrEnum):
+    """Who gave the content."""
+
+    NOTHING = "nothing"
+    DISK = "disk"
+    MEMBER = "member"
+    QUORUM = "quorum"
+
+
+class View:
+    """The last known content of a prefix.
+
+    Args:
+        prefix: The prefix.
+        lanes: The health of the cluster.
+        identity: Which history it is in.
+        clock: The clocks.
+        rules: The numbers.
+        component: Whose it is.
+        on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
+            after `entries` has it.
+
+    Attributes:
+        entries: Key to entry.
+        freshness: How fresh that is.
+        origin: Who gave the content.
+        changed: Fires when content, freshness or trouble changed.
+        denied: Why a quorum refuses to let this client read the prefix; None while it does not.
+        error: The last trouble in following, in words; None while all is well.
+        history: The history the content is of.
+        resets: How often another history was taken over.
+        size: Bytes of all keys and values.
+        component: Whose it is.
+        rules: The numbers.
+    """
+
+    def __init__(
+        self,
+        prefix: bytes,
+        *,
+        lanes: Lanes,
+        identity: Identity,
+        clock: Clock,
+        rules: ViewRules,
+        component: Component,
+        on_change: Callable[[Mapping[bytes, Entry | None], int], None],
+    ) -> None:
+        self.prefix = prefix
+        self.entries: dict[bytes, Entry] = {}
+        self.freshness = Freshness()
+        self.origin = Origin.NOTHING
+        self.changed = Signal()
+        self.denied: PermissionDenied | None = None
+        self.error: str | None = None
+        self.history = identity.history
+        self.resets = 0
+        self.rules = rules
+        self.component = component
+        self.announced = False
+        self._lanes = lanes
+        self._identity = identity
+        self._clock = clock
+        self._on_change = on_change
+        self.size = 0
+        self._member_read_at = -math.inf
+        # Prefixes of keys that a snapshot left out: it says nothing about them.
+        self._left_out: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show the prefix, where its content comes from, and how much it is."""
+        source = self.source or "empty"
+        return f"<View {self.name} {source} revision {self.freshness.reached}, {len(self.entries)} keys>"
+
+    @property
+    def name(self) -> str:
+        """The prefix as text."""
+        return self.prefix.decode(errors="backslashreplace")
+
+    @property
+    def synced(self) -> bool:
+        """Whether anything was ever read, so that a key that is not there is known to be absent."""
+        return self.origin is not Origin.NOTHING
+
+    @property
+    def current(self) -> bool:
+        """Whether the content is of the history that etcd is in, as far as is known."""
+        return self.history is self._identity.history
+
+    @property
+    def age(self) -> float:
+        """Seconds since the content was last proven in sync; infinite if that is unknown."""
+        return self.freshness.age(self._clock.monotonic())
+
+    @property
+    def source(self) -> Source | None:
+        """The rung of the ladder the content stands on now; None if nothing was ever read."""
+        if self.origin is Origin.NOTHING:
+            return None
+        state, proven = self._lanes.health.state, self.freshness.synced_at > self._lanes.health.lost_at
+        if (
+            state is HealthState.AVAILABLE
+            and self.origin is Origin.QUORUM
+            and proven
+            and self.current
+            and self.age <= self.rules.live_limit
+        ):
+            return Source.LIVE
+        if self.origin is Origin.DISK:
+            return Source.DISK
+        asked_lately = self._clock.monotonic() - self._member_read_at <= 2 * MEMBER_READ_EVERY
+        return Source.MEMBER if state is HealthState.DEGRADED and asked_lately else Source.MEMORY
+
+    def restore(
+        self,
+        entries: Mapping[bytes, Entry],
+        *,
+        freshness: Freshness,
+        history: History,
+        left_out: tuple[bytes, ...] = (),
+    ) -> None:
+        """Begin with the content of a snapshot.
+
+        Args:
+            entries: Key to entry.
+            freshness: The snapshot's revision, and when it was proven in sync, in this process's monotonic
+                seconds.
+            history: The history it is of.
+            left_out: Prefixes of keys that are in no snapshot.
+        """
+        self.freshness, self.history, self._left_out = freshness, history, left_out
+        self.origin = Origin.DISK
+        self._replace(dict(entries), freshness.reached)
+
+    def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
+        """Take over a linearizable full read.
+
+        Args:
+            found: The prefix.
+            sent_at: When it was asked for, in monotonic seconds.
+            history: The history it is of.
+        """
+        self._enter(history)
+        self.origin = Origin.QUORUM
+        self._left_out = ()
+        self.denied = self.error = None
+        revision = found.header.revision
+        self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
+        self._replace(found.entries, revision)
+
+    def _enter(self, history: History) -> None:
+        """Forget how fresh the content is if it is of another history: revisions of two cannot be compared."""
+        if self.synced and history is not self.history:
+            self.resets += 1
+            self.freshness = Freshness()
+        self.history = history
+
+    def contradiction(self, found: RangeResult) -> str | None:
+        """Return why a full read is of another history than the content; None if it need not be.
+
+        Whatever was last changed at a revision that the content has reached must be as it is here.
+
+        Args:
+            found: The prefix.
+        """
+        reached = self.freshness.reached
+        if not self.synced:
+            return None
+        for key, entry in found.entries.items():
+            known = entry.mod_revision > reached or self.entries.get(key) == entry
+            if not known and not key.startswith(self._left_out):
+                return (
+                    f"a key under {self.name!r} has another past: revision {entry.mod_revision} is not as it was"
+                )
+        return None
+
+    def newest_entry(self) -> tuple[bytes, Entry] | None:
+        """Return the key that was changed last, and its entry; None if there is none."""
+        return max(self.entries.items(), key=lambda item: item[1].mod_revision, default=None)
+
+    def take_member(self, found: RangeResult) -> bool:
+        """Take over a serializable full read, unless it is older than what is known.
+
+        Args:
+            found: The prefix, as one member knows it.
+
+        Returns:
+            Whether it was taken.
+        """
+        header = found.header
+        if self.synced and self.current and header.revision < self.freshness.reached:
+            return False
+        self._enter(self._identity.history)
+        if self.origin is not Origin.QUORUM:
+            self.origin = Origin.MEMBER
+        self._member_read_at = self._clock.monotonic()
+        self.freshness = self.freshness.moved(header.revision)
+        self._replace(found.entries, header.revision)
+        return True
+
+    def take_events(self, events: Sequence[Event]) -> None:
+        """Apply events of a watch.
+
+        Args:
+            events: Whole revisions, in order.
+
+        Raises:
+            ViewTooLarge: The view has outgrown its limit; the events from there on are not applied.
+        """
+        fresh = (event for event in events if event.revision > self.freshness.reached)
+        # One at a time, so that each is announced with its own revision and none is hidden by a later one.
+        for revision, whole in groupby(fresh, key=lambda event: event.revision):
+            self._take_revision(revision, {event.key: event.entry for event in whole})
+
+    def _take_revision(self, revision: int, changes: Mapping[bytes, Entry | None]) -> None:
+        size = self.size + sum(
+            self._weight(k, e) - self._weight(k, self.entries.get(k)) for k, e in changes.items()
+        )
+        grown = sum(
+            (e is not None) - (k in self.entries) for k, e in changes.items() if e is None or k not in self.entries
+        )
+        self.check_size(len(self.entries) + grown, size)
+        for key, entry in changes.items():
+            if entry is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = entry
+        self.size = size
+        self._move(self.freshness.moved(revision))
+        self._announce(changes, revision)
+
+    def take_progress(self, requested_at: float, revision: int) -> None:
+        """Take in a progress reply of the watch; see `Freshness.confirmed`."""
+        self._move(self.freshness.confirmed(requested_at, revision))
+
+    def take_comparison(self, found: RangeResult, sent_at: float) -> bool:
+        """Take in a linearizable look at what has changed since the view's revision.
+
+        Args:
+            found: The keys changed since, and how many keys there are in all.
+            sent_at: When it was asked for, in monotonic seconds.
+
+        Returns:
+            Whether nothing has.
+        """
+        same = not found.entries and found.count == len(self.entries)
+        if same:
+            self._move(self.freshness.compared(sent_at))
+        return same
+
+    def take_proof(self, proof: Proof) -> None:
+        """Take in a linearizable read made elsewhere; see `Freshness.asked`."""
+        self._move(self.freshness.asked(proof.sent_at, proof.header.revision))
+
+    def check_size(self, keys: int, size: int) -> None:
+        """Raise `ViewTooLarge` if so many keys, or keys and values of so many bytes, are over the limit."""
+        if keys > self.rules.max_keys or size > self.rules.max_bytes:
+            raise ViewTooLarge(
+                f"{self.name!r} holds more than {self.rules.max_keys} keys or {self.rules.max_bytes} bytes: "
+                "follow narrower prefixes"
+            )
+
+    @staticmethod
+    def _weight(key: bytes, entry: Entry | None) -> int:
+        return 0 if entry is None else len(key) + len(entry.value)
+
+    def _move(self, freshness: Freshness) -> None:
+        if freshness != self.freshness:
+            self.freshness = freshness
+            self.changed.fire()
+
+    def _replace(self, entries: dict[bytes, Entry], revision: int) -> None:
+        old = self.entries
+        # In the order of the revisions they are announced with: deletions are known as of this read only.
+        changed = sorted((e.mod_revision, k) for k, e in entries.items() if old.get(k) != e)
+        changes: dict[bytes, Entry | None] = {k: entries[k] for _, k in changed}
+        changes.update(dict.fromkeys(sorted(old.keys() - entries.keys())))
+        self.entries = entries
+        self.size = sum(self._weight(k, e) for k, e in entries.items())
+        self._announce(changes, revision)
+
+    def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        if changes:
+            self._on_change(changes, revision)
+        self.announced = True
+        self.changed.fire()

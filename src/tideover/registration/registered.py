@@ -1,0 +1,186 @@
+"""What is registered, as its owner holds it: a handle, and the block that it lives in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
+
+import anyio
+
+from tideover.discovery.endpoint import Endpoint
+from tideover.errors import Closed
+from tideover.registration.publisher import Publisher
+from tideover.registration.registration import Registration, check_size
+from tideover.status import RegistrationStatus
+from tideover.types import RegistrationState
+
+# Seconds that `update` waits until etcd has what was changed.
+_UPDATE_TIMEOUT = 2.0
+
+
+class Registered:
+    """An endpoint that this process keeps in etcd; given by `tide.register`.
+
+    Args:
+        publisher: What keeps it there.
+        deregister: Ends it.
+        poison: Says why this is not the process it belongs to; None if it is.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        deregister: Callable[[], Awaitable[None]],
+        poison: Callable[[], str | None],
+    ) -> None:
+        self._publisher = publisher
+        self._deregister = deregister
+        self._poison = poison
+
+    def __repr__(self) -> str:
+        """Show the service, the instance and the state."""
+        if self._poison() is not None:
+            return f"<Registered {self._publisher.endpoint.service!r} by another process>"
+        endpoint = self._publisher.endpoint
+        return f"<Registered {endpoint.service!r} {endpoint.instance} {self._publisher.state}>"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is to be in etcd. The incarnation may become another one after an etcd was restored."""
+        return self._here.endpoint
+
+    @property
+    def registered(self) -> bool:
+        """Whether it is in etcd, under a lease that is proven. In an outage it stays there, but nobody can know:
+        then this is False, and `status.state` says `UNCONFIRMED`."""
+        return self._here.state is RegistrationState.REGISTERED
+
+    @property
+    def status(self) -> RegistrationStatus:
+        """How it stands, as `tide.status()` shows it; also in a process that it does not belong to."""
+        return self._publisher.report()
+
+    async def wait_registered(self) -> None:
+        """Wait until it is in etcd.
+
+        Raises:
+            Closed: It was given up, or this is a forked child.
+
+        When degraded:
+            Waits until etcd is back.
+        """
+        await self._wait(lambda: self.registered)
+
+    async def update(self, *, metadata: Mapping[str, str] | None = None, weight: float | None = None) -> bool:
+        """Publish something else about this endpoint, such as the weight 0 before it is taken out of service.
+
+        Args:
+            metadata: All of it; None leaves it as it is.
+            weight: The weight; None leaves it as it is.
+
+        Returns:
+            Whether etcd has it. If not, because that took more than 2 s, it will be told as soon as possible.
+
+        Raises:
+            TypeError: One is of the wrong type.
+            ValueError: One is out of range.
+            Closed: It was given up, or this is a forked child.
+
+        When degraded:
+            Waits for 2 s, then returns False.
+        """
+        publisher = self._here
+        changed = publisher.endpoint
+        if metadata is not None:
+            changed = replace(changed, metadata=metadata)
+        if weight is not None:
+            changed = replace(changed, weight=weight)
+        if publisher.ended:
+            raise Closed(f"{self!r}: {publisher.ended.reason}")
+        publisher.change(check_size(changed))
+        with anyio.move_on_after(_UPDATE_TIMEOUT):
+            await self._wait(lambda: publisher.is_current)
+            return True
+        return False
+
+    async def deregister(self) -> None:
+        """Take it out of etcd, for good; again is a no-op. Leaving the block does this too.
+
+        Raises:
+            Closed: This is a forked child.
+
+        When degraded:
+            Tries for 2 s; what cannot be deleted goes with its lease: within its ttl and a second and a half,
+            counted from when etcd has a leader again.
+        """
+        _ = self._here
+        await self._deregister()
+
+    def begin_deregistering(self) -> None:
+        """Do as `deregister`, in the background: for callbacks of the event loop, such as at a signal.
+
+        Raises:
+            Closed: This is a forked child.
+        """
+        self._here.unwanted.set()
+
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        publisher = self._here
+        while True:
+            changed = publisher.changed.next()
+            if publisher.ended:
+                raise Closed(f"{self!r}: {publisher.ended.reason}")
+            if condition():
+                return
+            await changed.wait()
+
+    @property
+    def _here(self) -> Publisher:
+        why = self._poison()
+        if why is not None:
+            raise Closed(why)
+        return self._publisher
+
+
+class RegistrationBlock:
+    """A registration for the length of an `async with` block; made by `Coordinator.register`, which documents it.
+
+    Args:
+        registration: What is registered.
+        start: Begins, and gives the handle.
+        patience: Seconds that entering waits until etcd has it.
+    """
+
+    def __init__(
+        self, registration: Registration, *, start: Callable[[Registration], Registered], patience: float
+    ) -> None:
+        self._registration = registration
+        self._start = start
+        self._patience = patience
+        self._registered: Registered | None = None
+
+    def __repr__(self) -> str:
+        """Show the service, and how it stands."""
+        return f"<RegistrationBlock {self._registration.name!r} {self._registered or 'not entered'}>"
+
+    async def __aenter__(self) -> Registered:
+        """Register; see `Coordinator.register`."""
+        if self._registered is not None:
+            raise Closed("a registration is entered only once: call register() again")
+        registered = self._registered = self._start(self._registration)
+        try:
+            with anyio.move_on_after(self._patience):
+                await registered._publisher.settled.wait()
+        except BaseException:
+            await registered.deregister()
+            raise
+        return registered
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take it out of etcd."""
+        if self._registered is not None and self._registered._poison() is None:
+            await self._registered.deregister()

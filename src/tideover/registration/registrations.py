@@ -1,0 +1,178 @@
+"""The registrations of one coordinator: begun, shown, and ended before anything else is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover import telemetry
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.errors import Closed
+from tideover.registration.publisher import Publisher
+from tideover.registration.registered import Registered, RegistrationBlock
+from tideover.registration.registration import Registration
+from tideover.sessions.pool import CLOSE_TIMEOUT, SessionPool
+from tideover.status import RegistrationStatus
+
+Supervise = Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
+
+_LEFT = "it was given up by its owner"
+
+
+class Registrations:
+    """Keeps what one coordinator has registered.
+
+    Args:
+        namespace: The prefix of everything in etcd.
+        pool: Where to open sessions.
+        gateway: The way to etcd.
+        lanes: Whether an outage is declared.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        supervise: Runs a named task for ever, whatever happens to it.
+        patience: Seconds that entering a block waits until etcd has it.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        pool: SessionPool,
+        gateway: Gateway,
+        lanes: Lanes,
+        clock: Clock,
+        chance: Callable[[], float],
+        supervise: Supervise,
+        patience: float,
+    ) -> None:
+        self._supervise = supervise
+        self._patience = patience
+        self._publisher = partial(
+            Publisher,
+            base=f"{namespace}/",
+            pool=pool,
+            gateway=gateway,
+            lanes=lanes,
+            clock=clock,
+            chance=chance,
+        )
+        self._tasks: TaskGroup | None = None
+        self._refusal: str | None = "the coordinator has not been entered"
+        self._poison: str | None = None
+        self._running: dict[Publisher, tuple[Registered, anyio.CancelScope, anyio.Event]] = {}
+
+    def __repr__(self) -> str:
+        """Count them by state."""
+        counted = Counter(publisher.state.value for publisher in self._running)
+        return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
+
+    def block(self, registration: Registration) -> RegistrationBlock:
+        """Return a block that is registered; see `Coordinator.register`."""
+        return RegistrationBlock(registration, start=self.start, patience=self._patience)
+
+    def start(self, registration: Registration) -> Registered:
+        """Begin to register something; it is not in etcd yet when this returns.
+
+        Args:
+            registration: What it is.
+
+        Returns:
+            The handle.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        if self._refusal is not None or self._tasks is None:
+            raise Closed(self._refusal or "the coordinator has not been entered")
+        publisher = self._publisher(registration)
+        registered = Registered(
+            publisher, deregister=partial(self._end, publisher, _LEFT), poison=lambda: self._poison
+        )
+        scope, stopped = anyio.CancelScope(), anyio.Event()
+        self._running[publisher] = registered, scope, stopped
+        self._tasks.start_soon(self._run, publisher, scope, stopped)
+        self._tasks.start_soon(self._end_when_asked, publisher)
+        return registered
+
+    def handles(self) -> tuple[Registered, ...]:
+        """Return the handles of all that is registered, in the order in which that began."""
+        return tuple(registered for registered, _, _ in self._running.values())
+
+    def status(self) -> tuple[RegistrationStatus, ...]:
+        """Return how each of them stands. No I/O."""
+        return tuple(publisher.report() for publisher in self._running)
+
+    def count(self) -> Mapping[tuple[str, str], int]:
+        """Return how many there are, by service and state."""
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in self._running)
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def open(self, tasks: TaskGroup) -> None:
+        """Begin.
+
+        Args:
+            tasks: Where what happens in the background runs.
+        """
+        self._tasks, self._refusal = tasks, None
+
+    async def end_all(self, why: str) -> None:
+        """Take all out of etcd; bounded in time. More may be registered later."""
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:
+                for publisher in list(self._running):
+                    tasks.start_soon(self._end, publisher, why)
+
+    async def close(self, why: str) -> None:
+        """Take all out of etcd, and register nothing any more; bounded in time."""
+        self._refusal = self._refusal or why
+        await self.end_all(why)
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self._refusal = self._poison = why
+
+    async def _run(self, publisher: Publisher, scope: anyio.CancelScope, stopped: anyio.Event) -> None:
+        endpoint = publisher.endpoint
+        try:
+            with scope:
+                await self._supervise(f"register {endpoint.service} {endpoint.instance}", publisher.run)
+        finally:
+            stopped.set()
+
+    async def _end_when_asked(self, publisher: Publisher) -> None:
+        await publisher.unwanted.wait()
+        await self._end(publisher, _LEFT)
+
+    async def _end(self, publisher: Publisher, why: str) -> None:
+        """Take one out of etcd; whoever calls second waits for the first."""
+        found = self._running.get(publisher)
+        if found is None:
+            return
+        _, scope, stopped = found
+        first = not publisher.ended
+        publisher.ended.give(why)
+        publisher.changed.fire()
+        publisher.settled.set()
+        publisher.unwanted.set()
+        scope.cancel()
+        with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
+            await stopped.wait()
+            if first:
+                try:
+                    await publisher.close()
+                finally:
+                    self._running.pop(publisher, None)
+                    endpoint = publisher.endpoint
+                    telemetry.registration_changed(endpoint.service, endpoint.instance, "deregistered")
+                    publisher.changed.fire()
+            else:
+                while publisher in self._running:
+                    await publisher.changed.wait()

@@ -1,0 +1,53 @@
+"""The record of one request: which of its answers were degraded.
+
+One mutable record per request travels in a context variable; asyncio tasks and worker threads started within the
+request share it. A component is marked once; reads after the first find the mark and go on.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from tideover.types import LockMode, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The first degraded answer of one component within a request.
+
+    Attributes:
+        source: The rung it came from; of a lock, on what ground it is held.
+        age: Its age in seconds; infinite if unknown.
+        reason: Why it was degraded: one of `tideover.reason`'s values.
+        outage_id: The outage it belongs to; empty if none was declared.
+    """
+
+    source: Source | LockMode
+    age: float
+    reason: str
+    outage_id: str
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What is remembered about one request.
+
+    Attributes:
+        coordinator: The coordinator the middleware runs; `functions` knows its type.
+        span: The span that was current when the request came; `telemetry` knows its type. Remembered because
+            the degraded answer may be got within a span of its own, and because frameworks end theirs with the
+            last byte, before the middleware is asked again.
+        marks: Component name to its mark.
+    """
+
+    coordinator: object = None
+    span: object = None
+    marks: dict[str, Mark] = field(default_factory=dict)
+
+
+current_record: ContextVar[RequestRecord | None] = ContextVar("tideover.request", default=None)
+
+# The coordinator of an application's lifespan. That is no request: what it starts lives for days, and a mark made
+# in one outage must not hide the next.
+current_coordinator: ContextVar[object] = ContextVar("tideover.coordinator.coordinator", default=None)

@@ -1,0 +1,96 @@
+"""A key that ends with its session, and the notice that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from tideover.store.operations import RangeResult
+from tideover.types import Entry
+
+
+class Notice:
+    """Something that happens once, for a reason: `why = await notice`, or `if notice:`."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._reason: str | None = None
+        self._ends: list[anyio.CancelScope] = []
+
+    def __repr__(self) -> str:
+        """Say whether it has happened, and why."""
+        return f"<Notice {'not given' if self._reason is None else repr(self._reason)}>"
+
+    def __bool__(self) -> bool:
+        """Whether it has happened."""
+        return self._reason is not None
+
+    def __await__(self) -> Generator[object, None, str]:
+        """Wait until it happens; return why."""
+        return self.wait().__await__()
+
+    @property
+    def reason(self) -> str | None:
+        """Why it has happened; None if it has not."""
+        return self._reason
+
+    async def wait(self) -> str:
+        """Wait until it happens.
+
+        Returns:
+            Why.
+        """
+        await self._event.wait()
+        return self._reason or ""
+
+    def give(self, reason: str) -> None:
+        """Let it happen; the first reason counts."""
+        if self._reason is None:
+            self._reason = reason
+            self._event.set()
+            for scope in self._ends:
+                scope.cancel()
+
+    @contextmanager
+    def ending(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Cancel a scope when it happens within the block, or has happened before: takes no task that waits."""
+        if self._reason is not None:
+            scope.cancel()
+        self._ends.append(scope)
+        try:
+            yield
+        finally:
+            self._ends.remove(scope)
+
+
+class OwnKey:
+    """A key of a session.
+
+    Attributes:
+        key: The key as `put` was given it.
+        full: The key in etcd.
+        create_revision: The revision at which it came to be: grows from owner to owner, and so fences.
+        mod_revision: The revision at which this session wrote it last.
+        gone: Given when it is no longer this session's: deleted by whomever, or gone with its session.
+        reads: What was read in the transaction that wrote it, if that was asked for.
+    """
+
+    def __init__(self, key: str, full: bytes, entry: Entry, reads: tuple[RangeResult, ...] = ()) -> None:
+        self.key = key
+        self.full = full
+        self.create_revision = entry.create_revision
+        self.mod_revision = entry.mod_revision
+        self.value = entry.value
+        self.gone = Notice()
+        self.reads = reads
+
+    def __repr__(self) -> str:
+        """Show the key, its revisions, and whether it is gone."""
+        gone = f", gone: {self.gone.reason}" if self.gone else ""
+        return f"<OwnKey {self.key!r} created {self.create_revision}, written {self.mod_revision}{gone}>"
+
+    def take(self, entry: Entry, reads: tuple[RangeResult, ...] = ()) -> None:
+        """Take in that this session has written it again."""
+        self.mod_revision, self.value, self.reads = entry.mod_revision, entry.value, reads

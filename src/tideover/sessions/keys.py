@@ -1,0 +1,351 @@
+"""The keys under one lease: how they are written, given back, and cleared away if that could not be done.
+
+A write whose reply is lost may be applied ten seconds later (docs/explanation/errors.md). Hence each write is
+guarded by the revision of the session's own key, the anchor, and by the key's own last revision. Trying again is
+then harmless; and once the anchor has been written anew, whatever is still under way is refused when it arrives.
+
+*Debris* is a key whose owner has left while etcd could not be asked. Under a lease that lives on it would stay for
+ever, and whoever wants the name would wait for nobody. It is remembered, and deleted before a renewal counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from tideover.broadcast import Signal
+from tideover.client.direct import Reach
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.errors import KeyTaken, OutcomeUnknown, SessionLost
+from tideover.policies import RetryPolicy
+from tideover.sessions.key import OwnKey
+from tideover.sessions.lease import Tenure
+from tideover.store.faults import Fault, StoreFault, public_error
+from tideover.store.operations import Delete, Put, Range, RangeResult
+from tideover.store.transactions import Compare, Txn, TxnResult
+from tideover.types import Entry
+
+# Seconds between two tries of a write whose outcome is unknown.
+_PAUSE = 0.1
+# How many keys are made, given back, and cleared away at once: thousands at the same moment would leave etcd and
+# this process no time for probes and renewals.
+_WRITES_AT_ONCE = 64
+_SWEEPS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Debris:
+    """A key to be deleted.
+
+    Attributes:
+        full: The key in etcd.
+        create_revision: The revision at which it came to be; None if that is not known, because the write that
+            makes it may still be under way.
+        guard: The anchor's revision that the write was guarded by.
+    """
+
+    full: bytes
+    create_revision: int | None
+    guard: int
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A write under way.
+
+    Attributes:
+        own: The key; not yet held if its revisions are 0.
+        value: Its value.
+        reads: What to read in the same transaction.
+        sent: Whether it may have been applied.
+    """
+
+    own: OwnKey
+    value: bytes
+    reads: tuple[Range, ...]
+    sent: bool = False
+
+
+class Holdings:
+    """The keys under one lease.
+
+    Args:
+        tenure: The lease.
+        gateway: The way for writes, which an outage may refuse.
+        reach: The way for deleting, which it may not.
+        clock: The clocks.
+        policy: How writes are tried again.
+
+    Attributes:
+        changed: Fires when a key was added.
+        fresh: The keys added that nobody watches yet; whoever begins to watch them takes them out.
+    """
+
+    def __init__(
+        self, tenure: Tenure, *, gateway: Gateway, reach: Reach, clock: Clock, policy: RetryPolicy
+    ) -> None:
+        self.changed = Signal()
+        self.fresh: list[OwnKey] = []
+        self._tenure = tenure
+        self._gateway = gateway
+        self._reach = reach
+        self._clock = clock
+        self._policy = policy
+        self._keys: dict[bytes, OwnKey] = {}
+        self._debris: dict[bytes, Debris] = {}
+        self._claims = anyio.CapacityLimiter(_WRITES_AT_ONCE)
+        self._returns = anyio.CapacityLimiter(_WRITES_AT_ONCE)
+        self._writing = 0
+        self._idle = Signal()
+        self._stuck_since: float | None = None
+
+    def __repr__(self) -> str:
+        """Count the keys and what is to be cleared away."""
+        return f"<Holdings {len(self._keys)} keys, {len(self._debris)} to clear away>"
+
+    def __iter__(self) -> Iterator[OwnKey]:
+        """The keys held."""
+        return iter(list(self._keys.values()))
+
+    @property
+    def debris(self) -> int:
+        """How many keys are still to be cleared away."""
+        return len(self._debris)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether clearing away has failed for a whole TTL, although etcd could be asked."""
+        since = self._stuck_since
+        return since is not None and self._clock.boot() - since >= self._tenure.rules.ttl
+
+    async def drained(self) -> None:
+        """Wait until no write is under way."""
+        while self._writing:
+            await self._idle.wait()
+
+    # Writing ---------------------------------------------------------------------------------------------------
+
+    async def write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range] = ()) -> OwnKey:
+        """Make a key, or write one of our own again; see `Session.put`."""
+        async with self._claims:
+            return await self._write(key, full, value, reads)
+
+    async def _write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range]) -> OwnKey:
+        known = self._keys.get(full)
+        attempt = _Attempt(known or OwnKey(key, full, Entry(b"", 0, 0)), value, tuple(reads))
+        self._writing += 1
+        try:
+            await self._clear_name(full)
+            own = await self._settle(attempt)
+            loss = self._tenure.loss()
+            if loss is not None:
+                raise loss
+        except BaseException as exc:
+            # Whoever wanted it does not wait for it any more, and it may have been made, or may be yet.
+            if known is None and (attempt.sent or not isinstance(exc, Exception)) and not self._tenure.lost:
+                self._keys.pop(full, None)
+                self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
+                self._tenure.hurry.fire()
+            raise
+        finally:
+            self._writing -= 1
+            self._idle.fire()
+        return own
+
+    async def _settle(self, attempt: _Attempt) -> OwnKey:
+        """Write until it is known what came of it."""
+        deadline = self._clock.monotonic() + self._policy.timeout
+        own, expected = attempt.own, attempt.own.mod_revision
+        while True:
+            left = max(0.001, deadline - self._clock.monotonic())
+            write = self._writing_of(attempt, expected)
+            known = self._tenure.known
+            try:
+                answered = await self._gateway.call(write, self._policy.within(left))
+            except OutcomeUnknown:
+                attempt.sent = True
+                if self._clock.monotonic() + _PAUSE >= deadline:
+                    raise
+                await anyio.sleep(_PAUSE)
+                continue
+            result = answered.result
+            self._tenure.learn(result.header, known)
+            if result.succeeded:
+                attempt.sent = True
+                found = tuple(result.entries(2 + n) for n in range(len(attempt.reads)))
+                return self._hold(own, result.entries(1).entries[own.full], found)
+            expected = await self._after_refusal(own, result, left)
+
+    def _writing_of(self, attempt: _Attempt, expected: int) -> Txn:
+        anchor, full = self._tenure.anchor, attempt.own.full
+        return Txn(
+            (
+                Compare(anchor.full, mod_revision=anchor.mod_revision),
+                Compare(full, mod_revision=expected),
+            ),
+            then=(Put(full, attempt.value, self._tenure.lease_id), Range(full), *attempt.reads),
+            otherwise=(Range(anchor.full), Range(full)),
+        )
+
+    async def _after_refusal(self, own: OwnKey, refused: TxnResult, left: float) -> int:
+        """Return the revision to expect at the next try, or raise if there is none."""
+        self._take_anchor(refused.entries(0))
+        entry = refused.entries(1).entries.get(own.full)
+        if entry is None or entry.create_revision != own.create_revision:
+            self.forget(own, f"it was not there any more at revision {refused.header.revision}")
+        if entry is None:
+            return 0
+        if entry.mod_revision == own.mod_revision:
+            return entry.mod_revision
+        # An earlier try was applied, or it is somebody else's.
+        mine = Txn(
+            (Compare(own.full, mod_revision=entry.mod_revision, lease=self._tenure.lease_id),),
+            then=(Range(own.full, keys_only=True),),
+            otherwise=(Range(own.full, keys_only=True),),
+        )
+        answered = await self._gateway.call(mine, self._policy.within(left))
+        if answered.result.succeeded:
+            return entry.mod_revision
+        raise KeyTaken(f"{own.key!r} exists, and is not this session's", key=own.key)
+
+    def _take_anchor(self, found: RangeResult) -> None:
+        """Go on from the anchor's present revision; if it is gone, that is the end.
+
+        Raises:
+            SessionLost: It is gone.
+        """
+        anchor = self._tenure.anchor
+        entry = found.entries.get(anchor.full)
+        if entry is None or entry.create_revision != anchor.create_revision:
+            self._tenure.end(f"its key is gone at revision {found.header.revision}: etcd has ended the lease")
+            raise SessionLost(f"session {self._tenure.lease_id:x}: {self._tenure.lost.reason}", definite=True)
+        anchor.take(entry)
+
+    def _hold(self, own: OwnKey, entry: Entry, reads: tuple[RangeResult, ...]) -> OwnKey:
+        if own.full in self._keys and entry.create_revision == own.create_revision and not own.gone:
+            own.take(entry, reads)
+            return own
+        fresh = OwnKey(own.key, own.full, entry, reads)
+        self._keys[own.full] = fresh
+        self.fresh.append(fresh)
+        self.changed.fire()
+        return fresh
+
+    # Giving back -----------------------------------------------------------------------------------------------
+
+    async def give_back(self, own: OwnKey, timeout: float) -> bool:
+        """Delete a key; see `Session.delete`."""
+        if self._keys.get(own.full) is not own:
+            return True
+        del self._keys[own.full]
+        own.gone.give("its owner gave it back")
+        debris = self._debris[own.full] = Debris(own.full, own.create_revision, 0)
+        self._writing += 1
+        try:
+            async with self._returns:
+                # What was left behind may have been cleared away meanwhile.
+                if self._debris.get(own.full) is debris:
+                    await self._delete(debris, timeout)
+        except StoreFault:
+            return False
+        finally:
+            if own.full in self._debris:
+                self._tenure.hurry.fire()
+            self._writing -= 1
+            self._idle.fire()
+        return True
+
+    def forget(self, own: OwnKey, why: str) -> None:
+        """Take in that a key is gone.
+
+        Args:
+            own: The key.
+            why: What has become of it.
+        """
+        own.gone.give(why)
+        if self._keys.get(own.full) is own:
+            del self._keys[own.full]
+
+    async def sweep(self) -> Fault | None:
+        """Delete all debris, many pieces at once: while it takes, the lease cannot be proven.
+
+        Returns:
+            What prevented it; None if there is none left.
+        """
+        faults: list[Fault] = []
+        limiter = anyio.CapacityLimiter(_SWEEPS_AT_ONCE)
+
+        async def delete(debris: Debris) -> None:
+            async with limiter:
+                try:
+                    if not faults:
+                        await self._delete(debris, self._tenure.rules.rpc_timeout)
+                except StoreFault as exc:
+                    faults.append(exc.fault)
+
+        async with anyio.create_task_group() as tasks:
+            for debris in list(self._debris.values()):
+                tasks.start_soon(delete, debris)
+        if faults and self._stuck_since is None:
+            self._stuck_since = self._clock.boot()
+        elif not faults:
+            self._stuck_since = None
+        return faults[0] if faults else None
+
+    async def _clear_name(self, full: bytes) -> None:
+        """Delete what was left behind under a name, before it is used again."""
+        debris = self._debris.get(full)
+        if debris is None:
+            return
+        try:
+            await self._delete(debris, self._policy.timeout)
+        except StoreFault as exc:
+            raise public_error(exc.fault, doing=f"clear away {full!r}", writes=False) from exc
+
+    async def _delete(self, debris: Debris, timeout: float) -> None:
+        """Delete one piece of debris. Doing so twice at the same time does no harm.
+
+        Raises:
+            StoreFault: Whether it is gone is not known.
+        """
+        if self._tenure.lost:
+            return
+        created = debris.create_revision
+        if created is None:
+            created = await self._fence(debris, timeout)
+        if created:
+            # Guarded by its own revision: applied late, it does not strike a later key of the same name.
+            read = Range(debris.full, keys_only=True)
+            gone = Txn(
+                (Compare(debris.full, create_revision=created),), then=(Delete(debris.full),), otherwise=(read,)
+            )
+            await self._reach.ask(gone, timeout=timeout)
+        if self._debris.get(debris.full) is debris:
+            del self._debris[debris.full]
+
+    async def _fence(self, debris: Debris, timeout: float) -> int:
+        """Write the anchor anew, so that a write still under way is refused when it arrives.
+
+        Returns:
+            The revision at which the key has been made under this lease; 0 if it has not, and never will be.
+        """
+        anchor, lease = self._tenure.anchor, self._tenure.lease_id
+        if anchor.mod_revision <= debris.guard:
+            fence = Txn(
+                (Compare(anchor.full, mod_revision=anchor.mod_revision),),
+                then=(Put(anchor.full, anchor.value, lease), Range(anchor.full)),
+                otherwise=(Range(anchor.full), Range(anchor.full)),
+            )
+            done = await self._reach.ask(fence, timeout=timeout)
+            try:
+                self._take_anchor(done.entries(1))
+            except SessionLost:
+                return 0
+        read = Range(debris.full, keys_only=True)
+        mine = Txn((Compare(debris.full, lease=lease),), then=(read,), otherwise=(read,))
+        found = await self._reach.ask(mine, timeout=timeout)
+        entry = found.entries(0).entries.get(debris.full)
+        return entry.create_revision if found.succeeded and entry is not None else 0

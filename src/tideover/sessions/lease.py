@@ -1,0 +1,152 @@
+"""What one session knows of its lease, shared by those who renew it, watch it, and write under it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tideover.broadcast import Signal
+from tideover.clock import Clock
+from tideover.errors import SessionLost
+from tideover.sessions.key import Notice, OwnKey
+from tideover.sessions.rules import Lease, LeaseRules, newest_of, reset_between
+from tideover.store.operations import Range
+from tideover.store.transactions import Compare, Txn
+from tideover.types import Header, SessionState
+
+
+class Tenure:
+    """One lease, from its grant to its end.
+
+    Args:
+        lease: What is known about it.
+        lease_id: Its id.
+        anchor: The session's own key: there as long as the lease is, and so the witness of it.
+        known: The header of the grant.
+        clock: The clocks.
+        member: Whom to renew it at first.
+
+    Attributes:
+        lost: Given when it has ended, for good.
+        changed: Fires whenever any of this changed.
+        moved: Fires when it is renewed at another member from now on.
+        hurry: Fires when there is reason not to wait for the next renewal.
+        proven_at: When the last proof came in, in boot-time seconds.
+    """
+
+    def __init__(
+        self, lease: Lease, *, lease_id: int, anchor: OwnKey, known: Header, clock: Clock, member: str
+    ) -> None:
+        self.lease_id = lease_id
+        self.anchor = anchor
+        self.lost = Notice()
+        self.changed = Signal()
+        self.moved = Signal()
+        self.hurry = Signal()
+        self.proven_at = lease.sent_at
+        self._lease = lease
+        # Of terms only proven ones count: a member about to stand for election may show one that never rules.
+        self._known = replace(known, raft_term=0)
+        self._clock = clock
+        self._member = member
+
+    def __repr__(self) -> str:
+        """Show the lease, its state and where it is renewed."""
+        return f"<Tenure {self.lease_id:x} {self.state} at {self._member}>"
+
+    @property
+    def lease(self) -> Lease:
+        """What is known about the lease now. Changes nothing, so that any thread may ask."""
+        return self._lease.at(self._clock.boot())
+
+    @property
+    def rules(self) -> LeaseRules:
+        """The lease's numbers."""
+        return self._lease.rules
+
+    @property
+    def state(self) -> SessionState:
+        """The state now."""
+        return self.lease.state(self._clock.boot())
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self._lease.deadline - self._clock.boot()
+
+    @property
+    def known(self) -> Header:
+        """The newest that is known of the quorum."""
+        return self._known
+
+    @property
+    def member(self) -> str:
+        """The member at which the lease is renewed."""
+        return self._member
+
+    def settle(self) -> None:
+        """Give notice of the loss, if the deadline of a strict lease has passed."""
+        over = self.lease.over
+        if over is not None and not self.lost:
+            self.end(over)
+
+    def loss(self) -> SessionLost | None:
+        """Return why what stands under the lease may not be believed in now; None if it may."""
+        now = self._clock.boot()
+        lease = self._lease.at(now)
+        doubt = lease.doubt(now)
+        if doubt is None:
+            return None
+        return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)
+
+    def proof(self) -> Txn:
+        """Return the question whose answer is a witness: whether the anchor is there, under the lease."""
+        condition = Compare(self.anchor.full, create_revision=self.anchor.create_revision, lease=self.lease_id)
+        # Without a read in it, etcd would not ask the quorum.
+        read = Range(self.anchor.full, keys_only=True)
+        return Txn((condition,), then=(read,), otherwise=(read,))
+
+    def prove(self, sent_at: float, acknowledged: float, header: Header) -> None:
+        """Take in a renewal that was proven.
+
+        Args:
+            sent_at: When it was sent, in boot-time seconds.
+            acknowledged: The TTL in its answer.
+            header: The proof's header.
+        """
+        self._known = newest_of(self._known, header)
+        self._lease = self._lease.proven(sent_at, acknowledged, now=self._clock.boot())
+        self.proven_at = self._clock.boot()
+        self.changed.fire()
+
+    def doubt(self, why: str) -> None:
+        """Take in a renewal that was not."""
+        if self._lease.failing != why:
+            self._lease = self._lease.unproven(why, now=self._clock.boot())
+            self.changed.fire()
+
+    def learn(self, header: Header, known: Header) -> None:
+        """Take in the header of a linearizable answer; one of another history is the end.
+
+        Args:
+            header: The answer's.
+            known: What was known when it was asked for.
+        """
+        reset = reset_between(known, header)
+        if reset is not None:
+            self.end(reset)
+        else:
+            self._known = newest_of(self._known, Header(header.cluster_id, header.member_id, 0, header.revision))
+
+    def move(self, member: str) -> None:
+        """Renew at another member from now on."""
+        if member != self._member:
+            self._member = member
+            self.moved.fire()
+            self.changed.fire()
+
+    def end(self, why: str) -> None:
+        """Take in a definite no, or its owner's farewell."""
+        self._lease = self._lease.at(self._clock.boot()).ended(why)
+        self.lost.give(self._lease.over or why)
+        self.anchor.gone.give(why)
+        self.changed.fire()

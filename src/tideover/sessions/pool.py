@@ -1,0 +1,286 @@
+"""The sessions of one coordinator: opened, supervised, shared where that is wanted, and closed.
+
+Locks share one session per TTL. Registrations have their own, so that giving one up never takes the others.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tideover.client.direct import Reach
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
+from tideover.policies import RetryPolicy
+from tideover.sessions.key import OwnKey
+from tideover.sessions.keys import Holdings
+from tideover.sessions.lease import Tenure
+from tideover.sessions.rules import Lease, LeaseRules
+from tideover.sessions.session import Session
+from tideover.store.faults import StoreFault
+from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
+from tideover.store.operations import LeaseResult, Put, Range
+from tideover.store.protocol import Store
+from tideover.store.transactions import Compare, Txn
+from tideover.types import Component, Entry
+
+# Seconds for closing one session.
+CLOSE_TIMEOUT = 2.0
+# Seconds between two tries of a grant whose outcome is unknown.
+_PAUSE = 0.1
+
+Supervise = Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
+
+
+class SessionPool:
+    """Opens sessions and sees to it that none is left behind.
+
+    Args:
+        gateway: The way for grants and writes, which an outage may refuse.
+        lanes: Whom to ask.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        policy: How grants and writes are tried again.
+        base: What goes before the name of a key.
+        supervise: Runs a named task for ever, whatever happens to it.
+        new_id: Draws a lease id.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        lanes: Lanes,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+        policy: RetryPolicy,
+        base: str,
+        supervise: Supervise,
+        new_id: Callable[[], int] = lambda: int.from_bytes(os.urandom(8)) >> 1 or 1,
+    ) -> None:
+        self._gateway = gateway
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._policy = policy
+        self._base = base
+        self._supervise = supervise
+        self._new_id = new_id
+        self._store: Store | None = None
+        self._tasks: TaskGroup | None = None
+        self._sessions: dict[Session, None] = {}
+        self._shared: dict[int, Session] = {}
+        self._opening: dict[int, anyio.Lock] = {}
+        self._refusal: str | None = None
+
+    def __repr__(self) -> str:
+        """Count the sessions."""
+        return f"<SessionPool {len(self._sessions)} sessions>"
+
+    def __iter__(self) -> Iterator[Session]:
+        """The sessions that are not closed yet."""
+        return iter(list(self._sessions))
+
+    def start(self, store: Store, tasks: TaskGroup) -> None:
+        """Begin.
+
+        Args:
+            store: The cluster.
+            tasks: Where the sessions' tasks run.
+        """
+        self._store, self._tasks = store, tasks
+
+    async def shared(self, ttl: int) -> Session:
+        """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
+
+        Args:
+            ttl: Seconds.
+
+        Returns:
+            The session; the pool closes it.
+
+        Raises:
+            TideoverError: As of `open`.
+        """
+        async with self._opening.setdefault(ttl, anyio.Lock(fast_acquire=True)):
+            session = self._shared.get(ttl)
+            if session is not None and session.lost:
+                self._discard(session)
+                session = None
+            if session is None:
+                session = self._shared[ttl] = await self.open(ttl, component="lock")
+            return session
+
+    async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:
+        """Open a session that nobody else uses; whoever opens it closes it, with `close`.
+
+        Args:
+            ttl: Seconds that etcd waits for a renewal; whole.
+            strict: Whether passing its deadline is the end of it, for good.
+            component: On whose behalf.
+
+        Returns:
+            The session, renewed and watched from now on.
+
+        Raises:
+            TypeError: `ttl` is not a whole number.
+            ValueError: `ttl` is too short.
+            Unavailable: etcd is away.
+            OutcomeUnknown: No verdict came in time; what may have been made ends by itself.
+            PermissionDenied: This user may not write the session's own key.
+            Closed: The coordinator is not entered, or closed.
+        """
+        rules = LeaseRules(ttl)
+        if self._store is None or self._tasks is None or self._refusal is not None:
+            raise Closed(self._refusal or "the coordinator has not been entered")
+        lease_id = self._new_id()
+        gateway = self._gateway.of(component)
+        reach = Reach(
+            self._store,
+            self._lanes,
+            clock=self._clock,
+            chance=self._chance,
+            attempt_timeout=rules.rpc_timeout,
+        )
+        try:
+            tenure = await self._grant(gateway, rules, lease_id, strict=strict)
+            if self._refusal is not None:
+                raise Closed(self._refusal)
+        except BaseException as exc:
+            # It may have been granted, and nobody wants it any more.
+            if not isinstance(exc, CircuitOpen) and self._refusal is None:
+                self._tasks.start_soon(_revoke, reach, lease_id)
+            if self._refusal is not None and isinstance(exc, TideoverError):
+                # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
+                raise Closed(self._refusal) from exc
+            raise
+        holdings = Holdings(tenure, gateway=gateway, reach=reach, clock=self._clock, policy=self._policy)
+        session = Session(tenure, holdings, reach=reach, clock=self._clock, base=self._base)
+        self._sessions[session] = None
+        self._tasks.start_soon(self._run, session)
+        return session
+
+    async def close(self, session: Session) -> None:
+        """Close a session: its keys are gone when this returns, unless etcd cannot be asked. Bounded in time."""
+        try:
+            await session.aclose(CLOSE_TIMEOUT)
+        finally:
+            self._sessions.pop(session, None)
+
+    async def aclose(self) -> None:
+        """Close all sessions, and open no more."""
+        self._refusal = "the coordinator is closed"
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:
+                for session in self:
+                    tasks.start_soon(self.close, session)
+
+    def reset(self, why: str, revision: int) -> None:
+        """End all sessions: the cluster is another one, or has another history.
+
+        Args:
+            why: What proves it, in words.
+            revision: Where that history is.
+        """
+        for session in self:
+            session.lose(why, revision=revision)
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self._refusal = why
+        for session in self:
+            session.poison(why)
+        self._sessions.clear()
+
+    def _discard(self, session: Session) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(self.close, session)
+
+    async def _run(self, session: Session) -> None:
+        """Run a session's tasks until it is closed."""
+        name = f"session {session.lease_id:x}"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._supervise, name, session.run)
+            tasks.start_soon(self._supervise, f"bodies of {name}", session.bodies.run)
+            await session.ended.wait()
+            tasks.cancel_scope.cancel()
+
+    # Granting --------------------------------------------------------------------------------------------------
+
+    async def _grant(self, gateway: Gateway, rules: LeaseRules, lease_id: int, *, strict: bool) -> Tenure:
+        """Grant a lease and make the session's own key under it."""
+        deadline = self._clock.monotonic() + self._policy.timeout
+        sent_at = self._clock.boot()
+        granted = await self._settled(gateway, LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
+        full = f"{self._base}tideover/sessions/{lease_id:x}".encode()
+        value = f"{socket.gethostname()}/{os.getpid()}".encode()
+        put = Txn(
+            (Compare(full, create_revision=0),),
+            then=(Put(full, value, lease_id), Range(full)),
+            otherwise=(Range(full), Range(full)),
+        )
+        while True:
+            try:
+                answered = await gateway.call(put, self._policy.within(self._left(deadline)))
+            except OutcomeUnknown:
+                if not await self._paused(deadline):
+                    raise
+            else:
+                break
+        # The id is random, so that whatever is there is ours: an earlier try of this.
+        entry = answered.result.entries(1).entries.get(full, Entry(value, 0, 0))
+        return Tenure(
+            Lease(rules, granted.granted, sent_at, strict=strict),
+            lease_id=lease_id,
+            anchor=OwnKey("", full, entry),
+            known=answered.result.header,
+            clock=self._clock,
+            member=self._lanes.active,
+        )
+
+    async def _settled(self, gateway: Gateway, grant: LeaseGrant, lease_id: int, deadline: float) -> LeaseResult:
+        """Grant, and if the reply is lost ask whether the lease is there: its id is known only here."""
+        unknown = False
+        while True:
+            try:
+                answered = await gateway.call(grant, self._policy.within(self._left(deadline)))
+            except OutcomeUnknown:
+                unknown = True
+                if not await self._paused(deadline):
+                    raise
+            except InvalidRequest:
+                # It exists, if an earlier try was applied after all.
+                if not unknown:
+                    raise
+            else:
+                return answered.result
+            asking = LeaseTimeToLive(lease_id)
+            asked = await gateway.call(asking, self._policy.within(self._left(deadline)))
+            if asked.result.ttl > 0:
+                return asked.result
+
+    def _left(self, deadline: float) -> float:
+        return max(0.001, deadline - self._clock.monotonic())
+
+    async def _paused(self, deadline: float) -> bool:
+        """Wait before the next try; return False if there is no time for one."""
+        if self._clock.monotonic() + _PAUSE >= deadline:
+            return False
+        await anyio.sleep(_PAUSE)
+        return True
+
+
+async def _revoke(reach: Reach, lease_id: int) -> None:
+    """Take back a lease that nobody waits for any more."""
+    with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
+        try:
+            await reach.ask(LeaseRevoke(lease_id), timeout=CLOSE_TIMEOUT)
+        except StoreFault:
+            return

@@ -1,0 +1,357 @@
+"""A session: keys in etcd that end with their owner, and the truth about until when they may be relied upon.
+
+*Guarantee.* Until `deadline`, on the boot-time clock, nobody else can have what stands under the session.
+`check()` compares with that clock at every call, so that a process that stood still, or a machine that was
+suspended, does not go on with what it believed before. A session that is lost never comes back: whoever still
+wants what it held opens another one.
+
+*Not guaranteed.* etcd may take a living lease away early (see `rules`): then the watch on our own keys
+tells within its delivery. And no check made here reaches into a resource elsewhere; that takes a fencing token.
+
+One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`; each is watched by a `KeyWatch`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import anyio
+
+from tideover.client.direct import Reach
+from tideover.clock import Clock
+from tideover.errors import Closed, SessionLost
+from tideover.sessions.key import Notice, OwnKey
+from tideover.sessions.key_watch import KeyWatch
+from tideover.sessions.keys import Holdings
+from tideover.sessions.lease import Tenure
+from tideover.sessions.renewal import Heartbeat
+from tideover.sessions.scopes import Bodies
+from tideover.status import SessionStatus
+from tideover.store.faults import FaultKind, StoreFault
+from tideover.store.leases import LeaseRevoke
+from tideover.store.operations import Range
+from tideover.types import SessionState
+
+_log = logging.getLogger("tideover")
+
+_ORPHANED = "orphaned by its owner"
+_CLOSED = "closed by its owner"
+# Seconds that giving a key back may take before it is left to the next renewal.
+_GIVE_BACK = 2.0
+# Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
+_SHORT_HOLD = 0.02
+# How many watches are opened at once: a member answers one after the other, and each has a second for it.
+_OPENING_AT_ONCE = 16
+
+
+class Session:
+    """One lease in etcd, kept alive and proven, and the keys that stand under it.
+
+    Made by `Coordinator.session`.
+
+    Args:
+        tenure: The lease.
+        holdings: Its keys.
+        reach: The way to the members.
+        clock: The clocks.
+        base: What goes before the name of a key.
+
+    Attributes:
+        bodies: What is cancelled when it may not be relied upon any more.
+        ended: Given when its owner is done with it.
+    """
+
+    def __init__(self, tenure: Tenure, holdings: Holdings, *, reach: Reach, clock: Clock, base: str) -> None:
+        self._tenure = tenure
+        self._holdings = holdings
+        self._reach = reach
+        self._clock = clock
+        self._base = base
+        self._poison: str | None = None
+        self._closed = False
+        self._forgotten = False
+        self.bodies = Bodies(tenure, holdings)
+        self.ended = Notice()
+
+    def __repr__(self) -> str:
+        """Show the lease, the state, the time left and the number of keys."""
+        if self._poison is not None:
+            return f"<Session {self._tenure.lease_id:x} of another process>"
+        keys = len(list(self._holdings))
+        return f"<Session {self._tenure.lease_id:x} {self.state}, {self._tenure.left:.1f} s left, {keys} keys>"
+
+    # What may be believed --------------------------------------------------------------------------------------
+
+    @property
+    def lease_id(self) -> int:
+        """The lease in etcd; `etcdctl` shows it in hexadecimal."""
+        return self._alive.lease_id
+
+    @property
+    def ttl(self) -> int:
+        """Seconds that etcd waits for a renewal, as asked for."""
+        return self._alive.rules.ttl
+
+    @property
+    def renew_interval(self) -> float:
+        """Seconds from one renewal to the next."""
+        return self._alive.rules.renew_interval
+
+    @property
+    def deadline(self) -> float:
+        """Until when the session may be relied upon, unless it is lost: seconds of the boot-time clock.
+
+        That is `time.clock_gettime(time.CLOCK_BOOTTIME)`, or `time.monotonic()` where there is none. It moves
+        with every proven renewal.
+        """
+        return self._alive.lease.deadline
+
+    @property
+    def state(self) -> SessionState:
+        """The state now, by the clock; see `SessionState`."""
+        return self._alive.state
+
+    @property
+    def lost(self) -> Notice:
+        """Given when the session is lost for good: `why = await session.lost`, or `if session.lost:`."""
+        self._alive.settle()
+        return self._tenure.lost
+
+    @property
+    def keys(self) -> tuple[OwnKey, ...]:
+        """The keys held, in the order they were made."""
+        _ = self._alive
+        return tuple(self._holdings)
+
+    def check(self) -> None:
+        """Return if what stands under the session may be relied upon at this very moment. No I/O, in any thread.
+
+        Raises:
+            SessionLost: It may not; the message says why.
+            Closed: This is a forked child.
+
+        When degraded:
+            Passes until the deadline, then raises.
+        """
+        loss = self.loss()
+        if loss is not None:
+            raise loss
+
+    def loss(self) -> SessionLost | None:
+        """Return what `check` would raise; None if it would return."""
+        return self._alive.loss()
+
+    def report(self) -> SessionStatus:
+        """Return what `status()` shows of it."""
+        lease = self._alive.lease
+        now = self._clock.boot()
+        return SessionStatus(
+            lease_id=f"{self._tenure.lease_id:x}",
+            ttl=lease.rules.ttl,
+            state=self.state,
+            seconds_left=max(0.0, lease.deadline - now) if lease.over is None else 0.0,
+            keys=tuple(own.key for own in self._holdings),
+            member=self._tenure.member,
+            last_proof=max(0.0, now - self._tenure.proven_at),
+            error=lease.over or lease.failing or lease.doubt(now),
+            debris=self._holdings.debris,
+        )
+
+    # Keys ------------------------------------------------------------------------------------------------------
+
+    async def put(self, key: str, value: str | bytes = b"") -> OwnKey:
+        """Make a key that ends with the session, or write one of its own again.
+
+        A lost reply is settled before this returns: the key is there and is this session's, or this raises. What
+        may be there all the same, now or later, is deleted before the session counts as proven again.
+
+        Args:
+            key: The key; `{namespace}/{key}` in etcd.
+            value: Its value.
+
+        Returns:
+            The key, with its revisions and a notice of its end.
+
+        Raises:
+            KeyTaken: It exists and belongs to somebody else.
+            SessionLost: The session may not be relied upon.
+            Unavailable: etcd is away.
+            OutcomeUnknown: No verdict came in time; see above.
+            PermissionDenied: This user may not write it.
+            Closed: The session is closed, or this is a forked child.
+
+        When degraded:
+            Waits within the retry policy's timeout, and once an outage is declared raises `CircuitOpen` at once.
+        """
+        return await self.claim(key, value)
+
+    async def claim(self, key: str, value: str | bytes = b"", *, reads: Sequence[Range] = ()) -> OwnKey:
+        """Do as `put`, and read in the same transaction.
+
+        Args:
+            key: The key.
+            value: Its value.
+            reads: What to read; the answers are in `OwnKey.reads`.
+
+        Returns:
+            The key.
+
+        Raises:
+            TideoverError: As of `put`.
+        """
+        self.check()
+        if self._closed:
+            raise Closed(f"{self!r} is being closed")
+        if not key or "\0" in key:
+            raise ValueError(f"a key must be text without NUL, and not empty, not {key!r}")
+        full = f"{self._base}{key}".encode()
+        return await self._holdings.write(key, full, value.encode() if isinstance(value, str) else value, reads)
+
+    async def delete(self, key: str | OwnKey) -> bool:
+        """Give a key back; one that the session does not hold is left alone.
+
+        Args:
+            key: The key.
+
+        Returns:
+            Whether it is known to be gone. If not, because etcd cannot be asked, it is deleted before the session
+            counts as proven again.
+
+        Raises:
+            Closed: This is a forked child.
+
+        When degraded:
+            Tries for 2 s, breaker or not, then returns False.
+        """
+        _ = self._alive
+        own = key if isinstance(key, OwnKey) else next((own for own in self._holdings if own.key == key), None)
+        return True if own is None else await self._holdings.give_back(own, _GIVE_BACK)
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Renew the lease and watch its keys until it has ended, then wait to be cancelled."""
+        tenure = self._tenure
+        heartbeat = Heartbeat(tenure, self._holdings, reach=self._reach, clock=self._clock)
+        opening = anyio.CapacityLimiter(_OPENING_AT_ONCE)
+        unwatched = [tenure.anchor, *self._holdings]
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(heartbeat.run)
+                while not (self.lost or self.ended):
+                    changed = self._holdings.changed.next()
+                    for own in unwatched:
+                        watch = KeyWatch(
+                            own,
+                            tenure=tenure,
+                            holdings=self._holdings,
+                            reach=self._reach,
+                            clock=self._clock,
+                            opening=opening,
+                        )
+                        tasks.start_soon(watch.run)
+                    self._holdings.fresh.clear()
+                    await changed.wait()
+                    # The anchor's watch tells of the lease's end meanwhile, and a watch begins where its key did.
+                    await anyio.sleep(_SHORT_HOLD)
+                    unwatched = [own for own in self._holdings.fresh if not own.gone]
+                tasks.cancel_scope.cancel()
+        except Exception as exc:
+            tenure.doubt(f"its task has failed: {exc!r}")
+            raise
+        await anyio.sleep_forever()
+
+    def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
+        """Cancel a scope as soon as the session may not be relied upon.
+
+        Args:
+            scope: The scope of a body; `unbind` it when the body has ended.
+            at_deadline: Whether passing the deadline is reason enough, or only a loss for good.
+        """
+        _ = self._alive
+        self.bodies.bind(scope, at_deadline=at_deadline)
+
+    def unbind(self, scope: anyio.CancelScope) -> None:
+        """Do not cancel a scope any more."""
+        self.bodies.unbind(scope)
+
+    def lose(self, why: str, *, revision: int | None = None) -> None:
+        """End the session for good, for a reason from outside.
+
+        Args:
+            why: The reason.
+            revision: Where etcd is in another history, if that is it: what was made at a later one is not in it.
+        """
+        self._forgotten = revision is not None and revision < self._tenure.anchor.create_revision
+        self._tenure.end(why)
+
+    def orphan(self) -> None:
+        """Keep the lease and its keys in etcd, but renew them no more.
+
+        They go when the lease ends by itself, at the latest a TTL and a second after the last renewal. For this
+        process the session is over: `lost` is given, and `check` raises.
+
+        Raises:
+            Closed: This is a forked child.
+
+        When degraded:
+            The same; nothing is sent.
+        """
+        _ = self._alive
+        self._closed = True
+        self._finish(_ORPHANED)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether `orphan` was called."""
+        return self.ended.reason == _ORPHANED
+
+    async def aclose(self, timeout: float) -> None:
+        """Let writes under way come to their end, then take the lease and its keys away. Again is a no-op.
+
+        Args:
+            timeout: Seconds for all of it. What cannot be revoked ends by itself, a TTL after its last renewal.
+        """
+        if self._closed or self._poison is not None:
+            return
+        self._closed = True
+        with anyio.move_on_after(timeout, shield=True):
+            try:
+                with anyio.move_on_after(timeout / 2):
+                    await self._holdings.drained()
+            finally:
+                # Before the lease is revoked, so that nobody takes that for etcd's doing.
+                self._finish(_CLOSED)
+            if self._forgotten:
+                return
+            try:
+                await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
+            except StoreFault as exc:
+                if exc.fault.kind is not FaultKind.LEASE_NOT_FOUND:
+                    _log.info(
+                        "tideover: session %x could not be revoked and ends by itself within %d s: %s",
+                        self._tenure.lease_id,
+                        self._tenure.rules.ttl + 1,
+                        exc.fault.brief,
+                    )
+
+    def _finish(self, why: str) -> None:
+        if why == _ORPHANED:
+            self.bodies.release()
+        self._tenure.end(why)
+        self.ended.give(why)
+        for own in self._holdings:
+            self._holdings.forget(own, why)
+        if why == _CLOSED:
+            self.bodies.close()
+
+    def poison(self, why: str) -> None:
+        """Refuse everything from now on: this is a forked child, and the session has stayed with the parent."""
+        self._poison = why
+
+    @property
+    def _alive(self) -> Tenure:
+        if self._poison is not None:
+            raise Closed(self._poison)
+        return self._tenure

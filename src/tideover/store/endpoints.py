@@ -1,0 +1,151 @@
+"""Endpoints: as users write them, and as members advertise them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from tideover.addresses import is_wildcard
+from tideover.policies import Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a member is.
+
+    Attributes:
+        endpoint: Its `host:port`.
+        server_name: The name its certificate must bear; None means the host.
+    """
+
+    endpoint: str
+    server_name: str | None = None
+
+
+def parse_endpoint(text: str) -> str:
+    """Return an endpoint as `host:port`.
+
+    Args:
+        text: `host:port`, `[ipv6]:port`, or either behind `http://` or `https://`.
+
+    Returns:
+        The endpoint without its scheme; an IPv6 address keeps its brackets.
+
+    Raises:
+        ValueError: It is none of these; the message says what is wrong with it.
+    """
+    if not isinstance(text, str):
+        raise ValueError(
+            f"an endpoint must be a string like 'host:2379', not {text!r}; a list is given as connect(*endpoints)"
+        )
+    rest = text.strip()
+    if "," in rest:
+        raise ValueError(f"endpoint {text!r}: give each endpoint by itself, such as connect('a:2379', 'b:2379')")
+    scheme, separator, after = rest.partition("://")
+    if separator:
+        if scheme.lower() not in ("http", "https"):
+            raise ValueError(f"endpoint {text!r}: only http:// and https:// are supported, not {scheme}://")
+        rest = after.rstrip("/")
+    host, colon, port = rest.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"endpoint {text!r}: need host:port, such as '127.0.0.1:2379'")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            IPv6Address(host[1:-1])
+        except ValueError as exc:
+            raise ValueError(f"endpoint {text!r}: {host!r} is not an IPv6 address: {exc}") from exc
+    elif ":" in host:
+        raise ValueError(f"endpoint {text!r}: write an IPv6 address in brackets, such as '[::1]:2379'")
+    elif any(c.isspace() or c in "/@,?#[]\0" or "\ud800" <= c <= "\udfff" for c in host):
+        raise ValueError(f"endpoint {text!r}: {host!r} is not a host name; give several endpoints separately")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535")
+    return f"{host}:{int(port)}"
+
+
+def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return endpoints as `host:port`, without repetitions.
+
+    Args:
+        texts: The endpoints.
+
+    Returns:
+        Them, in the order given.
+
+    Raises:
+        ValueError: There is none, or one is malformed.
+    """
+    endpoints = tuple(dict.fromkeys(parse_endpoint(text) for text in texts))
+    if not endpoints:
+        raise ValueError("give at least one endpoint, such as connect('127.0.0.1:2379')")
+    return endpoints
+
+
+def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
+    """Return how to connect to endpoints: with TLS if it is asked for, by an option or by `https://`.
+
+    Args:
+        texts: The endpoints; one without a scheme goes with the others.
+        tls: The option.
+
+    Returns:
+        The option; where only the endpoints ask for it, TLS with the system's CAs.
+
+    Raises:
+        ValueError: Some ask for TLS and others for none.
+    """
+    texts = [str(text).strip() for text in texts]
+    secure = [text for text in texts if text.lower().startswith("https://")]
+    plain = [text for text in texts if text.lower().startswith("http://")]
+    if plain and (secure or tls is not None):
+        other = secure[0] if secure else tls
+        raise ValueError(f"{plain[0]!r} is without TLS, but {other!r} asks for it: all members or none")
+    return Tls() if secure and tls is None else tls
+
+
+def host_of(endpoint: str) -> str:
+    """Return the host of a `host:port`, an IPv6 address without its brackets."""
+    return endpoint.rpartition(":")[0].strip("[]")
+
+
+def is_name(endpoint: str) -> bool:
+    """Whether the host of a `host:port` is a name, which may stand for several addresses."""
+    try:
+        ip_address(host_of(endpoint))
+    except ValueError:
+        return True
+    return False
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether a `host:port` means the machine it is used on."""
+    host = host_of(endpoint).lower()
+    return host.rstrip(".") == "localhost" or (not is_name(endpoint) and ip_address(host).is_loopback)
+
+
+def advertised(url: str, *, secure: bool, here: bool) -> str:
+    """Return the endpoint behind a URL at which a member says that clients reach it.
+
+    Args:
+        url: The URL, as the member list has it.
+        secure: Whether this client connects with TLS.
+        here: Whether etcd runs on this machine, as far as is known.
+
+    Returns:
+        Its `host:port`.
+
+    Raises:
+        ValueError: It is of no use to this client; the message says why.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{url} is not an address in a network")
+    endpoint = parse_endpoint(url)
+    if (scheme == "https") is not secure:
+        raise ValueError(f"{url} is {'with' if scheme == 'https' else 'without'} TLS, unlike this client")
+    if is_wildcard(host_of(endpoint)):
+        raise ValueError(f"{url} names no host")
+    if is_loopback(endpoint) and not here:
+        raise ValueError(f"{url} means the member's own machine")
+    return endpoint

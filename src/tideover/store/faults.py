@@ -1,0 +1,257 @@
+"""What an etcd error means, decided once, from its gRPC code and message.
+
+The table is measured against etcd 3.4.23, 3.5.1 and grpc.aio 1.85 (docs/explanation/errors.md). Codes alone do not
+do: UNAVAILABLE covers "never sent" as well as "may be applied in ten seconds", and UNKNOWN, INTERNAL and
+CANCELLED carry transient cases. What is not recognised counts as an outage whose writes may have been applied:
+an unknown is never turned into a no.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tideover import errors
+
+
+class FaultKind(StrEnum):
+    """What went wrong."""
+
+    UNREACHABLE = "unreachable"
+    CONNECTION_LOST = "connection_lost"
+    NO_LEADER = "no_leader"
+    LEADER_CHANGED = "leader_changed"
+    HANDOVER = "handover"
+    TIMED_OUT = "timed_out"
+    DEADLINE = "deadline"
+    OVERLOADED = "overloaded"
+    NOT_SERVING = "not_serving"
+    NO_SPACE = "no_space"
+    COMPACTED = "compacted"
+    FUTURE_REVISION = "future_revision"
+    LEASE_NOT_FOUND = "lease_not_found"
+    LEASE_EXISTS = "lease_exists"
+    AUTH_TOKEN = "auth_token"
+    AUTHENTICATION = "authentication"
+    PERMISSION = "permission"
+    INVALID = "invalid"
+    CORRUPT = "corrupt"
+    OVERFLOW = "overflow"
+    PROXY = "proxy"
+    # Decided by `epoch.tracker`, not by etcd: the member answers, but for another cluster.
+    FOREIGN = "foreign"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One failed attempt.
+
+    Attributes:
+        kind: What went wrong.
+        code: The gRPC status, as its name.
+        message: The server's or grpc's own words.
+        retry_read: Whether a read may be tried again.
+        applied: Whether a write may have been applied, now or later.
+    """
+
+    kind: FaultKind
+    code: str
+    message: str
+    retry_read: bool
+    applied: bool
+
+    @property
+    def outage(self) -> bool:
+        """Whether it speaks of etcd being away, rather than of this request or this client."""
+        return self.kind in _OUTAGE
+
+    @property
+    def brief(self) -> str:
+        """The message without grpc's account of its own layers, and for TLS a hint where to look."""
+        text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
+        text = re.sub(r"^ipv[46]:\S+: ", "", text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: "))
+        text = text[:120] or self.code
+        return f"{text}{TLS_HINT if self.tls else ''}"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the two ends could not agree on TLS."""
+        text = self.message.lower()
+        return any(part in text for part in _TLS)
+
+    def __str__(self) -> str:
+        """Return the code and the message; of TLS, also where to look."""
+        return f"{self.code}: {self.message}{TLS_HINT if self.tls else ''}"
+
+
+class StoreFault(errors.TideoverError):
+    """Raised when one attempt at one member failed; the gateway turns it into a public error.
+
+    Attributes:
+        fault: What it means.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+_OUTAGE = frozenset(
+    {
+        FaultKind.UNREACHABLE,
+        FaultKind.CONNECTION_LOST,
+        FaultKind.NO_LEADER,
+        FaultKind.LEADER_CHANGED,
+        FaultKind.TIMED_OUT,
+        FaultKind.DEADLINE,
+        FaultKind.NOT_SERVING,
+        FaultKind.FOREIGN,
+        FaultKind.UNKNOWN,
+    }
+)
+
+# What grpc says of a connection that was made but not trusted.
+TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
+# "Handshake read failed" is a server that hung up on it: one that speaks no TLS. "Unwrap failed": with TLS 1.3 a
+# server refuses a client's certificate only after the handshake.
+_TLS = (
+    "tls handshake failed",
+    "ssl handshake failed",
+    "handshake read failed",
+    "unwrap failed (tsi_",
+    "verification check failed",
+)
+
+# (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
+_BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
+    # Ours, of a reply; grpc puts it within "Stream removed (...)", as it does everything it ends by itself.
+    ("client: received message larger than max", FaultKind.INVALID, False, True),
+    ("failed to connect to all addresses", FaultKind.UNREACHABLE, True, False),
+    ("connections to all backends failing", FaultKind.UNREACHABLE, True, False),
+    ("name resolution", FaultKind.UNREACHABLE, True, False),
+    ("dns resolution failed", FaultKind.UNREACHABLE, True, False),
+    ("errors resolving", FaultKind.UNREACHABLE, True, False),
+    # A proxy's account of its own connection to a member; what it had sent before is its secret.
+    ("error while dialing", FaultKind.UNREACHABLE, True, True),
+    ("stream removed", FaultKind.CONNECTION_LOST, True, True),
+    ("socket closed", FaultKind.CONNECTION_LOST, True, True),
+    ("connection reset", FaultKind.CONNECTION_LOST, True, True),
+    ("ping timeout", FaultKind.CONNECTION_LOST, True, True),
+    ("keepalive watchdog timeout", FaultKind.CONNECTION_LOST, True, True),
+    ("too_many_pings", FaultKind.CONNECTION_LOST, True, True),
+    ("etcdserver: no leader", FaultKind.NO_LEADER, True, False),
+    ("etcdserver: leader changed", FaultKind.LEADER_CHANGED, True, True),
+    ("etcdserver: request timed out", FaultKind.TIMED_OUT, True, True),
+    # The leader's own refusal while it hands its office over, and so before anything is in its log; a follower
+    # whose proposal the leader drops hears nothing of it and says "request timed out".
+    ("raft proposal dropped", FaultKind.HANDOVER, True, False),
+    ("context deadline exceeded", FaultKind.TIMED_OUT, True, True),
+    ("etcdserver: too many requests", FaultKind.OVERLOADED, True, False),
+    ("etcdserver: server stopped", FaultKind.NOT_SERVING, True, True),
+    ("raft: stopped", FaultKind.NOT_SERVING, True, True),
+    ("etcdserver: not capable", FaultKind.NOT_SERVING, True, True),
+    ("etcdserver: unhealthy cluster", FaultKind.NOT_SERVING, True, True),
+    ("for learner", FaultKind.NOT_SERVING, True, False),
+    ("database space exceeded", FaultKind.NO_SPACE, True, False),
+    ("has been compacted", FaultKind.COMPACTED, False, False),
+    ("is a future revision", FaultKind.FUTURE_REVISION, True, False),
+    ("requested lease not found", FaultKind.LEASE_NOT_FOUND, False, False),
+    ("lease already exists", FaultKind.LEASE_EXISTS, False, False),
+    ("invalid auth token", FaultKind.AUTH_TOKEN, False, False),
+    ("user name is empty", FaultKind.AUTH_TOKEN, False, False),
+    ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
+    # The same in etcd 3.5.1's words, with the code UNKNOWN.
+    ("auth: revision in header is old", FaultKind.AUTH_TOKEN, False, False),
+    ("authentication failed", FaultKind.AUTHENTICATION, False, False),
+    ("authentication is not enabled", FaultKind.AUTHENTICATION, False, False),
+    ("permission denied", FaultKind.PERMISSION, False, False),
+    ("request is too large", FaultKind.INVALID, False, False),
+    ("grpc: received message larger than max", FaultKind.INVALID, False, False),
+    # tideover's own: of a watch whose reader is slow, and of what is not done through a proxy.
+    ("watch overflow", FaultKind.OVERFLOW, True, False),
+    ("is an etcd grpc-proxy", FaultKind.PROXY, False, False),
+    ("corrupt cluster", FaultKind.CORRUPT, True, False),
+)
+
+_BY_CODE: dict[str, tuple[FaultKind, bool, bool]] = {
+    "DEADLINE_EXCEEDED": (FaultKind.DEADLINE, True, True),
+    "INVALID_ARGUMENT": (FaultKind.INVALID, False, False),
+    "FAILED_PRECONDITION": (FaultKind.INVALID, False, False),
+    "OUT_OF_RANGE": (FaultKind.INVALID, False, False),
+    "UNIMPLEMENTED": (FaultKind.INVALID, False, False),
+    "PERMISSION_DENIED": (FaultKind.PERMISSION, False, False),
+    "UNAUTHENTICATED": (FaultKind.AUTHENTICATION, False, False),
+    "CANCELLED": (FaultKind.CONNECTION_LOST, True, True),
+    "INTERNAL": (FaultKind.CONNECTION_LOST, True, True),
+}
+
+
+def classify(code: str, message: str) -> Fault:
+    """Say what an error means.
+
+    Args:
+        code: The gRPC status, as its name, such as `"UNAVAILABLE"`.
+        message: The status's details.
+
+    Returns:
+        The fault. An error nobody has seen before counts as an outage whose writes may have been applied.
+    """
+    text = message.lower()
+    if code == "DEADLINE_EXCEEDED" and text in ("deadline exceeded", "stream removed (deadline exceeded)"):
+        kind, retry_read, applied = _BY_CODE[code]
+    else:
+        for part, *meaning in _BY_MESSAGE:
+            if part in text:
+                kind, retry_read, applied = meaning  # type: ignore[assignment]
+                break
+        else:
+            kind, retry_read, applied = _BY_CODE.get(code, (FaultKind.UNKNOWN, True, True))
+    return Fault(kind, code, message, retry_read, applied)
+
+
+def is_learner(fault: Fault) -> bool:
+    """Whether it was refused because the member is still learning."""
+    return fault.kind is FaultKind.NOT_SERVING and "for learner" in fault.message.lower()
+
+
+def is_masked(fault: Fault) -> bool:
+    """Whether grpc.aio has put words of its own in place of why a stream was refused, as it does now and then."""
+    return fault.code == "INTERNAL" and "internal error from core" in fault.message.lower()
+
+
+_ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
+    FaultKind.NO_LEADER: errors.NoQuorum,
+    FaultKind.LEADER_CHANGED: errors.NoQuorum,
+    FaultKind.HANDOVER: errors.NoQuorum,
+    FaultKind.TIMED_OUT: errors.NoQuorum,
+    FaultKind.DEADLINE: errors.DeadlineExceeded,
+    FaultKind.NO_SPACE: errors.SpaceExhausted,
+    FaultKind.AUTH_TOKEN: errors.AuthenticationFailed,
+    FaultKind.AUTHENTICATION: errors.AuthenticationFailed,
+    FaultKind.PERMISSION: errors.PermissionDenied,
+    FaultKind.PROXY: errors.BehindProxy,
+    FaultKind.INVALID: errors.InvalidRequest,
+    FaultKind.COMPACTED: errors.InvalidRequest,
+    FaultKind.LEASE_NOT_FOUND: errors.InvalidRequest,
+    FaultKind.LEASE_EXISTS: errors.InvalidRequest,
+}
+
+
+def public_error(fault: Fault, *, doing: str, writes: bool) -> errors.TideoverError:
+    """Return the error a caller sees when a call ends with this fault.
+
+    Args:
+        fault: The last attempt's fault.
+        doing: What was attempted, such as `"put app/config/x"`.
+        writes: Whether it was a write.
+
+    Returns:
+        `OutcomeUnknown` for a write that may have been applied; else an `Unavailable` for an outage, or the
+        error of a definite no.
+    """
+    text = f"{doing}: {fault}"
+    if writes and fault.applied:
+        return errors.OutcomeUnknown(f"{text}; it may have been applied, now or later: read back to know")
+    return _ERRORS.get(fault.kind, errors.Unreachable)(text)

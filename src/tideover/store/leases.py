@@ -1,0 +1,70 @@
+"""Leases: keys that vanish by themselves unless their owner keeps renewing.
+
+A lease is a promise of etcd's leader, and an acknowledged renewal is no proof of it: a member that was paused
+answers from its own table after another leader was elected (docs/explanation/leases-and-deadlines.md). What may be
+concluded from these answers is decided in `sessions.session`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tideover.store.operations import LeaseResult, Op
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant(Op[LeaseResult]):
+    """Make a lease.
+
+    Attributes:
+        ttl: Seconds it lives without renewal; etcd grants 2 s at the least.
+        lease: Its id, chosen by the caller: after a lost reply only a chosen id can be recognised.
+    """
+
+    ttl: int
+    lease: int
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change the store."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRevoke(Op[LeaseResult]):
+    """End a lease and delete its keys.
+
+    Attributes:
+        lease: Its id.
+    """
+
+    lease: int
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change the store."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimeToLive(Op[LeaseResult]):
+    """Ask how long a lease will live; etcd answers a lease that is gone with a TTL of -1.
+
+    Attributes:
+        lease: Its id.
+        keys: Whether to list its keys.
+    """
+
+    lease: int
+    keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseKeepAlive(Op[LeaseResult]):
+    """Renew a lease; sent over a `KeepAlive` only. A TTL of 0 in the answer means that the lease is gone.
+
+    Attributes:
+        lease: Its id.
+    """
+
+    lease: int

@@ -1,0 +1,418 @@
+"""What an etcd error means: the measured table, and that an unknown is never turned into a no."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tideover import errors
+from tideover.store.faults import TLS_HINT, Fault, FaultKind, StoreFault, classify, public_error
+from tideover.store.protocol import Compacted
+
+K = FaultKind
+
+
+class Row(NamedTuple):
+    """One line of the measured table."""
+
+    code: str
+    message: str
+    kind: FaultKind
+    retry_read: bool
+    applied: bool
+    error: type[errors.TideoverError]
+
+
+TABLE = [
+    Row(
+        "FAILED_PRECONDITION",
+        "127.0.0.1:1 is an etcd grpc-proxy, through which a lease cannot be trusted: give the endpoints of the "
+        "members themselves",
+        K.PROXY,
+        False,
+        False,
+        errors.BehindProxy,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+        "host: Connection refused",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
+        "(Socket closed)",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Unwrap failed "
+        "(TSI_DATA_CORRUPTED)",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "errors resolving no.invalid:2379: [field:hostname lookup error:address lookup failed for no.invalid: "
+        "Domain name not found]",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row("UNAVAILABLE", "DNS resolution failed for no.invalid", K.UNREACHABLE, True, False, errors.Unreachable),
+    Row(
+        "UNAVAILABLE",
+        "Stream removed (Socket closed)",
+        K.CONNECTION_LOST,
+        True,
+        True,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "Stream removed (recvmsg:Connection reset by peer (104))",
+        K.CONNECTION_LOST,
+        True,
+        True,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "Stream removed (recvmsg:Connection timed out (110))",
+        K.CONNECTION_LOST,
+        True,
+        True,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "Stream removed (Socket closed (GOAWAY received; Error code: 11; Debug Text: too_many_pings))",
+        K.CONNECTION_LOST,
+        True,
+        True,
+        errors.Unreachable,
+    ),
+    Row("UNAVAILABLE", "Stream removed (ping timeout)", K.CONNECTION_LOST, True, True, errors.Unreachable),
+    Row("UNAVAILABLE", "GOAWAY received: too_many_pings", K.CONNECTION_LOST, True, True, errors.Unreachable),
+    Row("UNAVAILABLE", "etcdserver: no leader", K.NO_LEADER, True, False, errors.NoQuorum),
+    Row("UNAVAILABLE", "etcdserver: leader changed", K.LEADER_CHANGED, True, True, errors.NoQuorum),
+    Row("UNAVAILABLE", "etcdserver: request timed out", K.TIMED_OUT, True, True, errors.NoQuorum),
+    Row(
+        "UNAVAILABLE",
+        "etcdserver: request timed out, possibly due to previous leader failure",
+        K.TIMED_OUT,
+        True,
+        True,
+        errors.NoQuorum,
+    ),
+    Row("UNKNOWN", "etcdserver: request timed out", K.TIMED_OUT, True, True, errors.NoQuorum),
+    Row("UNKNOWN", "raft proposal dropped", K.HANDOVER, True, False, errors.NoQuorum),
+    Row("UNKNOWN", "raft: stopped", K.NOT_SERVING, True, True, errors.Unreachable),
+    Row(
+        "UNAVAILABLE",
+        "etcdserver: request timed out, possibly due to connection lost",
+        K.TIMED_OUT,
+        True,
+        True,
+        errors.NoQuorum,
+    ),
+    Row(
+        "UNAVAILABLE",
+        'last connection error: connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:1: '
+        'connect: connection refused"',
+        K.UNREACHABLE,
+        True,
+        True,
+        errors.Unreachable,
+    ),
+    Row("UNKNOWN", "context canceled", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("UNKNOWN", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
+    Row("DEADLINE_EXCEEDED", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
+    Row("DEADLINE_EXCEEDED", "Deadline Exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
+    Row(
+        "DEADLINE_EXCEEDED",
+        "Stream removed (Deadline Exceeded)",
+        K.DEADLINE,
+        True,
+        True,
+        errors.DeadlineExceeded,
+    ),
+    Row("UNAVAILABLE", "etcdserver: server stopped", K.NOT_SERVING, True, True, errors.Unreachable),
+    Row("UNAVAILABLE", "etcdserver: not capable", K.NOT_SERVING, True, True, errors.Unreachable),
+    Row("UNAVAILABLE", "etcdserver: unhealthy cluster", K.NOT_SERVING, True, True, errors.Unreachable),
+    Row(
+        "UNAVAILABLE",
+        "etcdserver: rpc not supported for learner",
+        K.NOT_SERVING,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row("RESOURCE_EXHAUSTED", "etcdserver: too many requests", K.OVERLOADED, True, False, errors.Unreachable),
+    Row("UNKNOWN", "etcdserver: too many requests", K.OVERLOADED, True, False, errors.Unreachable),
+    Row("INTERNAL", "Internal error from Core", K.CONNECTION_LOST, True, True, errors.Unreachable),
+    Row("CANCELLED", "Locally cancelled by application!", K.CONNECTION_LOST, True, True, errors.Unreachable),
+    Row("CANCELLED", "Channel closed!", K.CONNECTION_LOST, True, True, errors.Unreachable),
+    Row(
+        "UNAUTHENTICATED",
+        "etcdserver: invalid auth token",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "INVALID_ARGUMENT",
+        "etcdserver: user name is empty",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "INVALID_ARGUMENT",
+        "etcdserver: revision of auth store is old",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "UNKNOWN",
+        "auth: revision in header is old",
+        K.AUTH_TOKEN,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "INVALID_ARGUMENT",
+        "etcdserver: authentication failed, invalid user ID or password",
+        K.AUTHENTICATION,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
+    Row(
+        "PERMISSION_DENIED",
+        "etcdserver: permission denied",
+        K.PERMISSION,
+        False,
+        False,
+        errors.PermissionDenied,
+    ),
+    Row("UNKNOWN", "etcdserver: permission denied", K.PERMISSION, False, False, errors.PermissionDenied),
+    Row("INVALID_ARGUMENT", "etcdserver: key is not provided", K.INVALID, False, False, errors.InvalidRequest),
+    Row(
+        "INVALID_ARGUMENT",
+        "etcdserver: too many operations in txn request",
+        K.INVALID,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
+    Row("INVALID_ARGUMENT", "etcdserver: request is too large", K.INVALID, False, False, errors.InvalidRequest),
+    Row(
+        "RESOURCE_EXHAUSTED",
+        "grpc: received message larger than max (2200008 vs. 2097152)",
+        K.INVALID,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
+    Row(
+        "RESOURCE_EXHAUSTED",
+        "Stream removed (CLIENT: Received message larger than max (5000000 vs. 4194304))",
+        K.INVALID,
+        False,
+        True,
+        errors.InvalidRequest,
+    ),
+    Row(
+        "RESOURCE_EXHAUSTED",
+        "etcdserver: mvcc: database space exceeded",
+        K.NO_SPACE,
+        True,
+        False,
+        errors.SpaceExhausted,
+    ),
+    Row(
+        "NOT_FOUND",
+        "etcdserver: requested lease not found",
+        K.LEASE_NOT_FOUND,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
+    Row(
+        "FAILED_PRECONDITION",
+        "etcdserver: lease already exists",
+        K.LEASE_EXISTS,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
+    Row(
+        "OUT_OF_RANGE",
+        "etcdserver: mvcc: required revision has been compacted",
+        K.COMPACTED,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
+    Row(
+        "OUT_OF_RANGE",
+        "etcdserver: mvcc: required revision is a future revision",
+        K.FUTURE_REVISION,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row("OUT_OF_RANGE", "etcdserver: too large lease TTL", K.INVALID, False, False, errors.InvalidRequest),
+    Row(
+        "UNIMPLEMENTED",
+        "unknown method AuthStatus for service etcdserverpb.Auth",
+        K.INVALID,
+        False,
+        False,
+        errors.InvalidRequest,
+    ),
+    Row("DATA_LOSS", "etcdserver: corrupt cluster", K.CORRUPT, True, False, errors.Unreachable),
+    Row("UNKNOWN", "something nobody has seen", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("ABORTED", "", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("UNAVAILABLE", "", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("UNAVAILABLE", "upstream connect error", K.UNKNOWN, True, True, errors.Unreachable),
+]
+IDS = [f"{row.code} {row.message[:40]}" for row in TABLE]
+
+rows = pytest.mark.parametrize("row", TABLE, ids=IDS)
+faults = st.builds(
+    Fault,
+    kind=st.sampled_from(FaultKind),
+    code=st.text(max_size=10),
+    message=st.text(max_size=10),
+    retry_read=st.booleans(),
+    applied=st.booleans(),
+)
+DEFINITE = (
+    errors.PermissionDenied,
+    errors.AuthenticationFailed,
+    errors.InvalidRequest,
+    errors.SpaceExhausted,
+)
+
+
+@rows
+def test_the_table(row: Row) -> None:
+    """Each measured error has its meaning: kind, whether a read may be retried, whether a write may be applied."""
+    fault = classify(row.code, row.message)
+    assert (fault.kind, fault.retry_read, fault.applied) == (row.kind, row.retry_read, row.applied)
+    assert (fault.code, fault.message) == (row.code, row.message)
+
+
+@rows
+def test_a_reader_sees_the_public_error(row: Row) -> None:
+    """A read that ends with the fault raises exactly this error, naming the attempt and etcd's own words."""
+    error = public_error(classify(row.code, row.message), doing="read app/x", writes=False)
+    assert type(error) is row.error
+    hint = TLS_HINT if any(w in row.message.lower() for w in ("handshake", "unwrap")) else ""
+    assert str(error) == f"read app/x: {row.code}: {row.message}{hint}"
+
+
+@rows
+def test_a_writer_learns_whether_it_may_be_applied(row: Row) -> None:
+    """A write that may have been applied ends as OutcomeUnknown, every other one as the reader's error."""
+    error = public_error(classify(row.code, row.message), doing="put app/x", writes=True)
+    assert type(error) is (errors.OutcomeUnknown if row.applied else row.error)
+    if row.applied:
+        assert "read back" in str(error)
+
+
+@rows
+def test_letters_of_either_case_mean_the_same(row: Row) -> None:
+    """Messages are matched without regard to case: grpc and etcd do not agree on it."""
+    fault = classify(row.code, row.message.upper())
+    assert (fault.kind, fault.applied) == (row.kind, row.applied)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.text(max_size=60))
+def test_whatever_comes_is_classified(code: str, message: str) -> None:
+    """No code and no message makes the classification fail, and the words are kept."""
+    fault = classify(code, message)
+    assert str(fault) == f"{code}: {message}"
+    assert isinstance(public_error(fault, doing="x", writes=True), errors.TideoverError)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["UNAVAILABLE", "UNKNOWN", "ABORTED", "INTERNAL", "CANCELLED", "DATA_LOSS", "NEW_CODE"]),
+    st.text("abcxyz :", max_size=30),
+)
+def test_an_unknown_error_is_an_outage_that_may_have_been_applied(code: str, message: str) -> None:
+    """What nobody has seen before counts as an outage; a write of it has an unknown outcome, never a no."""
+    fault = classify(code, message)
+    assert fault.outage
+    assert fault.applied
+    assert fault.retry_read
+    assert isinstance(public_error(fault, doing="x", writes=False), errors.Unavailable)
+    assert isinstance(public_error(fault, doing="x", writes=True), errors.OutcomeUnknown)
+
+
+@settings(deadline=None)
+@given(faults, st.booleans())
+def test_an_outage_is_never_reported_as_a_no(fault: Fault, writes: bool) -> None:
+    """An outage is an Unavailable or an unknown outcome; a definite no is never an Unavailable."""
+    error = public_error(fault, doing="x", writes=writes)
+    if fault.outage:
+        assert isinstance(error, errors.Unavailable | errors.OutcomeUnknown)
+    assert not (isinstance(error, DEFINITE) and isinstance(error, errors.Unavailable))
+    assert isinstance(error, errors.OutcomeUnknown) is (writes and fault.applied)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [K.PERMISSION, K.AUTHENTICATION, K.AUTH_TOKEN, K.INVALID, K.COMPACTED, K.LEASE_NOT_FOUND, K.NO_SPACE],
+)
+def test_a_definite_no_is_no_outage(kind: FaultKind) -> None:
+    """What concerns this request or this client says nothing about etcd being away."""
+    fault = Fault(kind, "CODE", "words", retry_read=False, applied=False)
+    assert not fault.outage
+    assert isinstance(public_error(fault, doing="x", writes=True), DEFINITE)
+
+
+def test_a_store_fault_carries_its_meaning() -> None:
+    """The exception shows the code and the words, and hands on the fault; Compacted names the oldest revision."""
+    fault = classify("UNAVAILABLE", "etcdserver: no leader")
+    assert str(StoreFault(fault)) == "UNAVAILABLE: etcdserver: no leader"
+    assert StoreFault(fault).fault is fault
+    assert (Compacted(17).revision, Compacted(17).fault.kind) == (17, K.COMPACTED)

@@ -6,6 +6,7 @@ from tideover.config.config import Config
 from tideover.config.live import Live
 from tideover.coordinator.coordinator import Coordinator
 from tideover.decorators.injection import with_config
+from tideover.decorators.leading import while_leader
 from tideover.decorators.locking import locked
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import EndpointChanges, ServiceView
@@ -48,7 +49,7 @@ from tideover.errors import (
     Unreachable,
 )
 from tideover.fencing.guard import Guard
-from tideover.functions import connect, current, discover, leader, lock, register, while_leader
+from tideover.functions import connect, current, discover, leader, lock, register
 from tideover.locks.held import Held
 from tideover.locks.lock import Lock
 from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls

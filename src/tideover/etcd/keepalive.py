@@ -14,8 +14,7 @@ import grpc
 from aetcd import rpc
 
 from tideover.etcd.channel import apart, translated
-from tideover.etcd.convert import header_of
-from tideover.etcd.requests import HAS_LEADER, Metadata
+from tideover.etcd.requests import HAS_LEADER, Metadata, header_of
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import LeaseResult
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
-from tideover.etcd.convert import alarms_of, entry_of, header_of
 from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
     Delete,
@@ -29,7 +29,7 @@ from tideover.store.operations import (
     WriteResult,
 )
 from tideover.store.transactions import Compare, Step, Txn, TxnResult
-from tideover.types import ClusterMember, Header
+from tideover.types import ClusterMember, Entry, Header
 
 R = TypeVar("R", bound=Result)
 Metadata = tuple[tuple[str, str], ...]
@@ -201,3 +201,22 @@ def _range_request(op: Range) -> Any:
 def _range_result(reply: Any, header: Header) -> RangeResult:
     entries = {kv.key: entry_of(kv) for kv in reply.kvs}
     return RangeResult(header, entries, reply.more, reply.count)
+
+
+# From aetcd's messages to tideover's records. The messages carry no types, hence the `Any`.
+
+
+def header_of(reply: Any) -> Header:
+    """Return the header of any etcd reply."""
+    header = reply.header
+    return Header(header.cluster_id, header.member_id, header.raft_term, header.revision)
+
+
+def alarms_of(errors: Iterable[str]) -> frozenset[str]:
+    """Return the alarms among the errors in a member's status, "memberID:8211 alarm:NOSPACE " and the like."""
+    return frozenset(alarm for error in errors for alarm in re.findall(r"\balarm:(\w+)", error))
+
+
+def entry_of(kv: Any) -> Entry:
+    """Return an etcd key-value pair as an entry."""
+    return Entry(kv.value, kv.create_revision, kv.mod_revision)

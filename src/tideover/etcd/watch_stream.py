@@ -29,8 +29,8 @@ import grpc
 from aetcd import rpc
 
 from tideover.etcd.channel import translated
-from tideover.etcd.convert import entry_of, header_of
 from tideover.etcd.proxy_detection import by_proxy
+from tideover.etcd.requests import entry_of, header_of
 from tideover.etcd.watch_buffer import Inbox
 from tideover.store.faults import StoreFault, classify
 from tideover.store.protocol import Compacted, Event, WatchBatch

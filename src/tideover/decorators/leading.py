@@ -1,0 +1,71 @@
+"""`@while_leader`: a coroutine function that runs while this process leads."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import anyio.lowlevel
+
+from tideover.elections.elections import OnOutage
+from tideover.errors import LeadershipLost
+from tideover.functions import leader
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def while_leader(
+    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Run a coroutine function while this process leads, and again whenever it is elected.
+
+        @while_leader("reaper")
+        async def reap() -> None:
+            while True:
+                ...
+
+    Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
+    function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
+
+    Args:
+        name: The election.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        TypeError: When decorating: the function is not a coroutine function.
+        NotConnected: When calling: no coordinator is open.
+        ElectionMismatch: When calling: the election's record says another `on_outage`.
+
+    When degraded:
+        As `Coordinator.leader`: it waits until somebody can be elected.
+    """
+
+    def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"while_leader({name!r}) decorates coroutine functions, not {function!r}")
+
+        @functools.wraps(function)
+        async def lead(*args: P.args, **kwargs: P.kwargs) -> T:
+            while True:
+                leadership = leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+                try:
+                    async with leadership:
+                        return await function(*args, **kwargs)
+                except LeadershipLost:
+                    # Of this one, and not of another election that the function had to do with.
+                    if not leadership.loss:
+                        raise
+                await anyio.lowlevel.checkpoint()
+
+        return lead
+
+    return decorate

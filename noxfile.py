@@ -85,6 +85,13 @@ def layers(session: nox.Session) -> None:
 
 
 @nox.session
+def house(session: nox.Session) -> None:
+    """Count sizes, hops of a call, stock phrases and imports, without a gate; `-- --json` to compare two trees."""
+    session.install("-e", ".[demo]", *group("layers"))
+    session.run("python", "-m", "tools.house", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; `nox -s docs -- serve` shows it while you write."""
     session.install("-e", ".[demo]", *group("docs"))

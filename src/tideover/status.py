@@ -308,6 +308,7 @@ class StatusReport:
         lock_error: What does not work about host locks or the ledger; None if all does.
         registrations: What this process has registered.
         services: The services whose endpoints are followed.
+        untold: What etcd does not tell this user, and why not, in words; no key depends on it.
     """
 
     sentence: str
@@ -334,6 +335,7 @@ class StatusReport:
     last_stall: StallStatus | None = None
     registrations: tuple[RegistrationStatus, ...] = ()
     services: tuple[ServiceStatus, ...] = ()
+    untold: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""

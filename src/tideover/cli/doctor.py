@@ -58,7 +58,8 @@ class Examined:
 
     Attributes:
         endpoint: The member.
-        version: Its version; None if it does not answer.
+        answers: Whether it answers at all.
+        version: Its version; None if it does not tell it, or does not answer.
         cluster_id: The cluster it belongs to; 0 if unknown.
         look: Its answer through the quorum; None if it has none.
         error: Why it has none, or does not answer.
@@ -67,6 +68,7 @@ class Examined:
     """
 
     endpoint: str
+    answers: bool = False
     version: str | None = None
     cluster_id: int = 0
     look: Look | None = None
@@ -113,7 +115,7 @@ async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_js
         else:
             mark = {True: "ok  ", False: "BAD ", None: "-   "}[finding.ok]
             print_line(f"{mark}  {finding.what:<10}  {finding.text}")
-    if all(member.version is None for member in members):
+    if not any(member.answers for member in members):
         return Exit.UNAVAILABLE
     if not any(member.look or member.denied for member in members):
         return Exit.REFUSED if any(member.refused for member in members) else Exit.DEGRADED
@@ -123,18 +125,20 @@ async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_js
 async def _ask(store: Store, key: bytes, member: Examined) -> None:
     try:
         about = await store.call(Status(), member=member.endpoint, timeout=_TIMEOUT)
+        member.answers = True
         member.version, member.cluster_id = about.version, about.header.cluster_id
         member.look = await read_marker(store, key, member.endpoint)
     except StoreFault as exc:
         member.error = exc.fault.brief
         member.denied = exc.fault.kind is FaultKind.PERMISSION
         member.refused = exc.fault.kind in (FaultKind.AUTH_TOKEN, FaultKind.AUTHENTICATION)
+        member.answers = member.answers or member.refused
 
 
 def _judge_members(members: Sequence[Examined]) -> list[Finding]:
     findings = []
     for member in members:
-        if member.version is None:
+        if not member.answers:
             findings.append(Finding("member", False, f"{member.endpoint} does not answer: {member.error}"))
         elif member.refused:
             text = f"{member.endpoint} answers, and refuses this client: {member.error}"
@@ -142,7 +146,8 @@ def _judge_members(members: Sequence[Examined]) -> list[Finding]:
         elif member.look is None and not member.denied:
             findings.append(Finding("member", False, f"{member.endpoint} has no quorum: {member.error}"))
         else:
-            text = f"{member.endpoint} answers, etcd {member.version}, cluster {member.cluster_id:x}"
+            version = f"etcd {member.version}" if member.version else "its version is for root alone"
+            text = f"{member.endpoint} answers, {version}, cluster {member.cluster_id:x}"
             findings.append(Finding("member", True, text))
     clusters = sorted({member.cluster_id for member in members if member.cluster_id})
     if len(clusters) > 1:

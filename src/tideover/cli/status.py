@@ -77,6 +77,8 @@ def _lines(report: StatusReport) -> Iterator[str]:
         yield f"member     {member.endpoint or '-'}  {name}{member.origin}  {_describe_member(member)}"
     for prefix in report.config:
         yield f"config     {_describe_prefix(prefix)}"
+    for untold in report.untold:
+        yield f"untold     {untold}"
     for rejected in report.rejected:
         yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
     for registration in report.registrations:

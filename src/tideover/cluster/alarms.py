@@ -1,21 +1,25 @@
 """Asking etcd for its alarms, so that no user's write has to fail first.
 
 A cluster whose quota is used up, or whose data is found damaged, answers reads as ever: a probe sees nothing.
-etcd raises an alarm, which each member tells in its status, without a quorum and without a round of its own. (The
-alarm request proper, even to list them, is a proposal that all members write to their logs.)
+etcd raises an alarm, which each member tells in its status, without a quorum and without a round of its own.
+
+Some versions tell a member's status to root alone. Then the alarms are listed, seldom, for even a listing is a
+proposal that all members write to their logs.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import anyio
 
+from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
 from tideover.cluster.state import Lanes
 from tideover.store.faults import StoreFault
-from tideover.store.operations import Lane, Status
+from tideover.store.operations import AlarmList, Lane, Status
 from tideover.store.protocol import Store
 
 _log = logging.getLogger("tideover")
@@ -23,6 +27,9 @@ _log = logging.getLogger("tideover")
 # Seconds between two questions, at the most: while there is no alarm, and while there is one.
 QUIET_INTERVAL = 30.0
 ALARMED_INTERVAL = 5.0
+# The same where they have to be listed.
+LIST_INTERVAL = 300.0
+_LISTED = "root alone may ask; alarms are listed every 5 minutes instead, and when a write is refused"
 # Seconds for an answer.
 _TIMEOUT = 0.5
 # Seconds until the member in use has heard of an alarm that another one has raised or seen taken back.
@@ -35,13 +42,18 @@ class Alarms:
     Args:
         store: The cluster.
         lanes: Where they are noted; whose evidence, a write refused or accepted, is looked into at once.
+        clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
     """
 
-    def __init__(self, store: Store, lanes: Lanes, *, chance: Callable[[], float]) -> None:
+    def __init__(self, store: Store, lanes: Lanes, *, clock: Clock, chance: Callable[[], float]) -> None:
         self._store = store
         self._lanes = lanes
+        self._clock = clock
         self._chance = chance
+        # When they were last listed, and which there were then.
+        self._listed_at = -math.inf
+        self._listed: frozenset[str] | None = None
 
     def __repr__(self) -> str:
         """Show the alarms there are."""
@@ -51,22 +63,51 @@ class Alarms:
         """Ask now and then, until cancelled; jittered, so that many clients do not ask in step."""
         lanes = self._lanes
         while True:
-            await self._ask()
-            interval = ALARMED_INTERVAL if lanes.alarms else QUIET_INTERVAL
+            interval = await self._ask()
             if await lanes.alarm_evidence.wait(interval * (0.7 + 0.3 * self._chance())):
                 await anyio.sleep(_SETTLE)
 
-    async def _ask(self) -> None:
+    async def _ask(self) -> float:
+        """Ask once; return seconds until the next time."""
         lanes, before = self._lanes, self._lanes.diagnosis_of_alarms
+        usual = ALARMED_INTERVAL if lanes.alarms else QUIET_INTERVAL
         if lanes.alarms is not None and not lanes.breaker(Lane.MEMBER).closed:
-            return  # nobody is there to be asked
+            return usual  # nobody is there to be asked
         try:
             with anyio.fail_after(_TIMEOUT):
                 about = await self._store.call(Status(), member=lanes.active, timeout=_TIMEOUT)
+            self._report("its version and alarms in its status", _LISTED if about.alarms is None else None)
+            alarms = await self._list() if about.alarms is None else about.alarms
         except (StoreFault, TimeoutError):
             # What was known stays known; the probes find out what is wrong.
-            lanes.note_alarms(lanes.alarms or frozenset())
-            return
-        lanes.note_alarms(about.alarms)
+            alarms = lanes.alarms or frozenset()
+            about = None
+        lanes.note_alarms(alarms)
         if lanes.diagnosis_of_alarms is not before:
             _log.warning("tideover: %s", sentence(lanes.diagnosis_of_alarms))
+        if about is not None and about.alarms is None:
+            return LIST_INTERVAL
+        return ALARMED_INTERVAL if lanes.alarms else QUIET_INTERVAL
+
+    async def _list(self) -> frozenset[str]:
+        """Have the alarms listed if it is time, or a write has shown others than the last list; return them."""
+        lanes, now = self._lanes, self._clock.monotonic()
+        known = lanes.alarms or frozenset()
+        if now - self._listed_at < LIST_INTERVAL and self._listed == known:
+            return known
+        self._listed_at, self._listed = now, known
+        try:
+            with anyio.fail_after(_TIMEOUT):
+                found = await self._store.call(AlarmList(), member=lanes.active, timeout=_TIMEOUT)
+        except StoreFault as exc:
+            if not exc.fault.outage:
+                self._report("its alarms", exc.fault.brief)
+            raise
+        self._report("its alarms", None)
+        self._listed = found.alarms
+        return found.alarms
+
+    def _report(self, what: str, why: str | None) -> None:
+        """Log what etcd does not tell this user, once."""
+        if self._lanes.note_untold(what, why) and why is not None:
+            _log.info("tideover: etcd does not tell this user %s: %s", what, why)

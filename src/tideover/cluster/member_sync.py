@@ -22,7 +22,7 @@ from tideover.cluster.rules.membership import plan
 from tideover.cluster.state import Lanes
 from tideover.status import MemberStatus
 from tideover.store.endpoints import Address, advertised, is_loopback, is_name
-from tideover.store.faults import StoreFault
+from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import MemberList, MemberListResult, Status
 from tideover.store.protocol import Store
 from tideover.types import ClusterMember
@@ -123,8 +123,14 @@ class Roster:
             answered = await self._store.call(MemberList(), member=asked, timeout=_TIMEOUT)
         except StoreFault as exc:
             # The monitor judges members by other questions; this one may simply be denied.
-            _log.info("tideover: the member list cannot be read at %s: %s", asked, exc.fault.brief)
+            denied = exc.fault.kind in (FaultKind.PERMISSION, FaultKind.AUTH_TOKEN, FaultKind.INVALID)
+            news = denied and lanes.note_untold(
+                "its list of members", f"{exc.fault.brief}; only those given are used"
+            )
+            if news or not denied:
+                _log.info("tideover: the member list cannot be read at %s: %s", asked, exc.fault.brief)
             return
+        lanes.note_untold("its list of members", None)
         if not self._is_ours(answered):
             _log.info("tideover: the member list of %s is not that of its cluster, and not used", asked)
             return
@@ -184,29 +190,26 @@ class Roster:
                     # It is not missing after all, but away.
                     roll.unusable.pop(member.id, None)
                     return
-                if await self._is_at(member, endpoint):
-                    roll.unusable.pop(member.id, None)
-                    return
-                reasons.append(f"somebody else answers at {url}")
+                await self._join(member, endpoint)
+                roll.unusable.pop(member.id, None)
+                return
             except ValueError as exc:
                 reasons.append(str(exc))
             except StoreFault as exc:
-                reasons.append(f"{url} does not answer: {exc.fault.brief}")
+                other = exc.fault.kind is FaultKind.FOREIGN
+                reasons.append(exc.fault.message if other else f"{url} does not answer: {exc.fault.brief}")
         reason = "; ".join(reasons) or "it has not been started"
         if roll.unusable.get(member.id) != reason:
             _log.info("tideover: member %r is not used: %s", member.name, reason)
         roll.unusable[member.id] = reason
 
-    async def _is_at(self, member: ClusterMember, endpoint: str) -> bool:
-        """Connect to an advertised address; say whether the member is there, which has joined then."""
+    async def _join(self, member: ClusterMember, endpoint: str) -> None:
+        """Connect to an advertised address; the member joins if it is there."""
         lanes = self._lanes
-        header = await self._store.add(Address(endpoint), timeout=_TIMEOUT)
-        if (header.cluster_id, header.member_id) != (lanes.roll.cluster_id, member.id):
-            self._store.remove(endpoint)
-            return False
+        ids = lanes.roll.cluster_id, member.id
+        header = await self._store.add(Address(endpoint), expected=ids, timeout=_TIMEOUT)
         lanes.join(endpoint, learned=True)
         lanes.roll.identify(endpoint, header)
-        return True
 
     def _give_up(self, endpoint: str) -> None:
         self._lanes.leave(endpoint)

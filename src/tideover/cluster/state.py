@@ -67,6 +67,7 @@ class Lanes:
         suspected: Whether something failed and the monitor has not yet said that all is well.
         suspicions: How often something failed.
         alarms: What etcd has raised; None as long as nobody has been asked.
+        untold: What etcd does not tell this user, and why not, in words.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
         changed: Fires when any of these changed.
@@ -88,6 +89,7 @@ class Lanes:
         self.suspected = False
         self.suspicions = 0
         self.alarms: frozenset[str] | None = None
+        self.untold: dict[str, str] = {}
         self.blackouts = 0
         self.retry_at = 0.0
         self.changed = Signal()
@@ -252,6 +254,15 @@ class Lanes:
         if self.health.diagnosis is before:
             self.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
         self.changed.fire()
+
+    def note_untold(self, what: str, why: str | None) -> bool:
+        """Record what etcd refuses to tell this user, or with None that it does tell; say whether that is news."""
+        before = self.untold.get(what)
+        if why is None:
+            self.untold.pop(what, None)
+        else:
+            self.untold[what] = why
+        return (before is None) is not (why is None)
 
     def suspect(self) -> None:
         """Ask for a probe now."""

@@ -517,7 +517,7 @@ class Coordinator(Primitives):
             "monitor": monitor.run,
             "waiting": lanes.waiting.run,
             "roster": roster.run,
-            "alarms": Alarms(store, lanes, chance=self._chance).run,
+            "alarms": Alarms(store, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
         }

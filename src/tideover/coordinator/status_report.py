@@ -102,6 +102,7 @@ class Reporter:
             profile=str(self._options.profile),
             pid=os.getpid(),
             members=describe_members(lanes, self._is_proxy),
+            untold=tuple(f"{what}: {why}" for what, why in lanes.untold.items()),
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
             rejected=self._config.rejected,

@@ -78,9 +78,9 @@ class GuardedStore:
         async with self._store.keep_alive(member=member) as stream:
             yield GuardedKeepAlive(stream, lambda header: self._check(member, header, history))
 
-    async def add(self, address: Address, *, timeout: float) -> Header:
-        """Connect to one more member, if it answers; whoever it is says its header."""
-        return await self._store.add(address, timeout=timeout)
+    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
+        """Connect to one more member, if it answers; see `Store.add`."""
+        return await self._store.add(address, expected=expected, timeout=timeout)
 
     def remove(self, member: str) -> None:
         """Give up a member."""

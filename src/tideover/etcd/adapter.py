@@ -18,9 +18,9 @@ from tideover.etcd.tls import TlsFiles
 from tideover.etcd.watch_streams import Watches
 from tideover.policies import Tls
 from tideover.store.endpoints import Address, parse_endpoint, tls_for
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import Fault, FaultKind, StoreFault, classify, unless_expected
 from tideover.store.leases import LeaseGrant
-from tideover.store.operations import Op, Range, Result, Status
+from tideover.store.operations import Op, Range, Result, Status, StatusResult
 from tideover.store.protocol import KeepAlive, Watch
 from tideover.types import Header
 
@@ -79,6 +79,8 @@ class EtcdStore:
         self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, password or "")
         self._channels: dict[str, MemberChannel] = {}
+        # For learned members, the ids of their cluster and their own.
+        self._expected: dict[str, tuple[int, int]] = {}
         self._watches: dict[str, Watches] = {}
         self._retired: list[tuple[MemberChannel, Watches]] = []
         for given in endpoints:
@@ -97,28 +99,61 @@ class EtcdStore:
         """The members' endpoints, in the order given and then added."""
         return tuple(self._channels)
 
-    async def add(self, address: Address, *, timeout: float) -> Header:
+    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
         """Connect to one more member, if it answers; see `Store.add`."""
-        known = self._channels.get(address.endpoint)
+        endpoint = address.endpoint
+        known = self._channels.get(endpoint)
         channel = known or MemberChannel(address, self._files)
+        watches = self._watches[endpoint] if known else Watches(channel)
         try:
-            # Needs no token on any version, and a stranger must not see one.
-            header = (await send(Status(), channel, timeout, ())).header
+            header = await self._who(channel, watches, timeout)
+            unless_expected(endpoint, header, expected)
         except BaseException:
             if known is None:
-                self._retire(channel, Watches(channel))
+                self._retire(channel, watches)
             raise
-        present = self._channels.get(address.endpoint)
+        present = self._channels.get(endpoint)
         if present is None:
-            self._keep(address.endpoint, channel)
+            self._keep(endpoint, channel)
         elif present is not channel:
-            self._retire(channel, Watches(channel))
+            self._retire(channel, watches)
+        if expected is not None:
+            self._expected[endpoint] = expected
         return header
+
+    async def _who(self, channel: MemberChannel, watches: Watches, timeout: float) -> Header:
+        """Ask who answers, without a token: a stranger must not see one."""
+        deadline = time.monotonic() + timeout
+        try:
+            return (await send(Status(), channel, timeout, ())).header
+        except StoreFault as exc:
+            if exc.fault.outage:
+                raise
+        # Newer versions refuse even this without a token, but not without saying who they are.
+        return await watches.look(timeout=_left(deadline))
+
+    async def _prove(self, member: str, timeout: float) -> None:
+        """See that a learned member is still the one it was learned as, before it is shown a token or a password.
+
+        Once for each connection: its address may have been given to somebody else.
+        """
+        channel, expected = self._channel(member), self._expected.get(member)
+        deadline = time.monotonic() + timeout
+        while expected is not None and not channel.proven:
+            connection = channel.connection
+            try:
+                header = await self._watches_of(member).look(timeout=_left(deadline))
+            except StoreFault as exc:
+                raise StoreFault(replace(exc.fault, applied=False)) from exc
+            unless_expected(member, header, expected)
+            if channel.connection == connection:
+                channel.prove(connection)
 
     def remove(self, member: str) -> None:
         """Give up a member; see `Store.remove`."""
         channel = self._channels.pop(member, None)
         self._unanswered.pop(member, None)
+        self._expected.pop(member, None)
         if channel is not None:
             self._retire(channel, self._watches.pop(member))
 
@@ -139,10 +174,38 @@ class EtcdStore:
                 classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed")
             ) from None
 
+    def _watches_of(self, member: str) -> Watches:
+        self._channel(member)
+        return self._watches[member]
+
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
+        deadline = time.monotonic() + timeout
+        channel, expected = self._channel(member), self._expected.get(member)
+        try:
+            result = await self._call(op, member, timeout)
+        except StoreFault as exc:
+            if not isinstance(op, Status) or not self._is_denied(exc.fault):
+                raise
+            header = await self._watches_of(member).look(timeout=_left(deadline))
+            result = cast("R", StatusResult(header, None, None))
+        try:
+            unless_expected(member, result.header, expected)
+        except StoreFault as exc:
+            # gRPC connects again by itself for a call that found its connection just broken.
+            channel.doubt()
+            raise StoreFault(replace(exc.fault, applied=op.writes)) from None
+        return result
+
+    def _is_denied(self, fault: Fault) -> bool:
+        """Whether it is this user who may not ask, rather than that nobody could be asked."""
+        kinds = {FaultKind.PERMISSION, FaultKind.INVALID}
+        # Without a user there is none to log in; with one, a refused login says nothing of what is asked.
+        return fault.kind in (kinds if self._login else kinds | {FaultKind.AUTH_TOKEN})
+
+    async def _call(self, op: Op[R], member: str, timeout: float) -> R:
         self._look_at_files()
-        channel, watches = self._channel(member), self._watches[member]
+        channel, watches = self._channel(member), self._watches_of(member)
         deadline = time.monotonic() + timeout
         if isinstance(op, LeaseGrant):
             await self.require_member(member, timeout=timeout)
@@ -151,6 +214,7 @@ class EtcdStore:
             op = cast("Op[R]", replace(op, serializable=False))
         if self._login is None:
             return await send(op, channel, _left(deadline), ())
+        await self._prove(member, _left(deadline) * _LOGIN_SHARE)
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         if token and token == self._unanswered.get(member):
             # An etcd that was restored does not refuse a token from its future: it waits for that to come.
@@ -186,7 +250,7 @@ class EtcdStore:
             )
 
         async with AsyncExitStack() as stack:
-            token = "" if self._login is None else await self._login.token(channel, timeout=timeout)
+            token = await self._token(member, _left(deadline))
             try:
                 watch = await stack.enter_async_context(opening(token))
             except StoreFault as exc:
@@ -201,7 +265,7 @@ class EtcdStore:
         """Open a stream for renewing leases; see `Store.keep_alive`."""
         await self.require_member(member, timeout=_STREAM_TIMEOUT)
         channel = self._channel(member)
-        token = "" if self._login is None else await self._login.token(channel, timeout=_STREAM_TIMEOUT)
+        token = await self._token(member, _STREAM_TIMEOUT)
         try:
             async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
                 yield stream
@@ -210,6 +274,14 @@ class EtcdStore:
                 # The next stream begins with a new one.
                 self._login.forget(token)
             raise
+
+    async def _token(self, member: str, timeout: float) -> str:
+        """Return the token for a stream; empty if there is no user."""
+        if self._login is None:
+            return ""
+        deadline = time.monotonic() + timeout
+        await self._prove(member, timeout)
+        return await self._login.token(self._channel(member), timeout=_left(deadline))
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
@@ -228,8 +300,7 @@ class EtcdStore:
         Raises:
             StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
         """
-        self._channel(member)
-        if await self._watches[member].ask_together(timeout=timeout):
+        if await self._watches_of(member).ask_together(timeout=timeout):
             raise refusal(member)
 
     async def wait_disconnected(self, member: str) -> None:

@@ -77,6 +77,8 @@ class MemberChannel:
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         # Reads that must end by themselves; grpc cancels one nobody refers to.
         self._unended: set[Any] = set()
+        # The connections are counted, as far as they can be told apart; the second is the one that was proven.
+        self._connection = self._proven = 0
         self._open()
 
     def __repr__(self) -> str:
@@ -94,6 +96,7 @@ class MemberChannel:
         self.maintenance = rpc.MaintenanceStub(self._channel)
         # Those of them, on this connection, that nobody waits for any more.
         self._left_alone = _LeftAlone()
+        self._connection += 1
 
     def renew(self) -> None:
         """Start over with a new connection; calls in flight on the old one may finish within 2 s."""
@@ -106,6 +109,36 @@ class MemberChannel:
         self._closing[task] = old
         task.add_done_callback(lambda done: self._closing.pop(done, None))
 
+    @property
+    def connection(self) -> int:
+        """Which connection it is: another number once there may be another one.
+
+        gRPC connects again only when a call is made or its state is looked at, and both begin here. Left is the
+        moment between a look and the call that follows; see docs/decisions/0047.
+        """
+        self._look()
+        return self._connection
+
+    @property
+    def proven(self) -> bool:
+        """Whether at the other end of the connection, as it is now, the member is that was expected."""
+        return self._look() and self._proven == self._connection
+
+    def prove(self, connection: int) -> None:
+        """Record that the expected member has answered over a connection; see `connection`."""
+        self._proven = connection
+
+    def doubt(self) -> None:
+        """Record that it was not the expected member that has answered."""
+        self._connection += 1
+
+    def _look(self, *, try_to_connect: bool = False) -> bool:
+        """Whether the connection is established."""
+        ready = self._channel.get_state(try_to_connect=try_to_connect) is grpc.ChannelConnectivity.READY
+        if not ready:
+            self._connection += 1
+        return ready
+
     async def wait_disconnected(self) -> None:
         """Return when the connection, once it is established, breaks; connect if it is not.
 
@@ -116,7 +149,7 @@ class MemberChannel:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
             # event loop was closed, grpc raises in whichever loop the process runs next.
             channel = self._channel
-            ready = channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+            ready = self._look(try_to_connect=True)
             if channel is established and not ready:
                 return
             established = channel if ready else None

@@ -12,6 +12,8 @@ from aetcd import rpc
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
+    AlarmList,
+    AlarmListResult,
     Delete,
     LeaseResult,
     MemberList,
@@ -87,6 +89,10 @@ async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: M
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)
             )
             return StatusResult(header_of(reply), reply.version, alarms_of(reply.errors))
+        case AlarmList():
+            listing = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+            reply = await answer(channel.maintenance.Alarm(listing, timeout=timeout, metadata=quorum))
+            return AlarmListResult(header_of(reply), frozenset(rpc.AlarmType.Name(a.alarm) for a in reply.alarms))
         case MemberList():
             asked = channel.cluster.MemberList(rpc.MemberListRequest(), timeout=timeout, metadata=metadata)
             reply = await answer(asked)

@@ -142,6 +142,7 @@ class WatchStream:
     Attributes:
         retired: Whether it takes no more watches: it has ended, or an answer is due that nobody waits for.
         users: How many watch it or are about to; counted by whoever owns it.
+        answered: The header of the newest answer to the creation of a watch, also of a refusal; None before.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class WatchStream:
     ) -> None:
         self.retired = False
         self.users = 0
+        self.answered: Header | None = None
         self._on_answer = on_answer
         self._proxied = False
         self._ended: Exception | None = None
@@ -292,6 +294,7 @@ class WatchStream:
         number, watch, answered = self._creating
         self._creating = None
         self._proxied = by_proxy(reply, asked_for=number)
+        self.answered = header_of(reply)
         self._on_answer(self._proxied)
         if reply.canceled or reply.compact_revision:
             watch.take(reply)

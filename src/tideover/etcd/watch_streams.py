@@ -12,6 +12,7 @@ import anyio
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.watch_stream import StreamWatch, WatchStream
 from tideover.store.faults import StoreFault, classify, is_learner, is_masked
+from tideover.types import Header
 
 _log = logging.getLogger("tideover")
 
@@ -87,13 +88,43 @@ class Watches:
         Raises:
             StoreFault: There was no answer.
         """
-        with anyio.move_on_after(timeout):
-            for left in reversed(range(_ASKS)):
-                if self.proxied is None:
-                    await self._ask_whether_proxied(last=not left)
+        if self.proxied is None:
+            stub = self._channel.watch
+            try:
+                await self.look(timeout=timeout)
+            except StoreFault as exc:
+                if is_learner(exc.fault):
+                    self._learn(stub, proxied=False)
+                elif self.proxied is None:
+                    raise
         if self.proxied is None:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
         return self.proxied
+
+    async def look(self, *, timeout: float) -> Header:
+        """Find out who answers at the other end, without a token: a refused watch tells as well as a created one.
+
+        Args:
+            timeout: Seconds until giving up.
+
+        Returns:
+            The header of the answer.
+
+        Raises:
+            StoreFault: There was no answer, or it was a learner's, which opens no watches.
+        """
+        with anyio.move_on_after(timeout):
+            for left in reversed(range(_ASKS)):
+                # Without `hasleader`: a member without a leader would refuse before it says who it is.
+                async with self._stream(()) as stream:
+                    try:
+                        stream.leave(await stream.create(b"\0", None, 0))
+                    except StoreFault as exc:
+                        if stream.answered is None and not (left and is_masked(exc.fault)):
+                            raise
+                    if stream.answered is not None:
+                        return stream.answered
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
 
     async def ask_together(self, *, timeout: float) -> bool:
         """Find out the same for many who want to know at once: one asks for all; see `ask_whether_proxied`.
@@ -109,18 +140,6 @@ class Watches:
                     return await self.ask_whether_proxied(timeout=timeout)
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
         return self.proxied
-
-    async def _ask_whether_proxied(self, *, last: bool) -> None:
-        stub = self._channel.watch
-        # Without `hasleader`: a member without a leader would refuse before it says who it is.
-        async with self._stream(()) as stream:
-            try:
-                stream.leave(await stream.create(b"\0", None, 0))
-            except StoreFault as exc:
-                if is_learner(exc.fault):
-                    self._learn(stub, proxied=False)
-                elif self.proxied is None and (last or not is_masked(exc.fault)):
-                    raise
 
     async def aclose(self) -> None:
         """End all watches."""

@@ -264,7 +264,8 @@ class Follower:
         self._unanswered_since = None
         ended: TideoverError | None = None
         about = await self._store.call(Status(), member=member, timeout=READ_ATTEMPT)
-        self._ordered = progress_is_ordered(about.version)
+        # Only versions that order their replies refuse to tell.
+        self._ordered = about.version is None or progress_is_ordered(about.version)
         async with opening as watch:
             self._view.error = None
             self._answers = not self._store.is_proxy(member)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tideover import errors
+from tideover.types import Header
 
 
 class FaultKind(StrEnum):
@@ -209,6 +210,22 @@ def classify(code: str, message: str) -> Fault:
         else:
             kind, retry_read, applied = _BY_CODE.get(code, (FaultKind.UNKNOWN, True, True))
     return Fault(kind, code, message, retry_read, applied)
+
+
+def unless_expected(endpoint: str, header: Header, expected: tuple[int, int] | None) -> None:
+    """Refuse the answer of a member that is not the expected one.
+
+    Args:
+        endpoint: Where it has answered.
+        header: Its answer's header.
+        expected: The ids of the expected member's cluster and its own; None expects nobody in particular.
+
+    Raises:
+        StoreFault: It is another one.
+    """
+    if expected not in (None, (header.cluster_id, header.member_id)):
+        text = f"somebody else answers at {endpoint}: member {header.member_id:x} of cluster {header.cluster_id:x}"
+        raise StoreFault(Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=False))
 
 
 def is_learner(fault: Fault) -> bool:

@@ -166,23 +166,42 @@ class StatusResult:
 
     Attributes:
         header: Who answered.
-        version: The member's version, such as `"3.5.1"`.
-        alarms: The alarms that any member has raised, such as `"NOSPACE"`.
+        version: The member's version, such as `"3.5.1"`; None if it does not tell this user. Only versions from
+            3.4.42, 3.5.28 and 3.6.9 on refuse that (CVE-2026-33413).
+        alarms: The alarms that any member has raised, such as `"NOSPACE"`; None if it does not tell this user.
     """
 
     header: Header
-    version: str
-    alarms: frozenset[str] = frozenset()
+    version: str | None
+    alarms: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Status(Op[StatusResult]):
-    """Ask a member about itself; needs no quorum."""
+    """Ask a member about itself; needs no quorum, and no right: who may not ask is told who answers."""
 
     @property
     def lane(self) -> Lane:
         """Which lane it travels in."""
         return Lane.MEMBER
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmListResult:
+    """The answer to an `AlarmList`.
+
+    Attributes:
+        header: Who answered.
+        alarms: The alarms that any member has raised, such as `"NOSPACE"`.
+    """
+
+    header: Header
+    alarms: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmList(Op[AlarmListResult]):
+    """Ask for the alarms. It is a proposal, which all members write to their logs: `Status` is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,20 +113,22 @@ class Store(Protocol):
         """The members' names: their endpoints, in the order given and then added."""
         ...
 
-    async def add(self, address: Address, *, timeout: float) -> Header:
+    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
         """Connect to one more member, if it answers.
 
-        Whoever answers there is not told this client's credentials before the first `call`.
+        What answers there is asked who it is without a token. Later calls send one; to a member that is `expected`
+        they do so only over a connection over which it has shown these ids again.
 
         Args:
             address: Where it is; its endpoint becomes its name.
+            expected: The ids of its cluster and its own; None takes any member.
             timeout: Seconds until giving up.
 
         Returns:
             Who answered.
 
         Raises:
-            StoreFault: Nobody did; nothing has changed.
+            StoreFault: Nobody did, or (`FaultKind.FOREIGN`) another than expected; nothing has changed.
         """
         ...
 

@@ -59,9 +59,9 @@ class FaultyStore:
         """The members of the store behind it."""
         return self._store.members
 
-    async def add(self, address: Address, *, timeout: float) -> Header:
+    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
         """Connect the store behind it to one more member."""
-        return await self._store.add(address, timeout=timeout)
+        return await self._store.add(address, expected=expected, timeout=timeout)
 
     def remove(self, member: str) -> None:
         """Let the store behind it give up a member."""

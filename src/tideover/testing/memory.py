@@ -14,10 +14,12 @@ from tideover.broadcast import Signal
 from tideover.cluster.rules.diagnosis import quorum_of
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import StoreFault, classify, unless_expected
 from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
     MOST_READS,
+    AlarmList,
+    AlarmListResult,
     Delete,
     Lane,
     LeaseResult,
@@ -72,6 +74,7 @@ class MemoryStore:
         cluster_id: The cluster in every header.
         alarms: Alarms raised: with `"NOSPACE"` writes other than deletes are refused, with `"CORRUPT"` all writes.
         version: What members say their version is; before 3.5.8 progress replies overtake events.
+        status_denied: Whether members tell this user neither version nor alarms, as newer ones do.
         proxies: Members that are really grpc-proxies: they answer no progress requests, and without a quorum
             nothing at all.
         mute: Members whose watches have died unnoticed: they stay open and deliver nothing.
@@ -97,6 +100,7 @@ class MemoryStore:
         self.cluster_id = 77
         self.alarms: set[str] = set()
         self.version = "3.5.9"
+        self.status_denied = False
         self.proxies: set[str] = set()
         self.mute: set[str] = set()
         self.calls: list[tuple[str, Op[Result]]] = []
@@ -117,16 +121,18 @@ class MemoryStore:
         """The names of the members that the client is connected to."""
         return self._members
 
-    async def add(self, address: Address, *, timeout: float) -> Header:
+    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
         """Connect to one more member, if it answers; see `Store.add`."""
         endpoint = address.endpoint
         if self._behind(endpoint) not in self._cluster and endpoint not in self.strangers:
             await anyio.lowlevel.checkpoint()
             raise StoreFault(classify("UNAVAILABLE", "failed to connect to all addresses"))
         await self._arrive(endpoint, timeout)
+        header = self._header(endpoint, self._revision)
+        unless_expected(endpoint, header, expected)
         if endpoint not in self._members:
             self._members += (endpoint,)
-        return self._header(endpoint, self._revision)
+        return header
 
     def remove(self, member: str) -> None:
         """Give up a member; see `Store.remove`."""
@@ -209,7 +215,11 @@ class MemoryStore:
             case ReadBatch(keys):
                 return cast("R", self._read_batch(keys, member))
             case Status():
+                if self.status_denied:
+                    return cast("R", StatusResult(header, None, None))
                 return cast("R", StatusResult(header, self.version, frozenset(self.alarms)))
+            case AlarmList():
+                return cast("R", AlarmListResult(header, frozenset(self.alarms)))
             case MemberList():
                 return cast("R", MemberListResult(self._header(member, 0), self.listed))
             case Put() | Delete():

@@ -1,4 +1,4 @@
-"""`lock` and `@locked` on the ambient coordinator."""
+"""`lock` and `@locked` on the coordinator that `current` returns."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_options_are_checked_when_decorating() -> None:
 
 @pytest.mark.anyio
 async def test_without_a_coordinator_it_says_so() -> None:
-    """`lock` is that of the ambient coordinator; without one NotConnected is raised."""
+    """`lock` is that of the coordinator that `current` returns; without one NotConnected is raised."""
     with pytest.raises(NotConnected):
         tideover.lock("orders")
     async with connected(MemoryStore()), tideover.lock("orders") as held:

@@ -8,10 +8,11 @@ import anyio
 import pytest
 
 from tests.support import connected
-from tideover.cluster.alarms import ALARMED_INTERVAL, QUIET_INTERVAL
-from tideover.store.operations import Status
+from tideover.cluster.alarms import ALARMED_INTERVAL, LIST_INTERVAL, QUIET_INTERVAL
+from tideover.errors import SpaceExhausted
+from tideover.store.operations import AlarmList, Status
 from tideover.testing import FaultyStore, MemoryStore
-from tideover.types import Diagnosis, HealthState
+from tideover.types import Diagnosis, HealthState, Source
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +96,57 @@ async def test_a_member_that_says_nothing_of_alarms() -> None:
         assert str(tide.health.diagnosis) == "no_space"
         await tide.config.put("a", "1")
         assert str(tide.health.diagnosis) == "healthy"
+
+
+def listings(store: MemoryStore) -> int:
+    """Count how often the alarms were listed."""
+    return sum(isinstance(op, AlarmList) for _, op in store.calls)
+
+
+async def test_who_may_not_ask_for_the_status_has_the_alarms_listed_seldom() -> None:
+    """Where the status is root's an alarm is known at the start and within 5.5 min; an hour costs 12 listings."""
+    store = MemoryStore()
+    store.status_denied = True
+    store.alarms = {"NOSPACE"}
+    async with connected(store) as tide:
+        assert str(tide.health.diagnosis) == "no_space"
+        store.alarms = set()
+        await anyio.sleep(1.1 * LIST_INTERVAL)
+        assert str(tide.health.diagnosis) == "healthy"
+        store.calls.clear()
+        await anyio.sleep(3600)
+        assert 3600 / LIST_INTERVAL - 2 <= listings(store) <= 3600 / LIST_INTERVAL
+
+
+async def test_a_refused_write_has_the_alarms_listed_once() -> None:
+    """After the first write that an alarm refuses they are listed at once, after a hundred more not again."""
+    store = MemoryStore()
+    store.status_denied = True
+    async with connected(store) as tide:
+        await anyio.sleep(10)
+        before = listings(store)
+        store.alarms = {"NOSPACE"}
+        for _ in range(100):
+            with pytest.raises(SpaceExhausted):
+                await tide.config.put("a", "1")
+            await anyio.sleep(0.2)
+        assert listings(store) == before + 1
+        assert str(tide.health.diagnosis) == "no_space"
+
+
+async def test_what_etcd_does_not_tell_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """One line in the log, one in the status; config is live, and it is gone when etcd tells after all."""
+    caplog.set_level(logging.INFO, "tideover")
+    store = MemoryStore()
+    store.status_denied = True
+    async with connected(store) as tide:
+        await anyio.sleep(3600)
+        assert [r.getMessage() for r in caplog.records if "does not tell" in r.getMessage()] == [
+            "tideover: etcd does not tell this user its version and alarms in its status: root alone may ask; "
+            "alarms are listed every 5 minutes instead, and when a write is refused"
+        ]
+        assert len(tide.status().untold) == 1
+        assert tide.status().config[0].source is Source.LIVE
+        store.status_denied = False
+        await anyio.sleep(1.1 * LIST_INTERVAL)
+        assert tide.status().untold == ()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TypedDict
 
 import anyio
 import anyio.to_thread
@@ -20,7 +21,15 @@ from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40)]
 
-USER = {"username": "app", "password": "password"}
+
+class User(TypedDict):
+    """Who logs in, and with what."""
+
+    username: str
+    password: str
+
+
+USER = User(username="app", password="password")
 
 
 @pytest.fixture

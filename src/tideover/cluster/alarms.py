@@ -24,10 +24,10 @@ from tideover.store.protocol import Store
 
 _log = logging.getLogger("tideover")
 
-# Seconds between two questions, at the most: while there is no alarm, and while there is one.
+# Seconds between two questions, at the most: while there is no alarm, and while there is one; at the least, where
+# the alarms have to be listed.
 QUIET_INTERVAL = 30.0
 ALARMED_INTERVAL = 5.0
-# The same where they have to be listed.
 LIST_INTERVAL = 300.0
 _LISTED = "root alone may ask; alarms are listed every 5 minutes instead, and when a write is refused"
 # Seconds for an answer.
@@ -62,17 +62,18 @@ class Alarms:
     async def run(self) -> None:
         """Ask now and then, until cancelled; jittered, so that many clients do not ask in step."""
         lanes = self._lanes
+        while not lanes.health.decided:
+            # The member in use may be a silent one until then.
+            await lanes.changed.wait()
         while True:
-            interval = await self._ask()
-            if await lanes.alarm_evidence.wait(interval * (0.7 + 0.3 * self._chance())):
+            if await lanes.alarm_evidence.wait(await self._ask()):
                 await anyio.sleep(_SETTLE)
 
     async def _ask(self) -> float:
         """Ask once; return seconds until the next time."""
         lanes, before = self._lanes, self._lanes.diagnosis_of_alarms
-        usual = ALARMED_INTERVAL if lanes.alarms else QUIET_INTERVAL
         if lanes.alarms is not None and not lanes.breaker(Lane.MEMBER).closed:
-            return usual  # nobody is there to be asked
+            return self._interval()  # nobody is there to be asked
         try:
             with anyio.fail_after(_TIMEOUT):
                 about = await self._store.call(Status(), member=lanes.active, timeout=_TIMEOUT)
@@ -85,9 +86,11 @@ class Alarms:
         lanes.note_alarms(alarms)
         if lanes.diagnosis_of_alarms is not before:
             _log.warning("tideover: %s", sentence(lanes.diagnosis_of_alarms))
-        if about is not None and about.alarms is None:
-            return LIST_INTERVAL
-        return ALARMED_INTERVAL if lanes.alarms else QUIET_INTERVAL
+        listed = about is not None and about.alarms is None
+        return LIST_INTERVAL * (1.0 + 0.1 * self._chance()) if listed else self._interval()
+
+    def _interval(self) -> float:
+        return (ALARMED_INTERVAL if self._lanes.alarms else QUIET_INTERVAL) * (0.7 + 0.3 * self._chance())
 
     async def _list(self) -> frozenset[str]:
         """Have the alarms listed if it is time, or a write has shown others than the last list; return them."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import anyio
@@ -27,7 +27,7 @@ from tideover.epoch.foreign_members import Strangers, refusal
 from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
 from tideover.epoch.rules import Known, Marker, Settlement, settle, settle_unseen
 from tideover.errors import DeadlineExceeded
-from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.faults import Fault, FaultKind, StoreFault, classify
 from tideover.store.operations import Lane, Status
 from tideover.store.protocol import Store
 from tideover.types import Header
@@ -36,12 +36,15 @@ _log = logging.getLogger("tideover")
 
 # Seconds between two looks at the marker while all is well: this is how a bumped epoch is learned of.
 _LOOK_EVERY = 30.0
+# Seconds of silence after which one more member is asked.
+_SILENCE = 0.1
 # Seconds over which many processes spread their writing of one marker: most then find that it is done.
 _SPREAD = 0.05
 # Seconds before the next try when a look has failed, and for which raising the epoch in etcd is tried at all.
 _AFTER_TROUBLE = 0.1
 _IN_OUTAGE = 0.5
 _WRITE_PATIENCE = 5.0
+_UNANSWERED = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,13 +327,11 @@ class Identity:
         while True:
             await self._until_due()
             self._begun += 1
-            number, blackouts, member = self._begun, self._lanes.blackouts, self._whom()
-            resets = self.resets
+            number, blackouts, resets = self._begun, self._lanes.blackouts, self.resets
             try:
-                considered = await self._ask(store, member)
+                considered = await self._ask(store)
             except StoreFault:
                 # The monitor will see it, too. Whoever waits has a deadline of its own.
-                self._tried.add(member)
                 self._drop_doubt()
                 await anyio.sleep(_AFTER_TROUBLE if self._lanes.health.quorum.closed else _IN_OUTAGE)
                 continue
@@ -359,21 +360,19 @@ class Identity:
             with anyio.move_on_after(left):
                 await first_of(events)
 
-    async def _ask(self, store: Store, member: str) -> _Doubt | None:
+    async def _ask(self, store: Store) -> _Doubt | None:
         """Look at the marker, decide, and write a new one if that is what follows; return what was considered."""
         began = self._clock.monotonic()
         while True:
             doubt, sent_at = self._doubt, self._clock.monotonic()
-            try:
-                look = await self._look(store, member, doubt)
-            except StoreFault as exc:
-                if exc.fault.kind not in (FaultKind.PERMISSION, FaultKind.INVALID):
-                    raise
+            member, look = await self._look_somewhere(store, doubt)
+            if isinstance(look, Fault):
                 passed = doubt is not None and doubt.term_only and await self._has_passed(store, member)
-                self._settle_unseen(None if passed else doubt, exc.fault)
+                self._settle_unseen(None if passed else doubt, look)
                 return doubt
             expected = doubt.header.cluster_id if doubt and doubt.header else self.known.cluster_id
             if expected and look.header.cluster_id != expected:
+                self._tried.add(member)
                 raise StoreFault(self.refusal(member, look.header.cluster_id))
             held = None if doubt and doubt.term_only and self.known.caught_up(look.header) else doubt
             evidence = held.reason if held and held.evidence else None
@@ -386,6 +385,43 @@ class Identity:
                 return doubt
             if await self._write(store, member, settlement, look, sent_at, began):
                 return doubt
+
+    async def _look_somewhere(self, store: Store, doubt: _Doubt | None) -> tuple[str, Look | Fault]:
+        """Look at the marker at whichever member answers first; one more is asked whenever all are silent a while.
+
+        Returns:
+            Who has answered, and what it says: the marker, or that this client may not read it.
+
+        Raises:
+            StoreFault: Nobody has answered.
+        """
+        answers: list[tuple[str, Look | Fault]] = []
+        arrived, fault = Signal(), _UNANSWERED
+        asked: set[str] = set()
+
+        async def look(member: str) -> None:
+            nonlocal fault
+            try:
+                answers.append((member, await self._look(store, member, doubt)))
+            except StoreFault as exc:
+                if exc.fault.kind in (FaultKind.PERMISSION, FaultKind.INVALID):
+                    answers.append((member, exc.fault))
+                else:
+                    fault = exc.fault
+                    self._tried.add(member)
+            arrived.fire()
+
+        async with anyio.create_task_group() as tasks:
+            while not answers and (member := self._whom(asked)) is not None:
+                asked.add(member)
+                tasks.start_soon(look, member)
+                await arrived.wait(_SILENCE)
+            while not answers and not asked <= self._tried:
+                await arrived.wait(READ_TIMEOUT)
+            tasks.cancel_scope.cancel()
+        if not answers:
+            raise StoreFault(fault)
+        return answers[0]
 
     async def _look(self, store: Store, member: str, doubt: _Doubt | None) -> Look:
         """Read the marker, and again once the member has caught up if it says a term that may have passed."""
@@ -430,15 +466,19 @@ class Identity:
         self._conclude(settlement, look, marker, sent_at)
         return True
 
-    def _whom(self) -> str:
+    def _whom(self, asked: Collection[str]) -> str | None:
+        """Return whom to ask, besides those who have been asked; None if there is nobody to be asked now."""
         doubt = self._doubt
-        if len(self._tried) >= len(self._lanes.members):
+        if not asked and len(self._tried) >= len(self._lanes.members):
             self._tried.clear()
         if doubt is not None and doubt.header is not None:
-            # Another cluster may have taken over: whoever showed it, else any.
+            # Another cluster may have taken over: whoever showed it, else any, but one at a time.
             told = doubt.member
-            return told if told and told not in self._tried else self._lanes.pick(Lane.QUORUM, self._tried)
-        return self._lanes.pick(Lane.QUORUM, self._tried | self.foreign.keys())
+            chosen = told if told and told not in self._tried else self._lanes.pick(Lane.QUORUM, self._tried)
+            return None if asked else chosen
+        avoid = self._tried | self.foreign.keys() | set(asked)
+        chosen = self._lanes.pick(Lane.QUORUM, avoid)
+        return None if asked and chosen in avoid else chosen
 
     def _settle_unseen(self, doubt: _Doubt | None, fault: Fault) -> None:
         """Decide without the marker, which this client may not read."""

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 import tideover
-import tideover.testing.etcd.cluster
 from tests.etcd.certificates import Authority
 from tideover.testing.etcd import EtcdCluster, EtcdExited
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.etcd
 
 # Half of etcd's defaults, for quicker elections
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
-SOURCE = Path(tideover.testing.etcd.cluster.__file__).parents[2]
+SOURCE = Path(tideover.__file__).parents[1]
 
 
 @pytest.fixture

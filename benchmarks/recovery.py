@@ -56,6 +56,7 @@ async def _try(cluster: EtcdCluster, tide: Coordinator, value: str) -> Trial:
     await tide.config.put("newest", "before " + value)
     await _until(lambda: tide.config.get("newest") == "before " + value)
     await asyncio.sleep(2.0)
+    await cluster.applied()
 
     lost_at = time.monotonic()
     # The member in use survives: that the other connections break is all there is to see at first.

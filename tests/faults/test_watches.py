@@ -252,6 +252,7 @@ async def run_round(seed: int, count: int, folder: Path, tally: Tally) -> list[s
                 await tide.health.wait_for(HealthState.AVAILABLE, timeout=20)
                 await anyio.sleep(1)
             await anyio.sleep(0.5)
+            await cluster.applied()
             members = [await content(tide._store, member) for member in cluster.endpoints]
             if members != [members[0]] * len(members):
                 return None

@@ -172,6 +172,8 @@ async def test_the_quorum_is_lost(cluster: EtcdCluster, how: str) -> None:
     """Two of three members are dead or frozen: DEGRADED, as QUORUM_LOST, and back when they are."""
     async with connected(*cluster.endpoints) as (tide, seen):
         await tide.config.put("k", "v")
+        # One that lacks what the coordinator knows could tell it nothing.
+        await cluster.applied()
         for member in cluster.members[:2]:
             getattr(member, how)()
         sentence = "etcd has no quorum; degraded for 0 s. Config '/config/' is served from "
@@ -312,12 +314,15 @@ async def test_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (await tide.config.fetch("k")).source is Source.QUORUM
             await tide.config.delete("k")
             assert tide.health.diagnosis == "no_space"
+            await cluster.applied()
             async with tideover.connect(*cluster.endpoints, cache_dir=False) as another:
                 assert another.health.diagnosis is D.NO_SPACE
 
             def make_room() -> None:
+                cluster.wait_applied()
                 revision = cluster.etcdctl("endpoint", "status", "-w=json").split('"revision":')[1]
                 cluster.etcdctl("compact", revision.partition(",")[0])
+                cluster.wait_applied()
                 cluster.etcdctl("defrag")
                 cluster.etcdctl("alarm", "disarm")
 

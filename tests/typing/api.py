@@ -232,4 +232,6 @@ def test_kit() -> None:
         assert_type(server.endpoint, str)
     with EtcdCluster(3) as cluster:
         assert_type(cluster.endpoints, tuple[str, ...])
+        cluster.wait_applied(timeout=5)
+        assert_type(cluster.lose_quorum(survivor=cluster.members[0], timeout=5), tuple[EtcdServer, ...])
     connect(store=FaultyStore(MemoryStore()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,15 +16,14 @@ from pathlib import Path
 import pytest
 
 import tideover
-import tideover.testing.etcd.cluster
 from tests.etcd.certificates import Authority
-from tideover.testing.etcd import EtcdCluster, EtcdExited
+from tideover.testing.etcd import EtcdCluster, EtcdExited, EtcdServer
 
 pytestmark = pytest.mark.etcd
 
 # Half of etcd's defaults, for quicker elections
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
-SOURCE = Path(tideover.testing.etcd.cluster.__file__).parents[2]
+SOURCE = Path(tideover.__file__).parents[1]
 
 
 @pytest.fixture
@@ -60,6 +60,20 @@ def cluster() -> Iterator[EtcdCluster]:
     """Three running members."""
     with EtcdCluster(args=FAST) as running:
         yield running
+
+
+@pytest.fixture
+def starting() -> Iterator[Callable[[int], EtcdCluster]]:
+    """Starts clusters of any size without waiting until they are ready."""
+    with ExitStack() as stack:
+
+        def start(size: int) -> EtcdCluster:
+            cluster = EtcdCluster(size)
+            stack.callback(cluster.close)
+            cluster.start()
+            return cluster
+
+        yield start
 
 
 def _exists(pid: int | None) -> bool:
@@ -139,6 +153,92 @@ def test_the_quorum_can_be_lost_and_restored(cluster: EtcdCluster) -> None:
     assert cluster.etcdctl("get", "a", "--print-value-only") == "1\n"
 
 
+# What one member knows by itself.
+OWN_WORD = ("get", "a", "--consistency=s", "--print-value-only")
+
+
+def _leave_behind(cluster: EtcdCluster, member: EtcdServer, how: str, *login: str) -> int:
+    """Take a member away, write, bring the member back without waiting; return the revision it has to reach."""
+    getattr(member, how)()
+    for _ in range(24):  # megabytes: more than the sockets between two members hold
+        cluster.etcdctl(*login, "put", "bulk", input="x" * 1_000_000)
+    written = json.loads(cluster.etcdctl(*login, "put", "a", "newest", "--write-out=json"))
+    member.resume() if how == "pause" else member.start()
+    return int(written["header"]["revision"])
+
+
+@pytest.mark.parametrize("how", ["pause", "kill"])
+def test_a_survivor_has_what_was_written_before_the_loss(cluster: EtcdCluster, how: str) -> None:
+    """However far behind the member is that will be left: afterwards it knows the newest value."""
+    straggler = cluster.followers()[0]
+    cluster.etcdctl("put", "a", "old")
+    _leave_behind(cluster, straggler, how)
+
+    killed = cluster.lose_quorum(survivor=straggler)
+
+    assert set(killed) == set(cluster.members) - {straggler}
+    assert straggler.etcdctl(*OWN_WORD) == "newest\n"
+
+
+def test_a_survivor_that_asks_for_a_password_has_it_too() -> None:
+    """Where etcd has users, the kit needs no login to know what a member has applied."""
+    with EtcdCluster(args=(*FAST, "--bcrypt-cost=4")) as cluster:
+        for command in ("user add root:root", "user grant-role root root", "auth enable"):
+            cluster.etcdctl(*command.split())
+        cluster.wait_applied()
+        straggler = cluster.followers()[0]
+        revision = _leave_behind(cluster, straggler, "pause", "--user=root:root")
+
+        cluster.lose_quorum(survivor=straggler)
+
+        (status,) = json.loads(straggler.etcdctl("endpoint", "status", "--write-out=json"))
+        assert status["Status"]["header"]["revision"] == revision
+
+
+@pytest.mark.anyio
+async def test_what_was_waited_for_can_be_read_from_every_member(cluster: EtcdCluster) -> None:
+    """After `applied()`, and after `wait_applied()`, a serializable read at any member has the newest value."""
+    one, two = cluster.followers()
+    for straggler in (one, two):
+        cluster.etcdctl("put", "a", "old")
+        _leave_behind(cluster, straggler, "pause")
+        if straggler is one:
+            await cluster.applied()
+        else:
+            cluster.wait_applied()
+        assert [member.etcdctl(*OWN_WORD) for member in cluster.members] == ["newest\n"] * 3
+
+
+@pytest.mark.anyio
+async def test_a_survivor_that_cannot_catch_up_is_not_waited_for(cluster: EtcdCluster) -> None:
+    """A paused survivor may lag; without a quorum its loss is over at once, and a wait ends at the timeout."""
+    paused, _ = cluster.followers()
+    cluster.etcdctl("put", "a", "old")
+    paused.pause()
+    cluster.wait_applied()
+    cluster.etcdctl("put", "a", "newest")
+
+    assert len(cluster.lose_quorum(survivor=paused)) == 2
+    assert cluster.lose_quorum() == ()
+    paused.resume()
+    with pytest.raises(TimeoutError, match=r"running=1/3.* has not applied all writes after 0\.1 s"):
+        cluster.wait_applied(timeout=0.1)
+    with pytest.raises(TimeoutError, match=r"running=1/3.* has not applied all writes after 0\.1 s"):
+        await cluster.applied(timeout=0.1)
+
+    cluster.kill_all()
+    with pytest.raises(RuntimeError, match="no member"):
+        cluster.wait_applied()
+
+
+def test_nobody_is_killed_while_a_survivor_lags(starting: Callable[[int], EtcdCluster]) -> None:
+    """A loss that would lose what was written is an error, and the cluster is as before."""
+    cluster = starting(3)
+    with pytest.raises(TimeoutError, match=r"running=3/3.* has not applied all writes after 0 s"):
+        cluster.lose_quorum(timeout=0)
+    cluster.wait_ready()
+
+
 def test_the_survivor_of_a_lost_quorum_can_be_chosen(cluster: EtcdCluster) -> None:
     """All but the chosen member die."""
     leader = cluster.leader()
@@ -147,20 +247,6 @@ def test_the_survivor_of_a_lost_quorum_can_be_chosen(cluster: EtcdCluster) -> No
 
     assert leader.running
     assert set(killed) == set(cluster.members) - {leader}
-
-
-@pytest.fixture
-def starting() -> Iterator[Callable[[int], EtcdCluster]]:
-    """Starts clusters of any size without waiting until they are ready."""
-    with ExitStack() as stack:
-
-        def start(size: int) -> EtcdCluster:
-            cluster = EtcdCluster(size)
-            stack.callback(cluster.close)
-            cluster.start()
-            return cluster
-
-        yield start
 
 
 def test_losing_the_quorum_of_five_spares_two(starting: Callable[[int], EtcdCluster]) -> None:

@@ -17,14 +17,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-import tideover.testing.etcd.server
+import tideover
 from tideover.testing.etcd import EtcdExited, EtcdServer
 
 pytestmark = pytest.mark.etcd
 
 # Half of etcd's defaults: a restarted member sits out an election timeout before it leads
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
-SOURCE = Path(tideover.testing.etcd.server.__file__).parents[2]
+SOURCE = Path(tideover.__file__).parents[1]
 
 
 @pytest.fixture

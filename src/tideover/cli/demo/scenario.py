@@ -124,6 +124,8 @@ class Scenario:
         )
 
     async def _lose_quorum(self) -> None:
+        # Asked for by `lose_quorum()` too, where waiting would hold up the load.
+        await self.cluster.applied()
         killed = self.cluster.lose_quorum()
         self._timeline.happened(
             "kill",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -134,25 +134,68 @@ class EtcdCluster(Readiness):
         """End all running members with SIGKILL and return them."""
         return _kill(self._running())
 
-    def lose_quorum(self, *, survivor: EtcdServer | None = None) -> tuple[EtcdServer, ...]:
+    def wait_applied(self, timeout: float = 20.0) -> None:
+        """Block until every running member has applied all that was written before, through whichever member.
+
+        A write is acknowledged as soon as a majority has it. A serializable read, a backup or a list of
+        leases is the answer of one member alone, and shows for sure what was written only after this.
+        Paused members are not waited for.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            RuntimeError: No member is running.
+            TimeoutError: A member still lags, or there is no quorum to ask.
+        """
+        self._wait_applied(lambda: _consoles(self._responsive()), timeout)
+
+    async def applied(self, timeout: float = 20.0) -> None:
+        """Wait as `wait_applied()` does, without blocking the event loop.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            RuntimeError: No member is running.
+            TimeoutError: A member still lags, or there is no quorum to ask.
+        """
+        try:
+            await etcd_http.until(etcd_http.APPLIED, lambda: _consoles(self._responsive()), timeout=timeout)
+        except TimeoutError as exc:
+            raise self._lags(timeout) from exc
+
+    def lose_quorum(self, *, survivor: EtcdServer | None = None, timeout: float = 20.0) -> tuple[EtcdServer, ...]:
         """Kill members until too few are left for a majority.
+
+        What was written before can be read from the survivors: nobody is killed until they have
+        applied it. That takes milliseconds, unless a survivor lags or the cluster is electing;
+        where the event loop must not wait for that, `await cluster.applied()` first. A survivor that
+        is paused is not waited for and may lag; nor is any where the quorum is lost already.
 
         For about one election timeout a survivor may still take itself or a dead one for leader.
 
         Args:
             survivor: A member to leave alone. None leaves the last ones.
+            timeout: Seconds in which the survivors must have applied what was written.
 
         Returns:
             The members that were killed.
 
         Raises:
             ValueError: The survivor is no member, or is a majority all by itself.
+            TimeoutError: A survivor still lags; nobody was killed.
         """
         spared = len(self._members) - self.quorum if survivor is None else self.quorum - 1
         if survivor is not None and (survivor not in self._members or self.quorum == 1):
             raise ValueError(f"{survivor!r} cannot survive the loss of the quorum of {self!r}")
         order = sorted(self._running(), key=lambda member: member is survivor)
-        return _kill(order[: max(0, len(order) - spared)])
+        doomed = order[: max(0, len(order) - spared)]
+        awake = [member for member in order if not member.paused]
+        left = _consoles(member for member in awake if member not in doomed)
+        if doomed and len(awake) >= self.quorum:
+            self._wait_applied(lambda: left, timeout)
+        return _kill(doomed)
 
     def restore_quorum(self) -> tuple[EtcdServer, ...]:
         """Start the dead members again and return them, without waiting for them."""
@@ -176,7 +219,8 @@ class EtcdCluster(Readiness):
     def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
         """Replace the data of all members by a backup, with the real `etcdctl snapshot restore`.
 
-        Back up with `cluster.members[0].etcdctl("snapshot", "save", path)`.
+        Back up with `cluster.members[0].etcdctl("snapshot", "save", path)`; that has what this one
+        member has applied, see `wait_applied()`.
 
         Args:
             snapshot: The backup.
@@ -304,6 +348,15 @@ class EtcdCluster(Readiness):
         """Note that clients may know the endpoints from now on, so that they never change."""
         for member in self._members:
             member.settle()
+
+    def _wait_applied(self, endpoints: Callable[[], Sequence[str]], timeout: float) -> None:
+        try:
+            etcd_http.wait_until(etcd_http.APPLIED, endpoints, timeout=timeout)
+        except TimeoutError as exc:
+            raise self._lags(timeout) from exc
+
+    def _lags(self, timeout: float) -> TimeoutError:
+        return TimeoutError(f"{self!r}: a member has not applied all writes after {timeout} s")
 
     def _log_ends(self) -> str:
         return "\n".join(f"{member!r}:\n{member.log_tail(5)}" for member in self._running())

@@ -19,13 +19,15 @@ import anyio
 from anyio.abc import ByteStream
 
 __all__ = [
+    "APPLIED",
+    "HEALTHY",
     "MemberStatus",
+    "Question",
     "answers",
     "fetch_status",
     "fetch_statuses",
-    "healthy",
-    "until_healthy",
-    "wait_until_healthy",
+    "until",
+    "wait_until",
 ]
 
 POLL_INTERVAL = 0.03
@@ -48,14 +50,17 @@ class MemberStatus:
         return self.leader != 0 and self.leader == self.member_id
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, and which answers to it mean yes."""
+
+    request: bytes
+    is_yes: Callable[[bytes], bool]
+
+
 def answers(endpoint: str, *, timeout: float = PROBE_TIMEOUT) -> bool:
     """Say whether a member accepts connections and answers, with or without a quorum."""
     return _parse(_exchange(endpoint, _request("/version"), timeout)) is not None
-
-
-def healthy(endpoint: str, *, timeout: float = PROBE_TIMEOUT) -> bool:
-    """Say whether a member reports health, which takes a read through the quorum."""
-    return _is_healthy(_exchange(endpoint, _request("/health"), timeout))
 
 
 def fetch_status(endpoint: str, *, timeout: float = PROBE_TIMEOUT) -> MemberStatus | None:
@@ -71,37 +76,39 @@ async def fetch_statuses(
     return {endpoint: _as_status(answer) for endpoint, answer in raw.items()}
 
 
-def wait_until_healthy(endpoints: Callable[[], Sequence[str]], *, timeout: float) -> None:
-    """Block until every member reports health.
+def wait_until(question: Question, endpoints: Callable[[], Sequence[str]], *, timeout: float) -> None:
+    """Block until every member says yes.
 
     Args:
+        question: What to ask each member.
         endpoints: Called before each round; returns whom to ask, or raises to give up.
         timeout: Seconds to wait.
 
     Raises:
-        TimeoutError: Some member was still not healthy.
+        TimeoutError: Some member had not said yes.
     """
     deadline = time.monotonic() + timeout
-    while not all(healthy(endpoint) for endpoint in endpoints()):
+    while not all(question.is_yes(_exchange(each, question.request, PROBE_TIMEOUT)) for each in endpoints()):
         if time.monotonic() >= deadline:
             raise TimeoutError
         time.sleep(POLL_INTERVAL)
 
 
-async def until_healthy(endpoints: Callable[[], Sequence[str]], *, timeout: float) -> None:
-    """Wait until every member reports health, without blocking the event loop.
+async def until(question: Question, endpoints: Callable[[], Sequence[str]], *, timeout: float) -> None:
+    """Wait until every member says yes, without blocking the event loop.
 
     Args:
+        question: What to ask each member.
         endpoints: Called before each round; returns whom to ask, or raises to give up.
         timeout: Seconds to wait.
 
     Raises:
-        TimeoutError: Some member was still not healthy.
+        TimeoutError: Some member had not said yes.
     """
     with anyio.fail_after(timeout):
         while True:
-            answered = await _exchange_all(endpoints(), _request("/health"), PROBE_TIMEOUT)
-            if all(map(_is_healthy, answered.values())):
+            answered = await _exchange_all(endpoints(), question.request, PROBE_TIMEOUT)
+            if all(map(question.is_yes, answered.values())):
                 return
             await anyio.sleep(POLL_INTERVAL)
 
@@ -137,6 +144,17 @@ def _parse(answer: bytes) -> Mapping[str, object] | None:
 def _is_healthy(answer: bytes) -> bool:
     parsed = _parse(answer)
     return parsed is not None and parsed.get("health") == "true"
+
+
+def _is_read(answer: bytes) -> bool:
+    # etcd asks for a login only after the read has waited, and the wait is all that counts here.
+    return _parse(answer) is not None or b"user name is empty" in answer
+
+
+# Does the member report health? That takes a quorum.
+HEALTHY = Question(_request("/health"), _is_healthy)
+# Has the member applied all that any member has acknowledged? A linearizable read is answered only then.
+APPLIED = Question(_request("/v3/kv/range", '{"key": "AA==", "count_only": true}'), _is_read)
 
 
 def _as_status(answer: bytes) -> MemberStatus | None:

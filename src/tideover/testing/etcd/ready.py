@@ -53,7 +53,7 @@ class Readiness(ABC):
             TimeoutError: Still not ready; the message has the end of the log.
         """
         try:
-            etcd_http.wait_until_healthy(self._to_probe, timeout=timeout)
+            etcd_http.wait_until(etcd_http.HEALTHY, self._to_probe, timeout=timeout)
         except TimeoutError as exc:
             raise self._late(timeout) from exc
         self.settle()
@@ -70,7 +70,7 @@ class Readiness(ABC):
             TimeoutError: Still not ready; the message has the end of the log.
         """
         try:
-            await etcd_http.until_healthy(self._to_probe, timeout=timeout)
+            await etcd_http.until(etcd_http.HEALTHY, self._to_probe, timeout=timeout)
         except TimeoutError as exc:
             raise self._late(timeout) from exc
         self.settle()

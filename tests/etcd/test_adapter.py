@@ -468,6 +468,22 @@ async def test_a_broken_connection_is_noticed(server: EtcdServer, store: EtcdSto
 
 
 @pytest.mark.anyio
+async def test_a_connection_that_breaks_at_once_is_noticed(server: EtcdServer) -> None:
+    """A member that dies right after its first answer is noticed, and that once, though nobody saw it connected."""
+    store = EtcdStore([server.endpoint])
+    try:
+        await _read(store)
+        server.kill()
+        with anyio.fail_after(2):
+            await store.wait_disconnected(server.endpoint)
+        with anyio.move_on_after(1) as waiting:
+            await store.wait_disconnected(server.endpoint)
+        assert waiting.cancelled_caught
+    finally:
+        await store.aclose()
+
+
+@pytest.mark.anyio
 async def test_waiting_for_a_member_that_is_away_waits_for_its_return(
     server: EtcdServer, store: EtcdStore
 ) -> None:

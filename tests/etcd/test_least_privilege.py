@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TypedDict
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -17,9 +18,11 @@ import tideover
 from tests.etcd.test_strangers import enable_auth
 from tideover import HealthState, PermissionDenied, Source
 from tideover.coordinator.coordinator import Coordinator
-from tideover.testing import EtcdCluster
+from tideover.options import Options
+from tideover.testing import EtcdCluster, EtcdServer
+from tideover.testing.etcd.ports import ReservedPort
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40)]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(70)]
 
 
 class User(TypedDict):
@@ -155,3 +158,51 @@ async def test_who_may_do_nothing_is_refused_and_not_away(cluster: EtcdCluster) 
     code, findings = await anyio.to_thread.run_sync(doctor, *cluster.endpoints)
     assert code == 5, findings
     assert all("answers, and refuses" in str(found["text"]) for found in findings if found["what"] == "member")
+
+
+async def test_a_rolling_move_of_all_members_behind_a_name(cluster: EtcdCluster) -> None:
+    """Each member in turn moves to another address of one name: no outage, and then they are used there."""
+    port = ReservedPort()
+    here = {member.name: f"127.0.0.{number}" for number, member in enumerate(cluster.members, 2)}
+
+    def place(member: EtcdServer, host: str) -> None:
+        here[member.name] = host
+        own, url = f"http://{member.endpoint}", f"http://{host}:{port.number}"
+        member._args = (f"--listen-client-urls={own},{url}", f"--advertise-client-urls={url}", "--bcrypt-cost=4")
+
+    async def move(member: EtcdServer, host: str) -> None:
+        await anyio.to_thread.run_sync(member.stop)
+        place(member, host)
+        member.start()
+        await member.ready()
+
+    async def resolve(host: str, _port: int) -> list[str]:
+        await anyio.lowlevel.checkpoint()
+        return sorted(here.values()) if host == "etcd.internal" else [host]
+
+    for member in cluster.members:
+        await move(member, here[member.name])
+    options = Options(endpoints=(f"etcd.internal:{port.number}",), cache_dir=False, namespace="/shop", **USER)
+    async with Coordinator(options, resolver=resolve) as tide:
+        await tide.know_members(5)
+        await use_everything(tide, "before")
+        seen: set[HealthState] = set()
+        async with anyio.create_task_group() as tasks:
+
+            async def observe() -> None:
+                while True:
+                    seen.add(tide.health.state)
+                    await anyio.sleep(0.01)
+
+            tasks.start_soon(observe)
+            for number, member in enumerate(cluster.members, 12):
+                await move(member, f"127.0.0.{number}")
+                moved = f"127.0.0.{number}:{port.number}"
+                with anyio.fail_after(20):
+                    while moved not in [found.endpoint for found in tide.status().members if found.answers]:
+                        await anyio.sleep(0.05)
+            tasks.cancel_scope.cancel()
+        await use_everything(tide, "after")
+        assert seen == {HealthState.AVAILABLE}
+        answering = {found.endpoint for found in tide.status().members if found.answers}
+        assert answering == {f"{host}:{port.number}" for host in here.values()}

@@ -182,8 +182,10 @@ class EtcdStore:
         """Make one attempt at one member; see `Store.call`."""
         deadline = time.monotonic() + timeout
         channel, expected = self._channel(member), self._expected.get(member)
+        stub = channel.kv
         try:
             result = await self._call(op, member, timeout)
+            channel.heard(stub)
         except StoreFault as exc:
             if not isinstance(op, Status) or not self._is_denied(exc.fault):
                 raise

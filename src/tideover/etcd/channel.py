@@ -77,6 +77,8 @@ class MemberChannel:
         self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         # Reads that must end by themselves; grpc cancels one nobody refers to.
         self._unended: set[Any] = set()
+        # The one that was seen to be established, until it is seen to have broken.
+        self._established: grpc.aio.Channel | None = None
         # The connections are counted, as far as they can be told apart; the second is the one that was proven.
         self._connection = self._proven = 0
         self._open()
@@ -128,6 +130,14 @@ class MemberChannel:
         """Record that the expected member has answered over a connection; see `connection`."""
         self._proven = connection
 
+    def heard(self, stub: object) -> None:
+        """Record an answer to a call that was made while `kv` was `stub`: the connection is established.
+
+        It may break before anybody looks at its state.
+        """
+        if stub is self.kv:
+            self._established = self._channel
+
     def doubt(self) -> None:
         """Record that it was not the expected member that has answered."""
         self._connection += 1
@@ -144,15 +154,16 @@ class MemberChannel:
 
         One that is renewed has not broken: whoever gave it up knows why.
         """
-        established: grpc.aio.Channel | None = None
         while not self._closed:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
             # event loop was closed, grpc raises in whichever loop the process runs next.
             channel = self._channel
             ready = self._look(try_to_connect=True)
-            if channel is established and not ready:
+            if channel is self._established and not ready:
+                self._established = None
                 return
-            established = channel if ready else None
+            if ready:
+                self._established = channel
             await asyncio.sleep(_STATE_POLL)
 
     @property

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tests.etcds import builder, versions
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -39,6 +43,26 @@ def tests_debian(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("tests"))
     where = {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}
     session.run("pytest", "-m", "etcd and not any_etcd", *(session.posargs or PARALLEL), env=where)
+
+
+@nox.session
+def etcd(session: nox.Session) -> None:
+    """Run what depends on etcd's version on every version; `-- 3.4.23 3.5.1` chooses, the rest goes to pytest."""
+    try:
+        chosen, rest = versions.chosen(session.posargs)
+    except versions.UnknownVersion as exc:
+        session.error(str(exc))
+    session.install("-e", ".[demo]", *group("tests"))
+    failed = []
+    for version in chosen:
+        try:
+            where = {"TIDEOVER_ETCD_DIR": etcd_folder(session, version)}
+            session.run("pytest", "-m", "etcd and not any_etcd", *(rest or PARALLEL), env=where)
+        except (CommandFailed, RuntimeError, subprocess.CalledProcessError) as exc:
+            session.warn(f"etcd {version}: {exc}")
+            failed.append(version)
+    if failed:
+        session.error(f"failed on etcd {', '.join(failed)}")
 
 
 @nox.session
@@ -120,6 +144,13 @@ def build(session: nox.Session) -> None:
     python = str(fresh / "bin" / "python")
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel.resolve()), external=True)
     session.run(python, "-I", "-c", "import tideover; print(tideover.__file__)", external=True)
+
+
+def etcd_folder(session: nox.Session, version: str) -> str | None:
+    """Return the folder of a version's programs; None for the one that a wheel brings into the environment."""
+    if version == versions.WHEEL:
+        return None
+    return str(debian_etcd(session) if version == versions.DEBIAN else builder.build(version))
 
 
 def debian_etcd(session: nox.Session) -> Path:

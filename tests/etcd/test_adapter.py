@@ -469,7 +469,7 @@ async def test_a_broken_connection_is_noticed(server: EtcdServer, store: EtcdSto
 
 @pytest.mark.anyio
 async def test_a_connection_that_breaks_at_once_is_noticed(server: EtcdServer) -> None:
-    """A member that dies right after its first answer is noticed, and that once, though nobody saw it connected."""
+    """A member that dies right after its first answer is noticed, once, though nobody saw it connected."""
     store = EtcdStore([server.endpoint])
     try:
         await _read(store)

@@ -278,7 +278,9 @@ async def test_our_own_deadline(server: EtcdServer) -> None:
                     ended[meaning(outcome.fault)] += 1
             if ended and round_ > 10:
                 break
-    assert list(ended) == [DEADLINE], ended
+    # etcd's own word for it is "request timed out" now and then: the words of a quorum that is away.
+    assert DEADLINE in ended
+    assert set(ended) <= {DEADLINE, TIMED_OUT}, ended
 
 
 # No quorum ------------------------------------------------------------------------------------------------------
@@ -747,6 +749,11 @@ SAID_BY_OURS = [
     ("CANCELLED", "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))", DEADLINE),
     ("UNKNOWN", "not a primary lessor", ("leader_changed", True, False)),
     ("UNIMPLEMENTED", "unknown method AuthStatus for service etcdserverpb.Auth", INVALID),
+    (
+        "UNKNOWN",
+        "auth: authentication failed, password was given for no password user",
+        ("authentication", False, False),
+    ),
     ("UNKNOWN", "auth: permission denied", ("permission", False, False)),
     ("UNAUTHENTICATED", "call host does not match SSL server name", UNREACHABLE),
     ("UNKNOWN", "Received http2 header with status: 413", INVALID),

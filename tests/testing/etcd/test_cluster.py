@@ -23,7 +23,7 @@ pytestmark = pytest.mark.etcd
 
 # Half of etcd's defaults, for quicker elections
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
-SOURCE = Path(tideover.testing.etcd.cluster.__file__).parents[2]
+SOURCE = Path(tideover.testing.etcd.cluster.__file__).parents[3]
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_an_unknown_newer_version_is_no_finding(version: str) -> None:
 
 @pytest.mark.parametrize(
     "version",
-    [None, "", "3", "3.5", "3.5.x", "three", "3.5.1.2", " 3.5.1", "3.5.1 ", "3.5.1\n", "not decided", "٣.٥.١"],
+    [None, "", "3", "3.5", "3.5.x", "three", "3.5.1.2", " 3.5.1", "3.5.1 ", "3.5.1\n", "\u0663.5.1"],
 )
 def test_a_version_that_cannot_be_read_is_no_finding(version: str | None) -> None:
     """A member that tells no version, or something else, is not judged by it."""

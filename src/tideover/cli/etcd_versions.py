@@ -53,8 +53,8 @@ FLAWS = (
         since="3.5.0",
     ),
     Flaw(
-        "can answer a linearizable read with old data after a pause of its process: locks and registrations may be "
-        "believed longer than they last",
+        "can answer a linearizable read with old data after a pause of its process: locks and registrations may "
+        "be believed longer than they last",
         "etcd-io/etcd#20418, 2026-03-20",
         fixed=("3.4.42", "3.5.28", "3.6.9"),
     ),
@@ -92,7 +92,7 @@ def flaws_of(version: str | None) -> tuple[Flaw, ...]:
         version: As a member tells it, such as "3.5.16"; None if it is unknown.
 
     Returns:
-        The flaws; none of a version that is unknown, that cannot be read, or that is newer than what is known here.
+        The flaws; none of a version that is unknown, that cannot be read, or that is newer than the table.
     """
     parsed = None if version is None else _parse(version)
     return () if parsed is None else tuple(flaw for flaw in FLAWS if flaw.affects(parsed))

@@ -63,7 +63,13 @@ def test_endpoints_are_normalised() -> None:
         ({"username": "app"}, ValueError, "both username and password or neither, not only username"),
         ({"password": "x"}, ValueError, "both username and password or neither, not only password"),
         ({"username": "", "password": "x"}, ValueError, "username must not be empty"),
-        ({"username": "app", "password": 5}, TypeError, "password must be a string, not a int"),
+        (
+            {"username": "app", "password": 5},
+            TypeError,
+            "password must be .* pathlib.Path or .*, not a int",
+        ),
+        ({"username": "app", "password": b"x"}, TypeError, "a function that returns a string, not a bytes"),
+        ({"username": "app", "password": "x\ud800"}, ValueError, "password must be Unicode text"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, Any], error: type[Exception], says: str) -> None:

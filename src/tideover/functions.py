@@ -17,7 +17,7 @@ from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.locks.lock import Lock
 from tideover.locks.options import OnOutage as OnLockOutage
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
 from tideover.registration.registered import RegistrationBlock
 from tideover.request_record import current_coordinator, current_record
 from tideover.store.protocol import Store
@@ -38,7 +38,7 @@ def connect(
     record_keys: bool = False,
     tls: Tls | None = None,
     username: str | None = None,
-    password: str | None = None,
+    password: Password | None = None,
     sync_members: bool = True,
     failsafe: Failsafe | None = None,
     on_stall: OnStall = "report",
@@ -69,7 +69,11 @@ def connect(
         tls: How to encrypt, and with which certificates; None means with the system's CAs if the endpoints begin
             with `https://`, else not at all.
         username: The etcd user; None if etcd has no users, or knows this one by the certificate.
-        password: The user's password.
+        password: The user's password; or a `pathlib.Path`, read in a thread at each login, without the newline at
+            its end; or a function that returns it, asked at each login: a plain one in a thread, an async one
+            awaited for up to 30 s. So a password that was changed in etcd is used at the next login, without a
+            restart. A file or function that gives none is an outage and not a refusal, because etcd could not be
+            asked; it is tried again after 1 s at the earliest.
         sync_members: Whether to learn the cluster's other members from etcd and connect to those that answer at
             the address they advertise. False keeps to the endpoints given: for forwarded ports, and where members
             must not be reached directly.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.etcd.password import is_unicode
+from tideover.policies import CachePolicy, Failsafe, Password, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.store.endpoints import parse_endpoints, tls_for
 
 Require = Literal["etcd", "config"]
@@ -36,7 +37,7 @@ class Options:
     record_keys: bool = False
     tls: Tls | None = None
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: Password | None = field(default=None, repr=False)
     sync_members: bool = True
     failsafe: Failsafe | None = None
     on_stall: Literal["report", "abort"] = "report"
@@ -120,14 +121,18 @@ def _check_tls(tls: Tls | None) -> None:
         raise TypeError(f"tls must be a Tls(...) or None, not {tls!r}")
 
 
-def _check_login(username: str | None, password: str | None) -> None:
+def _check_login(username: str | None, password: Password | None) -> None:
     """Reject half a login, without showing the password."""
     if (username is None) != (password is None):
         given = "username" if password is None else "password"
         raise ValueError(f"need both username and password or neither, not only {given}")
-    for name, text in (("username", username), ("password", password)):
-        if not isinstance(text, str | None):
-            raise TypeError(f"{name} must be a string, not a {type(text).__name__}")
+    if not isinstance(username, str | None):
+        raise TypeError(f"username must be a string, not a {type(username).__name__}")
+    if not isinstance(password, str | Path | None) and not callable(password):
+        kinds = "a string, a pathlib.Path or a function that returns a string"
+        raise TypeError(f"password must be {kinds}, not a {type(password).__name__}")
+    if isinstance(password, str) and not is_unicode(password):
+        raise ValueError("password must be Unicode text")
     if username == "":
         raise ValueError("username must not be empty")
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal
 
 from tideover.addresses import is_wildcard
 
 OnStale = Literal["serve", "default", "raise"]
+# A password, the file that it is read from at each login, or a function that is asked at each.
+Password = str | Path | Callable[[], str | Awaitable[str]]
 
 
 class Profile(StrEnum):

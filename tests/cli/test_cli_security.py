@@ -136,6 +136,49 @@ def test_the_password_comes_from_the_environment(guarded: EtcdServer) -> None:
 
 
 @pytest.mark.etcd
+def test_the_password_comes_from_a_file(guarded: EtcdServer, tmp_path: Path) -> None:
+    """By option or by variable; a wrong one is a no, and a file that cannot be used is wrong usage."""
+    at = ("--user=app", "-e", guarded.endpoint)
+    path = tmp_path / "password"
+    path.write_text(f"{PASSWORD}\n")
+    written = tideover("config", "put", "f", "v", f"--password-file={path}", *at)
+    assert (written.returncode, written.stderr) == (0, "")
+    read = tideover("config", "get", "f", *at, TIDEOVER_PASSWORD_FILE=str(path))
+    assert (read.returncode, read.stdout) == (0, "v\n")
+    doctor = tideover("doctor", f"--password-file={path}", *at)
+    assert "refuses" not in doctor.stdout
+    path.write_text("wrong")
+    assert tideover("config", "get", "f", f"--password-file={path}", *at).returncode == 5
+
+
+def test_mistakes_with_password_files(tmp_path: Path) -> None:
+    """Two passwords, a file nobody can use, and a file without a user are wrong usage, at once."""
+    path = tmp_path / "password"
+    path.write_text(PASSWORD)
+    at, file = ("config", "get", "k", "-e", "127.0.0.1:1"), f"--password-file={path}"
+    for both in (
+        tideover(*at, "--user=app", file, TIDEOVER_PASSWORD=PASSWORD),
+        tideover(*at, "--user=app", TIDEOVER_PASSWORD=PASSWORD, TIDEOVER_PASSWORD_FILE=str(path)),
+    ):
+        assert both.returncode == 2
+        assert "both TIDEOVER_PASSWORD and a password file are given" in both.stderr
+    nobody = tideover(*at, file)
+    assert (nobody.returncode, "--password-file needs --user" in nobody.stderr) == (2, True)
+    ignored = tideover(*at, TIDEOVER_PASSWORD_FILE=str(path))
+    assert ignored.returncode == 4
+    path.write_bytes(PASSWORD.encode() + b"\xff")
+    for content, said in ((None, "is not UTF-8 text"), (b"\n", "is empty")):
+        if content is not None:
+            path.write_bytes(content)
+        bad = tideover(*at, "--user=app", file)
+        assert bad.returncode == 2
+        assert f"the password file {said}: {path}" in bad.stderr
+    path.unlink()
+    gone = tideover(*at, "--user=app", file)
+    assert (gone.returncode, "cannot be read (No such file" in gone.stderr) == (2, True)
+
+
+@pytest.mark.etcd
 def test_a_watch_outlives_its_token(guarded: EtcdServer) -> None:
     """`config watch` goes on printing after several lives of a token."""
     environment = {**os.environ, "TIDEOVER_PASSWORD": PASSWORD}

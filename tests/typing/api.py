@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, assert_type
 
 import httpx
@@ -41,7 +42,7 @@ async def configuration() -> None:
         exclude=("secrets/",),
         tls=tideover.Tls(ca="ca.pem", cert="client.crt", key="client.key", server_name="etcd.internal"),
         username="shop",
-        password="...",
+        password=Path("/run/secrets/etcd"),
         sync_members=False,
     ) as tide:
         assert_type(tide, tideover.Coordinator)
@@ -76,6 +77,25 @@ async def configuration() -> None:
 async def ship(order_id: int) -> str:
     """A function under a lock keeps its type."""
     return str(order_id)
+
+
+def from_vault() -> str:
+    """Ask for a password, blocking."""
+    return "..."
+
+
+async def from_secret_store() -> str:
+    """Ask for a password without blocking."""
+    return "..."
+
+
+async def passwords() -> None:
+    """Where a password may come from."""
+    connect(username="shop", password="...")
+    connect(username="shop", password=from_vault)
+    connect(username="shop", password=lambda: "...")
+    connect(username="shop", password=from_secret_store)
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], username="shop", password=Path("pw"))])
 
 
 async def locks() -> None:

@@ -20,7 +20,7 @@ from tideover.elections.stall_watchdog import OnStall
 from tideover.errors import Closed
 from tideover.functions import connect
 from tideover.options import Require
-from tideover.policies import CachePolicy, Failsafe, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
 from tideover.registration.registration import Registration
 from tideover.request_record import RequestRecord, current_coordinator, current_record
 from tideover.store.protocol import Store
@@ -45,7 +45,7 @@ class ConnectOptions(TypedDict, total=False):
     record_keys: bool
     tls: Tls | None
     username: str | None
-    password: str | None
+    password: Password | None
     sync_members: bool
     failsafe: Failsafe | None
     on_stall: OnStall

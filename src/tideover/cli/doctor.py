@@ -18,6 +18,7 @@ import anyio.to_thread
 import click
 
 from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.etcd_versions import remarks
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import system_boot_id
@@ -77,13 +78,14 @@ class Examined:
     refused: bool = False
 
 
-@click.command("doctor", short_help="Check members, cluster, epoch, clocks and the snapshot folder.")
+@click.command("doctor", short_help="Check members, cluster, versions, epoch, clocks and the snapshot folder.")
 @click.option("--bump-epoch", is_flag=True, help="Begin the next epoch: after a restore that nobody could notice.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="A service's cache_dir; else this user's.")
 @etcd_options
 @json_option
 def command(target: Target, as_json: bool, bump_epoch: bool, cache_dir: Path | None) -> int:
-    """Check what would harm a service later: members, that all are of one cluster, the epoch, clocks, the disk.
+    """Check what would harm a service later: members, that all are of one cluster, versions of etcd with known
+    faults, the epoch, clocks, the disk.
 
     Exits with 0 if all is well, 1 if something is not, 3 if no quorum answers, 4 if no member does, 5 if
     they refuse this client. With --bump-epoch also with 5 if it may not write the epoch, and with 6 if that may or
@@ -155,6 +157,8 @@ def _judge_members(members: Sequence[Examined]) -> list[Finding]:
         findings.append(Finding("cluster", False, f"the endpoints belong to {len(clusters)} clusters: {names}"))
     elif clusters:
         findings.append(Finding("cluster", True, f"all endpoints that answer belong to cluster {clusters[0]:x}"))
+    versions = {member.endpoint: member.version for member in members}
+    findings += [Finding("version", remark.ok, remark.text) for remark in remarks(versions)]
     looks = [member.look for member in members if member.look]
     if looks:
         findings.append(_judge_epoch(max(looks, key=lambda look: look.header.revision)))

@@ -1,6 +1,7 @@
 """Which etcd a command talks to, and as whom: the options, and what becomes of them.
 
-Options win over the environment. A password is never an option: all users of a machine can read command lines.
+Options win over the environment. A password is never an option, though its file may be: all users of a machine can
+read command lines.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from tideover.etcd.password import PasswordError, read_password
 from tideover.policies import Tls
 from tideover.store.endpoints import parse_endpoints, tls_for
 
@@ -21,8 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _ENDPOINTS = "TIDEOVER_ENDPOINTS"
 _PASSWORD = "TIDEOVER_PASSWORD"
+_PASSWORD_FILE = "TIDEOVER_PASSWORD_FILE"
 _DEFAULT = "127.0.0.1:2379"
-_FILES = ("ca_file", "cert_file", "key_file")
+_NAMES = ("endpoints", "namespace", "user", "server_name", "ca_file", "cert_file", "key_file", "password_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +38,14 @@ class Target:
         namespace: The services' namespace.
         tls: How to encrypt; None leaves it to the endpoints.
         username: The etcd user; None if there is none.
-        password: The user's password.
+        password: The user's password, or the file that it is read from at each login.
     """
 
     endpoints: tuple[str, ...]
     namespace: str
     tls: Tls | None = None
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | Path | None = field(default=None, repr=False)
 
 
 def etcd_options(command: F) -> F:
@@ -49,7 +53,7 @@ def etcd_options(command: F) -> F:
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
-        taken = {name: options.pop(name) for name in ("endpoints", "namespace", "user", "server_name", *_FILES)}
+        taken = {name: options.pop(name) for name in _NAMES}
         return command(*args, target=_target(**taken), **options)
 
     for option in reversed(_OPTIONS):
@@ -107,6 +111,13 @@ _OPTIONS = (
         callback=_check_user,
         help=f"The etcd user; the password is read from {_PASSWORD}, or asked for.",
     ),
+    click.option(
+        "--password-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar=_PASSWORD_FILE,
+        help=f"The file that the password is read from, at each login, instead of {_PASSWORD}.",
+    ),
 )
 
 
@@ -119,20 +130,35 @@ def _target(
     ca_file: str | None,
     cert_file: str | None,
     key_file: str | None,
+    password_file: Path | None,
 ) -> Target:
     try:
         asked = ca_file or cert_file or key_file or server_name
         tls = Tls(ca_file, cert_file, key_file, server_name) if asked else None
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    return Target(endpoints, namespace, tls, user, None if user is None else _password(user))
+    if user is None:
+        source = click.get_current_context().get_parameter_source("password_file")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("--password-file needs --user")
+        return Target(endpoints, namespace, tls)
+    return Target(endpoints, namespace, tls, user, _password(user, password_file))
 
 
-def _password(user: str) -> str:
+def _password(user: str, file: Path | None) -> str | Path:
     known = os.environ.get(_PASSWORD)
+    if file is not None:
+        if known is not None:
+            raise click.UsageError(f"both {_PASSWORD} and a password file are given: keep one of them")
+        try:
+            read_password(file)
+        except PasswordError as exc:
+            raise click.UsageError(str(exc)) from exc
+        return file
     if known is not None:
         return known
     if not sys.stdin.isatty():
-        raise click.UsageError(f"no password for user {user!r}: set {_PASSWORD}, or run it in a terminal")
+        remedy = f"set {_PASSWORD}, give --password-file, or run it in a terminal"
+        raise click.UsageError(f"no password for user {user!r}: {remedy}")
     asked: str = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
     return asked

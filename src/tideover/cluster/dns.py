@@ -7,14 +7,12 @@ gRPC, which looks it up again by itself.
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 
 import anyio
 
+from tideover.daemon_thread import in_daemon_thread
 from tideover.store.endpoints import Address, host_of, is_name
 
 # Takes a host and a port, returns addresses; an `OSError` if there are none.
@@ -24,8 +22,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 async def system_resolver(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host, as the system knows them.
 
-    Asked in a thread that nobody waits for: one that hangs must keep neither the event loop nor the end of the
-    process, as a thread of a pool would.
+    Asked in a thread that nobody waits for, because one may hang.
 
     Args:
         host: A name.
@@ -37,29 +34,15 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
     Raises:
         OSError: There are none, or nobody could be asked.
     """
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[list[str]] = loop.create_future()
 
-    def finish(found: list[str] | OSError) -> None:
-        if answered.done():
-            return
-        if isinstance(found, OSError):
-            answered.set_exception(found)
-        else:
-            answered.set_result(found)
-
-    def ask() -> None:
-        found: list[str] | OSError
+    def ask() -> list[str]:
         try:
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = [str(info[4][0]) for info in infos]
-        except (OSError, UnicodeError) as exc:
-            found = exc if isinstance(exc, OSError) else OSError(str(exc))
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(finish, found)
+        except UnicodeError as exc:
+            raise OSError(str(exc)) from exc
+        return [str(info[4][0]) for info in infos]
 
-    threading.Thread(target=ask, name=f"tideover-resolve-{host}", daemon=True).start()
-    return await answered
+    return await in_daemon_thread(ask, name=f"tideover-resolve-{host}")
 
 
 class Names:

@@ -12,11 +12,12 @@ from typing import TypeVar, cast
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.password import PasswordSource
 from tideover.etcd.proxy_detection import refusal
 from tideover.etcd.requests import send
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.watch_streams import Watches
-from tideover.policies import Tls
+from tideover.policies import Password, Tls
 from tideover.store.endpoints import Address, parse_endpoint, tls_for
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify, unless_expected
 from tideover.store.leases import LeaseGrant
@@ -50,7 +51,8 @@ class EtcdStore:
         endpoints: Where the members are: `host:port`, or addresses.
         tls: How to encrypt; None means only if an endpoint begins with `https://`.
         username: The etcd user; None if there is none.
-        password: The user's password.
+        password: The user's password, its file, or a function that returns it; file and function are asked at each
+            login.
         look_every: Seconds between two looks at whether the files of TLS have changed.
 
     Raises:
@@ -64,7 +66,7 @@ class EtcdStore:
         *,
         tls: Tls | None = None,
         username: str | None = None,
-        password: str | None = None,
+        password: Password | None = None,
         look_every: float = _LOOK_EVERY,
     ) -> None:
         try:
@@ -77,7 +79,7 @@ class EtcdStore:
         self._looked_at = time.monotonic()
         # By member: one that is silent says nothing of a token that others answer.
         self._unanswered: dict[str, str] = {}
-        self._login = None if username is None else Login(username, password or "")
+        self._login = None if username is None else Login(username, PasswordSource(password or ""))
         self._channels: dict[str, MemberChannel] = {}
         # For learned members, the ids of their cluster and their own.
         self._expected: dict[str, tuple[int, int]] = {}
@@ -335,6 +337,8 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._login is not None:
+            await self._login.aclose()
         retired = self._retired
         for watches in (*self._watches.values(), *(watches for _, watches in retired)):
             await watches.aclose()

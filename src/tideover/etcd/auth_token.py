@@ -17,9 +17,10 @@ import anyio
 from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.password import PasswordSource
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify
 
-# Seconds for which a refused login is believed without asking again: checking a password costs etcd 0.1 s of a
+# Seconds for which the refusal of a password is believed without asking again: checking one costs etcd 0.1 s of a
 # processor, and probes come several times a second.
 _REFUSAL_HOLDS = 2.0
 
@@ -34,16 +35,17 @@ class Login:
 
     Args:
         username: The etcd user.
-        password: The user's password.
+        password: Where the user's password comes from; asked at each login.
     """
 
-    def __init__(self, username: str, password: str) -> None:
+    def __init__(self, username: str, password: PasswordSource) -> None:
         self.username = username
         self._password = password
         self._token: str | None = None
         # By connection, and gone with it: members come and go.
         self._locks: WeakKeyDictionary[MemberChannel, anyio.Lock] = WeakKeyDictionary()
         self._refusal: Fault | None = None
+        self._refused: str | None = None
         self._refused_at = 0.0
 
     def __repr__(self) -> str:
@@ -72,7 +74,8 @@ class Login:
                 if self._token is None or self._token == refused:
                     self._token = await self._authenticate(channel, timeout)
                 return self._token
-        raise StoreFault(replace(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"), applied=False))
+        fault = self._password.pending() or classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        raise StoreFault(replace(fault, applied=False))
 
     def forget(self, refused: str) -> None:
         """Take note that a token is of no use any more.
@@ -83,10 +86,16 @@ class Login:
         if self._token == refused:
             self._token = None
 
+    async def aclose(self) -> None:
+        """Ask for no more passwords."""
+        await self._password.aclose()
+
     async def _authenticate(self, channel: MemberChannel, timeout: float) -> str:
-        if self._refusal is not None and time.monotonic() - self._refused_at < _REFUSAL_HOLDS:
+        password = await self._password.ask()
+        holds = time.monotonic() - self._refused_at < _REFUSAL_HOLDS
+        if self._refusal is not None and holds and password == self._refused:
             raise StoreFault(self._refusal)
-        request = rpc.AuthenticateRequest(name=self.username, password=self._password)
+        request = rpc.AuthenticateRequest(name=self.username, password=password)
         try:
             with translated():
                 call = channel.auth.Authenticate(request, timeout=timeout, metadata=(("hasleader", "true"),))
@@ -97,9 +106,9 @@ class Login:
             # The call that needed the token was never sent.
             fault = replace(exc.fault, applied=False)
             if fault.kind is FaultKind.AUTHENTICATION:
-                self._refusal, self._refused_at = fault, time.monotonic()
+                self._refusal, self._refused, self._refused_at = fault, password, time.monotonic()
             raise StoreFault(fault) from exc
-        self._refusal = None
+        self._refusal = self._refused = None
         token: str = reply.token
         return token
 

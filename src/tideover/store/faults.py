@@ -43,6 +43,8 @@ class FaultKind(StrEnum):
     PROXY = "proxy"
     # Decided by `epoch.tracker`, not by etcd: the member answers, but for another cluster.
     FOREIGN = "foreign"
+    # Decided by `etcd.password`: the password's file or function gives none, so that nobody could be asked.
+    NO_PASSWORD = "no_password"
     UNKNOWN = "unknown"
 
 
@@ -121,6 +123,7 @@ _OUTAGE = frozenset(
         FaultKind.DEADLINE,
         FaultKind.NOT_SERVING,
         FaultKind.FOREIGN,
+        FaultKind.NO_PASSWORD,
         FaultKind.UNKNOWN,
     }
 )

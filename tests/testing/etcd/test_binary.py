@@ -14,6 +14,8 @@ from tideover.testing.etcd.binary import (
     child_environment,
     find_etcd,
     find_etcdctl,
+    find_etcdutl,
+    find_restorer,
     run_etcdctl,
     supports_flag,
 )
@@ -107,6 +109,48 @@ def test_a_machine_without_etcd_is_told_how_to_get_it() -> None:
     assert "apt-get install etcd-server" in str(server.value)
     assert "apt-get install etcd-client" in str(client.value)
     assert isinstance(server.value, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("version", "beside", "chosen"),
+    [
+        ("3.4.23", [], "etcdctl"),
+        ("3.5.1", [], "etcdctl"),
+        ("3.5.1", ["etcdutl"], "etcdutl"),
+        ("3.6.0-rc.1", ["etcdutl"], "etcdutl"),
+        ("3.10.2", ["etcdutl"], "etcdutl"),
+    ],
+)
+@pytest.mark.usefixtures("no_etcd")
+def test_the_program_that_restores_goes_by_the_version(
+    tmp_path: Path, version: str, beside: list[str], chosen: str
+) -> None:
+    """etcdutl restores wherever it is; without it etcdctl does, which could until 3.5."""
+    for program in ("etcdctl", *beside):
+        _script(tmp_path / "own" / program, "#!/bin/sh\n")
+    etcd = _script(tmp_path / "own" / "etcd", f"#!/bin/sh\necho etcd Version: {version}\n")
+
+    assert find_restorer(etcd) == tmp_path / "own" / chosen
+
+
+@pytest.mark.parametrize("version", ["3.6.0", "3.10.2", "4.0.0"])
+@pytest.mark.usefixtures("no_etcd")
+def test_an_etcdctl_that_cannot_restore_is_not_tried(tmp_path: Path, version: str) -> None:
+    """From 3.6 on it takes etcdutl, and the error says where that belongs."""
+    _script(tmp_path / "own" / "etcdctl", "#!/bin/sh\n")
+    etcd = _script(tmp_path / "own" / "etcd", f"#!/bin/sh\necho etcd Version: {version}\n")
+
+    with pytest.raises(EtcdBinaryNotFound, match=r"no etcdutl program found .* put it beside etcd"):
+        find_restorer(etcd)
+
+
+def test_this_machines_etcdutl_is_a_real_executable() -> None:
+    """etcdutl is found as etcdctl is, where the release has it."""
+    etcd = find_etcd()
+    if binary_version(etcd).startswith("3.4."):
+        pytest.skip("3.4 has no etcdutl")
+
+    assert not find_etcdutl(beside=etcd).read_bytes().startswith(b"#!")
 
 
 @pytest.mark.usefixtures("no_etcd")

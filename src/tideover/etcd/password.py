@@ -1,0 +1,171 @@
+"""Where a password comes from: a text, a file that is read at each login, or a function that is then asked.
+
+A source that fails is not a refusal: nobody of etcd was asked. So it is an outage, in which nothing was sent, and
+it ends when the source answers. Its error names the source. What the source holds or says is never repeated, not
+even the words of an exception from the user's function: the secret may be in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from functools import partial
+from pathlib import Path
+
+from tideover.daemon_thread import in_daemon_thread
+from tideover.policies import Password
+from tideover.store.faults import Fault, FaultKind, StoreFault
+
+# Bytes of a file that are a password at the most.
+_LARGEST = 65_536
+# Seconds for which a source that has failed is not asked again: probes come several times a second.
+_FAILURE_HOLDS = 1.0
+# Seconds that an async function may take. A thread cannot be ended, so that a function in one may take for ever.
+_LONGEST = 30.0
+
+
+class PasswordError(ValueError):
+    """Raised when a source gives no password; the message names the source and shows nothing of the password."""
+
+
+def read_password(path: Path) -> str:
+    """Read a password file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its text, without newlines at the end.
+
+    Raises:
+        PasswordError: It cannot be read, is empty, too large, or not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as exc:
+        raise _unusable(path, f"cannot be read ({exc.strerror or type(exc).__name__})") from None
+    if len(content) > _LARGEST:
+        raise _unusable(path, f"is larger than {_LARGEST} bytes")
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        text = None
+    if not text:
+        # Raised out here because the error above has the content.
+        raise _unusable(path, "is not UTF-8 text" if text is None else "is empty")
+    return text
+
+
+def _unusable(path: Path, problem: str) -> PasswordError:
+    return PasswordError(f"the password file {problem}: {path}")
+
+
+class PasswordSource:
+    """Gives the password, as it is now.
+
+    However many logins want it at the same time, the source is asked once. An answer that nobody waited for is the
+    next login's, so that a source may take longer than a login does.
+
+    Args:
+        given: The password, its file, or a function that returns it.
+    """
+
+    def __init__(self, given: Password) -> None:
+        # Absolute, so that a later chdir of the process does not move it.
+        self._given = given.absolute() if isinstance(given, Path) else given
+        self._asking: asyncio.Task[str | Fault] | None = None
+        self._failure: Fault | None = None
+        self._failed_at = 0.0
+
+    def __repr__(self) -> str:
+        """Name the source, and nothing of what it gives."""
+        return f"<PasswordSource {'text' if isinstance(self._given, str) else self._named('answers')}>"
+
+    def _named(self, problem: str) -> str:
+        """Say what is wrong, and with which source; the name comes last because long ones are cut off."""
+        given = self._given
+        if isinstance(given, Path):
+            return f"the password file {problem}: {given}"
+        function: object = given.func if isinstance(given, partial) else given
+        return f"the password function {problem}: {getattr(function, '__qualname__', type(function).__qualname__)}"
+
+    async def ask(self) -> str:
+        """Return the password.
+
+        Raises:
+            StoreFault: The source gives none (`FaultKind.NO_PASSWORD`).
+        """
+        if isinstance(self._given, str):
+            return self._given
+        if self._failure is not None and time.monotonic() - self._failed_at < _FAILURE_HOLDS:
+            raise StoreFault(self._failure)
+        asking = self._asking = self._asking or asyncio.get_running_loop().create_task(self._fetch())
+        # Whoever gives up leaves the source to the others.
+        await asyncio.wait({asking})
+        if self._asking is asking:
+            self._asking = None
+        answer = _fault(self._named("was given up")) if asking.cancelled() else asking.result()
+        if isinstance(answer, Fault):
+            self._failure, self._failed_at = answer, time.monotonic()
+            raise StoreFault(answer)
+        self._failure = None
+        return answer
+
+    def pending(self) -> Fault | None:
+        """Return the fault of a login that had to give up because the source has not answered; None if it has."""
+        if self._asking is None or self._asking.done():
+            return None
+        return _fault(self._named("has not answered yet"))
+
+    async def aclose(self) -> None:
+        """Ask no more."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
+            await asyncio.wait({asking})
+
+    async def _fetch(self) -> str | Fault:
+        try:
+            return await self._answer()
+        except PasswordError as exc:
+            return _fault(str(exc))
+        except Exception as exc:  # noqa: BLE001  # the user's own; told by its class
+            return _fault(self._named(f"raised {type(exc).__name__}"))
+
+    async def _answer(self) -> str:
+        given = self._given
+        if isinstance(given, str):
+            return given
+        if isinstance(given, Path):
+            return await in_daemon_thread(partial(read_password, given), name="tideover-password")
+        is_async = inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(type(given).__call__)
+        said = given() if is_async else await in_daemon_thread(given, name="tideover-password")
+        if inspect.isawaitable(said):
+            try:
+                async with asyncio.timeout(_LONGEST) as limit:
+                    said = await said
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise PasswordError(self._named(f"has not answered within {_LONGEST:.0f} s")) from None
+        if not isinstance(said, str):
+            raise PasswordError(self._named(f"returned a {type(said).__name__}, not a string"))
+        if not said or not is_unicode(said):
+            problem = "no Unicode text" if said else "an empty password"
+            raise PasswordError(self._named(f"returned {problem}"))
+        return said
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be sent: half a surrogate pair cannot, and the error of trying would show the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _fault(message: str) -> Fault:
+    return Fault(FaultKind.NO_PASSWORD, "UNAVAILABLE", message, retry_read=True, applied=False)

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
-from aetcd import rpc
-
+from tideover.etcd.messages import rpc
 from tideover.etcd.tls import TlsFiles
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify

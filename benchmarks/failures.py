@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
-from aetcd import rpc
 
 import tideover
 from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.messages import rpc
 from tideover.store.faults import StoreFault
 from tideover.testing import EtcdCluster, EtcdServer
 

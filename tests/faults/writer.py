@@ -15,9 +15,9 @@ import sys
 from typing import Any
 
 import grpc
-from aetcd import rpc
 
 from tests.history.recorder import Recorder
+from tideover.etcd.messages import rpc
 
 _KEYS = 40
 _TASKS = 3

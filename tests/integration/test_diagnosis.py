@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import anyio.to_thread
 import pytest
-from aetcd import rpc
 
 import tideover
 from tests.store.provocation import at, mend, sent
@@ -18,6 +17,7 @@ from tideover import Diagnosis, HealthState, Source
 from tideover.cluster import alarms
 from tideover.cluster.rules.health import HealthRules
 from tideover.coordinator.coordinator import Coordinator
+from tideover.etcd.messages import rpc
 from tideover.testing import EtcdCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(85)]

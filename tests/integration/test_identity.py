@@ -12,7 +12,6 @@ from typing import Literal
 import anyio
 import anyio.streams.text
 import pytest
-from aetcd import rpc
 from anyio.abc import Process
 
 import tideover
@@ -20,6 +19,7 @@ from tests.store.provocation import at
 from tideover import HealthState, Source
 from tideover.coordinator.coordinator import Coordinator
 from tideover.epoch.tracker import Reset, _Doubt
+from tideover.etcd.messages import rpc
 from tideover.store.faults import StoreFault
 from tideover.store.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer

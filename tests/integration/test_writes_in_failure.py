@@ -14,7 +14,6 @@ from functools import partial
 import anyio
 import anyio.to_thread
 import pytest
-from aetcd import rpc
 
 import tideover
 from tests.store.provocation import FAST, Liar, at, lying, mend, sent
@@ -25,6 +24,7 @@ from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.messages import rpc
 from tideover.store.faults import FaultKind, classify, public_error
 from tideover.store.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster, EtcdServer

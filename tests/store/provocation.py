@@ -1,6 +1,6 @@
 """What it takes to make etcd fail: raw calls whose fault is returned, and a server that fails as it is told.
 
-The stubs are those of aetcd on a channel of ours, so that all that is provoked has taken the way of every call.
+The stubs are etcd's on a channel of ours, so that all that is provoked has taken the way of every call.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import anyio
 import grpc
 import pytest
-from aetcd import rpc
 
 from tideover.etcd import channel as channels
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.messages import rpc
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault, StoreFault
 from tideover.store.operations import Delete, Put, Range

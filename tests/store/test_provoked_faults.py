@@ -19,7 +19,6 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from aetcd import rpc
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -39,6 +38,7 @@ from tests.store.provocation import (
 )
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.channel import translated
+from tideover.etcd.messages import rpc
 from tideover.store.faults import _BY_MESSAGE, Fault, FaultKind, StoreFault, classify
 from tideover.store.operations import Put, Range, prefix_end
 from tideover.testing import EtcdCluster, EtcdServer

@@ -1,9 +1,9 @@
-"""etcd over gRPC: the implementation of the port in `store`, and the only folder that imports aetcd and grpc.
+"""etcd over gRPC: the implementation of the port in `store`, and the only folder that imports grpc and protobuf.
 
-`adapter` is the store; `channel`, `auth_token` and `tls` are its connections; `requests` translates single
-calls, `keepalive` renews leases; `watch_stream`, `watch_streams` and `watch_buffer` carry watches;
-`proxy_detection` finds an etcd grpc-proxy. All of it loads grpc, so that it is imported only when a coordinator
-connects. Nothing here retries or chooses a member.
+`adapter` is the store; `messages` holds etcd's messages and stubs; `channel`, `auth_token` and `tls` are its
+connections; `requests` translates single calls, `keepalive` renews leases; `watch_stream`, `watch_streams` and
+`watch_buffer` carry watches; `proxy_detection` finds an etcd grpc-proxy. All of it loads grpc, so that it is
+imported only when a coordinator connects. Nothing here retries or chooses a member.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`EtcdStore`: the port over aetcd's generated stubs."""
+"""`EtcdStore`: the port over etcd's stubs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _STREAM_TIMEOUT = 1.0
 class EtcdStore:
     """A real etcd cluster, over one channel per member.
 
-    Belongs to the asyncio event loop in which it was made: aetcd's stubs are grpc.aio's.
+    Belongs to the asyncio event loop in which it was made: its stubs are grpc.aio's.
 
     Args:
         endpoints: Where the members are: `host:port`, or addresses.

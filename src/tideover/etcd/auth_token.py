@@ -14,9 +14,9 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import anyio
-from aetcd import rpc
 
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.messages import rpc
 from tideover.etcd.password import PasswordSource
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify
 

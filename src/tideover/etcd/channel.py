@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
-from aetcd import rpc
 
 from tideover.etcd.http_proxy import proxy_for
+from tideover.etcd.messages import rpc
 from tideover.etcd.tls import TlsFiles
 from tideover.store.endpoints import Address, host_of
 from tideover.store.faults import StoreFault, classify
@@ -103,13 +103,13 @@ class MemberChannel:
         self._connection += 1
 
     def renew(self) -> None:
-        """Start over with a new connection; calls in flight on the old one may finish within 2 s."""
-        old = self._channel
+        """Start over with a new connection; calls in flight on the old one may finish, streams end within 2 s."""
+        self._give_up()
         self._open()
-        self._give_up(old)
 
-    def _give_up(self, old: grpc.aio.Channel) -> None:
-        task = asyncio.get_running_loop().create_task(old.close(grace=_CLOSE_GRACE))
+    def _give_up(self) -> None:
+        old = self._channel
+        task = asyncio.get_running_loop().create_task(_close(old, (self.watch, self.lease), _CLOSE_GRACE))
         self._closing[task] = old
         task.add_done_callback(lambda done: self._closing.pop(done, None))
 
@@ -184,9 +184,9 @@ class MemberChannel:
         return self._closed and not self._closing
 
     def retire(self) -> None:
-        """Give up for good; calls in flight may finish within 2 s."""
+        """Give up for good; calls in flight may finish, streams end within 2 s."""
         self._closed = True
-        self._give_up(self._channel)
+        self._give_up()
 
     async def answer_or_leave(self, ask: Callable[[], Any], timeout: float) -> Any:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
@@ -223,9 +223,9 @@ class MemberChannel:
         self._closed = True
         await self._drained()
         closing = dict(self._closing)
-        for channel in (self._channel, *closing.values()):
+        await _close(self._channel, (self.watch, self.lease), 0.0)
+        for task, channel in closing.items():
             await channel.close()
-        for task in closing:
             task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)
         # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
@@ -279,6 +279,22 @@ def _open_channel(endpoint: str, files: TlsFiles | None, server_name: str | None
     credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
     options = _OPTIONS if name == host else (*_OPTIONS, ("grpc.ssl_target_name_override", name))
     return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+async def _close(channel: grpc.aio.Channel, stubs: Iterable[Any], grace: float) -> None:
+    """Close a connection and end its streams, at once if cancelled; calls in flight and streams have a grace."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + grace
+    try:
+        await channel.close(grace=grace)
+        # grpc before 1.83 returns at once and leaves streams open: a watch would stay at a connection whose
+        # certificate was replaced.
+        if any(not stream.done() for stub in stubs for stream in stub.streams):
+            await asyncio.sleep(end - loop.time())
+    finally:
+        for stub in stubs:
+            for stream in list(stub.streams):
+                stream.cancel()
 
 
 async def answer(call: Any) -> Any:

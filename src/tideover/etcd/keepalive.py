@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from aetcd import rpc
 
 from tideover.etcd.channel import apart, translated
+from tideover.etcd.messages import rpc
 from tideover.etcd.requests import HAS_LEADER, Metadata, header_of
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import LeaseResult

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from aetcd import rpc
-
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.messages import rpc
 from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
     AlarmList,
@@ -209,7 +208,7 @@ def _range_result(reply: Any, header: Header) -> RangeResult:
     return RangeResult(header, entries, reply.more, reply.count)
 
 
-# From aetcd's messages to tideover's records. The messages carry no types, hence the `Any`.
+# From etcd's messages to tideover's records. The messages carry no types, hence the `Any`.
 
 
 def header_of(reply: Any) -> Header:

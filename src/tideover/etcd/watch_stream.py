@@ -26,9 +26,9 @@ from typing import Any
 
 import anyio.lowlevel
 import grpc
-from aetcd import rpc
 
 from tideover.etcd.channel import translated
+from tideover.etcd.messages import rpc
 from tideover.etcd.proxy_detection import by_proxy
 from tideover.etcd.requests import entry_of, header_of
 from tideover.etcd.watch_buffer import Inbox

@@ -159,12 +159,17 @@ def test_dotted_names_resolve() -> None:
 
 
 def test_names_of_programs_resolve() -> None:
-    """Dotted names of tests and benchmarks, as `python -m` takes them, are files."""
+    """Dotted names of tests and benchmarks, as `python -m` takes them, are files, or folders that can be run."""
+
+    def runs(name: str) -> bool:
+        path = ROOT / name.replace(".", "/")
+        return path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+
     wrong = [
         f"{where}: {name}"
         for line in all_prose([*PYTHON, *PAGES])
         for where, name in line.found(r"(?<![\w./])(?:tests|benchmarks)(?:\.[a-z]\w*)+")
-        if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()
+        if not runs(name)
     ]
     assert wrong == []
 

@@ -53,6 +53,7 @@ def test_is_etcd_away(cls: type[errors.TideoverError]) -> None:
         errors.Closed,
         errors.ConfigKeyError,
         errors.ConfigValueError,
+        errors.DataCorrupt,
         errors.InvalidRequest,
         errors.KeyTaken,
         errors.NotConnected,

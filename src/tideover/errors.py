@@ -34,7 +34,7 @@ class NoQuorum(Unavailable):
 
 
 class DeadlineExceeded(Unavailable):
-    """Raised when no answer came before the call's own deadline. Only for reads: see `OutcomeUnknown`."""
+    """Raised when no answer came before the call's deadline, or etcd's own. For reads: see `OutcomeUnknown`."""
 
 
 class CircuitOpen(Unavailable):
@@ -58,11 +58,18 @@ class OutcomeUnknown(TideoverError):
 
 
 class InvalidRequest(TideoverError, ValueError):
-    """Raised when etcd refuses a request as malformed or too large; asking again cannot help."""
+    """Raised when etcd refuses a request as malformed or too large; asking again cannot help.
+
+    Also when a proxy before etcd takes it for too large; the message says so.
+    """
 
 
 class SpaceExhausted(TideoverError):
     """Raised when etcd refuses writes because its database quota is used up; reads still work."""
+
+
+class DataCorrupt(TideoverError):
+    """Raised when etcd refuses writes because it has found that its members' data differ; reads still work."""
 
 
 class PermissionDenied(TideoverError):

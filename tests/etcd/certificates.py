@@ -15,6 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tideover import Tls
 
+# From an hour ago until tomorrow.
+DAYS = (-1 / 24, 1.0)
+
 
 @dataclass(frozen=True)
 class Signed:
@@ -52,15 +55,26 @@ class Authority:
         *,
         file: str | None = None,
         also: Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address] = (),
+        san: Sequence[x509.GeneralName] | None = None,
+        days: tuple[float, float] = DAYS,
     ) -> Signed:
-        """Sign a certificate for a host name, 127.0.0.1 and more addresses, good for servers and clients."""
+        """Sign a certificate, good for servers and clients.
+
+        Args:
+            name: Its common name.
+            file: What to call the files; None means the name.
+            also: Addresses it is good for, besides the name and 127.0.0.1.
+            san: What it is good for; None means those.
+            days: From when until when it is valid, in days from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = x509.SubjectAlternativeName(
-            [x509.DNSName(name), *map(x509.IPAddress, (ipaddress.ip_address("127.0.0.1"), *also))]
-        )
+        if san is None:
+            san = [x509.DNSName(name), *map(x509.IPAddress, (ipaddress.ip_address("127.0.0.1"), *also))]
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        builder = _builder(subject, self._name, key).add_extension(names, critical=False)
+        builder = _builder(subject, self._name, key, days)
+        if san:
+            builder = builder.add_extension(x509.SubjectAlternativeName(san), critical=False)
         signed = Signed(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
         _write(signed.cert, builder.add_extension(usage, critical=False).sign(self._key, hashes.SHA256()))
         signed.key.write_bytes(
@@ -73,7 +87,9 @@ class Authority:
         return signed
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: tuple[float, float] = DAYS
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -81,8 +97,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now + timedelta(days=days[0]))
+        .not_valid_after(now + timedelta(days=days[1]))
     )
 
 

@@ -344,8 +344,11 @@ async def test_corrupt(cluster: EtcdCluster, monkeypatch: pytest.MonkeyPatch) ->
         try:
             sentence = "etcd refuses writes: it has found its data damaged"
             await says(tide, S.AVAILABLE, D.CORRUPT, sentence, within=1.5)
-            with pytest.raises(tideover.Unavailable, match="corrupt cluster"):
+            with pytest.raises(tideover.DataCorrupt, match="corrupt cluster"):
                 await tide.config.put("k", "w")
+            with pytest.raises(tideover.DataCorrupt):
+                async with tide.lock("x", timeout=5, on_outage="local"):
+                    raise AssertionError
             assert tide.config.get("k") == "v"
         finally:
             await sent(member.maintenance.Alarm(rpc.AlarmRequest(action=2, **alarm), timeout=5))

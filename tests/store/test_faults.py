@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tideover import errors
-from tideover.store.faults import TLS_HINT, Fault, FaultKind, StoreFault, classify, public_error
+from tideover.store.faults import (
+    HTTP_HINT,
+    NO_GRPC_HINT,
+    TLS_HINT,
+    TOO_LARGE_HINT,
+    Fault,
+    FaultKind,
+    StoreFault,
+    classify,
+    public_error,
+)
 from tideover.store.protocol import Compacted
 
 K = FaultKind
@@ -24,6 +34,7 @@ class Row(NamedTuple):
     retry_read: bool
     applied: bool
     error: type[errors.TideoverError]
+    hint: str = ""
 
 
 TABLE = [
@@ -60,6 +71,7 @@ TABLE = [
         True,
         False,
         errors.Unreachable,
+        TLS_HINT,
     ),
     Row(
         "UNAVAILABLE",
@@ -69,6 +81,7 @@ TABLE = [
         True,
         False,
         errors.Unreachable,
+        TLS_HINT,
     ),
     Row(
         "UNAVAILABLE",
@@ -78,6 +91,7 @@ TABLE = [
         True,
         False,
         errors.Unreachable,
+        TLS_HINT,
     ),
     Row(
         "UNAVAILABLE",
@@ -155,8 +169,33 @@ TABLE = [
         errors.Unreachable,
     ),
     Row("UNKNOWN", "context canceled", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNKNOWN", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
-    Row("DEADLINE_EXCEEDED", "context deadline exceeded", K.TIMED_OUT, True, True, errors.NoQuorum),
+    Row("UNKNOWN", "context deadline exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
+    Row("DEADLINE_EXCEEDED", "context deadline exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
+    Row(
+        "DEADLINE_EXCEEDED",
+        "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))",
+        K.DEADLINE,
+        True,
+        True,
+        errors.DeadlineExceeded,
+    ),
+    Row(
+        "CANCELLED",
+        "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))",
+        K.DEADLINE,
+        True,
+        True,
+        errors.DeadlineExceeded,
+    ),
+    # The same words, of a stream that nginx has ended.
+    Row(
+        "INTERNAL",
+        "Stream removed (RST_STREAM (Received RST_STREAM with error code 1))",
+        K.CONNECTION_LOST,
+        True,
+        True,
+        errors.Unreachable,
+    ),
     Row("DEADLINE_EXCEEDED", "Deadline Exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
     Row(
         "DEADLINE_EXCEEDED",
@@ -264,6 +303,7 @@ TABLE = [
         True,
         False,
         errors.SpaceExhausted,
+        " (etcd's database quota is used up)",
     ),
     Row(
         "NOT_FOUND",
@@ -306,7 +346,93 @@ TABLE = [
         False,
         errors.InvalidRequest,
     ),
-    Row("DATA_LOSS", "etcdserver: corrupt cluster", K.CORRUPT, True, False, errors.Unreachable),
+    Row(
+        "DATA_LOSS",
+        "etcdserver: corrupt cluster",
+        K.CORRUPT,
+        True,
+        False,
+        errors.DataCorrupt,
+        " (etcd has found that its members' data differ)",
+    ),
+    Row("UNKNOWN", "not a primary lessor", K.LEADER_CHANGED, True, False, errors.NoQuorum),
+    Row(
+        "UNAUTHENTICATED",
+        "call host does not match SSL server name",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+        TLS_HINT,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Cannot check peer: missing "
+        "selected ALPN property.",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+        TLS_HINT,
+    ),
+    # Silence until our own patience with the handshake ended: no matter of TLS.
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
+        "(Endpoint closing)",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+    ),
+    Row(
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: INTERNAL: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
+        "(Expected SETTINGS frame as the first frame, got frame type 80)",
+        K.UNREACHABLE,
+        True,
+        False,
+        errors.Unreachable,
+        NO_GRPC_HINT,
+    ),
+    *(
+        Row(code, f"Received http2 header with status: {status}", *means, HTTP_HINT)
+        for status, code, means in (
+            (301, "UNKNOWN", (K.UNREACHABLE, True, True, errors.Unreachable)),
+            (400, "INTERNAL", (K.UNREACHABLE, True, False, errors.Unreachable)),
+            (401, "UNAUTHENTICATED", (K.UNREACHABLE, True, False, errors.Unreachable)),
+            (403, "PERMISSION_DENIED", (K.UNREACHABLE, True, False, errors.Unreachable)),
+            (404, "UNIMPLEMENTED", (K.UNREACHABLE, True, False, errors.Unreachable)),
+            (429, "UNAVAILABLE", (K.UNREACHABLE, True, False, errors.Unreachable)),
+            (500, "UNKNOWN", (K.UNREACHABLE, True, True, errors.Unreachable)),
+            (502, "UNAVAILABLE", (K.UNREACHABLE, True, True, errors.Unreachable)),
+            (504, "UNAVAILABLE", (K.UNREACHABLE, True, True, errors.Unreachable)),
+        )
+    ),
+    Row(
+        "UNKNOWN",
+        "Received http2 header with status: 413",
+        K.INVALID,
+        False,
+        False,
+        errors.InvalidRequest,
+        TOO_LARGE_HINT,
+    ),
+    # What etcd's codes say in nobody's words of etcd's.
+    Row("UNIMPLEMENTED", "Method not found!", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("UNIMPLEMENTED", "unknown service etcdserverpb.KV", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("PERMISSION_DENIED", "RBAC: access denied", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("UNAUTHENTICATED", "Jwt is missing", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("INVALID_ARGUMENT", "no such route", K.UNKNOWN, True, True, errors.Unreachable),
+    Row("UNKNOWN", "auth: permission denied", K.PERMISSION, False, False, errors.PermissionDenied),
+    Row(
+        "UNKNOWN",
+        "auth: authentication failed, password was given for no password user",
+        K.AUTHENTICATION,
+        False,
+        False,
+        errors.AuthenticationFailed,
+    ),
     Row("UNKNOWN", "something nobody has seen", K.UNKNOWN, True, True, errors.Unreachable),
     Row("ABORTED", "", K.UNKNOWN, True, True, errors.Unreachable),
     Row("UNAVAILABLE", "", K.UNKNOWN, True, True, errors.Unreachable),
@@ -328,6 +454,7 @@ DEFINITE = (
     errors.AuthenticationFailed,
     errors.InvalidRequest,
     errors.SpaceExhausted,
+    errors.DataCorrupt,
 )
 
 
@@ -344,8 +471,7 @@ def test_a_reader_sees_the_public_error(row: Row) -> None:
     """A read that ends with the fault raises exactly this error, naming the attempt and etcd's own words."""
     error = public_error(classify(row.code, row.message), doing="read app/x", writes=False)
     assert type(error) is row.error
-    hint = TLS_HINT if any(w in row.message.lower() for w in ("handshake", "unwrap")) else ""
-    assert str(error) == f"read app/x: {row.code}: {row.message}{hint}"
+    assert str(error) == f"read app/x: {row.code}: {row.message}{row.hint}"
 
 
 @rows
@@ -401,13 +527,49 @@ def test_an_outage_is_never_reported_as_a_no(fault: Fault, writes: bool) -> None
 
 @pytest.mark.parametrize(
     "kind",
-    [K.PERMISSION, K.AUTHENTICATION, K.AUTH_TOKEN, K.INVALID, K.COMPACTED, K.LEASE_NOT_FOUND, K.NO_SPACE],
+    [
+        K.PERMISSION,
+        K.AUTHENTICATION,
+        K.AUTH_TOKEN,
+        K.INVALID,
+        K.COMPACTED,
+        K.LEASE_NOT_FOUND,
+        K.NO_SPACE,
+        K.CORRUPT,
+    ],
 )
 def test_a_definite_no_is_no_outage(kind: FaultKind) -> None:
     """What concerns this request or this client says nothing about etcd being away."""
     fault = Fault(kind, "CODE", "words", retry_read=False, applied=False)
     assert not fault.outage
     assert isinstance(public_error(fault, doing="x", writes=True), DEFINITE)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(
+        ["PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"]
+    ),
+    st.text("abcxyz :", max_size=30),
+)
+def test_a_no_is_etcds_in_etcds_words_only(code: str, message: str) -> None:
+    """The same code is a definite no where etcd says it, and an outage where grpc or a proxy does."""
+    assert classify(code, message).outage
+    no = classify(code, f"etcdserver: {message}")
+    assert not no.outage
+    assert not no.applied
+    assert isinstance(public_error(no, doing="x", writes=True), DEFINITE)
+
+
+def test_what_openssl_found_is_in_the_brief() -> None:
+    """The short form for the status leaves out whose routines they were, and keeps what was wrong."""
+    said = (
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed "
+        "(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
+        "CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
+    )
+    brief = classify("UNAVAILABLE", said).brief
+    assert brief == f"Tls handshake failed CERTIFICATE_VERIFY_FAILED: certificate has expired: OK{TLS_HINT}"
 
 
 def test_a_store_fault_carries_its_meaning() -> None:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from tideover.errors import (
     AuthenticationFailed,
     ConfigKeyError,
+    DataCorrupt,
     ElectionMismatch,
     InvalidRequest,
     NoQuorum,
@@ -91,6 +92,7 @@ def exit_of_error(error: TideoverError, state: HealthState) -> Exit:
     no = (
         AuthenticationFailed,
         ConfigKeyError,
+        DataCorrupt,
         ElectionMismatch,
         InvalidRequest,
         PermissionDenied,

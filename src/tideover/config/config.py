@@ -223,7 +223,9 @@ class Config(Reader):
             PermissionDenied: A quorum refuses to let this client write the key.
             AuthenticationFailed: A quorum refuses the credentials; nothing was written.
             SpaceExhausted: etcd's quota is used up.
-            InvalidRequest: The key cannot be a key, or the value is larger than etcd takes (1.5 MiB).
+            DataCorrupt: etcd takes no writes, for it has found its data damaged.
+            InvalidRequest: The key cannot be a key, or the value is larger than etcd takes (1.5 MiB), or
+                than a proxy before it does.
             TypeError: The value is of a type that cannot be stored.
             Closed: The coordinator is not open.
 

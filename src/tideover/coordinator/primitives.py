@@ -145,6 +145,7 @@ class Primitives:
             PermissionDenied: When entering: this user may not write the lock's key.
             AuthenticationFailed: When entering: a quorum refuses the credentials.
             SpaceExhausted: When entering: etcd's quota is used up.
+            DataCorrupt: When entering: etcd takes no writes, for it has found its data damaged.
             Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
             LockLost: When leaving: see above.
             LockConflict: When leaving: see above.

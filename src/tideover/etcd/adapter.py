@@ -183,14 +183,15 @@ class EtcdStore:
         deadline = time.monotonic() + timeout
         channel, expected = self._channel(member), self._expected.get(member)
         stub = channel.kv
-        try:
-            result = await self._call(op, member, timeout)
-            channel.heard(stub)
-        except StoreFault as exc:
-            if not isinstance(op, Status) or not self._is_denied(exc.fault):
-                raise
-            header = await self._watches_of(member).look(timeout=_left(deadline))
-            result = cast("R", StatusResult(header, None, None))
+        with channel.named():
+            try:
+                result = await self._call(op, member, timeout)
+                channel.heard(stub)
+            except StoreFault as exc:
+                if not isinstance(op, Status) or not self._is_denied(exc.fault):
+                    raise
+                header = await self._watches_of(member).look(timeout=_left(deadline))
+                result = cast("R", StatusResult(header, None, None))
         try:
             unless_expected(member, result.header, expected)
         except StoreFault as exc:
@@ -252,22 +253,24 @@ class EtcdStore:
             )
 
         async with AsyncExitStack() as stack:
-            token = await self._token(member, _left(deadline))
-            try:
-                watch = await stack.enter_async_context(opening(token))
-            except StoreFault as exc:
-                if self._login is None or not asks_for_token(exc.fault, watch=True):
-                    raise
-                token = await self._login.token(channel, timeout=_left(deadline), refused=token)
-                watch = await stack.enter_async_context(opening(token))
+            with channel.named():
+                token = await self._token(member, _left(deadline))
+                try:
+                    watch = await stack.enter_async_context(opening(token))
+                except StoreFault as exc:
+                    if self._login is None or not asks_for_token(exc.fault, watch=True):
+                        raise
+                    token = await self._login.token(channel, timeout=_left(deadline), refused=token)
+                    watch = await stack.enter_async_context(opening(token))
             yield watch
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         """Open a stream for renewing leases; see `Store.keep_alive`."""
-        await self.require_member(member, timeout=_STREAM_TIMEOUT)
         channel = self._channel(member)
-        token = await self._token(member, _STREAM_TIMEOUT)
+        with channel.named():
+            await self.require_member(member, timeout=_STREAM_TIMEOUT)
+            token = await self._token(member, _STREAM_TIMEOUT)
         try:
             async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
                 yield stream

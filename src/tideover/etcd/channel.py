@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
 from aetcd import rpc
 
+from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.tls import TlsFiles
-from tideover.store.endpoints import Address
+from tideover.store.endpoints import Address, host_of
 from tideover.store.faults import StoreFault, classify
 
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
@@ -88,8 +90,8 @@ class MemberChannel:
         return f"<MemberChannel {self.endpoint} {self._channel.get_state().name.lower()}>"
 
     def _open(self) -> None:
-        # With its scheme, because a host may be called "unix" or "dns".
-        self._channel = _open_channel(f"dns:///{self.endpoint}", self._files, self._server_name)
+        self._way = proxy_for(self.endpoint)
+        self._channel = _open_channel(self.endpoint, self._files, self._server_name)
         self.auth = rpc.AuthStub(self._channel)
         self.cluster = rpc.ClusterStub(self._channel)
         self.kv = rpc.KVStub(self._channel)
@@ -148,6 +150,16 @@ class MemberChannel:
         if not ready:
             self._connection += 1
         return ready
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Add to what goes wrong on the way to the member what lies on it."""
+        try:
+            yield
+        except StoreFault as exc:
+            if self._way and exc.fault.on_the_way:
+                raise StoreFault(replace(exc.fault, way=self._way)) from exc
+            raise
 
     async def wait_disconnected(self) -> None:
         """Return when the connection, once it is established, breaks; connect if it is not.
@@ -256,12 +268,16 @@ class _LeftAlone:
             self.room.set()
 
 
-def _open_channel(target: str, files: TlsFiles | None, server_name: str | None) -> grpc.aio.Channel:
+def _open_channel(endpoint: str, files: TlsFiles | None, server_name: str | None) -> grpc.aio.Channel:
+    # With its scheme, because a host may be called "unix" or "dns".
+    target = f"dns:///{endpoint}"
     if files is None:
         return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    material, name = files.material, files.tls.server_name or server_name
+    material, host = files.material, host_of(endpoint)
+    # The final dot of a name is the resolver's: no certificate bears it, nor may the SNI (RFC 6066).
+    name = (files.tls.server_name or server_name or host).removesuffix(".")
     credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
-    options = _OPTIONS if name is None else (*_OPTIONS, ("grpc.ssl_target_name_override", name))
+    options = _OPTIONS if name == host else (*_OPTIONS, ("grpc.ssl_target_name_override", name))
     return grpc.aio.secure_channel(target, credentials, options=options)
 
 

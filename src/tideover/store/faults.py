@@ -2,8 +2,9 @@
 
 The table is measured against etcd 3.4.23, 3.5.1 and grpc.aio 1.85 (docs/explanation/errors.md). Codes alone do not
 do: UNAVAILABLE covers "never sent" as well as "may be applied in ten seconds", and UNKNOWN, INTERNAL and
-CANCELLED carry transient cases. What is not recognised counts as an outage whose writes may have been applied:
-an unknown is never turned into a no.
+CANCELLED carry transient cases. UNAUTHENTICATED and PERMISSION_DENIED are said by grpc itself too, of a
+certificate or of a proxy's answer: a no is etcd's only in etcd's own words. What is not recognised counts as an
+outage whose writes may have been applied: an unknown is never turned into a no.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Fault:
         message: The server's or grpc's own words.
         retry_read: Whether a read may be tried again.
         applied: Whether a write may have been applied, now or later.
+        way: What lies on the way to the member, such as a proxy, where that may be the reason; else empty.
     """
 
     kind: FaultKind
@@ -62,6 +64,7 @@ class Fault:
     message: str
     retry_read: bool
     applied: bool
+    way: str = ""
 
     @property
     def outage(self) -> bool:
@@ -70,21 +73,30 @@ class Fault:
 
     @property
     def brief(self) -> str:
-        """The message without grpc's account of its own layers, and for TLS a hint where to look."""
+        """The message without grpc's account of its own layers, and a hint where to look."""
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
-        text = re.sub(r"^ipv[46]:\S+: ", "", text.removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: "))
-        text = text[:120] or self.code
-        return f"{text}{TLS_HINT if self.tls else ''}"
+        return f"{_LAYERS.sub('', text)[:120] or self.code}{self.hint}"
+
+    @property
+    def hint(self) -> str:
+        """Where to look, in brackets; empty where the message says it."""
+        text = self.message.lower()
+        hint = next((hint for part, hint in _HINTS if part in text), "")
+        return f"{hint} ({self.way})" if self.way else hint
+
+    @property
+    def on_the_way(self) -> bool:
+        """Whether what lies between here and etcd may be the reason: etcd itself has said nothing."""
+        return self.kind in _ON_THE_WAY
 
     @property
     def tls(self) -> bool:
         """Whether the two ends could not agree on TLS."""
-        text = self.message.lower()
-        return any(part in text for part in _TLS)
+        return TLS_HINT in self.hint
 
     def __str__(self) -> str:
-        """Return the code and the message; of TLS, also where to look."""
-        return f"{self.code}: {self.message}{TLS_HINT if self.tls else ''}"
+        """Return the code, the message, and the hint where to look."""
+        return f"{self.code}: {self.message}{self.hint}"
 
 
 class StoreFault(errors.TideoverError):
@@ -113,22 +125,56 @@ _OUTAGE = frozenset(
     }
 )
 
-# What grpc says of a connection that was made but not trusted.
-TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
-# "Handshake read failed" is a server that hung up on it: one that speaks no TLS. "Unwrap failed": with TLS 1.3 a
-# server refuses a client's certificate only after the handshake.
-_TLS = (
-    "tls handshake failed",
-    "ssl handshake failed",
-    "handshake read failed",
-    "unwrap failed (tsi_",
-    "verification check failed",
+_ON_THE_WAY = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.DEADLINE, FaultKind.UNKNOWN})
+
+# Whose status it was and at which address, and which of OpenSSL's routines found it.
+_LAYERS = re.compile(
+    r"^(?:UNKNOWN: |UNAVAILABLE: |INTERNAL: )?(?:ipv[46]:\S+: )?"
+    r"|(?<=failed )\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:"
 )
 
-# (part of the message, kind, may a read be retried, may a write have been applied); the first match wins.
+TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"
+HTTP_HINT = " (not etcd's answer: that of a proxy before it, or of another server)"
+TOO_LARGE_HINT = " (not etcd's limit: that of a proxy before it, such as nginx with its client_max_body_size)"
+NO_GRPC_HINT = " (what answers there speaks no gRPC: is it etcd's client port?)"
+
+# (part of the message, what is added to it); the first match wins.
+_HINTS: tuple[tuple[str, str], ...] = (
+    # Silence until our own patience ended: no more a matter of TLS than any other.
+    ("handshake read failed (endpoint closing)", ""),
+    ("tls handshake failed", TLS_HINT),
+    ("ssl handshake failed", TLS_HINT),
+    # A server that hung up on the handshake: one that speaks no TLS.
+    ("handshake read failed", TLS_HINT),
+    # With TLS 1.3 a server refuses a client's certificate only after the handshake.
+    ("unwrap failed (tsi_", TLS_HINT),
+    ("verification check failed", TLS_HINT),
+    ("does not match ssl server name", TLS_HINT),
+    ("cannot check peer", TLS_HINT),
+    ("http2 header with status: 413", TOO_LARGE_HINT),
+    ("http2 header with status: ", HTTP_HINT),
+    # A body without trailers: a page for people.
+    ("data frame with end_stream flag received", HTTP_HINT),
+    ("failed parsing http/2", NO_GRPC_HINT),
+    ("database space exceeded", " (etcd's database quota is used up)"),
+    ("corrupt cluster", " (etcd has found that its members' data differ)"),
+)
+
+# (part of "code: message", kind, may a read be retried, may a write have been applied); the first match wins.
 _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     # Ours, of a reply; grpc puts it within "Stream removed (...)", as it does everything it ends by itself.
     ("client: received message larger than max", FaultKind.INVALID, False, True),
+    # Our own limit, in whatever words it comes back. etcd's, of 7 s, is the same to a caller: no answer in time.
+    ("deadline_exceeded: ", FaultKind.DEADLINE, True, True),
+    ("context deadline exceeded", FaultKind.DEADLINE, True, True),
+    ("cancelled: stream removed (rst_stream", FaultKind.DEADLINE, True, True),
+    # Our grpc's verdict on the certificate of a connection, before anything is sent over it.
+    ("does not match ssl server name", FaultKind.UNREACHABLE, True, False),
+    # HTTP's own statuses are a proxy's or another server's: etcd has none. 4xx refuses the request as it stands;
+    # what has 5xx may have been passed on before.
+    ("http2 header with status: 413", FaultKind.INVALID, False, False),
+    ("http2 header with status: 4", FaultKind.UNREACHABLE, True, False),
+    ("http2 header with status: ", FaultKind.UNREACHABLE, True, True),
     ("failed to connect to all addresses", FaultKind.UNREACHABLE, True, False),
     ("connections to all backends failing", FaultKind.UNREACHABLE, True, False),
     ("name resolution", FaultKind.UNREACHABLE, True, False),
@@ -148,7 +194,8 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     # The leader's own refusal while it hands its office over, and so before anything is in its log; a follower
     # whose proposal the leader drops hears nothing of it and says "request timed out".
     ("raft proposal dropped", FaultKind.HANDOVER, True, False),
-    ("context deadline exceeded", FaultKind.TIMED_OUT, True, True),
+    # Said to a renewal by a member that leads no more; what ends a lease is never decided there.
+    ("not a primary lessor", FaultKind.LEADER_CHANGED, True, False),
     ("etcdserver: too many requests", FaultKind.OVERLOADED, True, False),
     ("etcdserver: server stopped", FaultKind.NOT_SERVING, True, True),
     ("raft: stopped", FaultKind.NOT_SERVING, True, True),
@@ -165,28 +212,31 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("revision of auth store is old", FaultKind.AUTH_TOKEN, False, False),
     # The same in etcd 3.5.1's words, with the code UNKNOWN.
     ("auth: revision in header is old", FaultKind.AUTH_TOKEN, False, False),
-    ("authentication failed", FaultKind.AUTHENTICATION, False, False),
+    ("etcdserver: authentication failed", FaultKind.AUTHENTICATION, False, False),
+    ("auth: authentication failed", FaultKind.AUTHENTICATION, False, False),
     ("authentication is not enabled", FaultKind.AUTHENTICATION, False, False),
-    ("permission denied", FaultKind.PERMISSION, False, False),
+    ("etcdserver: permission denied", FaultKind.PERMISSION, False, False),
+    ("auth: permission denied", FaultKind.PERMISSION, False, False),
     ("request is too large", FaultKind.INVALID, False, False),
     ("grpc: received message larger than max", FaultKind.INVALID, False, False),
     # tideover's own: of a watch whose reader is slow, and of what is not done through a proxy.
     ("watch overflow", FaultKind.OVERFLOW, True, False),
     ("is an etcd grpc-proxy", FaultKind.PROXY, False, False),
     ("corrupt cluster", FaultKind.CORRUPT, True, False),
+    # An older etcd; one that does not even know the service is none.
+    ("unimplemented: unknown method", FaultKind.INVALID, False, False),
 )
 
-_BY_CODE: dict[str, tuple[FaultKind, bool, bool]] = {
-    "DEADLINE_EXCEEDED": (FaultKind.DEADLINE, True, True),
-    "INVALID_ARGUMENT": (FaultKind.INVALID, False, False),
-    "FAILED_PRECONDITION": (FaultKind.INVALID, False, False),
-    "OUT_OF_RANGE": (FaultKind.INVALID, False, False),
-    "UNIMPLEMENTED": (FaultKind.INVALID, False, False),
-    "PERMISSION_DENIED": (FaultKind.PERMISSION, False, False),
-    "UNAUTHENTICATED": (FaultKind.AUTHENTICATION, False, False),
-    "CANCELLED": (FaultKind.CONNECTION_LOST, True, True),
-    "INTERNAL": (FaultKind.CONNECTION_LOST, True, True),
+# What these codes say in etcd's own words is a no; in other words somebody else has said it.
+_REFUSALS = {
+    "INVALID_ARGUMENT": FaultKind.INVALID,
+    "FAILED_PRECONDITION": FaultKind.INVALID,
+    "OUT_OF_RANGE": FaultKind.INVALID,
+    "PERMISSION_DENIED": FaultKind.PERMISSION,
+    "UNAUTHENTICATED": FaultKind.AUTHENTICATION,
 }
+_ETCDS_WORDS = "etcdserver: "
+_LOST = ("CANCELLED", "INTERNAL")
 
 
 def classify(code: str, message: str) -> Fault:
@@ -199,17 +249,14 @@ def classify(code: str, message: str) -> Fault:
     Returns:
         The fault. An error nobody has seen before counts as an outage whose writes may have been applied.
     """
-    text = message.lower()
-    if code == "DEADLINE_EXCEEDED" and text in ("deadline exceeded", "stream removed (deadline exceeded)"):
-        kind, retry_read, applied = _BY_CODE[code]
-    else:
-        for part, *meaning in _BY_MESSAGE:
-            if part in text:
-                kind, retry_read, applied = meaning  # type: ignore[assignment]
-                break
-        else:
-            kind, retry_read, applied = _BY_CODE.get(code, (FaultKind.UNKNOWN, True, True))
-    return Fault(kind, code, message, retry_read, applied)
+    text = f"{code}: {message}".lower()
+    for part, kind, retry_read, applied in _BY_MESSAGE:
+        if part in text:
+            return Fault(kind, code, message, retry_read, applied)
+    if code in _REFUSALS and _ETCDS_WORDS in text:
+        return Fault(_REFUSALS[code], code, message, retry_read=False, applied=False)
+    kind = FaultKind.CONNECTION_LOST if code in _LOST else FaultKind.UNKNOWN
+    return Fault(kind, code, message, retry_read=True, applied=True)
 
 
 def unless_expected(endpoint: str, header: Header, expected: tuple[int, int] | None) -> None:
@@ -245,6 +292,7 @@ _ERRORS: dict[FaultKind, type[errors.TideoverError]] = {
     FaultKind.TIMED_OUT: errors.NoQuorum,
     FaultKind.DEADLINE: errors.DeadlineExceeded,
     FaultKind.NO_SPACE: errors.SpaceExhausted,
+    FaultKind.CORRUPT: errors.DataCorrupt,
     FaultKind.AUTH_TOKEN: errors.AuthenticationFailed,
     FaultKind.AUTHENTICATION: errors.AuthenticationFailed,
     FaultKind.PERMISSION: errors.PermissionDenied,

@@ -81,6 +81,7 @@ def test_a_report_is_ready_for_json() -> None:
             "epoch": 1,
             "error": None,
             "snapshot_error": "disk full",
+            "denied": False,
         }
     ]
     assert plain["sessions"] == [

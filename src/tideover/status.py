@@ -25,6 +25,7 @@ class PrefixStatus:
         epoch: The epoch its content is of: after a reset the one before, until it has been read anew.
         error: The last trouble in following it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
+        denied: Whether a quorum refuses to let this client read it: `get` raises, whatever is held.
     """
 
     prefix: str
@@ -36,6 +37,7 @@ class PrefixStatus:
     epoch: int
     error: str | None
     snapshot_error: str | None
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,7 @@ class ServiceStatus:
         refused: What is in etcd and cannot be used, in words.
         error: The last trouble in following it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
+        denied: Whether a quorum refuses to let this client read it: `pick` raises, whatever is held.
     """
 
     name: str
@@ -276,6 +279,7 @@ class ServiceStatus:
     refused: tuple[str, ...]
     error: str | None
     snapshot_error: str | None
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -393,6 +393,10 @@ async def test_a_denial_is_no_outage() -> None:
             view.pick()
         with pytest.raises(PermissionDenied):
             await view.wait_for(6)
+        (status,) = tide.status().services
+        assert (status.denied, status.endpoints) == (True, 5)
+        said = "The endpoints of 'billing' may not be read: etcd denies them to this user."
+        assert said in tide.status().sentence
 
 
 # Restarts ------------------------------------------------------------------------------------------------------

@@ -283,6 +283,9 @@ async def test_a_followed_prefix_that_may_not_be_read(server: EtcdServer) -> Non
             tide.config.get("timeout", default="1")
         with pytest.raises(tideover.PermissionDenied):
             await tide.config.put("timeout", 1)
+        said = "Config '/other/config/' may not be read: etcd denies it to this user."
+        report = tide.status()
+        assert (said in report.sentence, report.config[0].denied) == (True, True)
 
 
 async def test_a_denied_prefix_costs_another_nothing(server: EtcdServer) -> None:
@@ -313,10 +316,16 @@ async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypa
                 while True:
                     tide.config.get("timeout", float)
                     await anyio.sleep(0.01)
+            # What was read before is still held, and may not be used: it is neither live nor served from anywhere.
+            assert tide.status().config[0].keys == 1
+            assert tide.status().sentence.endswith(
+                "Config '/config/' may not be read: etcd denies it to this user."
+            )
         finally:
             await _root(server, "user grant-role app app")
         await _until(lambda: tide.status().config[0].error is None, within=8)
         assert tide.config.get("timeout", float) == 2.5
+        assert "Config '/config/' is live." in tide.status().sentence
 
 
 async def test_credentials_are_shown_nowhere(

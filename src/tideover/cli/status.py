@@ -116,6 +116,8 @@ def _describe_conflict(conflict: LockConflictStatus) -> str:
 
 
 def _describe_prefix(prefix: PrefixStatus) -> str:
+    if prefix.denied:
+        return f"denied: {prefix.error}"
     if prefix.source is None:
         return f"never read: {prefix.error}" if prefix.error else "never read"
     counted = f"{prefix.keys} key" if prefix.keys == 1 else f"{prefix.keys} keys"

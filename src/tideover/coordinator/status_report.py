@@ -160,6 +160,7 @@ class Reporter:
             revision=view.freshness.reached,
             age=view.age,
             keys=len(view.entries),
+            denied=view.denied is not None,
             resets=view.resets,
             epoch=view.history.epoch,
             error=view.error,
@@ -177,6 +178,8 @@ _SERVED = {
 
 def _describe(view: View) -> str:
     source = view.source
+    if view.denied is not None:
+        return f"Config {view.name!r} may not be read: etcd denies it to this user."
     if source is None:
         return f"Config {view.name!r} has never been read."
     age = (
@@ -191,6 +194,8 @@ def _describe(view: View) -> str:
 
 def _describe_service(service: ServiceStatus) -> str:
     """Return what there is to be said about a service; empty if all is well with it."""
+    if service.denied:
+        return f"The endpoints of {service.name!r} may not be read: etcd denies them to this user."
     if service.source is None:
         return f"The endpoints of {service.name!r} have never been read."
     held = f", {service.held} of them no longer in etcd" if service.held else ""

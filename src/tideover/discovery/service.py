@@ -424,6 +424,7 @@ class Service:
             ejected=len(self.ejected),
             held=len(self._listing.missing),
             refused=tuple(self._refused.values()),
+            denied=view.denied is not None,
             error=view.error,
             snapshot_error=keeper.error if keeper else None,
         )

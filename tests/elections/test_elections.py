@@ -96,6 +96,36 @@ async def test_step_down() -> None:
                             refused()
 
 
+@pytest.mark.parametrize(
+    ("alarm", "why"),
+    [("NOSPACE", "database quota is used up"), ("CORRUPT", "members' data differ")],
+)
+async def test_etcd_takes_no_writes(alarm: str, why: str) -> None:
+    """Without space, or with damaged data, no renewal is possible: the loss says why; later another is elected."""
+    async with two() as (store, one, other):
+        with pytest.raises(LeadershipLost, match=f"could not be renewed in time .*{why}") as caught:
+            async with one.leader("reaper"):
+                store.alarms = {alarm}
+                await anyio.sleep(60)
+        assert caught.value.__cause__ is None
+        store.alarms = set()
+        with anyio.fail_after(60):
+            async with other.leader("reaper") as term:
+                term.check()
+
+
+async def test_who_stays_does_so_without_space() -> None:
+    """A used-up quota is no word on who leads: a leader that stays in an outage stays then, too."""
+    async with two() as (store, one, _):
+        async with one.leader("reaper", on_outage="stay") as term:
+            store.alarms = {"NOSPACE"}
+            await anyio.sleep(60)
+            stood = [term.standing]
+            store.alarms = set()
+            await anyio.sleep(10)
+            assert [*stood, term.standing] == [Standing.UNCONFIRMED, Standing.HELD]
+
+
 async def test_a_body_that_ends_in_spite_of_the_loss() -> None:
     """A body that swallows its cancellation and returns is told all the same."""
     async with two() as (store, one, _):

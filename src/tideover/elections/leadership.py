@@ -86,7 +86,7 @@ class Leadership:
         cancelled_here = bool(scope.__exit__(exc_type, exc, traceback)) and exc is not None
         if cancelled_here and not loss:
             # Two clocks: the body's deadline may strike a moment before the record's, or a renewal just after it.
-            loss = "it could not be renewed in time"
+            loss = candidacy.record.overdue
         # After a loss there is nothing to resign, or it may still be regained: by its own next candidacy, at once.
         self.loss = loss
         await self._close(resigning=not loss)

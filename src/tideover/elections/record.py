@@ -185,7 +185,12 @@ class Record:
 
     def loss_of(self, tenure: int) -> str:
         """Return why a tenure was lost; before that was noticed it can only have been the deadline."""
-        return self._lost[1] if self._lost[0] == tenure else "it could not be renewed in time"
+        return self._lost[1] if self._lost[0] == tenure else self.overdue
+
+    @property
+    def overdue(self) -> str:
+        """What to say of a deadline that has passed, with what the last renewal was answered, if it failed."""
+        return "it could not be renewed in time" + (f" ({self.error.brief})" if self.error else "")
 
     async def wait(self, condition: Callable[[], bool]) -> None:
         """Wait until something is true of the record; while it is held that may be so because time passes."""
@@ -407,7 +412,7 @@ class Record:
         """Give the record up at its deadline, unless the claim stays beyond it."""
         # Who has to wait for the end of a promise has lost nothing.
         if self.state.held and not self.stands and self._clock.boot() >= self.state.deadline:
-            self._become(self.state.expired())
+            self._become(self.state.expired(self.overdue))
             self._wake.fire()
 
     def _become(self, state: Candidate) -> None:

@@ -392,9 +392,13 @@ class Candidate:
         """Take in that another candidate knows better; if the record is still ours it can be renewed."""
         return replace(self._lost(why), renew_at=-math.inf)
 
-    def expired(self) -> Candidate:
-        """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all."""
-        return replace(self._lost("it could not be renewed in time"), renew_at=-math.inf)
+    def expired(self, why: str = "it could not be renewed in time") -> Candidate:
+        """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all.
+
+        Args:
+            why: Why it was not renewed before.
+        """
+        return replace(self._lost(why), renew_at=-math.inf)
 
     def doubted(self, why: str) -> Candidate:
         """Take in a definite no that came another way; what is so is to be looked at anew.

@@ -278,7 +278,9 @@ async def test_our_own_deadline(server: EtcdServer) -> None:
                     ended[meaning(outcome.fault)] += 1
             if ended and round_ > 10:
                 break
-    assert list(ended) == [DEADLINE], ended
+    # etcd's own word for it is "request timed out" now and then: the words of a quorum that is away.
+    assert DEADLINE in ended
+    assert set(ended) <= {DEADLINE, TIMED_OUT}, ended
 
 
 # No quorum ------------------------------------------------------------------------------------------------------
@@ -337,7 +339,7 @@ async def _freeze_the_quorum(cluster: EtcdCluster, prefix: bytes) -> list[int]:
         begun = asyncio.ensure_future(fault_of(member.put(prefix + b"etcd", timeout=9)))
         ours = await fault_of(member.put(prefix + b"ours", timeout=0.5))
         # Our deadline travels with the call, so that etcd may be the first to tell of it.
-        assert meaning(ours) == DEADLINE
+        assert meaning(ours) in (DEADLINE, TIMED_OUT)
         await member.leaderless()
         late = asyncio.ensure_future(fault_of(member.put(prefix + b"late", timeout=9, metadata=())))
         read = asyncio.ensure_future(fault_of(member.read(b"k", timeout=9, metadata=())))
@@ -747,6 +749,11 @@ SAID_BY_OURS = [
     ("CANCELLED", "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))", DEADLINE),
     ("UNKNOWN", "not a primary lessor", ("leader_changed", True, False)),
     ("UNIMPLEMENTED", "unknown method AuthStatus for service etcdserverpb.Auth", INVALID),
+    (
+        "UNKNOWN",
+        "auth: authentication failed, password was given for no password user",
+        ("authentication", False, False),
+    ),
     ("UNKNOWN", "auth: permission denied", ("permission", False, False)),
     ("UNAUTHENTICATED", "call host does not match SSL server name", UNREACHABLE),
     ("UNKNOWN", "Received http2 header with status: 413", INVALID),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -30,6 +31,21 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
+def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Sequence[str]) -> None:
+    """Run tests on each of some versions of etcd, also after a failure, and name those that failed."""
+    session.install("-e", ".[demo]", *group("tests"))
+    failed = []
+    for version in chosen:
+        try:
+            where = {"TIDEOVER_ETCD_DIR": etcd_folder(session, version)}
+            session.run("pytest", "-m", marks, *(rest or PARALLEL), env=where)
+        except (CommandFailed, RuntimeError, subprocess.CalledProcessError) as exc:
+            session.warn(f"etcd {version}: {exc}")
+            failed.append(version)
+    if failed:
+        session.error(f"failed on etcd {', '.join(failed)}")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
@@ -52,17 +68,13 @@ def etcd(session: nox.Session) -> None:
         chosen, rest = versions.chosen(session.posargs)
     except versions.UnknownVersion as exc:
         session.error(str(exc))
-    session.install("-e", ".[demo]", *group("tests"))
-    failed = []
-    for version in chosen:
-        try:
-            where = {"TIDEOVER_ETCD_DIR": etcd_folder(session, version)}
-            session.run("pytest", "-m", "etcd and not any_etcd", *(rest or PARALLEL), env=where)
-        except (CommandFailed, RuntimeError, subprocess.CalledProcessError) as exc:
-            session.warn(f"etcd {version}: {exc}")
-            failed.append(version)
-    if failed:
-        session.error(f"failed on etcd {', '.join(failed)}")
+    on_each(session, chosen, "etcd and not any_etcd", rest)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Run what a version of etcd can change on the newest 3.5 and 3.7; arguments after `--` go to pytest."""
+    on_each(session, [versions.newest("3.5"), versions.newest("3.7")], "etcd and version", session.posargs)
 
 
 @nox.session

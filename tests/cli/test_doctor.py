@@ -12,7 +12,7 @@ import pytest
 from tideover.cli.etcd_versions import Flaw, flaws_of
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 
-pytestmark = pytest.mark.etcd
+pytestmark = [pytest.mark.etcd, pytest.mark.version]
 
 
 def doctor(*args: str) -> tuple[int, dict[str, list[tuple[bool | None, str]]]]:

@@ -28,7 +28,7 @@ from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(80)]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(80), pytest.mark.version]
 
 PASSWORD = "correct-horse-battery"
 

@@ -22,7 +22,7 @@ from tideover.options import Options
 from tideover.testing import EtcdCluster, EtcdServer
 from tideover.testing.etcd.ports import ReservedPort
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(70)]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(70), pytest.mark.version]
 
 
 class User(TypedDict):

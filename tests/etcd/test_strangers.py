@@ -21,7 +21,7 @@ from tideover.store.operations import MemberList, Put, Range, Status
 from tideover.testing import EtcdCluster, EtcdServer
 from tideover.types import Header
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
+pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.version]
 
 ELSEWHERE = (0xBAD, 0xBAD)
 

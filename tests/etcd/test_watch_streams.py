@@ -18,7 +18,7 @@ from tideover.store.operations import Delete, Put, prefix_end
 from tideover.store.protocol import Compacted, Event, Watch
 from tideover.testing import EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.version]
 
 
 @pytest.fixture

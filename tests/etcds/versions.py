@@ -14,6 +14,7 @@ __all__ = [
     "chosen",
     "every_version",
     "module_of",
+    "newest",
     "numbers",
     "versions",
 ]
@@ -50,6 +51,15 @@ def versions(root: Path = ROOT) -> list[str]:
 def every_version() -> list[str]:
     """Return the versions that tests run on, oldest first: those built here and those that come as programs."""
     return _sorted([DEBIAN, WHEEL, *versions()])
+
+
+def newest(minor: str) -> str:
+    """Return the newest version that can be built of a minor.
+
+    Args:
+        minor: Such as "3.5".
+    """
+    return [version for version in versions() if version.startswith(f"{minor}.")][-1]
 
 
 def module_of(version: str, root: Path = ROOT) -> Path:

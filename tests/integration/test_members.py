@@ -18,7 +18,7 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
 from tideover.testing import EtcdCluster, EtcdServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(65)]
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(65), pytest.mark.version]
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ R = TypeVar("R", bound=Result)
 
 ALL = b"\0"  # as a key: the first there can be; as an end: to the last key
 
+pytestmark = pytest.mark.version
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -19,7 +19,7 @@ from tideover.testing import EtcdServer, FaultyStore, MemoryStore
 
 R = TypeVar("R", bound=Result)
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.version]
 
 ALL = b"\0"
 LEASE = 0x7A11

@@ -362,6 +362,7 @@ def test_the_plugin_gives_tests_running_etcd(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.version
 def test_restored_from_a_backup(tmp_path: Path) -> None:
     """A restored server has the keys and the revision of the backup, and another cluster id with another token."""
     with EtcdServer() as server:

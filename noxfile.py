@@ -50,7 +50,9 @@ def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Seque
 def tests(session: nox.Session) -> None:
     """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
     session.install("-e", ".[demo]", *group("tests"))
-    session.run("pytest", *(session.posargs or PARALLEL))
+    session.run(
+        "pytest", *(session.posargs or PARALLEL), env={"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    )
 
 
 @nox.session
@@ -168,6 +170,13 @@ def etcd_folder(session: nox.Session, version: str) -> str | None:
 def debian_etcd(session: nox.Session) -> Path:
     """Return the folder of etcd and etcdctl from Debian's packages."""
     return unpacked(session, "etcd", ("etcd-server", "etcd-client"), ("etcd", "etcdctl"))
+
+
+def debian_proxies(session: nox.Session) -> Path:
+    """Return the folder of nginx and HAProxy from Debian's packages, with libraries that are on few machines."""
+    libraries = ("liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1")
+    programs = ("../sbin/nginx", "../sbin/haproxy")
+    return unpacked(session, "proxies", ("nginx", "haproxy", *libraries), programs).with_name("sbin")
 
 
 def unpacked(session: nox.Session, name: str, packages: tuple[str, ...], programs: tuple[str, ...]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -151,11 +152,16 @@ def haproxy(folder: Path, backend: str, *, mode: str = "tcp") -> Iterator[str]:
 @contextmanager
 def _running(program: str, *args: str, ports: list[ReservedPort]) -> Iterator[None]:
     """Run a program while the block lasts, from when its ports are open."""
-    # Debian keeps daemons where users do not look.
-    path = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+    # Debian keeps daemons where users do not look; nox unpacks them without installing.
+    unpacked = os.environ.get("TIDEOVER_PROXIES_DIR", "")
+    path = shutil.which(program, path=os.pathsep.join([unpacked, os.environ["PATH"], "/usr/sbin"]))
     if path is None:
-        raise RuntimeError(f"{program} is not installed: apt-get install nginx-light haproxy")
-    process = subprocess.Popen([path, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        raise RuntimeError(f"{program} is not here: apt-get install nginx-light haproxy, or run the tests by nox")
+    libraries = os.pathsep.join(map(str, Path(unpacked).parent.glob("lib/*-linux-gnu"))) if unpacked else ""
+    environment = os.environ | {"LD_LIBRARY_PATH": libraries}
+    process = subprocess.Popen(
+        [path, *args], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for port in ports:
             _await(port.number, process)

@@ -386,6 +386,22 @@ async def test_addresses_come_and_go() -> None:
         assert set(members(tide)) == {f"10.0.0.{n}:2379" for n in (1, 2, 4)}
 
 
+async def test_an_address_that_is_told_of_before_anybody_answers_there() -> None:
+    """A member moves, and its name with it before it serves there: it joins within 6 s of serving, not of 60."""
+    store, zone = MemoryStore(4), Zone("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    async with named(store, zone) as tide:
+        await anyio.sleep(65)
+        store.down = {THIRD, "memory-4:2379"}
+        zone.addresses = ("10.0.0.1", "10.0.0.2", "10.0.0.4")
+        store.touch()
+        await anyio.sleep(20)
+        assert set(members(tide)) == {f"10.0.0.{n}:2379" for n in (1, 2)}
+        store.down = {THIRD}
+        store.touch()
+        await anyio.sleep(6.1)
+        assert set(members(tide)) == {f"10.0.0.{n}:2379" for n in (1, 2, 4)}
+
+
 async def test_names_are_looked_up_in_an_outage() -> None:
     """All members move while none answers: the new addresses are in use within 5 s, and asked for every 2 s."""
     store, zone = MemoryStore(4), Zone("10.0.0.1", "10.0.0.2")

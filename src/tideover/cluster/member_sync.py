@@ -225,7 +225,10 @@ class Roster:
         if not lanes.health.quorum.closed:
             every = _NAMES_OUTAGE
         else:
-            every = _NAMES_MISSING if lanes.unwell.intersection(lanes.roll.given) else _NAMES_EVERY
+            # A name server may tell of an address before anybody answers there.
+            absent = {address.endpoint for address in self._names.addresses}.difference(lanes.roll.given)
+            missing = absent or lanes.unwell.intersection(lanes.roll.given)
+            every = _NAMES_MISSING if missing else _NAMES_EVERY
         return self._clock.monotonic() - self._named_at >= every
 
     async def _look_up_names(self) -> None:

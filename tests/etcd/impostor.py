@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
-from aetcd import rpc
+
+from tideover.etcd.messages import rpc
 
 
 class Impostor:

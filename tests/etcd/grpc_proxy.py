@@ -50,7 +50,9 @@ class GrpcProxy(ChildProcess):
     def _command(self, temp: Path) -> tuple[list[str], dict[str, str]]:
         endpoints = ",".join(member.endpoint for member in self._members)
         command = [str(self._members[0].binary), "grpc-proxy", "start", f"--endpoints={endpoints}"]
-        return [*command, f"--listen-addr={self.endpoint}", f"--data-dir={temp}/data"], child_environment()
+        # Newer proxies connect to the address they advertise before they serve: by default that of nobody.
+        addresses = (f"--listen-addr={self.endpoint}", f"--advertise-client-url={self.endpoint}")
+        return [*command, *addresses, f"--data-dir={temp}/data"], child_environment()
 
 
 @contextmanager

@@ -44,20 +44,17 @@ class Stub:
         self._name: str = service.full_name
         for method in service.methods:
             call = _multicallable(channel, method)
-            setattr(self, method.name, partial(self._open, call) if method.server_streaming else call)
+            setattr(self, method.name, partial(_noted, self.streams, call) if method.server_streaming else call)
 
     def __repr__(self) -> str:
         """Name the service and count the streams."""
         return f"<Stub {self._name} {len(self.streams)} streams>"
 
-    def __getattr__(self, name: str) -> Any:
-        """Refuse a name that the service does not have; those it has carry no types."""
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
-    def _open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        stream = call(*args, **kwargs)
-        self.streams.add(stream)
-        return stream
+def _noted(streams: WeakSet[Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    stream = call(*args, **kwargs)
+    streams.add(stream)
+    return stream
 
 
 def _multicallable(channel: Any, method: Any) -> Callable[..., Any]:

@@ -58,7 +58,8 @@ def connect(
             the user's cache folder, and the user's state folder for locks; False means no snapshots. Processes
             that are to exclude one another in an outage need the same.
         profile: `"safety"` or `"availability"`: the defaults of locks and leadership in an outage.
-        start_timeout: Seconds that entering may take.
+        start_timeout: Seconds that entering waits for etcd; a link of 300 ms takes 2 to 4. Reading a snapshot
+            from disk, when etcd is away, has its own time.
         require: `"etcd"` raises if etcd is away at the start, `"config"` if there is no configuration at all;
             None starts anyway.
         limits: Prefix to how old its values may be, and what happens beyond that.

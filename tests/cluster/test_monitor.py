@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 
 from tests.support import connected
-from tideover.store.operations import Lane, Range
+from tideover.store.operations import Lane, Op, Range, Result
 from tideover.testing import MemoryStore
 from tideover.types import Diagnosis, HealthState
 
 pytestmark = pytest.mark.anyio
+
+R = TypeVar("R", bound=Result)
 
 
 def lose_quorum(store: MemoryStore, active: str) -> None:
@@ -127,18 +129,66 @@ async def test_frozen_member_in_use_is_left() -> None:
         assert tide.config.get("a") == "1"
 
 
+class SlowQuorum(MemoryStore):
+    """A cluster whose members answer at once, and whose quorum takes long.
+
+    Attributes:
+        takes: Seconds.
+    """
+
+    takes = 0.0
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        """Make one attempt."""
+        if op.linearizable:
+            with anyio.fail_after(timeout):
+                await anyio.sleep(self.takes)
+        return await super().call(op, member=member, timeout=timeout)
+
+
 async def test_slow_quorum_is_called_slow() -> None:
-    """A quorum that answers after 0.8 s is SLOW and DEGRADED, not cut off."""
-    store = MemoryStore()
+    """A quorum that answers after 5.5 s, longer than any limit, is SLOW and DEGRADED, not cut off."""
+    store = SlowQuorum()
     async with connected(store) as tide:
         await anyio.sleep(10)
-        store.delay = 0.8
+        store.takes = 5.5
         await tide.health.wait_for(HealthState.DEGRADED, timeout=15)
         await anyio.sleep(5)
         assert tide.health.diagnosis is Diagnosis.SLOW
         assert tide.health.state is HealthState.DEGRADED
-        store.delay = 0.0
+        store.takes = 0.0
         await tide.health.wait_for(HealthState.AVAILABLE, timeout=3)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5])
+async def test_a_longer_way_is_no_outage(seconds: float) -> None:
+    """Answers that from now on take up to 1.5 s leave the state AVAILABLE, and calls get theirs."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await tide.config.put("a", "1")
+        await anyio.sleep(10)
+        store.delay = seconds
+        for _ in range(30):
+            await anyio.sleep(1)
+            assert tide.health.state is HealthState.AVAILABLE
+        assert (await tide.config.fetch("a", timeout=10)).value == "1"
+        await tide.config.put("a", "2", timeout=10)
+        assert tide._lanes.limit(tide._lanes.active, 0.5) <= 5.0
+
+
+async def test_after_a_long_way_silence_is_noticed_soon() -> None:
+    """Limits come down again with the round trips: a minute later a silent member is left within 6 s."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        store.delay = 1.5
+        await anyio.sleep(60)
+        store.delay = 0.0
+        await anyio.sleep(120)
+        first = tide._lanes.active
+        store.frozen = {first}
+        await anyio.sleep(6)
+        assert tide.health.state is HealthState.AVAILABLE
+        assert tide._lanes.active != first
 
 
 async def test_idle_probing_is_slow() -> None:

@@ -255,24 +255,20 @@ async def slowed(endpoint: str, delay: list[float]) -> AsyncIterator[str]:
         server.close()
 
 
-async def test_slow(cluster: EtcdCluster) -> None:
-    """Answers that take 0.8 s are too slow to use: DEGRADED, as SLOW; back when they are quick again."""
+async def test_a_way_that_becomes_long(cluster: EtcdCluster) -> None:
+    """Answers that from now on take 0.8 s are waited for: AVAILABLE all the while, and calls get theirs."""
     delay = [0.0]
     async with AsyncExitStack() as stack:
         endpoints = [await stack.enter_async_context(slowed(e, delay)) for e in cluster.endpoints]
         async with connected(*endpoints) as (tide, seen):
             await tide.config.put("k", "v")
             delay[0] = 0.8
-            await says(tide, S.DEGRADED, D.SLOW, "etcd answers too slowly to use", within=12)
-            assert tide.config.get("k") == "v"
-            with pytest.raises(tideover.CircuitOpen, match="too slowly"):
-                await tide.config.put("k", "w")
-            await anyio.sleep(3)
+            await anyio.sleep(8)
+            assert (await tide.config.fetch("k", timeout=10)).value == "v"
+            await tide.config.put("k", "w", timeout=10)
             delay[0] = 0.0
-            await back(tide)
-            assert seen.states == ["available", "degraded", "available"]
-            assert "cut_off" not in seen.diagnoses
-            assert "quorum_lost" not in seen.diagnoses
+            await anyio.sleep(1)
+            assert seen.states == ["available"]
 
 
 async def test_slowness_of_one_member_is_left_behind(cluster: EtcdCluster) -> None:

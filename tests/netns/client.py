@@ -1,6 +1,6 @@
 """A client process: connects with tideover, reads or writes, and records what it sees, until it is killed.
 
-Run as: python client.py HISTORY NAME read|fetch|write KEY ENDPOINT|any ENDPOINT...
+Run as: python client.py HISTORY NAME read|fetch|write|large KEY ENDPOINT|any ENDPOINT...
 
 The first endpoint is the member to use at the start.
 """
@@ -89,6 +89,12 @@ class Client:
                 )
             await anyio.sleep(WRITE_EVERY)
 
+    async def large(self) -> None:
+        """Put 360 kB beside the key, and then the key."""
+        for number in range(6):
+            await self.tide.config.put(f"{self.key}/{number}", "x" * 60_000)
+        await self.tide.config.put(self.key, 1)
+
     def _record(self, reading: Reading[int], began: float, *, how: str) -> None:
         self.recorder.record(
             "reading",
@@ -117,6 +123,8 @@ async def main(*arguments: str) -> None:
             tasks.start_soon(client.watch_state)
             if what == "write":
                 tasks.start_soon(client.write)
+            elif what == "large":
+                tasks.start_soon(client.large)
             else:
                 tasks.start_soon(client.read)
             if what == "fetch":

@@ -154,7 +154,13 @@ class Network:
         self._lossy -= chosen
 
     def netem(
-        self, name: str, *, delay: float | None = None, loss: float | None = None, rate: int | None = None
+        self,
+        name: str,
+        *,
+        delay: float | None = None,
+        loss: float | None = None,
+        rate: int | None = None,
+        queue: float = 1.0,
     ) -> None:
         """Worsen a host's link, in each direction alike, until `heal`.
 
@@ -163,6 +169,7 @@ class Network:
             delay: Seconds that each packet takes longer.
             loss: Share of packets lost, from 0 to 1.
             rate: Bits per second that get through.
+            queue: Seconds that a packet waits for its turn at the most, if a rate is all that is asked for.
 
         Raises:
             ValueError: Nothing is asked for.
@@ -172,7 +179,7 @@ class Network:
             if rate is None:
                 raise ValueError("netem needs a delay, a loss or a rate")
             # Any kernel has a token bucket.
-            qdisc = ["tbf", "rate", f"{rate}bit", "burst", "16kb", "latency", "1s"]
+            qdisc = ["tbf", "rate", f"{rate}bit", "burst", "16kb", "latency", f"{queue * 1000:.0f}ms"]
         else:
             qdisc = ["netem", *([] if delay is None else ["delay", f"{delay * 1000:.3f}ms"])]
             qdisc += [] if loss is None else ["loss", f"{loss:.3%}"]

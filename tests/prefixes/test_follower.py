@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -14,12 +14,14 @@ import pytest
 
 from tests.support import connected
 from tideover.store.faults import StoreFault, classify
-from tideover.store.operations import Delete, Put, Range
+from tideover.store.operations import Delete, Op, Put, Range, RangeResult, Result
 from tideover.store.protocol import Watch, WatchBatch
 from tideover.testing import FaultyStore, MemoryStore
 from tideover.types import HealthState, Source
 
 pytestmark = pytest.mark.anyio
+
+R = TypeVar("R", bound=Result)
 
 
 async def write(store: MemoryStore, key: str, value: str) -> None:
@@ -401,6 +403,47 @@ async def test_paged_read_is_of_one_revision() -> None:
         assert len(pages) == 3
         assert pages[0].revision == 0
         assert pages[1].revision == pages[2].revision > 0
+
+
+class Narrow(MemoryStore):
+    """A cluster behind a link of 100 kB a second.
+
+    Attributes:
+        pages: The sizes of the answers to full reads, in bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[int] = []
+
+    async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
+        """Make one attempt."""
+        answer = await super().call(op, member=member, timeout=timeout)
+        if isinstance(op, Range) and isinstance(answer, RangeResult) and op.end is not None and op.limit != 1:
+            self.pages.append(sum(len(entry.value) for entry in answer.entries.values()))
+            await anyio.sleep(self.pages[-1] / 100_000)
+        return answer
+
+
+async def test_pages_go_by_size_once_one_was_slow() -> None:
+    """The first page is by count; once it took long, no page is larger than 256 KiB, nor is one read twice."""
+    store = Narrow()
+    for n in range(1200):
+        await write(store, f"k{n:04}", "x" * 2500)
+    async with connected(store, start_timeout=60) as tide:
+        assert len(tide._views[0].entries) == 1200
+        assert sum(store.pages) == 3_000_000
+        assert store.pages[0] == 2_500_000
+        assert max(store.pages[1:]) <= 256 * 1024
+        store.down = set(store.members)
+        store.touch()
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        store.down, store.pages = set(), []
+        store.touch()
+        await anyio.sleep(60)
+        assert tide._views[0].source is Source.LIVE
+        assert sum(store.pages) == 3_000_000
+        assert max(store.pages) <= 256 * 1024
 
 
 async def test_background_task_that_fails_is_restarted(caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ class Reach:
         lanes: Whom to ask first.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
-        attempt_timeout: Seconds for one attempt.
+        attempt_timeout: Seconds for one attempt, and what the link takes.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Reach:
         while True:
             member = self._lanes.pick(Lane.QUORUM, tried)
             left = deadline - self._clock.monotonic()
-            answer = await self.attempt(op, member, min(left, self._attempt_timeout))
+            answer = await self.attempt(op, member, min(left, self.limit(member, self._attempt_timeout)))
             if not isinstance(answer, Fault):
                 return answer
             if not (answer.outage or answer.retry_read):
@@ -89,6 +89,10 @@ class Reach:
             fault = exc.fault
         self._lanes.failed(fault)
         return fault
+
+    def limit(self, member: str, least: float) -> float:
+        """Return how long to wait for a member's answer; see `Lanes.limit`."""
+        return self._lanes.limit(member, least)
 
     def pick(self, tried: set[str]) -> str:
         """Return the member to ask next."""

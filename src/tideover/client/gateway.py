@@ -1,8 +1,9 @@
 """The one way to etcd: admit, send, classify, retry, record.
 
-A call has one deadline for everything. Reads are tried again elsewhere; writes only if the failed attempt
-provably was not applied. Between the first failure and the monitor's verdict a call waits instead of burning its
-attempts: that is how an ordinary leader change passes unnoticed, and why an outage does not multiply load.
+A call has one deadline for everything, and an attempt lasts as long as its member answers small questions
+(`cluster.in_flight`). Reads are tried again elsewhere; writes only if the failed attempt provably was not applied.
+Between the first failure and the monitor's verdict a call waits instead of burning its attempts: that is how an
+ordinary leader change passes unnoticed, and why an outage does not multiply load.
 """
 
 from __future__ import annotations
@@ -27,11 +28,6 @@ from tideover.store.protocol import Store
 from tideover.types import Component
 
 R = TypeVar("R", bound=Result)
-
-# Seconds for one attempt: a healthy read takes 5 ms at the 99th percentile, and a dead member must not cost a
-# whole second. A write gets longer, because giving up on it leaves its outcome unknown.
-READ_ATTEMPT = 0.8
-WRITE_ATTEMPT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +99,12 @@ class Gateway:
         other._component = component
         return other
 
-    async def call(
-        self, op: Op[R], policy: RetryPolicy | None = None, *, attempt_timeout: float | None = None
-    ) -> Answered[R]:
+    async def call(self, op: Op[R], policy: RetryPolicy | None = None) -> Answered[R]:
         """Make a call.
 
         Args:
             op: What to do.
             policy: How to try again; None means the gateway's own.
-            attempt_timeout: Seconds for one attempt; None means 0.8 for reads and 2 for writes.
 
         Returns:
             The answer.
@@ -132,7 +125,6 @@ class Gateway:
         if store is None:
             raise Closed("the coordinator has not been entered")
         policy = policy or self._policy
-        per_attempt = attempt_timeout or (WRITE_ATTEMPT if op.writes else READ_ATTEMPT)
         deadline = self._clock.monotonic() + policy.timeout
         tried: set[str] = set()
         attempt = 0
@@ -141,7 +133,7 @@ class Gateway:
             attempt += 1
             member = self._lanes.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
-            fault = await self._attempt(store, op, member, min(per_attempt, deadline - sent_at), attempt, sent_at)
+            fault = await self._attempt(store, op, member, deadline - sent_at, attempt, sent_at)
             if isinstance(fault, Answered):
                 return fault
             tried.add(member)
@@ -186,8 +178,7 @@ class Gateway:
         waiting = self._lanes.waiting
         result: R | None = None
         scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
-        if not op.writes and timeout <= READ_ATTEMPT:
-            waiting.add(scope, member, sent_at)
+        waiting.add(scope, member, op.lane, sent_at, writes=op.writes)
         try:
             with scope:
                 result = await store.call(op, member=member, timeout=timeout)

@@ -30,7 +30,7 @@ QUIET_INTERVAL = 30.0
 ALARMED_INTERVAL = 5.0
 LIST_INTERVAL = 300.0
 _LISTED = "root alone may ask; alarms are listed every 5 minutes instead, and when a write is refused"
-# Seconds for an answer.
+# Seconds for an answer, and what the link takes.
 _TIMEOUT = 0.5
 # Seconds until the member in use has heard of an alarm that another one has raised or seen taken back.
 _SETTLE = 0.5
@@ -75,8 +75,9 @@ class Alarms:
         if lanes.alarms is not None and not lanes.breaker(Lane.MEMBER).closed:
             return self._interval()  # nobody is there to be asked
         try:
-            with anyio.fail_after(_TIMEOUT):
-                about = await self._store.call(Status(), member=lanes.active, timeout=_TIMEOUT)
+            limit = lanes.limit(lanes.active, _TIMEOUT)
+            with anyio.fail_after(limit):
+                about = await self._store.call(Status(), member=lanes.active, timeout=limit)
             self._report("its version and alarms in its status", _LISTED if about.alarms is None else None)
             alarms = await self._list() if about.alarms is None else about.alarms
         except (StoreFault, TimeoutError):
@@ -100,8 +101,9 @@ class Alarms:
             return known
         self._listed_at, self._listed = now, known
         try:
-            with anyio.fail_after(_TIMEOUT):
-                found = await self._store.call(AlarmList(), member=lanes.active, timeout=_TIMEOUT)
+            limit = lanes.limit(lanes.active, _TIMEOUT)
+            with anyio.fail_after(limit):
+                found = await self._store.call(AlarmList(), member=lanes.active, timeout=limit)
         except StoreFault as exc:
             if not exc.fault.outage:
                 self._report("its alarms", exc.fault.brief)

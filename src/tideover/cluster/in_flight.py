@@ -1,87 +1,148 @@
-"""Reads under way, so that a member that falls silent costs each of them as little as possible.
+"""Calls under way, so that a member that falls silent costs each as little as possible, and a slow one nothing.
 
-A read that is not answered in the time that a probe is given is evidence, upon which the monitor asks around. When
-it finds that another member is to be used, reads that still wait for the former one are taken back and asked anew.
-Writes are left alone: taking one back would leave its outcome unknown. So are reads that were given more time than
-usual, which may well be slow because they are large.
+What tells a silent member from a slow one is a small question, not the large answer. When a call has not been
+answered for a while, its member is asked for one key, over a connection that large answers do not use. As long as
+it answers that, the call goes on: it is not given up, nor is anything asked for twice. If it does not, the call is
+taken back; a read is then asked of the next member, and the outcome of a write is unknown.
+
+A member that does not answer that at once is evidence as well, upon which the monitor asks around. When it finds
+that another member is to be used, reads that still wait for the former one are taken back. Writes are not: a
+member that was slow for a moment may yet answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
 
 from tideover.broadcast import Signal
 from tideover.clock import Clock
+from tideover.store.operations import Lane
 
-# Seconds without an answer that are evidence: those within which a probe must be answered (`HealthRules`).
-PATIENCE = 0.5
+# Seconds without an answer before a read's member is asked whether it lives, and a write's, for giving up on that
+# leaves its outcome unknown; and within which the member must say so. With what the link takes, as all limits. So
+# an attempt at a silent member takes 0.8 s, for a write 2: a healthy read takes 5 ms at the 99th percentile.
+READ_PATIENCE = 0.3
+WRITE_PATIENCE = 1.5
+ANSWER_WITHIN = 0.5
+# Seconds without that answer that are evidence.
+_EVIDENCE = 0.2
+# Calls that wait for so many seconds less are looked at with those whose time has come.
+_TOGETHER = 0.001
+
+StillAnswers = Callable[[str, Lane, float], Awaitable[bool]]
 
 
 @dataclass(slots=True)
 class _Asked:
     member: str
-    sent_at: float
+    lane: Lane
+    writes: bool
 
 
 class Waiting:
-    """The reads under way.
+    """The calls under way.
 
     Args:
         clock: The clocks.
-        suspect: Called when one has waited for too long.
+        suspect: Called when a member does not answer at once.
+        limit: Says how long to wait for a small answer: of whom, and on a link as short as can be.
     """
 
-    def __init__(self, clock: Clock, suspect: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, suspect: Callable[[], None], limit: Callable[[str, float], float]) -> None:
         self._clock = clock
         self._suspect = suspect
-        # In the order sent; those that have been reported are kept apart.
-        self._fresh: dict[anyio.CancelScope, _Asked] = {}
-        self._late: dict[anyio.CancelScope, _Asked] = {}
-        self._idle = True
-        self._began = Signal()
+        self._limit = limit
+        self._asked: dict[anyio.CancelScope, _Asked] = {}
+        # When to look at each: also at those that have ended meanwhile.
+        self._looks: list[tuple[float, int, anyio.CancelScope]] = []
+        self._count = 0
+        self._sooner = Signal()
 
     def __repr__(self) -> str:
-        """Count the reads."""
-        return f"<Waiting for {len(self._fresh) + len(self._late)} reads, {len(self._late)} of them late>"
+        """Count the calls."""
+        return f"<Waiting for {len(self._asked)} calls>"
 
-    def add(self, scope: anyio.CancelScope, member: str, sent_at: float) -> None:
-        """Begin a read.
+    def add(self, scope: anyio.CancelScope, member: str, lane: Lane, sent_at: float, *, writes: bool) -> None:
+        """Begin a call.
 
         Args:
             scope: Takes it back when cancelled.
             member: Who was asked.
+            lane: The lane it travels in.
             sent_at: When, in monotonic seconds.
+            writes: Whether it is a write.
         """
-        self._fresh[scope] = _Asked(member, sent_at)
-        if self._idle:
-            self._idle = False
-            self._began.fire()
+        asked = self._asked[scope] = _Asked(member, lane, writes)
+        self._look(scope, asked, sent_at)
 
     def done(self, scope: anyio.CancelScope) -> None:
-        """End a read."""
-        self._fresh.pop(scope, None)
-        self._late.pop(scope, None)
+        """End a call."""
+        self._asked.pop(scope, None)
 
     def abandon(self, member: str) -> None:
         """Take back the reads that wait for a member."""
-        for scope, asked in (*self._fresh.items(), *self._late.items()):
-            if asked.member == member:
+        for scope, asked in list(self._asked.items()):
+            if asked.member == member and not asked.writes:
                 scope.cancel()
 
-    async def run(self) -> None:
-        """Report reads that wait for too long, until cancelled."""
-        while True:
-            self._idle = not self._fresh
-            if self._idle:
-                await self._began.wait()
+    def _look(self, scope: anyio.CancelScope, asked: _Asked, since: float) -> None:
+        at = since + self._limit(asked.member, WRITE_PATIENCE if asked.writes else READ_PATIENCE)
+        first = not self._looks or at < self._looks[0][0]
+        self._count += 1
+        heapq.heappush(self._looks, (at, self._count, scope))
+        if first:
+            self._sooner.fire()
+
+    async def run(self, still_answers: StillAnswers) -> None:
+        """Have members asked whose calls wait for too long, until cancelled.
+
+        Args:
+            still_answers: Asks a member one small question in a lane, and says whether it was answered in so many
+                seconds.
+        """
+        async with anyio.create_task_group() as tasks:
+            while True:
+                sooner = self._sooner.next()
+                left = self._looks[0][0] - self._clock.monotonic() if self._looks else None
+                if left is None or left > _TOGETHER:
+                    with anyio.move_on_after(left):
+                        await sooner.wait()
+                    continue
+                for (member, lane), scopes in self._due().items():
+                    tasks.start_soon(self._doubt, member, lane, scopes, still_answers)
+
+    def _due(self) -> dict[tuple[str, Lane], list[anyio.CancelScope]]:
+        """Take out what is to be looked at now, by whom to ask."""
+        due: dict[tuple[str, Lane], list[anyio.CancelScope]] = {}
+        until = self._clock.monotonic() + _TOGETHER
+        while self._looks and self._looks[0][0] <= until:
+            scope = heapq.heappop(self._looks)[2]
+            asked = self._asked.get(scope)
+            if asked is not None:
+                due.setdefault((asked.member, asked.lane), []).append(scope)
+        return due
+
+    async def _doubt(
+        self, member: str, lane: Lane, scopes: list[anyio.CancelScope], still_answers: StillAnswers
+    ) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._suspect_soon, member)
+            lives = await still_answers(member, lane, ANSWER_WITHIN)
+            tasks.cancel_scope.cancel()
+        now = self._clock.monotonic()
+        for scope in scopes:
+            asked = self._asked.get(scope)
+            if asked is None:
                 continue
-            scope, asked = next(iter(self._fresh.items()))
-            left = asked.sent_at + PATIENCE - self._clock.monotonic()
-            if left > 0:
-                await anyio.sleep(left)
+            if lives:
+                self._look(scope, asked, now)
             else:
-                self._late[scope] = self._fresh.pop(scope)
-                self._suspect()
+                scope.cancel()
+
+    async def _suspect_soon(self, member: str) -> None:
+        await anyio.sleep(self._limit(member, _EVIDENCE))
+        self._suspect()

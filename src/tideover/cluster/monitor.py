@@ -48,6 +48,7 @@ class Monitor:
         touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
             at each member that does not see them, and after the loss of the quorum nobody can renew them. None
             asks them only when something is wrong.
+        start_patience: Seconds that the first round waits for any member to answer.
     """
 
     def __init__(
@@ -61,9 +62,12 @@ class Monitor:
         chance: Callable[[], float],
         on_transition: Callable[[Health, Health], None],
         touch_every: float | None = None,
+        start_patience: float = 0.0,
     ) -> None:
         self._lanes = lanes
-        self._prober = Prober(store, lanes, probes=probes, slow_after=rules.slow_after, clock=clock)
+        self._prober = Prober(
+            store, lanes, probes=probes, slow_after=rules.slow_after, clock=clock, patience=start_patience
+        )
         self._connections = Connections(store, lanes, prober=self._prober, chance=chance)
         self._rules = rules
         self._clock = clock
@@ -72,6 +76,7 @@ class Monitor:
         self._touch_every = math.inf if touch_every is None else touch_every
         self._touched_at = clock.monotonic()
         self._missing_since: float | None = None
+        self._tasks: TaskGroup | None = None
 
     def __repr__(self) -> str:
         """Show what the monitor last found."""
@@ -80,11 +85,22 @@ class Monitor:
     async def run(self) -> None:
         """Probe until cancelled."""
         async with anyio.create_task_group() as probes:
+            self._tasks = probes
             probes.start_soon(self._connections.run)
             while True:
                 began = self._clock.monotonic()
                 await self._round(probes, began)
                 await self._pause(began)
+
+    async def still_answers(self, member: str, lane: Lane, within: float) -> bool:
+        """Ask a member one small question, and say whether it was answered.
+
+        Args:
+            member: The member.
+            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
+            within: Seconds within which it must be answered, on a link as short as can be.
+        """
+        return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
         lanes, prober = self._lanes, self._prober
@@ -92,17 +108,17 @@ class Monitor:
             active = lanes.active
             asked = prober.ask(probes, active, Lane.QUORUM)
             self._touch_others(probes, began)
-            await prober.until(lambda: asked.answer is not None, began, _PATIENCE)
-            if asked.judged(self._rules.slow_after) is Answer.OK:
+            await prober.until(lambda: asked.answer is not None, [asked], _PATIENCE)
+            if asked.judged is Answer.OK:
                 self._conclude([active], began)
                 return
             lanes.suspected = True
         members = lanes.members
+        questions = []
         for member in members:
             prober.renew_if_dead(member)
-            prober.ask(probes, member, Lane.QUORUM)
-            prober.ask(probes, member, Lane.MEMBER)
-        await prober.until(lambda: self._decided(members, began), self._clock.monotonic(), _PATIENCE)
+            questions += [prober.ask(probes, member, lane) for lane in (Lane.QUORUM, Lane.MEMBER)]
+        await prober.until(lambda: self._decided(members, began), questions, _PATIENCE)
         self._conclude(members, began)
 
     def _touch_others(self, probes: TaskGroup, now: float) -> None:
@@ -115,6 +131,8 @@ class Monitor:
     def _decided(self, members: Sequence[str], began: float) -> bool:
         prober, active = self._prober, self._lanes.active
         if prober.is_good(active, began) or prober.all_answered(members, began):
+            return True
+        if not self._lanes.health.decided and prober.only_members_answer(began, self._clock.monotonic()):
             return True
         asked = prober.newest(active, Lane.QUORUM)
         patient = asked and asked.answer is None and self._clock.monotonic() < asked.sent_at + _PATIENCE

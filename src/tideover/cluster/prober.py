@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -17,9 +17,12 @@ from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 
-# A probe is judged after `slow_after`, but left running this long: an answer that comes late tells a slow
-# cluster from one that is away.
-_LATE_LIMIT = 2.0
+# A probe is judged after its limit, but left running so long: an answer that comes late tells a slow cluster from
+# one that is away, for so many seconds, and how slow it is.
+_LATE_LIMIT = 6.0
+_LATE_COUNTS = 2.0
+# How much of a start is for the quorum, where members answer for themselves; the rest is for what they know.
+_QUORUM_SHARE = 0.6
 # A fresh connection to a silent member every so often; to one that refuses connections, every time it is asked.
 _RENEW_SILENT_EVERY = 1.0
 # A member of another cluster is let alone for longer each time, up to this: it is not away.
@@ -46,17 +49,20 @@ class Asked:
 
     Attributes:
         sent_at: When, in monotonic seconds.
+        limit: Seconds within which it must be answered.
         answer: The answer; None as long as there is none.
         answered_at: When it came.
     """
 
     sent_at: float
+    limit: float
     answer: Answer | None = None
     answered_at: float = 0.0
 
-    def judged(self, slow_after: float) -> Answer:
-        """Return the answer as it counts in its own round."""
-        if self.answer is Answer.OK and self.answered_at - self.sent_at > slow_after:
+    @property
+    def judged(self) -> Answer:
+        """The answer as it counts in its own round."""
+        if self.answer is Answer.OK and self.answered_at - self.sent_at > self.limit:
             return Answer.LATE
         return Answer.SILENT if self.answer is None else self.answer
 
@@ -69,7 +75,8 @@ class Prober:
         lanes: Where proofs, identities and errors are written.
         probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
             no revision; then the next.
-        slow_after: Seconds within which a probe must be answered.
+        slow_after: Seconds within which a probe must be answered, and what the link takes.
+        patience: Seconds that the very first question to each member may take: a connection is made for it.
         clock: The clocks.
 
     Attributes:
@@ -77,14 +84,24 @@ class Prober:
     """
 
     def __init__(
-        self, store: Store, lanes: Lanes, *, probes: Sequence[Range], slow_after: float, clock: Clock
+        self,
+        store: Store,
+        lanes: Lanes,
+        *,
+        probes: Sequence[Range],
+        slow_after: float,
+        clock: Clock,
+        patience: float = 0.0,
     ) -> None:
         self._store = store
         self._lanes = lanes
         self._probes = tuple(probes)
         self._in_use = self._probes[0]
         self._slow_after = slow_after
+        self._patience = max(slow_after, patience)
         self._clock = clock
+        # Whose connection has answered before: the first answer over a new one tells how long making it took.
+        self._warm: set[str] = set()
         self._newest: dict[tuple[str, Lane], Asked] = {}
         self._late_at: dict[tuple[str, Lane], float] = {}
         self._renewed_at: dict[str, float] = {}
@@ -109,9 +126,30 @@ class Prober:
         Returns:
             The question, which gets the answer.
         """
-        asked = self._newest[member, lane] = Asked(self._clock.monotonic())
+        asked = self._newest[member, lane] = self._asked(member)
         tasks.start_soon(self.probe, member, lane, asked)
         return asked
+
+    def _asked(self, member: str) -> Asked:
+        limit = self._lanes.limit(member, self._slow_after) if self._lanes.health.decided else self._patience
+        return Asked(self._clock.monotonic(), limit)
+
+    async def knock(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
+        """Ask a member apart from the monitor's rounds, and say whether it answered in time.
+
+        Args:
+            tasks: Where the question waits for its answer.
+            member: The member.
+            lane: As for `ask`.
+            within: Seconds within which it must be answered, and what the link takes.
+        """
+        asked = Asked(self._clock.monotonic(), self._lanes.limit(member, within))
+        tasks.start_soon(self.probe, member, lane, asked)
+        with anyio.move_on_after(asked.limit):
+            # A refusal is no answer, nor a reason to be quicker: an election may be over in a moment.
+            while asked.answer is not Answer.OK:
+                await self.arrived.wait()
+        return asked.judged is Answer.OK
 
     async def probe(self, member: str, lane: Lane, asked: Asked) -> None:
         """Ask a member and wait for the answer."""
@@ -120,8 +158,9 @@ class Prober:
         lanes = self._lanes
         fault: Fault | None = None
         try:
-            with anyio.fail_after(_LATE_LIMIT):
-                result = await self._store.call(op, member=member, timeout=_LATE_LIMIT)
+            longest = max(_LATE_LIMIT, asked.limit)
+            with anyio.fail_after(longest):
+                result = await self._store.call(op, member=member, timeout=longest)
         except TimeoutError:
             answer = Answer.SILENT
         except StoreFault as exc:
@@ -138,6 +177,10 @@ class Prober:
             lanes.roll.identify(member, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()
         if member in lanes.members:
+            if answer is Answer.OK:
+                if member in self._warm:
+                    lanes.took(member, asked.answered_at - asked.sent_at)
+                self._warm.add(member)
             self._note(member, lane, asked, fault)
         self.arrived.fire()
 
@@ -152,7 +195,7 @@ class Prober:
             self._foreign[member] = self._foreign.get(member, 0) + 1
         elif asked.answer is not Answer.SILENT:
             self._foreign.pop(member, None)
-        if asked.judged(self._slow_after) is Answer.LATE:
+        if asked.judged is Answer.LATE:
             self._late_at[member, lane] = asked.answered_at
         if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
             # Also when the round it was asked in was decided without it.
@@ -166,6 +209,7 @@ class Prober:
             self._late_at.pop((member, lane), None)
             self._renewed_at.pop(member, None)
             self._foreign.pop(member, None)
+            self._warm.discard(member)
 
     def ask_again(self, tasks: TaskGroup, member: str) -> None:
         """Ask a member that has not answered, over a fresh connection, and take its silence for an answer.
@@ -186,10 +230,14 @@ class Prober:
         now = self._clock.monotonic()
         if asked is None or self._was_late(member, Lane.MEMBER, now) or self._rests(member):
             return
+        if self._is_silent(asked):
+            # What it said before is not why it does not answer now.
+            self._lanes.errors.pop(member, None)
         refused = asked.answer is Answer.UNREACHABLE
         due = now - self._renewed_at.get(member, -math.inf) >= _RENEW_SILENT_EVERY
         if refused or ((self._is_silent(asked) or asked.answer is Answer.SILENT) and due):
             self._renewed_at[member] = now
+            self._warm.discard(member)
             self._store.renew(member)
 
     def _rests(self, member: str) -> bool:
@@ -201,19 +249,28 @@ class Prober:
         return self._clock.monotonic() - asked.sent_at < min(_REST_MOST, 2.0 ** min(times, 10))
 
     def _is_silent(self, asked: Asked) -> bool:
-        return asked.answer is None and self._clock.monotonic() - asked.sent_at >= self._slow_after * 0.9
+        return asked.answer is None and self._clock.monotonic() - asked.sent_at >= asked.limit * 0.9
 
     # Answers ---------------------------------------------------------------------------------------------------
 
-    async def until(self, done: Callable[[], bool], since: float, patience: float) -> None:
-        """Wait for answers until `done`, at most `slow_after` from `since`, looking again every `patience`."""
-        with anyio.move_on_after(max(0.0, since + self._slow_after - self._clock.monotonic())):
+    async def until(self, done: Callable[[], bool], asked: Iterable[Asked], patience: float) -> None:
+        """Wait for answers until `done`, at most until the last is late, looking again every `patience`."""
+        last = max(one.sent_at + one.limit for one in asked)
+        with anyio.move_on_after(max(0.0, last - self._clock.monotonic())):
             while not done():
                 await self.arrived.wait(patience)
 
     def newest(self, member: str, lane: Lane) -> Asked | None:
         """Return the newest question to a member; None if there was none."""
         return self._newest.get((member, lane))
+
+    def only_members_answer(self, began: float, now: float) -> bool:
+        """Whether, in the first round, members have answered for themselves and the quorum has had its time."""
+        waited = max(self._slow_after, self._patience * _QUORUM_SHARE)
+        return now - began >= waited and any(
+            lane is Lane.MEMBER and asked.sent_at >= began and asked.answer is Answer.OK
+            for (_, lane), asked in self._newest.items()
+        )
 
     def all_answered(self, members: Collection[str], began: float) -> bool:
         """Whether nothing that was asked of these members since then is unanswered."""
@@ -238,18 +295,18 @@ class Prober:
         asked = self.newest(member, Lane.MEMBER) or self.newest(member, Lane.QUORUM)
         if asked is None:
             return False
-        patience = self._slow_after if asked.answer is None else 0.0
+        patience = asked.limit if asked.answer is None else 0.0
         return asked.sent_at >= began and now - asked.sent_at >= patience * 0.9
 
     def _answer(self, member: str, lane: Lane, began: float) -> Answer:
         asked = self._newest.get((member, lane))
         if asked is None or asked.sent_at < began:
             return Answer.SILENT
-        return asked.judged(self._slow_after)
+        return asked.judged
 
     def _recent(self, member: str, lane: Lane, began: float, now: float) -> Answer:
         answer = self._answer(member, lane, began)
         return Answer.LATE if answer is Answer.SILENT and self._was_late(member, lane, now) else answer
 
     def _was_late(self, member: str, lane: Lane, now: float) -> bool:
-        return now - self._late_at.get((member, lane), -math.inf) < _LATE_LIMIT
+        return now - self._late_at.get((member, lane), -math.inf) < _LATE_COUNTS

@@ -20,6 +20,7 @@ from tideover.cluster.members import Roll
 from tideover.cluster.rules.breaker import Breaker
 from tideover.cluster.rules.diagnosis import diagnosis_of
 from tideover.cluster.rules.health import Health, sentence
+from tideover.cluster.rules.round_trips import Burst
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.store.faults import Fault, FaultKind
 from tideover.store.operations import Lane, Op
@@ -80,7 +81,8 @@ class Lanes:
         self.roll = Roll(members)
         self.clock = clock
         self.active = active
-        self.waiting = Waiting(clock, self.suspect)
+        self.waiting = Waiting(clock, self.suspect, self.limit)
+        self._round_trips: dict[str, Burst] = {}
         self.health = Health()
         self.well: frozenset[str] = frozenset()
         self.unwell: frozenset[str] = frozenset()
@@ -166,6 +168,21 @@ class Lanes:
         ranked = dict.fromkeys([*preferred, *well, *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))
 
+    def took(self, member: str, seconds: float) -> None:
+        """Record how long a member took to answer a small question, over a connection that was there."""
+        known = self._round_trips.get(member, Burst())
+        self._round_trips[member] = known.after(seconds, self.clock.monotonic())
+
+    def limit(self, member: str, least: float) -> float:
+        """Return how long to wait for a small answer; see `rules.round_trips`.
+
+        Args:
+            member: Who is asked.
+            least: Seconds to wait where the link takes no time.
+        """
+        known = self._round_trips.get(member)
+        return least if known is None else known.now.limit(least)
+
     def use(self, member: str) -> None:
         """Send calls to this member from now on; reads that wait for the former one are asked anew."""
         left, self.active = self.active, member
@@ -200,6 +217,7 @@ class Lanes:
             self.use(next((m for m in others if m in self.well), others[0]))
         self.well, self.unwell = self.well - {member}, self.unwell - {member}
         self.errors.pop(member, None)
+        self._round_trips.pop(member, None)
         self.roll.remove(member)
         self.changed.fire()
 

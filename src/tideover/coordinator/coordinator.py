@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.lowlevel
@@ -58,10 +58,17 @@ from tideover.store.operations import Range
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
+if TYPE_CHECKING:
+    from tideover.etcd.adapter import EtcdStore
+
 _log = logging.getLogger("tideover")
 
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
+
+# Seconds at the start for the monitor to say what it has found, and for reading snapshots.
+_TIE = 0.05
+_DISK_TIMEOUT = 30.0
 
 # Seconds at the start for looking up names; one that takes longer is left to grpc, and looked up again later.
 _NAMES_TIMEOUT = 0.5
@@ -100,6 +107,8 @@ class Coordinator(Primitives):
         self.options = options
         self._loop: object = None
         self._store = store
+        # The same cluster over connections that large answers do not use.
+        self._urgent = store
         self._clock = clock or Clock()
         self._chance = chance
         self._pid = os.getpid()
@@ -273,31 +282,34 @@ class Coordinator(Primitives):
         """Start; see `connect`."""
         if self._loop is not None or self._closed:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
-        began = self._clock.monotonic()
         self._loop = anyio.lowlevel.current_token()
         if self._desk is not None:
             await self._desk.open()
         if self._store is None:
-            self._store = await self._open_store()
-        store = GuardedStore(self._store, self._identity, clock=self._clock)
+            self._store = etcd = await self._open_etcd()
+            direct: Store = etcd.urgent()
+        else:
+            direct = self._store
+        self._urgent = direct
+        store, urgent = (GuardedStore(each, self._identity, clock=self._clock) for each in (self._store, direct))
         self._gateway.connect(store)
-        background = self._background(store)
+        background = self._background(store, urgent)
         if self._desk is not None:
             background["failsafe"] = self._desk.run
-        background["identity"] = partial(self._identity.run, self._store)
+        background["identity"] = partial(self._identity.run, direct)
         self.config.open()
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks = tasks
-        self._sessions.start(store, tasks)
-        self._elections.open(store, tasks)
-        self._locks.open(store, tasks)
+        self._sessions.start(urgent, tasks)
+        self._elections.open(urgent, tasks)
+        self._locks.open(urgent, tasks)
         self._registrations.open(tasks)
         self._discovery.open(store, tasks)
         try:
             for name, task in background.items():
                 tasks.start_soon(self._supervisor.run, name, task)
-            await self._await_start(began)
+            await self._await_start()
             self._check_required()
         except BaseException:
             await self._stop()
@@ -306,7 +318,7 @@ class Coordinator(Primitives):
         telemetry.observe(self)
         return self
 
-    async def _open_store(self) -> Store:
+    async def _open_etcd(self) -> EtcdStore:
         """Look names up and connect."""
         options = self.options
         async with anyio.create_task_group() as tasks:
@@ -314,7 +326,7 @@ class Coordinator(Primitives):
                 tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
             # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
             adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
-        store: Store = adapter.EtcdStore(
+        store: EtcdStore = adapter.EtcdStore(
             self._names.addresses, tls=options.tls, username=options.username, password=options.password
         )
         self._lanes.begin(store.members, self._any_of(store.members))
@@ -329,17 +341,32 @@ class Coordinator(Primitives):
         """Stop the background tasks, write a last snapshot, close the connections."""
         await self._stop()
 
-    async def _await_start(self, began: float) -> None:
-        """Wait until all is live or etcd is known to be away, at the latest until `start_timeout` is over."""
-        with anyio.move_on_after(began + self.options.start_timeout - self._clock.monotonic()):
-            while True:
-                events = [self._lanes.changed.next(), *(view.changed.next() for view in self._views)]
-                if self._started():
-                    break
-                await first_of(events)
+    async def _await_start(self) -> None:
+        """Wait until all is live or etcd is known to be away, then, if not all is live, for what is on disk.
+
+        For etcd `start_timeout` is waited at the most; the disk has a bound of its own.
+        """
+        with anyio.move_on_after(self.options.start_timeout):
+            await self._until(self._started)
+        # The first round of probes ends in the same moment, unless it was given next to none.
+        with anyio.move_on_after(_TIE):
+            await self._until(lambda: self._lanes.health.decided)
+        with anyio.move_on_after(_DISK_TIMEOUT):
+            await self._until(lambda: self._started() or self._restored)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        while True:
+            events = [self._lanes.changed.next(), *(view.changed.next() for view in self._views)]
+            if done():
+                return
+            await first_of(events)
+
+    @property
+    def _restored(self) -> bool:
+        return all(followed.restored for followed in self._followed)
 
     def _started(self) -> bool:
-        health, restored = self._lanes.health, all(followed.restored for followed in self._followed)
+        health, restored = self._lanes.health, self._restored
         if not health.decided or health.state is HealthState.UNAVAILABLE:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:
@@ -486,11 +513,11 @@ class Coordinator(Primitives):
             since=self._why_unknown,
         )
 
-    def _background(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def _background(self, store: Store, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the background tasks by name."""
         lanes, clock = self._lanes, self._clock
         monitor = Monitor(
-            store,
+            urgent,
             lanes,
             # Of what is followed, because a user may be allowed to read nothing else.
             probes=[
@@ -502,10 +529,11 @@ class Coordinator(Primitives):
             chance=self._chance,
             on_transition=self._transition,
             touch_every=self._following.rights_every if self.options.username is not None else None,
+            start_patience=self.options.start_timeout,
         )
         roster = self._roster = Roster(
             # It must see who answers, strangers too.
-            self._store or store,
+            self._urgent or urgent,
             lanes,
             names=self._names,
             secure=self.options.tls is not None,
@@ -515,9 +543,9 @@ class Coordinator(Primitives):
         )
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "monitor": monitor.run,
-            "waiting": lanes.waiting.run,
+            "waiting": partial(lanes.waiting.run, monitor.still_answers),
             "roster": roster.run,
-            "alarms": Alarms(store, lanes, clock=clock, chance=self._chance).run,
+            "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
         }

@@ -121,6 +121,7 @@ class Record:
             lanes=lanes,
             clock=clock,
             timeout=timing.rpc_timeout,
+            longest=timing.longest_rpc,
             chance=chance,
         )
         self._header: Header | None = None

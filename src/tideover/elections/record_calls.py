@@ -1,4 +1,4 @@
-"""The calls that a record takes: straight to the members, past the breaker, a second each.
+"""The calls that a record takes: straight to the members, past the breaker, a second each on a short link.
 
 A breaker around renewals would cause the very loss it is meant to make cheap, and behind other calls they might
 wait for too long.
@@ -66,7 +66,8 @@ class RecordCalls:
         store: The cluster.
         lanes: Whom to ask.
         clock: The clocks.
-        timeout: Seconds for one attempt.
+        timeout: Seconds for one attempt, and what the link takes.
+        longest: Seconds for one attempt on any link.
         chance: Draws a number uniformly from [0, 1).
 
     Attributes:
@@ -82,6 +83,7 @@ class RecordCalls:
         lanes: Lanes,
         clock: Clock,
         timeout: float,
+        longest: float,
         chance: Callable[[], float],
     ) -> None:
         self.error: Fault | None = None
@@ -91,6 +93,7 @@ class RecordCalls:
         self._lanes = lanes
         self._clock = clock
         self._timeout = timeout
+        self._longest = longest
         self._chance = chance
         self._tried: set[str] = set()
 
@@ -137,7 +140,7 @@ class RecordCalls:
         for _ in range(_LOOKS_BACK):
             member = self._lanes.pick(Lane.QUORUM, self._tried)
             try:
-                with anyio.fail_after(self._timeout):
+                with anyio.fail_after(self._limit(member)):
                     return await self._past(revision, member)
             except Compacted:
                 return Past.UNKNOWABLE
@@ -149,7 +152,7 @@ class RecordCalls:
     async def _past(self, revision: int, member: str) -> Past:
         past = Past.NONE
         async with self._store.watch(
-            self._key, None, start_revision=1, member=member, timeout=self._timeout
+            self._key, None, start_revision=1, member=member, timeout=self._limit(member)
         ) as history:
             while True:
                 for event in (await history.receive()).events:
@@ -174,7 +177,7 @@ class RecordCalls:
                         None,
                         start_revision=known + 1 if known else 0,
                         member=member,
-                        timeout=self._timeout,
+                        timeout=self._limit(member),
                     ) as watch:
                         while True:
                             events = (await watch.receive()).events
@@ -186,12 +189,16 @@ class RecordCalls:
     async def _attempt(self, op: Op[R]) -> R | Fault:
         member = self._lanes.pick(Lane.QUORUM, self._tried)
         try:
-            with anyio.fail_after(self._timeout):
-                result = await self._store.call(op, member=member, timeout=self._timeout)
+            limit = self._limit(member)
+            with anyio.fail_after(limit):
+                result = await self._store.call(op, member=member, timeout=limit)
         except (TimeoutError, StoreFault) as exc:
             return self._note(member, exc)
         self.error = None
         return result
+
+    def _limit(self, member: str) -> float:
+        return min(self._lanes.limit(member, self._timeout), self._longest)
 
     def _note(self, member: str, exc: TimeoutError | StoreFault) -> Fault:
         fault = exc.fault if isinstance(exc, StoreFault) else classify("DEADLINE_EXCEEDED", "Deadline Exceeded")

@@ -16,7 +16,7 @@ from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
 from tideover.types import Header
 
-# Seconds for one attempt.
+# Seconds for one attempt; for a read, and what the link takes.
 READ_TIMEOUT = 0.8
 WRITE_TIMEOUT = 2.0
 
@@ -41,18 +41,19 @@ class Look:
     header: Header
 
 
-async def read_marker(store: Store, key: bytes, member: str) -> Look:
+async def read_marker(store: Store, key: bytes, member: str, timeout: float = READ_TIMEOUT) -> Look:
     """Read the marker.
 
     Args:
         store: The cluster.
         key: The marker's key.
         member: Whom to ask.
+        timeout: Seconds until giving up.
 
     Raises:
         StoreFault: It could not be read.
     """
-    found = await store.call(Range(key), member=member, timeout=READ_TIMEOUT)
+    found = await store.call(Range(key), member=member, timeout=timeout)
     entry = found.entries.get(key)
     if entry is None:
         return Look(None, 0, found.header)

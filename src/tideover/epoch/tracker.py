@@ -426,14 +426,17 @@ class Identity:
     async def _look(self, store: Store, member: str, doubt: _Doubt | None) -> Look:
         """Read the marker, and again once the member has caught up if it says a term that may have passed."""
         if doubt is None or not doubt.term_only:
-            look = await read_marker(store, self._key, member)
+            look = await self._read(store, member)
             header, marker = look.header, look.marker
             same = header.cluster_id == self.known.cluster_id or not self.known.cluster_id
             behind = not self.known.caught_up(header) or (marker is not None and marker.is_ahead_of(header))
             if not (same and behind and header.revision >= self.known.revision):
                 return look
         await catch_up(store, member)
-        return await read_marker(store, self._key, member)
+        return await self._read(store, member)
+
+    async def _read(self, store: Store, member: str) -> Look:
+        return await read_marker(store, self._key, member, self._lanes.limit(member, READ_TIMEOUT))
 
     async def _has_passed(self, store: Store, member: str) -> bool:
         """Whether the lower term of a member was one that has passed: asked without a permission to read a key."""
@@ -450,7 +453,7 @@ class Identity:
             try:
                 if settlement.reset is not None:
                     await anyio.sleep(_SPREAD * self._chance())
-                    again = await read_marker(store, self._key, member)
+                    again = await self._read(store, member)
                     if again.mod_revision != look.mod_revision:
                         return False
                 marker = await write_marker(store, self._key, member, look, settlement.epoch)

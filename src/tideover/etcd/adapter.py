@@ -1,8 +1,14 @@
-"""`EtcdStore`: the port over etcd's stubs."""
+"""`EtcdStore`: the port over etcd's stubs.
+
+Whatever may be large has a connection of its own. HTTP/2 takes turns between streams, but what a sender's kernel
+and the queues of a slow link already hold is in front of everything that follows: a probe behind 4 MB at 1 Mbit/s
+was answered after 9 to 32 s, over a second connection after 0.3 s (docs/decisions/0040).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -10,7 +16,7 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
-from tideover.etcd.channel import MemberChannel
+from tideover.etcd.channel import BULK, MemberChannel
 from tideover.etcd.keepalive import open_keep_alive
 from tideover.etcd.password import PasswordSource
 from tideover.etcd.proxy_detection import refusal
@@ -32,18 +38,21 @@ _LOOK_EVERY = 60.0
 # How much of an attempt's time logging in may take: the end of it must be seen here, where it is known that the
 # call itself was never sent, and not by whoever gives the attempt up.
 _LOGIN_SHARE = 0.9
-# How much of it may be spent on a new token after a call was not answered, and within which share of its end a
-# call counts as not answered.
+# How much of it may be spent on a new token after a call was not answered; a call counts as not answered that ends
+# without an answer within this share of its end, or after so many seconds.
 _RELOGIN_SHARE = 0.5
 _CLOSE_SHARE = 0.05
+_UNANSWERED = 0.7
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
+# Seconds that a write waits for its connection: less than it has at a silent member, for it was not sent then.
+_CONNECT_WITHIN = 1.4
 # Seconds for each step before a stream of keep-alives is open.
 _STREAM_TIMEOUT = 1.0
 
 
 class EtcdStore:
-    """A real etcd cluster, over one channel per member.
+    """A real etcd cluster, over one channel per member, made for answers of any size; `urgent` has others.
 
     Belongs to the asyncio event loop in which it was made: its stubs are grpc.aio's.
 
@@ -84,17 +93,34 @@ class EtcdStore:
         # For learned members, the ids of their cluster and their own.
         self._expected: dict[str, tuple[int, int]] = {}
         self._watches: dict[str, Watches] = {}
+        # Which proxies the log has named.
+        self._told: set[str] = set()
         self._retired: list[tuple[MemberChannel, Watches]] = []
+        self._options = BULK
+        # All stores of these members: what is said of a member to one of them goes for all.
+        self._all = [self]
         for given in endpoints:
             address = given if isinstance(given, Address) else Address(parse_endpoint(given))
             if address.endpoint not in self._channels:
-                self._keep(address.endpoint, MemberChannel(address, self._files))
+                self._keep(address)
         if not self._channels:
             raise ValueError("give at least one endpoint")
 
     def __repr__(self) -> str:
         """Show the members and the states of their connections."""
         return f"<EtcdStore {list(self._channels.values())}>"
+
+    def urgent(self) -> EtcdStore:
+        """Return a store for what is small and must not wait behind what is not: probes, renewals, proofs.
+
+        It has the same members and the same token, over connections that large answers do not use.
+        """
+        other = copy.copy(self)
+        other._options, other._channels, other._watches, other._retired = (), {}, {}, []
+        for channel in self._channels.values():
+            other._keep(channel.address)
+        self._all.append(other)
+        return other
 
     @property
     def members(self) -> Sequence[str]:
@@ -105,8 +131,8 @@ class EtcdStore:
         """Connect to one more member, if it answers; see `Store.add`."""
         endpoint = address.endpoint
         known = self._channels.get(endpoint)
-        channel = known or MemberChannel(address, self._files)
-        watches = self._watches[endpoint] if known else Watches(channel)
+        channel = known or MemberChannel(address, self._files, self._options)
+        watches = self._watches[endpoint] if known else Watches(channel, self._told)
         try:
             header = await self._who(channel, watches, timeout)
             unless_expected(endpoint, header, expected)
@@ -116,7 +142,10 @@ class EtcdStore:
             raise
         present = self._channels.get(endpoint)
         if present is None:
-            self._keep(endpoint, channel)
+            self._keep(address, channel)
+            for other in self._all:
+                if endpoint not in other._channels:
+                    other._keep(address)
         elif present is not channel:
             self._retire(channel, watches)
         if expected is not None:
@@ -153,15 +182,17 @@ class EtcdStore:
 
     def remove(self, member: str) -> None:
         """Give up a member; see `Store.remove`."""
-        channel = self._channels.pop(member, None)
         self._unanswered.pop(member, None)
         self._expected.pop(member, None)
-        if channel is not None:
-            self._retire(channel, self._watches.pop(member))
+        for store in self._all:
+            channel = store._channels.pop(member, None)
+            if channel is not None:
+                store._retire(channel, store._watches.pop(member))
 
-    def _keep(self, member: str, channel: MemberChannel) -> None:
-        self._channels[member] = channel
-        self._watches[member] = Watches(channel)
+    def _keep(self, address: Address, channel: MemberChannel | None = None) -> None:
+        channel = channel or MemberChannel(address, self._files, self._options)
+        self._channels[address.endpoint] = channel
+        self._watches[address.endpoint] = Watches(channel, self._told)
 
     def _retire(self, channel: MemberChannel, watches: Watches) -> None:
         channel.retire()
@@ -211,7 +242,10 @@ class EtcdStore:
     async def _call(self, op: Op[R], member: str, timeout: float) -> R:
         self._look_at_files()
         channel, watches = self._channel(member), self._watches_of(member)
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = began + timeout
+        if op.writes:
+            await channel.connected(min(timeout, _CONNECT_WITHIN))
         if isinstance(op, LeaseGrant):
             await self.require_member(member, timeout=timeout)
         if isinstance(op, Range) and op.serializable and await watches.ask_whether_proxied(timeout=timeout):
@@ -227,12 +261,12 @@ class EtcdStore:
                 token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
             return await send(op, channel, _left(deadline), metadata_of(token))
-        except StoreFault as exc:
-            if not asks_for_token(exc.fault):
-                raise
-        finally:
-            if member in self._channels and time.monotonic() >= deadline - timeout * _CLOSE_SHARE:
+        except (StoreFault, asyncio.CancelledError) as exc:
+            gave_up = time.monotonic() >= min(began + _UNANSWERED, deadline - timeout * _CLOSE_SHARE)
+            if gave_up and member in self._channels:
                 self._unanswered[member] = token
+            if not (isinstance(exc, StoreFault) and asks_for_token(exc.fault)):
+                raise
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
         return await send(op, channel, _left(deadline), metadata_of(token))
@@ -292,8 +326,8 @@ class EtcdStore:
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
-        watches = self._watches.get(member)
-        return None if watches is None else watches.proxied
+        known = (store._watches[member].proxied for store in self._all if member in store._watches)
+        return next((proxied for proxied in known if proxied is not None), None)
 
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
@@ -319,7 +353,8 @@ class EtcdStore:
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""
         if not self._take_new_files() and member in self._channels:
-            self._channels[member].renew()
+            for store in self._all:
+                store._channels[member].renew()
 
     def _look_at_files(self) -> None:
         """Look now and then whether the files of TLS have changed."""
@@ -331,19 +366,21 @@ class EtcdStore:
         self._looked_at = time.monotonic()
         if self._files is None or not self._files.refresh():
             return False
-        for channel in self._channels.values():
-            channel.renew()
+        for store in self._all:
+            store._looked_at = self._looked_at
+            for channel in store._channels.values():
+                channel.renew()
         return True
 
     async def aclose(self) -> None:
         """Close all connections."""
         if self._login is not None:
             await self._login.aclose()
-        retired = self._retired
-        for watches in (*self._watches.values(), *(watches for _, watches in retired)):
+        kept = [(s._channels[member], s._watches[member]) for s in self._all for member in s._channels]
+        kept += [each for store in self._all for each in store._retired]
+        for _, watches in kept:
             await watches.aclose()
-        channels = (*self._channels.values(), *(channel for channel, _ in retired))
-        await asyncio.gather(*(channel.aclose() for channel in channels))
+        await asyncio.gather(*(channel.aclose() for channel, _ in kept))
 
 
 def _left(deadline: float) -> float:

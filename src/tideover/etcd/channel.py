@@ -17,16 +17,17 @@ from tideover.store.endpoints import Address, host_of
 from tideover.store.faults import StoreFault, classify
 
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
-# loss; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel inherits the reconnect
-# backoff of the old one.
+# loss, and as TCP_USER_TIMEOUT; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel
+# inherits the reconnect backoff of the old one. min_reconnect_backoff is also the time that connecting may take:
+# with TLS that is four round trips. A ping is given longer than a probe, so that a frozen member is called silent.
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 7_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 4_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
     # A connection is kept however long it idles: that it breaks is the first sign of trouble.
@@ -36,11 +37,23 @@ _OPTIONS = (
     # A name that has moved is looked up again soon, not after 30 s.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
 )
+# Of a connection for large answers. A ping waits behind data, and the ones that measure the bandwidth are sent
+# while there is some: they ended a transfer that took longer than their time-out. The window is fixed instead,
+# large enough for 3 MB/s at 300 ms.
+BULK: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
+)
 
 # Seconds that calls in flight on a channel that is being given up may still take.
 _CLOSE_GRACE = 2.0
 # Seconds between two looks at the state of a connection.
 _STATE_POLL = 0.4
+# The states of one that is being made, and seconds between two looks at it.
+_CONNECTING = frozenset({grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING})
+_CONNECT_POLL = 0.01
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
 
@@ -60,8 +73,10 @@ class MemberChannel:
     Args:
         address: Where the member is.
         files: The files of TLS; None connects without it.
+        options: What is different from other connections, as grpc names it.
 
     Attributes:
+        address: The same.
         endpoint: The member's `host:port`.
         auth: The stub for logging in.
         cluster: The stub for questions about the cluster.
@@ -71,8 +86,12 @@ class MemberChannel:
         maintenance: The stub for questions about the member itself.
     """
 
-    def __init__(self, address: Address, files: TlsFiles | None = None) -> None:
+    def __init__(
+        self, address: Address, files: TlsFiles | None = None, options: tuple[tuple[str, int], ...] = ()
+    ) -> None:
+        self.address = address
         self.endpoint = address.endpoint
+        self._options = options
         self._server_name = address.server_name
         self._files = files
         self._closed = False
@@ -91,7 +110,7 @@ class MemberChannel:
 
     def _open(self) -> None:
         self._way = proxy_for(self.endpoint)
-        self._channel = _open_channel(self.endpoint, self._files, self._server_name)
+        self._channel = _open_channel(self.endpoint, self._files, self._server_name, self._options)
         self.auth = rpc.AuthStub(self._channel)
         self.cluster = rpc.ClusterStub(self._channel)
         self.kv = rpc.KVStub(self._channel)
@@ -150,6 +169,23 @@ class MemberChannel:
         if not ready:
             self._connection += 1
         return ready
+
+    async def connected(self, timeout: float) -> None:
+        """Wait until the connection is made or has failed, so that what is given up before is known to be unsent.
+
+        Args:
+            timeout: Seconds to wait at the most; grpc goes on connecting.
+
+        Raises:
+            StoreFault: It takes longer.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self._channel.get_state(try_to_connect=True) in _CONNECTING:
+            if loop.time() >= deadline:
+                text = "failed to connect to all addresses: the connection attempt timed out"
+                raise StoreFault(classify("UNAVAILABLE", text))
+            await asyncio.sleep(_CONNECT_POLL)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -268,16 +304,20 @@ class _LeftAlone:
             self.room.set()
 
 
-def _open_channel(endpoint: str, files: TlsFiles | None, server_name: str | None) -> grpc.aio.Channel:
+def _open_channel(
+    endpoint: str, files: TlsFiles | None, server_name: str | None, own: tuple[tuple[str, int], ...]
+) -> grpc.aio.Channel:
+    options: tuple[tuple[str, Any], ...] = tuple((dict(_OPTIONS) | dict(own)).items())
     # With its scheme, because a host may be called "unix" or "dns".
     target = f"dns:///{endpoint}"
     if files is None:
-        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
     material, host = files.material, host_of(endpoint)
     # The final dot of a name is the resolver's: no certificate bears it, nor may the SNI (RFC 6066).
     name = (files.tls.server_name or server_name or host).removesuffix(".")
     credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
-    options = _OPTIONS if name == host else (*_OPTIONS, ("grpc.ssl_target_name_override", name))
+    if name != host:
+        options = (*options, ("grpc.ssl_target_name_override", name))
     return grpc.aio.secure_channel(target, credentials, options=options)
 
 

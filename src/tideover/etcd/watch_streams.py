@@ -33,13 +33,14 @@ class Watches:
 
     Args:
         channel: The connection to the member.
+        told: The proxies that the log has named.
     """
 
-    def __init__(self, channel: MemberChannel) -> None:
+    def __init__(self, channel: MemberChannel, told: set[str] | None = None) -> None:
         self._channel = channel
         self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
         self._proxied: tuple[object, bool] | None = None
-        self._said = False
+        self._told = set() if told is None else told
         self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
 
     def __repr__(self) -> str:
@@ -166,8 +167,8 @@ class Watches:
 
     def _learn(self, stub: object, proxied: bool) -> None:
         self._proxied = stub, proxied
-        if proxied and not self._said:
-            self._said = True
+        if proxied and self._channel.endpoint not in self._told:
+            self._told.add(self._channel.endpoint)
             _log.warning(
                 "tideover: %s is an etcd grpc-proxy, not a member: configuration works through it, leases are "
                 "refused; give the endpoints of the members themselves",

@@ -12,7 +12,7 @@ import math
 import anyio
 
 from tideover import telemetry
-from tideover.client.gateway import READ_ATTEMPT, Gateway
+from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.epoch.tracker import Identity
@@ -27,12 +27,17 @@ from tideover.types import HealthState
 
 _log = logging.getLogger("tideover")
 
-# Keys per page of a full read, and seconds for one page.
+# Keys per page of a full read; and once a page took so many seconds, about so many bytes, so that what others ask
+# for meanwhile has its turn.
 _PAGE = 1000
-_PAGE_TIMEOUT = 5.0
+_PAGE_SLOW = 0.8
+_PAGE_BYTES = 256 * 1024
 # A full read that compaction interrupts is begun again so often, then made without pages.
 _PAGED_TRIES = 3
-_PATIENT = RetryPolicy(timeout=10.0)
+# Seconds for a page, or a key: as long as its member answers small questions, it arrives (`cluster.in_flight`).
+_ARRIVING = RetryPolicy(timeout=600.0)
+# Seconds to wait for a watch to open, behind large answers of its connection, and for the monitor's judgement.
+_OPENING = 5.0
 # Seconds to wait for it to become clear which history etcd is in.
 _CONFIRM_TIMEOUT = 5.0
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
@@ -69,6 +74,8 @@ class Follower:
         self._identity = identity
         self._clock = clock
         self._read_at = -math.inf
+        # Keys of a page, once one was slow.
+        self._page = _PAGE
         self._blackouts = -1
         self._requested_at = -math.inf
         self._ordered = False
@@ -98,7 +105,7 @@ class Follower:
             if self._must_read() or not await self._may_resume():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
-            await self._lanes.settled(_PAGE_TIMEOUT)
+            await self._lanes.settled(_OPENING)
             await self._watch(self._lanes.active)
         except Compacted:
             telemetry.watch_restarted(self._view.component, "compacted")
@@ -165,7 +172,7 @@ class Follower:
             return None
         (key, entry), reached = newest, self._view.freshness.reached
         try:
-            answered = await self._gateway.call(Range(key, revision=reached), _PATIENT)
+            answered = await self._gateway.call(Range(key, revision=reached), _ARRIVING)
         except InvalidRequest:  # compacted: nothing can be said
             return None
         if answered.result.entries.get(key) == entry:
@@ -205,7 +212,7 @@ class Follower:
         """Read the prefix as of one revision; return it and when that was asked for."""
         for _ in range(_PAGED_TRIES):
             try:
-                return await self._read_pages(_PAGE, serializable=serializable)
+                return await self._read_pages(self._page, serializable=serializable)
             except InvalidRequest:  # the revision was compacted between two pages
                 continue
         return await self._read_pages(0, serializable=serializable)
@@ -216,14 +223,17 @@ class Follower:
         first = None
         while True:
             op = Range(key, self._end, serializable=serializable, limit=limit, revision=revision)
-            timeout = None if limit and first is None else _PAGE_TIMEOUT
-            answered = await self._gateway.call(op, _PATIENT, attempt_timeout=timeout)
+            answered = await self._gateway.call(op, _ARRIVING)
             page = answered.result
             first = first or answered
             revision = first.result.header.revision
             entries.update(page.entries)
-            size += sum(len(k) + len(e.value) for k, e in page.entries.items())
+            weight = sum(len(k) + len(e.value) for k, e in page.entries.items())
+            size += weight
             self._view.check_size(len(entries), size)
+            if self._page < _PAGE or self._clock.monotonic() - answered.sent_at > _PAGE_SLOW:
+                self._page = min(_PAGE, max(1, len(page.entries) * _PAGE_BYTES // max(1, weight)))
+            limit = limit and self._page
             if not page.more or not page.entries:
                 return RangeResult(first.result.header, entries, count=len(entries)), first.sent_at
             key = next(reversed(page.entries)) + b"\0"
@@ -259,11 +269,11 @@ class Follower:
             self._end,
             start_revision=self._view.freshness.reached + 1,
             member=member,
-            timeout=READ_ATTEMPT,
+            timeout=_OPENING,
         )
         self._unanswered_since = None
         ended: TideoverError | None = None
-        about = await self._store.call(Status(), member=member, timeout=READ_ATTEMPT)
+        about = await self._store.call(Status(), member=member, timeout=_OPENING)
         # Only versions that order their replies refuse to tell.
         self._ordered = about.version is None or progress_is_ordered(about.version)
         async with opening as watch:
@@ -373,7 +383,7 @@ class Follower:
         reached = self._view.freshness.reached
         op = Range(self._start, self._end, limit=1, keys_only=True, changed_since=reached + 1)
         try:
-            answered = await self._gateway.call(op, RetryPolicy(attempts=1, timeout=READ_ATTEMPT))
+            answered = await self._gateway.call(op, RetryPolicy(attempts=1, timeout=_OPENING))
         except TideoverError:
             return
         if self._view.freshness.reached != reached:

@@ -95,7 +95,7 @@ class KeyWatch:
             None,
             start_revision=self._from,
             member=member,
-            timeout=self._tenure.rules.rpc_timeout,
+            timeout=self._reach.limit(member, self._tenure.rules.rpc_timeout),
         )
         async with AsyncExitStack() as stack:
             async with self._opening:

@@ -77,7 +77,7 @@ class Heartbeat:
             await self._reach.rest(tried, factor=_PATIENT if tenure.left < 0 else 1.0)
 
     async def _open(self, stack: AsyncExitStack, member: str) -> KeepAlive:
-        with anyio.move_on_after(self._tenure.rules.rpc_timeout):
+        with anyio.move_on_after(self._limit(member)):
             return await stack.enter_async_context(self._reach.store.keep_alive(member=member))
         raise self._silent(member)
 
@@ -101,11 +101,11 @@ class Heartbeat:
         """
         tenure = self._tenure
         sent_at = self._clock.boot()
-        judgement = None
-        with anyio.move_on_after(tenure.rules.rpc_timeout):
+        judgement, limit = None, self._limit(member)
+        with anyio.move_on_after(limit):
             renewed = await stream.renew(tenure.lease_id)
             known = tenure.known
-            read = await self._reach.store.call(tenure.proof(), member=member, timeout=tenure.rules.rpc_timeout)
+            read = await self._reach.store.call(tenure.proof(), member=member, timeout=limit)
             judgement = judge(
                 ttl=renewed.ttl,
                 acknowledged=renewed.header,
@@ -131,7 +131,13 @@ class Heartbeat:
             self._tenure.end(f"what was left behind under it could not be deleted for a whole TTL ({fault.brief})")
         raise _NotProvenError(f"{member}: a key that was given back could not be deleted ({fault.brief})")
 
+    def _limit(self, member: str) -> float:
+        """Return seconds for a renewal and its proof: two questions, one after the other."""
+        rules = self._tenure.rules
+        half = rules.rpc_timeout / 2
+        return min(2 * self._reach.limit(member, half), rules.longest_rpc)
+
     def _silent(self, member: str) -> _NotProvenError:
         fault: Fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
         self._reach.report(fault)
-        return _NotProvenError(f"{member} has not answered within {self._tenure.rules.rpc_timeout:g} s")
+        return _NotProvenError(f"{member} has not answered within {self._limit(member):.2g} s")

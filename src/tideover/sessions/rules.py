@@ -35,7 +35,7 @@ class LeaseRules:
 
     Attributes:
         ttl: Seconds the lease is asked for; whole, because etcd counts in whole ones.
-        rpc_timeout: Seconds for a renewal and its proof together.
+        rpc_timeout: Seconds for a renewal and its proof together, and what the link takes.
 
     Raises:
         TypeError: `ttl` is not a whole number.
@@ -55,6 +55,11 @@ class LeaseRules:
                 f"ttl must be more than 2 * rpc_timeout + renew_interval + margin = {needed:.2f} s, "
                 f"not {self.ttl} s: else a single renewal that fails costs the session"
             )
+
+    @property
+    def longest_rpc(self) -> float:
+        """Seconds that a renewal and its proof may take on any link: two of them have room before the deadline."""
+        return (self.ttl - self.renew_interval - self.margin) / 2
 
     @property
     def renew_interval(self) -> float:

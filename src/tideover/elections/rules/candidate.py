@@ -45,7 +45,7 @@ class Timing:
 
     Attributes:
         ttl: Seconds for which a renewal holds.
-        rpc_timeout: Seconds for one attempt at one member.
+        rpc_timeout: Seconds for one attempt at one member, and what the link takes.
 
     Raises:
         TypeError: A number is not one.
@@ -74,6 +74,11 @@ class Timing:
                 f"2 * {self.rpc_timeout:g} s + {self.interval:g} s + {self.margin:g} s = {needed:g} s: one failed "
                 "renewal would lose it"
             )
+
+    @property
+    def longest_rpc(self) -> float:
+        """Seconds that an attempt may take on any link: two of them have room before the deadline."""
+        return (self.ttl - self.interval - self.margin) / 2
 
 
 def margin_of(ttl: float) -> float:

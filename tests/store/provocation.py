@@ -14,7 +14,7 @@ import anyio
 import grpc
 import pytest
 
-from tideover.etcd import channel as channels
+from tideover.etcd import connection as connections
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.messages import rpc
 from tideover.store.endpoints import Address
@@ -41,8 +41,8 @@ class Member:
         self.channel = MemberChannel(Address(endpoint))
         self.kv, self.auth, self.maintenance = self.channel.kv, self.channel.auth, self.channel.maintenance
         self.watches = self.channel.watch
-        self.leases = rpc.LeaseStub(self.channel._channel)
-        self.members = rpc.ClusterStub(self.channel._channel)
+        self.leases = rpc.LeaseStub(self.channel.urgent.channel)
+        self.members = rpc.ClusterStub(self.channel.urgent.channel)
 
     async def put(self, key: bytes, value: bytes = b"v", *, timeout: float = 5.0, **more: Any) -> Any:
         """Write a key, with `hasleader` unless other metadata is given."""
@@ -111,9 +111,9 @@ def meaning(fault: Fault) -> tuple[str, bool, bool]:
 
 def option(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
     """Change options of the channels made from now on."""
-    options = tuple((name, changed.pop(name.rpartition(".")[2], value)) for name, value in channels._OPTIONS)
+    options = {name: changed.pop(name.rpartition(".")[2], value) for name, value in connections._OPTIONS.items()}
     assert not changed
-    monkeypatch.setattr(channels, "_OPTIONS", options)
+    monkeypatch.setattr(connections, "_OPTIONS", options)
 
 
 def mend(cluster: EtcdCluster) -> None:

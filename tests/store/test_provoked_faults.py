@@ -577,7 +577,9 @@ async def test_requests_that_etcd_refuses(server: EtcdServer) -> None:
             await fault_of(sent(member.kv.Txn(rpc.TxnRequest(success=[put, put]), timeout=5))),
             await fault_of(sent(member.kv.Txn(rpc.TxnRequest(success=many), timeout=5))),
             await fault_of(sent(member.leases.LeaseGrant(rpc.LeaseGrantRequest(TTL=9_000_000_001), timeout=5))),
-            await fault_of(sent(member.channel._channel.unary_unary("/etcdserverpb.KV/Nope")(b"", timeout=5))),
+            await fault_of(
+                sent(member.channel.urgent.channel.unary_unary("/etcdserverpb.KV/Nope")(b"", timeout=5))
+            ),
         ]
     assert [(fault.code, fault.message) for fault in faults] == [
         ("INVALID_ARGUMENT", "etcdserver: key is not provided"),

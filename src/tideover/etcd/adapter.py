@@ -1,22 +1,18 @@
-"""`EtcdStore`: the port over etcd's stubs.
-
-Whatever may be large has a connection of its own. HTTP/2 takes turns between streams, but what a sender's kernel
-and the queues of a slow link already hold is in front of everything that follows: a probe behind 4 MB at 1 Mbit/s
-was answered after 9 to 32 s, over a second connection after 0.3 s (docs/decisions/0040).
-"""
+"""`EtcdStore`: the port over etcd's stubs."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar, cast
 
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
-from tideover.etcd.channel import BULK, MemberChannel
+from tideover.etcd.channel import MemberChannel
+from tideover.etcd.connection import Connection
 from tideover.etcd.keepalive import open_keep_alive
 from tideover.etcd.password import PasswordSource
 from tideover.etcd.proxy_detection import refusal
@@ -45,14 +41,12 @@ _CLOSE_SHARE = 0.05
 _UNANSWERED = 0.7
 # Seconds that repeating a call is given at the least, however late its token was renewed.
 _LEAST = 0.001
-# Seconds that a write waits for its connection: less than it has at a silent member, for it was not sent then.
-_CONNECT_WITHIN = 1.4
 # Seconds for each step before a stream of keep-alives is open.
 _STREAM_TIMEOUT = 1.0
 
 
 class EtcdStore:
-    """A real etcd cluster, over one channel per member, made for answers of any size; `urgent` has others.
+    """A real etcd cluster, over one channel per member.
 
     Belongs to the asyncio event loop in which it was made: its stubs are grpc.aio's.
 
@@ -86,6 +80,7 @@ class EtcdStore:
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
         self._looked_at = time.monotonic()
+        self._urgent = False
         # By member: one that is silent says nothing of a token that others answer.
         self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, PasswordSource(password or ""))
@@ -93,16 +88,11 @@ class EtcdStore:
         # For learned members, the ids of their cluster and their own.
         self._expected: dict[str, tuple[int, int]] = {}
         self._watches: dict[str, Watches] = {}
-        # Which proxies the log has named.
-        self._told: set[str] = set()
         self._retired: list[tuple[MemberChannel, Watches]] = []
-        self._options = BULK
-        # All stores of these members: what is said of a member to one of them goes for all.
-        self._all = [self]
         for given in endpoints:
             address = given if isinstance(given, Address) else Address(parse_endpoint(given))
             if address.endpoint not in self._channels:
-                self._keep(address)
+                self._keep(address.endpoint, MemberChannel(address, self._files))
         if not self._channels:
             raise ValueError("give at least one endpoint")
 
@@ -111,15 +101,12 @@ class EtcdStore:
         return f"<EtcdStore {list(self._channels.values())}>"
 
     def urgent(self) -> EtcdStore:
-        """Return a store for what is small and must not wait behind what is not: probes, renewals, proofs.
+        """Return the same store for what is small and must not wait behind what is not: probes, renewals, proofs.
 
-        It has the same members and the same token, over connections that large answers do not use.
+        Its reads, writes and watches travel over the connection that large answers do not use.
         """
         other = copy.copy(self)
-        other._options, other._channels, other._watches, other._retired = (), {}, {}, []
-        for channel in self._channels.values():
-            other._keep(channel.address)
-        self._all.append(other)
+        other._urgent = True
         return other
 
     @property
@@ -131,8 +118,8 @@ class EtcdStore:
         """Connect to one more member, if it answers; see `Store.add`."""
         endpoint = address.endpoint
         known = self._channels.get(endpoint)
-        channel = known or MemberChannel(address, self._files, self._options)
-        watches = self._watches[endpoint] if known else Watches(channel, self._told)
+        channel = known or MemberChannel(address, self._files)
+        watches = self._watches[endpoint] if known else Watches(channel)
         try:
             header = await self._who(channel, watches, timeout)
             unless_expected(endpoint, header, expected)
@@ -142,10 +129,7 @@ class EtcdStore:
             raise
         present = self._channels.get(endpoint)
         if present is None:
-            self._keep(address, channel)
-            for other in self._all:
-                if endpoint not in other._channels:
-                    other._keep(address)
+            self._keep(endpoint, channel)
         elif present is not channel:
             self._retire(channel, watches)
         if expected is not None:
@@ -163,40 +147,42 @@ class EtcdStore:
         # Newer versions refuse even this without a token, but not without saying who they are.
         return await watches.look(timeout=_left(deadline))
 
-    async def _prove(self, member: str, timeout: float) -> None:
+    async def _prove(self, member: str, connections: Iterable[Connection], timeout: float) -> None:
         """See that a learned member is still the one it was learned as, before it is shown a token or a password.
 
         Once for each connection: its address may have been given to somebody else.
         """
-        channel, expected = self._channel(member), self._expected.get(member)
+        expected = self._expected.get(member)
+        if expected is None:
+            return
         deadline = time.monotonic() + timeout
-        while expected is not None and not channel.proven:
-            connection = channel.connection
-            try:
-                header = await self._watches_of(member).look(timeout=_left(deadline))
-            except StoreFault as exc:
-                raise StoreFault(replace(exc.fault, applied=False)) from exc
-            unless_expected(member, header, expected)
-            if channel.connection == connection:
-                channel.prove(connection)
+        for connection in connections:
+            while not connection.proven:
+                number = connection.number
+                try:
+                    header = await self._watches_of(member).look(timeout=_left(deadline), over=connection)
+                except StoreFault as exc:
+                    raise StoreFault(replace(exc.fault, applied=False)) from exc
+                unless_expected(member, header, expected)
+                if connection.number == number:
+                    connection.prove(number)
 
     def remove(self, member: str) -> None:
         """Give up a member; see `Store.remove`."""
+        channel = self._channels.pop(member, None)
         self._unanswered.pop(member, None)
         self._expected.pop(member, None)
-        for store in self._all:
-            channel = store._channels.pop(member, None)
-            if channel is not None:
-                store._retire(channel, store._watches.pop(member))
+        if channel is not None:
+            self._retire(channel, self._watches.pop(member))
 
-    def _keep(self, address: Address, channel: MemberChannel | None = None) -> None:
-        channel = channel or MemberChannel(address, self._files, self._options)
-        self._channels[address.endpoint] = channel
-        self._watches[address.endpoint] = Watches(channel, self._told)
+    def _keep(self, member: str, channel: MemberChannel) -> None:
+        self._channels[member] = channel
+        self._watches[member] = Watches(channel)
 
     def _retire(self, channel: MemberChannel, watches: Watches) -> None:
         channel.retire()
-        self._retired = [(c, w) for c, w in self._retired if not c.retired] + [(channel, watches)]
+        # In place: `urgent` shares it.
+        self._retired[:] = [(c, w) for c, w in self._retired if not c.retired] + [(channel, watches)]
 
     def _channel(self, member: str) -> MemberChannel:
         try:
@@ -215,11 +201,11 @@ class EtcdStore:
         """Make one attempt at one member; see `Store.call`."""
         deadline = time.monotonic() + timeout
         channel, expected = self._channel(member), self._expected.get(member)
-        stub = channel.kv
+        connection = channel.over(op, urgent=self._urgent)
         with channel.named():
             try:
                 result = await self._call(op, member, timeout)
-                channel.heard(stub)
+                connection.heard()
             except StoreFault as exc:
                 if not isinstance(op, Status) or not self._is_denied(exc.fault):
                     raise
@@ -229,7 +215,7 @@ class EtcdStore:
             unless_expected(member, result.header, expected)
         except StoreFault as exc:
             # gRPC connects again by itself for a call that found its connection just broken.
-            channel.doubt()
+            connection.doubt()
             raise StoreFault(replace(exc.fault, applied=op.writes)) from None
         return result
 
@@ -244,23 +230,22 @@ class EtcdStore:
         channel, watches = self._channel(member), self._watches_of(member)
         began = time.monotonic()
         deadline = began + timeout
-        if op.writes:
-            await channel.connected(min(timeout, _CONNECT_WITHIN))
         if isinstance(op, LeaseGrant):
             await self.require_member(member, timeout=timeout)
         if isinstance(op, Range) and op.serializable and await watches.ask_whether_proxied(timeout=timeout):
             # A proxy would answer from its cache, as of any time.
             op = cast("Op[R]", replace(op, serializable=False))
         if self._login is None:
-            return await send(op, channel, _left(deadline), ())
-        await self._prove(member, _left(deadline) * _LOGIN_SHARE)
+            return await send(op, channel, _left(deadline), (), urgent=self._urgent)
+        connections = {channel.urgent, channel.over(op, urgent=self._urgent)}
+        await self._prove(member, connections, _left(deadline) * _LOGIN_SHARE)
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         if token and token == self._unanswered.get(member):
             # An etcd that was restored does not refuse a token from its future: it waits for that to come.
             with suppress(StoreFault):
                 token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
-            return await send(op, channel, _left(deadline), metadata_of(token))
+            return await send(op, channel, _left(deadline), metadata_of(token), urgent=self._urgent)
         except (StoreFault, asyncio.CancelledError) as exc:
             gave_up = time.monotonic() >= min(began + _UNANSWERED, deadline - timeout * _CLOSE_SHARE)
             if gave_up and member in self._channels:
@@ -269,7 +254,7 @@ class EtcdStore:
                 raise
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
-        return await send(op, channel, _left(deadline), metadata_of(token))
+        return await send(op, channel, _left(deadline), metadata_of(token), urgent=self._urgent)
 
     @asynccontextmanager
     async def watch(
@@ -286,11 +271,13 @@ class EtcdStore:
                 start_revision=start_revision,
                 timeout=_left(deadline),
                 metadata=metadata_of(token),
+                urgent=self._urgent,
             )
 
         async with AsyncExitStack() as stack:
             with channel.named():
-                token = await self._token(member, _left(deadline))
+                over = channel.urgent if self._urgent else channel.bulk
+                token = await self._token(member, over, _left(deadline))
                 try:
                     watch = await stack.enter_async_context(opening(token))
                 except StoreFault as exc:
@@ -306,7 +293,7 @@ class EtcdStore:
         channel = self._channel(member)
         with channel.named():
             await self.require_member(member, timeout=_STREAM_TIMEOUT)
-            token = await self._token(member, _STREAM_TIMEOUT)
+            token = await self._token(member, channel.urgent, _STREAM_TIMEOUT)
         try:
             async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
                 yield stream
@@ -316,18 +303,19 @@ class EtcdStore:
                 self._login.forget(token)
             raise
 
-    async def _token(self, member: str, timeout: float) -> str:
-        """Return the token for a stream; empty if there is no user."""
+    async def _token(self, member: str, over: Connection, timeout: float) -> str:
+        """Return the token for a stream over a connection; empty if there is no user."""
         if self._login is None:
             return ""
         deadline = time.monotonic() + timeout
-        await self._prove(member, timeout)
-        return await self._login.token(self._channel(member), timeout=_left(deadline))
+        channel = self._channel(member)
+        await self._prove(member, {channel.urgent, over}, timeout)
+        return await self._login.token(channel, timeout=_left(deadline))
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
-        known = (store._watches[member].proxied for store in self._all if member in store._watches)
-        return next((proxied for proxied in known if proxied is not None), None)
+        watches = self._watches.get(member)
+        return None if watches is None else watches.proxied
 
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
@@ -353,8 +341,7 @@ class EtcdStore:
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""
         if not self._take_new_files() and member in self._channels:
-            for store in self._all:
-                store._channels[member].renew()
+            self._channels[member].renew()
 
     def _look_at_files(self) -> None:
         """Look now and then whether the files of TLS have changed."""
@@ -366,21 +353,19 @@ class EtcdStore:
         self._looked_at = time.monotonic()
         if self._files is None or not self._files.refresh():
             return False
-        for store in self._all:
-            store._looked_at = self._looked_at
-            for channel in store._channels.values():
-                channel.renew()
+        for channel in self._channels.values():
+            channel.renew()
         return True
 
     async def aclose(self) -> None:
         """Close all connections."""
         if self._login is not None:
             await self._login.aclose()
-        kept = [(s._channels[member], s._watches[member]) for s in self._all for member in s._channels]
-        kept += [each for store in self._all for each in store._retired]
-        for _, watches in kept:
+        retired = self._retired
+        for watches in (*self._watches.values(), *(watches for _, watches in retired)):
             await watches.aclose()
-        await asyncio.gather(*(channel.aclose() for channel, _ in kept))
+        channels = (*self._channels.values(), *(channel for channel, _ in retired))
+        await asyncio.gather(*(channel.aclose() for channel in channels))
 
 
 def _left(deadline: float) -> float:

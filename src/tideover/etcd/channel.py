@@ -1,59 +1,28 @@
-"""One grpc channel per member: its options, its life, and what grpc's exceptions mean."""
+"""The connections to one member: one for what is urgent, one for what may be large, both replaced on demand."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
 
+from tideover.etcd.connection import BULK, Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
 from tideover.etcd.tls import TlsFiles
-from tideover.store.endpoints import Address, host_of
+from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
-
-# Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
-# loss, and as TCP_USER_TIMEOUT; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel
-# inherits the reconnect backoff of the old one. min_reconnect_backoff is also the time that connecting may take:
-# with TLS that is four round trips. A ping is given longer than a probe, so that a frozen member is called silent.
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 7_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.keepalive_permit_without_calls", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 4_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    # A connection is kept however long it idles: that it breaks is the first sign of trouble.
-    ("grpc.client_idle_timeout_ms", 2**31 - 1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_retries", 0),
-    # A name that has moved is looked up again soon, not after 30 s.
-    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-)
-# Of a connection for large answers. A ping waits behind data, and the ones that measure the bandwidth are sent
-# while there is some: they ended a transfer that took longer than their time-out. The window is fixed instead,
-# large enough for 3 MB/s at 300 ms.
-BULK: tuple[tuple[str, int], ...] = (
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1 << 20),
-)
+from tideover.store.operations import Delete, Op, Put, Range, ReadBatch
+from tideover.store.transactions import Txn
 
 # Seconds that calls in flight on a channel that is being given up may still take.
 _CLOSE_GRACE = 2.0
 # Seconds between two looks at the state of a connection.
 _STATE_POLL = 0.4
-# The states of one that is being made, and seconds between two looks at it.
-_CONNECTING = frozenset({grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING})
-_CONNECT_POLL = 0.01
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
 
@@ -68,124 +37,66 @@ T = TypeVar("T")
 
 
 class MemberChannel:
-    """The connection to one member, replaced on demand.
+    """The connections to one member, replaced on demand.
 
     Args:
         address: Where the member is.
         files: The files of TLS; None connects without it.
-        options: What is different from other connections, as grpc names it.
 
     Attributes:
-        address: The same.
         endpoint: The member's `host:port`.
+        urgent: The connection for what is small and must not wait: probes, renewals, proofs, logins.
+        bulk: The connection for reads, writes and watches of any size; made when it is first needed.
         auth: The stub for logging in.
         cluster: The stub for questions about the cluster.
-        kv: The stub for reads and writes.
-        lease: The stub for leases.
-        watch: The stub for watches.
+        kv: The urgent connection's stub for reads and writes.
+        lease: Its stub for leases.
+        watch: Its stub for watches.
         maintenance: The stub for questions about the member itself.
     """
 
-    def __init__(
-        self, address: Address, files: TlsFiles | None = None, options: tuple[tuple[str, int], ...] = ()
-    ) -> None:
-        self.address = address
+    def __init__(self, address: Address, files: TlsFiles | None = None) -> None:
         self.endpoint = address.endpoint
-        self._options = options
         self._server_name = address.server_name
         self._files = files
         self._closed = False
-        self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+        self._closing: dict[asyncio.Task[None], Connection] = {}
         # Reads that must end by themselves; grpc cancels one nobody refers to.
         self._unended: set[Any] = set()
-        # The one that was seen to be established, until it is seen to have broken.
-        self._established: grpc.aio.Channel | None = None
-        # The connections are counted, as far as they can be told apart; the second is the one that was proven.
-        self._connection = self._proven = 0
         self._open()
 
     def __repr__(self) -> str:
-        """Name the endpoint and the state of the connection."""
-        return f"<MemberChannel {self.endpoint} {self._channel.get_state().name.lower()}>"
+        """Name the endpoint and the state of the better of its connections."""
+        states = [connection.channel.get_state() for connection in (self.urgent, self.bulk)]
+        state = next((s for s in states if s is grpc.ChannelConnectivity.READY), states[0])
+        return f"<MemberChannel {self.endpoint} {state.name.lower()}>"
 
     def _open(self) -> None:
         self._way = proxy_for(self.endpoint)
-        self._channel = _open_channel(self.endpoint, self._files, self._server_name, self._options)
-        self.auth = rpc.AuthStub(self._channel)
-        self.cluster = rpc.ClusterStub(self._channel)
-        self.kv = rpc.KVStub(self._channel)
-        self.lease = rpc.LeaseStub(self._channel)
-        self.watch = rpc.WatchStub(self._channel)
-        self.maintenance = rpc.MaintenanceStub(self._channel)
-        # Those of them, on this connection, that nobody waits for any more.
+        self.urgent = Connection(self.endpoint, self._files, self._server_name)
+        self.bulk = Connection(self.endpoint, self._files, self._server_name, BULK)
+        self.auth = rpc.AuthStub(self.urgent.channel)
+        self.cluster = rpc.ClusterStub(self.urgent.channel)
+        self.maintenance = rpc.MaintenanceStub(self.urgent.channel)
+        self.kv, self.lease, self.watch = self.urgent.kv, self.urgent.lease, self.urgent.watch
+        # Those of them, on these connections, that nobody waits for any more.
         self._left_alone = _LeftAlone()
-        self._connection += 1
 
     def renew(self) -> None:
-        """Start over with a new connection; calls in flight on the old one may finish, streams end within 2 s."""
+        """Start over with new connections; calls in flight on the old ones may finish, streams end within 2 s."""
         self._give_up()
         self._open()
 
     def _give_up(self) -> None:
-        old = self._channel
-        task = asyncio.get_running_loop().create_task(_close(old, (self.watch, self.lease), _CLOSE_GRACE))
-        self._closing[task] = old
-        task.add_done_callback(lambda done: self._closing.pop(done, None))
+        for old in (self.urgent, self.bulk):
+            task = asyncio.get_running_loop().create_task(old.close(_CLOSE_GRACE))
+            self._closing[task] = old
+            task.add_done_callback(lambda done: self._closing.pop(done, None))
 
-    @property
-    def connection(self) -> int:
-        """Which connection it is: another number once there may be another one.
-
-        gRPC connects again only when a call is made or its state is looked at, and both begin here. Left is the
-        moment between a look and the call that follows; see docs/decisions/0047.
-        """
-        self._look()
-        return self._connection
-
-    @property
-    def proven(self) -> bool:
-        """Whether at the other end of the connection, as it is now, the member is that was expected."""
-        return self._look() and self._proven == self._connection
-
-    def prove(self, connection: int) -> None:
-        """Record that the expected member has answered over a connection; see `connection`."""
-        self._proven = connection
-
-    def heard(self, stub: object) -> None:
-        """Record an answer to a call that was made while `kv` was `stub`: the connection is established.
-
-        It may break before anybody looks at its state.
-        """
-        if stub is self.kv:
-            self._established = self._channel
-
-    def doubt(self) -> None:
-        """Record that it was not the expected member that has answered."""
-        self._connection += 1
-
-    def _look(self, *, try_to_connect: bool = False) -> bool:
-        """Whether the connection is established."""
-        ready = self._channel.get_state(try_to_connect=try_to_connect) is grpc.ChannelConnectivity.READY
-        if not ready:
-            self._connection += 1
-        return ready
-
-    async def connected(self, timeout: float) -> None:
-        """Wait until the connection is made or has failed, so that what is given up before is known to be unsent.
-
-        Args:
-            timeout: Seconds to wait at the most; grpc goes on connecting.
-
-        Raises:
-            StoreFault: It takes longer.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while self._channel.get_state(try_to_connect=True) in _CONNECTING:
-            if loop.time() >= deadline:
-                text = "failed to connect to all addresses: the connection attempt timed out"
-                raise StoreFault(classify("UNAVAILABLE", text))
-            await asyncio.sleep(_CONNECT_POLL)
+    def over(self, op: Op[Any], *, urgent: bool) -> Connection:
+        """Return the connection that an operation travels over: only what reads and writes keys may be large."""
+        large = not urgent and isinstance(op, Range | ReadBatch | Txn | Put | Delete)
+        return self.bulk if large else self.urgent
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -198,20 +109,16 @@ class MemberChannel:
             raise
 
     async def wait_disconnected(self) -> None:
-        """Return when the connection, once it is established, breaks; connect if it is not.
+        """Return when a connection that is established breaks; connect for what is urgent if it is not.
 
         One that is renewed has not broken: whoever gave it up knows why.
         """
         while not self._closed:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
             # event loop was closed, grpc raises in whichever loop the process runs next.
-            channel = self._channel
-            ready = self._look(try_to_connect=True)
-            if channel is self._established and not ready:
-                self._established = None
+            broken = [self.urgent.has_broken(try_to_connect=True), self.bulk.has_broken()]
+            if any(broken):
                 return
-            if ready:
-                self._established = channel
             await asyncio.sleep(_STATE_POLL)
 
     @property
@@ -255,13 +162,14 @@ class MemberChannel:
         return await call
 
     async def aclose(self) -> None:
-        """Close the connection and those still being given up; what must not be cancelled has 1 to 3 s to end."""
+        """Close the connections and those still being given up; what must not be cancelled has 1 to 3 s to end."""
         self._closed = True
         await self._drained()
         closing = dict(self._closing)
-        await _close(self._channel, (self.watch, self.lease), 0.0)
-        for task, channel in closing.items():
-            await channel.close()
+        for connection in (self.urgent, self.bulk):
+            await connection.close(0.0)
+        for task, connection in closing.items():
+            await connection.channel.close()
             task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)
         # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
@@ -302,39 +210,6 @@ class _LeftAlone:
         self._calls.discard(call)
         if len(self._calls) < _MOST_LEFT_ALONE:
             self.room.set()
-
-
-def _open_channel(
-    endpoint: str, files: TlsFiles | None, server_name: str | None, own: tuple[tuple[str, int], ...]
-) -> grpc.aio.Channel:
-    options: tuple[tuple[str, Any], ...] = tuple((dict(_OPTIONS) | dict(own)).items())
-    # With its scheme, because a host may be called "unix" or "dns".
-    target = f"dns:///{endpoint}"
-    if files is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    material, host = files.material, host_of(endpoint)
-    # The final dot of a name is the resolver's: no certificate bears it, nor may the SNI (RFC 6066).
-    name = (files.tls.server_name or server_name or host).removesuffix(".")
-    credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
-    if name != host:
-        options = (*options, ("grpc.ssl_target_name_override", name))
-    return grpc.aio.secure_channel(target, credentials, options=options)
-
-
-async def _close(channel: grpc.aio.Channel, stubs: Iterable[Any], grace: float) -> None:
-    """Close a connection and end its streams, at once if cancelled; calls in flight and streams have a grace."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + grace
-    try:
-        await channel.close(grace=grace)
-        # grpc before 1.83 returns at once and leaves streams open: a watch would stay at a connection whose
-        # certificate was replaced.
-        if any(not stream.done() for stub in stubs for stream in stub.streams):
-            await asyncio.sleep(end - loop.time())
-    finally:
-        for stub in stubs:
-            for stream in list(stub.streams):
-                stream.cancel()
 
 
 async def answer(call: Any) -> Any:

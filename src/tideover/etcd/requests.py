@@ -44,7 +44,9 @@ HAS_LEADER: Metadata = (("hasleader", "true"),)
 # within for a bug of its own, and ends itself (etcd #14110).
 
 
-async def send(op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata) -> R:
+async def send(
+    op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, urgent: bool = False
+) -> R:
     """Make one attempt.
 
     Args:
@@ -52,6 +54,7 @@ async def send(op: Op[R], channel: MemberChannel, timeout: float, metadata: Meta
         channel: Whom to ask.
         timeout: Seconds until giving up.
         metadata: Who asks.
+        urgent: Whether it is small and must not wait behind what is not.
 
     Returns:
         The answer.
@@ -61,14 +64,18 @@ async def send(op: Op[R], channel: MemberChannel, timeout: float, metadata: Meta
         TypeError: The operation is not known.
     """
     with translated():
-        return cast("R", await _send(op, channel, timeout, metadata))
+        return cast("R", await _send(op, channel, timeout, metadata, urgent=urgent))
 
 
-async def _send(op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata) -> Result:
-    kv, lease, quorum = channel.kv, channel.lease, (*HAS_LEADER, *metadata)
+async def _send(
+    op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata, *, urgent: bool
+) -> Result:
+    lease, quorum = channel.lease, (*HAS_LEADER, *metadata)
+    kv = channel.over(op, urgent=urgent).kv
 
     def read_only(request: Any) -> Any:
-        return channel.kv.Txn(request, metadata=quorum)
+        # By the connection there is when its turn comes.
+        return channel.over(op, urgent=urgent).kv.Txn(request, metadata=quorum)
 
     match op:
         case Range():

@@ -10,6 +10,7 @@ from functools import partial
 import anyio
 
 from tideover.etcd.channel import MemberChannel
+from tideover.etcd.connection import Connection
 from tideover.etcd.watch_stream import StreamWatch, WatchStream
 from tideover.store.faults import StoreFault, classify, is_learner, is_masked
 from tideover.types import Header
@@ -28,19 +29,19 @@ _Metadata = tuple[tuple[str, str], ...]
 class Watches:
     """The watch streams of one member.
 
-    There is one, unless the connection was renewed or the token has changed while watches were open, or an answer
-    is due that nobody waits for: then a new one takes new watches, and the old one ends with its last watch.
+    There is one a connection, unless that was renewed or the token has changed while watches were open, or an
+    answer is due that nobody waits for: then a new one takes new watches, and the old one ends with its last
+    watch.
 
     Args:
         channel: The connection to the member.
-        told: The proxies that the log has named.
     """
 
-    def __init__(self, channel: MemberChannel, told: set[str] | None = None) -> None:
+    def __init__(self, channel: MemberChannel) -> None:
         self._channel = channel
         self._streams: dict[WatchStream, tuple[object, _Metadata]] = {}
         self._proxied: tuple[object, bool] | None = None
-        self._told = set() if told is None else told
+        self._said = False
         self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
 
     def __repr__(self) -> str:
@@ -56,7 +57,14 @@ class Watches:
 
     @asynccontextmanager
     async def open(
-        self, key: bytes, end: bytes | None, *, start_revision: int, timeout: float, metadata: _Metadata
+        self,
+        key: bytes,
+        end: bytes | None,
+        *,
+        start_revision: int,
+        timeout: float,
+        metadata: _Metadata,
+        urgent: bool = False,
     ) -> AsyncIterator[StreamWatch]:
         """Open a watch; see `Store.watch`.
 
@@ -66,8 +74,10 @@ class Watches:
             start_revision: The first revision of interest; 0 begins now.
             timeout: Seconds within which it must be open.
             metadata: What to send along: the token.
+            urgent: Whether it brings little and must not wait behind what brings much.
         """
-        async with self._stream((*_HAS_LEADER, *metadata)) as stream:
+        connection = self._channel.urgent if urgent else self._channel.bulk
+        async with self._stream(connection.watch, (*_HAS_LEADER, *metadata)) as stream:
             watch: StreamWatch | None = None
             with anyio.move_on_after(timeout):
                 watch = await stream.create(key, end, start_revision)
@@ -102,11 +112,12 @@ class Watches:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
         return self.proxied
 
-    async def look(self, *, timeout: float) -> Header:
+    async def look(self, *, timeout: float, over: Connection | None = None) -> Header:
         """Find out who answers at the other end, without a token: a refused watch tells as well as a created one.
 
         Args:
             timeout: Seconds until giving up.
+            over: The connection; None means the urgent one.
 
         Returns:
             The header of the answer.
@@ -114,10 +125,11 @@ class Watches:
         Raises:
             StoreFault: There was no answer, or it was a learner's, which opens no watches.
         """
+        stub = (over or self._channel.urgent).watch
         with anyio.move_on_after(timeout):
             for left in reversed(range(_ASKS)):
                 # Without `hasleader`: a member without a leader would refuse before it says who it is.
-                async with self._stream(()) as stream:
+                async with self._stream(stub, ()) as stream:
                     try:
                         stream.leave(await stream.create(b"\0", None, 0))
                     except StoreFault as exc:
@@ -148,12 +160,11 @@ class Watches:
             await stream.aclose()
 
     @asynccontextmanager
-    async def _stream(self, metadata: _Metadata) -> AsyncIterator[WatchStream]:
+    async def _stream(self, stub: object, metadata: _Metadata) -> AsyncIterator[WatchStream]:
         """Give a stream that takes watches, made if need be; the last one to leave it closes it."""
-        stub = self._channel.watch
-        here = stub, metadata
+        here, connected = (stub, metadata), self._channel.watch
         usable = (stream for stream, where in self._streams.items() if where == here and not stream.retired)
-        stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, stub))
+        stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, connected))
         self._streams[stream] = here
         stream.users += 1
         try:
@@ -167,8 +178,8 @@ class Watches:
 
     def _learn(self, stub: object, proxied: bool) -> None:
         self._proxied = stub, proxied
-        if proxied and self._channel.endpoint not in self._told:
-            self._told.add(self._channel.endpoint)
+        if proxied and not self._said:
+            self._said = True
             _log.warning(
                 "tideover: %s is an etcd grpc-proxy, not a member: configuration works through it, leases are "
                 "refused; give the endpoints of the members themselves",

@@ -118,7 +118,7 @@ class MemberChannel:
         """Which connection it is: another number once there may be another one.
 
         gRPC connects again only when a call is made or its state is looked at, and both begin here. Left is the
-        moment between a look and the call that follows; see docs/decisions/0047.
+        moment between a look and the call that follows; see docs/decisions/0044.
         """
         self._look()
         return self._connection

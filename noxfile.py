@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # Most tests wait for etcd rather than for the processor. A file stays on one worker, for its fixtures are shared;
 # which one begins first is settled in tests/conftest.py.
 PARALLEL = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+
+# What says nothing of etcd: the same on all versions of it.
+WITHOUT_ETCD = ("-m", "not etcd and not netns", *PARALLEL)
 
 
 def group(name: str) -> list[str]:
@@ -77,6 +82,35 @@ def etcd(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """Run what a version of etcd can change on the newest 3.5 and 3.7; arguments after `--` go to pytest."""
     on_each(session, [versions.newest("3.5"), versions.newest("3.7")], "etcd and version", session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests that need no etcd on the lowest versions that pyproject.toml allows; arguments go to pytest.
+
+    The product's are pinned, so that a test that needs a newer one fails to install.
+    """
+    project = PROJECT["project"]
+    bounds = [*project["dependencies"], *project["optional-dependencies"]["cli"]]
+    pins = [re.sub(r"^([\w-]+)>=([\w.]+).*", r"\1==\2", bound) for bound in bounds]
+    session.install("--resolution=lowest-direct", "-e", ".[demo,httpx]", *group("tests"), *pins)
+    session.run("pytest", *(session.posargs or WITHOUT_ETCD))
+
+
+@nox.session(venv_backend="none")
+def pythons(session: nox.Session) -> None:
+    """Run the tests that need no etcd on each supported Python that is installed, and name those that are not."""
+    versions = nox.project.python_versions(PROJECT)
+    found = {version: python for version in versions if (python := interpreter(version))}
+    missing = [version for version in versions if version not in found]
+    session.log(f"Python {', '.join(found)}; not found: {', '.join(missing) or 'none'}")
+    uv = (sys.executable, "-m", "uv")
+    for version, python in found.items():
+        place = Path(".nox", f"pythons-{version}").resolve()
+        own = str(place / "bin" / "python")
+        session.run(*uv, "venv", "-q", "--allow-existing", "--python", python, str(place))
+        session.run(*uv, "pip", "install", "-q", "--python", own, "-e", ".[demo,httpx]", *group("tests"))
+        session.run(own, "-m", "pytest", *(session.posargs or WITHOUT_ETCD))
 
 
 @nox.session
@@ -165,6 +199,17 @@ def etcd_folder(session: nox.Session, version: str) -> str | None:
     if version == versions.WHEEL:
         return None
     return str(debian_etcd(session) if version == versions.DEBIAN else builder.build(version))
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of a version, from the search path or from pyenv; None if there is none that runs."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    places = [shutil.which(f"python{version}"), *map(str, pyenv.glob(f"{version}.*/bin/python"))]
+    for place in filter(None, places):
+        # pyenv's own python3.12 on the search path refuses to run unless that version was chosen.
+        if subprocess.run([place, "-c", ""], capture_output=True).returncode == 0:
+            return place
+    return None
 
 
 def debian_etcd(session: nox.Session) -> Path:

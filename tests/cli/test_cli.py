@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ from tideover.types import Component, Entry, HealthState
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
 _NOWHERE = "127.0.0.1:1"
+_GRPC = tuple(map(int, re.findall(r"\d+", version("grpcio"))))
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,10 @@ def _wait_until_leaderless(member: EtcdServer) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 12) and _GRPC < (1, 75, 1),
+    reason="this gRPC adds two lines of its own when the interpreter ends (grpc/grpc#40447)",
+)
 @pytest.mark.parametrize("args", [["config", "get", "a"], ["config", "put", "a", "1"]])
 def test_without_etcd_config_exits_with_4(args: list[str]) -> None:
     """With no member there, reading and writing fail with 4 and one line, at once."""

@@ -317,7 +317,7 @@ async def test_an_answer_is_held_back_no_longer_than_its_caller_waits() -> None:
 
 
 async def test_a_silent_member_costs_a_start_a_moment() -> None:
-    """Whichever of three is silent, whoever is asked first: available within 0.3 s, with the epoch, each time."""
+    """Whichever of three is silent, whoever is asked first: available within 0.7 s, with the epoch, each time."""
     for silent in range(3):
         for seed in range(20):
             store = MemoryStore()
@@ -328,7 +328,7 @@ async def test_a_silent_member_costs_a_start_a_moment() -> None:
             async with Coordinator(options, store=store, clock=mock_clock(), chance=chance) as tide:
                 assert tide.health.state is HealthState.AVAILABLE
                 assert tide.epoch == 1
-                assert anyio.current_time() - began < 0.3
+                assert anyio.current_time() - began < 0.7
 
 
 async def test_a_member_that_falls_silent_does_not_hold_the_others_up() -> None:

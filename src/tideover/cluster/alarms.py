@@ -62,9 +62,6 @@ class Alarms:
     async def run(self) -> None:
         """Ask now and then, until cancelled; jittered, so that many clients do not ask in step."""
         lanes = self._lanes
-        while not lanes.health.decided:
-            # The member in use may be a silent one until then.
-            await lanes.changed.wait()
         while True:
             if await lanes.alarm_evidence.wait(await self._ask()):
                 await anyio.sleep(_SETTLE)

@@ -2,7 +2,7 @@
 
 There are two for each member, for what may be large has one of its own. HTTP/2 takes turns between streams, but
 what a sender's kernel and the queues of a slow link already hold is in front of everything that follows: a probe
-behind 4 MB at 1 Mbit/s was answered after 9 to 32 s, over a second connection after 0.3 s (docs/decisions/0040).
+behind 4 MB at 1 Mbit/s was answered after 9 to 32 s, over a second connection after 0.3 s (docs/decisions/0047).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Connection:
     """A grpc channel to one member.
 
     gRPC connects again only when a call is made or its state is looked at, and both begin here, so that a new
-    connection is noticed. Left is the moment between a look and the call that follows; see docs/decisions/0047.
+    connection is noticed. Left is the moment between a look and the call that follows; see docs/decisions/0044.
 
     Args:
         endpoint: The member's `host:port`.

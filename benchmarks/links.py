@@ -46,6 +46,7 @@ async def _through(link: SlowLink, follow: str) -> AsyncIterator[tuple[Coordinat
                     seen.append(state)
                 await anyio.sleep(0.02)
 
+        seen.append(str(tide.health.state))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(note)
             yield tide, seen

@@ -162,7 +162,7 @@ class Gateway:
         self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
     ) -> Answered[R] | Fault:
         with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
-            sent = await self._send(store, op, member, timeout, sent_at)
+            sent = await self._send(store, op, member, timeout)
             if not isinstance(sent, Fault):
                 self._line.budget = self._line.budget.after(succeeded=True)
                 self._lanes.succeeded(op, sent_at, sent.header)
@@ -174,18 +174,13 @@ class Gateway:
         self._lanes.failed(sent)
         return sent
 
-    async def _send(self, store: Store, op: Op[R], member: str, timeout: float, sent_at: float) -> R | Fault:
-        waiting = self._lanes.waiting
+    async def _send(self, store: Store, op: Op[R], member: str, timeout: float) -> R | Fault:
         result: R | None = None
-        scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
-        waiting.add(scope, member, op.lane, sent_at, writes=op.writes)
         try:
-            with scope:
+            with self._lanes.waiting.calling(member, op.lane, timeout=timeout, writes=op.writes):
                 result = await store.call(op, member=member, timeout=timeout)
         except StoreFault as exc:
             return exc.fault
-        finally:
-            waiting.done(scope)
         # Of a store that overstays its time nothing else is known.
         return _OVERDUE if result is None else result
 

@@ -13,7 +13,8 @@ member that was slow for a moment may yet answer.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -66,22 +67,26 @@ class Waiting:
         """Count the calls."""
         return f"<Waiting for {len(self._asked)} calls>"
 
-    def add(self, scope: anyio.CancelScope, member: str, lane: Lane, sent_at: float, *, writes: bool) -> None:
-        """Begin a call.
+    @contextmanager
+    def calling(
+        self, member: str, lane: Lane, *, timeout: float, writes: bool = False
+    ) -> Iterator[anyio.CancelScope]:
+        """Enclose a call: its body is left when time is up, or when the member does not answer small questions.
 
         Args:
-            scope: Takes it back when cancelled.
-            member: Who was asked.
-            lane: The lane it travels in.
-            sent_at: When, in monotonic seconds.
+            member: Who is asked.
+            lane: The lane the call travels in.
+            timeout: Seconds for it at the most.
             writes: Whether it is a write.
         """
+        scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
         asked = self._asked[scope] = _Asked(member, lane, writes)
-        self._look(scope, asked, sent_at)
-
-    def done(self, scope: anyio.CancelScope) -> None:
-        """End a call."""
-        self._asked.pop(scope, None)
+        self._look(scope, asked, self._clock.monotonic())
+        try:
+            with scope:
+                yield scope
+        finally:
+            del self._asked[scope]
 
     def abandon(self, member: str) -> None:
         """Take back the reads that wait for a member."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import AsyncExitStack
 
 import anyio
 
@@ -20,8 +21,8 @@ from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDeni
 from tideover.policies import RetryPolicy
 from tideover.prefixes.rules import progress_is_ordered
 from tideover.prefixes.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
-from tideover.store.faults import FaultKind, StoreFault, public_error
-from tideover.store.operations import Range, RangeResult, Status, prefix_end
+from tideover.store.faults import FaultKind, StoreFault, classify, public_error
+from tideover.store.operations import Lane, Range, RangeResult, Status, prefix_end
 from tideover.store.protocol import Compacted, Store, Watch
 from tideover.types import HealthState
 
@@ -264,6 +265,25 @@ class Follower:
     # Watching --------------------------------------------------------------------------------------------------
 
     async def _watch(self, member: str) -> None:
+        self._unanswered_since = None
+        ended: TideoverError | None = None
+        async with AsyncExitStack() as stack:
+            watch = await self._open(stack, member)
+            self._view.error = None
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
+            tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
+            try:
+                await self._receive(watch)
+            except (StoreFault, ViewTooLarge) as exc:
+                ended = exc
+            tasks.cancel_scope.cancel()
+        ended, self._denial = ended or self._denial, None
+        if ended is not None:
+            raise ended
+
+    async def _open(self, stack: AsyncExitStack, member: str) -> Watch:
+        """Open a watch from the view's revision on; given up like a call if its member falls silent."""
         opening = self._store.watch(
             self._start,
             self._end,
@@ -271,26 +291,15 @@ class Follower:
             member=member,
             timeout=_OPENING,
         )
-        self._unanswered_since = None
-        ended: TideoverError | None = None
-        about = await self._store.call(Status(), member=member, timeout=_OPENING)
-        # Only versions that order their replies refuse to tell.
-        self._ordered = about.version is None or progress_is_ordered(about.version)
-        async with opening as watch:
-            self._view.error = None
+        with self._lanes.waiting.calling(member, Lane.QUORUM, timeout=_OPENING):
+            about = await self._store.call(Status(), member=member, timeout=_OPENING)
+            watch = await stack.enter_async_context(opening)
             self._answers = not self._store.is_proxy(member)
-            self._ordered = self._ordered and self._answers
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
-                tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
-                try:
-                    await self._receive(watch)
-                except (StoreFault, ViewTooLarge) as exc:
-                    ended = exc
-                tasks.cancel_scope.cancel()
-        ended, self._denial = ended or self._denial, None
-        if ended is not None:
-            raise ended
+            # Only versions that order their replies refuse to tell.
+            told = about.version is None or progress_is_ordered(about.version)
+            self._ordered = told and self._answers
+            return watch
+        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
 
     async def _receive(self, watch: Watch) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tideover import HealthState, Source
 from tideover.cluster.state import Lanes
 from tideover.coordinator.coordinator import Coordinator
 from tideover.epoch.checked_store import GuardedStore
-from tideover.epoch.marker import marker_key
+from tideover.epoch.marker import marker_key, read_marker
+from tideover.epoch.rules import Known, Marker
 from tideover.epoch.tracker import Identity, Reset
 from tideover.options import Options
 from tideover.store.faults import FaultKind, StoreFault
@@ -298,6 +300,40 @@ async def test_known_answers_are_forgotten_with_their_history() -> None:
         store.touch()
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         assert (await tide.config.fetch("other", default="none")).value == "none"
+
+
+class Recalled(MemoryStore):
+    """A cluster; something happens during the first call of one kind."""
+
+    during: tuple[type[Op[Any]], Callable[[], object]] | None = None
+
+    async def call(self, op: Op[Any], *, member: str, timeout: float) -> Any:
+        """Let it happen before the call arrives."""
+        if self.during is not None and isinstance(op, self.during[0]):
+            happen, self.during = self.during[1], None
+            happen()
+        return await super().call(op, member=member, timeout=timeout)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("op", [Range, Txn])
+async def test_what_was_left_on_disk_counts_whenever_it_is_read(op: type[Op[Any]], marked: bool) -> None:
+    """A snapshot of epoch 5 read while the marker of a rebuilt etcd is founded: the epoch never goes back."""
+    store = Recalled()
+    clock, member = mock_clock(), store.members[0]
+    identity = Identity(
+        KEY, lanes=Lanes(store.members, clock=clock, active=member), clock=clock, chance=lambda: 0.5
+    )
+    left = Known(store.cluster_id, 2, 1, clock.monotonic(), 5, "cafe" if marked else "")
+    store.during = (op, lambda: identity.recall(left))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(identity.run, store)
+        await identity.confirm(5)
+        assert identity.epoch == (6 if marked else 5)
+        assert (await read_marker(store, KEY, member)).marker == Marker(
+            identity.epoch, identity.known.history, store.cluster_id, store.raft_term
+        )
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_answer_is_held_back_no_longer_than_its_caller_waits() -> None:

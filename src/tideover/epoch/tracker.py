@@ -448,7 +448,7 @@ class Identity:
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float
     ) -> bool:
         """Write the marker that is due; say whether all is settled now, or must be looked at anew."""
-        marker = None
+        marker, counted = None, self.epoch
         if self._writes and not (self._denied and settlement.reset is None):
             try:
                 if settlement.reset is not None:
@@ -466,6 +466,9 @@ class Identity:
                     return False
                 self._denied = exc.fault.kind is FaultKind.PERMISSION
                 self._note(f"cannot write {self._key.decode()}: {exc.fault.brief}")
+        if self.epoch != counted:
+            # What an earlier process has left was read meanwhile: this was decided without it.
+            return False
         self._conclude(settlement, look, marker, sent_at)
         return True
 

@@ -58,7 +58,7 @@ async def backed_up(server: EtcdServer, folder: Path) -> Path:
 
     The epoch key is in the backup, too, so that it alone proves nothing.
     """
-    async with tideover.connect(server.endpoint, cache_dir=False):
+    async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=10):
         assert epoch_in_etcd(server) == 1
     put(server, "a", "old")
     put(server, "steady", "same")
@@ -128,7 +128,7 @@ def epoch_in_etcd(server: EtcdServer, namespace: str = "") -> int:
 async def test_restored_without_space(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """The restored etcd takes no writes: what is old is served as what it is, and the epoch is written later."""
     put(etcd_server, "a", "old")
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False):
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=10):
         assert epoch_in_etcd(etcd_server) == 1
     async with at(etcd_server.endpoint) as member:
         (about,) = (await member.members.MemberList(rpc.MemberListRequest())).members
@@ -138,7 +138,7 @@ async def test_restored_without_space(etcd_server: EtcdServer, tmp_path: Path) -
     etcd_server.etcdctl("alarm", "disarm")
     for n in range(5):
         put(etcd_server, "a", f"new{n}")
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=10) as tide:
         assert tide.config.get("a") == "new4"
         etcd_server.kill()
         etcd_server.restore(tmp_path / "backup.db")
@@ -167,7 +167,7 @@ async def test_restored_while_connected(
 ) -> None:
     """A restore under a connected client: one reset, the epoch raised before an older value is served."""
     backup = await backed_up(etcd_server, tmp_path)
-    async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path / "cache") as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path / "cache", start_timeout=10) as tide:
         witness = Witness(tide)
         assert (tide.config.get("a"), tide.epoch) == ("new9", 1)
         async with anyio.create_task_group() as tasks:
@@ -211,7 +211,7 @@ async def test_restored_while_away(
 ) -> None:
     """A restore in an outage: known values are served until the epoch is raised, then the restored ones."""
     backup = await backed_up(etcd_server, tmp_path)
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=10) as tide:
         witness = Witness(tide)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(witness.run)
@@ -241,13 +241,13 @@ async def test_restored_between_two_runs(
     """A snapshot of the lost history serves until etcd is reached, then it is replaced, in the next epoch."""
     backup = await backed_up(etcd_server, tmp_path)
     cache = tmp_path / "cache"
-    async with tideover.connect(etcd_server.endpoint, cache_dir=cache) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=cache, start_timeout=10) as tide:
         assert tide.config.get("a") == "new9"
     etcd_server.kill()
     etcd_server.restore(backup, token=token)
     if outgrown == "after":
         await anyio.to_thread.run_sync(outgrow_unseen, etcd_server)
-    async with tideover.connect(etcd_server.endpoint, cache_dir=cache) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=cache, start_timeout=10) as tide:
         witness = Witness(tide)
         reading = tide.config.read("a")
         assert (reading.value, reading.source, tide.epoch) == ("new9", Source.DISK, 1)
@@ -261,7 +261,7 @@ async def test_restored_between_two_runs(
         witness.check()
         assert resets_logged(caplog) == 1
     etcd_server.kill()
-    async with tideover.connect(etcd_server.endpoint, cache_dir=cache) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=cache, start_timeout=10) as tide:
         reading = tide.config.read("a")
         assert (reading.value, reading.source, tide.epoch) == (expected, Source.DISK, 2)
 
@@ -270,7 +270,7 @@ async def test_restored_between_two_runs(
 async def test_rebuilt_from_nothing(etcd_server: EtcdServer, outgrown: Outgrown) -> None:
     """An empty etcd with the same id, all of whose keys are new: the missing marker proves it."""
     put(etcd_server, "a", "1")
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=10) as tide:
         assert tide.epoch == 1
         etcd_server.kill()
         etcd_server.wipe()
@@ -289,7 +289,7 @@ async def test_rebuilt_from_nothing(etcd_server: EtcdServer, outgrown: Outgrown)
 async def test_replaced_by_a_foreign_cluster(etcd_cluster: EtcdCluster, tmp_path: Path) -> None:
     """Members come back as another cluster: refused while the old one may be electing, then it is one reset."""
     etcd_cluster.etcdctl("put", "/config/a", "ours")
-    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=tmp_path) as tide:
+    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=tmp_path, start_timeout=10) as tide:
         witness = Witness(tide)
         assert tide.config.get("a") == "ours"
         etcd_cluster.kill_all()
@@ -315,7 +315,7 @@ async def test_two_clusters_among_the_endpoints(etcd_server: EtcdServer, caplog:
         endpoints = (etcd_server.endpoint, stranger.endpoint, second.endpoint)
         for wrong in (stranger, second):
             wrong.kill()
-        async with tideover.connect(*endpoints, cache_dir=False) as tide:
+        async with tideover.connect(*endpoints, cache_dir=False, start_timeout=10) as tide:
             assert tide.config.get("a") == "ours"
             for wrong in (stranger, second):
                 await restart(wrong)
@@ -429,7 +429,10 @@ async def test_a_member_caught_up_from_a_snapshot_is_of_the_same_history(
     with EtcdCluster(args=["--snapshot-count=10"]) as cluster:
         leader = cluster.leader()
         paused, successor = (member for member in cluster.members if member is not leader)
-        async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide, tide.session(ttl=6) as session:
+        async with (
+            tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=10) as tide,
+            tide.session(ttl=6) as session,
+        ):
             bare, guarded = tide._store, tide._gateway._line.store
             assert bare is not None
             assert guarded is not None

@@ -144,7 +144,9 @@ async def test_cache_folder_that_cannot_be_written(
 
 async def test_excluded_keys_never_reach_the_disk(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """Keys under an excluded prefix are served live and are in no file."""
-    async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path, exclude=("secrets/",)) as tide:
+    async with tideover.connect(
+        etcd_server.endpoint, cache_dir=tmp_path, exclude=("secrets/",), start_timeout=10
+    ) as tide:
         await tide.config.put("secrets/password", "hunter2")
         await tide.config.put("open", "sesame")
         assert tide.config.get("secrets/password") == "hunter2"
@@ -156,7 +158,7 @@ async def test_excluded_keys_never_reach_the_disk(etcd_server: EtcdServer, tmp_p
 async def test_snapshot_is_of_the_moment_of_leaving(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """A change made just before leaving is on disk."""
     for n in range(5):
-        async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path) as tide:
+        async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path, start_timeout=10) as tide:
             await tide.config.put("a", n)
         await anyio.to_thread.run_sync(lambda: None)
         file = SnapshotFile(tmp_path, namespace="", prefix=b"/config/", endpoints=[etcd_server.endpoint])
@@ -168,7 +170,7 @@ async def test_snapshot_is_of_the_moment_of_leaving(etcd_server: EtcdServer, tmp
 
 async def test_value_over_etcds_limit(etcd_server: EtcdServer) -> None:
     """A value etcd refuses is a clear ValueError, whichever of its two limits it breaks, and nothing is lost."""
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=10) as tide:
         await tide.config.put("a", "small")
         for size in (1_600_000, 3_000_000):
             with pytest.raises(ValueError, match="larg"):
@@ -202,7 +204,7 @@ async def test_excluded_keys_are_unknown_after_a_restart_without_etcd(
 ) -> None:
     """A snapshot says nothing of an excluded key: NotSynced, never "no such key"."""
     endpoint = etcd_server.endpoint
-    async with tideover.connect(endpoint, cache_dir=tmp_path, exclude=("secrets/",)) as tide:
+    async with tideover.connect(endpoint, cache_dir=tmp_path, exclude=("secrets/",), start_timeout=10) as tide:
         await tide.config.put("secrets/password", "x")
         await tide.config.put("open", "y")
     etcd_server.kill()
@@ -219,7 +221,7 @@ async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path:
     """etcd is wiped between two runs: the new history's snapshot replaces the old one's, at its lower revision."""
     for n in range(20):
         etcd_server.etcdctl("put", "/config/a", str(n))
-    async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path, start_timeout=10) as tide:
         assert tide.config.get("a") == "19"
     for round_, value in enumerate(("new", "newer")):
         etcd_server.kill()
@@ -227,7 +229,7 @@ async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path:
         etcd_server.start()
         await etcd_server.ready()
         await anyio.to_thread.run_sync(etcd_server.etcdctl, "put", "/config/a", value)
-        async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path) as tide:
+        async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path, start_timeout=10) as tide:
             with anyio.fail_after(3):
                 while tide.config.get("a") != value:
                     await anyio.sleep(0.01)

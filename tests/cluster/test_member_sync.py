@@ -80,7 +80,7 @@ async def test_a_frozen_member_costs_a_read_less_than_a_second() -> None:
 
 
 @pytest.mark.parametrize("how", ["down", "frozen"])
-@pytest.mark.parametrize(("seconds", "size"), [(3, 1), (20, 1), (3600, 1), (3, 3), (20, 3), (600, 3)])
+@pytest.mark.parametrize(("seconds", "size"), [(3, 1), (20, 1), (600, 1), (3, 3), (20, 3), (600, 3)])
 async def test_a_member_is_back_within_two_seconds(how: str, seconds: float, size: int) -> None:
     """However long it was away, and be it the only one: it is known to answer within 2 s of its return."""
     store = MemoryStore(size)

@@ -229,11 +229,11 @@ async def test_max_stale_default_and_serve() -> None:
 
 
 async def test_limits_tighten_the_probing() -> None:
-    """A limit below the usual probe interval is held while all is well: an hour without TooStale."""
+    """A limit below the usual probe interval is held while all is well: ten minutes without TooStale."""
     limits = {"": StalenessLimit(3, on_stale="raise")}
     async with connected(MemoryStore(), limits=limits) as tide:
         await tide.config.put("a", "1")
-        for _ in range(3600):
+        for _ in range(600):
             await anyio.sleep(1)
             assert tide.config.get("a") == "1"
 
@@ -263,16 +263,16 @@ async def test_fetch_walks_down_the_ladder() -> None:
 async def test_fetch_of_an_unfollowed_key_in_an_outage() -> None:
     """The last answer is given for as long as `stale_if_error` says; then the default; then the error."""
     store = MemoryStore()
-    cache = CachePolicy(stale_if_error=3600)
+    cache = CachePolicy(stale_if_error=600)
     async with connected(store, follow=("x/",), cache=cache) as tide:
         await tide.config.put("a", "1")
         await tide.config.fetch("a")
         await go_dark(store, tide)
-        await anyio.sleep(1800)
+        await anyio.sleep(300)
         reading = await tide.config.fetch("a")
         assert (reading.value, reading.source) == ("1", Source.MEMORY)
-        assert 1800 <= reading.age < 1810
-        await anyio.sleep(1800)
+        assert 300 <= reading.age < 310
+        await anyio.sleep(300)
         assert (await tide.config.fetch("a", default="d")).source is Source.DEFAULT
         with pytest.raises(CircuitOpen):
             await tide.config.fetch("a")

@@ -317,6 +317,7 @@ async def test_cancellation_says_nothing() -> None:
 
     async with connect(store=await published(*URLS)) as tide:
         transport = DiscoveryTransport(tide, transport=httpx.MockTransport(never))
+        await tide.discover("billing").wait_for(2, timeout=2)
         async with httpx.AsyncClient(transport=transport) as client:
             for _ in range(12):
                 with anyio.move_on_after(0.005):

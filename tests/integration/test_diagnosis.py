@@ -325,8 +325,8 @@ async def test_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
             await anyio.to_thread.run_sync(make_room)
             await says(tide, S.AVAILABLE, D.HEALTHY, "etcd answers", within=alarms.ALARMED_INTERVAL + 0.5)
             await tide.config.put("k", "x")
+            await until(lambda: seen.diagnoses == ["healthy", "no_space", "healthy"], within=1)
             assert seen.states == ["available"]
-            assert seen.diagnoses == ["healthy", "no_space", "healthy"]
 
 
 async def test_corrupt(cluster: EtcdCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,12 +23,16 @@ nox.options.sessions = ["tests", "tests_debian", "model", "lint", "typecheck", "
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-# Most tests wait for etcd rather than for the processor. A file stays on one worker, for its fixtures are shared;
-# which one begins first is settled in tests/conftest.py.
-PARALLEL = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+# A file stays on one worker, for its fixtures are shared; which one begins first is settled in tests/conftest.py.
+BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder")
+
+# Tests with an etcd mostly wait for it, the others compute. They run one after the other: beside tests that take
+# all of the processor, one that waits would measure them.
+PARALLEL = ("-n", "4", *BY_FILE)
+WITH_ETCD = ("-m", "etcd or netns", *PARALLEL)
 
 # What says nothing of etcd: the same on all versions of it.
-WITHOUT_ETCD = ("-m", "not etcd and not netns", *PARALLEL)
+WITHOUT_ETCD = ("-m", "not etcd and not netns", "-n", "auto", *BY_FILE)
 
 
 def group(name: str) -> list[str]:
@@ -55,9 +59,15 @@ def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Seque
 def tests(session: nox.Session) -> None:
     """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
     session.install("-e", ".[demo]", *group("tests"))
-    session.run(
-        "pytest", *(session.posargs or PARALLEL), env={"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
-    )
+    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    failed = []
+    for chosen in [session.posargs] if session.posargs else [WITHOUT_ETCD, WITH_ETCD]:
+        try:
+            session.run("pytest", *chosen, env=where)
+        except CommandFailed:
+            failed.append(" ".join(chosen))
+    if failed:
+        session.error(f"failed: pytest {'; pytest '.join(failed)}")
 
 
 @nox.session

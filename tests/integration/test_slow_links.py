@@ -17,7 +17,7 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.testing import EtcdServer
 from tideover.types import HealthState
 
-pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40)]
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.anyio, pytest.mark.takes(40)]
 
 MBIT = 125_000
 

@@ -169,6 +169,7 @@ def watchers(server: EtcdServer) -> float:
     return float(next(line for line in lines if line.startswith("etcd_debugging_mvcc_watcher_total ")).split()[1])
 
 
+@pytest.mark.any_etcd
 async def test_a_thousand_waiters_wake_one_at_a_time(server: EtcdServer, tide: Coordinator) -> None:
     """A thousand keys in one line: each departure wakes the one behind it and nobody else."""
     store = tide._store

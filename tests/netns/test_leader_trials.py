@@ -22,7 +22,7 @@ from tests.netns.leader_trials import HOSTS, LeaderTrials
 from tests.netns.network import Network
 from tideover.elections.rules.candidate import margin_of
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(75)]
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(75)]
 
 # Seconds that the office may be empty after a leader's death, and after its resignation.
 AFTER_DEATH = TTL + margin_of(TTL) + 2.0

@@ -19,7 +19,7 @@ from tests.netns.cluster import HostedCluster
 from tests.netns.lock_trials import HOSTS, LockTrials
 from tests.netns.network import Network
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(55)]
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.netns, pytest.mark.faults, pytest.mark.takes(55)]
 
 
 @pytest.fixture(scope="module")

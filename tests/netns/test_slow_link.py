@@ -10,7 +10,7 @@ import pytest
 from tests.history.events import Event
 from tests.netns.bench import Bench
 
-pytestmark = [pytest.mark.etcd, pytest.mark.netns]
+pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.netns]
 
 RATE, QUEUE = 1_000_000, 0.3
 

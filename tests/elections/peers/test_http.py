@@ -236,7 +236,11 @@ TOKENS = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=500,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(st.one_of(st.binary(max_size=40), TOKENS), max_size=25))
 async def test_garbage(pieces: list[bytes]) -> None:
     """Bytes of any kind end in a status or in the end of the stream, and in nothing else."""

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, settings
 from tideover.telemetry.events import limiter
 from tideover.testing.etcd.binary import binary_version, find_etcd
 
-
 # How fast examples are drawn says something about the machine alone.
 settings.register_profile("tideover", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tideover")

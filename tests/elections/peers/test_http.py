@@ -153,7 +153,7 @@ async def test_half_closed() -> None:
 
 
 async def test_who_says_nothing_keeps_nobody_out() -> None:
-    """With 300 connections that say nothing, or a byte at a time, a request is answered before they are given up."""
+    """Beside 300 connections that say nothing, or one byte, a request is answered before they are given up."""
     async with serving() as (network, address, _):
         idle = [socket.create_connection(split_address(address), timeout=5) for _ in range(300)]
         try:

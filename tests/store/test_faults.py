@@ -561,6 +561,11 @@ def test_a_no_is_etcds_in_etcds_words_only(code: str, message: str) -> None:
     assert isinstance(public_error(no, doing="x", writes=True), DEFINITE)
 
 
+def test_a_ping_without_an_answer_is_silence() -> None:
+    """Whether a probe or gRPC's own ping found that nobody answers, the operator reads the same word."""
+    assert classify("UNAVAILABLE", "Stream removed (ping timeout)").brief == "silent"
+
+
 def test_what_openssl_found_is_in_the_brief() -> None:
     """The short form for the status leaves out whose routines they were, and keeps what was wrong."""
     said = (

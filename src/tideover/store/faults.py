@@ -76,6 +76,9 @@ class Fault:
     @property
     def brief(self) -> str:
         """The message without grpc's account of its own layers, and a hint where to look."""
+        # gRPC's own ping had no answer, as a probe has none.
+        if "ping timeout" in self.message:
+            return f"silent{self.hint}"
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
         return f"{_LAYERS.sub('', text)[:120] or self.code}{self.hint}"
 

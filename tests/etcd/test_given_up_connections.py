@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import grpc
 import pytest
 
+from tideover.etcd import connection
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keepalive import open_keep_alive
 from tideover.etcd.messages import rpc
@@ -125,3 +128,35 @@ async def test_closing_waits_for_no_grace(channel: MemberChannel) -> None:
         assert anyio.current_time() - began < GRACE
         assert channel.retired
         assert await ended(lambda: keep_alive.renew(-1)) is FaultKind.CONNECTION_LOST
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+async def test_what_was_given_up_does_not_go_on_connecting(silent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection over which a watch could not be opened ends when it is given up, and not with its garbage."""
+    monkeypatch.setitem(connection._OPTIONS, "grpc.initial_reconnect_backoff_ms", 100)
+    monkeypatch.setitem(connection._OPTIONS, "grpc.min_reconnect_backoff_ms", 1000)
+    accepted = 0
+
+    async def accept(stream: anyio.abc.SocketStream) -> None:
+        nonlocal accepted
+        accepted += 1
+        async with stream:
+            if silent:
+                await anyio.sleep_forever()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, accept)
+        gc.disable()
+        try:
+            channel = MemberChannel(Address(f"127.0.0.1:{port}"))
+            with pytest.raises(StoreFault):
+                await Watches(channel).look(timeout=0.5)
+            await channel.aclose()
+            before = accepted
+            await anyio.sleep(2)
+            assert accepted == before > 0
+        finally:
+            gc.enable()
+        tasks.cancel_scope.cancel()

@@ -19,6 +19,9 @@ from tideover.store.protocol import Store
 
 R = TypeVar("R", bound=Result)
 
+# Seconds at the most to wait for the monitor to decide, where nothing depends on it.
+_VERDICT = 5.0
+
 
 class Reach:
     """Asks member after member until one answers.
@@ -98,14 +101,22 @@ class Reach:
         """Return the member to ask next."""
         return self._lanes.pick(Lane.QUORUM, tried)
 
-    async def rest(self, tried: set[str], *, factor: float = 1.0) -> None:
+    async def rest(
+        self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
+    ) -> None:
         """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`.
 
         Args:
             tried: Who has been asked in vain; emptied when all have been.
             factor: How many times longer to wait.
+            rounds: How often all of them have been asked in vain before.
+            everybody: Whether one has spoken for all of them.
         """
-        await self._lanes.rest(tried, chance=self._chance(), factor=factor)
+        await self._lanes.rest(tried, chance=self._chance(), factor=factor, rounds=rounds, everybody=everybody)
+
+    async def settled(self) -> None:
+        """Wait until the monitor has decided on what it suspects; for a while at the most."""
+        await self._lanes.settled(_VERDICT)
 
     async def outage_over(self) -> None:
         """Wait until no outage of the quorum is declared."""

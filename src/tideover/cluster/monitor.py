@@ -1,9 +1,9 @@
 """The active prober: it finds out, so that no user's call has to.
 
 While all is well it asks the member in use for one linearizable read now and then, and real traffic counts as
-that. After a miss it asks every member both questions in parallel, every half second: a linearizable read, which
-needs a quorum, and a serializable one, which needs only the member. What the answers mean is decided in
-`rules`; whom to use from now on is decided here.
+that. After a miss it asks every member in parallel: for a linearizable read, which needs a quorum, and for a
+serializable one, which needs only the member. Which of the two tells something new, how soon the next round comes,
+and what the answers mean is decided in `rules`; whom to use from now on is decided here.
 
 Prior art: etcd's `Status` and `/health` explain, but lag by 1 to 2 s, and a member that lost its quorum goes on
 accepting connections; nothing short of asking for a linearizable read tells.
@@ -18,10 +18,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover.clock import Clock
-from tideover.cluster.prober import ALIVE, Prober
+from tideover.cluster.prober import ALIVE, Asked, Prober
 from tideover.cluster.reconnector import Connections
 from tideover.cluster.rules.diagnosis import Answer, diagnose
 from tideover.cluster.rules.health import Assessment, Health, HealthRules
+from tideover.cluster.rules.questions import pause_after
 from tideover.cluster.state import Lanes
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
@@ -31,6 +32,7 @@ from tideover.types import Diagnosis
 _PATIENCE = 0.1
 # Between the two good probes that close the breaker, and at least between any two rounds.
 _CONFIRM_INTERVAL = 0.1
+_MOMENT = 0.001
 
 
 class Monitor:
@@ -77,6 +79,8 @@ class Monitor:
         self._touched_at = clock.monotonic()
         self._missing_since: float | None = None
         self._tasks: TaskGroup | None = None
+        # How many questions had been asked when the present round began.
+        self._asked = 0
 
     def __repr__(self) -> str:
         """Show what the monitor last found."""
@@ -104,6 +108,7 @@ class Monitor:
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
         lanes, prober = self._lanes, self._prober
+        self._asked = prober.asked
         if lanes.health.quorum.closed and lanes.health.decided and not lanes.suspected:
             active = lanes.active
             asked = prober.ask(probes, active, Lane.QUORUM)
@@ -114,12 +119,22 @@ class Monitor:
                 return
             lanes.suspected = True
         members = lanes.members
-        questions = []
+        questions: list[Asked] = []
         for member in members:
-            prober.renew_if_dead(member)
-            questions += [prober.ask(probes, member, lane) for lane in (Lane.QUORUM, Lane.MEMBER)]
-        await prober.until(lambda: self._decided(members, began), questions, _PATIENCE)
+            questions += prober.ask_what_tells(probes, member)
+        await self._until_decided(members, began, questions)
+        while owed := prober.owed(members, began):
+            questions += [prober.ask(probes, member, Lane.QUORUM) for member in owed]
+            await self._until_decided(members, began, questions)
         self._conclude(members, began)
+
+    async def _until_decided(self, members: Sequence[str], began: float, questions: Iterable[Asked]) -> None:
+        prober = self._prober
+
+        def done() -> bool:
+            return self._decided(members, began) or bool(prober.owed(members, began))
+
+        await prober.until(done, questions, _PATIENCE)
 
     def _touch_others(self, probes: TaskGroup, now: float) -> None:
         if now - self._touched_at >= self._touch_every:
@@ -163,6 +178,7 @@ class Monitor:
         # A round that is decided early says nothing bad about those that were not waited for.
         failed = frozenset(m for m in answers if m not in well and self._prober.has_failed(m, began, now))
         left = frozenset({lanes.active} - set(good)) if good else frozenset[str]()
+        known = lanes.well, lanes.unwell, lanes.health.diagnosis, lanes.health.state
         lanes.well = (lanes.well | well) - failed - left
         lanes.unwell = (lanes.unwell | failed) - well
         if left:
@@ -175,26 +191,40 @@ class Monitor:
             Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
             self._rules,
         )
-        lanes.retry_at = now + self._interval()
+        news = known != (lanes.well, lanes.unwell, lanes.health.diagnosis, lanes.health.state)
+        lanes.retry_at = max(now, began + self._interval(began, news=news))
         lanes.changed.fire()
         if lanes.health.quorum.closed and not before.quorum.closed:
             lanes.returned.fire()
         if lanes.health.state is not before.state or not before.decided:
             self._on_transition(before, lanes.health)
 
-    def _interval(self) -> float:
-        """Return seconds until the next round; jittered, so that many clients do not probe in step."""
+    def _interval(self, began: float, *, news: bool) -> float:
+        """Return seconds from this round to the next; jittered, so that many clients do not probe in step."""
         lanes, rules = self._lanes, self._rules
         if not lanes.health.quorum.closed and lanes.health.quorum.good:
             return _CONFIRM_INTERVAL
         if lanes.health.quorum.closed and not lanes.suspected:
             return rules.idle_interval * (0.7 + 0.3 * self._chance())
-        return rules.outage_interval * (0.8 + 0.2 * self._chance())
+        pause = pause_after(
+            self._prober.asked - self._asked,
+            least=rules.outage_interval,
+            news=news,
+            diagnosis=lanes.health.diagnosis,
+        )
+        pause *= 0.8 + 0.2 * self._chance()
+        failing = lanes.health.quorum.failing_since
+        left = math.inf if failing is None else failing + rules.outage_after + _MOMENT - began
+        # The round that declares an outage comes when that is due.
+        return left if 0 < left < 1.5 * pause else pause
 
     async def _pause(self, began: float) -> None:
         lanes = self._lanes
         if not lanes.health.quorum.closed or lanes.suspected:
-            await anyio.sleep(max(_CONFIRM_INTERVAL / 2, lanes.retry_at - self._clock.monotonic()))
+            revived = self._prober.revived.next()
+            await anyio.sleep(_CONFIRM_INTERVAL / 2)
+            with anyio.move_on_after(max(0.0, lanes.retry_at - self._clock.monotonic())):
+                await revived.wait()
             return
         interval = lanes.retry_at - self._clock.monotonic()
         while not lanes.suspected:

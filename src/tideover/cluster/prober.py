@@ -12,15 +12,16 @@ from anyio.abc import TaskGroup
 from tideover.broadcast import Signal
 from tideover.clock import Clock
 from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
-from tideover.cluster.state import Lanes
+from tideover.cluster.rules.questions import completed, lanes_to_ask
+from tideover.cluster.state import Lanes, Proof
 from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 
 # A probe is judged after its limit, but left running so long: an answer that comes late tells a slow cluster from
-# one that is away, for so many seconds, and how slow it is.
+# one that is away, for so many seconds (from one round to the next, and more), and how slow it is.
 _LATE_LIMIT = 6.0
-_LATE_COUNTS = 2.0
+_LATE_COUNTS = 3.0
 # How much of a start is for the quorum, where members answer for themselves; the rest is for what they know.
 _QUORUM_SHARE = 0.6
 # A fresh connection to a silent member every so often; to one that refuses connections, every time it is asked.
@@ -81,6 +82,8 @@ class Prober:
 
     Attributes:
         arrived: Fires with each answer.
+        revived: Fires when a member answers that did not.
+        asked: How many questions were asked.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class Prober:
         # How often in a row a member turned out to be of another cluster.
         self._foreign: dict[str, int] = {}
         self.arrived = Signal()
+        self.revived = Signal()
+        self.asked = 0
 
     def __repr__(self) -> str:
         """Count who was asked."""
@@ -127,12 +132,26 @@ class Prober:
             The question, which gets the answer.
         """
         asked = self._newest[member, lane] = self._asked(member)
+        self.asked += 1
         tasks.start_soon(self.probe, member, lane, asked)
         return asked
 
     def _asked(self, member: str) -> Asked:
         limit = self._lanes.limit(member, self._slow_after) if self._lanes.health.decided else self._patience
         return Asked(self._clock.monotonic(), limit)
+
+    def ask_what_tells(self, tasks: TaskGroup, member: str) -> list[Asked]:
+        """Ask a member what may tell something new, over a fresh connection if the last one was of no use."""
+        self.renew_if_dead(member)
+        now, alone = self._clock.monotonic(), self.newest(member, Lane.MEMBER)
+        quorum, member_alone = (
+            self._recent(member, lane, -math.inf, now) if (member, lane) in self._newest else None
+            for lane in (Lane.QUORUM, Lane.MEMBER)
+        )
+        asked_ago = math.inf if alone is None else now - alone.sent_at
+        foreign = member in self._foreign
+        lanes = lanes_to_ask(quorum, member_alone, asked_ago=asked_ago, foreign=foreign)
+        return [self.ask(tasks, member, lane) for lane in lanes]
 
     async def knock(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
         """Ask a member apart from the monitor's rounds, and say whether it answered in time.
@@ -174,6 +193,8 @@ class Prober:
             answer = Answer.OK
             if lane is Lane.QUORUM:
                 lanes.prove(asked.sent_at, result.header)
+            elif member in lanes.members:
+                lanes.heard[member] = Proof(asked.sent_at, result.header)
             lanes.roll.identify(member, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()
         if member in lanes.members:
@@ -189,17 +210,23 @@ class Prober:
         lanes = self._lanes
         if fault is None:
             lanes.errors.pop(member, None)
-        else:
+        elif asked.sent_at >= self._renewed_at.get(member, -math.inf):
+            # Else it may have ended because its connection was given up.
             lanes.errors[member] = fault.brief
         if fault is not None and fault.kind is FaultKind.FOREIGN:
             self._foreign[member] = self._foreign.get(member, 0) + 1
         elif asked.answer is not Answer.SILENT:
             self._foreign.pop(member, None)
+        # One that is slow answers late each time.
+        revived = asked.answer in ALIVE and not self._was_late(member, lane, asked.answered_at)
         if asked.judged is Answer.LATE:
             self._late_at[member, lane] = asked.answered_at
         if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
             # Also when the round it was asked in was decided without it.
+            revived = revived and lanes.answers(member) is False
             lanes.found(member, well=asked.answer in ALIVE)
+            if revived:
+                self.revived.fire()
 
     def forget_who_left(self) -> None:
         """Drop what is remembered of those who are no members any more."""
@@ -284,11 +311,34 @@ class Prober:
         """Whether a member has answered a linearizable read in the round that began then."""
         return self._answer(member, Lane.QUORUM, began) is Answer.OK
 
+    def owed(self, members: Collection[str], began: float) -> list[str]:
+        """Return those who were not asked for a linearizable read in the round that began then, and are there.
+
+        Now that they answer, be it a question of an earlier round, the other question makes sense.
+        """
+        now = self._clock.monotonic()
+        return [
+            member
+            for member in members
+            if not self._was_asked(member, Lane.QUORUM, began)
+            and self._recent(member, Lane.MEMBER, began, now) in ALIVE
+        ]
+
     def answers(self, member: str, began: float, now: float) -> MemberAnswers:
         """Return a member's answers; those that came late, to an earlier round, count until contradicted."""
-        return MemberAnswers(
-            self._recent(member, Lane.QUORUM, began, now), self._recent(member, Lane.MEMBER, began, now)
-        )
+
+        def of(lane: Lane) -> Answer | None:
+            asked = self.newest(member, lane)
+            if asked is None or max(asked.sent_at, asked.answered_at) < began:
+                return None
+            return self._recent(member, lane, began if asked.sent_at >= began else -math.inf, now)
+
+        alone = self.newest(member, Lane.MEMBER)
+        return completed(of(Lane.QUORUM), of(Lane.MEMBER), lately=None if alone is None else alone.answer)
+
+    def _was_asked(self, member: str, lane: Lane, began: float) -> bool:
+        asked = self._newest.get((member, lane))
+        return asked is not None and asked.sent_at >= began
 
     def has_failed(self, member: str, began: float, now: float) -> bool:
         """Whether a member that gave no good answer in this round has had the time to give one."""

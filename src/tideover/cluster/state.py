@@ -6,6 +6,7 @@ writes the verdict here. Nothing in this module waits for etcd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,21 +24,27 @@ from tideover.cluster.rules.health import Health, sentence
 from tideover.cluster.rules.round_trips import Burst
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.store.faults import Fault, FaultKind
-from tideover.store.operations import Lane, Op
+from tideover.store.operations import Lane, Op, Range
 from tideover.types import Diagnosis, Header, HealthState
 
 # Not an outage, and yet a reason to probe.
 _SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 # What a write is refused with, and the alarm that is the reason.
 _ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
-# Seconds before all members are asked once more, full jitter above a half; and how much longer in an outage.
+# Seconds before all members are asked once more, full jitter above a half; at the most while the monitor has not
+# decided, and at the most where nothing comes of it although it finds all well.
 _ROUND = 0.4
-_PATIENT = 3.0
+_VERDICT = 1.5
+_VAIN = 4.0
+# In a declared outage: seconds between two questions of all who ask beside the monitor, full jitter above 0.6; and
+# the longest that one of them waits for its turn.
+_TURN = 1.05
+_LONGEST_TURN = 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A linearizable read that was answered.
+    """A read that was answered.
 
     Attributes:
         sent_at: When it was sent, in monotonic seconds.
@@ -65,6 +72,7 @@ class Lanes:
         unwell: Members that did not.
         errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
+        heard: For members, the newest serializable read that was answered to a probe.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         suspicions: How often something failed.
         alarms: What etcd has raised; None as long as nobody has been asked.
@@ -88,12 +96,14 @@ class Lanes:
         self.unwell: frozenset[str] = frozenset()
         self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
+        self.heard: dict[str, Proof] = {}
         self.suspected = False
         self.suspicions = 0
         self.alarms: frozenset[str] | None = None
         self.untold: dict[str, str] = {}
         self.blackouts = 0
         self.retry_at = 0.0
+        self._turn_at = -math.inf
         self.changed = Signal()
         self.returned = Signal()
         self.evidence = Signal()
@@ -218,6 +228,7 @@ class Lanes:
         self.well, self.unwell = self.well - {member}, self.unwell - {member}
         self.errors.pop(member, None)
         self._round_trips.pop(member, None)
+        self.heard.pop(member, None)
         self.roll.remove(member)
         self.changed.fire()
 
@@ -229,7 +240,9 @@ class Lanes:
             sent_at: When it was sent, in monotonic seconds.
             header: Its answer's header.
         """
-        if op.linearizable and not op.writes:
+        # A view that is compared would else have all others compared, and they it again.
+        compares = isinstance(op, Range) and op.changed_since > 0
+        if op.linearizable and not op.writes and not compares:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
@@ -302,25 +315,44 @@ class Lanes:
             while self.suspected and self.health.quorum.closed:
                 await self.changed.wait()
 
-    async def rest(self, tried: set[str], *, chance: float, factor: float = 1.0) -> None:
+    async def rest(
+        self,
+        tried: set[str],
+        *,
+        chance: float,
+        factor: float = 1.0,
+        rounds: int = 0,
+        everybody: bool = False,
+    ) -> None:
         """Go on at once while there are members left; else wait a moment, and begin again with all of them.
 
-        In a declared outage the moment is longer, for the monitor asks them already; it ends with the outage.
+        While the monitor suspects something it asks them already, so that the moment is as long as it takes to
+        say more. In a declared outage a moment follows each member, and ends with the outage; whoever rests does
+        so in turn, for the members have them all to refuse.
 
         Args:
             tried: Who has been asked in vain; emptied when all have been.
             chance: A number drawn uniformly from [0, 1).
-            factor: How many times longer to wait.
+            factor: How many times longer to wait, as long as no outage is declared.
+            rounds: How often all of them have been asked in vain before: each time doubles the moment.
+            everybody: Whether one has spoken for all of them: a quorum has refused.
         """
-        if len(tried) < len(self.members):
+        declared = not self.health.quorum.closed
+        everybody = everybody or len(tried) >= len(self.members)
+        if not everybody and not declared:
             await anyio.lowlevel.checkpoint()
             return
-        tried.clear()
-        pause = _ROUND * factor * (0.5 + 0.5 * chance)
-        if self.health.quorum.closed:
-            await anyio.sleep(pause)
-        else:
-            await self.returned.wait(pause * _PATIENT)
+        if everybody:
+            tried.clear()
+        jitter = 0.5 + 0.5 * chance
+        if declared:
+            now = self.clock.monotonic()
+            turn_at = max(self._turn_at, now) + _TURN * (0.6 + 0.4 * chance)
+            self._turn_at = min(turn_at, now + _LONGEST_TURN)
+            await self.returned.wait(self._turn_at - now)
+            return
+        await anyio.sleep(min(_ROUND * factor * 2.0 ** min(rounds, 10), _VAIN) * jitter)
+        await self.settled(_VERDICT * jitter)
 
     async def outage_over(self) -> None:
         """Wait until no outage of the quorum is declared."""

@@ -169,6 +169,8 @@ class RecordCalls:
             tell: Called with the revision of a change.
         """
         while True:
+            # In an outage nobody can change the record.
+            await self._lanes.outage_over()
             known, member = since(), self._lanes.pick(Lane.QUORUM)
             try:
                 with anyio.move_on_after(_WATCH_FOR):

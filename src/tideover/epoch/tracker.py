@@ -40,9 +40,10 @@ _LOOK_EVERY = 30.0
 _SILENCE = 0.1
 # Seconds over which many processes spread their writing of one marker: most then find that it is done.
 _SPREAD = 0.05
-# Seconds before the next try when a look has failed, and for which raising the epoch in etcd is tried at all.
+# Seconds before the next try when a look has failed, doubled each time; and for which raising the epoch in etcd is
+# tried at all.
 _AFTER_TROUBLE = 0.1
-_IN_OUTAGE = 0.5
+_MOST_TROUBLE = 2.0
 _WRITE_PATIENCE = 5.0
 _UNANSWERED = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
@@ -324,6 +325,7 @@ class Identity:
         Args:
             store: The cluster itself: what goes through here cannot wait for what is decided here.
         """
+        failures = 0
         while True:
             await self._until_due()
             self._begun += 1
@@ -333,14 +335,23 @@ class Identity:
             except StoreFault:
                 # The monitor will see it, too. Whoever waits has a deadline of its own.
                 self._drop_doubt()
-                await anyio.sleep(_AFTER_TROUBLE if self._lanes.health.quorum.closed else _IN_OUTAGE)
+                await self._rest(failures)
+                failures += 1
                 continue
+            failures = 0
             self._tried.clear()
             if self._doubt is considered or self.resets != resets:
                 self._doubt = None
             self._settled, self._blackouts = number, blackouts
             self._looked_at = self._clock.monotonic()
             self.changed.fire()
+
+    async def _rest(self, failures: int) -> None:
+        """Wait until another look makes sense: somebody else needs one, or the monitor says something."""
+        events = [self._wake.next(), self._lanes.changed.next()]
+        await anyio.sleep(_AFTER_TROUBLE)
+        with anyio.move_on_after(min(_AFTER_TROUBLE * 2.0 ** min(failures, 10), _MOST_TROUBLE) - _AFTER_TROUBLE):
+            await first_of(events)
 
     def _drop_doubt(self) -> None:
         """Forget what an answer showed if no member shows it any more; if it is true the next answer will."""
@@ -353,7 +364,7 @@ class Identity:
             self._strangers.forget_who_left()
             events = [self._wake.next(), self._lanes.changed.next()]
             left = math.inf
-            if self._settled and self._lanes.health.quorum.closed:
+            if self._settled and self._lanes.health.quorum.closed and not self._lanes.suspected:
                 left = self._looked_at + _LOOK_EVERY - self._clock.monotonic()
             if left <= 0:
                 return

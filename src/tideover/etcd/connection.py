@@ -20,7 +20,8 @@ from tideover.store.endpoints import host_of
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss, and as TCP_USER_TIMEOUT; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel
 # inherits the reconnect backoff of the old one. min_reconnect_backoff is also the time that connecting may take:
-# with TLS that is four round trips.
+# with TLS that is four round trips. What gRPC tries by itself after a refusal comes late, for to a member that
+# refuses, the monitor makes a new connection with each question.
 _OPTIONS: dict[str, Any] = {
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
@@ -28,7 +29,7 @@ _OPTIONS: dict[str, Any] = {
     "grpc.http2.ping_timeout_ms": 7_000,
     "grpc.http2.max_pings_without_data": 0,
     "grpc.keepalive_permit_without_calls": 0,
-    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.initial_reconnect_backoff_ms": 2_000,
     "grpc.min_reconnect_backoff_ms": 5_000,
     "grpc.max_reconnect_backoff_ms": 2_000,
     "grpc.use_local_subchannel_pool": 1,
@@ -40,8 +41,10 @@ _OPTIONS: dict[str, Any] = {
     "grpc.dns_min_time_between_resolutions_ms": 1_000,
 }
 # A ping waits behind data, and the ones that measure the bandwidth are sent while there is some: they ended a
-# transfer that took longer than the time-out. The window is fixed instead, large enough for 3 MB/s at 300 ms.
+# transfer that took longer than the time-out. The window is fixed instead, large enough for 3 MB/s at 300 ms. The
+# monitor does not see whether it is refused, so gRPC itself tries again soon.
 BULK: dict[str, Any] = {
+    "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.http2.ping_timeout_ms": 20_000,
     "grpc.http2.bdp_probe": 0,

@@ -219,10 +219,15 @@ class WatchStream:
     async def aclose(self) -> None:
         """End the stream with all its watches, and wait until its tasks are done."""
         self._end(StoreFault(classify("CANCELLED", "the connection was closed under the stream")))
+        if self._call is None:
+            return
         self._call.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Errors refer to this object until they are collected. A call that is referred to keeps its channel, and
+        # that goes on connecting although it was closed (grpcio 1.85).
+        self._call, self._tasks = None, []
 
     # The two tasks ---------------------------------------------------------------------------------------------
 
@@ -248,7 +253,8 @@ class WatchStream:
                 code, details = await self._call.code(), await self._call.details()
             error = StoreFault(classify(code.name, details or "stream removed (ended by the server)"))
         except StoreFault as exc:
-            error = exc
+            # Not with the frames it comes from: they refer to the call; see `aclose`.
+            error = StoreFault(exc.fault)
         except asyncio.CancelledError:
             # Of `aclose`, or grpc's own when the channel was closed under the stream: both are the end.
             pass

@@ -24,7 +24,7 @@ from tideover.prefixes.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
 from tideover.store.faults import FaultKind, StoreFault, classify, public_error
 from tideover.store.operations import Lane, Range, RangeResult, Status, prefix_end
 from tideover.store.protocol import Compacted, Store, Watch
-from tideover.types import HealthState
+from tideover.types import Header, HealthState
 
 _log = logging.getLogger("tideover")
 
@@ -44,10 +44,11 @@ _CONFIRM_TIMEOUT = 5.0
 # Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
 _TICK = 1.0
 _LAGGING_TICK = 0.2
-# Seconds before the next try: after trouble, a denial, a refused login, a prefix that is too large.
+# Seconds before the next try: after trouble, doubled each time up to the second; after a denial; after a prefix
+# that was too large.
 _AFTER_TROUBLE = 0.05
+_MOST_TROUBLE = 5.0
 _AFTER_REFUSAL = 5.0
-_AFTER_REFUSED_LOGIN = 0.5
 _AFTER_EXCESS = 60.0
 
 
@@ -84,6 +85,11 @@ class Follower:
         self._unanswered_since: float | None = None
         self._missing_since: float | None = None
         self._denial: PermissionDenied | None = None
+        # How often in a row nothing came of a try.
+        self._troubles = 0
+        # What the survivor of a quorum had when it was last asked, and whether that was of use.
+        self._survivor: Header | None = None
+        self._survivor_is_ahead = False
 
     def __repr__(self) -> str:
         """Show the view."""
@@ -95,19 +101,25 @@ class Follower:
             await self._lanes.changed.wait()
         while True:
             if self._lanes.health.quorum.closed:
-                await anyio.sleep(await self._follow())
+                self._survivor = None
+                await self._lanes.returned.wait(await self._follow())
             else:
+                self._troubles = 0
                 await self._endure()
 
     async def _follow(self) -> float:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
-        view = self._view
+        view, lanes = self._view, self._lanes
+        # What the monitor suspects it asks about already; nobody else need ask meanwhile.
+        await lanes.settled(_OPENING)
+        if not lanes.health.quorum.closed:
+            return 0.0
         try:
             if self._must_read() or not await self._may_resume():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
-            await self._lanes.settled(_OPENING)
-            await self._watch(self._lanes.active)
+            await lanes.settled(_OPENING)
+            await self._watch(lanes.active)
         except Compacted:
             telemetry.watch_restarted(self._view.component, "compacted")
             self._read_at = -math.inf
@@ -119,15 +131,10 @@ class Follower:
             if isinstance(error, PermissionDenied):
                 return self._deny(error)
             self._trouble(error)
-            self._lanes.failed(exc.fault)
-            if isinstance(error, AuthenticationFailed):
-                return _AFTER_REFUSED_LOGIN
+            lanes.failed(exc.fault)
         except PermissionDenied as exc:
             return self._deny(exc)
-        except AuthenticationFailed as exc:
-            self._trouble(exc)
-            return _AFTER_REFUSED_LOGIN
-        except Unavailable as exc:
+        except (AuthenticationFailed, Unavailable) as exc:
             self._trouble(exc)
         except ViewTooLarge as exc:
             _log.error("tideover: not following: %s", exc)
@@ -138,7 +145,8 @@ class Follower:
             _log.error("tideover: cannot follow %r: %s", view.name, exc)
             self._trouble(exc)
             return _AFTER_REFUSAL
-        return _AFTER_TROUBLE
+        self._troubles += 1
+        return min(_AFTER_TROUBLE * 2.0 ** min(self._troubles - 1, 10), _MOST_TROUBLE)
 
     def _must_read(self) -> bool:
         """Whether the content may be of another history, or is due for its regular full read."""
@@ -252,14 +260,24 @@ class Follower:
                 await self._lanes.changed.wait()
 
     async def _read_member(self) -> None:
+        """Read what a survivor has, unless a probe tells that it has nothing else than before."""
+        heard = self._lanes.heard.get(self._lanes.active)
+        if heard is not None and self._survivor is not None and _same(heard.header, self._survivor):
+            if self._survivor_is_ahead:
+                self._view.confirm_member(heard.sent_at)
+            return
+        self._survivor_is_ahead = False
         try:
             found, _ = await self._read(serializable=True)
         except PermissionDenied as exc:
+            # Without a quorum nobody can give the right back.
+            self._survivor = None if heard is None else heard.header
             self._deny(exc)
         except TideoverError as exc:
             self._trouble(exc)
         else:
-            if not self._view.take_member(found):
+            self._survivor, self._survivor_is_ahead = found.header, self._view.take_member(found)
+            if not self._survivor_is_ahead:
                 self._trouble(TideoverError("the surviving member knows less than this process"))
 
     # Watching --------------------------------------------------------------------------------------------------
@@ -269,7 +287,7 @@ class Follower:
         ended: TideoverError | None = None
         async with AsyncExitStack() as stack:
             watch = await self._open(stack, member)
-            self._view.error = None
+            self._view.error, self._troubles = None, 0
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
             tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
@@ -410,3 +428,8 @@ class Follower:
         lanes = self._lanes
         deserted = lanes.active != member and member not in lanes.well
         return deserted or not lanes.health.quorum.closed or self._must_read()
+
+
+def _same(one: Header, other: Header) -> bool:
+    """Whether two answers of a member are of the same content."""
+    return (one.cluster_id, one.member_id, one.revision) == (other.cluster_id, other.member_id, other.revision)

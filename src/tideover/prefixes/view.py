@@ -257,6 +257,10 @@ class View:
         self._replace(found.entries, header.revision)
         return True
 
+    def confirm_member(self, sent_at: float) -> None:
+        """Record that the member of the last such read had nothing else when it was asked then."""
+        self._member_read_at = max(self._member_read_at, sent_at)
+
     def take_events(self, events: Sequence[Event]) -> None:
         """Apply events of a watch.
 

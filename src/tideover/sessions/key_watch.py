@@ -67,14 +67,17 @@ class KeyWatch:
     async def run(self) -> None:
         """Watch until the key is gone."""
         tried: set[str] = set()
+        rounds = 0
         while not self._own.gone:
             # What nobody can delete needs no watch; and with thousands of keys, trying keeps a processor busy.
+            await self._reach.settled()
             await self._reach.outage_over()
             preferred = self._tenure.member
             member = preferred if preferred not in tried else self._reach.pick(tried)
             try:
                 if await self._follow(member):
                     tried.clear()
+                    rounds = 0
                     continue
             except Compacted:
                 if await self._read():
@@ -84,7 +87,8 @@ class KeyWatch:
             # What makes a watch end may have ended the lease as well.
             self._hurry()
             tried.add(member)
-            await self._reach.rest(tried)
+            await self._reach.rest(tried, rounds=rounds)
+            rounds += not tried
 
     async def _follow(self, member: str) -> bool:
         """Watch at a member; return False if it fell silent, True if there is reason to go on elsewhere."""

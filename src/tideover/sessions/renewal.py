@@ -15,7 +15,7 @@ from tideover.clock import Clock
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
 from tideover.sessions.rules import Verdict, judge
-from tideover.store.faults import Fault, StoreFault, classify
+from tideover.store.faults import Fault, FaultKind, StoreFault, classify
 from tideover.store.protocol import KeepAlive
 
 # The longest stretch slept at once, in seconds: the clock to go by counts through a suspend, that of sleeping
@@ -55,10 +55,11 @@ class Heartbeat:
         """Renew until the lease has ended."""
         tenure = self._tenure
         tried: set[str] = set()
+        rounds = 0
         while not tenure.lost:
             # Not opened before it is needed: thousands that come back together have enough to ask for.
             await self._due()
-            member = self._reach.pick(tried)
+            member, denied = self._reach.pick(tried), False
             tenure.move(member)
             try:
                 async with AsyncExitStack() as stack:
@@ -66,6 +67,7 @@ class Heartbeat:
                     while not tenure.lost:
                         await self._beat(stream, member)
                         tried.clear()
+                        rounds = 0
                         await self._due()
             except _NotProvenError as exc:
                 tenure.doubt(str(exc))
@@ -73,8 +75,11 @@ class Heartbeat:
                 # Not before the stream has seen it: a token that has expired is to be forgotten.
                 self._reach.report(exc.fault)
                 tenure.doubt(f"{member}: {exc.fault.brief}")
+                denied = exc.fault.kind is FaultKind.PERMISSION
             tried.add(member)
-            await self._reach.rest(tried, factor=_PATIENT if tenure.left < 0 else 1.0)
+            factor = _PATIENT if tenure.left < 0 else 1.0
+            await self._reach.rest(tried, factor=factor, rounds=rounds, everybody=denied)
+            rounds += not tried
 
     async def _open(self, stack: AsyncExitStack, member: str) -> KeepAlive:
         with anyio.move_on_after(self._limit(member)):

@@ -1,0 +1,73 @@
+"""Which questions tell something new, and how often they may be asked.
+
+A round asks each member for a linearizable read, which needs a quorum, and a serializable one, which needs only
+the member. Who refuses the connection, says nothing or refuses the client does so to both, so that the second says
+what the first would; a member without a leader goes on serving what it has. The next round comes soon after news,
+and else as late as keeps a process at a few questions a second, whatever is wrong.
+"""
+
+from __future__ import annotations
+
+from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
+from tideover.store.operations import Lane
+from tideover.types import Diagnosis
+
+# Questions a second while nothing new is learned; the rest of five a second is for those who must ask as well.
+MOST_QUESTIONS = 2.6
+# Seconds for which a member that goes on saying that it has no leader is believed to serve serializable reads.
+SERVES_FOR = 3.0
+
+_ANSWERED = (Answer.OK, Answer.LATE)
+# What is said to every question alike.
+_TO_ALL = (Answer.UNREACHABLE, Answer.SILENT, Answer.REFUSED, Answer.FAILED)
+
+
+def lanes_to_ask(
+    quorum: Answer | None, member: Answer | None, *, asked_ago: float, foreign: bool = False
+) -> tuple[Lane, ...]:
+    """Return which questions a member is asked in this round.
+
+    Args:
+        quorum: Its newest answer to a linearizable read; None if it was not asked yet.
+        member: Its newest answer to a serializable read, likewise.
+        asked_ago: Seconds since that was asked.
+        foreign: Whether it was of another cluster: only a quorum can tell that it has taken the place of ours.
+
+    Returns:
+        Both; or only the one whose answer includes the other's.
+    """
+    if member is not None and member not in _ANSWERED and not foreign:
+        return (Lane.MEMBER,)
+    if member is Answer.OK and quorum is Answer.NO_LEADER and asked_ago < SERVES_FOR:
+        return (Lane.QUORUM,)
+    return (Lane.QUORUM, Lane.MEMBER)
+
+
+def completed(quorum: Answer | None, member: Answer | None, *, lately: Answer | None) -> MemberAnswers:
+    """Return a member's answers of one round, with what follows from the question that was asked for the other.
+
+    Args:
+        quorum: The answer to a linearizable read; None if that was not asked.
+        member: The answer to a serializable read, likewise.
+        lately: The newest answer to a serializable read of an earlier round.
+    """
+    if quorum is None:
+        quorum = Answer.SILENT if member is None or member in _ANSWERED else member
+    elif member is None:
+        serves = quorum is Answer.NO_LEADER and lately is Answer.OK
+        member = Answer.OK if serves else quorum if quorum in _TO_ALL else Answer.SILENT
+    return MemberAnswers(quorum, Answer.SILENT if member is None else member)
+
+
+def pause_after(questions: int, *, least: float, news: bool, diagnosis: Diagnosis) -> float:
+    """Return seconds from one round to the next while something is wrong.
+
+    Args:
+        questions: How many the round has asked.
+        least: Seconds at the least.
+        news: Whether its verdict differs from the one before.
+        diagnosis: What it found; an election ends soon, so that it is followed closely, for 2 s at the most.
+    """
+    if news or diagnosis is Diagnosis.LEADER_CHANGE:
+        return least
+    return max(least, questions / MOST_QUESTIONS)

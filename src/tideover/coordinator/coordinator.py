@@ -109,16 +109,23 @@ class Coordinator(Primitives):
         self._urgent = store
         self._clock = clock or Clock()
         self._chance = chance
-        self._home = Home(chance=chance, monotonic=self._clock.monotonic)
-        self._pid = os.getpid()
+        self._resolver = resolver or (system_resolver if store is None else None)
+        self._network = network
+        self._closed: str | None = None
         self._tasks: TaskGroup | None = None
         self._roster: Roster | None = None
-        self._closed: str | None = None
+        self._make()
+
+    def _make(self) -> None:
+        """Make the parts; some have what is unique to a process."""
+        options, store, chance = self.options, self._store, self._chance
+        self._home = Home(chance=chance, monotonic=self._clock.monotonic)
+        self._pid = os.getpid()
         self._outages = telemetry.Outages(
             self._clock.monotonic,
             degraded_reads=lambda: sum(n for (_, degraded), n in self.observe_reads().items() if degraded),
         )
-        self._names = Names(options.endpoints, resolver or (system_resolver if store is None else None))
+        self._names = Names(options.endpoints, self._resolver)
         members = tuple(store.members) if store else tuple(options.endpoints)
         self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
         self._health = ClusterHealth(self._lanes, home=self._home, clock=self._clock)
@@ -158,7 +165,9 @@ class Coordinator(Primitives):
             home=self._home,
         )
         self._desk = (
-            Desk(options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=network)
+            Desk(
+                options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=self._network
+            )
             if options.failsafe is not None
             else None
         )
@@ -282,6 +291,9 @@ class Coordinator(Primitives):
         """Start; see `connect`."""
         if self._home.token is not None or self._closed:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
+        if os.getpid() != self._pid:
+            # Made before a fork, as by gunicorn --preload.
+            self._make()
         self._home.enter()
         if self._desk is not None:
             await self._desk.open()
@@ -431,8 +443,8 @@ class Coordinator(Primitives):
     def poison(self) -> None:
         """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""
         self._closed = (
-            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}); "
-            "connect after the fork, for example in the application's lifespan"
+            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}): start processes "
+            "with multiprocessing's `spawn` or `forkserver`, or fork before anybody connects, and connect in each"
         )
         self._home.poison(self._closed)
         self.config.close(self._closed)

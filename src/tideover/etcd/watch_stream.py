@@ -223,6 +223,8 @@ class WatchStream:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Or whoever keeps an exception of it would keep grpc.
+        self._call = None
 
     # The two tasks ---------------------------------------------------------------------------------------------
 

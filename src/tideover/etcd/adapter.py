@@ -371,9 +371,7 @@ class EtcdStore:
             channels = (*self._channels.values(), *(channel for channel, _ in retired))
             await asyncio.gather(*(channel.aclose() for channel in channels))
         finally:
-            # In place: `urgent` shares them.
-            self._channels.clear()
-            self._watches.clear()
+            # In place: `urgent` shares it.
             self._retired.clear()
             forks.closed(self)
 

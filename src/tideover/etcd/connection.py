@@ -162,6 +162,9 @@ class _Gone:
         """Return that it is closed."""
         return grpc.ChannelConnectivity.SHUTDOWN
 
+    async def close(self, grace: float | None = None) -> None:
+        """Return: it is."""
+
 
 _GONE = _Gone()
 

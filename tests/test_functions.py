@@ -312,7 +312,8 @@ def test_fork(tmp_path: Path) -> None:
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     for what in ("get", "property", "changes", "fetch"):
         assert "was forked from the one that connected" in said[what]
-        assert "connect after the fork" in said[what]
+        assert "`spawn`" in said[what]
+        assert "connect after the fork" not in said[what]
     assert said["get"].startswith("Closed ")
     assert said["current"].startswith("NotConnected ")
     assert said["fresh"] == "7"

@@ -48,6 +48,7 @@ from tideover.errors import (
     TooStale,
     Unavailable,
     Unreachable,
+    WrongLoop,
 )
 from tideover.fencing.guard import Guard
 from tideover.functions import connect, current, discover, leader, lock, register
@@ -159,6 +160,7 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "Written",
+    "WrongLoop",
     "connect",
     "current",
     "discover",

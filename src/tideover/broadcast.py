@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 import anyio
 
+from tideover.event_loop import EventLoop
+
 
 class Signal:
-    """Something changed; look again.
+    """Something changed; look again. Fired in any thread, awaited in one event loop.
 
     The event is replaced when it fires. A waiter takes the event first and looks at the state second, so that a
     change between the two is not lost.
@@ -16,6 +18,7 @@ class Signal:
 
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
+        self._loop = EventLoop()
 
     def __repr__(self) -> str:
         """Say whether anybody waits."""
@@ -25,12 +28,13 @@ class Signal:
         """Wake all who wait."""
         event, self._event = self._event, None
         if event is not None:
-            event.set()
+            self._loop.soon(event.set)
 
     def next(self) -> anyio.Event:
         """Return the event that the next `fire` sets."""
         if self._event is None:
             self._event = anyio.Event()
+            self._loop.enter()
         return self._event
 
     async def wait(self, timeout: float | None = None) -> bool:

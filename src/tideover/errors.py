@@ -225,6 +225,14 @@ class Closed(TideoverError, RuntimeError):
     """Raised when a coordinator is used before it was entered, after it was left, or in a forked child."""
 
 
+class WrongLoop(TideoverError, RuntimeError):
+    """Raised when something that may wait is called in another event loop than its coordinator's, or in none.
+
+    Nothing has happened then. In a worker thread of the right loop, such as that of a synchronous endpoint,
+    `anyio.from_thread.run(function)` runs a coroutine function where it belongs.
+    """
+
+
 class SnapshotCorrupt(TideoverError):
     """Raised when a snapshot file is damaged or not a snapshot at all.
 

@@ -24,13 +24,16 @@ class Server:
 
     Args:
         app: The application.
+        state: Whether the lifespan's scope has a state.
 
     Attributes:
         sent: What the application has answered, in order.
         error: What the lifespan raised; None if it returned.
+        state: What a server hands on to each request; None if it does not.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, state: bool = True) -> None:
+        self.state: dict[str, Any] | None = {} if state else None
         self.sent: list[Message] = []
         self.error: BaseException | None = None
         self._app = app
@@ -53,7 +56,9 @@ class Server:
         self._answered.set()
 
     async def _run(self) -> None:
-        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+        if self.state is not None:
+            scope["state"] = self.state
         try:
             await self._app(scope, self._from_server.receive, self._send)
         except Exception as exc:

@@ -129,6 +129,7 @@ def tell_the_rest() -> None:
     telemetry.member_foreign("10.0.0.1:2379", "a", "b")
     telemetry.loop_stalled("reaper", token=5, late=1.0, stack="here")
     telemetry.endpoint_rejected("billing", "no URL")
+    telemetry.task_failed("session 5f", ZeroDivisionError())
     telemetry.lock_lost("orders", "its lease has ended")
     telemetry.lock_conflict("orders", "two", certain=True)
 

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from tideover import telemetry
 from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.registration import Announcement
+from tideover.asgi.runs import Runs
 from tideover.asgi.status_header import status_field
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.stall_watchdog import OnStall
@@ -105,8 +106,10 @@ class TideoverMiddleware:
         self._endpoints = tuple(endpoints or ())
         self._options = options
         self._own = coordinator is None
-        # Made here so that a wrong option is found when the application is built, not when it starts.
+        # Made here so that a wrong option is found when the application is built, not when it starts. Requests get
+        # it where there has been no run; later the coordinator of the last one.
         self._coordinator = connect(*self._endpoints, **options) if coordinator is None else coordinator
+        self._runs = Runs(self._coordinator.options)
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -118,7 +121,7 @@ class TideoverMiddleware:
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
             return
-        record = RequestRecord(self._coordinator, telemetry.current_span())
+        record = RequestRecord(self._runs.of(scope) or self._coordinator, telemetry.current_span())
         token = current_record.set(record)
         try:
             await self.app(scope, receive, self._announcing(send, record) if self._status_header else send)
@@ -128,37 +131,38 @@ class TideoverMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" or not (self._own or self._registrations):
-            await self._within(scope, receive, send)
+            await self._within(self._coordinator, scope, receive, send)
             return
-        if self._own and self._coordinator.loop is not None:
-            # A second start of the same application object, as test clients do: a coordinator is single-use.
-            self._coordinator = connect(*self._endpoints, **self._options)
-        announcement = Announcement(self._coordinator, self._registrations)
+        # A run of its own for each start of the application object: a coordinator is single-use.
+        coordinator = connect(*self._endpoints, **self._options) if self._own else self._coordinator
+        announcement = Announcement(coordinator, self._registrations)
         lifespan = Lifespan(receive, send, on_started=announcement.begin, on_shutdown=announcement.end)
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    await self._enter(stack)
+                    await self._enter(coordinator, scope, stack)
                 except Exception as exc:
                     await lifespan.refuse(exc)
                     raise
                 # Also where the application ends without having been told to.
                 stack.push_async_callback(announcement.end)
-                await lifespan.run(partial(self._within, scope))
+                await lifespan.run(partial(self._within, coordinator, scope))
         finally:
             await lifespan.finish()
 
-    async def _enter(self, stack: AsyncExitStack) -> None:
+    async def _enter(self, coordinator: Coordinator, scope: Scope, stack: AsyncExitStack) -> None:
         """Open the coordinator, or make sure that whoever made it has."""
         if self._own:
-            await stack.enter_async_context(self._coordinator)
-        elif self._coordinator.loop is None:
+            stack.enter_context(self._runs.run(coordinator, scope))
+            await stack.enter_async_context(coordinator)
+            self._coordinator = coordinator
+        elif coordinator.loop is None:
             raise Closed(
-                f"{self._coordinator!r}: to register, enter it before the application starts, or give endpoints"
+                f"{coordinator!r}: to register, enter it before the application starts, or give endpoints"
             )
 
-    async def _within(self, scope: Scope, receive: Receive, send: Send) -> None:
-        token = current_coordinator.set(self._coordinator)
+    async def _within(self, coordinator: Coordinator, scope: Scope, receive: Receive, send: Send) -> None:
+        token = current_coordinator.set(coordinator)
         try:
             await self.app(scope, receive, send)
         finally:

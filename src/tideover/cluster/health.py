@@ -8,6 +8,7 @@ import anyio
 
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
+from tideover.home import Home
 from tideover.status import duration
 from tideover.types import Diagnosis, HealthState
 
@@ -17,11 +18,13 @@ class ClusterHealth:
 
     Args:
         lanes: Where the monitor writes its verdict.
+        home: The event loop it belongs to.
         clock: The clocks.
     """
 
-    def __init__(self, lanes: Lanes, *, clock: Clock) -> None:
+    def __init__(self, lanes: Lanes, *, home: Home, clock: Clock) -> None:
         self._lanes = lanes
+        self._home = home
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -67,10 +70,12 @@ class ClusterHealth:
         Raises:
             TimeoutError: It did not come to be.
             ValueError: There is no such state.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Waits; this is how to wait for the end of an outage.
         """
+        self._home.check(self)
         wanted = HealthState(state)
         with anyio.fail_after(timeout):
             await self._lanes.wait_for(wanted)

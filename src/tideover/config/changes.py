@@ -6,6 +6,7 @@ import weakref
 
 from tideover.broadcast import Signal
 from tideover.errors import Closed
+from tideover.home import Home
 from tideover.types import Change
 
 
@@ -17,10 +18,12 @@ class Changes:
 
     Args:
         prefix: The prefix, as `get` would name it.
+        home: The event loop it belongs to.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, home: Home) -> None:
         self.prefix = prefix
+        self._home = home
         self._waiting: dict[str, Change] = {}
         self._added = Signal()
         self._closed = False
@@ -50,10 +53,12 @@ class Changes:
 
         Raises:
             StopAsyncIteration: The coordinator was closed.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Nothing changes while etcd is away; what changed meanwhile comes when it is back.
         """
+        self._home.check(self)
         while not self._waiting:
             if self._closed:
                 raise StopAsyncIteration
@@ -62,9 +67,14 @@ class Changes:
 
 
 class Subscriptions:
-    """All who wait for changes of one configuration."""
+    """All who wait for changes of one configuration.
 
-    def __init__(self) -> None:
+    Args:
+        home: The event loop it belongs to.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
         # Weakly held: whoever drops the iterator has unsubscribed.
         self._all: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._closed = False
@@ -77,7 +87,7 @@ class Subscriptions:
         """Return the changes under a prefix, from now on."""
         if self._closed:
             raise Closed("the coordinator is closed")
-        changes = Changes(prefix)
+        changes = Changes(prefix, self._home)
         self._all.add(changes)
         return changes
 

@@ -21,6 +21,7 @@ from tideover.config.live import Live
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
+from tideover.home import Home
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 from tideover.prefixes.view import View
 from tideover.status import RejectedValue
@@ -52,6 +53,7 @@ class Config(Reader):
     Args:
         base: The etcd prefix all keys live under.
         views: The followed prefixes.
+        home: The event loop it belongs to.
         gateway: The way to etcd.
         coalescer: The way to etcd for reads of single keys.
         lanes: The health of the cluster.
@@ -71,6 +73,7 @@ class Config(Reader):
         base: str,
         views: Sequence[View],
         *,
+        home: Home,
         gateway: Gateway,
         coalescer: Coalescer,
         lanes: Lanes,
@@ -94,13 +97,14 @@ class Config(Reader):
             outage_id=outage_id,
             since=since,
         )
+        self._home = home
         self._gateway = gateway
         self._coalescer = coalescer
         self._retry = retry
         self._namespace = namespace
         self._record_keys = record_keys
         self._on_demand = OnDemandCache(cache, clock=clock)
-        self._subscriptions = Subscriptions()
+        self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
 
     # Asking etcd -----------------------------------------------------------------------------------------------
@@ -136,11 +140,13 @@ class Config(Reader):
             AuthenticationFailed: A quorum refuses the credentials.
             InvalidRequest: The key cannot be a key, or the timeout is not positive.
             Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             A surviving member's answer (`MEMBER`), never older than what was already seen; else the last known
             value (`MEMORY`, `DISK`); else the default. In a declared outage without a member no packet is sent.
         """
+        self._home.check(self)
         self._ensure_open()
         full = self._keys.full(key)
         policy, patience = self._retry, None
@@ -228,10 +234,12 @@ class Config(Reader):
                 than a proxy before it does.
             TypeError: The value is of a type that cannot be stored.
             Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's; nothing was sent.
 
         When degraded:
             Raises; in a declared outage at once and without a packet.
         """
+        self._home.check(self)
         self._ensure_open()
         full, data = self._keys.full(key), encode(value)
         try:
@@ -260,10 +268,12 @@ class Config(Reader):
             AuthenticationFailed: A quorum refuses the credentials; nothing was deleted.
             InvalidRequest: The key cannot be a key.
             Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's; nothing was sent.
 
         When degraded:
             Raises; in a declared outage at once and without a packet.
         """
+        self._home.check(self)
         self._ensure_open()
         full = self._keys.full(key)
         return await self._write(full, Delete(full), timeout, guard)

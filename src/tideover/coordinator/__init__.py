@@ -1,5 +1,5 @@
-"""The coordinator: builds all parts on one connection, starts and supervises them, and closes them in reverse.
+"""The coordinator: builds all parts on one connection, starts them, and closes them in reverse.
 
-`coordinator` and `primitives` are what users call; `status_report` gathers the report; `supervisor` starts
-background tasks again. What a primitive does is in its own folder: here parts are only put together.
+`coordinator` and `primitives` are what users call; `status_report` gathers the report. What a primitive does is in
+its own folder: here parts are only put together.
 """

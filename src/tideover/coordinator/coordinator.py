@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
@@ -34,7 +33,6 @@ from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
-from tideover.coordinator.supervisor import Supervisor
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.peers.http import Network
@@ -44,6 +42,7 @@ from tideover.epoch.checked_store import GuardedStore
 from tideover.epoch.marker import marker_key
 from tideover.epoch.tracker import Identity, Reset
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
+from tideover.home import Home
 from tideover.locks.host_locks import HostLocks
 from tideover.locks.host_queue import HostLocking, MemoryHostLocks
 from tideover.locks.ledger_file import LedgerFile
@@ -105,24 +104,31 @@ class Coordinator(Primitives):
         network: Network | None = None,
     ) -> None:
         self.options = options
-        self._loop: object = None
         self._store = store
         # The same cluster over connections that large answers do not use.
         self._urgent = store
         self._clock = clock or Clock()
         self._chance = chance
-        self._pid = os.getpid()
+        self._resolver = resolver or (system_resolver if store is None else None)
+        self._network = network
+        self._closed: str | None = None
         self._tasks: TaskGroup | None = None
         self._roster: Roster | None = None
-        self._closed: str | None = None
+        self._make()
+
+    def _make(self) -> None:
+        """Make the parts; some have what is unique to a process."""
+        options, store, chance = self.options, self._store, self._chance
+        self._home = Home(chance=chance, monotonic=self._clock.monotonic)
+        self._pid = os.getpid()
         self._outages = telemetry.Outages(
             self._clock.monotonic,
             degraded_reads=lambda: sum(n for (_, degraded), n in self.observe_reads().items() if degraded),
         )
-        self._names = Names(options.endpoints, resolver or (system_resolver if store is None else None))
+        self._names = Names(options.endpoints, self._resolver)
         members = tuple(store.members) if store else tuple(options.endpoints)
         self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
-        self._health = ClusterHealth(self._lanes, clock=self._clock)
+        self._health = ClusterHealth(self._lanes, home=self._home, clock=self._clock)
         self._identity = Identity(
             marker_key(options.namespace),
             lanes=self._lanes,
@@ -130,7 +136,6 @@ class Coordinator(Primitives):
             chance=chance,
             writes=options.bookkeeping,
         )
-        self._supervisor = Supervisor(chance=chance, monotonic=self._clock.monotonic)
         self._gateway = Gateway(
             self._lanes,
             policy=options.retry,
@@ -157,16 +162,19 @@ class Coordinator(Primitives):
             chance=chance,
             policy=options.retry,
             base=f"{options.namespace}/",
-            supervise=self._supervisor.run,
+            home=self._home,
         )
         self._desk = (
-            Desk(options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=network)
+            Desk(
+                options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=self._network
+            )
             if options.failsafe is not None
             else None
         )
         self._elections = Elections(
             options.namespace,
             profile=options.profile,
+            home=self._home,
             gateway=self._gateway.of("election"),
             lanes=self._lanes,
             clock=self._clock,
@@ -182,7 +190,7 @@ class Coordinator(Primitives):
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
-            supervise=self._supervisor.run,
+            home=self._home,
             patience=options.start_timeout,
         )
         self._discovery = Discovery(
@@ -192,7 +200,7 @@ class Coordinator(Primitives):
             lanes=self._lanes,
             clock=self._clock,
             chance=chance,
-            supervise=self._supervisor.run,
+            home=self._home,
             outage_id=lambda: self._outages.outage_id,
             why=lambda: self._health.sentence,
         )
@@ -205,7 +213,7 @@ class Coordinator(Primitives):
             lanes=self._lanes,
             health=self._health,
             identity=self._identity,
-            supervisor=self._supervisor,
+            home=self._home,
             followed=self._followed,
             config=self.config,
             sessions=self._sessions,
@@ -220,7 +228,7 @@ class Coordinator(Primitives):
 
     def __repr__(self) -> str:
         """Show the namespace, the state and what is followed."""
-        state = "closed" if self._closed else "not entered" if self._loop is None else self._health.state
+        state = "closed" if self._closed else "not entered" if self._home.token is None else self._health.state
         return f"<Coordinator {self.options.namespace!r} {','.join(self.options.endpoints)} {state}>"
 
     # What it offers --------------------------------------------------------------------------------------------
@@ -233,7 +241,7 @@ class Coordinator(Primitives):
     @property
     def loop(self) -> object:
         """The event loop it was entered in; None before."""
-        return self._loop
+        return self._home.token
 
     @property
     def namespace(self) -> str:
@@ -258,7 +266,7 @@ class Coordinator(Primitives):
         When degraded:
             The same; this is what it is for.
         """
-        return self._reporter.report(entered=self._loop is not None)
+        return self._reporter.report(entered=self._home.token is not None)
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.
@@ -269,6 +277,7 @@ class Coordinator(Primitives):
         When degraded:
             Waits in vain: the list is read only while etcd is available.
         """
+        self._home.check(self)
         if self._roster is not None:
             with anyio.move_on_after(timeout):
                 await self._roster.learned.wait()
@@ -280,9 +289,12 @@ class Coordinator(Primitives):
 
     async def __aenter__(self) -> Self:
         """Start; see `connect`."""
-        if self._loop is not None or self._closed:
+        if self._home.token is not None or self._closed:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
-        self._loop = anyio.lowlevel.current_token()
+        if os.getpid() != self._pid:
+            # Made before a fork, as by gunicorn --preload.
+            self._make()
+        self._home.enter()
         if self._desk is not None:
             await self._desk.open()
         if self._store is None:
@@ -301,14 +313,15 @@ class Coordinator(Primitives):
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks = tasks
-        self._sessions.start(urgent, tasks)
-        self._elections.open(urgent, tasks)
-        self._locks.open(urgent, tasks)
-        self._registrations.open(tasks)
-        self._discovery.open(store, tasks)
+        self._home.open(tasks)
+        self._sessions.start(urgent)
+        self._elections.open(urgent)
+        self._locks.open(urgent)
+        self._registrations.open()
+        self._discovery.open(store)
         try:
             for name, task in background.items():
-                tasks.start_soon(self._supervisor.run, name, task)
+                tasks.start_soon(self._home.run, name, task)
             await self._await_start()
             self._check_required()
         except BaseException:
@@ -338,7 +351,15 @@ class Coordinator(Primitives):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the background tasks, write a last snapshot, close the connections."""
+        """Stop the background tasks, write a last snapshot, close the connections.
+
+        Raises:
+            WrongLoop: It was entered in another event loop, where it goes on.
+        """
+        if os.getpid() != self._pid:
+            # A forked child: all of it is the parent's.
+            return
+        self._home.check(self)
         await self._stop()
 
     async def _await_start(self) -> None:
@@ -400,6 +421,7 @@ class Coordinator(Primitives):
                     closing.start_soon(self._elections.close, self._closed)
             await self._locks.aclose(self._closed)
             await self._sessions.aclose()
+            self._home.close()
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
                 await self._tasks.__aexit__(None, None, None)
@@ -416,13 +438,15 @@ class Coordinator(Primitives):
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
             self._outages.close()
+            self._home.loop.leave()
 
     def poison(self) -> None:
         """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""
         self._closed = (
-            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}); "
-            "connect after the fork, for example in the application's lifespan"
+            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}): start processes "
+            "with multiprocessing's `spawn` or `forkserver`, or fork before anybody connects, and connect in each"
         )
+        self._home.poison(self._closed)
         self.config.close(self._closed)
         self._sessions.poison(self._closed)
         self._elections.poison(self._closed)
@@ -448,6 +472,7 @@ class Coordinator(Primitives):
         return Locks(
             options.namespace,
             profile=options.profile,
+            home=self._home,
             gateway=self._gateway.of("lock"),
             lanes=self._lanes,
             pool=self._sessions,
@@ -499,6 +524,7 @@ class Coordinator(Primitives):
         return Config(
             options.base,
             self._views,
+            home=self._home,
             gateway=self._gateway.of("config"),
             coalescer=self._coalescer,
             lanes=self._lanes,

@@ -13,6 +13,7 @@ from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import Election, Elections
 from tideover.elections.elections import OnOutage as ElectionOutage
 from tideover.elections.leadership import Leadership
+from tideover.home import Home
 from tideover.locks.lock import Lock
 from tideover.locks.locks import Locks
 from tideover.locks.options import OnOutage as OnLockOutage
@@ -27,6 +28,7 @@ from tideover.status import LockConflictStatus
 class Primitives:
     """The calls of a coordinator that are about one primitive each; `Coordinator` makes what they need."""
 
+    _home: Home
     _locks: Locks
     _elections: Elections
     _sessions: SessionPool
@@ -170,6 +172,7 @@ class Primitives:
         When degraded:
             Raises; in a declared outage at once and without a packet.
         """
+        self._home.check(self)
         return await self._locks.published_conflicts()
 
     def session(self, *, ttl: int = 15, on_outage: OnOutage = "lose") -> SessionBlock:
@@ -312,4 +315,5 @@ class Primitives:
         When degraded:
             Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
         """
+        self._home.check(self)
         return await self._discovery.count()

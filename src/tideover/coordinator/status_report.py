@@ -11,10 +11,10 @@ from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_sync import describe_members
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config
-from tideover.coordinator.supervisor import Supervisor
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.epoch.tracker import Identity
+from tideover.home import Home
 from tideover.locks.locks import Locks
 from tideover.options import Options
 from tideover.prefixes.followed import Followed
@@ -34,7 +34,7 @@ class Reporter:
         lanes: The members.
         health: The state of etcd.
         identity: Which history etcd is in.
-        supervisor: The background tasks.
+        home: The background tasks.
         followed: The followed prefixes of the configuration, in the order of `options.follow`.
         config: The configuration.
         sessions: The sessions.
@@ -54,7 +54,7 @@ class Reporter:
         lanes: Lanes,
         health: ClusterHealth,
         identity: Identity,
-        supervisor: Supervisor,
+        home: Home,
         followed: Sequence[Followed],
         config: Config,
         sessions: SessionPool,
@@ -70,7 +70,7 @@ class Reporter:
         self._lanes = lanes
         self._health = health
         self._identity = identity
-        self._supervisor = supervisor
+        self._home = home
         self._followed = followed
         self._config = config
         self._sessions = sessions
@@ -106,7 +106,7 @@ class Reporter:
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
             rejected=self._config.rejected,
-            restarts=self._supervisor.restarts,
+            restarts=self._home.restarts,
             sessions=tuple(session.report() for session in self._sessions),
             locks=locks,
             lock_conflicts=conflicts,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
@@ -20,6 +19,7 @@ from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Follow, Service
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import Closed, NotFollowed
+from tideover.home import Home
 from tideover.policies import StalenessLimit
 from tideover.prefixes.snapshotter import Keeper
 from tideover.status import ServiceStatus
@@ -45,7 +45,7 @@ class Discovery:
         lanes: The health of the cluster.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
-        supervise: Runs a named background task until cancelled.
+        home: The event loop it belongs to, and where its tasks run.
         outage_id: Returns the present outage's id.
         why: Returns what is the matter with etcd, in words.
     """
@@ -59,7 +59,7 @@ class Discovery:
         lanes: Lanes,
         clock: Clock,
         chance: Callable[[], float],
-        supervise: Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]],
+        home: Home,
         outage_id: Callable[[], str],
         why: Callable[[], str],
     ) -> None:
@@ -69,12 +69,10 @@ class Discovery:
         self._lanes = lanes
         self._clock = clock
         self._chance = chance
-        self._supervise = supervise
+        self._home = home
         self._outage_id = outage_id
         self._why = why
         self._store: Store | None = None
-        self._tasks: TaskGroup | None = None
-        self._loop: object = None
         self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
         self._services: dict[str, Service] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
@@ -100,11 +98,7 @@ class Discovery:
 
     def _add(self, name: str) -> Service:
         """Begin to follow a service."""
-        try:
-            here: object = anyio.lowlevel.current_token()
-        except RuntimeError:
-            here = None
-        if here == self._loop:
+        if self._home.loop.is_here:
             return self._start(name)
         try:
             return anyio.from_thread.run_sync(self._start, name)
@@ -115,7 +109,7 @@ class Discovery:
             ) from exc
 
     def _start(self, name: str) -> Service:
-        if self._tasks is None or self._store is None or self._closed is not None:
+        if self._store is None or self._closed is not None:
             raise Closed(self._closed or "not connected yet")
         if name in self._services:  # another thread was faster
             return self._services[name]
@@ -130,10 +124,10 @@ class Discovery:
             chance=self._chance,
             outage_id=self._outage_id,
             why=self._why,
+            home=self._home,
         )
         self._services[name] = service
-        scope = self._scopes[name] = anyio.CancelScope()
-        self._tasks.start_soon(self._run, service, self._store, scope)
+        self._home.start(f"follow {name}", self._run, service, self._store)
         return service
 
     def _make_place(self) -> None:
@@ -145,13 +139,17 @@ class Discovery:
         if idle is None:
             raise NotFollowed(f"{MOST_SERVICES} services are followed already, and all are in use")
         self._services.pop(idle).close(f"{idle!r} is not followed any more: call discover() again")
-        self._scopes.pop(idle).cancel()
+        if (scope := self._scopes.pop(idle, None)) is not None:
+            scope.cancel()
 
-    async def _run(self, service: Service, store: Store, scope: anyio.CancelScope) -> None:
-        with scope:
+    async def _run(self, service: Service, store: Store) -> None:
+        if service.closed is not None:
+            return
+        with anyio.CancelScope() as scope:
+            self._scopes[service.name] = scope
             async with anyio.create_task_group() as tasks:
                 for name, task in service.tasks(store).items():
-                    tasks.start_soon(self._supervise, name, task)
+                    tasks.start_soon(self._home.run, name, task)
 
     async def count(self) -> Mapping[str, int]:
         """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
@@ -193,15 +191,13 @@ class Discovery:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store, tasks: TaskGroup) -> None:
+    def open(self, store: Store) -> None:
         """Let services be followed.
 
         Args:
             store: The cluster.
-            tasks: Where their tasks run.
         """
-        self._store, self._tasks, self._closed = store, tasks, None
-        self._loop = anyio.lowlevel.current_token()
+        self._store, self._closed = store, None
 
     def close(self, why: str) -> None:
         """Refuse everything from now on.

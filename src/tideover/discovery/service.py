@@ -25,6 +25,7 @@ from tideover.discovery.rules.ejection import EjectionRules, Track, ejected
 from tideover.discovery.rules.removals import Listing, RemovalRules
 from tideover.discovery.rules.rotation import Rotation
 from tideover.errors import AuthenticationFailed, Closed, EndpointsUnknown, NoEndpoints, TooStale
+from tideover.home import Home
 from tideover.policies import StalenessLimit
 from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.snapshotter import Keeper
@@ -95,9 +96,11 @@ class Service:
         chance: Draws a number uniformly from [0, 1).
         outage_id: Returns the present outage's id; empty if there is none.
         why: Returns what is the matter with etcd, in words.
+        home: The event loop it belongs to.
 
     Attributes:
         name: The service.
+        home: The event loop it belongs to.
         followed: What keeps it up to date.
         endpoints: All endpoints, in the order of their instances.
         ejected: Those that are not picked for a while.
@@ -119,6 +122,7 @@ class Service:
         chance: Callable[[], float],
         outage_id: Callable[[], str],
         why: Callable[[], str],
+        home: Home,
     ) -> None:
         self.name = name
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -128,6 +132,7 @@ class Service:
         self.checked_at = -math.inf
         self.closed: str | None = None
         self.monotonic = clock.monotonic
+        self.home = home
         self._base = base.encode()
         self._lanes = lanes
         self._chance = chance

@@ -140,11 +140,13 @@ class ServiceView:
             TimeoutError: There were not.
             PermissionDenied: A quorum refuses to let this client read them.
             Closed: The coordinator was closed.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Counts the last known ones, or waits.
         """
         service = self._service
+        service.home.check(self)
         if not service.has(n):
             with anyio.fail_after(timeout), telemetry.resolving(service.name):
                 while not service.has(n):
@@ -243,10 +245,12 @@ class EndpointChanges:
 
         Raises:
             StopAsyncIteration: The coordinator was closed.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Nothing changes while etcd is away, but new endpoints that a surviving member knows of.
         """
+        self._service.home.check(self)
         while self._service.version == self._seen:
             if self._service.closed is not None:
                 raise StopAsyncIteration

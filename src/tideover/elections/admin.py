@@ -15,6 +15,7 @@ import anyio
 from tideover.client.gateway import Gateway
 from tideover.elections.record_document import Document, decode
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
+from tideover.home import Home
 from tideover.store.operations import Delete, Put, Range, ReadBatch
 from tideover.store.transactions import Compare, Txn
 from tideover.types import Entry, Source
@@ -56,12 +57,14 @@ class Office:
 
     Args:
         key: Its key; its token is beside it, under `/token`.
+        home: The event loop it belongs to.
         gateway: The way to etcd.
     """
 
-    def __init__(self, key: bytes, *, gateway: Gateway) -> None:
+    def __init__(self, key: bytes, *, home: Home, gateway: Gateway) -> None:
         self._key = key
         self._token_key = key + b"/token"
+        self._home = home
         self._gateway = gateway
 
     def __repr__(self) -> str:
@@ -78,6 +81,7 @@ class Office:
         When degraded:
             Says what a surviving member knows, and that it is one (`Sighting.source`).
         """
+        self._home.check(self)
         keys = (self._key, self._token_key)
         try:
             found = (await self._gateway.call(ReadBatch(keys))).result.entries
@@ -100,6 +104,7 @@ class Office:
         Raises:
             Unavailable: etcd is away.
         """
+        self._home.check(self)
         until = anyio.current_time() + within
         while anyio.current_time() < until:
             await anyio.sleep(_LOOK_EVERY)
@@ -120,6 +125,7 @@ class Office:
         When degraded:
             Raises; in a declared outage at once and without a packet.
         """
+        self._home.check(self)
         op = Txn(
             (Compare(self._key, mod_revision=seen.revision),),
             then=(Delete(self._key), Put(self._token_key, b"reset")),

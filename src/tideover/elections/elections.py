@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Literal
 
 import anyio
-from anyio.abc import TaskGroup
 
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
@@ -24,6 +23,7 @@ from tideover.elections.rules.candidate import Timing
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.elections.term import Candidacy, Term
 from tideover.errors import Closed, LeadershipLost
+from tideover.home import Home
 from tideover.policies import Profile
 from tideover.status import ElectionStatus, StallStatus
 from tideover.store.protocol import Store
@@ -41,6 +41,7 @@ class Elections:
     Args:
         namespace: The prefix of everything in etcd.
         profile: Decides what a leader does in an outage, if the call does not.
+        home: The event loop they belong to, and where candidacies run.
         gateway: The way to etcd, for reads.
         lanes: Whom to ask.
         clock: The clocks.
@@ -55,6 +56,7 @@ class Elections:
         namespace: str,
         *,
         profile: str,
+        home: Home,
         gateway: Gateway,
         lanes: Lanes,
         clock: Clock,
@@ -63,6 +65,7 @@ class Elections:
         desk: Desk | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
+        self.home = home
         self._desk = desk
         self._namespace = namespace
         self._profile = profile
@@ -73,7 +76,6 @@ class Elections:
         self._epoch = epoch
         self._watchdog = watchdog
         self._store: Store | None = None
-        self._tasks: TaskGroup | None = None
         self._closed = "the coordinator has not been entered"
         self._running: list[Candidacy] = []
         # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
@@ -104,6 +106,7 @@ class Elections:
             stand=lambda: self._stand(name, timing, claim),
             leave=self._leave,
             namespace=self._namespace,
+            home=self.home,
         )
 
     def election(self, name: str) -> Election:
@@ -125,9 +128,9 @@ class Elections:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store, tasks: TaskGroup) -> None:
-        """Begin: candidacies of handles are run by the coordinator's task group."""
-        self._store, self._tasks, self._closed = store, tasks, ""
+    def open(self, store: Store) -> None:
+        """Begin."""
+        self._store, self._closed = store, ""
 
     async def close(self, why: str) -> None:
         """Resign everything, so that others are elected at once."""
@@ -201,7 +204,9 @@ class Elections:
         peering: Peering | None = None
         if claim.limit and self._desk is not None:
             peering = Peering(record, desk=self._desk, clock=self._clock, chance=self._chance, epoch=self._epoch)
-        candidacy = Candidacy(name, record, epoch=self._epoch, peering=peering, watchdog=self._watchdog)
+        candidacy = Candidacy(
+            name, record, home=self.home, epoch=self._epoch, peering=peering, watchdog=self._watchdog
+        )
         self._running.append(candidacy)
         return candidacy
 
@@ -241,7 +246,7 @@ class Elections:
         """
         if self._closed:
             raise Closed(self._closed)
-        return Office(key_of(self._namespace, name), gateway=self._gateway)
+        return Office(key_of(self._namespace, name), home=self.home, gateway=self._gateway)
 
 
 class Election:
@@ -288,19 +293,20 @@ class Election:
             PermissionDenied: This user may not read or write it.
             LeadershipLost: Another task has called `resign`, or `campaign`, on this handle meanwhile.
             Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Waits until etcd is back: nobody is elected without a quorum.
         """
         elections = self._elections
+        elections.home.check(self)
         if self._term is not None and self._term.leads:
             return self._term
         await self.resign()
         timing = Timing(ttl)
         claim = elections._claim(timing, on_outage, address, value)
         self._candidacy = candidacy = elections._stand(self.name, timing, claim)
-        assert elections._tasks is not None
-        elections._tasks.start_soon(candidacy.run)
+        elections.home.start(f"candidate for {self.name}", candidacy.run)
         try:
             self._term = term = await candidacy.elected(elections._namespace)
         except BaseException:
@@ -318,10 +324,12 @@ class Election:
         Raises:
             LeadershipLost: It is not led here.
             ValueError: The value is too long.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Waits until etcd is back or the leadership is lost.
         """
+        self._elections.home.check(self)
         if self._candidacy is None or self._term is None:
             raise LeadershipLost(f"{self.name!r} is not led here: campaign first")
         self._term.check()
@@ -332,9 +340,13 @@ class Election:
     async def resign(self) -> None:
         """Lead no more, from now on; another candidate is elected at once. No effect if it is not led here.
 
+        Raises:
+            WrongLoop: This is another event loop than the coordinator's; it leads on.
+
         When degraded:
             Tries for 2 s to tell etcd; others are then elected after the ttl and its margin.
         """
+        self._elections.home.check(self)
         candidacy, self._candidacy = self._candidacy, None
         term, self._term = self._term, None
         if candidacy is None:
@@ -366,10 +378,12 @@ class Election:
         Raises:
             Unavailable: etcd is away.
             RecordCorrupt: The record cannot be read.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Raises; an old answer would be no answer to "who leads now".
         """
+        self._elections.home.check(self)
         return await self._elections.observer(self.name).current()
 
     async def observe(self) -> AsyncGenerator[Leader | None, None]:
@@ -379,10 +393,12 @@ class Election:
             RecordCorrupt: The record cannot be read.
             PermissionDenied: This user may not read it.
             Closed: The coordinator is not open, or was closed meanwhile.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Yields nothing until etcd is back.
         """
+        self._elections.home.check(self)
         async with aclosing(self._elections.observer(self.name).observe()) as seen:
             async for found in seen:
                 yield found

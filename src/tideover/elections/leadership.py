@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 import anyio
@@ -10,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from tideover.elections.term import Candidacy, Term
 from tideover.errors import LeadershipLost, TideoverError
+from tideover.home import Home
 
 # Seconds for telling etcd that the office is free; otherwise it is free after ttl and margin.
 RESIGN_TIMEOUT = 2.0
@@ -26,6 +28,7 @@ class Leadership:
         stand: Makes the candidacy, when entered.
         leave: Called with it at the end, unless it has been resigned.
         namespace: For spans.
+        home: The event loop it belongs to, and where what watches over it runs.
 
     Attributes:
         name: The election.
@@ -39,12 +42,14 @@ class Leadership:
         stand: Callable[[], Candidacy],
         leave: Callable[[Candidacy, bool], None],
         namespace: str,
+        home: Home,
     ) -> None:
         self.name = name
         self.loss = ""
         self._stand = stand
         self._leave = leave
         self._namespace = namespace
+        self._home = home
         self._candidacy: Candidacy | None = None
         self._tasks: TaskGroup | None = None
         self._scope: anyio.CancelScope | None = None
@@ -56,13 +61,14 @@ class Leadership:
 
     async def __aenter__(self) -> Term:
         """Wait until elected; see `leader`."""
+        self._home.check(self)
         if self._candidacy is not None:
             raise RuntimeError(f"{self!r} is entered only once: call leader() again")
         self._candidacy = candidacy = self._stand()
         self._tasks = tasks = anyio.create_task_group()
         await tasks.__aenter__()
         try:
-            tasks.start_soon(candidacy.run)
+            self._home.start(f"candidate for {self.name}", candidacy.run)
             self._term = await candidacy.elected(self._namespace)
         except BaseException as exc:
             await self._close(resigning=True)
@@ -71,13 +77,14 @@ class Leadership:
             raise
         self._scope = anyio.CancelScope()
         self._scope.__enter__()
-        tasks.start_soon(self._watch, self._term, self._scope)
+        tasks.start_soon(self._home.run, f"body of {self.name}", partial(self._watch, self._term, self._scope))
         return self._term
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """Resign, and raise `LeadershipLost` if the body outlived its leadership."""
+        self._home.check(self)
         term, scope, candidacy = self._term, self._scope, self._candidacy
         if term is None or scope is None or candidacy is None:
             raise RuntimeError("not entered")
@@ -109,6 +116,7 @@ class Leadership:
             with anyio.move_on_after(_TICK):
                 await changed.wait()
         scope.cancel()
+        await anyio.sleep_forever()
 
     async def _close(self, *, resigning: bool) -> None:
         """Leave office, whatever is being cancelled around it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.elections.peers.peering import Peering
@@ -12,6 +14,7 @@ from tideover.elections.record import Record
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.fencing.guard import Guard, Pending
+from tideover.home import Home
 from tideover.store.transactions import Compare
 from tideover.types import Standing
 
@@ -32,6 +35,7 @@ class Candidacy:
     Args:
         name: The election.
         record: The record.
+        home: Runs its tasks, again if they fail.
         epoch: Returns the epoch that tokens are to be compared with.
         peering: Its dealings with the other candidates; None if nobody is asked in an outage.
         watchdog: Notices a blocked event loop while it is in office; None if nothing does.
@@ -49,6 +53,7 @@ class Candidacy:
         name: str,
         record: Record,
         *,
+        home: Home,
         epoch: Callable[[], int],
         peering: Peering | None = None,
         watchdog: Watchdog | None = None,
@@ -59,6 +64,7 @@ class Candidacy:
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.epoch = epoch
+        self._home = home
         self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None
@@ -68,19 +74,17 @@ class Candidacy:
         return f"<Candidacy {self.name!r} {self.record!r}>"
 
     async def run(self) -> None:
-        """Tend the record until `stop`."""
+        """Tend the record until `stop`; once."""
+        if self._stopped is not None:
+            return
         stopped = self._stopped = anyio.Event()
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._tell)
+                    tasks.start_soon(self._home.run, f"reports of {self.name}", self._tell)
                     if self.peering is not None:
-                        tasks.start_soon(self.peering.run)
-                    try:
-                        await self.record.run()
-                    except TideoverError as exc:
-                        self.refusal = exc
-                        tasks.cancel_scope.cancel()
+                        tasks.start_soon(self._home.run, f"peering of {self.name}", self.peering.run)
+                    await self._home.run(f"candidacy for {self.name}", partial(self._keep, tasks))
         finally:
             try:
                 if self.peering is not None:
@@ -88,6 +92,15 @@ class Candidacy:
             finally:
                 stopped.set()
                 self.record.changed.fire()
+
+    async def _keep(self, tasks: TaskGroup) -> None:
+        """Keep the record; a definite no ends all."""
+        try:
+            await self.record.run()
+        except TideoverError as exc:
+            self.refusal = exc
+            tasks.cancel_scope.cancel()
+            await anyio.sleep_forever()
 
     async def _tell(self) -> None:
         """Report when it comes into office, stands on other ground, and leaves."""

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import TypeVar, cast
 
+from tideover.etcd import forks
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.connection import Connection
@@ -61,6 +62,7 @@ class EtcdStore:
     Raises:
         ValueError: There is no endpoint, or one is malformed, or the files of TLS cannot be used.
         RuntimeError: No asyncio event loop runs here.
+        Closed: This process was forked from one that was connected.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class EtcdStore:
             asyncio.get_running_loop()
         except RuntimeError as exc:
             raise RuntimeError("tideover talks to etcd on asyncio only, not on trio") from exc
+        forks.opened(self)
         tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
@@ -362,10 +365,15 @@ class EtcdStore:
         if self._login is not None:
             await self._login.aclose()
         retired = self._retired
-        for watches in (*self._watches.values(), *(watches for _, watches in retired)):
-            await watches.aclose()
-        channels = (*self._channels.values(), *(channel for channel, _ in retired))
-        await asyncio.gather(*(channel.aclose() for channel in channels))
+        try:
+            for watches in (*self._watches.values(), *(watches for _, watches in retired)):
+                await watches.aclose()
+            channels = (*self._channels.values(), *(channel for channel, _ in retired))
+            await asyncio.gather(*(channel.aclose() for channel in channels))
+        finally:
+            # In place: `urgent` shares it.
+            self._retired.clear()
+            forks.closed(self)
 
 
 def _left(deadline: float) -> float:

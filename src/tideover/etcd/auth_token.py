@@ -98,8 +98,8 @@ class Login:
         request = rpc.AuthenticateRequest(name=self.username, password=password)
         try:
             with translated():
-                call = channel.auth.Authenticate(request, timeout=timeout, metadata=(("hasleader", "true"),))
-                reply = await answer(call)
+                ask = channel.auth.Authenticate
+                reply = await answer(ask(request, timeout=timeout, metadata=(("hasleader", "true"),)))
         except StoreFault as exc:
             if NOT_ENABLED in exc.fault.message:
                 return ""

@@ -91,7 +91,7 @@ class MemberChannel:
         for old in (self.urgent, self.bulk):
             task = asyncio.get_running_loop().create_task(old.close(_CLOSE_GRACE))
             self._closing[task] = old
-            task.add_done_callback(lambda done: self._closing.pop(done, None))
+            task.add_done_callback(lambda done: self._closing.pop(done).let_go())
 
     def over(self, op: Op[Any], *, urgent: bool) -> Connection:
         """Return the connection that an operation travels over: only what reads and writes keys may be large."""
@@ -144,6 +144,7 @@ class MemberChannel:
         Raises:
             StoreFault: The status is an error, or has not come in time.
         """
+        call: Any = None
         try:
             async with asyncio.timeout(timeout):
                 await self._left_alone.room.wait()
@@ -155,15 +156,27 @@ class MemberChannel:
                 except asyncio.CancelledError:
                     left_alone.add(call)
                     raise
+            if code is not grpc.StatusCode.OK:
+                raise StoreFault(classify(code.name, await call.details() or ""))
+            return await call
         except TimeoutError:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
-        if code is not grpc.StatusCode.OK:
-            raise StoreFault(classify(code.name, await call.details() or ""))
-        return await call
+        finally:
+            # Or whoever keeps the exception would keep grpc: see `etcd/forks`.
+            call = None
 
     async def aclose(self) -> None:
         """Close the connections and those still being given up; what must not be cancelled has 1 to 3 s to end."""
         self._closed = True
+        try:
+            await self._close()
+        finally:
+            for connection in (self.urgent, self.bulk):
+                connection.let_go()
+            for stub in (self.auth, self.cluster, self.maintenance):
+                stub.let_go()
+
+    async def _close(self) -> None:
         await self._drained()
         closing = dict(self._closing)
         for connection in (self.urgent, self.bulk):
@@ -227,12 +240,15 @@ async def answer(call: Any) -> Any:
     """
     try:
         code = await call.code()
+        if code is not grpc.StatusCode.OK:
+            raise StoreFault(classify(code.name, await call.details() or ""))
+        return await call
     except asyncio.CancelledError:
         call.cancel()
         raise
-    if code is not grpc.StatusCode.OK:
-        raise StoreFault(classify(code.name, await call.details() or ""))
-    return await call
+    finally:
+        # Or whoever keeps the exception would keep grpc: see `etcd/forks`.
+        del call
 
 
 async def apart(awaitable: Awaitable[T]) -> T:

@@ -78,7 +78,7 @@ class Connection:
         server_name: str | None,
         own: dict[str, Any] | None = None,
     ) -> None:
-        self.channel = _open(endpoint, files, server_name, tuple((_OPTIONS | (own or {})).items()))
+        self.channel: Any = _open(endpoint, files, server_name, tuple((_OPTIONS | (own or {})).items()))
         self.kv = rpc.KVStub(self.channel)
         self.watch = rpc.WatchStub(self.channel)
         self.lease = rpc.LeaseStub(self.channel)
@@ -130,6 +130,12 @@ class Connection:
             self._number += 1
         return ready
 
+    def let_go(self) -> None:
+        """Refer to grpc no more, once it is closed: see `etcd/forks`."""
+        self.channel = _GONE
+        for stub in (self.kv, self.watch, self.lease):
+            stub.let_go()
+
     async def close(self, grace: float) -> None:
         """Close it and end its streams, at once if cancelled.
 
@@ -150,6 +156,20 @@ class Connection:
 
     def _streams(self) -> Iterable[Any]:
         return [*self.watch.streams, *self.lease.streams]
+
+
+class _Gone:
+    """What is left of a channel."""
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return that it is closed."""
+        return grpc.ChannelConnectivity.SHUTDOWN
+
+    async def close(self, grace: float | None = None) -> None:
+        """Return: it is."""
+
+
+_GONE = _Gone()
 
 
 def _open(

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from weakref import WeakSet
 
+import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
@@ -49,6 +50,16 @@ class Stub:
     def __repr__(self) -> str:
         """Name the service and count the streams."""
         return f"<Stub {self._name} {len(self.streams)} streams>"
+
+    def let_go(self) -> None:
+        """Refer to grpc no more; what is asked from now on is refused as by a closed channel."""
+        for name, value in vars(self).items():
+            if callable(value):
+                setattr(self, name, _refused)
+
+
+def _refused(*args: Any, **kwargs: Any) -> Any:
+    raise grpc.aio.UsageError("Channel is closed.")
 
 
 def _noted(streams: WeakSet[Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -100,8 +100,8 @@ async def _send(
             reply = await answer(channel.maintenance.Alarm(listing, timeout=timeout, metadata=quorum))
             return AlarmListResult(header_of(reply), frozenset(rpc.AlarmType.Name(a.alarm) for a in reply.alarms))
         case MemberList():
-            asked = channel.cluster.MemberList(rpc.MemberListRequest(), timeout=timeout, metadata=metadata)
-            reply = await answer(asked)
+            ask = channel.cluster.MemberList
+            reply = await answer(ask(rpc.MemberListRequest(), timeout=timeout, metadata=metadata))
             members = tuple(ClusterMember(m.ID, m.name, tuple(m.clientURLs), m.isLearner) for m in reply.members)
             return MemberListResult(header_of(reply), members)
         case Put():

@@ -8,6 +8,7 @@ import anyio
 
 from tideover.errors import LockConflict, LockLost, NotDistributed, SessionLost
 from tideover.fencing.token import fencing_token
+from tideover.home import Home
 from tideover.locks.options import Wish
 from tideover.locks.queue_key import Place
 from tideover.locks.rules.overlaps import Hold
@@ -17,7 +18,13 @@ from tideover.types import LockMode
 
 
 class Keeper(Protocol):
-    """What a hold needs of whoever gave it."""
+    """What a hold needs of whoever gave it.
+
+    Attributes:
+        home: The event loop it belongs to.
+    """
+
+    home: Home
 
     def is_away(self) -> bool:
         """Whether etcd is away, and that is no leader change."""
@@ -131,8 +138,7 @@ class Grant:
         )
         if becomes is Fate.TURN_LOCAL:
             self.mode = LockMode.LOCAL
-            self._keeper.turned(self, str(loss))
-            self.mode_since = self._keeper.boot()
+            self._keeper.home.loop.soon(self._turned, str(loss))
         else:
             self.end(LockLost(f"lock {self.name!r} is lost: {loss}"))
 
@@ -140,6 +146,16 @@ class Grant:
         """Let it be lost: the body is cancelled."""
         if self.error is None:
             self.error = error
+            self._keeper.home.loop.soon(self._ended, error)
+
+    def _turned(self, why: str) -> None:
+        # Another thread may have found out, and the body may have been left meanwhile.
+        if not self.outcome:
+            self._keeper.turned(self, why)
+            self.mode_since = self._keeper.boot()
+
+    def _ended(self, error: LockLost | LockConflict) -> None:
+        if not self.outcome:
             self._keeper.ended(self, error)
             if self.scope is not None:
                 self.scope.cancel()
@@ -163,8 +179,7 @@ class Grant:
             self.mode = LockMode.DISTRIBUTED
         else:
             self._take(place)
-        self._keeper.turned(self, "etcd is back")
-        self.mode_since = self._keeper.boot()
+        self._turned("etcd is back")
 
     def _take(self, place: Place) -> None:
         place.holder = self

@@ -8,6 +8,7 @@ from typing import Protocol
 import anyio
 
 from tideover.errors import Closed
+from tideover.home import Home
 from tideover.locks.grant import Grant
 from tideover.locks.held import Held
 from tideover.locks.options import Wish
@@ -15,7 +16,13 @@ from tideover.locks.reentrancy import Body, innermost, is_inside, leave
 
 
 class Owner(Protocol):
-    """Whoever gives and takes back."""
+    """Whoever gives and takes back.
+
+    Attributes:
+        home: The event loop it belongs to.
+    """
+
+    home: Home
 
     async def acquire(self, name: str, wish: Wish, *, inside: bool) -> Grant:
         """Wait for a lock, perhaps inside a body of the same one."""
@@ -50,6 +57,7 @@ class Lock:
 
     async def __aenter__(self) -> Held:
         """Wait for the lock; entering the body means holding it."""
+        self._owner.home.check(self)
         if self._entered:
             raise Closed(f"lock {self._name!r} is entered only once: call lock() again")
         self._entered = True
@@ -65,6 +73,7 @@ class Lock:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         """Let go, and say so if it was lost before the body ended."""
+        self._owner.home.check(self)
         grant = self._grant
         if grant is None or grant.scope is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.broadcast import Signal
@@ -20,6 +19,7 @@ from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
+from tideover.home import Home
 from tideover.locks.cohort import Cohort
 from tideover.locks.etcd_queue import Queue
 from tideover.locks.grant import Grant
@@ -54,6 +54,7 @@ class Locks:
     Args:
         namespace: The coordinator's namespace.
         profile: What a lock does in an outage unless it says otherwise.
+        home: The event loop they belong to, and where what happens in the background runs.
         gateway: The way to etcd, which an outage may refuse.
         lanes: Whether an outage is declared.
         pool: The sessions.
@@ -67,6 +68,7 @@ class Locks:
 
     Attributes:
         clock: The clocks.
+        home: The event loop they belong to.
         hosts: The host locks.
         changed: Fires when anything is known anew of etcd.
         where: This process, for people.
@@ -77,6 +79,7 @@ class Locks:
         namespace: str,
         *,
         profile: str,
+        home: Home,
         gateway: Gateway,
         lanes: Lanes,
         pool: SessionPool,
@@ -89,6 +92,7 @@ class Locks:
         record_names: bool,
     ) -> None:
         self.clock = clock
+        self.home = home
         self.hosts = Hosts(hosts, chance=chance)
         self.changed = lanes.changed
         self.where = f"{socket.gethostname()}/{os.getpid()}"
@@ -116,8 +120,8 @@ class Locks:
         self._cohorts: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
         self._reach: Reach | None = None
-        self._tasks: TaskGroup | None = None
         self._refusal: str | None = "the coordinator has not been entered"
+        self._closed = False
         self._host_error: str | None = None
         self._used = False
         self._in_outage = False
@@ -261,11 +265,8 @@ class Locks:
             await self._lanes.changed.wait()
 
     def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
-        """Do something in the background, logging what goes wrong; return whether that is still possible."""
-        if self._tasks is None:
-            return False
-        self._tasks.start_soon(_logged, task, *args)
-        return True
+        """Do something in the background; return whether that is still possible."""
+        return not self._closed and self.home.start(f"lock: {task.__name__}", task, *args)
 
     def host_failed(self, error: OSError) -> None:
         """Take in that this machine has no place for host locks."""
@@ -335,15 +336,13 @@ class Locks:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store, tasks: TaskGroup) -> None:
+    def open(self, store: Store) -> None:
         """Begin.
 
         Args:
             store: The cluster.
-            tasks: Where what happens in the background runs.
         """
         self._reach = Reach(store, self._lanes, clock=self.clock, chance=self.chance, attempt_timeout=1.0)
-        self._tasks = tasks
         self._refusal = None
 
     async def aclose(self, why: str) -> None:
@@ -358,12 +357,11 @@ class Locks:
         await self._ledger.aclose(published=self._lanes.health.state is HealthState.AVAILABLE)
         self.hosts.close()
         # Bodies that still run lose their session, and have nothing to give back.
-        self._tasks = None
+        self._closed = True
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
         self._refusal = why
-        self._tasks = None
         self._ledger.close()
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:
@@ -374,10 +372,3 @@ class Locks:
     async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return all conflicts that follow from what all processes have published."""
         return await self._books.published_conflicts()
-
-
-async def _logged(task: Callable[..., Awaitable[object]], *args: Any) -> None:
-    try:
-        await task(*args)
-    except Exception:  # noqa: BLE001  # logged: it must not end the application's body
-        _log.exception("tideover: something about a lock failed unexpectedly")

@@ -10,6 +10,7 @@ import anyio
 
 from tideover.discovery.endpoint import Endpoint
 from tideover.errors import Closed
+from tideover.home import Home
 from tideover.registration.publisher import Publisher
 from tideover.registration.registration import Registration, check_size
 from tideover.status import RegistrationStatus
@@ -24,6 +25,7 @@ class Registered:
 
     Args:
         publisher: What keeps it there.
+        home: The event loop it belongs to.
         deregister: Ends it.
         poison: Says why this is not the process it belongs to; None if it is.
     """
@@ -32,10 +34,12 @@ class Registered:
         self,
         publisher: Publisher,
         *,
+        home: Home,
         deregister: Callable[[], Awaitable[None]],
         poison: Callable[[], str | None],
     ) -> None:
         self._publisher = publisher
+        self._home = home
         self._deregister = deregister
         self._poison = poison
 
@@ -67,10 +71,12 @@ class Registered:
 
         Raises:
             Closed: It was given up, or this is a forked child.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Waits until etcd is back.
         """
+        self._home.check(self)
         await self._wait(lambda: self.registered)
 
     async def update(self, *, metadata: Mapping[str, str] | None = None, weight: float | None = None) -> bool:
@@ -87,10 +93,12 @@ class Registered:
             TypeError: One is of the wrong type.
             ValueError: One is out of range.
             Closed: It was given up, or this is a forked child.
+            WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
             Waits for 2 s, then returns False.
         """
+        self._home.check(self)
         publisher = self._here
         changed = publisher.endpoint
         if metadata is not None:
@@ -110,12 +118,13 @@ class Registered:
 
         Raises:
             Closed: This is a forked child.
+            WrongLoop: This is another event loop than the coordinator's; it stays registered.
 
         When degraded:
             Tries for 2 s; what cannot be deleted goes with its lease: within its ttl and a second and a half,
             counted from when etcd has a leader again.
         """
-        _ = self._here
+        self._home.check(self)
         await self._deregister()
 
     def begin_deregistering(self) -> None:
@@ -123,7 +132,9 @@ class Registered:
 
         Raises:
             Closed: This is a forked child.
+            WrongLoop: This is another event loop than the coordinator's; it stays registered.
         """
+        self._home.check(self)
         self._here.unwanted.set()
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
@@ -149,14 +160,21 @@ class RegistrationBlock:
 
     Args:
         registration: What is registered.
+        home: The event loop it belongs to.
         start: Begins, and gives the handle.
         patience: Seconds that entering waits until etcd has it.
     """
 
     def __init__(
-        self, registration: Registration, *, start: Callable[[Registration], Registered], patience: float
+        self,
+        registration: Registration,
+        *,
+        home: Home,
+        start: Callable[[Registration], Registered],
+        patience: float,
     ) -> None:
         self._registration = registration
+        self._home = home
         self._start = start
         self._patience = patience
         self._registered: Registered | None = None
@@ -167,6 +185,7 @@ class RegistrationBlock:
 
     async def __aenter__(self) -> Registered:
         """Register; see `Coordinator.register`."""
+        self._home.check(self)
         if self._registered is not None:
             raise Closed("a registration is entered only once: call register() again")
         registered = self._registered = self._start(self._registration)
@@ -183,4 +202,5 @@ class RegistrationBlock:
     ) -> None:
         """Take it out of etcd."""
         if self._registered is not None and self._registered._poison() is None:
+            self._home.check(self)
             await self._registered.deregister()

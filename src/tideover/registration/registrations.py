@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.errors import Closed
+from tideover.home import Home
 from tideover.registration.publisher import Publisher
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.pool import CLOSE_TIMEOUT, SessionPool
 from tideover.status import RegistrationStatus
-
-Supervise = Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
 
 _LEFT = "it was given up by its owner"
 
@@ -36,7 +33,7 @@ class Registrations:
         lanes: Whether an outage is declared.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
-        supervise: Runs a named task for ever, whatever happens to it.
+        home: The event loop they belong to, and where their tasks run.
         patience: Seconds that entering a block waits until etcd has it.
     """
 
@@ -49,10 +46,10 @@ class Registrations:
         lanes: Lanes,
         clock: Clock,
         chance: Callable[[], float],
-        supervise: Supervise,
+        home: Home,
         patience: float,
     ) -> None:
-        self._supervise = supervise
+        self._home = home
         self._patience = patience
         self._publisher = partial(
             Publisher,
@@ -63,7 +60,6 @@ class Registrations:
             clock=clock,
             chance=chance,
         )
-        self._tasks: TaskGroup | None = None
         self._refusal: str | None = "the coordinator has not been entered"
         self._poison: str | None = None
         self._running: dict[Publisher, tuple[Registered, anyio.CancelScope, anyio.Event]] = {}
@@ -75,7 +71,7 @@ class Registrations:
 
     def block(self, registration: Registration) -> RegistrationBlock:
         """Return a block that is registered; see `Coordinator.register`."""
-        return RegistrationBlock(registration, start=self.start, patience=self._patience)
+        return RegistrationBlock(registration, home=self._home, start=self.start, patience=self._patience)
 
     def start(self, registration: Registration) -> Registered:
         """Begin to register something; it is not in etcd yet when this returns.
@@ -88,17 +84,23 @@ class Registrations:
 
         Raises:
             Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's.
         """
-        if self._refusal is not None or self._tasks is None:
-            raise Closed(self._refusal or "the coordinator has not been entered")
+        self._home.check(self)
+        if self._refusal is not None:
+            raise Closed(self._refusal)
         publisher = self._publisher(registration)
         registered = Registered(
-            publisher, deregister=partial(self._end, publisher, _LEFT), poison=lambda: self._poison
+            publisher,
+            home=self._home,
+            deregister=partial(self._end, publisher, _LEFT),
+            poison=lambda: self._poison,
         )
         scope, stopped = anyio.CancelScope(), anyio.Event()
         self._running[publisher] = registered, scope, stopped
-        self._tasks.start_soon(self._run, publisher, scope, stopped)
-        self._tasks.start_soon(self._end_when_asked, publisher)
+        name = f"{registration.name} {publisher.endpoint.instance}"
+        self._home.start(f"registration of {name}", self._run, publisher, scope, stopped)
+        self._home.start(f"deregistration of {name}", self._end_when_asked, publisher)
         return registered
 
     def handles(self) -> tuple[Registered, ...]:
@@ -115,13 +117,9 @@ class Registrations:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, tasks: TaskGroup) -> None:
-        """Begin.
-
-        Args:
-            tasks: Where what happens in the background runs.
-        """
-        self._tasks, self._refusal = tasks, None
+    def open(self) -> None:
+        """Begin."""
+        self._refusal = None
 
     async def end_all(self, why: str) -> None:
         """Take all out of etcd; bounded in time. More may be registered later."""
@@ -143,7 +141,7 @@ class Registrations:
         endpoint = publisher.endpoint
         try:
             with scope:
-                await self._supervise(f"register {endpoint.service} {endpoint.instance}", publisher.run)
+                await self._home.run(f"register {endpoint.service} {endpoint.instance}", publisher.run)
         finally:
             stopped.set()
 

@@ -44,6 +44,7 @@ class SessionBlock:
 
     async def __aenter__(self) -> Session:
         """Open the session."""
+        self._pool.home.check(self)
         if self._entered:
             raise Closed("a session is entered only once: call session() again")
         self._entered = True
@@ -57,6 +58,7 @@ class SessionBlock:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         """Close the session, and say so if it was not to be relied upon when the body ended."""
+        self._pool.home.check(self)
         session = self._session
         if session is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")

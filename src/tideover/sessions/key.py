@@ -7,14 +7,19 @@ from contextlib import contextmanager
 
 import anyio
 
+from tideover.event_loop import EventLoop
 from tideover.store.operations import RangeResult
 from tideover.types import Entry
 
 
 class Notice:
-    """Something that happens once, for a reason: `why = await notice`, or `if notice:`."""
+    """Something that happens once, for a reason: `why = await notice`, or `if notice:`.
+
+    Given in any thread, awaited in the event loop where it was made.
+    """
 
     def __init__(self) -> None:
+        self._loop = EventLoop.here()
         self._event = anyio.Event()
         self._reason: str | None = None
         self._ends: list[anyio.CancelScope] = []
@@ -41,7 +46,11 @@ class Notice:
 
         Returns:
             Why.
+
+        Raises:
+            WrongLoop: This is another event loop than the coordinator's.
         """
+        self._loop.check(self)
         await self._event.wait()
         return self._reason or ""
 
@@ -49,9 +58,12 @@ class Notice:
         """Let it happen; the first reason counts."""
         if self._reason is None:
             self._reason = reason
-            self._event.set()
-            for scope in self._ends:
-                scope.cancel()
+            self._loop.soon(self._announce)
+
+    def _announce(self) -> None:
+        self._event.set()
+        for scope in self._ends:
+            scope.cancel()
 
     @contextmanager
     def ending(self, scope: anyio.CancelScope) -> Iterator[None]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import anyio
-from anyio.abc import TaskGroup
 
 from tideover.client.direct import Reach
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
+from tideover.home import Home
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey
 from tideover.sessions.keys import Holdings
@@ -36,8 +35,6 @@ CLOSE_TIMEOUT = 2.0
 # Seconds between two tries of a grant whose outcome is unknown.
 _PAUSE = 0.1
 
-Supervise = Callable[[str, Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
-
 
 class SessionPool:
     """Opens sessions and sees to it that none is left behind.
@@ -49,7 +46,7 @@ class SessionPool:
         chance: Draws a number uniformly from [0, 1).
         policy: How grants and writes are tried again.
         base: What goes before the name of a key.
-        supervise: Runs a named task for ever, whatever happens to it.
+        home: The event loop they belong to, and where their tasks run.
         new_id: Draws a lease id.
     """
 
@@ -62,7 +59,7 @@ class SessionPool:
         chance: Callable[[], float],
         policy: RetryPolicy,
         base: str,
-        supervise: Supervise,
+        home: Home,
         new_id: Callable[[], int] = lambda: int.from_bytes(os.urandom(8)) >> 1 or 1,
     ) -> None:
         self._gateway = gateway
@@ -71,10 +68,9 @@ class SessionPool:
         self._chance = chance
         self._policy = policy
         self._base = base
-        self._supervise = supervise
+        self.home = home
         self._new_id = new_id
         self._store: Store | None = None
-        self._tasks: TaskGroup | None = None
         self._sessions: dict[Session, None] = {}
         self._shared: dict[int, Session] = {}
         self._opening: dict[int, anyio.Lock] = {}
@@ -88,14 +84,13 @@ class SessionPool:
         """The sessions that are not closed yet."""
         return iter(list(self._sessions))
 
-    def start(self, store: Store, tasks: TaskGroup) -> None:
+    def start(self, store: Store) -> None:
         """Begin.
 
         Args:
             store: The cluster.
-            tasks: Where the sessions' tasks run.
         """
-        self._store, self._tasks = store, tasks
+        self._store = store
 
     async def shared(self, ttl: int) -> Session:
         """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
@@ -138,7 +133,7 @@ class SessionPool:
             Closed: The coordinator is not entered, or closed.
         """
         rules = LeaseRules(ttl)
-        if self._store is None or self._tasks is None or self._refusal is not None:
+        if self._store is None or self._refusal is not None:
             raise Closed(self._refusal or "the coordinator has not been entered")
         lease_id = self._new_id()
         gateway = self._gateway.of(component)
@@ -156,15 +151,15 @@ class SessionPool:
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
             if not isinstance(exc, CircuitOpen) and self._refusal is None:
-                self._tasks.start_soon(_revoke, reach, lease_id)
+                self.home.start(f"revoke {lease_id:x}", _revoke, reach, lease_id)
             if self._refusal is not None and isinstance(exc, TideoverError):
                 # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
                 raise Closed(self._refusal) from exc
             raise
         holdings = Holdings(tenure, gateway=gateway, reach=reach, clock=self._clock, policy=self._policy)
-        session = Session(tenure, holdings, reach=reach, clock=self._clock, base=self._base)
+        session = Session(tenure, holdings, home=self.home, reach=reach, clock=self._clock, base=self._base)
         self._sessions[session] = None
-        self._tasks.start_soon(self._run, session)
+        self.home.start(f"session {lease_id:x}", self._run, session)
         return session
 
     async def close(self, session: Session) -> None:
@@ -200,15 +195,14 @@ class SessionPool:
         self._sessions.clear()
 
     def _discard(self, session: Session) -> None:
-        if self._tasks is not None:
-            self._tasks.start_soon(self.close, session)
+        self.home.start("close a lost session", self.close, session)
 
     async def _run(self, session: Session) -> None:
         """Run a session's tasks until it is closed."""
         name = f"session {session.lease_id:x}"
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._supervise, name, session.run)
-            tasks.start_soon(self._supervise, f"bodies of {name}", session.bodies.run)
+            tasks.start_soon(self.home.run, name, session.run)
+            tasks.start_soon(self.home.run, f"bodies of {name}", session.bodies.run)
             await session.ended.wait()
             tasks.cancel_scope.cancel()
 

@@ -21,6 +21,7 @@ import anyio
 from tideover.client.direct import Reach
 from tideover.clock import Clock
 from tideover.errors import Closed, SessionLost
+from tideover.home import Home
 from tideover.sessions.key import Notice, OwnKey
 from tideover.sessions.key_watch import KeyWatch
 from tideover.sessions.keys import Holdings
@@ -53,6 +54,7 @@ class Session:
     Args:
         tenure: The lease.
         holdings: Its keys.
+        home: The event loop it belongs to.
         reach: The way to the members.
         clock: The clocks.
         base: What goes before the name of a key.
@@ -62,9 +64,12 @@ class Session:
         ended: Given when its owner is done with it.
     """
 
-    def __init__(self, tenure: Tenure, holdings: Holdings, *, reach: Reach, clock: Clock, base: str) -> None:
+    def __init__(
+        self, tenure: Tenure, holdings: Holdings, *, home: Home, reach: Reach, clock: Clock, base: str
+    ) -> None:
         self._tenure = tenure
         self._holdings = holdings
+        self._home = home
         self._reach = reach
         self._clock = clock
         self._base = base
@@ -180,6 +185,7 @@ class Session:
             OutcomeUnknown: No verdict came in time; see above.
             PermissionDenied: This user may not write it.
             Closed: The session is closed, or this is a forked child.
+            WrongLoop: This is another event loop than the coordinator's; nothing was sent.
 
         When degraded:
             Waits within the retry policy's timeout, and once an outage is declared raises `CircuitOpen` at once.
@@ -200,6 +206,7 @@ class Session:
         Raises:
             TideoverError: As of `put`.
         """
+        self._home.check(self)
         self.check()
         if self._closed:
             raise Closed(f"{self!r} is being closed")
@@ -220,11 +227,12 @@ class Session:
 
         Raises:
             Closed: This is a forked child.
+            WrongLoop: This is another event loop than the coordinator's; nothing was sent.
 
         When degraded:
             Tries for 2 s, breaker or not, then returns False.
         """
-        _ = self._alive
+        self._home.check(self)
         own = key if isinstance(key, OwnKey) else next((own for own in self._holdings if own.key == key), None)
         return True if own is None else await self._holdings.give_back(own, _GIVE_BACK)
 
@@ -269,7 +277,7 @@ class Session:
             scope: The scope of a body; `unbind` it when the body has ended.
             at_deadline: Whether passing the deadline is reason enough, or only a loss for good.
         """
-        _ = self._alive
+        self._home.check(self)
         self.bodies.bind(scope, at_deadline=at_deadline)
 
     def unbind(self, scope: anyio.CancelScope) -> None:
@@ -294,11 +302,12 @@ class Session:
 
         Raises:
             Closed: This is a forked child.
+            WrongLoop: This is not the coordinator's event loop.
 
         When degraded:
             The same; nothing is sent.
         """
-        _ = self._alive
+        self._home.check(self)
         self._closed = True
         self._finish(_ORPHANED)
 
@@ -315,6 +324,7 @@ class Session:
         """
         if self._closed or self._poison is not None:
             return
+        self._home.check(self)
         self._closed = True
         with anyio.move_on_after(timeout, shield=True):
             try:

@@ -38,6 +38,7 @@ from tideover.telemetry.requests import (
     within,
 )
 from tideover.telemetry.snapshots import snapshot_rejected, snapshot_written
+from tideover.telemetry.tasks import task_failed
 
 __all__ = [
     "AttemptSpan",
@@ -75,6 +76,7 @@ __all__ = [
     "retried",
     "snapshot_rejected",
     "snapshot_written",
+    "task_failed",
     "unobserve",
     "watch_restarted",
     "within",

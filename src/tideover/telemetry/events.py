@@ -99,7 +99,13 @@ limiter = Limiter()
 
 
 def event(
-    name: str, text: str, attributes: Attributes, *, level: int = logging.INFO, about: str | None = None
+    name: str,
+    text: str,
+    attributes: Attributes,
+    *,
+    level: int = logging.INFO,
+    about: str | None = None,
+    error: BaseException | None = None,
 ) -> None:
     """Emit a log event, and the same line to `logging`.
 
@@ -110,6 +116,7 @@ def event(
         level: The `logging` level.
         about: What it is about, if it may repeat itself: then it is told at most once in 30 s, with the number of
             those left out meanwhile. None: it is always told, because what it says was not so before.
+        error: Whose traceback the line is to show.
     """
     if about is not None:
         left_out = limiter.admit(name, about)
@@ -118,7 +125,7 @@ def event(
         if left_out:
             text = f"{text} (and {left_out} more since this was last said)"
             attributes = {**attributes, "tideover.left_out": left_out}
-    _log.log(level, "%s: %s", name, text)
+    _log.log(level, "%s: %s", name, text, exc_info=error)
     _events.emit(
         _logs.LogRecord(
             timestamp=time.time_ns(),

@@ -1,0 +1,89 @@
+"""Forks, which gRPC does not survive: its threads are gone in the child, and what it has open is the parent's.
+
+*After everything was closed* a fork is healthy if gRPC has ended, which it does with the last of its objects. So
+whatever is closed here refers to gRPC no more; what tracebacks still hold together, those of grpc's own frames for
+example, is collected before the fork. That costs what a collection costs, and only those who fork.
+
+*While something is open* the child must not use gRPC at all. A new connection there hears nothing, because the
+threads that would tell are the parent's; and what the child closes or frees writes to the parent's sockets. So
+connecting is refused, and what was open is kept for as long as the child lives.
+"""
+
+from __future__ import annotations
+
+import gc
+import glob
+import os
+import time
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from tideover.errors import Closed
+
+# Seconds before a fork for gRPC to end, at the most, and between two looks. Half a millisecond is usual.
+_ENDING = 0.5
+_MOMENT = 0.001
+# What the names of its threads begin with.
+_THREADS = (b"grpc", b"event_engine", b"lifeguard", b"timer_manager")
+
+_open: WeakSet[Any] = WeakSet()
+_kept: list[object] = []
+_uncollected = False
+_forked_from = 0
+
+
+def opened(store: object) -> None:
+    """Note that something uses gRPC from now on.
+
+    Raises:
+        Closed: This is a process in which nothing may.
+    """
+    if _forked_from:
+        raise Closed(
+            f"this process ({os.getpid()}) was forked from one ({_forked_from}) that was connected to etcd, and "
+            "gRPC does not survive that: start processes with multiprocessing's `spawn` or `forkserver`, or fork "
+            "before anybody connects, and connect in each"
+        )
+    _open.add(store)
+
+
+def closed(store: object) -> None:
+    """Note that something has closed all it had of gRPC."""
+    global _uncollected
+    _open.discard(store)
+    _uncollected = True
+
+
+def _before() -> None:
+    global _uncollected
+    if not _uncollected or _open:
+        return
+    gc.collect()
+    _uncollected = False
+    # gRPC ends in threads of its own.
+    until = time.monotonic() + _ENDING
+    while time.monotonic() < until and _is_running():
+        time.sleep(_MOMENT)
+
+
+def _is_running() -> bool:
+    """Whether gRPC has threads, as far as the system tells. An application's own channels have some, too."""
+    for name in glob.glob("/proc/self/task/*/comm"):
+        with suppress(OSError), open(name, "rb") as comm:
+            if comm.read().startswith(_THREADS):
+                return True
+    return False
+
+
+def _in_child() -> None:
+    global _forked_from
+    if _open:
+        _forked_from = os.getppid()
+        _kept.extend(_open)
+        # Neither may a collection in the child free what its tracebacks and tasks hold together.
+        gc.freeze()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_child=_in_child)

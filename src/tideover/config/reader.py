@@ -29,7 +29,7 @@ from tideover.errors import (
 from tideover.policies import StalenessLimit
 from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.view import View
-from tideover.request_record import Mark, current_record
+from tideover.request_record import Mark, present_record
 from tideover.status import RejectedValue, duration
 from tideover.telemetry import current_context
 from tideover.types import Entry, Reading, Source
@@ -158,7 +158,7 @@ class Reader:
             self._plain_reads += 1
             return value
         if mode == _DEGRADED:
-            record = current_record.get()
+            record = present_record()
             if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
                 self._degraded_reads += 1
             else:
@@ -355,7 +355,7 @@ class Reader:
         self._count((source.value, degraded))
         if not degraded:
             return
-        record = current_record.get()
+        record = present_record()
         if record is None:
             # Outside a request there is no record: as long as the same span is current, it has been marked.
             self._marked_context = current_context()

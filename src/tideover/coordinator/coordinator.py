@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.broadcast import first_of
@@ -49,6 +48,7 @@ from tideover.locks.host_queue import HostLocking, MemoryHostLocks
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.locks import Locks
 from tideover.options import Options
+from tideover.owner_task import OwnerTask
 from tideover.paths import default_state_folder
 from tideover.prefixes.followed import Following
 from tideover.registration.registrations import Registrations
@@ -112,7 +112,7 @@ class Coordinator(Primitives):
         self._clock = clock or Clock()
         self._chance = chance
         self._pid = os.getpid()
-        self._tasks: TaskGroup | None = None
+        self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
         self._closed: str | None = None
         self._outages = telemetry.Outages(
@@ -298,9 +298,8 @@ class Coordinator(Primitives):
             background["failsafe"] = self._desk.run
         background["identity"] = partial(self._identity.run, direct)
         self.config.open()
-        tasks = anyio.create_task_group()
-        await tasks.__aenter__()
-        self._tasks = tasks
+        self._owner = OwnerTask()
+        tasks = await self._owner.open()
         self._sessions.start(urgent, tasks)
         self._elections.open(urgent, tasks)
         self._locks.open(urgent, tasks)
@@ -400,9 +399,8 @@ class Coordinator(Primitives):
                     closing.start_soon(self._elections.close, self._closed)
             await self._locks.aclose(self._closed)
             await self._sessions.aclose()
-            if self._tasks is not None:
-                self._tasks.cancel_scope.cancel()
-                await self._tasks.__aexit__(None, None, None)
+            if self._owner is not None:
+                await self._owner.aclose()
         finally:
             with anyio.CancelScope(shield=True):
                 if self._desk is not None:

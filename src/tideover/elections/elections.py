@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
@@ -102,6 +102,7 @@ class Elections:
         return Leadership(
             name,
             stand=lambda: self._stand(name, timing, claim),
+            start=self._start,
             leave=self._leave,
             namespace=self._namespace,
         )
@@ -126,7 +127,7 @@ class Elections:
     # Life ------------------------------------------------------------------------------------------------------
 
     def open(self, store: Store, tasks: TaskGroup) -> None:
-        """Begin: candidacies of handles are run by the coordinator's task group."""
+        """Begin: candidacies are run by the coordinator's task group."""
         self._store, self._tasks, self._closed = store, tasks, ""
 
     async def close(self, why: str) -> None:
@@ -204,6 +205,11 @@ class Elections:
         candidacy = Candidacy(name, record, epoch=self._epoch, peering=peering, watchdog=self._watchdog)
         self._running.append(candidacy)
         return candidacy
+
+    def _start(self, task: Callable[..., Coroutine[Any, Any, object]], *args: object) -> None:
+        if self._tasks is None:
+            raise Closed(self._closed)
+        self._tasks.start_soon(task, *args)
 
     def _leave(self, candidacy: Candidacy, resigned: bool) -> None:
         self._running.remove(candidacy)
@@ -299,8 +305,7 @@ class Election:
         timing = Timing(ttl)
         claim = elections._claim(timing, on_outage, address, value)
         self._candidacy = candidacy = elections._stand(self.name, timing, claim)
-        assert elections._tasks is not None
-        elections._tasks.start_soon(candidacy.run)
+        elections._start(candidacy.run)
         try:
             self._term = term = await candidacy.elected(elections._namespace)
         except BaseException:

@@ -222,7 +222,8 @@ class WatchStream:
         self._call.cancel()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Not `gather`: cancelled, it forgets by whom, and a scope takes that for somebody else's cancellation.
+        await asyncio.wait(self._tasks)
 
     # The two tasks ---------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import anyio
+import anyio.lowlevel
 
 
 class Signal:
@@ -16,6 +17,7 @@ class Signal:
 
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
+        self._loop: object = None
 
     def __repr__(self) -> str:
         """Say whether anybody waits."""
@@ -29,8 +31,10 @@ class Signal:
 
     def next(self) -> anyio.Event:
         """Return the event that the next `fire` sets."""
-        if self._event is None:
-            self._event = anyio.Event()
+        loop = anyio.lowlevel.current_token()
+        # What outlives its event loop, such as a store of tests, is awaited in the next one.
+        if self._event is None or self._loop != loop:
+            self._event, self._loop = anyio.Event(), loop
         return self._event
 
     async def wait(self, timeout: float | None = None) -> bool:

@@ -8,6 +8,8 @@ takes the same path plus one look at the request's record.
 from __future__ import annotations
 
 import math
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
@@ -106,6 +108,8 @@ class Reader:
         self._quorum_reads = 0
         self._degraded_source = Source.MEMORY
         self._other_reads: dict[tuple[str, bool], int] = {}
+        # Metrics are asked for in the exporter's thread.
+        self._folding = threading.Lock()
 
     def __repr__(self) -> str:
         """Show what is followed."""
@@ -430,16 +434,21 @@ class Reader:
 
     def count_reads(self) -> Mapping[tuple[str, bool], int]:
         """Return how many reads there were, by source and whether they were degraded."""
-        self._fold_counts()
-        return dict(self._other_reads)
+        with self._folding:
+            counts = Counter(self._other_reads.copy())
+            counts[Source.LIVE.value, False] += self._plain_reads
+            counts[self._degraded_source.value, True] += self._degraded_reads
+            counts[Source.QUORUM.value, False] += self._quorum_reads
+        return +counts
 
     def _fold_counts(self) -> None:
-        plain, self._plain_reads = self._plain_reads, 0
-        degraded, self._degraded_reads = self._degraded_reads, 0
-        quorum, self._quorum_reads = self._quorum_reads, 0
-        self._count((Source.LIVE.value, False), plain)
-        self._count((self._degraded_source.value, True), degraded)
-        self._count((Source.QUORUM.value, False), quorum)
+        with self._folding:
+            plain, self._plain_reads = self._plain_reads, 0
+            degraded, self._degraded_reads = self._degraded_reads, 0
+            quorum, self._quorum_reads = self._quorum_reads, 0
+            self._count((Source.LIVE.value, False), plain)
+            self._count((self._degraded_source.value, True), degraded)
+            self._count((Source.QUORUM.value, False), quorum)
 
     def _count(self, what: tuple[str, bool], times: int = 1) -> None:
         if times:

@@ -114,7 +114,7 @@ class Elections:
 
     def status(self) -> tuple[ElectionStatus, ...]:
         """Return how each candidacy stands. No I/O."""
-        return tuple(_status(candidacy) for candidacy in self._running)
+        return tuple(_status(candidacy) for candidacy in list(self._running))
 
     def stalls(self) -> tuple[int, StallStatus | None]:
         """Return how often the event loop was blocked beyond a deadline, and what was found the last time."""
@@ -122,7 +122,8 @@ class Elections:
 
     def leading(self) -> Mapping[tuple[str, str], int]:
         """Return how many terms there are, by election and standing."""
-        return Counter((c.name, c.standing.value) for c in self._running if c.standing is not None)
+        standings = [(candidacy.name, candidacy.standing) for candidacy in list(self._running)]
+        return Counter((name, standing.value) for name, standing in standings if standing is not None)
 
     # Life ------------------------------------------------------------------------------------------------------
 

@@ -46,8 +46,8 @@ def current_span() -> Span:
 def mark_span(mark: Mark, components: Collection[str]) -> None:
     """Make the current span, and the request's own, findable as degraded.
 
-    Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response, and what
-    comes after that, such as a background task, has its own.
+    Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response. What
+    comes after that, such as a background task, has a span of its own.
 
     Args:
         mark: The first degraded answer of the component to be shown.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import anyio
+import anyio.lowlevel
 
 from tideover.event_loop import EventLoop
 
@@ -32,7 +33,8 @@ class Signal:
 
     def next(self) -> anyio.Event:
         """Return the event that the next `fire` sets."""
-        if self._event is None:
+        # What outlives its event loop, such as a store of tests, is awaited in the next one.
+        if self._event is None or not self._loop.is_here:
             self._event = anyio.Event()
             self._loop.enter()
         return self._event

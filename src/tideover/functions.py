@@ -189,8 +189,11 @@ def _in_context() -> Coordinator | None:
     if coordinator.loop is None:
         raise NotConnected(
             f"TideoverMiddleware's {coordinator!r}: the server has not run this application's lifespan, which "
-            "opens it. Servers can be told to insist (uvicorn --lifespan on); a test must run the lifespan "
-            "itself; a mounted application has none, so the middleware belongs on the outermost one"
+            "opens it, or not through this middleware. Servers can be told to insist (uvicorn --lifespan on); a "
+            "test must run the lifespan itself; a mounted application has none, so the middleware belongs on the "
+            "outermost one; a framework that gives its middleware no lifespan, such as Litestar, is wrapped "
+            "instead: TideoverMiddleware(app, ...); and a stack that is built again while the application runs, "
+            "as by uninstrument_app, needs another start"
         )
     return coordinator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -14,12 +15,11 @@ def default_folder() -> Path:
     """Return the user's cache folder for tideover; it need not exist yet.
 
     Raises:
-        RuntimeError: This user has no home directory, so there is no such place. (The path would begin with a
-            literal `~` and land in whatever directory the process happens to run in.)
+        RuntimeError: This user has no home directory, so there is no such place.
     """
-    folder = platformdirs.user_cache_path("tideover")
-    if not folder.is_absolute():
-        raise RuntimeError(f"this user has no home directory, so {folder} is no place for snapshots; name one")
+    folder = _of_user(platformdirs.user_cache_path)
+    if folder is None:
+        raise RuntimeError("this user has no home directory, and so no cache folder; name one")
     return folder
 
 
@@ -39,10 +39,10 @@ def default_state_folder() -> Path:
     files, and nobody else.
 
     Raises:
-        OSError: Somebody else has made that one.
+        OSError: Somebody else has made that one, or there is no folder for temporary files.
     """
-    folder = platformdirs.user_state_path("tideover")
-    if folder.is_absolute() and _writable(folder):
+    folder = _of_user(platformdirs.user_state_path)
+    if folder is not None and _writable(folder):
         return folder
     folder = Path(tempfile.gettempdir()) / f"tideover-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -50,6 +50,16 @@ def default_state_folder() -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone; name a folder with cache_dir=")
     return folder
+
+
+def _of_user(find: Callable[[str], Path]) -> Path | None:
+    """Return a folder of this user; None for one without a home directory, as a nameless one in a container is."""
+    try:
+        folder = find("tideover")
+    except RuntimeError:  # platformdirs 4.12 and newer
+        return None
+    # Older ones let it begin with a literal `~`: it would land in whatever directory the process happens to be in.
+    return folder if folder.is_absolute() else None
 
 
 def _writable(folder: Path) -> bool:

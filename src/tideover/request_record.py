@@ -1,7 +1,8 @@
 """The record of one request: which of its answers were degraded.
 
 One mutable record per request travels in a context variable; asyncio tasks and worker threads started within the
-request share it. A component is marked once; reads after the first find the mark and go on.
+request share it, until the request is over. A component is marked once; reads after the first find the mark and
+go on.
 """
 
 from __future__ import annotations
@@ -39,14 +40,23 @@ class RequestRecord:
             the degraded answer may be got within a span of its own, and because frameworks end theirs with the
             last byte, before the middleware is asked again.
         marks: Component name to its mark.
+        finished: Whether the request is over; tasks that outlive it still carry its record.
     """
 
     coordinator: object = None
     span: object = None
     marks: dict[str, Mark] = field(default_factory=dict)
+    finished: bool = False
 
 
 current_record: ContextVar[RequestRecord | None] = ContextVar("tideover.request", default=None)
+
+
+def present_record() -> RequestRecord | None:
+    """Return the record of the request that is being served here; None outside of requests and after their end."""
+    record = current_record.get()
+    return None if record is None or record.finished else record
+
 
 # The coordinator of an application's lifespan. That is no request: what it starts lives for days, and a mark made
 # in one outage must not hide the next.

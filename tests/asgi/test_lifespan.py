@@ -205,6 +205,33 @@ async def test_mounted_application_has_no_lifespan_of_its_own() -> None:
                 await client.get("/own/")
 
 
+async def test_a_framework_that_gives_its_middleware_no_lifespan() -> None:
+    """Middleware that sees requests alone says what to do instead, and around the whole application it works."""
+
+    async def framework(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan_of_its_own(scope, receive, send)
+        else:
+            await inside(scope, receive, send)
+
+    async def endpoint(request: Request) -> PlainTextResponse:
+        try:
+            return PlainTextResponse(tideover.current().config.get("rate"))
+        except NotConnected as exc:
+            return PlainTextResponse(str(exc), status_code=500)
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    lifespan_of_its_own: ASGIApp = Starlette()
+    inside: ASGIApp = TideoverMiddleware(app, store=await store_with(rate="5"))
+    async with serving(framework) as client:
+        response = await client.get("/")
+    assert response.status_code == 500
+    assert "such as Litestar, is wrapped instead: TideoverMiddleware(app, ...)" in response.text
+    inside = app
+    async with serving(TideoverMiddleware(framework, store=await store_with(rate="5"))) as client:
+        assert (await client.get("/")).text == "5"
+
+
 async def test_requests_without_a_lifespan() -> None:
     """A server that does not run the lifespan gets errors that say what to do; other requests stay unharmed."""
     app = wrapped(Starlette(routes=[Route("/", show_rate), Route("/ok", PlainTextResponse("ok"))]), MemoryStore())

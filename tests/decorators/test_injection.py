@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
+import anyio.lowlevel
 import httpx
 import pytest
 from fastapi import Depends, FastAPI
+from starlette.background import BackgroundTask
 
 from tests.support import request
 from tideover import ConfigKeyError, Coordinator, NotConnected, NotSynced, connect, with_config
@@ -496,6 +498,64 @@ async def test_callable_object() -> None:
     charge = with_config(mode="mode")(Charge())
     async with configured(mode="fast"):
         assert charge() is Mode.FAST
+
+
+class Job:
+    """What can be called as a coroutine function can, without being one."""
+
+    async def __call__(self, name: str, *, mode: Mode = Mode.SLOW) -> tuple[str, Mode]:
+        """Return what it was given."""
+        await anyio.lowlevel.checkpoint()
+        return name, mode
+
+    async def bound(self, name: str, *, mode: Mode = Mode.SLOW) -> tuple[str, Mode]:
+        """Do the same as a method."""
+        return await self(name, mode=mode)
+
+    async def items(self, name: str, *, mode: Mode = Mode.SLOW) -> AsyncIterator[tuple[str, Mode]]:
+        """Do the same one by one."""
+        yield await self(name, mode=mode)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        Job(),
+        Job().bound,
+        functools.partial(Job(), "a"),
+        functools.partial(functools.partial(Job().bound), "a"),
+        functools.partial(Job.__call__, Job(), "a"),
+    ],
+    ids=["object", "method", "partial of an object", "partial of a partial", "partial of a function"],
+)
+async def test_what_is_awaited_is_awaited(function: Any) -> None:
+    """Whatever gives something to await when it is called is, when decorated, a coroutine function."""
+    decorated = with_config(mode="mode")(function)
+    assert inspect.iscoroutinefunction(decorated)
+    async with configured(mode="fast"):
+        given = () if isinstance(function, functools.partial) else ("a",)
+        assert await decorated(*given) == ("a", Mode.FAST)
+
+
+async def test_an_object_that_gives_an_async_generator() -> None:
+    """A partial of a method that is an async generator function is one when decorated."""
+    decorated = with_config(mode="mode")(functools.partial(Job().items, "a"))
+    assert inspect.isasyncgenfunction(decorated)
+    async with configured(mode="fast"):
+        assert [item async for item in decorated()] == [("a", Mode.FAST)]
+
+
+async def test_a_background_task_of_starlette_runs_it() -> None:
+    """Starlette's BackgroundTask runs a decorated object to its end."""
+    done: list[Mode] = []
+
+    class Work:
+        async def __call__(self, *, mode: Mode = Mode.SLOW) -> None:
+            done.append(mode)
+
+    async with configured(mode="fast"):
+        await BackgroundTask(with_config(mode="mode")(Work()))()
+    assert done == [Mode.FAST]
 
 
 # FastAPI --------------------------------------------------------------------------------------------------------

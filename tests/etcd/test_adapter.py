@@ -580,3 +580,16 @@ async def test_without_a_quorum_only_serializable_reads_are_answered() -> None:
             assert len(outcomes.seen) == 3
             assert time.monotonic() - began < 1
             assert await _read(store, member=member, serializable=True, timeout=2) == revision
+
+
+@pytest.mark.anyio
+async def test_closing_can_be_given_up(server: EtcdServer) -> None:
+    """Closing a store with an open watch is cancelled by a scope: the scope says so, and nobody was cancelled."""
+    store = EtcdStore([server.endpoint])
+    async with store.watch(b"a", None, start_revision=0, member=server.endpoint, timeout=5):
+        for _ in range(3):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await store.aclose()
+            assert scope.cancelled_caught
+        await store.aclose()

@@ -66,7 +66,16 @@ def _later() -> Awaitable[str]:
 
 @pytest.mark.parametrize(
     "given",
-    [SECRET, lambda: SECRET, partial(_give, SECRET), partial(str, SECRET), Asked(), _later, Asked().__call__],
+    [
+        SECRET,
+        lambda: SECRET,
+        partial(_give, SECRET),
+        partial(str, SECRET),
+        Asked(),
+        partial(Asked()),
+        _later,
+        Asked().__call__,
+    ],
 )
 async def test_every_form_gives_the_password(given: Password) -> None:
     """A text, plain functions, async ones, partials, objects that are called, and plain functions that return

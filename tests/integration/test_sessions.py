@@ -129,7 +129,7 @@ async def test_a_thousand_sessions_leave_nothing(server: EtcdServer) -> None:
 
         def counts() -> tuple[int, int, int]:
             gc.collect()
-            tasks = tide._tasks.__dict__.get("_tasks", ()) if tide._tasks else ()
+            tasks = tide._home._tasks.__dict__.get("_tasks", ()) if tide._home._tasks else ()
             return len(anyio.get_running_tasks()), process.num_fds(), len(tasks)
 
         await many(range(50))

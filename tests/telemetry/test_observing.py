@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+
 import anyio
 import pytest
 from opentelemetry.sdk.metrics.export import Gauge, Sum
 
+import tideover
 from tests.support import connected
 from tests.telemetry.recording import Recorded, lose, points, put, recover, value
 from tideover import HealthState, LeadershipLost, telemetry
+from tideover.telemetry import observing
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +48,74 @@ async def test_reads_and_state_are_observed(recorded: Recorded) -> None:
     assert {k: value(p) for k, p in points(reads).items()} == {(False, "live"): 1, (True, "memory"): 1}
     assert isinstance(ages.data, Gauge)
     assert value(points(ages)[("app",)]) == pytest.approx(age)
+
+
+@contextmanager
+def asking(ask: Callable[[], object]) -> Iterator[list[Exception]]:
+    """Ask without a pause in another thread, as an exporter may at any moment; give what that has raised."""
+    errors: list[Exception] = []
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            try:
+                ask()
+            except Exception as exc:  # whatever it is
+                errors.append(exc)
+
+    thread = threading.Thread(target=run)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        yield errors
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
+def test_an_exporters_thread_may_ask_at_any_moment() -> None:
+    """While another thread asks, registrations, candidacies and coordinators come and go: nothing fails."""
+
+    def ask() -> None:
+        for coordinator in observing._coordinators():
+            coordinator.observe_registrations()
+            coordinator.observe_endpoints()
+            coordinator.observe_leaders()
+            coordinator.observe_degraded_time()
+
+    async def come_and_go() -> None:
+        store = MemoryStore()
+        async with tideover.connect(store=store) as tide:
+            for _ in range(10):
+                async with AsyncExitStack() as stack:
+                    for number in range(20):
+                        registered = tide.register(f"shop-{number}", "http://10.0.0.1:80", ttl=15)
+                        await stack.enter_async_context(registered)
+                    await stack.enter_async_context(tideover.connect(store=store))
+
+    with asking(ask) as errors:
+        asyncio.run(come_and_go())
+    assert errors == []
+
+
+def test_reads_are_counted_while_others_ask() -> None:
+    """The number of reads only grows for a thread that asks while they go on, and is right in the end."""
+    seen: list[int] = []
+
+    async def read() -> int:
+        async with tideover.connect(store=MemoryStore()) as tide:
+            with asking(lambda: seen.append(tide.observe_reads().get(("default", False), 0))) as errors:
+                for number in range(20_000):
+                    tide.config.get("rate", default="1")
+                    if number % 100 == 0:
+                        tide.config.refresh()
+            assert errors == []
+            return sum(tide.observe_reads().values())
+
+    assert asyncio.run(read()) == 20_000
+    assert seen == sorted(seen)
 
 
 async def test_closed_coordinator_is_not_observed(recorded: Recorded) -> None:

@@ -40,6 +40,50 @@ async def test_request_links_to_its_outage(recorded: Recorded) -> None:
     assert [link.context for link in ended["GET /"].links] == [outage.context]
 
 
+async def test_after_the_server_span_has_ended(recorded: Recorded, caplog: pytest.LogCaptureFixture) -> None:
+    """A background task gets the first degraded answer: its own span has mark and link, the SDK is silent."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    tracer = trace.get_tracer("framework")
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        server = tracer.start_span("GET /", kind=SpanKind.SERVER)
+        token = current_record.set(RequestRecord(tide, server))
+        server.end()
+        with tracer.start_as_current_span("later"):
+            tide.config.get("rate")
+        current_record.reset(token)
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+    (outage,) = recorded.spans("tideover.outage")
+    ended = {s.name: s for s in recorded.span_exporter.get_finished_spans()}
+    assert attributes(ended["later"])["tideover.degraded"] is True
+    assert [link.context for link in ended["later"].links] == [outage.context]
+    assert not ended["GET /"].links
+    assert [record.message for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
+async def test_a_task_that_outlives_its_request(recorded: Recorded) -> None:
+    """A record counts for its request alone: in a task that was started there each span is marked afterwards."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    tracer = trace.get_tracer("app")
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        with request() as record:
+            tide.config.get("rate")
+            telemetry.finish_request(record)
+            for _ in range(2):
+                with tracer.start_as_current_span("tick"):
+                    tide.config.get("rate")
+    ticks = [s for s in recorded.span_exporter.get_finished_spans() if s.name == "tick"]
+    assert [attributes(s)["tideover.source"] for s in ticks] == ["memory", "memory"]
+    assert record.finished
+    assert set(record.marks) == {"config"}
+
+
 async def test_each_span_outside_a_request_is_marked(recorded: Recorded) -> None:
     """Without a request, as in a background task, every span in which a degraded answer is got is marked."""
     store = MemoryStore()

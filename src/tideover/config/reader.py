@@ -8,6 +8,8 @@ takes the same path plus one look at the request's record.
 from __future__ import annotations
 
 import math
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
@@ -29,7 +31,7 @@ from tideover.errors import (
 from tideover.policies import StalenessLimit
 from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.view import View
-from tideover.request_record import Mark, current_record
+from tideover.request_record import Mark, present_record
 from tideover.status import RejectedValue, duration
 from tideover.telemetry import current_context
 from tideover.types import Entry, Reading, Source
@@ -106,6 +108,8 @@ class Reader:
         self._quorum_reads = 0
         self._degraded_source = Source.MEMORY
         self._other_reads: dict[tuple[str, bool], int] = {}
+        # Metrics are asked for in the exporter's thread.
+        self._folding = threading.Lock()
 
     def __repr__(self) -> str:
         """Show what is followed."""
@@ -158,7 +162,7 @@ class Reader:
             self._plain_reads += 1
             return value
         if mode == _DEGRADED:
-            record = current_record.get()
+            record = present_record()
             if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
                 self._degraded_reads += 1
             else:
@@ -355,7 +359,7 @@ class Reader:
         self._count((source.value, degraded))
         if not degraded:
             return
-        record = current_record.get()
+        record = present_record()
         if record is None:
             # Outside a request there is no record: as long as the same span is current, it has been marked.
             self._marked_context = current_context()
@@ -430,16 +434,21 @@ class Reader:
 
     def count_reads(self) -> Mapping[tuple[str, bool], int]:
         """Return how many reads there were, by source and whether they were degraded."""
-        self._fold_counts()
-        return dict(self._other_reads)
+        with self._folding:
+            counts = Counter(self._other_reads.copy())
+            counts[Source.LIVE.value, False] += self._plain_reads
+            counts[self._degraded_source.value, True] += self._degraded_reads
+            counts[Source.QUORUM.value, False] += self._quorum_reads
+        return +counts
 
     def _fold_counts(self) -> None:
-        plain, self._plain_reads = self._plain_reads, 0
-        degraded, self._degraded_reads = self._degraded_reads, 0
-        quorum, self._quorum_reads = self._quorum_reads, 0
-        self._count((Source.LIVE.value, False), plain)
-        self._count((self._degraded_source.value, True), degraded)
-        self._count((Source.QUORUM.value, False), quorum)
+        with self._folding:
+            plain, self._plain_reads = self._plain_reads, 0
+            degraded, self._degraded_reads = self._degraded_reads, 0
+            quorum, self._quorum_reads = self._quorum_reads, 0
+            self._count((Source.LIVE.value, False), plain)
+            self._count((self._degraded_source.value, True), degraded)
+            self._count((Source.QUORUM.value, False), quorum)
 
     def _count(self, what: tuple[str, bool], times: int = 1) -> None:
         if times:

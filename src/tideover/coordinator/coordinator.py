@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.broadcast import first_of
@@ -48,6 +47,7 @@ from tideover.locks.host_queue import HostLocking, MemoryHostLocks
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.locks import Locks
 from tideover.options import Options
+from tideover.owner_task import OwnerTask
 from tideover.paths import default_state_folder
 from tideover.prefixes.followed import Following
 from tideover.registration.registrations import Registrations
@@ -112,7 +112,7 @@ class Coordinator(Primitives):
         self._resolver = resolver or (system_resolver if store is None else None)
         self._network = network
         self._closed: str | None = None
-        self._tasks: TaskGroup | None = None
+        self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
         self._make()
 
@@ -310,16 +310,15 @@ class Coordinator(Primitives):
             background["failsafe"] = self._desk.run
         background["identity"] = partial(self._identity.run, direct)
         self.config.open()
-        tasks = anyio.create_task_group()
-        await tasks.__aenter__()
-        self._tasks = tasks
-        self._home.open(tasks)
-        self._sessions.start(urgent)
-        self._elections.open(urgent)
-        self._locks.open(urgent)
-        self._registrations.open()
-        self._discovery.open(store)
+        self._owner = OwnerTask()
         try:
+            tasks = await self._owner.open()
+            self._home.open(tasks)
+            self._sessions.start(urgent)
+            self._elections.open(urgent)
+            self._locks.open(urgent)
+            self._registrations.open()
+            self._discovery.open(store)
             for name, task in background.items():
                 tasks.start_soon(self._home.run, name, task)
             await self._await_start()
@@ -421,12 +420,9 @@ class Coordinator(Primitives):
                     closing.start_soon(self._elections.close, self._closed)
             await self._locks.aclose(self._closed)
             await self._sessions.aclose()
-            self._home.close()
-            if self._tasks is not None:
-                self._tasks.cancel_scope.cancel()
-                await self._tasks.__aexit__(None, None, None)
         finally:
             with anyio.CancelScope(shield=True):
+                await self._end_background()
                 if self._desk is not None:
                     await self._desk.aclose()
                 for followed in self._followed:
@@ -439,6 +435,12 @@ class Coordinator(Primitives):
                         await self._store.aclose()
             self._outages.close()
             self._home.loop.leave()
+
+    async def _end_background(self) -> None:
+        # Also where a native cancellation has cut the rest short.
+        self._home.close()
+        if self._owner is not None:
+            await self._owner.aclose()
 
     def poison(self) -> None:
         """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""

@@ -102,7 +102,7 @@ class Reporter:
             profile=str(self._options.profile),
             pid=os.getpid(),
             members=describe_members(lanes, self._is_proxy),
-            untold=tuple(f"{what}: {why}" for what, why in lanes.untold.items()),
+            untold=tuple(f"{what}: {why}" for what, why in list(lanes.untold.items())),
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
             rejected=self._config.rejected,
@@ -123,7 +123,8 @@ class Reporter:
         text = self._lanes.sentence
         if self._health.state is not HealthState.AVAILABLE:
             text += f"; {self._health.state} for {duration(self._health.seconds)}"
-        wrong = [f"{member} belongs to another cluster and is not used." for member in self._identity.foreign]
+        foreign = list(self._identity.foreign)
+        wrong = [f"{member} belongs to another cluster and is not used." for member in foreign]
         proxies = [member for member in self._lanes.members if self._is_proxy(member)]
         behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
         config = (_describe(followed.view) for followed in self._followed)

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
+from tideover.callables import behind, is_async
 from tideover.config.reader import MISSING
 from tideover.functions import current_for_reads
 
@@ -160,7 +161,8 @@ def with_config(**keys: str) -> Callable[[F], F]:
 
 def _wrap(function: Callable[..., Any], fill: Callable[..., None]) -> Callable[..., Any]:
     """Return a wrapper of the same kind as the function, so that frameworks treat it alike."""
-    if inspect.isasyncgenfunction(function):
+    kind = behind(function)
+    if inspect.isasyncgenfunction(kind):
 
         @functools.wraps(function)
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
@@ -184,7 +186,7 @@ def _wrap(function: Callable[..., Any], fill: Callable[..., None]) -> Callable[.
                 await inner.aclose()
 
         return async_generator
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
@@ -192,7 +194,7 @@ def _wrap(function: Callable[..., Any], fill: Callable[..., None]) -> Callable[.
             return await function(*args, **kwargs)
 
         return coroutine
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(kind):
 
         @functools.wraps(function)
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 import anyio.lowlevel
 
+from tideover.callables import is_async
 from tideover.elections.elections import OnOutage
 from tideover.errors import LeadershipLost
 from tideover.functions import leader
@@ -50,7 +50,7 @@ def while_leader(
     """
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        if not inspect.iscoroutinefunction(function):
+        if not is_async(function):
             raise TypeError(f"while_leader({name!r}) decorates coroutine functions, not {function!r}")
 
         @functools.wraps(function)

@@ -8,6 +8,7 @@ import string
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from tideover.callables import is_async
 from tideover.functions import lock
 from tideover.locks.options import OnOutage, wish
 
@@ -105,7 +106,7 @@ def locked(
     wish(ttl, timeout, "fail" if on_outage is None else on_outage, handover, lock_delay)
 
     def decorate(function: F) -> F:
-        if not inspect.iscoroutinefunction(function):
+        if not is_async(function):
             raise TypeError(f"locked({name!r}) decorates coroutine functions, not {function!r}")
         template = Template(name, function)
 

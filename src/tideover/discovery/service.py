@@ -30,7 +30,7 @@ from tideover.policies import StalenessLimit
 from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.snapshotter import Keeper
 from tideover.prefixes.view import View
-from tideover.request_record import Mark, current_record
+from tideover.request_record import Mark, present_record
 from tideover.status import ServiceStatus, duration
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
@@ -379,7 +379,7 @@ class Service:
         )
 
     def _mark(self, source: Source, age: float) -> None:
-        record = current_record.get()
+        record = present_record()
         if record is not None and COMPONENT in record.marks:
             return
         context = telemetry.current_context()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal
@@ -104,6 +104,7 @@ class Elections:
         return Leadership(
             name,
             stand=lambda: self._stand(name, timing, claim),
+            start=self.start,
             leave=self._leave,
             namespace=self._namespace,
             home=self.home,
@@ -116,7 +117,7 @@ class Elections:
 
     def status(self) -> tuple[ElectionStatus, ...]:
         """Return how each candidacy stands. No I/O."""
-        return tuple(_status(candidacy) for candidacy in self._running)
+        return tuple(_status(candidacy) for candidacy in list(self._running))
 
     def stalls(self) -> tuple[int, StallStatus | None]:
         """Return how often the event loop was blocked beyond a deadline, and what was found the last time."""
@@ -124,7 +125,8 @@ class Elections:
 
     def leading(self) -> Mapping[tuple[str, str], int]:
         """Return how many terms there are, by election and standing."""
-        return Counter((c.name, c.standing.value) for c in self._running if c.standing is not None)
+        standings = [(candidacy.name, candidacy.standing) for candidacy in list(self._running)]
+        return Counter((name, standing.value) for name, standing in standings if standing is not None)
 
     # Life ------------------------------------------------------------------------------------------------------
 
@@ -209,6 +211,11 @@ class Elections:
         )
         self._running.append(candidacy)
         return candidacy
+
+    def start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Run something in the background; `name` is what the log calls it."""
+        if not self.home.start(name, task, *args):
+            raise Closed(self._closed)
 
     def _leave(self, candidacy: Candidacy, resigned: bool) -> None:
         self._running.remove(candidacy)
@@ -306,7 +313,7 @@ class Election:
         timing = Timing(ttl)
         claim = elections._claim(timing, on_outage, address, value)
         self._candidacy = candidacy = elections._stand(self.name, timing, claim)
-        elections.home.start(f"candidate for {self.name}", candidacy.run)
+        elections.start(f"candidate for {self.name}", candidacy.run)
         try:
             self._term = term = await candidacy.elected(elections._namespace)
         except BaseException:

@@ -143,6 +143,11 @@ class Candidacy:
             self.refusal = LeadershipLost(f"the candidacy for {self.name!r} was withdrawn before it was elected")
         self.record.changed.fire()
 
+    def disown(self, why: str) -> None:
+        """Count as over from outside, while the record is tended until `stop`."""
+        self.ended = self.ended or why
+        self.record.changed.fire()
+
     async def stop(self) -> None:
         """Tend it no more, and return when that is so."""
         # One that has not begun yet is cancelled when it does.

@@ -10,6 +10,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import TypeVar, cast
 
+import anyio
+
 from tideover.etcd import forks
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
 from tideover.etcd.channel import MemberChannel
@@ -369,7 +371,9 @@ class EtcdStore:
             for watches in (*self._watches.values(), *(watches for _, watches in retired)):
                 await watches.aclose()
             channels = (*self._channels.values(), *(channel for channel, _ in retired))
-            await asyncio.gather(*(channel.aclose() for channel in channels))
+            async with anyio.create_task_group() as closing:
+                for channel in channels:
+                    closing.start_soon(channel.aclose)
         finally:
             # In place: `urgent` shares it.
             self._retired.clear()

@@ -184,7 +184,8 @@ class MemberChannel:
         for task, connection in closing.items():
             await connection.channel.close()
             task.cancel()
-        await asyncio.gather(*closing, return_exceptions=True)
+        if closing:
+            await asyncio.wait(closing)
         # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
         await asyncio.sleep(_DRAIN)
 

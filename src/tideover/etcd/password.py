@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from tideover.callables import is_async
 from tideover.daemon_thread import in_daemon_thread
 from tideover.policies import Password
 from tideover.store.faults import Fault, FaultKind, StoreFault
@@ -140,8 +141,7 @@ class PasswordSource:
             return given
         if isinstance(given, Path):
             return await in_daemon_thread(partial(read_password, given), name="tideover-password")
-        is_async = inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(type(given).__call__)
-        said = given() if is_async else await in_daemon_thread(given, name="tideover-password")
+        said = given() if is_async(given) else await in_daemon_thread(given, name="tideover-password")
         if inspect.isawaitable(said):
             try:
                 async with asyncio.timeout(_LONGEST) as limit:

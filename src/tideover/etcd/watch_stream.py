@@ -224,7 +224,8 @@ class WatchStream:
         self._call.cancel()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Not `gather`: cancelled, it forgets by whom, and a scope takes that for somebody else's cancellation.
+        await asyncio.wait(self._tasks)
         # Errors refer to this object until they are collected. A call that is referred to keeps its channel, and
         # that goes on connecting although it was closed (grpcio 1.85).
         self._call, self._tasks = None, []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import anyio
-
+from tideover.body_scope import BodyScope
 from tideover.errors import LockConflict, LockLost, NotDistributed, SessionLost
 from tideover.fencing.token import fencing_token
 from tideover.home import Home
@@ -13,7 +12,7 @@ from tideover.locks.options import Wish
 from tideover.locks.queue_key import Place
 from tideover.locks.rules.overlaps import Hold
 from tideover.locks.rules.recovery import Fate, fate
-from tideover.request_record import RequestRecord, current_record
+from tideover.request_record import RequestRecord, present_record
 from tideover.types import LockMode
 
 
@@ -67,7 +66,7 @@ class Grant:
         hold: What the ledger has of it; None as long as it touched no outage.
         is_written_off: Whether the ledger knows that it has ended.
         record: The request in which it was asked for.
-        scope: What the body runs in.
+        body: What the body runs in; None before it begins.
         outcome: How it went, for metrics, once it is over.
     """
 
@@ -82,8 +81,8 @@ class Grant:
         self.since = self.mode_since = keeper.boot()
         self.hold: Hold | None = None
         self.is_written_off = False
-        self.record: RequestRecord | None = current_record.get()
-        self.scope: anyio.CancelScope | None = None
+        self.record: RequestRecord | None = present_record()
+        self.body: BodyScope | None = None
         self.outcome = ""
         self.place = place
         self._keeper = keeper
@@ -157,8 +156,12 @@ class Grant:
     def _ended(self, error: LockLost | LockConflict) -> None:
         if not self.outcome:
             self._keeper.ended(self, error)
-            if self.scope is not None:
-                self.scope.cancel()
+            if self.body is not None:
+                self.body.end()
+
+    def stray(self, why: str) -> None:
+        """Count as lost, because nothing can end the body; the place is kept until that has been left."""
+        self.end(LockLost(f"lock {self.name!r} counts as lost: {why}"))
 
     def leave(self) -> LockLost | LockConflict | None:
         """End it with its body; return why it was lost before that, None if it was not."""

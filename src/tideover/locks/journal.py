@@ -99,7 +99,7 @@ class Books:
         health = self._lanes.health
         mark = Mark(LockMode.LOCAL, 0.0, reason_of(health.state, health.diagnosis), self._outage_id())
         record = grant.record
-        if record is None:
+        if record is None or record.finished:
             telemetry.mark_span(mark, ("lock",))
         elif "lock" not in record.marks:
             record.marks["lock"] = mark

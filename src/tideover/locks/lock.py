@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol
 
-import anyio
-
+from tideover.body_scope import BodyScope, raise_loss
 from tideover.errors import Closed
 from tideover.home import Home
 from tideover.locks.grant import Grant
@@ -64,29 +63,24 @@ class Lock:
         outer = innermost.get()
         inside = outer is not None and is_inside(self._owner, self._name)
         grant = self._grant = await self._owner.acquire(self._name, self._wish, inside=inside)
-        scope = grant.scope = anyio.CancelScope()
-        scope.__enter__()
-        innermost.set(Body(self._owner, self._name, scope, outer))
+        body = grant.body = BodyScope(grant.stray)
+        body.enter()
+        innermost.set(Body(self._owner, self._name, body.cancel_scope, outer))
         return Held(grant)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         """Let go, and say so if it was lost before the body ended."""
         self._owner.home.check(self)
         grant = self._grant
-        if grant is None or grant.scope is None:  # pragma: no cover - the language enters before it leaves
+        if grant is None or grant.body is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")
-        leave(grant.scope)
-        loss = grant.leave()
+        leave(grant.body.cancel_scope)
         try:
-            swallowed = grant.scope.__exit__(exc_type, exc, traceback)
+            ended = grant.body.leave(exc)
+            loss = grant.leave()
         finally:
             self._owner.release(grant)
-        if loss is None:
-            return swallowed
-        if exc is None or swallowed:
-            raise loss
-        if isinstance(exc, Exception) and exc is not loss:
-            exc.add_note(str(loss))
-        return swallowed
+        if loss is not None:
+            raise_loss(loss, exc, ended=ended)

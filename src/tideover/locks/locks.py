@@ -366,7 +366,7 @@ class Locks:
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:
         """Return what `status()` shows: locks, conflicts, and what does not work."""
-        locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in self._active.items())
+        locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in list(self._active.items()))
         return locks, self._books.conflicts(), self._host_error or self._ledger.error
 
     async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:

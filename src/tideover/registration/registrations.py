@@ -105,15 +105,15 @@ class Registrations:
 
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all that is registered, in the order in which that began."""
-        return tuple(registered for registered, _, _ in self._running.values())
+        return tuple(registered for registered, _, _ in list(self._running.values()))
 
     def status(self) -> tuple[RegistrationStatus, ...]:
         """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in self._running)
+        return tuple(publisher.report() for publisher in list(self._running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """Return how many there are, by service and state."""
-        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in self._running)
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
     # Life ------------------------------------------------------------------------------------------------------
 

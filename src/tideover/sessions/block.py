@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Literal
 
-import anyio
-
+from tideover.body_scope import BodyScope, raise_loss
 from tideover.errors import Closed, SessionLost
 from tideover.sessions.pool import SessionPool
 from tideover.sessions.rules import LeaseRules
@@ -36,6 +35,7 @@ class SessionBlock:
         self._ttl = ttl
         self._strict = on_outage == "lose"
         self._session: Session | None = None
+        self._body: BodyScope | None = None
         self._entered = False
 
     def __repr__(self) -> str:
@@ -49,36 +49,25 @@ class SessionBlock:
             raise Closed("a session is entered only once: call session() again")
         self._entered = True
         session = self._session = await self._pool.open(self._ttl, strict=self._strict)
-        self._scope = anyio.CancelScope()
-        self._scope.__enter__()
-        session.bind(self._scope, at_deadline=self._strict)
+        body = self._body = BodyScope(lambda why: session.lose(f"counts as lost: {why}"))
+        body.enter()
+        session.bind(body.cancel_scope, at_deadline=self._strict)
         return session
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         """Close the session, and say so if it was not to be relied upon when the body ended."""
         self._pool.home.check(self)
-        session = self._session
-        if session is None:  # pragma: no cover - the language enters before it leaves
+        session, body = self._session, self._body
+        if session is None or body is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")
-        try:
-            loss = None if session.orphaned else session.loss()
-        except BaseException:
-            self._scope.__exit__(exc_type, exc, traceback)
-            raise
-        session.unbind(self._scope)
-        try:
-            swallowed = self._scope.__exit__(exc_type, exc, traceback)
-        finally:
-            await self._pool.close(session)
-        if loss is None and exc is not None and swallowed:
+        ended = body.leave(exc)
+        loss = None if session.orphaned else session.loss()
+        session.unbind(body.cancel_scope)
+        await self._pool.close(session)
+        if loss is None and ended:
             # Cancelled at the deadline, which a renewal has moved since.
             loss = SessionLost(f"{session!r}: its deadline passed while the body ran", definite=False)
-        if loss is None:
-            return swallowed
-        if exc is None or swallowed:
-            raise loss
-        if isinstance(exc, Exception) and not isinstance(exc, SessionLost):
-            exc.add_note(str(loss))
-        return swallowed
+        if loss is not None:
+            raise_loss(loss, exc, ended=ended)

@@ -53,24 +53,29 @@ class Observed(Protocol):
         ...
 
 
-_open: weakref.WeakSet[Observed] = weakref.WeakSet()
+# Not a WeakSet: its copy is no single step, and the exporter's thread makes one while coordinators come and go.
+_open: set[weakref.ref[Observed]] = set()
 
 
 def observe(coordinator: Observed) -> None:
     """Show a coordinator through the observable instruments."""
-    _open.add(coordinator)
+    _open.add(weakref.ref(coordinator, _open.discard))
 
 
 def unobserve(coordinator: Observed) -> None:
     """Show a coordinator no longer."""
-    _open.discard(coordinator)
+    _open.discard(weakref.ref(coordinator))
+
+
+def _coordinators() -> list[Observed]:
+    return [coordinator for each in list(_open) if (coordinator := each()) is not None]
 
 
 def _observing(
     per_coordinator: Callable[[Observed], Iterable[Observation]],
 ) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
     def callback(_: CallbackOptions) -> Iterable[Observation]:
-        for coordinator in list(_open):
+        for coordinator in _coordinators():
             yield from per_coordinator(coordinator)
 
     return [callback]
@@ -95,7 +100,7 @@ def _observe_degraded_time(coordinator: Observed) -> Iterable[Observation]:
 def _observe_ages(_: CallbackOptions) -> Iterable[Observation]:
     # Of a gauge an SDK keeps the last observation: of several coordinators the oldest is shown.
     oldest: dict[str, float] = {}
-    for coordinator in list(_open):
+    for coordinator in _coordinators():
         age, namespace = coordinator.observe_age(), coordinator.namespace
         if age < float("inf"):
             oldest[namespace] = max(age, oldest.get(namespace, 0.0))
@@ -104,7 +109,7 @@ def _observe_ages(_: CallbackOptions) -> Iterable[Observation]:
 
 def _snapshots() -> Mapping[tuple[Component, str], list[tuple[float, int]]]:
     found: dict[tuple[Component, str], list[tuple[float, int]]] = {}
-    for coordinator in list(_open):
+    for coordinator in _coordinators():
         for component, age, size in coordinator.observe_snapshots():
             found.setdefault((component, coordinator.namespace), []).append((age, size))
     return found

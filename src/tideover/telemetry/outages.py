@@ -45,9 +45,9 @@ class Outages:
         self._reason = ""
         self._states: list[str] = []
         self._reads_before = 0
-        self._state = HealthState.AVAILABLE
-        self._since = monotonic()
-        self._seconds = dict.fromkeys(HealthState, 0.0)
+        # The state, since when, and how long each has lasted before: replaced as one, since the exporter's thread
+        # asks for it.
+        self._lasted = HealthState.AVAILABLE, monotonic(), dict.fromkeys(HealthState, 0.0)
 
     def __repr__(self) -> str:
         """Show the present outage's id."""
@@ -60,13 +60,12 @@ class Outages:
 
     def degraded_seconds(self) -> Mapping[HealthState, float]:
         """Return for how long etcd has been degraded, and unavailable, since the start."""
-        self._count_time()
-        return {state: self._seconds[state] for state in HealthState if state is not HealthState.AVAILABLE}
+        seconds = self._seconds(self._monotonic())
+        return {state: seconds[state] for state in HealthState if state is not HealthState.AVAILABLE}
 
-    def _count_time(self) -> None:
-        now = self._monotonic()
-        self._seconds[self._state] += now - self._since
-        self._since = now
+    def _seconds(self, now: float) -> dict[HealthState, float]:
+        state, since, before = self._lasted
+        return {**before, state: before[state] + max(0.0, now - since)}
 
     def transition(
         self,
@@ -88,8 +87,8 @@ class Outages:
             sentence: Why, for people.
             first: Whether this is the first verdict after the start.
         """
-        self._count_time()
-        self._state = state
+        now = self._monotonic()
+        self._lasted = state, now, self._seconds(now)
         well = state is HealthState.AVAILABLE
         if not well:
             self._reason = reason

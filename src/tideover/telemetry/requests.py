@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Span
+from opentelemetry.util.types import AttributeValue
 
-from tideover.request_record import Mark, RequestRecord, current_record
+from tideover.request_record import Mark, RequestRecord, present_record
 from tideover.telemetry.outages import present_outages
 from tideover.telemetry.scope import meter
 
@@ -45,47 +46,43 @@ def current_span() -> Span:
 def mark_span(mark: Mark, components: Collection[str]) -> None:
     """Make the current span, and the request's own, findable as degraded.
 
-    Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response.
+    Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response. What
+    comes after that, such as a background task, has a span of its own.
 
     Args:
         mark: The first degraded answer of the component to be shown.
         components: All components that gave degraded answers so far.
     """
-    span = trace.get_current_span()
-    _set_mark(span, mark, components)
-    record = current_record.get()
-    if record is None:
-        return
-    if isinstance(record.span, Span) and record.span is not span:
-        span = record.span
-        _set_mark(span, mark, components)
+    record = present_record()
+    current, own = trace.get_current_span(), None if record is None else record.span
+    spans = [own, current] if isinstance(own, Span) and own is not current else [current]
+    recording = [span for span in spans if span.is_recording()]
+    for span in recording:
+        span.set_attributes(_attributes(mark, components))
     outage = present_outages.get(mark.outage_id)
-    if outage is not None and len(components) == 1:
-        span.add_link(outage.link)
+    if record is not None and recording and outage is not None and len(components) == 1:
+        recording[0].add_link(outage.link)
 
 
-def _set_mark(span: Span, mark: Mark, components: Collection[str]) -> None:
-    if not span.is_recording():
-        return
-    span.set_attributes(
-        {
-            "tideover.degraded": True,
-            "tideover.components": list(components),
-            "tideover.reason": mark.reason,
-            "tideover.source": mark.source,
-            # An unknown age has no number; the attribute is left out rather than invented.
-            **({"tideover.staleness": mark.age} if mark.age < float("inf") else {}),
-            **({"tideover.outage_id": mark.outage_id} if mark.outage_id else {}),
-        }
-    )
+def _attributes(mark: Mark, components: Collection[str]) -> Mapping[str, AttributeValue]:
+    return {
+        "tideover.degraded": True,
+        "tideover.components": list(components),
+        "tideover.reason": mark.reason,
+        "tideover.source": mark.source,
+        # An unknown age has no number; the attribute is left out rather than invented.
+        **({"tideover.staleness": mark.age} if mark.age < float("inf") else {}),
+        **({"tideover.outage_id": mark.outage_id} if mark.outage_id else {}),
+    }
 
 
 def finish_request(record: RequestRecord) -> None:
-    """Count the request.
+    """Count the request, and mark nothing in its record any more.
 
     Args:
         record: The request's record, when its application has returned.
     """
+    record.finished = True
     if not record.marks:
         _requests.add(1, {"tideover.degraded": False})
         return

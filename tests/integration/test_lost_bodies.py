@@ -144,3 +144,29 @@ async def test_a_cancellation_from_outside_is_never_swallowed(
     await taken
     assert cancelled > 0
     assert (await bodies.ends())[asyncio.CancelledError] == cancelled
+
+
+async def test_decorated_functions(store: MemoryStore, tide: Coordinator, awaits: Awaits) -> None:
+    """`@locked` raises the loss of its lock while a grpc.aio call is awaited; `@while_leader` begins again."""
+    terms: list[int] = []
+
+    @tideover.locked("job")
+    async def work() -> None:
+        await awaits["unary"]()
+
+    @tideover.while_leader("reaper", ttl=5)
+    async def reap() -> str:
+        terms.append(len(terms))
+        if len(terms) < 2:
+            await awaits["unary"]()
+        return "done"
+
+    tasks = [asyncio.create_task(work()), asyncio.create_task(reap())]
+    with anyio.fail_after(20):
+        while not (terms and tide.status().locks):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        await take_away(store)
+        with pytest.raises(LockLost):
+            await tasks[0]
+        assert await tasks[1] == "done"

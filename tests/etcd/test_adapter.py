@@ -585,11 +585,11 @@ async def test_without_a_quorum_only_serializable_reads_are_answered() -> None:
 @pytest.mark.anyio
 async def test_closing_can_be_given_up(server: EtcdServer) -> None:
     """Closing a store with an open watch is cancelled by a scope: the scope says so, and nobody was cancelled."""
-    store = EtcdStore([server.endpoint])
-    async with store.watch(b"a", None, start_revision=0, member=server.endpoint, timeout=5):
-        for _ in range(3):
+    for _ in range(3):
+        store = EtcdStore([server.endpoint])
+        async with store.watch(b"a", None, start_revision=0, member=server.endpoint, timeout=5):
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 await store.aclose()
             assert scope.cancelled_caught
-        await store.aclose()
+            await store.aclose()

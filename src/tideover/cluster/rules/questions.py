@@ -13,7 +13,7 @@ from tideover.store.operations import Lane
 from tideover.types import Diagnosis
 
 # Questions a second while nothing new is learned; the rest of five a second is for those who must ask as well.
-MOST_QUESTIONS = 2.6
+MOST_QUESTIONS = 2.4
 # Seconds for which a member that goes on saying that it has no leader is believed to serve serializable reads.
 SERVES_FOR = 3.0
 

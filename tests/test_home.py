@@ -219,8 +219,8 @@ async def test_a_forked_child_hears_of_the_fork() -> None:
         assert tasks is not None
         tide._home.poison("forked")
         for name, call in CALLS.items():
-            # A notice knows its event loop only, which a child never has.
-            if not name.startswith("Notice."):
+            # A notice knows its event loop only, which a child never has. Leaving the whole does nothing there.
+            if not name.startswith("Notice.") and name != "Coordinator.__aexit__":
                 with pytest.raises(Closed, match="forked"):
                     await call(opened)
         tide._home._refusal = None

@@ -358,7 +358,7 @@ class Coordinator(Primitives):
         if os.getpid() != self._pid:
             # A forked child: all of it is the parent's.
             return
-        self._home.check(self)
+        self._home.loop.check(self)
         await self._stop()
 
     async def _await_start(self) -> None:

@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Say how long the trials under random faults are; `nox -s faults` makes them long."""
     group = parser.getgroup("faults", "trials under random faults")
-    group.addoption("--faults-count", type=int, default=12, help="faults per trial (default: %(default)s)")
+    group.addoption("--faults-count", type=int, default=6, help="faults per trial (default: %(default)s)")
     group.addoption("--faults-seed", type=int, default=1, help="what they are drawn from (default: %(default)s)")
 
 

@@ -88,7 +88,7 @@ def test_kill_while_the_snapshot_is_written(etcd_server: EtcdServer, tmp_path: P
     for n in range(20):
         etcd_server.etcdctl("put", f"/config/p/blob{n}", "x" * 100_000)
     newest = -1
-    for n in range(12):
+    for n in range(6):
         etcd_server.etcdctl("put", "/config/p/n", str(n))
         with worker(tmp_path, "p/", etcd_server.endpoint) as process:
             while seen(process)["n"] != n:

@@ -735,7 +735,7 @@ def test_kill_while_writing(tmp_path: Path) -> None:
     file = open_file(tmp_path)
     generator = random.Random(20240607)
     revision = 0
-    for _ in range(40):
+    for _ in range(15):
         victim = start(VICTIM, tmp_path, revision)
         assert victim.stdout is not None
         output = victim.stdout.readline()

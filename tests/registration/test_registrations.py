@@ -122,14 +122,13 @@ async def test_it_is_back_when_etcd_comes_back_with_nothing(ttl: int) -> None:
         assert published(store) == [here.endpoint]
 
 
-async def test_hours_of_outage_end_with_the_endpoint_there() -> None:
-    """Etcd keeps leases while it is away; if it does not, the endpoint is put there anew, after over an hour."""
-    # The longest test here: each member is asked several times a second all the time.
+async def test_a_long_outage_ends_with_the_endpoint_there() -> None:
+    """Etcd keeps leases while it is away; if it does not, the endpoint is put there anew, ten minutes later."""
     for forgets in (False, True):
         store = MemoryStore(1)
         async with connected(store) as tide, tide.register("api", URL) as here:
             lose_all(store)
-            await anyio.sleep(3700 if forgets else 300)
+            await anyio.sleep(700 if forgets else 300)
             assert not here.registered
             assert here.status.state is RegistrationState.UNCONFIRMED
             assert here.status.error is not None
@@ -584,12 +583,12 @@ async def test_a_forked_child_is_told() -> None:
 
 
 async def test_outages_at_random_never_lose_it() -> None:
-    """An hour of random trouble (away, rebuilt, lease revoked, key deleted, silent): each time all is well for
-    20 s, exactly this endpoint is there."""
+    """A quarter of an hour of random trouble (away, rebuilt, lease revoked, key deleted, silent): each time all is
+    well for 20 s, exactly this endpoint is there."""
     chance = random.Random(5)
     store = MemoryStore()
     async with connected(store) as tide, tide.register("api", URL, ttl=5) as here:
-        for turn in range(40):
+        for turn in range(12):
             trouble = chance.randrange(6)
             if trouble == 0:
                 lose_all(store)

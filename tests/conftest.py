@@ -17,9 +17,11 @@ settings.load_profile("tideover")
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C also where a shell has started us in the background: children inherit what is ignored."""
+    """Hear Ctrl-C and SIGHUP also where a shell or nohup has started us: children inherit what is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -100,6 +100,10 @@ class CountingStore:
         """Whether the member is really a grpc-proxy."""
         return self.store.is_proxy(member)
 
+    def way(self, member: str) -> str:
+        """Return what lies on the way."""
+        return self.store.way(member)
+
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse a grpc-proxy."""
         await self.store.require_member(member, timeout=timeout)

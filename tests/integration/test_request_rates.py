@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import pytest
 
@@ -67,21 +67,15 @@ async def closing(cluster: EtcdCluster) -> AsyncIterator[list[float]]:
     """Take the place of a cluster's killed members, and give the times at which connections were made."""
     accepted: list[float] = []
 
-    async def refuse(stream: anyio.abc.SocketStream) -> None:
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.append(anyio.current_time())
-        await stream.aclose()
+        writer.close()
 
     async with AsyncExitStack() as stack:
-        listeners = []
         for endpoint in cluster.endpoints:
             host, _, port = endpoint.partition(":")
-            listener = await anyio.create_tcp_listener(local_host=host, local_port=int(port))
-            listeners.append(await stack.enter_async_context(listener))
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        for listener in listeners:
-            tasks.start_soon(listener.serve, refuse)
+            await stack.enter_async_context(await asyncio.start_server(refuse, host, int(port)))
         yield accepted
-        tasks.cancel_scope.cancel()
 
 
 async def test_a_quorum_that_refuses_the_password_is_asked_little(etcd_cluster: EtcdCluster) -> None:

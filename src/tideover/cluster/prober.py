@@ -258,8 +258,10 @@ class Prober:
         if asked is None or self._was_late(member, Lane.MEMBER, now) or self._rests(member):
             return
         if self._is_silent(asked):
-            # What it said before is not why it does not answer now.
+            # What it said before is not why it does not answer now; what lies before it may be.
             self._lanes.errors.pop(member, None)
+            if way := self._store.way(member):
+                self._lanes.errors[member] = f"silent ({way})"
         refused = asked.answer is Answer.UNREACHABLE
         due = now - self._renewed_at.get(member, -math.inf) >= _RENEW_SILENT_EVERY
         if refused or ((self._is_silent(asked) or asked.answer is Answer.SILENT) and due):

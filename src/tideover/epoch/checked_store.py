@@ -94,6 +94,10 @@ class GuardedStore:
         """Refuse an `etcd grpc-proxy`."""
         await self._store.require_member(member, timeout=timeout)
 
+    def way(self, member: str) -> str:
+        """Return what lies on the way to a member, in words."""
+        return self._store.way(member)
+
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks."""
         await self._store.wait_disconnected(member)

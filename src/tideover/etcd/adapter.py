@@ -322,6 +322,11 @@ class EtcdStore:
         watches = self._watches.get(member)
         return None if watches is None else watches.proxied
 
+    def way(self, member: str) -> str:
+        """Name the proxy that a member is reached through; see `Store.way`."""
+        channel = self._channels.get(member)
+        return "" if channel is None else channel.way
+
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
 

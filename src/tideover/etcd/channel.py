@@ -45,6 +45,7 @@ class MemberChannel:
 
     Attributes:
         endpoint: The member's `host:port`.
+        way: The proxy that it is reached through, in words; empty if there is none.
         urgent: The connection for what is small and must not wait: probes, renewals, proofs, logins.
         bulk: The connection for reads, writes and watches of any size; made when it is first needed.
         auth: The stub for logging in.
@@ -72,7 +73,7 @@ class MemberChannel:
         return f"<MemberChannel {self.endpoint} {state.name.lower()}>"
 
     def _open(self) -> None:
-        self._way = proxy_for(self.endpoint)
+        self.way = proxy_for(self.endpoint)
         self.urgent = Connection(self.endpoint, self._files, self._server_name)
         self.bulk = Connection(self.endpoint, self._files, self._server_name, BULK)
         self.auth = rpc.AuthStub(self.urgent.channel)
@@ -104,8 +105,8 @@ class MemberChannel:
         try:
             yield
         except StoreFault as exc:
-            if self._way and exc.fault.on_the_way:
-                raise StoreFault(replace(exc.fault, way=self._way)) from exc
+            if self.way and exc.fault.on_the_way:
+                raise StoreFault(replace(exc.fault, way=self.way)) from exc
             raise
 
     async def wait_disconnected(self) -> None:

@@ -207,6 +207,14 @@ class Store(Protocol):
         """
         ...
 
+    def way(self, member: str) -> str:
+        """Return what lies on the way to a member, in words; empty if nothing is known to.
+
+        Args:
+            member: Whose way.
+        """
+        ...
+
     async def wait_disconnected(self, member: str) -> None:
         """Return when an established connection to the member breaks.
 

@@ -136,6 +136,10 @@ class FaultyStore:
         """Whether the member is really a grpc-proxy."""
         return self._store.is_proxy(member)
 
+    def way(self, member: str) -> str:
+        """Return what lies on the way to a member, in words."""
+        return self._store.way(member)
+
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse a grpc-proxy; see `Store.require_member`."""
         await self._store.require_member(member, timeout=timeout)

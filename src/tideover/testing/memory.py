@@ -413,6 +413,10 @@ class MemoryStore:
         """Whether the member is one of `proxies`."""
         return member in self.proxies
 
+    def way(self, member: str) -> str:
+        """Nothing lies on the way."""
+        return ""
+
     async def require_member(self, member: str, *, timeout: float) -> None:
         """Refuse what is one of `proxies`; see `Store.require_member`."""
         await anyio.lowlevel.checkpoint()

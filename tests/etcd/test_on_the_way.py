@@ -64,7 +64,7 @@ async def faults_at(endpoint: str, tls: Tls | None = None) -> list[Fault]:
     store = EtcdStore([endpoint], tls=tls)
     try:
         return [
-            await fault_of(store.call(op, member=endpoint, timeout=5)) for op in (Range(b"k"), Put(b"k", b"v"))
+            await fault_of(store.call(op, member=endpoint, timeout=8)) for op in (Range(b"k"), Put(b"k", b"v"))
         ]
     finally:
         await store.aclose()

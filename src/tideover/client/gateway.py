@@ -166,6 +166,7 @@ class Gateway:
             if not isinstance(sent, Fault):
                 self._line.budget = self._line.budget.after(succeeded=True)
                 self._lanes.succeeded(op, sent_at, sent.header)
+                self._lanes.answered(member, self._lanes.clock.monotonic() - sent_at)
                 if isinstance(op, Put):
                     # Of all writes the one that no alarm lets through.
                     self._lanes.not_alarmed()

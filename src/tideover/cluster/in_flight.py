@@ -24,8 +24,8 @@ from tideover.clock import Clock
 from tideover.store.operations import Lane
 
 # Seconds without an answer before a read's member is asked whether it lives, and a write's, for giving up on that
-# leaves its outcome unknown; and within which the member must say so. With what the link takes, as all limits. So
-# an attempt at a silent member takes 0.8 s, for a write 2: a healthy read takes 5 ms at the 99th percentile.
+# leaves its outcome unknown; and within which the member must say so, and what the link takes. So an attempt at a
+# silent member takes 0.8 s, for a write 2: a healthy read takes 5 ms at the 99th percentile.
 READ_PATIENCE = 0.3
 WRITE_PATIENCE = 1.5
 ANSWER_WITHIN = 0.5
@@ -95,7 +95,9 @@ class Waiting:
                 scope.cancel()
 
     def _look(self, scope: anyio.CancelScope, asked: _Asked, since: float) -> None:
-        at = since + self._limit(asked.member, WRITE_PATIENCE if asked.writes else READ_PATIENCE)
+        patience = WRITE_PATIENCE if asked.writes else READ_PATIENCE
+        # What takes the link longer than that is no reason to ask, and is not waited for twice.
+        at = since + max(patience, self._limit(asked.member, 0.0))
         first = not self._looks or at < self._looks[0][0]
         self._count += 1
         heapq.heappush(self._looks, (at, self._count, scope))

@@ -183,6 +183,12 @@ class Lanes:
         known = self._round_trips.get(member, Burst())
         self._round_trips[member] = known.after(seconds, self.clock.monotonic())
 
+    def answered(self, member: str, seconds: float) -> None:
+        """Record how long an answer of any size took: the link takes no longer than that."""
+        known = self._round_trips.get(member)
+        if known is not None:
+            self._round_trips[member] = known.at_most(seconds)
+
     def limit(self, member: str, least: float) -> float:
         """Return how long to wait for a small answer; see `rules.round_trips`.
 

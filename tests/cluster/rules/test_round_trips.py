@@ -54,3 +54,13 @@ def test_answers_apart_count_each() -> None:
     """Answers more than a tenth of a second apart are each a round trip."""
     twice = Burst().after(0.2, 1.0).after(0.4, 1.2)
     assert twice.now == RoundTrips().after(0.2).after(0.4)
+
+
+def test_quick_answers_of_any_size_tell_of_the_link() -> None:
+    """A slow first answer is outweighed by quick ones, also those that come together; slow ones add nothing."""
+    known = Burst().after(0.3, 1.0)
+    for _ in range(40):
+        known = known.at_most(0.005)
+    assert known.now.limit(0.5) < 0.55
+    assert known.at_most(2.0) == known
+    assert Burst().at_most(0.005) == Burst()

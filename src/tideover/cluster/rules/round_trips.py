@@ -71,3 +71,10 @@ class Burst:
             shortest = min(self.shortest, seconds)
             return replace(self, now=self.before.after(shortest), shortest=shortest, at=at)
         return Burst(self.now.after(seconds), self.now, seconds, at)
+
+    def at_most(self, seconds: float) -> Burst:
+        """Return the estimate after an answer of any size that took so many seconds: the link takes no more."""
+        if self.now.smoothed is None or seconds >= self.now.smoothed:
+            return self
+        before = self.before if self.before.smoothed is None else self.before.after(seconds)
+        return replace(self, now=self.now.after(seconds), before=before)

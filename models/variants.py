@@ -61,6 +61,7 @@ SOUND = (
         "2 takeovers, 1 change of the list, 1 restart",
         ("TAKES=2", "CHANGES=1", "RESTARTS=1", "CHECK_STAYS"),
         Verdict.SAFE,
+        deep=True,
     ),
     Variant(
         "peers-long",

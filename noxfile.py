@@ -28,7 +28,7 @@ BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder")
 
 # Tests with an etcd mostly wait for it, the others compute. They run one after the other: beside tests that take
 # all of the processor, one that waits would measure them.
-PARALLEL = ("-n", "5", *BY_FILE)
+PARALLEL = ("-n", "4", *BY_FILE)
 WITH_ETCD = ("-m", "etcd or netns", *PARALLEL)
 
 # What says nothing of etcd: the same on all versions of it.

@@ -71,7 +71,8 @@ class Seen:
 @asynccontextmanager
 async def connected(*endpoints: str, **options: str) -> AsyncIterator[tuple[Coordinator, Seen]]:
     """Connect, and write down what the coordinator says."""
-    async with tideover.connect(*endpoints, cache_dir=False, **options) as tide:  # type: ignore[arg-type]
+    opening = tideover.connect(*endpoints, cache_dir=False, start_timeout=5, **options)  # type: ignore[arg-type]
+    async with opening as tide:
         seen = Seen(tide)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(seen.run)

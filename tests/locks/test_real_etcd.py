@@ -176,7 +176,7 @@ async def test_a_thousand_waiters_wake_one_at_a_time(server: EtcdServer, tide: C
     assert store is not None
     member = server.endpoint
     prefix = b"/locks/many/"
-    await store.call(LeaseGrant(60, 1), member=member, timeout=5)
+    await store.call(LeaseGrant(600, 1), member=member, timeout=5)
     owns = []
     for number in range(1000):
         key = prefix + f"{number + 10_000:x}".encode()

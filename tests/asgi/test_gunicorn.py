@@ -44,7 +44,7 @@ def see_workers(port: int, patience: float = 30.0) -> dict[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("worker", ["uvicorn_worker.UvicornWorker", "asgi"])
 def test_preload(etcd_server: EtcdServer, worker: str, tmp_path: Path) -> None:
-    """All workers of an application that reads a setting at import find etcd AVAILABLE, and end in seconds: 3 on two idle cores."""
+    """All workers of an application that reads a setting at import find etcd AVAILABLE, and end in seconds."""
     etcd_server.etcdctl("put", "/config/rate", "5")
     reserved, log = ReservedPort(), tmp_path / "log"
     with log.open("w") as out:

@@ -123,7 +123,9 @@ async def test_a_right_that_is_taken_away_and_given_back(
     """Without its right the prefix is denied, with it again it is live within 5 s; neither is an outage."""
     monkeypatch.setattr("tideover.prefixes.followed.RIGHTS_EVERY", 1.0)
     right = ("role", "grant-permission", "--prefix=true", "app", "readwrite", "/shop/")
-    async with tideover.connect(*cluster.endpoints, cache_dir=False, namespace="/shop", **USER) as tide:
+    async with tideover.connect(
+        *cluster.endpoints, cache_dir=False, start_timeout=5, namespace="/shop", **USER
+    ) as tide:
         await tide.config.put("greeting", "one")
         revoke = ("--user=root:root", "role", "revoke-permission", "--prefix=true", "app", "/shop/")
         await anyio.to_thread.run_sync(cluster.etcdctl, *revoke)
@@ -146,7 +148,9 @@ async def test_doctor_and_status_for_this_user(cluster: EtcdCluster) -> None:
     members = [finding for finding in findings if finding["what"] == "member"]
     assert [finding["ok"] for finding in members] == [True, True, True], findings
     assert code in (0, 1), findings
-    async with tideover.connect(*cluster.endpoints, cache_dir=False, namespace="/shop", **USER) as tide:
+    async with tideover.connect(
+        *cluster.endpoints, cache_dir=False, start_timeout=5, namespace="/shop", **USER
+    ) as tide:
         await anyio.sleep(1)
         about = [text for text in tide.status().untold if "version and alarms" in text]
         telling = all("etcd 3" in str(finding["text"]) for finding in members)

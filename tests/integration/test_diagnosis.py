@@ -312,7 +312,7 @@ async def test_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
             await tide.config.delete("k")
             assert tide.health.diagnosis == "no_space"
             await cluster.applied()
-            async with tideover.connect(*cluster.endpoints, cache_dir=False) as another:
+            async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as another:
                 assert another.health.diagnosis is D.NO_SPACE
 
             def make_room() -> None:

@@ -113,7 +113,7 @@ async def test_leases_that_end_after_an_outage_are_held(
     ordinary times one that is taken away has gone at once."""
     rules = RemovalRules(grace=8.0, window=1.0, empty_after=4.0)
     monkeypatch.setattr(service, "_REMOVALS", rules)
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=5) as tide:
         view = tide.discover("billing")
         for n in range(5):
             granted = await ctl(etcd_server, "lease", "grant", "3")

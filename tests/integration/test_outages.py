@@ -119,7 +119,10 @@ async def test_leader_change_changes_nothing(etcd_cluster: EtcdCluster, how: str
     """The leader dies or freezes, two members remain: no state change, always LIVE, and no read fails."""
     etcd_cluster.etcdctl("put", f"/config/{KEY}", "1.0")
     leader = await etcd_cluster.find_leader()
-    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=False) as tide, reading(tide) as reads:
+    async with (
+        tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide,
+        reading(tide) as reads,
+    ):
         tide._lanes.active = leader.endpoint
         await anyio.sleep(0.5)
         getattr(leader, how)()
@@ -138,7 +141,10 @@ async def test_frozen_member_in_use(etcd_cluster: EtcdCluster) -> None:
     """SIGSTOP on a follower in use: another member is used, each fetch within its deadline and a second."""
     etcd_cluster.etcdctl("put", f"/config/{KEY}", "1.0")
     follower = etcd_cluster.followers()[0]
-    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=False) as tide, reading(tide) as reads:
+    async with (
+        tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide,
+        reading(tide) as reads,
+    ):
         tide._lanes.active = follower.endpoint
         await tide.config.fetch(KEY, float)
         follower.pause()
@@ -160,7 +166,7 @@ async def test_frozen_member_in_use(etcd_cluster: EtcdCluster) -> None:
 async def test_all_members_frozen(etcd_cluster: EtcdCluster) -> None:
     """SIGSTOP on all: declared within 9 s, no call longer than its timeout, back within 2 s of the resume."""
     etcd_cluster.etcdctl("put", f"/config/{KEY}", "1.0")
-    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=False) as tide, reading(tide):
+    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide, reading(tide):
         await anyio.sleep(1)
         for member in etcd_cluster.members:
             member.pause()
@@ -253,7 +259,7 @@ async def test_single_endpoint_of_three(etcd_cluster: EtcdCluster) -> None:
 
 async def test_watch_survives_kills_under_load(etcd_cluster: EtcdCluster) -> None:
     """Followers die and return under write load: no change is lost, and none comes twice or out of order."""
-    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         seen: list[int] = []
         written: list[int] = []
 

@@ -31,7 +31,7 @@ def server() -> Iterator[EtcdServer]:
 @pytest.fixture
 async def tide(server: EtcdServer) -> AsyncIterator[Coordinator]:
     """A coordinator that follows none of the keys that are fetched."""
-    async with tideover.connect(server.endpoint, follow=("elsewhere/",), cache_dir=False) as tide:
+    async with tideover.connect(server.endpoint, follow=("elsewhere/",), cache_dir=False, start_timeout=5) as tide:
         yield tide
 
 

@@ -243,7 +243,7 @@ async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path:
 
 async def test_concurrent_fetches_against_etcd(etcd_server: EtcdServer) -> None:
     """Two hundred concurrent fetches of keys that are there or absent: each gets its own answer."""
-    async with tideover.connect(etcd_server.endpoint, follow=("x/",), cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, follow=("x/",), cache_dir=False, start_timeout=5) as tide:
         for n in range(0, 200, 2):
             await tide.config.put(f"k{n}", n)
         found: dict[int, object] = {}

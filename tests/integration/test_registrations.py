@@ -58,7 +58,7 @@ async def until(condition: Callable[[], bool], timeout: float = 20) -> None:
 
 async def test_what_operators_do_to_it(etcd_server: EtcdServer) -> None:
     """Deleted, its lease revoked, the key moved to no lease: each time it is there again, under a lease."""
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=5) as tide:
         async with tide.register("api", URL) as here:
             assert await found(etcd_server) == [here.endpoint]
             await etcdctl(etcd_server, "del", "--prefix", "/services/")
@@ -81,7 +81,7 @@ async def test_restored_from_a_backup(
     If this process has seen nothing that the backup lacks, the lease just goes on.
     """
     backup = tmp_path / "backup.db"
-    async with tideover.connect(etcd_server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(etcd_server.endpoint, cache_dir=False, start_timeout=5) as tide:
         async with tide.register("api", URL, ttl=5) as here:
             await etcdctl(etcd_server, "snapshot", "save", str(backup))
             if changed:
@@ -109,7 +109,9 @@ async def test_without_rights(etcd_server: EtcdServer) -> None:
     for command in USERS:
         await etcdctl(etcd_server, *command.split())
     root = ("--user", "root:r")
-    async with tideover.connect(etcd_server.endpoint, username="app", password="a", cache_dir=False) as tide:
+    async with tideover.connect(
+        etcd_server.endpoint, username="app", password="a", cache_dir=False, start_timeout=5
+    ) as tide:
         began = time.monotonic()
         async with tide.register("api", URL) as here:
             assert time.monotonic() - began < 5

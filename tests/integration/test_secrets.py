@@ -101,7 +101,7 @@ async def test_credentials_are_shown_nowhere(tmp_path: Path, caplog: pytest.LogC
         searched.hear(typed.value)
         with pytest.raises(ValueError) as unfit:
             unfitting = Tls(authority.cert, client.cert, other.key)
-            async with tideover.connect(server.endpoint, tls=unfitting, cache_dir=False):
+            async with tideover.connect(server.endpoint, tls=unfitting, cache_dir=False, start_timeout=5):
                 pytest.fail("it was entered")
         searched.hear(unfit.value)
         del unfit  # and with it, what was never made whole
@@ -175,7 +175,9 @@ async def test_rotated_files_are_taken_by_a_running_coordinator(
     trusted.write_text(both)
     trusting.write_text(both)
     with EtcdServer(tls=theirs.trusting(trusting)) as server:
-        async with tideover.connect(server.endpoint, tls=ours.trusting(trusted), cache_dir=False) as tide:
+        async with tideover.connect(
+            server.endpoint, tls=ours.trusting(trusted), cache_dir=False, start_timeout=5
+        ) as tide:
             await tide.config.put("k", "v")
             states = set()
             fresh = new.sign("client", file="fresh")

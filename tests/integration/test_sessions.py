@@ -55,7 +55,7 @@ async def revoke(tide: Coordinator, lease: int) -> None:
 
 async def test_a_session_and_its_keys(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
     """Keys stand under the lease and its session's own key; leaving takes both away, and logs nothing."""
-    async with tideover.connect(server.endpoint, namespace="/s", cache_dir=False) as tide:
+    async with tideover.connect(server.endpoint, namespace="/s", cache_dir=False, start_timeout=5) as tide:
         async with tide.session(ttl=6) as session:
             own = await session.put("workers/7", "here")
             lease = f"{session.lease_id:x}"
@@ -80,7 +80,7 @@ async def test_a_session_and_its_keys(server: EtcdServer, caplog: pytest.LogCapt
 
 async def test_a_lease_taken_away_is_noticed_within_a_moment(server: EtcdServer) -> None:
     """Revoked by somebody, the body is cancelled within 0.1 s of it, seconds before the deadline."""
-    async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5) as tide:
         with pytest.raises(SessionLost, match="etcd has ended the lease"):
             async with tide.session(ttl=6) as session:
                 await anyio.sleep(0.3)
@@ -97,7 +97,7 @@ async def test_a_lease_taken_away_is_noticed_within_a_moment(server: EtcdServer)
 
 async def test_any_thread_may_check(server: EtcdServer) -> None:
     """`check` in a worker thread passes while the session lives, and raises once it is lost."""
-    async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5) as tide:
         session = await tide._sessions.open(6, strict=True)
         await anyio.to_thread.run_sync(session.check)
         session.orphan()
@@ -109,7 +109,7 @@ async def test_any_thread_may_check(server: EtcdServer) -> None:
 async def test_a_thousand_sessions_leave_nothing(server: EtcdServer) -> None:
     """Opened, lost and closed a thousand times: no lease, stream, task or descriptor more than before."""
     process = psutil.Process()
-    async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5) as tide:
 
         async def one(number: int) -> None:
             try:
@@ -191,7 +191,7 @@ def test_a_process_that_was_stopped_believes_nothing(server: EtcdServer) -> None
 
 async def test_a_forked_child_may_not_touch_it(server: EtcdServer) -> None:
     """After a fork all of the session raises in the child, with an error that says so; the parent goes on."""
-    async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+    async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5) as tide:
         async with tide.session(ttl=6) as session:
             reading, writing = os.pipe()
             pid = os.fork()
@@ -234,7 +234,7 @@ async def test_the_same_lease_after_a_quorum_lost(pytestconfig: pytest.Config) -
     """Quorum lost for 3 x TTL (short form: 1.2): the same lease and keys, ALIVE; and a loss is seen again."""
     ttls = 3 if pytestconfig.getoption("faults_count") >= 200 else 1.2
     with EtcdCluster(3) as cluster:
-        async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+        async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
             async with tide.session(ttl=5, on_outage="wait") as session:
                 key = await session.put("a", "1")
                 cluster.lose_quorum()

@@ -72,7 +72,7 @@ async def test_calls_wait_for_the_only_member() -> None:
     """The only member is restarted: what is asked and written meanwhile waits for it, and is not refused."""
     with EtcdServer() as server:
         await server.ready()
-        async with tideover.connect(server.endpoint, cache_dir=False) as tide:
+        async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5) as tide:
             await tide.config.put("k", 0)
             server.kill()
             with anyio.fail_after(5):
@@ -94,7 +94,7 @@ async def test_calls_wait_for_the_only_member() -> None:
 async def test_a_write_to_a_frozen_quorum(cluster: EtcdCluster, timeout: float) -> None:
     """Its outcome is unknown, to whoever gives it up; when the quorum wakes up it is applied exactly once."""
     key, leader = f"frozen/{timeout}", cluster.leader()
-    async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         await using(tide, leader.endpoint)
         for follower in cluster.followers():
             follower.pause()
@@ -125,7 +125,7 @@ async def test_writes_under_kills(cluster: EtcdCluster) -> None:
                 ended[type(exc).__name__] += 1
                 await anyio.sleep(0.01)
 
-    async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         async with anyio.create_task_group() as writers:
             for number in range(20):
                 writers.start_soon(write, tide, f"kill/{number}")
@@ -154,7 +154,7 @@ async def test_writes_under_kills(cluster: EtcdCluster) -> None:
 async def test_a_write_to_a_member_that_is_dead(cluster: EtcdCluster) -> None:
     """No connection, so never sent: another member is asked at once, and the caller sees nothing of it."""
     victim = cluster.followers()[0]
-    async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         await using(tide, victim.endpoint)
         victim.kill()
         await anyio.sleep(0.1)
@@ -167,7 +167,7 @@ async def test_a_write_to_a_member_that_is_dead(cluster: EtcdCluster) -> None:
 
 async def test_a_write_during_an_election(cluster: EtcdCluster) -> None:
     """Refused for want of a leader, it waits for one within its timeout, and is written once."""
-    async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         survivor, *others = cluster.members
         await using(tide, survivor.endpoint)
         for other in others:
@@ -189,7 +189,7 @@ async def test_a_write_to_a_leader_that_hands_over(cluster: EtcdCluster) -> None
     """Its proposal is dropped, and made again until there is a leader that takes it: written once."""
     leader, follower = cluster.leader(), cluster.followers()[0]
     patient = RetryPolicy(attempts=9, wait_initial=0.4, wait_max=0.4)
-    async with tideover.connect(*cluster.endpoints, cache_dir=False, retry=patient) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5, retry=patient) as tide:
         await using(tide, leader.endpoint)
         async with at(leader.endpoint) as member, anyio.create_task_group() as tasks:
             ids = {m.name: m.ID for m in (await member.members.MemberList(rpc.MemberListRequest())).members}
@@ -207,7 +207,7 @@ async def test_writes_while_the_leader_moves(cluster: EtcdCluster) -> None:
 
     That is of a proposal which a follower had passed on to a leader that dropped it, without a word.
     """
-    async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         stop, asked, succeeded = False, Counter[str](), Counter[str]()
 
         async def write(key: str) -> None:
@@ -299,7 +299,7 @@ async def test_how_often_a_read_is_sent(row: Row) -> None:
 
 async def test_a_declared_outage_sends_nothing(cluster: EtcdCluster) -> None:
     """Once the loss of the quorum is declared, a write is refused without a packet, as an outage."""
-    async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
+    async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5) as tide:
         cluster.lose_quorum()
         await tide.health.wait_for(tideover.HealthState.DEGRADED, timeout=9)
         with pytest.raises(Unavailable, match="etcd has no quorum"):

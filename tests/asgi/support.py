@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import anyio
 import httpx
+import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tideover.clock import Clock, system_boot_time
@@ -84,6 +86,22 @@ async def serving(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     async with Server(app).running() as server, client_of(app) as client:
         assert server.answers == ["startup.complete"], server.error
         yield client
+
+
+@asynccontextmanager
+async def uvicorn_serving(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application with a real uvicorn in this event loop, on a port of its own; give a client of it."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listening])
+            while not server.started:
+                await anyio.sleep(0.02)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                yield client
+            server.should_exit = True
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import anyio
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -19,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tideover
-from tests.asgi.support import Server, client_of, store_with
+from tests.asgi.support import Server, client_of, store_with, uvicorn_serving
 from tideover import AmbiguousCoordinator, Coordinator
 from tideover.asgi import TideoverMiddleware
 from tideover.coordinator.coordinator import open_coordinators
@@ -39,22 +34,6 @@ async def show(request: Request) -> JSONResponse:
     async with tide.lock("a", timeout=5):
         await tide.config.put("last", "used")
     return JSONResponse({"coordinator": id(tide), "rate": tide.config.get("rate", default="unknown")})
-
-
-@asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve an application with uvicorn, here, on a port of its own."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listening])
-            while not server.started:
-                await anyio.sleep(0.02)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield client
-            server.should_exit = True
 
 
 async def ask(client: httpx.AsyncClient) -> int:
@@ -79,10 +58,10 @@ async def test_two_servers_on_two_ports(etcd_server: EtcdServer, built: str) -> 
         middleware = Middleware(TideoverMiddleware, endpoints=endpoints, cache_dir=False)
         app = Starlette(routes=routes, middleware=[middleware])
     seen: set[int] = set()
-    async with serving(app) as first:
+    async with uvicorn_serving(app) as first:
         one = await ask(first)
         for _ in range(2):
-            async with serving(app) as second:
+            async with uvicorn_serving(app) as second:
                 other = await ask(second)
                 assert len(open_coordinators) == 2
                 assert one != other

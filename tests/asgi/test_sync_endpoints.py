@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
-import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 import tideover
+from tests.asgi.support import uvicorn_serving
 from tests.entries import ENTRIES, OTHERS, Things, things
 from tideover import WrongLoop, connect
 from tideover.asgi import TideoverMiddleware
@@ -25,22 +21,6 @@ from tideover.testing import EtcdServer
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd]
 
 _ROUNDS = 100
-
-
-@asynccontextmanager
-async def serving(app: TideoverMiddleware) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve an application with uvicorn, here, and return a client of it."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listening])
-            while not server.started:
-                await anyio.sleep(0.02)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                yield client
-            server.should_exit = True
 
 
 async def test_everything_from_a_foreign_loop(etcd_server: EtcdServer) -> None:
@@ -69,7 +49,7 @@ async def test_everything_from_a_foreign_loop(etcd_server: EtcdServer) -> None:
         routes = [Route("/wrong", wrong), Route("/right", right)]
         async with (
             things(tide) as each,
-            serving(TideoverMiddleware(Starlette(routes=routes), coordinator=tide)) as client,
+            uvicorn_serving(TideoverMiddleware(Starlette(routes=routes), coordinator=tide)) as client,
         ):
             opened.append(each)
             served: list[str] = []

@@ -81,7 +81,7 @@ def test_a_blocked_loop_ends_its_process(server: EtcdServer) -> None:
             assert "on_stall='abort'" in last_words
             assert "in block\n    time.sleep(seconds)" in last_words
             assert said(other, "leads")["at"] > died
-            assert time.monotonic() - leads["deadline"] < 2 * MARGIN + 5
+            assert time.monotonic() - leads["deadline"] < 2 * MARGIN + 2
             other.kill()
 
 

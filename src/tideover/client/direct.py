@@ -107,9 +107,9 @@ class Reach:
         """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`.
 
         Args:
-            tried: Who has been asked in vain; emptied when all have been.
+            tried: Who has been asked without success; emptied when all have been.
             factor: How many times longer to wait.
-            rounds: How often all of them have been asked in vain before.
+            rounds: How often all of them have been asked without success before.
             everybody: Whether one has spoken for all of them.
         """
         await self._lanes.rest(tried, chance=self._chance(), factor=factor, rounds=rounds, everybody=everybody)

@@ -333,14 +333,14 @@ class Lanes:
         """Go on at once while there are members left; else wait a moment, and begin again with all of them.
 
         While the monitor suspects something it asks them already, so that the moment is as long as it takes to
-        say more. In a declared outage a moment follows each member, and ends with the outage; whoever rests does
-        so in turn, for the members have them all to refuse.
+        say more. In a declared outage a moment follows each member, and ends with the outage; calls rest one after
+        the other, for the members have all of them to refuse.
 
         Args:
-            tried: Who has been asked in vain; emptied when all have been.
+            tried: Who has been asked without success; emptied when all have been.
             chance: A number drawn uniformly from [0, 1).
             factor: How many times longer to wait, as long as no outage is declared.
-            rounds: How often all of them have been asked in vain before: each time doubles the moment.
+            rounds: How often all of them have been asked without success before; each time doubles the moment.
             everybody: Whether one has spoken for all of them: a quorum has refused.
         """
         declared = not self.health.quorum.closed

@@ -163,7 +163,7 @@ class MemberChannel:
         except TimeoutError:
             raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
         finally:
-            # Or whoever keeps the exception would keep grpc: see `etcd/forks`.
+            # An exception that is kept would keep grpc alive: see `etcd/forks`.
             call = None
 
     async def aclose(self) -> None:
@@ -249,7 +249,7 @@ async def answer(call: Any) -> Any:
         call.cancel()
         raise
     finally:
-        # Or whoever keeps the exception would keep grpc: see `etcd/forks`.
+        # An exception that is kept would keep grpc alive: see `etcd/forks`.
         del call
 
 

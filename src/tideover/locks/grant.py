@@ -17,7 +17,7 @@ from tideover.types import LockMode
 
 
 class Keeper(Protocol):
-    """What a hold needs of whoever gave it.
+    """What a grant needs of the `Locks` that gave it.
 
     Attributes:
         home: The event loop it belongs to.

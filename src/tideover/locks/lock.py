@@ -15,7 +15,7 @@ from tideover.locks.reentrancy import Body, innermost, is_inside, leave
 
 
 class Owner(Protocol):
-    """Whoever gives and takes back.
+    """The `Locks` that gives grants and takes them back.
 
     Attributes:
         home: The event loop it belongs to.

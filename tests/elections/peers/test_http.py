@@ -153,7 +153,7 @@ async def test_half_closed() -> None:
 
 
 async def test_who_says_nothing_keeps_nobody_out() -> None:
-    """Beside 300 connections that say nothing, or one byte, a request is answered before they are given up."""
+    """With 300 connections that say nothing, or a byte at a time, a request is answered within half a second."""
     async with serving() as (network, address, _):
         idle = [socket.create_connection(split_address(address), timeout=5) for _ in range(300)]
         try:
@@ -161,7 +161,7 @@ async def test_who_says_nothing_keeps_nobody_out() -> None:
                 one.send(b"P")
             began = time.monotonic()
             assert await network.post(address, b"x", timeout=2) == b"echo x"
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 0.5
             assert network._busy <= 2 * wire.MAX_CONNECTIONS
         finally:
             for one in idle:
@@ -191,7 +191,7 @@ async def test_a_storm() -> None:
         with anyio.fail_after(5):
             while network._busy:
                 await anyio.sleep(0.05)
-        assert await network.post(address, b"x", timeout=10) == b"echo x"
+        assert await network.post(address, b"x", timeout=2) == b"echo x"
 
 
 async def test_an_answer_that_is_none() -> None:

@@ -16,7 +16,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-from tideover import Coordinator, HealthState, connect
+from tideover import Coordinator, HealthState, InvalidValue, connect
 
 ENDPOINTS = os.environ.get("ETCD_ENDPOINTS", "127.0.0.1:2379").split(",")
 
@@ -36,7 +36,7 @@ class Batch:
     def __post_init__(self) -> None:
         """Refuse what cannot work; the last good settings then stay."""
         if self.size < 1 or self.pause < 0:
-            raise ValueError(f"need size >= 1 and pause >= 0, not {self.size} and {self.pause}")
+            raise InvalidValue(f"need size >= 1 and pause >= 0, not {self.size} and {self.pause}")
 
 
 async def report_changes(tide: Coordinator) -> None:

@@ -89,7 +89,10 @@ class ConfigKeyError(TideoverError, KeyError):
 
     Attributes:
         key: The key as the caller named it.
+        exception: None, as no check has refused anything.
     """
+
+    exception: Exception | None = None
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -118,15 +121,33 @@ class NotFollowed(TideoverError, LookupError):
 class ConfigValueError(TideoverError, ValueError):
     """Raised when a value cannot be decoded as the type asked for, and no earlier value could be.
 
+    The message never shows the value. What a type's or a user's own check has raised may show it, so that it is
+    neither in the message nor the cause.
+
     Attributes:
         key: The key as the caller named it.
         revision: The revision of the refused value.
+        exception: What the check of a type or of a user has raised; None if tideover has refused the value. It
+            stays in this process: pickling leaves it out.
     """
 
-    def __init__(self, message: str, *, key: str, revision: int) -> None:
+    def __init__(self, message: str, *, key: str, revision: int, exception: Exception | None = None) -> None:
         super().__init__(message)
         self.key = key
         self.revision = revision
+        self.exception = exception
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Leave out what may show the value, and may not be made for pickling."""
+        return _rebuild, (type(self), self.args), {**self.__dict__, "exception": None}
+
+
+class InvalidValue(TideoverError, ValueError):
+    """Raised when a check of the application's own refuses a value: raise it in `__post_init__` or `validate=`.
+
+    Its text is meant for operators: it goes into the log, the event, the status and the error, as it is. Of any
+    other exception these show the class only, because its text may quote the value.
+    """
 
 
 class TooStale(TideoverError):

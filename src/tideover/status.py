@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 
+from tideover.records import Record, UnknownAge
 from tideover.types import Diagnosis, HealthState, LockMode, RegistrationState, SessionState, Source, Standing
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixStatus:
+class PrefixStatus(Record):
     """One followed prefix.
 
     Attributes:
         prefix: The prefix, as given to `follow`.
         source: The rung it stands on; None if it was never read.
         revision: The revision its content corresponds to.
-        age: Seconds since it was last proven in sync; infinite if unknown.
+        age: Seconds since it was last proven in sync; infinite if unknown, and null in JSON.
         keys: How many keys it holds.
         resets: How often another history was taken over.
         epoch: The epoch its content is of: after a reset the one before, until it has been read anew.
@@ -31,7 +30,7 @@ class PrefixStatus:
     prefix: str
     source: Source | None
     revision: int
-    age: float
+    age: float | UnknownAge
     keys: int
     resets: int
     epoch: int
@@ -41,7 +40,7 @@ class PrefixStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedValue:
+class RejectedValue(Record):
     """A value in etcd that is not being served.
 
     Attributes:
@@ -56,7 +55,7 @@ class RejectedValue:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(Record):
     """One member of the cluster.
 
     Attributes:
@@ -82,7 +81,7 @@ class MemberStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityStatus:
+class IdentityStatus(Record):
     """Which etcd it is, and in which history.
 
     Attributes:
@@ -111,7 +110,7 @@ class IdentityStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionStatus:
+class SessionStatus(Record):
     """One session.
 
     Attributes:
@@ -138,7 +137,7 @@ class SessionStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class LockStatus:
+class LockStatus(Record):
     """One lock that is held here.
 
     Attributes:
@@ -157,7 +156,7 @@ class LockStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class LockConflictStatus:
+class LockConflictStatus(Record):
     """Two holds of one lock at the same time, one of them LOCAL and one of them here.
 
     Attributes:
@@ -165,18 +164,19 @@ class LockConflictStatus:
         certain: Whether the clocks leave no doubt.
         seconds: For how long; 0 if only the clocks' uncertainty makes it possible.
         holders: The two processes, as host and process id.
-        ended_ago: Seconds since the end of the earlier one of them; infinite if that is not known.
+        ended_ago: Seconds since the end of the earlier one of them; infinite if that is not known, and null in
+            JSON.
     """
 
     name: str
     certain: bool
     seconds: float
     holders: tuple[str, str]
-    ended_ago: float
+    ended_ago: float | UnknownAge
 
 
 @dataclass(frozen=True, slots=True)
-class ElectionStatus:
+class ElectionStatus(Record):
     """One candidacy of this process.
 
     Attributes:
@@ -206,7 +206,7 @@ class ElectionStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class StallStatus:
+class StallStatus(Record):
     """What was found when the event loop was blocked beyond the deadline of something that was led here.
 
     Attributes:
@@ -223,7 +223,7 @@ class StallStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationStatus:
+class RegistrationStatus(Record):
     """One registration of this process.
 
     Attributes:
@@ -250,14 +250,14 @@ class RegistrationStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStatus:
+class ServiceStatus(Record):
     """One service whose endpoints are followed here.
 
     Attributes:
         name: The service.
         source: The rung its list stands on; None if it was never read.
         revision: The revision its content corresponds to.
-        age: Seconds since it was last proven in sync; infinite if unknown.
+        age: Seconds since it was last proven in sync; infinite if unknown, and null in JSON.
         endpoints: How many endpoints are listed.
         drained: How many of them have weight 0.
         ejected: How many are not picked for a while, because calls to them have failed.
@@ -271,7 +271,7 @@ class ServiceStatus:
     name: str
     source: Source | None
     revision: int
-    age: float
+    age: float | UnknownAge
     endpoints: int
     drained: int
     ejected: int
@@ -283,7 +283,7 @@ class ServiceStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusReport:
+class StatusReport(Record):
     """Everything an operator asks first.
 
     Attributes:
@@ -340,27 +340,6 @@ class StatusReport:
     registrations: tuple[RegistrationStatus, ...] = ()
     services: tuple[ServiceStatus, ...] = ()
     untold: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as JSON-ready values; an unknown (infinite) age becomes null."""
-        plain = _plain(dataclasses.asdict(self))
-        if not isinstance(plain, dict):  # pragma: no cover - asdict of a dataclass is a dict
-            raise TypeError("not a dataclass")
-        return plain
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def duration(seconds: float) -> str:

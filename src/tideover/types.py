@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
+from tideover.records import Record, UnknownAge
+
 T_co = TypeVar("T_co", covariant=True)
 
 # On whose behalf something is done: the four primitives, and sessions that users open themselves.
@@ -168,7 +170,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[T_co]):
+class Reading(Record, Generic[T_co]):
     """A configuration value together with the truth about it, at the moment it was read.
 
     Attributes:
@@ -178,7 +180,7 @@ class Reading(Generic[T_co]):
         source: The rung of the ladder that gave the value.
         revision: The revision that last changed the key; 0 if it is absent.
         age: Seconds since the value was last proven in sync with a quorum; infinite if it never was, or if
-            that moment is unknown.
+            that moment is unknown, and null in JSON.
         stale: Whether the value may differ from what a quorum would say now: it was not proven in sync
             lately, or it is older than its `max_stale`.
         rejected: The revision of a newer value that could not be decoded, else None.
@@ -189,9 +191,13 @@ class Reading(Generic[T_co]):
     present: bool
     source: Source
     revision: int
-    age: float
+    age: float | UnknownAge
     stale: bool
     rejected: int | None = None
+
+    def __post_init__(self) -> None:
+        """Leave the value as it is, infinite or not."""
+        self._know("age")
 
 
 class Standing(StrEnum):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections import Counter
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from hypothesis import given
@@ -15,7 +19,10 @@ from starlette.routing import Route
 
 from tests.support import connected, mock_trio
 from tideover.asgi import Fence, FencingMiddleware
+from tideover.asgi.fencing import FenceMemory
 from tideover.testing import MemoryStore
+
+SOME = 5_000
 
 NAMES = st.text(min_size=1, max_size=40).filter(lambda name: name.isprintable())
 
@@ -49,6 +56,52 @@ def test_what_is_shown_is_read(lock: str, epoch: int, token: int) -> None:
     shown = Fence(lock, epoch, token)
     assert shown.to_field().isascii()
     assert Fence.from_field(shown.to_field()) == shown
+
+
+def test_what_is_remembered_grows_as_documented() -> None:
+    """Each lock that requests have named costs about 200 bytes, and naming it again costs nothing."""
+    remember = FenceMemory()
+    tracemalloc.start()
+    try:
+        sizes = []
+        for again in range(3):
+            for number in range(SOME):
+                shown = Fence(f"orders/{number:08d}", 1, (number + again + 1) << 16).to_field()
+                assert remember(Fence.from_field(shown))
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert repr(remember) == f"<FenceMemory of {SOME} locks>"
+    assert sizes[0] / SOME < 250
+    assert sizes[2] - sizes[0] < 0.05 * sizes[0]
+
+
+@pytest.mark.anyio
+async def test_the_holder_of_many_locks_keeps_nothing_of_them() -> None:
+    """After a lock has been fenced and given back, all that is left is one of the ledger's bounded notes."""
+    store = MemoryStore()
+
+    def living() -> Counter[str]:
+        store.calls.clear()
+        gc.collect()
+        kinds = (type(thing) for thing in gc.get_objects())
+        return Counter(kind.__qualname__ for kind in kinds if kind.__module__.startswith("tideover."))
+
+    async with connected(store) as tide:
+
+        async def fence(many: int) -> None:
+            for number in range(many):
+                async with tide.lock(f"{many}/{number}") as held:
+                    await tide.config.put("state", number, guard=held.guard())
+                    assert held.headers()
+                await anyio.sleep(1)
+
+        await fence(3)
+        before = living()
+        await fence(40)
+        left = living() - before
+    assert {kind for kind, more in left.items() if more > 10} - {"Event", "Entry"} == {"_Past"}
 
 
 @pytest.mark.anyio

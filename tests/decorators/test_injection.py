@@ -29,6 +29,8 @@ from tideover.testing import MemoryStore
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    Undefined = object
+
 pytestmark = pytest.mark.anyio
 
 P = ParamSpec("P")
@@ -426,6 +428,52 @@ def test_mistakes_are_found_when_decorating() -> None:
             with_config(time=key)(other)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"functools\.partial.* has no keyword parameter 'timeout'"):
         with_config(timeout="timeout")(functools.partial(other, 1))
+
+
+@dataclass
+class Unreadable:
+    """A dataclass with a field that cannot be decoded."""
+
+    size: int = 1
+    parts: list[complex] | None = None
+
+
+def test_a_type_that_cannot_be_decoded_is_refused_when_decorating() -> None:
+    """The message names the function, the parameter, the key, the place within the type and what is supported."""
+
+    def charge(*, limits: Unreadable = Unreadable()) -> None: ...  # noqa: B008
+
+    words = (
+        r"charge's parameter 'limits': 'shop/limits': cannot decode configuration as Unreadable, "
+        r"in which Unreadable\.parts\[\] is complex; supported are Decimal, .* of these"
+    )
+    with pytest.raises(TypeError, match=words):
+        with_config(limits="shop/limits")(charge)
+
+
+async def test_a_type_that_is_defined_later_is_refused_at_the_first_call() -> None:
+    """An annotation whose names are missing when decorating is looked at by the first call, key or no key."""
+
+    @with_config(limits="limits")
+    def charge(*, limits: Undefined | None = None) -> object:
+        return limits
+
+    globals()["Undefined"] = Unreadable
+    try:
+        async with configured():
+            for _ in range(2):
+                with pytest.raises(TypeError, match=r"'limits': .*complex"):
+                    charge()
+        globals()["Undefined"] = Mode
+
+        @with_config(limits="limits")
+        def pay(*, limits: Undefined | None = None) -> object:
+            return limits
+
+        async with configured(limits="fast"):
+            assert pay() is Mode.FAST
+    finally:
+        del globals()["Undefined"]
 
 
 def test_signature_hides_what_is_injected() -> None:

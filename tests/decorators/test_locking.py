@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
+import httpx
 import pytest
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
 
 import tideover
 from tests.locks.support import lock_keys
 from tests.support import connected, mock_trio
-from tideover import LockTimeout, NotConnected, locked
+from tideover import LockTimeout, NotConnected, locked, while_leader, with_config
 from tideover.testing import MemoryStore
 
 
@@ -85,6 +89,49 @@ async def test_options_are_those_of_lock() -> None:
     async with connected(store) as tide, tide.lock("orders"):
         with pytest.raises(LockTimeout):
             await charge()
+
+
+class Book(BaseModel):
+    """The body of a request."""
+
+    id: int
+
+
+@pytest.mark.parametrize(
+    "decorator", [locked("books/{book.id}"), while_leader("books")], ids=["locked", "leading"]
+)
+def test_annotations_are_resolved_where_the_function_was_written(decorator: Any) -> None:
+    """A framework that evaluates strings in the wrapper's module finds none; what cannot be resolved stays."""
+
+    async def lend(book: Book, request: Request, later: Unknown | None = None) -> Order:  # type: ignore[name-defined] # noqa: F821
+        raise AssertionError
+
+    decorated = decorator(lend)
+    signature = inspect.signature(decorated)
+    found = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    assert found == {"book": Book, "request": Request, "later": "Unknown | None"}
+    assert signature.return_annotation is Order
+    assert decorated.__annotations__ == {**found, "return": Order}
+    assert lend.__annotations__["book"] == "Book"
+
+
+@pytest.mark.anyio
+async def test_a_fastapi_endpoint_gets_its_body() -> None:
+    """An endpoint under `@locked` and `@with_config` whose annotations are strings has a body and a request."""
+    app = FastAPI()
+
+    @app.post("/lend")
+    @locked("books/{book.id}")
+    @with_config(days="days")
+    async def lend(book: Book, request: Request, *, days: int = 14) -> str:
+        return f"{request.method} {book.id} for {days} days"
+
+    async with connected(MemoryStore()):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.post("/lend", json={"id": 3})
+            assert (answer.status_code, answer.json()) == (200, "POST 3 for 14 days")
+            assert (await client.post("/lend", json={})).status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ class FenceMemory:
     """Remembers the largest token of each lock, in this process: for one process, or as a model of what a
     database does.
 
-    Called with a fence it says whether that is as large as any before.
+    Called with a fence it says whether that is as large as any before. No name is ever forgotten, because a former
+    holder would come through then: that is about 200 bytes for each lock, 40 MB for 200,000.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class FencingMiddleware:
         app: The application.
         admit: Called with each `Fence`, sync or async; says whether it may pass. It must compare and remember
             `(epoch, token)` in one step, where all processes of the service see it. None remembers in this
-            process only.
+            process only, and every name that requests have named, for ever: about 200 bytes each.
         lock: The one lock that protects this service; None takes whichever the request names.
         methods: The methods that are fenced.
     """

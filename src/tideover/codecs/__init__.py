@@ -2,11 +2,26 @@
 
 A scalar is stored as the text a person would type into `etcdctl put`; everything structured is JSON. Decoders are
 strict: what cannot be said to be of the type asked for is refused, so that a typo in etcd keeps the last good
-value instead of becoming a wrong one. No error shows a value, because errors are logged and values may be secret.
+value instead of becoming a wrong one. Whether a type can be decoded shows before there is a value. No error
+shows a value, because errors are logged and values may be secret.
 """
 
-from tideover.codecs.decoding import decode
+from tideover.codecs.decoding import Decoder, decode, decoder
 from tideover.codecs.encoding import encode
-from tideover.codecs.structures import construct, fields_of
+from tideover.codecs.forms import fields_of, is_distinct, name_of, record_of
+from tideover.codecs.refusals import Refusal, asking
+from tideover.codecs.structures import construct
 
-__all__ = ["construct", "decode", "encode", "fields_of"]
+__all__ = [
+    "Decoder",
+    "Refusal",
+    "asking",
+    "construct",
+    "decode",
+    "decoder",
+    "encode",
+    "fields_of",
+    "is_distinct",
+    "name_of",
+    "record_of",
+]

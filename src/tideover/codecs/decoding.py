@@ -2,12 +2,83 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_origin
 
-from tideover.codecs.structures import converter, is_scalar, stripped, takes_bytes, takes_text
+from tideover.codecs.forms import identity, name_of, options_of, stripped
+from tideover.codecs.refusals import Refusal, asking
+from tideover.codecs.scalars import Convert, scalar
+from tideover.codecs.structures import converter
+
+# How many types are remembered.
+_REMEMBERED = 1024
+
+
+class Decoder:
+    """Turns stored bytes into values of one type.
+
+    Args:
+        form: The type.
+        identity: What tells it apart from others.
+
+    Attributes:
+        identity: What tells the type apart: decoders with the same identity decode alike.
+        name: The type's name, for people.
+
+    Raises:
+        TypeError: The type, or one that it is made of, cannot be decoded.
+    """
+
+    def __init__(self, form: object, identity: object) -> None:
+        self.identity = identity
+        self.name = name_of(form)
+        self._decode = _made(form)
+
+    def __repr__(self) -> str:
+        """Show the type."""
+        return f"<Decoder of {self.name}>"
+
+    def __call__(self, data: bytes) -> object:
+        """Return stored bytes as a value.
+
+        Raises:
+            Refusal: They are none.
+        """
+        try:
+            return asking(self.name, self._decode, data)
+        except Refusal as exc:
+            refusal = exc
+        # The error of Python's own that a refusal came from may quote the value.
+        refusal.__context__ = None
+        raise refusal
+
+
+_known: dict[object, Decoder] = {}
+
+
+def decoder(form: object) -> Decoder:
+    """Return what decodes a type; made once, and whole, so that it shows whether the type can be decoded at all.
+
+    Args:
+        form: The type; see `decode`.
+
+    Raises:
+        TypeError: The type, or one that it is made of, cannot be decoded; the message says which, and where.
+        NameError: A type that it is made of has not been defined yet.
+    """
+    name = form if type(form) is type else identity(form)
+    try:
+        known = _known.get(name)
+    except TypeError:  # no type, but for example a list
+        return Decoder(form, name)
+    if known is None:
+        known = Decoder(form, name)
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        _known[name] = known
+    return known
 
 
 def decode(data: bytes, form: object) -> object:
@@ -16,75 +87,99 @@ def decode(data: bytes, form: object) -> object:
     Args:
         data: The bytes in etcd.
         form: The type: `str`, `bytes`, `int`, `float`, `bool`, `datetime`, `date`, `timedelta` (`"250ms"`,
-            `"1h30m"` or seconds), `Decimal`, `UUID`, an enum, a `Literal`, a dataclass, a `TypedDict`, a list,
-            tuple, set or dict of these, or a union of these.
+            `"1h30m"` or seconds), `Decimal`, `UUID`, `Path`, `IPv4Address` and its kin, an enum, a `Literal`, a
+            subclass of `str`, `int` or `float`, a dataclass, a `TypedDict`, a list, tuple, set or dict of these,
+            or a union of these.
 
     Returns:
         The value.
 
     Raises:
-        ValueError: The bytes are no such value.
+        ValueError: The bytes are no such value; the text does not show them.
         TypeError: The type is none that can be decoded.
     """
-    return _decoder(form)(data)
+    return decoder(form)(data)
 
 
-def _decoder(form: object) -> Callable[[bytes], object]:
-    try:
-        hash(form)
-    except TypeError:  # `Annotated` may carry anything
-        return _make_decoder(form)
-    # With its text, because unions in another order are equal and yet decode differently.
-    return _known_decoder(form, repr(form))
-
-
-@lru_cache(maxsize=1024)
-def _known_decoder(form: object, _: str) -> Callable[[bytes], object]:
-    return _make_decoder(form)
-
-
-def _make_decoder(form: object) -> Callable[[bytes], object]:
-    form = stripped(form)
+def _made(form: object) -> Callable[[bytes], object]:
+    form, options = stripped(form), options_of(form)
+    convert = converter(form)
     if form is bytes:
         return bytes
     if form is str or form is Any or form is object:
         return _text
-    convert = converter(form)
-    if is_scalar(form):
-        return lambda data: convert(_text(data).strip())
+    if _is_scalar(form):
+        return lambda data: convert(_text(data))
+    some = [option for option in options if option not in (None, type(None))]
+    if len(some) == 1 and len(options) > 1 and some[0] is not str and _is_scalar(some[0]):
+        return _optional(_made(some[0]), convert)
+    return lambda data: _structured(data, convert, options)
 
-    def structured(data: bytes) -> object:
-        try:
-            text = _text(data)
-        except ValueError:
-            if takes_bytes(form):
-                return data
-            raise
-        try:
-            value = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as exc:
-            if not takes_text(form):
-                raise ValueError(f"not JSON: {exc}") from None
-            value = text
-        try:
-            return convert(value)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        except ValueError:
-            # `str | None` and the like: text that happens to be JSON is still text.
-            if takes_text(form):
-                return convert(text)
-            raise
 
-    return structured
+def _is_scalar(form: object) -> bool:
+    """Whether a type's values are stored as plain text."""
+    if isinstance(form, type):
+        return issubclass(form, enum.Enum) or scalar(form) is not None
+    return get_origin(form) is Literal
+
+
+def _optional(decode: Callable[[bytes], object], convert: Convert) -> Callable[[bytes], object]:
+    """Return what decodes `X | None` as `X` alone; only `null` is None."""
+
+    def optional(data: bytes) -> object:
+        if data.strip() == b"null":
+            return None
+        try:
+            return decode(data)
+        except Refusal as exc:
+            refusal = exc
+        try:
+            return convert(_json(_text(data)))
+        except Refusal:
+            raise refusal from None
+
+    return optional
+
+
+def _structured(data: bytes, convert: Convert, options: tuple[object, ...]) -> object:
+    try:
+        text = _text(data)
+    except Refusal:
+        if bytes in options:
+            return data
+        raise
+    as_text = any(map(_is_scalar, options))
+    try:
+        value = _json(text)
+    except Refusal:
+        if not as_text:
+            raise
+        return convert(text)
+    try:
+        return convert(value)
+    except Refusal as exc:
+        if not as_text:
+            raise
+        refusal = exc
+    try:  # `int | str` and the like: text that happens to be JSON is still text
+        return convert(text)
+    except Refusal:
+        raise refusal from None
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        raise Refusal(f"not JSON: {exc}") from None
+
+
+def _no_constant(name: str) -> object:
+    raise Refusal(f"{name} is not JSON")
 
 
 def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text") from None
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+        raise Refusal("not UTF-8 text") from None

@@ -9,7 +9,18 @@ import math
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from pathlib import PurePath
 from uuid import UUID
+
+_IP = IPv4Address | IPv4Interface | IPv4Network | IPv6Address | IPv6Interface | IPv6Network
 
 
 def encode(value: object) -> bytes:
@@ -23,7 +34,7 @@ def encode(value: object) -> bytes:
 
     Raises:
         TypeError: The value is of a type that cannot be encoded.
-        ValueError: It is not a number, which no reader accepts.
+        ValueError: It is not a number, or a path with white space around it: no reader gets that back.
     """
     if isinstance(value, bytes):
         return value
@@ -51,7 +62,9 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, Decimal) and value.is_nan():
         raise ValueError("NaN cannot be stored: no reader accepts it")
-    if isinstance(value, Decimal | UUID):
+    if isinstance(value, PurePath) and str(value) != str(value).strip():
+        raise ValueError("a path with white space around it cannot be stored: readers leave that out")
+    if isinstance(value, Decimal | UUID | PurePath | _IP):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}

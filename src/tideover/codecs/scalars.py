@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from pathlib import PurePath
 from uuid import UUID
 
-# Takes text, or what JSON made of it; raises ValueError for what is not of the type.
+from tideover.codecs.refusals import Refusal, asking
+
+# Takes text, or what JSON made of it; raises Refusal for what is not of the type.
 Convert = Callable[[object], object]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -22,7 +26,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 def _to_str(value: object) -> str:
     if isinstance(value, str):
         return value
-    raise ValueError("not text")
+    raise Refusal("not text")
 
 
 def _to_bytes(value: object) -> bytes:
@@ -37,18 +41,18 @@ def _to_bool(value: object) -> bool:
             return True
         if value.lower() in _FALSE:
             return False
-    raise ValueError("not a boolean: write true or false")
+    raise Refusal("not a boolean: write true or false")
 
 
 def _to_int(value: object) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError("not an integer")
+        raise Refusal("not an integer")
     if isinstance(value, int | float | str):
         try:
             return int(value)
         except (ValueError, OverflowError):
-            raise ValueError("not an integer") from None
-    raise ValueError("not an integer")
+            raise Refusal("not an integer") from None
+    raise Refusal("not an integer")
 
 
 def _to_float(value: object) -> float:
@@ -56,10 +60,10 @@ def _to_float(value: object) -> float:
         try:
             number = float(value)
         except (ValueError, OverflowError):
-            raise ValueError("not a number") from None
+            raise Refusal("not a number") from None
         if not math.isnan(number):
             return number
-    raise ValueError("not a number")
+    raise Refusal("not a number")
 
 
 def _to_decimal(value: object) -> Decimal:
@@ -67,31 +71,10 @@ def _to_decimal(value: object) -> Decimal:
         try:
             number = Decimal(str(value))
         except ArithmeticError:
-            raise ValueError("not a decimal number") from None
+            raise Refusal("not a decimal number") from None
         if not number.is_nan():
             return number
-    raise ValueError("not a decimal number")
-
-
-def _to_uuid(value: object) -> UUID:
-    try:
-        return UUID(_to_str(value))
-    except ValueError:
-        raise ValueError("not a UUID") from None
-
-
-def _to_datetime(value: object) -> datetime:
-    try:
-        return datetime.fromisoformat(_to_str(value))
-    except ValueError:
-        raise ValueError("not an ISO 8601 date and time") from None
-
-
-def _to_date(value: object) -> date:
-    try:
-        return date.fromisoformat(_to_str(value))
-    except ValueError:
-        raise ValueError("not an ISO 8601 date") from None
+    raise Refusal("not a decimal number")
 
 
 def _to_timedelta(value: object) -> timedelta:
@@ -101,24 +84,68 @@ def _to_timedelta(value: object) -> timedelta:
             return timedelta(seconds=-seconds if value.startswith("-") else seconds)
         return timedelta(seconds=_to_float(value))
     except (ValueError, OverflowError):
-        raise ValueError("not a duration: write seconds, or like 250ms or 1h30m") from None
+        raise Refusal("not a duration: write seconds, or like 250ms or 1h30m") from None
+
+
+def _from_text(parse: Callable[[str], object], what: str) -> Convert:
+    def convert(value: object) -> object:
+        try:
+            return parse(_to_str(value))
+        except ValueError:
+            raise Refusal(f"not {what}") from None
+
+    return convert
 
 
 def to_none(value: object) -> None:
     if value is None:
         return
-    raise ValueError("not null")
+    raise Refusal("not null")
 
 
-SCALARS: dict[object, Convert] = {
-    str: _to_str,
-    bytes: _to_bytes,
+def stripping(convert: Convert) -> Convert:
+    """Return a converter that leaves out white space around a text: `etcdctl put KEY < file` brings a newline."""
+    return lambda value: convert(value.strip() if isinstance(value, str) else value)
+
+
+_BARE: dict[type, Convert] = {
     bool: _to_bool,
     int: _to_int,
     float: _to_float,
     Decimal: _to_decimal,
-    UUID: _to_uuid,
-    datetime: _to_datetime,
-    date: _to_date,
+    UUID: _from_text(UUID, "a UUID"),
+    datetime: _from_text(datetime.fromisoformat, "an ISO 8601 date and time"),
+    date: _from_text(date.fromisoformat, "an ISO 8601 date"),
     timedelta: _to_timedelta,
+    ipaddress.IPv4Address: _from_text(ipaddress.IPv4Address, "an IPv4 address"),
+    ipaddress.IPv6Address: _from_text(ipaddress.IPv6Address, "an IPv6 address"),
+    ipaddress.IPv4Interface: _from_text(ipaddress.IPv4Interface, "an IPv4 interface"),
+    ipaddress.IPv6Interface: _from_text(ipaddress.IPv6Interface, "an IPv6 interface"),
+    ipaddress.IPv4Network: _from_text(ipaddress.IPv4Network, "an IPv4 network"),
+    ipaddress.IPv6Network: _from_text(ipaddress.IPv6Network, "an IPv6 network"),
 }
+SCALARS: dict[type, Convert] = {str: _to_str, bytes: _to_bytes} | {
+    form: stripping(convert) for form, convert in _BARE.items()
+}
+
+
+def scalar(form: type) -> Convert | None:
+    """Return the converter of a scalar type: one of `SCALARS`, a path, a subclass of text or number. Else None."""
+    if form in SCALARS:
+        return SCALARS[form]
+    if issubclass(form, PurePath):
+        return stripping(_made(form, _to_path_text))
+    base = next((base for base in (str, int, float) if issubclass(form, base)), None)
+    return None if base is None else _made(form, SCALARS[base])
+
+
+def _to_path_text(value: object) -> str:
+    text = _to_str(value)
+    if not text or "\0" in text:
+        raise Refusal("not a path")
+    return text
+
+
+def _made(form: type, convert: Convert) -> Convert:
+    """Return the converter of a class of somebody else's, which may have checks of its own."""
+    return lambda value: asking(form.__name__, form, convert(value))

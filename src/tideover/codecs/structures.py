@@ -1,19 +1,31 @@
-"""Types made of other types: enums, unions, dataclasses, dicts, lists; and what kind of type a type is."""
+"""Types made of other types: enums, unions, dataclasses, dicts, lists."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
-
-import typing_extensions
+from typing import Any, Literal, get_args, get_origin
 
 from tideover.codecs.encoding import encode
-from tideover.codecs.scalars import SCALARS, Convert, to_none
+from tideover.codecs.forms import (
+    fields_of,
+    identity,
+    is_alias,
+    is_union,
+    name_of,
+    options_of,
+    record_of,
+    stripped,
+)
+from tideover.codecs.refusals import Refusal, asking
+from tideover.codecs.scalars import SCALARS, Convert, scalar, to_none
+
+_SUPPORTED = (
+    f"{', '.join(sorted(form.__name__ for form in SCALARS))}, paths, enums, Literal, subclasses of str, int and "
+    "float; dataclasses and TypedDicts; list, tuple, set, frozenset, dict and unions of these"
+)
 
 
 def converter(form: object) -> Convert:
@@ -23,198 +35,83 @@ def converter(form: object) -> Convert:
         form: The type.
 
     Returns:
-        The function; it raises ValueError for a value that is not of the type.
+        The function; it raises `Refusal` for a value that is not of the type.
 
     Raises:
-        TypeError: The type is none that can be decoded.
+        TypeError: The type, or one that it is made of, cannot be decoded.
+        NameError: A type that it is made of has not been defined yet.
     """
-    form = stripped(form)
-    if form is Any or form is object:
-        return lambda value: value
-    scalar = SCALARS.get(form) if isinstance(form, type) else None
-    if scalar is not None:
-        return scalar
-    if form is None or form is type(None):
-        return to_none
-    origin = get_origin(form)
-    if origin is Literal:
-        return _literal(get_args(form))
-    if origin in (Union, types.UnionType):
-        return _union(tuple(get_args(form)))
-    if isinstance(form, type) and issubclass(form, enum.Enum):
-        return _enum(form)
-    fields = fields_of(form)
-    if fields is not None and isinstance(form, type):
-        return _record(form, fields)
-    container = origin or form
-    if container in _CONTAINERS:
-        return _container(container, get_args(form))
-    hint = "" if isinstance(form, type) or origin else "; a default is given as default="
-    raise TypeError(f"cannot decode configuration as {form!r}{hint}")
+    try:
+        return _Converters(form).of(form)
+    except RecursionError:
+        raise TypeError(f"cannot decode configuration as {name_of(form)}: it has no end") from None
 
 
-def is_scalar(form: object) -> bool:
-    """Whether a type's values are stored as plain text."""
-    return (
-        form in SCALARS or (isinstance(form, type) and issubclass(form, enum.Enum)) or get_origin(form) is Literal
-    )
+class _Converters:
+    """Makes the converters of everything one type is made of, before there is a value."""
 
+    def __init__(self, whole: object) -> None:
+        self._whole = whole
+        # Those of types that may contain themselves.
+        self._named: dict[object, Convert] = {}
 
-def takes_text(form: object) -> bool:
-    """Whether plain text may be a value of a type."""
-    return any(is_scalar(option) or option is bytes for option in _options(form))
+    def of(self, form: object, where: str = "") -> Convert:
+        """Return the converter of a type that stands somewhere in the whole one."""
+        if not is_alias(form) and record_of(form) is None:
+            return self._make(stripped(form), where)
+        name = identity(form)
+        if name not in self._named:
+            # For the type itself, should it be found inside.
+            self._named[name] = lambda value: self._named[name](value)
+            self._named[name] = self._make(stripped(form), where)
+        return self._named[name]
 
+    def _make(self, form: object, where: str) -> Convert:
+        origin, arguments = get_origin(form), get_args(form)
+        if form is Any or form is object:
+            return lambda value: value
+        if form is None or form is type(None):
+            return to_none
+        if origin is Literal:
+            return _choice([(option, option) for option in arguments], map(repr, arguments))
+        if is_union(form):
+            return _union([(option, self.of(option, where or "the value")) for option in options_of(form)])
+        if isinstance(form, type) and issubclass(form, enum.Enum):
+            return _enum(form)
+        if isinstance(form, type) and (convert := scalar(form)) is not None:
+            return convert
+        if (record := record_of(form)) is not None:
+            return self._record(form, record, where or record.__name__)
+        container = origin or form
+        if isinstance(container, type) and container in _CONTAINERS:
+            return self._container(_CONTAINERS[container], arguments, where or "the value")
+        raise TypeError(self._unsupported(form, where))
 
-def takes_bytes(form: object) -> bool:
-    """Whether bytes that are no text may be a value of a type."""
-    return bytes in _options(form)
+    def _record(self, form: object, record: type, where: str) -> Convert:
+        fields = fields_of(form) or ()
+        known = {field.name: self.of(field.form, f"{where}.{field.name}") for field in fields}
+        required = frozenset(field.name for field in fields if field.required)
+        make = partial(construct, record) if dataclasses.is_dataclass(record) else dict
+        return lambda value: make(_fields(value, known, required, record.__name__))
 
+    def _container(self, make: type, arguments: tuple[object, ...], where: str) -> Convert:
+        if make is dict:
+            key, value = arguments or (str, Any)
+            return _dict(self.of(key, f"{where}[key]"), self.of(value, f"{where}[value]"))
+        if make is tuple and arguments and arguments[-1] is not Ellipsis:
+            return _fixed_tuple([self.of(form, f"{where}[{at}]") for at, form in enumerate(arguments)])
+        return _items(make, self.of(arguments[0] if arguments else Any, f"{where}[]"))
 
-def _options(form: object) -> tuple[object, ...]:
-    """Return what a type may be: the members of a union, else the type alone."""
-    form = stripped(form)
-    if get_origin(form) in (Union, types.UnionType):
-        return tuple(option for member in get_args(form) for option in _options(member))
-    return (form,)
-
-
-def stripped(form: object) -> object:
-    """Return the type without `Annotated`, `Required` and other wrappers, and an alias's own type."""
-    while True:
-        if get_origin(form) in _WRAPPERS:
-            form = get_args(form)[0]
-        elif hasattr(form, "__supertype__"):
-            form = form.__supertype__
-        elif type(form).__name__ == "TypeAliasType":
-            form = form.__value__  # type: ignore[attr-defined]
-        else:
-            return form
-
-
-_WRAPPERS = (Annotated, typing.Required, typing.NotRequired, typing_extensions.ReadOnly, typing.Final)
-
-
-def _literal(options: tuple[object, ...]) -> Convert:
-    by_text = {text: option for option in options for text in (encode(option).decode(), str(option))}
-
-    def convert(value: object) -> object:
-        for option in options:
-            if value == option and type(value) is type(option):
-                return option
-        if isinstance(value, str) and value in by_text:
-            return by_text[value]
-        raise ValueError(f"none of {', '.join(map(repr, options))}")
-
-    return convert
-
-
-def _enum(form: type[enum.Enum]) -> Convert:
-    by_text = {text: member for member in form for text in (str(member.value), encode(member.value).decode())}
-
-    def convert(value: object) -> object:
-        for member in form:
-            if member.value == value and type(member.value) is type(value):
-                return member
-        if isinstance(value, str):
-            found = by_text.get(value, form.__members__.get(value))
-            if found is not None:
-                return found
-        if issubclass(form, enum.Flag):
-            return form(_flags(value))
-        raise ValueError(f"none of {', '.join(str(member.value) for member in form)}")
-
-    return convert
-
-
-def _flags(value: object) -> int:
-    if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
-        return int(value)
-    raise ValueError("no combination of flags")
-
-
-def _union(options: tuple[object, ...]) -> Convert:
-    converters = [(option, converter(option)) for option in options]
-    # What JSON has already typed is taken as it is before anything is converted.
-    exact = {int: int, float: float, str: str, bool: bool, type(None): type(None)}
-
-    def convert(value: object) -> object:
-        for option, _ in converters:
-            if exact.get(option) is type(value):  # type: ignore[call-overload]
-                return value
-        problems = []
-        for _, try_convert in converters:
-            try:
-                return try_convert(value)
-            except ValueError as exc:
-                problems.append(str(exc))
-        raise ValueError("; ".join(problems))
-
-    return convert
-
-
-def _fields(value: object, known: Mapping[str, Convert], required: frozenset[str], what: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"not an object, as {what} needs")
-    if unknown := value.keys() - known.keys():
-        raise ValueError(f"{what} has no {', '.join(sorted(map(repr, unknown)))}")
-    if missing := required - value.keys():
-        raise ValueError(f"{what} needs {', '.join(sorted(map(repr, missing)))}")
-    converted = {}
-    for name, item in value.items():
-        try:
-            converted[name] = known[name](item)
-        except ValueError as exc:
-            raise ValueError(f"{name}: {exc}") from None
-    return converted
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a dataclass or a `TypedDict`.
-
-    Attributes:
-        name: Its name.
-        form: Its type.
-        required: Whether it may not be left out.
-    """
-
-    name: str
-    form: object
-    required: bool
-
-
-def fields_of(form: object) -> tuple[Field, ...] | None:
-    """Return the fields of a dataclass or a `TypedDict`; None for any other type."""
-    if dataclasses.is_dataclass(form) and isinstance(form, type):
-        hints = typing_extensions.get_type_hints(form, include_extras=True)
-        return tuple(Field(f.name, hints[f.name], _is_required(f)) for f in dataclasses.fields(form) if f.init)
-    if typing_extensions.is_typeddict(form):
-        hints = typing_extensions.get_type_hints(form, include_extras=True)
-        required: frozenset[str] = getattr(form, "__required_keys__", frozenset())
-        return tuple(Field(name, hint, _is_needed(hint, name in required)) for name, hint in hints.items())
-    return None
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _is_needed(hint: object, otherwise: bool) -> bool:
-    """Whether a `TypedDict` needs a key: it does not know itself where its annotations are strings."""
-    while get_origin(hint) in _WRAPPERS:
-        if get_origin(hint) is typing.Required:
-            return True
-        if get_origin(hint) is typing.NotRequired:
-            return False
-        hint = get_args(hint)[0]
-    return otherwise
-
-
-def _record(form: type, fields: tuple[Field, ...]) -> Convert:
-    known = {field.name: _later(field.form) for field in fields}
-    required = frozenset(field.name for field in fields if field.required)
-    make = partial(construct, form) if dataclasses.is_dataclass(form) else dict
-    return lambda value: make(_fields(value, known, required, form.__name__))
+    def _unsupported(self, form: object, where: str) -> str:
+        plain = not where and not isinstance(form, type) and get_origin(form) is None
+        text = f"cannot decode configuration as {repr(form) if plain else name_of(self._whole)}"
+        if where:
+            text += f", in which {where} is {name_of(form)}"
+        if hasattr(form, "model_validate"):
+            return f"{text}, a pydantic model: use a dataclass instead, of pydantic's if you like"
+        if plain:
+            return f"{text}, which is no type; a default is given as default="
+        return f"{text}; supported are {_SUPPORTED}"
 
 
 def construct(form: type, fields: Mapping[str, object]) -> object:
@@ -228,27 +125,104 @@ def construct(form: type, fields: Mapping[str, object]) -> object:
         The object.
 
     Raises:
-        ValueError: Its `__post_init__` refused.
+        Refusal: It has refused.
     """
-    try:
-        return form(**fields)
-    except (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as exc:
-        raise ValueError(f"{form.__name__} refuses the value: {exc}") from exc
+    return asking(form.__name__, form, **fields)
 
 
-def _later(hint: object) -> Convert:
-    """Return a converter that is built at its first use, so that a type may contain itself."""
-    made: list[Convert] = []
+def _choice(options: list[tuple[object, object]], names: Iterable[str]) -> Convert:
+    """Return the converter that chooses by what is stored: pairs of that and of what it means."""
+    # Where a text may mean two of them, it is the one that is text.
+    by_text = {
+        text: option
+        for are_texts in (False, True)
+        for stored, option in options
+        if isinstance(stored, str) is are_texts
+        for text in _texts(stored)
+    }
+    refusal = f"none of {', '.join(names)}"
 
     def convert(value: object) -> object:
-        if not made:
-            made.append(converter(hint))
-        return made[0](value)
+        for stored, option in options:
+            if type(stored) is type(value) and stored == value:
+                return option
+        if isinstance(value, str):
+            for text in (value, value.strip()):
+                if text in by_text:
+                    return by_text[text]
+        raise Refusal(refusal)
 
     return convert
 
 
-_CONTAINERS: dict[object, type] = {
+def _texts(stored: object) -> tuple[str, ...]:
+    """Return how something may be written."""
+    try:
+        return str(stored), encode(stored).decode()
+    except (TypeError, ValueError):  # of an enum that can only be written by name
+        return (str(stored),)
+
+
+def _enum(form: type[enum.Enum]) -> Convert:
+    by_value = _choice([(member.value, member) for member in form], (str(member.value) for member in form))
+
+    def convert(value: object) -> object:
+        try:
+            return by_value(value)
+        except Refusal:
+            if isinstance(value, str) and value.strip() in form.__members__:
+                return form.__members__[value.strip()]
+            if not issubclass(form, enum.Flag):
+                raise
+        return asking(form.__name__, form, _flags(value))
+
+    return convert
+
+
+def _flags(value: object) -> int:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = SCALARS[int](value)
+    if isinstance(value, int):
+        return int(value)
+    raise Refusal("no combination of flags")
+
+
+def _union(options: list[tuple[object, Convert]]) -> Convert:
+    # What JSON has already typed is taken as it is before anything is converted.
+    exact = [option for option, _ in options if option in (int, float, str, bool)]
+
+    def convert(value: object) -> object:
+        if type(value) in exact:
+            return value
+        refusals = []
+        for _, try_convert in options:
+            try:
+                return try_convert(value)
+            except Refusal as exc:
+                refusals.append(exc)
+        exception = next((refusal.exception for refusal in refusals if refusal.exception), None)
+        raise Refusal("; ".join(map(str, refusals)), exception)
+
+    return convert
+
+
+def _fields(value: object, known: Mapping[str, Convert], required: frozenset[str], what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise Refusal(f"not an object, as {what} needs")
+    if unknown := value.keys() - known.keys():
+        raise Refusal(f"{what} has no {', '.join(sorted(map(repr, unknown)))}")
+    if missing := required - value.keys():
+        raise Refusal(f"{what} needs {', '.join(sorted(map(repr, missing)))}")
+    converted = {}
+    for name, item in value.items():
+        try:
+            converted[name] = known[name](item)
+        except Refusal as exc:
+            raise exc.at(name) from None
+    return converted
+
+
+_CONTAINERS: dict[type, type] = {
     list: list,
     Sequence: list,
     tuple: tuple,
@@ -259,43 +233,32 @@ _CONTAINERS: dict[object, type] = {
 }
 
 
-def _container(container: object, arguments: tuple[object, ...]) -> Convert:
-    make = _CONTAINERS[container]
-    if make is dict:
-        return _dict(arguments or (str, Any))
-    if make is tuple and arguments and arguments[-1] is not Ellipsis:
-        return _fixed_tuple(arguments)
-    item = converter(arguments[0] if arguments else Any)
-
+def _items(make: type, item: Convert) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, list):
-            raise ValueError("not a list")
+            raise Refusal("not a list")
         items = [item(one) for one in value]
         try:
             return make(items)
         except TypeError:  # an unhashable item of a set
-            raise ValueError(f"not a {make.__name__}: an item is not hashable") from None
+            raise Refusal(f"not a {make.__name__}: an item is not hashable") from None
 
     return convert
 
 
-def _fixed_tuple(arguments: tuple[object, ...]) -> Convert:
-    items = [converter(argument) for argument in arguments]
-
+def _fixed_tuple(items: list[Convert]) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, list) or len(value) != len(items):
-            raise ValueError(f"not a list of {len(items)}")
+            raise Refusal(f"not a list of {len(items)}")
         return tuple(to(item) for to, item in zip(items, value, strict=True))
 
     return convert
 
 
-def _dict(arguments: tuple[object, ...]) -> Convert:
-    to_key, to_value = converter(arguments[0]), converter(arguments[1])
-
+def _dict(to_key: Convert, to_value: Convert) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, dict):
-            raise ValueError("not an object")
+            raise Refusal("not an object")
         return {to_key(key): to_value(item) for key, item in value.items()}
 
     return convert

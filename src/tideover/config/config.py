@@ -14,8 +14,9 @@ from tideover.client.gateway import Gateway
 from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
-from tideover.codecs import encode
+from tideover.codecs import Decoder, encode
 from tideover.config.changes import Changes, Subscriptions
+from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.live import Live
 from tideover.config.reader import MISSING, Reader
@@ -139,6 +140,7 @@ class Config(Reader):
             PermissionDenied: A quorum refuses to let this client read the key.
             AuthenticationFailed: A quorum refuses the credentials.
             InvalidRequest: The key cannot be a key, or the timeout is not positive.
+            TypeError: The type cannot be decoded, whether there is a value or not; nothing was asked.
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's.
 
@@ -148,7 +150,7 @@ class Config(Reader):
         """
         self._home.check(self)
         self._ensure_open()
-        full = self._keys.full(key)
+        full, decode = self._keys.full(key), decoder_for(key, type)
         policy, patience = self._retry, None
         if timeout is not None:
             policy = self._policy(timeout)
@@ -156,20 +158,22 @@ class Config(Reader):
         with telemetry.fetching(self._namespace, key if self._record_keys else None):
             known = self._on_demand.fresh(full)
             if known is not None:
-                return self._reading(key, type, default, known.entry, Source.MEMORY, known.synced_at, stale=False)
+                return self._reading(
+                    key, decode, default, known.entry, Source.MEMORY, known.synced_at, stale=False
+                )
             began = self._monotonic()
             try:
                 entry, sent_at = await self._coalescer.read(full, patience)
             except Unavailable as exc:
                 left = began + policy.timeout - self._monotonic()
-                reading = await self._fetch_member(key, full, type, default, policy.within(max(left, 0.01)))
+                reading = await self._fetch_member(key, full, decode, default, policy.within(max(left, 0.01)))
                 return reading or self._fallback(key, full, type, default, exc)
             if self._keys.view_of(full) is None:
                 self._on_demand.keep(full, entry, sent_at)
-            return self._reading(key, type, default, entry, Source.QUORUM, sent_at)
+            return self._reading(key, decode, default, entry, Source.QUORUM, sent_at)
 
     async def _fetch_member(
-        self, key: str, full: bytes, form: object, default: object, policy: RetryPolicy
+        self, key: str, full: bytes, decode: Decoder, default: object, policy: RetryPolicy
     ) -> Reading[object] | None:
         try:
             answered = await self._gateway.call(Range(full, serializable=True), policy)
@@ -189,7 +193,7 @@ class Config(Reader):
         if header.revision < newest:
             return None
         entry = answered.result.entries.get(full)
-        return self._reading(key, form, default, entry, Source.MEMBER, synced_at)
+        return self._reading(key, decode, default, entry, Source.MEMBER, synced_at)
 
     def _fallback(
         self, key: str, full: bytes, form: object, default: object, error: Unavailable
@@ -199,7 +203,7 @@ class Config(Reader):
             return self._look_up(key, form, default, strict=False)
         known = self._on_demand.last(full)
         if known is not None:
-            return self._reading(key, form, default, known.entry, Source.MEMORY, known.synced_at)
+            return self._reading(key, decoder_for(key, form), default, known.entry, Source.MEMORY, known.synced_at)
         if default is MISSING:
             raise error
         return self._defaulted(key, default, math.inf)
@@ -333,7 +337,8 @@ class Config(Reader):
         Args:
             type: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
             prefix: The keys' common prefix, with its slash: `"payments/"`.
-            validate: Called with each new object; raising ValueError refuses it.
+            validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
+                the status show the text, of any other exception the class.
 
         Returns:
             The live object; its `value` is always the last valid one.
@@ -343,7 +348,7 @@ class Config(Reader):
             NotSynced: Nothing is known of the prefix.
             ConfigValueError: The object would not be valid now.
             NotFollowed: The prefix is not followed.
-            TypeError: `type` is neither a dataclass nor a `TypedDict`.
+            TypeError: `type` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
             Closed: The coordinator is not open.
 
         When degraded:

@@ -7,11 +7,53 @@ the first to ask for a key as some type (`decode`), and takes its result back if
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from tideover.codecs import decode
+from tideover.codecs import Decoder, Refusal, decoder, is_distinct
 from tideover.errors import ConfigValueError
 from tideover.status import RejectedValue
 from tideover.types import Entry
+
+
+def decoder_for(key: str, form: object) -> Decoder:
+    """Return what decodes a key as a type, whether there is a value or not.
+
+    Raises:
+        TypeError: The type cannot be decoded.
+    """
+    try:
+        if form is None:  # which is a type, but not one that anybody asks for
+            raise TypeError("None is not a type to decode as; a default is given as default=")
+        return decoder(form)
+    except TypeError as exc:
+        raise TypeError(f"{key!r}: {exc}") from None
+
+
+def refused(key: str, revision: int, refusal: Refusal, what: str = "") -> ConfigValueError:
+    """Return the error that says that a key's value is refused.
+
+    Args:
+        key: The key.
+        revision: The revision refused.
+        refusal: Why.
+        what: What it was to be, if that is to be said.
+    """
+    is_no = f" is no {what}" if what else ""
+    return ConfigValueError(
+        f"{key!r} at revision {revision}{is_no}: {refusal}",
+        key=key,
+        revision=revision,
+        exception=refusal.exception,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The decoded values of one type, by key, and the revisions that they are of."""
+
+    decoder: Decoder
+    values: dict[str, object]
+    revisions: dict[str, int]
 
 
 class Values:
@@ -22,7 +64,8 @@ class Values:
         on_rejected: Called once per refused value with key, revision and reason.
 
     Attributes:
-        warm: Type to key to value: the whole of a warm read is `warm[type][key]`.
+        warm: Type to key to value: the whole of a warm read is `warm[type][key]`. A union whose order counts is
+            not in it, because it equals those of another order.
     """
 
     def __init__(
@@ -31,66 +74,71 @@ class Values:
         self.warm: dict[object, dict[str, object]] = {}
         self._entry_of = entry_of
         self._on_rejected = on_rejected
-        self._revisions: dict[object, dict[str, int]] = {}
-        self._rejected: dict[tuple[str, object], RejectedValue] = {}
+        # By the identities of types, as `_rejected` too.
+        self._kept: dict[object, _Kept] = {}
+        self._rejected: dict[tuple[str, object], tuple[int, Refusal]] = {}
         self._reported: dict[str, int] = {}
 
     def __repr__(self) -> str:
         """Count what is decoded and what is refused."""
-        decoded = sum(map(len, self.warm.values()))
-        return f"<Values {decoded} decoded as {len(self.warm)} types, {len(self._rejected)} rejected>"
+        decoded = sum(len(kept.values) for kept in list(self._kept.values()))
+        return f"<Values {decoded} decoded as {len(self._kept)} types, {len(self._rejected)} rejected>"
 
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:
         """The refused values that are still in etcd, one per key."""
-        return tuple({value.key: value for value in list(self._rejected.values())}.values())
+        found = {key: RejectedValue(key, at, str(why)) for (key, _), (at, why) in list(self._rejected.items())}
+        return tuple(found.values())
 
-    def revision(self, key: str, form: object) -> int:
+    def revision(self, key: str, decode: Decoder) -> int:
         """Return the revision of the value being served; 0 if none is."""
-        return self._revisions.get(form, {}).get(key, 0)
+        kept = self._kept.get(decode.identity)
+        return 0 if kept is None else kept.revisions.get(key, 0)
 
-    def rejection(self, key: str, form: object) -> int | None:
-        """Return the revision of a newer value that was refused, else None."""
-        rejected = self._rejected.get((key, form))
-        return None if rejected is None else rejected.revision
+    def rejection(self, key: str, decode: Decoder) -> tuple[int, Refusal] | None:
+        """Return the revision of a newer value that was refused, and why; else None."""
+        return self._rejected.get((key, decode.identity))
 
-    def decode(self, key: str, form: object, entry: Entry) -> object:
-        """Decode a key's value and keep it warm.
+    def value(self, key: str, form: object, decode: Decoder, entry: Entry) -> object:
+        """Return a key's value, decoded now if it has not been, and kept.
 
         Args:
             key: The key.
-            form: The type.
+            form: The type, as the caller has written it.
+            decode: What decodes it.
             entry: The key's entry.
 
         Returns:
-            The value.
+            The value; the last good one if the present one is refused.
 
         Raises:
             ConfigValueError: It cannot be decoded, and no earlier value could be.
-            TypeError: The type is none that can be decoded.
         """
+        kept = self._kept.get(decode.identity)
+        if kept is not None and key in kept.values:
+            try:
+                return kept.values[key]
+            except KeyError:  # deleted at this very moment, by the event loop
+                pass
         try:
-            value = decode(entry.value, form)
-        except ValueError as exc:
-            self._reject(key, form, entry.mod_revision, str(exc))
-            raise ConfigValueError(
-                f"{key!r} at revision {entry.mod_revision} is no {_name(form)}: {exc}",
-                key=key,
-                revision=entry.mod_revision,
-            ) from exc
-        warm = self.warm.setdefault(form, {})
-        revisions = self._revisions.setdefault(form, {})
-        warm[key], revisions[key] = value, entry.mod_revision
-        self._rejected.pop((key, form), None)
+            value = decode(entry.value)
+        except Refusal as exc:
+            self._reject(key, decode, entry.mod_revision, exc)
+            raise refused(key, entry.mod_revision, exc, decode.name) from exc
+        kept = self._kept.setdefault(decode.identity, _Kept(decode, {}, {}))
+        if is_distinct(form):
+            self.warm.setdefault(form, kept.values)
+        kept.values[key], kept.revisions[key] = value, entry.mod_revision
+        self._rejected.pop((key, decode.identity), None)
         # The loop changes the entry first and the warm value second: if the entry is still the same here, a
         # change that comes later will find what was just stored; if not, it must go.
         if self._entry_of(key) is not entry:
-            warm.pop(key, None)
-            revisions.pop(key, None)
+            kept.values.pop(key, None)
+            kept.revisions.pop(key, None)
         return value
 
     def apply(self, key: str, entry: Entry | None) -> None:
-        """Take in a change of a key, for every type it was asked for.
+        """Apply a change of a key, for every type it was asked for.
 
         Args:
             key: The key.
@@ -98,29 +146,26 @@ class Values:
         """
         for rejected in [k for k in list(self._rejected) if k[0] == key]:
             del self._rejected[rejected]
-        for form in list(self.warm):
-            if key in self.warm[form]:
-                self._apply(key, form, entry)
+        for kept in list(self._kept.values()):
+            if key in kept.values:
+                self._apply(key, kept, entry)
 
-    def _apply(self, key: str, form: object, entry: Entry | None) -> None:
+    def _apply(self, key: str, kept: _Kept, entry: Entry | None) -> None:
         if entry is None:
-            self.warm[form].pop(key, None)
-            self._revisions[form].pop(key, None)
+            kept.values.pop(key, None)
+            kept.revisions.pop(key, None)
             return
         try:
-            value = decode(entry.value, form)
-        except ValueError as exc:
-            self._reject(key, form, entry.mod_revision, str(exc))
+            value = kept.decoder(entry.value)
+        except Refusal as exc:
+            self._reject(key, kept.decoder, entry.mod_revision, exc)
             return
-        self.warm[form][key] = value
-        self._revisions[form][key] = entry.mod_revision
+        kept.values[key] = value
+        kept.revisions[key] = entry.mod_revision
 
-    def _reject(self, key: str, form: object, revision: int, why: str) -> None:
-        self._rejected[key, form] = RejectedValue(key, revision, why)
+    def _reject(self, key: str, decode: Decoder, revision: int, why: Refusal) -> None:
+        # A new one, for the one that was raised keeps the frames it went through.
+        self._rejected[key, decode.identity] = revision, Refusal(str(why), why.exception)
         if self._reported.get(key) != revision:
             self._reported[key] = revision
-            self._on_rejected(key, revision, why)
-
-
-def _name(form: object) -> str:
-    return form.__name__ if isinstance(form, type) else str(form)
+            self._on_rejected(key, revision, str(why))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from tideover import telemetry
-from tideover.codecs import construct, fields_of
+from tideover.codecs import Refusal, asking, construct, fields_of, name_of, record_of
+from tideover.config.decoded import decoder_for
 from tideover.config.reader import Reader
 from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
 from tideover.status import RejectedValue
@@ -26,23 +27,26 @@ class Live(Generic[T]):
         form: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
         prefix: The keys' common prefix.
         reader: Where they are read.
-        validate: Called with each new object; raising ValueError refuses it.
+        validate: Called with each new object; raising refuses it.
 
     Raises:
         ConfigKeyError: A field without a default has no key.
         NotSynced: Nothing is known of the prefix.
         ConfigValueError: The first object would not be valid.
-        TypeError: `form` is neither a dataclass nor a `TypedDict`.
+        TypeError: `form` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
     """
 
     def __init__(
         self, form: type[T], prefix: str, *, reader: Reader, validate: Callable[[T], object] | None
     ) -> None:
         self.prefix = prefix
-        self._form = form
+        self._name = name_of(form)
         self._fields = fields_of(form) or ()
-        if not self._fields:
+        record = record_of(form)
+        if record is None or not self._fields:
             raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, not {form!r}")
+        decoder_for(prefix, form)
+        self._record = record
         self._reader = reader
         self._validate = validate
         self._value, self._revision = self._build()
@@ -52,7 +56,7 @@ class Live(Generic[T]):
     def __repr__(self) -> str:
         """Show the type, the prefix and whether a newer object was refused."""
         refused = ", newer refused" if self._rejection else ""
-        return f"<Live {self._form.__name__} of {self.prefix!r} at revision {self._revision}{refused}>"
+        return f"<Live {self._name} of {self.prefix!r} at revision {self._revision}{refused}>"
 
     @property
     def value(self) -> T:
@@ -96,15 +100,11 @@ class Live(Generic[T]):
         try:
             self._value, self._revision = self._build()
         except (ConfigValueError, ConfigKeyError) as exc:
-            self._refuse(exc, max(mine))
-        except Exception as exc:  # noqa: BLE001  # the user's own checks; nobody else must suffer from them
-            self._refuse(ConfigValueError(repr(exc), key=self.prefix, revision=max(mine)), max(mine))
+            why = str(exc).removeprefix(f"{self.prefix!r}: ")
+            self._rejection, self._refused = exc, RejectedValue(self.prefix, max(mine), why)
+            telemetry.config_rejected(self.prefix, max(mine), why)
         else:
             self._rejection = self._refused = None
-
-    def _refuse(self, why: ConfigValueError | ConfigKeyError, revision: int) -> None:
-        self._rejection, self._refused = why, RejectedValue(self.prefix, revision, str(why))
-        telemetry.config_rejected(self.prefix, revision, str(why))
 
     def _concerns(self, key: str) -> bool:
         return key.startswith(self.prefix) and any(key == self.prefix + f.name for f in self._fields)
@@ -117,25 +117,23 @@ class Live(Generic[T]):
             if not reading.present:
                 if field.required:
                     error = ConfigKeyError if self._reader.synced(key) else NotSynced
-                    raise error(key, f"no configuration key {key!r}, which {self._form.__name__} needs")
+                    raise error(key, f"no configuration key {key!r}, which {self._name} needs")
                 continue
-            if reading.rejected is not None:
-                raise ConfigValueError(
-                    f"{key!r} at revision {reading.rejected} cannot be decoded",
-                    key=key,
-                    revision=reading.rejected,
-                )
             readings[field.name] = reading
         revision = max((r.revision for r in readings.values()), default=0)
         try:
             value = self._make({name: reading.value for name, reading in readings.items()})
             if self._validate is not None:
-                self._validate(value)
-        except ValueError as exc:
-            raise ConfigValueError(f"{self.prefix!r}: {exc}", key=self.prefix, revision=revision) from exc
+                asking(
+                    getattr(self._validate, "__qualname__", type(self._validate).__name__), self._validate, value
+                )
+        except Refusal as exc:
+            raise ConfigValueError(
+                f"{self.prefix!r}: {exc}", key=self.prefix, revision=revision, exception=exc.exception
+            ) from exc
         return value, revision
 
     def _make(self, fields: dict[str, object]) -> T:
-        if dataclasses.is_dataclass(self._form):
-            return cast("T", construct(self._form, fields))
+        if dataclasses.is_dataclass(self._record):
+            return cast("T", construct(self._record, fields))
         return cast("T", fields)

@@ -17,8 +17,8 @@ from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.rules.health import reason_of
 from tideover.cluster.state import Lanes
-from tideover.codecs import decode
-from tideover.config.decoded import Values
+from tideover.codecs import Decoder, Refusal
+from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
 from tideover.errors import (
     AuthenticationFailed,
@@ -148,6 +148,7 @@ class Reader:
             PermissionDenied: A quorum refuses to let this client read the prefix.
             AuthenticationFailed: Nothing is known of the prefix, because a quorum refuses the credentials.
             InvalidRequest: The key cannot be a key.
+            TypeError: The type cannot be decoded, whether there is a value or not.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -196,6 +197,7 @@ class Reader:
             PermissionDenied: A quorum refuses to let this client read the prefix.
             AuthenticationFailed: Nothing is known of the prefix, because a quorum refuses the credentials.
             InvalidRequest: The key cannot be a key.
+            TypeError: The type cannot be decoded, whether there is a value or not.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -206,6 +208,7 @@ class Reader:
     def _look_up(self, key: str, form: object, default: object, *, strict: bool = True) -> Reading[object]:
         """Read with everything checked; `strict` raises for an absent key without a default."""
         view = self._view_of(key)
+        decode = decoder_for(key, form)
         source, age = view.source, view.age
         if view.denied is not None:
             raise view.denied
@@ -229,15 +232,16 @@ class Reader:
                 raise ConfigKeyError(key, f"no configuration key {key!r}: etcd has no {self._keys.base + key!r}")
             return self._absent(key, default, source, age, stale=stale)
         try:
-            value = self._value(key, form, entry)
+            value = self._values.value(key, form, decode, entry)
         except ConfigValueError as exc:
             if default is MISSING:
                 raise
             self._note(source, age, degraded=stale)
             return Reading(key, default, True, Source.DEFAULT, 0, age, stale, exc.revision)
         self._note(source, age, degraded=stale)
-        revision = self._values.revision(key, form) or entry.mod_revision
-        return Reading(key, value, True, source, revision, age, stale, self._values.rejection(key, form))
+        revision = self._values.revision(key, decode) or entry.mod_revision
+        rejection = self._values.rejection(key, decode)
+        return Reading(key, value, True, source, revision, age, stale, rejection and rejection[0])
 
     def _is_known(self, key: str, source: Source) -> bool:
         """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
@@ -252,12 +256,6 @@ class Reader:
                 max_stale=limit.max_stale,
             )
         return verdict
-
-    def _value(self, key: str, form: object, entry: Entry) -> object:
-        try:
-            return self._warm[form][key]
-        except KeyError:
-            return self._values.decode(key, form, entry)
 
     def _defaulted(self, key: str, default: object, age: float) -> Reading[object]:
         """Give the default because nothing is known, or what is known is too old."""
@@ -274,7 +272,7 @@ class Reader:
     def _reading(
         self,
         key: str,
-        form: object,
+        decode: Decoder,
         default: object,
         entry: Entry | None,
         source: Source,
@@ -292,27 +290,32 @@ class Reader:
         else:
             self._note(source, age, degraded=stale)
         try:
-            value = decode(entry.value, form)
-        except ValueError as exc:
+            value = decode(entry.value)
+        except Refusal as exc:
             telemetry.config_rejected(key, entry.mod_revision, str(exc))
             if default is MISSING:
-                raise ConfigValueError(
-                    f"{key!r} at revision {entry.mod_revision}: {exc}", key=key, revision=entry.mod_revision
-                ) from exc
+                raise refused(key, entry.mod_revision, exc) from exc
             return Reading(key, default, True, Source.DEFAULT, 0, age, stale, entry.mod_revision)
         return Reading(key, value, True, source, entry.mod_revision, age, stale)
 
     def read_quietly(self, key: str, form: object) -> Reading[object]:
-        """Read for a settings object: nothing is counted or marked, because nobody has looked at it yet."""
+        """Read for a settings object: nothing is counted or marked, because nobody has looked at it yet.
+
+        Raises:
+            ConfigValueError: The present value is refused.
+        """
         view = self._view_of(key)
         entry = view.entries.get(self._keys.full(key))
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
             return Reading(key, None, False, source, 0, view.age, stale)
-        value = self._value(key, form, entry)
-        revision = self._values.revision(key, form) or entry.mod_revision
-        return Reading(key, value, True, source, revision, view.age, stale, self._values.rejection(key, form))
+        decode = decoder_for(key, form)
+        value = self._values.value(key, form, decode, entry)
+        rejection = self._values.rejection(key, decode)
+        if rejection is not None:
+            raise refused(key, *rejection)
+        return Reading(key, value, True, source, self._values.revision(key, decode), view.age, stale)
 
     def note_use(self, key: str) -> None:
         """Do for a value that is held elsewhere what `get` does: check its limit, mark the request.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import typing
 from collections.abc import AsyncGenerator, Callable, Generator
-from types import SimpleNamespace
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from tideover.callables import behind, is_async
+from tideover.config.decoded import decoder_for
 from tideover.config.reader import MISSING
+from tideover.decorators.signatures import resolve, show
 from tideover.functions import current_for_reads
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +26,8 @@ class Injection:
         keys: Parameter name to configuration key.
 
     Raises:
-        TypeError: The function has no such parameter, or it cannot be given by keyword.
+        TypeError: The function has no such parameter, it cannot be given by keyword, or its type cannot be
+            decoded.
     """
 
     def __init__(self, function: Callable[..., Any], keys: dict[str, str]) -> None:
@@ -46,6 +48,9 @@ class Injection:
         }
         self._first = min(self._positions.values(), default=0)
         self._plan: list[tuple[str, str, object, object]] | None = None
+        # What the annotations name may not have been defined yet: then at the first call.
+        with suppress(NameError, AttributeError):
+            self._make_plan()
 
     def __repr__(self) -> str:
         """Show the function and the keys."""
@@ -62,58 +67,27 @@ class Injection:
                 kwargs[name] = get(key, form, default=default)
 
     def _make_plan(self) -> list[tuple[str, str, object, object]]:
-        """Resolve the annotations: at the first call, when everything they name has been defined."""
+        """Resolve the annotations, and see whether they can be decoded."""
         plan = []
         for name, key in self._keys.items():
             parameter = self.signature.parameters[name]
-            default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
+            default = MISSING if parameter.default is parameter.empty else parameter.default
+            form = str if parameter.annotation is parameter.empty else parameter.annotation
             try:
-                form = str if parameter.annotation is parameter.empty else self._resolve(parameter.annotation)
+                form = resolve(self._function, form)
+                decoder_for(key, form)
             except NameError as exc:
                 exc.add_note(f"with_config: the type of {_name(self._function)}'s parameter {name!r} is needed")
                 raise
+            except TypeError as exc:
+                raise TypeError(f"with_config: {_name(self._function)}'s parameter {name!r}: {exc}") from exc
             plan.append((name, key, form, default))
         self._plan = plan
         return plan
 
-    def _resolve(self, annotation: object) -> object:
-        """Evaluate one annotation, where the function was written: its others may exist for type checkers only."""
-        innermost = _innermost(self._function)
-        scope = getattr(innermost, "__globals__", None) or vars(sys.modules[type(innermost).__module__])
-        carrier = SimpleNamespace(__annotations__={"it": annotation})
-        return typing.get_type_hints(carrier, globalns=scope, include_extras=True)["it"]
-
-    def _resolve_if_possible(self, annotation: object) -> object:
-        if annotation is inspect.Parameter.empty:
-            return annotation
-        try:
-            return self._resolve(annotation)
-        except Exception:  # noqa: BLE001  # a name that is defined later, or only for type checkers
-            return annotation
-
-    def visible_signature(self) -> inspect.Signature:
-        """Return the signature without the injected parameters, with annotations resolved where possible.
-
-        A framework that makes query parameters of a handler's parameters must not see them, and it would
-        evaluate annotations that are strings in the wrong module.
-        """
-        parameters = [
-            parameter.replace(annotation=self._resolve_if_possible(parameter.annotation))
-            for name, parameter in self.signature.parameters.items()
-            if name not in self._keys
-        ]
-        returned = self._resolve_if_possible(self.signature.return_annotation)
-        return self.signature.replace(parameters=parameters, return_annotation=returned)
-
 
 def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", repr(function))
-
-
-def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that was written, behind decorators and `functools.partial`."""
-    inner = inspect.unwrap(function)
-    return _innermost(inner.func) if isinstance(inner, functools.partial) else inner
 
 
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -136,7 +110,8 @@ def with_config(**keys: str) -> Callable[[F], F]:
         The decorator. The decorated function's signature no longer shows the injected parameters.
 
     Raises:
-        TypeError: When decorating: nothing is to be injected, or the function has no such keyword parameter.
+        TypeError: When decorating: nothing is to be injected, the function has no such keyword parameter, or its
+            type cannot be decoded. The latter when calling, if the type is not defined before.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
         NotConnected: When calling: no coordinator is open, and the caller has not passed everything.
@@ -151,9 +126,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         injection = Injection(function, keys)
         wrapper = _wrap(function, injection.fill)
-        wrapper.__signature__ = injection.visible_signature()  # type: ignore[attr-defined]
-        annotations = {k: v for k, v in getattr(function, "__annotations__", {}).items() if k not in keys}
-        wrapper.__annotations__ = annotations
+        show(wrapper, function, without=keys)
         return cast("F", wrapper)
 
     return decorate

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import anyio.lowlevel
 
 from tideover.callables import is_async
+from tideover.decorators.signatures import show
 from tideover.elections.elections import OnOutage
 from tideover.errors import LeadershipLost
 from tideover.functions import leader
@@ -66,6 +67,7 @@ def while_leader(
                         raise
                 await anyio.lowlevel.checkpoint()
 
+        show(lead, function)
         return lead
 
     return decorate

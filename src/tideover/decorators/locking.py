@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from tideover.callables import is_async
+from tideover.decorators.signatures import show
 from tideover.functions import lock
 from tideover.locks.options import OnOutage, wish
 
@@ -91,7 +92,7 @@ def locked(
         lock_delay: As of `lock`.
 
     Returns:
-        A decorator that leaves the signature as it is.
+        A decorator that leaves the signature as it is, with annotations resolved that are strings.
 
     Raises:
         TypeError: When decorating: the function is not a coroutine function, or has no such parameter; or an
@@ -123,6 +124,7 @@ def locked(
             async with holding:
                 return await function(*args, **kwargs)
 
+        show(run, function)
         return cast("F", run)
 
     return decorate

@@ -1,0 +1,137 @@
+"""What a type is: behind its wrappers and aliases, what it consists of, and what tells it apart from others."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typing_extensions
+
+from tideover.codecs.generics import default_of, fill, hints_of
+
+_WRAPPERS = (Annotated, typing.Required, typing.NotRequired, typing_extensions.ReadOnly, typing.Final)
+_UNIONS = (Union, types.UnionType)
+
+
+def stripped(form: object) -> object:
+    """Return the type without `Annotated`, `Required` and other wrappers, and an alias's own type."""
+    while True:
+        if get_origin(form) in _WRAPPERS:
+            form = get_args(form)[0]
+        elif hasattr(form, "__supertype__"):
+            form = form.__supertype__
+        elif is_alias(form):
+            form = _behind(form)
+        else:
+            return form
+
+
+def is_alias(form: object) -> bool:
+    """Whether a type is an alias (`type Name = ...`), with or without its parameters."""
+    return type(get_origin(form) or form).__name__ == "TypeAliasType"
+
+
+def _behind(alias: Any) -> object:
+    """Return the type that an alias stands for."""
+    made: Any = get_origin(alias) or alias
+    given = dict(zip(made.__type_params__, get_args(alias), strict=False))
+    return fill(made.__value__, {each: given.get(each, default_of(each)) for each in made.__type_params__})
+
+
+def is_union(form: object) -> bool:
+    """Whether a type is a union."""
+    return get_origin(form) in _UNIONS
+
+
+def options_of(form: object) -> tuple[object, ...]:
+    """Return what a type may be: the members of a union, else the type alone."""
+    form = stripped(form)
+    if is_union(form):
+        return tuple(option for member in get_args(form) for option in options_of(member))
+    return (form,)
+
+
+def identity(form: object) -> object:
+    """Return what tells a type apart: two types with the same identity decode alike.
+
+    A type by itself does not: unions that differ in order are equal, though the first member that fits wins, and
+    notes in `Annotated` need not be hashable.
+    """
+    while get_origin(form) in _WRAPPERS:
+        form = get_args(form)[0]
+    origin, arguments = get_origin(form), get_args(form)
+    if not arguments or origin is Literal:
+        return form
+    return (Union if origin in _UNIONS else origin, *map(identity, arguments))
+
+
+def is_distinct(form: object) -> bool:
+    """Whether a type can be a key by itself: no other type equals it and yet decodes otherwise."""
+    try:
+        hash(form)
+    except TypeError:
+        return False
+    return not _has_order(form)
+
+
+def _has_order(form: object) -> bool:
+    members = [member for member in get_args(form) if member not in (None, type(None))]
+    return (is_union(form) and len(members) > 1) or any(map(_has_order, members))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a dataclass or a `TypedDict`.
+
+    Attributes:
+        name: Its name.
+        form: Its type.
+        required: Whether it may not be left out.
+    """
+
+    name: str
+    form: object
+    required: bool
+
+
+def record_of(form: object) -> type | None:
+    """Return the dataclass or `TypedDict` that a type is, without its parameters; None for any other type."""
+    form = stripped(form)
+    made = get_origin(form) or form
+    if isinstance(made, type) and (dataclasses.is_dataclass(made) or typing_extensions.is_typeddict(made)):
+        return made
+    return None
+
+
+def fields_of(form: object) -> tuple[Field, ...] | None:
+    """Return the fields of a dataclass or a `TypedDict`; None for any other type."""
+    record = record_of(form)
+    if record is None:
+        return None
+    hints = hints_of(stripped(form))
+    if dataclasses.is_dataclass(record):
+        return tuple(Field(f.name, hints[f.name], _is_required(f)) for f in dataclasses.fields(record) if f.init)
+    required: frozenset[str] = getattr(record, "__required_keys__", frozenset())
+    return tuple(Field(name, hint, _is_needed(hint, name in required)) for name, hint in hints.items())
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _is_needed(hint: object, otherwise: bool) -> bool:
+    """Whether a `TypedDict` needs a key: it does not know itself where its annotations are strings."""
+    while get_origin(hint) in _WRAPPERS:
+        if get_origin(hint) is typing.Required:
+            return True
+        if get_origin(hint) is typing.NotRequired:
+            return False
+        hint = get_args(hint)[0]
+    return otherwise
+
+
+def name_of(form: object) -> str:
+    """Return a type's name for people."""
+    return form.__name__ if isinstance(form, type) else str(form)

@@ -26,6 +26,7 @@ class Injection:
 
     Raises:
         TypeError: The function has no such parameter, or it cannot be given by keyword.
+        ValueError: A key begins with a slash.
     """
 
     def __init__(self, function: Callable[..., Any], keys: dict[str, str]) -> None:
@@ -36,6 +37,11 @@ class Injection:
         for name, key in keys.items():
             if not isinstance(key, str) or not key:
                 raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
+            if key.startswith("/"):
+                right = key.lstrip("/")
+                raise ValueError(
+                    f"with_config: the key of {name!r} begins without a slash: {right!r}, not {key!r}"
+                )
             if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
                 raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")
         # What is passed by position beyond these is what the caller has given; `*args` must not look like it.
@@ -137,6 +143,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
 
     Raises:
         TypeError: When decorating: nothing is to be injected, or the function has no such keyword parameter.
+        ValueError: When decorating: a key begins with a slash.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
         NotConnected: When calling: no coordinator is open, and the caller has not passed everything.

@@ -8,7 +8,7 @@ decides anything.
 """
 
 from tideover.telemetry.calls import AttemptSpan, attempt, rejected_by_breaker, retried, watch_restarted
-from tideover.telemetry.configs import config_applied, config_rejected, fetching
+from tideover.telemetry.configs import config_applied, config_rejected, config_unfound, fetching
 from tideover.telemetry.discovery import (
     endpoint_ejected,
     endpoint_rejected,
@@ -51,6 +51,7 @@ __all__ = [
     "campaigning",
     "config_applied",
     "config_rejected",
+    "config_unfound",
     "current_context",
     "current_span",
     "endpoint_ejected",

@@ -41,7 +41,7 @@ class Options:
     sync_members: bool = True
     failsafe: Failsafe | None = None
     on_stall: Literal["report", "abort"] = "report"
-    # Whether anything may be written to etcd that nobody asked for; the command line only looks.
+    # Whether anything may be written to etcd, or looked for, that nobody asked for; the command line only looks.
     bookkeeping: bool = True
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "lead": ("tideover.cli.lead", "Run a command while leading."),
     "election": ("tideover.cli.election", "Look at an election, or take its record away."),
     "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "namespaces": ("tideover.cli.namespaces", "List the namespaces that are in etcd."),
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),

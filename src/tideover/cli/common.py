@@ -153,3 +153,16 @@ def printable(text: str) -> str:
 def note(text: str) -> None:
     """Tell people something that is not the output."""
     click.echo(f"tideover: {text}", err=True)
+
+
+async def note_misspelled(tide: Coordinator, below: str) -> None:
+    """Say whether what etcd has not is there under the namespace's other spelling: `shop` and `/shop` are two.
+
+    Args:
+        tide: The coordinator.
+        below: What was looked for, such as `"config/"`.
+    """
+    found = await tide.namespaces.find_misspelled(below)
+    if found is not None:
+        own, other = tide.namespaces.own, tide.namespaces.other
+        note(printable(f"{own!r} and {other!r} are two namespaces, and etcd has {found!r}: is -n {other} meant?"))

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import failure, json_option, note, print_json, print_line, printable, with_etcd
+from tideover.cli.common import (
+    failure,
+    json_option,
+    note,
+    note_misspelled,
+    print_json,
+    print_line,
+    printable,
+    with_etcd,
+)
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import Clock
@@ -82,7 +91,8 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
     if source is not Source.LIVE:
         # One member may have missed them: no definite no.
         return Exit.DEGRADED
-    note(f"{name!r} has no endpoints")
+    note(f"{name!r} has no endpoints: etcd has nothing under {tide.namespace}/{service_prefix(name)}")
+    await note_misspelled(tide, service_prefix(name))
     return Exit.REFUSED
 
 

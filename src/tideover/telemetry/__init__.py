@@ -27,6 +27,7 @@ from tideover.telemetry.locks import (
     lock_waited,
     locks_active,
 )
+from tideover.telemetry.namespaces import namespace_misspelled
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset, member_foreign
 from tideover.telemetry.requests import (
@@ -69,6 +70,7 @@ __all__ = [
     "loop_stalled",
     "mark_span",
     "member_foreign",
+    "namespace_misspelled",
     "observe",
     "registration_changed",
     "rejected_by_breaker",

@@ -63,6 +63,7 @@ def test_endpoints_are_normalised() -> None:
         ({"username": "app"}, ValueError, "both username and password or neither, not only username"),
         ({"password": "x"}, ValueError, "both username and password or neither, not only password"),
         ({"username": "", "password": "x"}, ValueError, "username must not be empty"),
+        ({"username": "a\ud800", "password": "x"}, ValueError, "username must be Unicode text"),
         (
             {"username": "app", "password": 5},
             TypeError,

@@ -138,6 +138,8 @@ def _check_login(username: str | None, password: Password | None) -> None:
         raise ValueError("password must be Unicode text")
     if username == "":
         raise ValueError("username must not be empty")
+    if username is not None and not is_unicode(username):
+        raise ValueError(f"username must be Unicode text, not {username!r}")
 
 
 def _check_limit(prefix: str, limit: StalenessLimit, follow: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def server() -> Iterator[EtcdServer]:
 
 
 def test_what_is_not_found_is_named_under_the_other_spelling(server: EtcdServer) -> None:
-    """Who finds nothing under `shop` is told on stderr what is under `/shop`; codes and output stay as they are."""
+    """A command that finds nothing under `shop` says on stderr what is under `/shop`; its code stays as it was."""
     hint = "tideover: 'shop' and '/shop' are two namespaces, and etcd has '/shop/{}': is -n /shop meant?\n"
     got = tideover(server, "config", "get", "nothing", "-n", "shop")
     expected = "tideover: no such key: 'shop/config/nothing'\n" + hint.format("config/rate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -31,12 +32,12 @@ def watched(store: MemoryStore, matches: Callable[[Range], bool]) -> tuple[Fault
     """Return the store, and a list that gets each matching read."""
     faulty, seen = FaultyStore(store), []
 
-    def note(op: Op[object]) -> bool:
+    def note(op: Op[Any]) -> bool:
         if isinstance(op, Range) and matches(op):
             seen.append(op)
         return False
 
-    faulty.inject("UNAVAILABLE", when=note)  # type: ignore[arg-type] # of any operation
+    faulty.inject("UNAVAILABLE", when=note)
     return faulty, seen
 
 
@@ -108,13 +109,13 @@ async def test_a_refusal_is_silent_and_asked_once(caplog: pytest.LogCaptureFixtu
     faulty = FaultyStore(store)
     refused = []
 
-    def of_the_other(op: Op[object]) -> bool:
+    def of_the_other(op: Op[Any]) -> bool:
         if isinstance(op, Range) and to_the_other(op):
             refused.append(op)
             return True
         return False
 
-    faulty.inject("PERMISSION_DENIED", "etcdserver: permission denied", times=9, when=of_the_other)  # type: ignore[arg-type]
+    faulty.inject("PERMISSION_DENIED", "etcdserver: permission denied", times=9, when=of_the_other)
     async with connected(faulty, namespace="shop") as tide:
         await anyio.sleep(1000)
         assert tide.health.state is HealthState.AVAILABLE
@@ -224,7 +225,7 @@ async def test_keys_of_others_are_passed_over_and_told() -> None:
 
 
 async def test_a_walk_ends_among_too_many_keys_of_others() -> None:
-    """However many keys there are of others, the walk makes a bounded number of reads, and says where it stopped."""
+    """However many keys of others there are, the reads are bounded, and it is said where the walk stopped."""
     store = MemoryStore()
     await fill(store, *(f"/{n:04}/x" for n in range(400)))
     faulty, reads = watched(store, lambda op: op.limit == 1)

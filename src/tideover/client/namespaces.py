@@ -2,8 +2,8 @@
 
 `shop` and `/shop` are two namespaces: locks, elections, tokens and users' rights hang on the bytes of their keys,
 which never change. A service that was given the wrong one finds nothing, though all is well with etcd. So it asks
-once whether the other spelling has something. That is a courtesy: after a refusal, in an outage or without an answer
-nothing is said, and nothing waits for it.
+once whether the other spelling has something. That is a courtesy: after a refusal, in an outage or without an
+answer nothing is said, and nothing waits for it.
 """
 
 from __future__ import annotations

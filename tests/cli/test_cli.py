@@ -189,7 +189,8 @@ def watching(*args: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline() == "tideover: etcd answers\n"
+            line = process.stderr.readline()
+            assert line.startswith("tideover: etcd answers; waiting for changes of keys that begin with '/config/")
             yield process
         finally:
             process.kill()

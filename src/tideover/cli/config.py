@@ -8,10 +8,18 @@ import os
 from contextlib import suppress
 from functools import partial
 
-import anyio
 import click
 
-from tideover.cli.common import failure, json_option, note, note_misspelled, print_json, print_line, with_etcd
+from tideover.cli.common import (
+    failure,
+    json_option,
+    note,
+    note_misspelled,
+    print_json,
+    print_line,
+    telling,
+    with_etcd,
+)
 from tideover.cli.exit_codes import Exit
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
@@ -135,15 +143,19 @@ async def _is_absent(tide: Coordinator, key: str) -> bool:
 def watch(prefix: str, target: Target, as_json: bool) -> int:
     """Print changes of the keys under PREFIX, from now on, until Ctrl-C.
 
-    In an outage it waits, says so on stderr, and goes on with what changed meanwhile.
+    Says on stderr what it waits for. In an outage it waits, says so, and goes on with what changed meanwhile.
     """
     return with_etcd(partial(_watch, prefix, as_json=as_json), target=target, follow=(prefix,))
 
 
 async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
     changes = tide.config.changes(prefix)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_tell_health, tide)
+    async with telling(tide, f"changes of keys that begin with {tide.options.base + prefix!r}"):
+        (followed,) = tide.status().config
+        if followed.error and tide.health.state is HealthState.AVAILABLE:
+            note(followed.error)
+        if followed.source is Source.LIVE and not followed.keys:
+            await note_misspelled(tide, f"config/{prefix}")
         async for change in changes:
             if as_json:
                 print_json({"key": change.key, "value": change.value, "revision": change.revision})
@@ -151,24 +163,4 @@ async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
                 print_line(f"{change.key} deleted")
             else:
                 print_line(f"{change.key} = {change.value}")
-        tasks.cancel_scope.cancel()
     return Exit.OK
-
-
-async def _tell_health(tide: Coordinator) -> None:
-    """Say on stderr how etcd is, when it goes away, and when it comes back."""
-    if tide.health.state is HealthState.AVAILABLE:
-        for prefix in tide.status().config:
-            if prefix.error:
-                note(prefix.error)
-    while True:
-        note(sentence(tide.health.diagnosis))
-        state = tide.health.state
-        async with anyio.create_task_group() as others:
-            for other in set(HealthState) - {state}:
-                others.start_soon(_until, tide, other, others.cancel_scope)
-
-
-async def _until(tide: Coordinator, state: HealthState, scope: anyio.CancelScope) -> None:
-    await tide.health.wait_for(state)
-    scope.cancel()

@@ -24,6 +24,7 @@ from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id
 from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
+from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
 from tideover.paths import default_folder
 from tideover.store.faults import FaultKind, StoreFault, public_error
@@ -97,6 +98,7 @@ def command(target: Target, as_json: bool, bump_epoch: bool, cache_dir: Path | N
 
 async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_json: bool) -> int:
     key = marker_key(target.namespace)
+    raw_lines.silence()
     try:
         store = EtcdStore(target.endpoints, tls=target.tls, username=target.username, password=target.password)
     except ValueError as exc:

@@ -38,7 +38,9 @@ _MOST_SERVICES = 20
 def command(target: Target, as_json: bool) -> int:
     """Say how etcd is, as a client sees it.
 
-    Connects, asks once, and prints what a service with the same options would report.
+    Connects, looks once, and prints what it has found: the members and which of them answers, how many keys of
+    configuration there are, the services that are registered, and locks that two have held at once. What a service
+    itself holds, leads and serves from memory stands in its own `tide.status()`.
 
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
     unavailable (no member answers), 5 if etcd refuses the credentials.

@@ -48,7 +48,7 @@ async def main(name: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     failsafe = Failsafe(secret=os.environ["FAILSAFE_SECRET"])
-    async with connect(*ENDPOINTS, namespace="confirmed", failsafe=failsafe) as tide:
+    async with connect(*ENDPOINTS, namespace="/confirmed", failsafe=failsafe) as tide:
         task = asyncio.create_task(work(tide, name))
         await stopped.wait()
         task.cancel()

@@ -46,7 +46,7 @@ async def main(name: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with connect(*ENDPOINTS, namespace="worker") as tide:
+    async with connect(*ENDPOINTS, namespace="/worker") as tide:
         task = asyncio.create_task(work(tide, name))
         await stopped.wait()
         task.cancel()

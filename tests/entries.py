@@ -160,6 +160,8 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.know_members": lambda t: t.tide.know_members(0.1),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
     "Coordinator.services": lambda t: t.tide.services(),
+    "Namespaces.find_misspelled": lambda t: t.tide.namespaces.find_misspelled("config/"),
+    "Namespaces.walk": lambda t: anext(t.tide.namespaces.walk()),
     "ClusterHealth.wait_for": lambda t: t.tide.health.wait_for(tideover.HealthState.UNAVAILABLE, timeout=0.1),
     "Config.fetch": lambda t: t.tide.config.fetch("unfollowed"),
     "Config.put": lambda t: t.tide.config.put("foreign", "1"),

@@ -52,7 +52,8 @@ def connect(
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
             dead when the service starts. Each address of a name is a member.
-        namespace: The prefix of everything in etcd: configuration lives under `{namespace}/config/`.
+        namespace: The prefix of everything in etcd, letter for letter, such as `"/shop"`: configuration lives
+            under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
         cache_dir: The folder for snapshots, and for what locks keep on disk: host locks and the ledger. None means
             the user's cache folder, and the user's state folder for locks; False means no snapshots. Processes

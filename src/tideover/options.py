@@ -41,7 +41,7 @@ class Options:
     sync_members: bool = True
     failsafe: Failsafe | None = None
     on_stall: Literal["report", "abort"] = "report"
-    # Whether anything may be written to etcd that nobody asked for; the command line only looks.
+    # Whether anything may be written to etcd, or looked for, that nobody asked for; the command line only looks.
     bookkeeping: bool = True
 
     def __post_init__(self) -> None:
@@ -101,6 +101,9 @@ def _prefixes(name: str, prefixes: Sequence[str]) -> tuple[str, ...]:
     for prefix in prefixes:
         if not isinstance(prefix, str) or "\0" in prefix:
             raise ValueError(f"{name}: a prefix must be a string without NUL, not {prefix!r}")
+        if prefix.startswith("/"):
+            right = prefix.lstrip("/")
+            raise ValueError(f"{name}: a prefix begins after the namespace's slash: {right!r}, not {prefix!r}")
     ordered = tuple(dict.fromkeys(prefixes))
     return tuple(p for p in ordered if not any(p != other and p.startswith(other) for other in ordered))
 
@@ -135,9 +138,12 @@ def _check_login(username: str | None, password: Password | None) -> None:
         raise ValueError("password must be Unicode text")
     if username == "":
         raise ValueError("username must not be empty")
+    if username is not None and not is_unicode(username):
+        raise ValueError(f"username must be Unicode text, not {username!r}")
 
 
 def _check_limit(prefix: str, limit: StalenessLimit, follow: Sequence[str]) -> None:
+    _prefixes("limits", (prefix,))
     if not isinstance(limit, StalenessLimit):
         raise TypeError(f"limits[{prefix!r}] must be a StalenessLimit, not {limit!r}")
     if not any(prefix.startswith(followed) or followed.startswith(prefix) for followed in follow):

@@ -313,6 +313,7 @@ class StatusReport(Record):
         registrations: What this process has registered.
         services: The services whose endpoints are followed.
         untold: What etcd does not tell this user, and why not, in words; no key depends on it.
+        unfound: The prefixes of settings objects of which etcd has never had a key: they are all defaults.
     """
 
     sentence: str
@@ -340,6 +341,7 @@ class StatusReport(Record):
     registrations: tuple[RegistrationStatus, ...] = ()
     services: tuple[ServiceStatus, ...] = ()
     untold: tuple[str, ...] = ()
+    unfound: tuple[str, ...] = ()
 
 
 def duration(seconds: float) -> str:

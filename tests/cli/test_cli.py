@@ -107,8 +107,8 @@ def test_without_click_the_extra_is_named() -> None:
     [
         (
             ["nope"],
-            "no such command: 'nope'; there are demo, status, doctor, lock, lead, election, config, services, "
-            "resolve, cache; see `tideover --help`",
+            "no such command: 'nope'; there are demo, status, doctor, lock, lead, election, config, "
+            "namespaces, services, resolve, cache; see `tideover --help`",
         ),
         (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
         (["status", "-e", "foo"], "need host:port"),
@@ -166,14 +166,17 @@ def test_status_and_config_with_etcd(etcd_server: EtcdServer) -> None:
     assert record["revision"] == written.json["revision"]
 
     negative = tideover("config", "put", "-e", at, "--", "b", "-3")
-    assert (negative.code, negative.out) == (0, f"b written at revision {int(str(record['revision'])) + 1}\n")
+    assert (negative.code, negative.out) == (
+        0,
+        f"/config/b written at revision {int(str(record['revision'])) + 1}\n",
+    )
 
 
 @pytest.mark.etcd
 def test_what_etcd_does_not_have_is_5(etcd_server: EtcdServer) -> None:
     """A key that a quorum says is absent is a definite no; so is one that cannot be a key."""
     absent = tideover("config", "get", "nothing", "-e", etcd_server.endpoint)
-    assert (absent.code, absent.out, absent.err) == (5, "", "tideover: no such key: 'nothing'\n")
+    assert (absent.code, absent.out, absent.err) == (5, "", "tideover: no such key: '/config/nothing'\n")
     as_json = tideover("config", "get", "nothing", "--json", "-e", etcd_server.endpoint)
     assert (as_json.code, as_json.json["present"], as_json.json["value"]) == (5, False, None)
     assert tideover("config", "put", "", "1", "-e", etcd_server.endpoint).code == 5
@@ -186,7 +189,8 @@ def watching(*args: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline() == "tideover: etcd answers\n"
+            line = process.stderr.readline()
+            assert line.startswith("tideover: etcd answers; waiting for changes of keys that begin with '/config/")
             yield process
         finally:
             process.kill()

@@ -109,6 +109,10 @@ def test_mistakes_with_certificates(
     nobody = tideover("config", "get", "k", f"--cacert={authority.cert}", "-e", secure.endpoint)
     assert nobody.returncode == 4
     assert "TLS configuration error" in nobody.stderr
+    assert len(nobody.stderr.splitlines()) == 1, "gRPC writes lines of its own"
+    plain = tideover("config", "get", "k", "-e", secure.endpoint)
+    assert plain.returncode == 4
+    assert "Socket closed (if TLS is spoken there, write the endpoint with https://)" in plain.stderr
     status = tideover("status", f"--cacert={authority.cert}", "-e", secure.endpoint)
     assert status.returncode == 4
     assert "TLS configuration error" in status.stdout
@@ -189,7 +193,7 @@ def test_a_watch_outlives_its_token(guarded: EtcdServer) -> None:
         try:
             assert watching.stderr is not None
             assert watching.stdout is not None
-            assert watching.stderr.readline() == "tideover: etcd answers\n"
+            assert watching.stderr.readline().startswith("tideover: etcd answers; waiting for changes of keys")
             for number in range(2):
                 guarded.etcdctl("--user=root:root", "put", "/config/w", str(number))
                 assert watching.stdout.readline() == f"w = {number}\n"

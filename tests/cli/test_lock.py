@@ -58,6 +58,9 @@ def test_only_one_at_a_time(server: EtcdServer) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert "busy" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+        done = tideover(server, "lock", "busy", "--timeout", "1.5", "--", "echo", "never")
+        waiting = "tideover: etcd answers; waiting for the lock 'busy', /locks/busy/ in etcd"
+        assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (1, "", waiting)
         first.terminate()
 
 
@@ -80,8 +83,11 @@ def test_a_lost_lock_ends_the_command(server: EtcdServer) -> None:
 
 
 def test_a_command_that_does_not_exist(server: EtcdServer) -> None:
-    """It is a mistake in the command line: exit code 2."""
-    assert tideover(server, "lock", "x", "--", "/no/such/program").returncode == 2
+    """The exit code is a shell's, 127, or 126 where it cannot be run; one line says why."""
+    absent = tideover(server, "lock", "x", "--", "nosuchcmd")
+    assert (absent.returncode, absent.stderr) == (127, "tideover: nosuchcmd: No such file or directory\n")
+    refused = tideover(server, "lock", "x", "--", "/etc/passwd")
+    assert (refused.returncode, refused.stderr) == (126, "tideover: /etc/passwd: Permission denied\n")
 
 
 def test_status_shows_conflicts(server: EtcdServer) -> None:

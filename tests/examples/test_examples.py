@@ -218,7 +218,7 @@ def test_confirmed_worker(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: 
             running(script, "three", etcd=etcd_server, cache=tmp_path) as three,
         ):
             until = time.monotonic() + 15
-            while etcd_server.etcdctl("get", "confirmed/elections/work").count("@") < 2:
+            while etcd_server.etcdctl("get", "/confirmed/elections/work").count("@") < 2:
                 assert time.monotonic() < until
                 time.sleep(0.1)
             etcd_server.kill()

@@ -113,6 +113,24 @@ def test_readable_by_an_operator() -> None:
     ]
 
 
+def test_endpoints_and_user_stand_in_the_header() -> None:
+    """A snapshot says whose it is, under the checksum; one of an earlier version does not, and is read as well."""
+    snapshot = replace(make(), endpoints=("10.0.0.1:2379", "10.0.0.2:2379"), user="größe")
+    data = encode(snapshot)
+    header = json.loads(data)["header"]
+    assert (header["endpoints"], header["user"]) == (["10.0.0.1:2379", "10.0.0.2:2379"], "größe")
+    assert decode(data, path="p") == snapshot
+    assert "checksum" in corrupt(data.replace(b"10.0.0.2", b"10.0.0.3"))
+    assert decode(encode(make()), path="p").endpoints == ()
+    for name, bad in (("endpoints", "a:1"), ("endpoints", [1]), ("user", None)):
+        document = json.loads(data)
+        document["header"][name] = bad
+        assert name in corrupt(seal(document))
+    document = json.loads(data)
+    del document["header"]["user"]
+    assert "exactly the members" in corrupt(seal(document))
+
+
 def test_equal_snapshots_have_equal_bytes() -> None:
     """The order in which the entries came does not matter."""
     snapshot = make()

@@ -577,6 +577,31 @@ def test_what_openssl_found_is_in_the_brief() -> None:
     assert brief == f"Tls handshake failed CERTIFICATE_VERIFY_FAILED: certificate has expired: OK{TLS_HINT}"
 
 
+def test_whose_routines_found_it_is_left_out_whoever_they_are() -> None:
+    """A certificate signed by another CA of the same name fails in another part of OpenSSL."""
+    said = (
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed "
+        "(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1a000064:ECDSA routines:OPENSSL_internal:"
+        "BAD_SIGNATURE: certificate signature failure: OK"
+    )
+    brief = classify("UNAVAILABLE", said).brief
+    assert brief == f"Tls handshake failed BAD_SIGNATURE: certificate signature failure: OK{TLS_HINT}"
+
+
+@pytest.mark.parametrize(
+    ("said", "hung_up"),
+    [
+        ("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed", True),
+        ("failed to connect to all addresses; last error: UNKNOWN: ipv4:1.2.3.4:1: Connection refused", False),
+        ("Stream removed (Socket closed)", False),
+        ("Socket closed", False),
+    ],
+)
+def test_a_connection_that_is_closed_before_a_word_is_told_from_one_that_breaks(said: str, hung_up: bool) -> None:
+    """Only the first may mean that TLS is spoken there."""
+    assert classify("UNAVAILABLE", said).hung_up is hung_up
+
+
 def test_a_store_fault_carries_its_meaning() -> None:
     """The exception shows the code and the words, and hands on the fault; Compacted names the oldest revision."""
     fault = classify("UNAVAILABLE", "etcdserver: no leader")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -22,10 +22,13 @@ _COMMANDS = {
     "lead": ("tideover.cli.lead", "Run a command while leading."),
     "election": ("tideover.cli.election", "Look at an election, or take its record away."),
     "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "namespaces": ("tideover.cli.namespaces", "List the namespaces that are in etcd."),
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
 }
+# What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
+_NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class Commands(click.Group):
@@ -84,6 +87,9 @@ def run(args: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
+    except _NO_COMMAND as exc:
+        click.echo(exc.ctx.get_help())
+        return Exit.OK
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "tideover"
         _complain(f"{exc.format_message().rstrip('.')}; see `{path} --help`")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.common import json_option, print_json, print_line, printable
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
@@ -29,6 +29,9 @@ class Found:
         prefix: The full etcd prefix; None if it is damaged.
         revision: The revision up to which it is complete.
         keys: How many keys it holds.
+        cluster: The id of the cluster it came from, in hexadecimal.
+        endpoints: The endpoints that its writer was given; None if an earlier version has written it.
+        user: The etcd user that it was read as; None likewise, empty if there was none.
         age: Seconds since it was last proven in sync; None if that is unknown.
         problem: What is wrong with it.
     """
@@ -39,6 +42,9 @@ class Found:
     prefix: str | None = None
     revision: int | None = None
     keys: int | None = None
+    cluster: str | None = None
+    endpoints: Sequence[str] | None = None
+    user: str | None = None
     age: float | None = None
     problem: str | None = None
 
@@ -63,7 +69,7 @@ _folder = click.argument(
 @_folder
 @json_option
 def show(folder: Path | None, as_json: bool) -> int:
-    """List the snapshots in DIR: prefix, revision, keys, age, whole or damaged.
+    """List the snapshots in DIR: prefix, revision, keys, age, cluster, endpoints, user; whole or damaged.
 
     Exits with 1 if one is damaged.
     """
@@ -140,6 +146,9 @@ def _examine(path: Path) -> Found:
         prefix=snapshot.prefix.decode(errors="backslashreplace"),
         revision=snapshot.revision,
         keys=len(snapshot.entries),
+        cluster=f"{snapshot.cluster_id:x}",
+        endpoints=snapshot.endpoints or None,
+        user=snapshot.user if snapshot.endpoints else None,
         age=age if math.isfinite(age) else None,
     )
 
@@ -150,4 +159,8 @@ def _describe(found: Found) -> str:
         return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
     age = "unknown age" if found.age is None else f"{duration(found.age)} old"
     keys = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
-    return f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {keys}  {age}  {name}"
+    origin = f"cluster {found.cluster}"
+    if found.endpoints:
+        origin += f" at {','.join(found.endpoints)}" + (f" as {found.user}" if found.user else "")
+    text = f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {keys}  {age}  {origin}"
+    return f"{printable(text)}  {name}"

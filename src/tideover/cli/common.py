@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,12 +17,15 @@ from tideover.cli.target import Target
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
+from tideover.etcd import raw_lines
 from tideover.options import Options
 from tideover.policies import Failsafe
 from tideover.types import Diagnosis, HealthState
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Seconds of waiting after which it is said what is waited for.
+WAITED = 1.0
 # Seconds in which the first answer must come; members that refuse connections are recognised at once.
 _START_TIMEOUT = 3.0
 
@@ -55,6 +58,7 @@ def with_etcd(
         click.UsageError: An option makes no sense.
     """
     # Every command says in its own words what it found.
+    raw_lines.silence()
     logging.getLogger("tideover").addHandler(logging.NullHandler())
     try:
         options = Options(
@@ -88,11 +92,6 @@ async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]])
             return await body(tide)
         except TideoverError as exc:
             raise failure(tide, exc) from exc
-        except ExceptionGroup as group:
-            # A task group of the body's: what matters is the one thing that went wrong in it.
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from None
 
 
 def failure(tide: Coordinator, error: TideoverError, *, consequence: str = "") -> Failure:
@@ -115,6 +114,50 @@ def _why_away(tide: Coordinator) -> str:
     errors = dict.fromkeys(member.error for member in tide.status().members if member.error)
     cut_off = tide.health.diagnosis is Diagnosis.CUT_OFF
     return f"{text} ({'; '.join(errors)})" if cut_off and errors else text
+
+
+@asynccontextmanager
+async def telling(tide: Coordinator, what: str, *, after: float = 0.0) -> AsyncIterator[Callable[[], None]]:
+    """Say on stderr what is waited for, how etcd is meanwhile, and each time that this changes.
+
+    Args:
+        tide: The coordinator.
+        what: What is waited for.
+        after: Seconds of waiting after which it is said.
+
+    Yields:
+        What ends it: it is waited no more.
+    """
+    scope = anyio.CancelScope()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_tell, tide, what, after, scope)
+            try:
+                yield scope.cancel
+            finally:
+                scope.cancel()
+    except BaseExceptionGroup as group:
+        # The body's own error, as it was.
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
+
+
+async def _tell(tide: Coordinator, what: str, after: float, scope: anyio.CancelScope) -> None:
+    with scope:
+        await anyio.sleep(after)
+        note(f"{sentence(tide.health.diagnosis)}; waiting for {printable(what)}")
+        while True:
+            state = tide.health.state
+            async with anyio.create_task_group() as others:
+                for other in set(HealthState) - {state}:
+                    others.start_soon(_until, tide, other, others.cancel_scope)
+            note(sentence(tide.health.diagnosis))
+
+
+async def _until(tide: Coordinator, state: HealthState, scope: anyio.CancelScope) -> None:
+    await tide.health.wait_for(state)
+    scope.cancel()
 
 
 def print_json(record: object) -> None:
@@ -153,3 +196,16 @@ def printable(text: str) -> str:
 def note(text: str) -> None:
     """Tell people something that is not the output."""
     click.echo(f"tideover: {text}", err=True)
+
+
+async def note_misspelled(tide: Coordinator, below: str) -> None:
+    """Say whether what etcd has not is there under the namespace's other spelling: `shop` and `/shop` are two.
+
+    Args:
+        tide: The coordinator.
+        below: What was looked for, such as `"config/"`.
+    """
+    found = await tide.namespaces.find_misspelled(below)
+    if found is not None:
+        own, other = tide.namespaces.own, tide.namespaces.other
+        note(printable(f"{own!r} and {other!r} are two namespaces, and etcd has {found!r}: is -n {other} meant?"))

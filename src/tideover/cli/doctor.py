@@ -21,8 +21,10 @@ from tideover.cli.common import json_option, print_json, print_line
 from tideover.cli.etcd_versions import remarks
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
 from tideover.cli.target import Target, etcd_options
+from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id
 from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
+from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
 from tideover.paths import default_folder
 from tideover.store.faults import FaultKind, StoreFault, public_error
@@ -96,6 +98,7 @@ def command(target: Target, as_json: bool, bump_epoch: bool, cache_dir: Path | N
 
 async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_json: bool) -> int:
     key = marker_key(target.namespace)
+    raw_lines.silence()
     try:
         store = EtcdStore(target.endpoints, tls=target.tls, username=target.username, password=target.password)
     except ValueError as exc:
@@ -106,7 +109,8 @@ async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_js
         async with anyio.create_task_group() as tasks:
             for member in members:
                 tasks.start_soon(_ask, store, key, member)
-        findings = [*_judge_members(members), *await _judge_here(endpoints, cache_dir)]
+        misspelled = await _look_for_misspelled(store, target.namespace, members)
+        findings = [*_judge_members(members), *misspelled, *await _judge_here(endpoints, cache_dir)]
         if bump:
             findings = [*findings, await _bump(store, key, members)]
     finally:
@@ -135,6 +139,20 @@ async def _ask(store: Store, key: bytes, member: Examined) -> None:
         member.denied = exc.fault.kind is FaultKind.PERMISSION
         member.refused = exc.fault.kind in (FaultKind.AUTH_TOKEN, FaultKind.AUTHENTICATION)
         member.answers = member.answers or member.refused
+
+
+async def _look_for_misspelled(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
+    """Look, where there is no epoch, whether there is one under the namespace's other spelling."""
+    other = other_spelling(namespace)
+    asked = next((each.endpoint for each in members if each.look is not None and not each.look.mod_revision), None)
+    if other is None or asked is None:
+        return []
+    try:
+        look = await read_marker(store, marker_key(other), asked)
+    except StoreFault:
+        return []
+    text = f"{namespace!r} and {other!r} are two, and etcd has an epoch for the second one: is -n {other} meant?"
+    return [Finding("namespace", False, text)] if look.mod_revision else []
 
 
 def _judge_members(members: Sequence[Examined]) -> list[Finding]:

@@ -8,7 +8,7 @@ from functools import partial
 import anyio.to_thread
 import click
 
-from tideover.cli.common import json_option, note, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, note, note_misspelled, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
@@ -79,7 +79,10 @@ async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
         note("etcd has no quorum; the answer is a surviving member's, and may be old")
     if seen.state == "none":
         # A member may have missed it: that is no definite no.
-        return Exit.DEGRADED if seen.source is Source.MEMBER else Exit.REFUSED
+        if seen.source is Source.MEMBER:
+            return Exit.DEGRADED
+        await note_misspelled(tide, f"elections/{name}")
+        return Exit.REFUSED
     return Exit.FAILED if seen.corrupt else Exit.OK
 
 
@@ -134,7 +137,8 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
     office = _office(tide, name)
     seen = await office.look()
     if seen.state == "none":
-        note(f"there is no election {name!r}")
+        note(f"there is no election {name!r}: etcd has no {tide.namespace}/elections/{name}")
+        await note_misspelled(tide, f"elections/{name}")
         return Exit.REFUSED
     for line in _as_lines(name, seen):
         note(line)

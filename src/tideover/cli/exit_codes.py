@@ -33,6 +33,8 @@ class Exit(IntEnum):
         REFUSED: A definite no: no such key, no permission, wrong credentials, a malformed request, no space; an
             election of another policy, or with a record that cannot be read.
         UNKNOWN: A write was sent and may have been applied.
+        NOT_EXECUTABLE: `lock`, `lead`: the command is there, and cannot be run. As a shell says it.
+        NOT_FOUND: There is no such command. As a shell says it.
         INTERRUPTED: Ctrl-C. Other signals likewise: 128 and the signal's number.
         PIPE: Nobody reads the output any more.
     """
@@ -44,6 +46,8 @@ class Exit(IntEnum):
     UNAVAILABLE = 4
     REFUSED = 5
     UNKNOWN = 6
+    NOT_EXECUTABLE = 126
+    NOT_FOUND = 127
     INTERRUPTED = 130
     PIPE = 141
 
@@ -51,7 +55,7 @@ class Exit(IntEnum):
 HELP = (
     "Exit codes: 0 done (status: etcd available), 1 something did not hold, 2 wrong usage or something is not "
     "installed, 3 etcd degraded, 4 etcd unavailable, 5 refused (no such key, no permission, ...), 6 a write may "
-    "or may not have been applied, 130 Ctrl-C."
+    "or may not have been applied, 126 and 127 the command of lock or lead cannot be run or found, 130 Ctrl-C."
 )
 
 

@@ -7,15 +7,17 @@ from functools import partial
 import anyio
 import click
 
-from tideover.cli.common import note, with_etcd
-from tideover.cli.exit_codes import Exit
+from tideover.cli.common import WAITED, note, telling, with_etcd
+from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.failsafe_options import failsafe_options
 from tideover.cli.run_command import run_command
 from tideover.cli.target import Target, etcd_options
+from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.rules.candidate import margin_of
 from tideover.errors import LeadershipLost
 from tideover.policies import Failsafe
+from tideover.types import HealthState
 
 
 @click.command("lead", context_settings={"ignore_unknown_options": True})
@@ -55,8 +57,9 @@ def command(
     With --on-outage peers a leader that cannot renew goes on as long as all other candidates confirm it. They
     share a secret, and each listens at a port of its own: --on-outage peers --secret-file /etc/reaper.secret
 
-    Exits with the command's own code; 1 if the leadership was lost, or nobody was elected here in time, 5 if the
-    election has another policy.
+    Says on stderr what it waits for. Exits with the command's own code; 1 if the leadership was lost, or another
+    one leads until the timeout, 3 or 4 if etcd is away then, 5 if the election has another policy, 127 if there is
+    no such command, 126 if it cannot be run.
     """
     body = partial(
         _lead,
@@ -88,16 +91,27 @@ async def _lead(
         raise click.UsageError(str(exc)) from exc
     elected = False
     code: int = Exit.FAILED
+    what = f"the leadership of {name!r}, {tide.namespace}/elections/{name} in etcd"
     try:
-        with anyio.move_on_after(timeout) as waiting:
-            async with leadership as term:
-                elected, waiting.deadline = True, float("inf")
-                environment = {"TIDEOVER_TERM_TOKEN": str(term.token), "TIDEOVER_TERM_EPOCH": str(term.epoch)}
-                # The body is cancelled at the deadline, and two margins later another one may lead.
-                code = await run_command(command, environment, grace=margin_of(ttl))
+        async with telling(tide, what, after=WAITED) as told:
+            with anyio.move_on_after(timeout) as waiting:
+                async with leadership as term:
+                    told()
+                    elected, waiting.deadline = True, float("inf")
+                    environment = {
+                        "TIDEOVER_TERM_TOKEN": str(term.token),
+                        "TIDEOVER_TERM_EPOCH": str(term.epoch),
+                    }
+                    # The body is cancelled at the deadline, and two margins later another one may lead.
+                    code = await run_command(command, environment, grace=margin_of(ttl))
     except LeadershipLost as exc:
         note(str(exc))
         return Exit.FAILED
-    if not elected:
+    if elected:
+        return code
+    if tide.health.state is HealthState.AVAILABLE:
         note(f"{name!r}: not elected within {timeout:g} s")
-    return code
+        return Exit.FAILED
+    # Nobody has said no.
+    note(f"{name!r}: not elected within {timeout:g} s, because {sentence(tide.health.diagnosis)}")
+    return exit_of_state(tide.health.state)

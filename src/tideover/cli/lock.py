@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import note, with_etcd
+from tideover.cli.common import WAITED, note, telling, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.run_command import run_command
 from tideover.cli.target import Target, etcd_options
@@ -40,7 +40,8 @@ def command(
     The command finds TIDEOVER_LOCK_TOKEN and TIDEOVER_LOCK_EPOCH in its environment; both are empty for a LOCAL
     lock. If the lock is lost it gets SIGTERM, and 5 s later SIGKILL.
 
-    Exits with the command's own code; 1 if the lock was lost or not to be had in time, 3 or 4 if etcd is away.
+    Says on stderr what it waits for, if it must. Exits with the command's own code; 1 if the lock was lost or not
+    to be had in time, 3 or 4 if etcd is away, 127 if there is no such command, 126 if it cannot be run.
     """
     body = partial(_hold, name=name, command=command, ttl=ttl, timeout=timeout, on_outage=on_outage)
     return with_etcd(body, target=target, follow=())
@@ -54,8 +55,10 @@ async def _hold(
         lock = tide.lock(name, ttl=ttl, timeout=timeout, on_outage=on_outage)  # type: ignore[arg-type]
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
+    what = f"the lock {name!r}, {tide.namespace}/locks/{name}/ in etcd"
     try:
-        async with lock as held:
+        async with telling(tide, what, after=WAITED) as obtained, lock as held:
+            obtained()
             code = await _run(held, command)
     except (LockLost, LockConflict) as exc:
         note(str(exc))

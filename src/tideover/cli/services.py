@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line, printable, with_etcd
+from tideover.cli.common import json_option, note_misspelled, print_json, print_line, printable, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
@@ -31,6 +31,8 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
             print_json({"service": name, "registrations": count})
         else:
             print_line(f"{printable(name)}  {count} registered")
-    if not counts and not as_json:
-        print_line("no services")
+    if not counts:
+        if not as_json:
+            print_line("no services")
+        await note_misspelled(tide, "services/")
     return Exit.OK

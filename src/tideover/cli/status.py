@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line, printable, with_etcd
+from tideover.cli.common import json_option, note_misspelled, print_json, print_line, printable, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
@@ -24,7 +24,7 @@ from tideover.status import (
     StatusReport,
     duration,
 )
-from tideover.types import Diagnosis, HealthState
+from tideover.types import Diagnosis, HealthState, Source
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5
@@ -38,7 +38,9 @@ _MOST_SERVICES = 20
 def command(target: Target, as_json: bool) -> int:
     """Say how etcd is, as a client sees it.
 
-    Connects, asks once, and prints what a service with the same options would report.
+    Connects, looks once, and prints what it has found: the members and which of them answers, how many keys of
+    configuration there are, the services that are registered, and locks that two have held at once. What a service
+    itself holds, leads and serves from memory stands in its own `tide.status()`.
 
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
     unavailable (no member answers), 5 if etcd refuses the credentials.
@@ -60,6 +62,8 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
         print_json({**report.to_dict(), "registered": counts})
     else:
         print_line("\n".join([*_lines(report), *_service_lines(counts)]))
+    if all(prefix.source is Source.LIVE and not prefix.keys for prefix in report.config):
+        await note_misspelled(tide, "config/")
     # That is a no, and no outage.
     refused = report.diagnosis is Diagnosis.UNAUTHORIZED
     return Exit.REFUSED if refused else exit_of_state(report.state)

@@ -18,6 +18,7 @@ from tideover.codecs import Decoder, encode
 from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
+from tideover.config.keys import settings_prefix
 from tideover.config.live import Live
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
@@ -322,6 +323,7 @@ class Config(Reader):
 
         Raises:
             NotFollowed: The prefix is not followed.
+            InvalidRequest: The prefix begins with a slash.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -336,7 +338,7 @@ class Config(Reader):
 
         Args:
             type: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
-            prefix: The keys' common prefix, with its slash: `"payments/"`.
+            prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
             validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
                 the status show the text, of any other exception the class.
 
@@ -348,6 +350,7 @@ class Config(Reader):
             NotSynced: Nothing is known of the prefix.
             ConfigValueError: The object would not be valid now.
             NotFollowed: The prefix is not followed.
+            InvalidRequest: The prefix begins with a slash.
             TypeError: `type` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
             Closed: The coordinator is not open.
 
@@ -355,8 +358,9 @@ class Config(Reader):
             Built from the last known values; stays as it is until etcd is back.
         """
         self._ensure_open()
-        live = Live(type, prefix, reader=self, validate=validate)
+        live = Live(type, settings_prefix(prefix), reader=self, validate=validate)
         self._bound.add(live)
+        live.tell_unfound()
         return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
@@ -387,6 +391,8 @@ class Config(Reader):
         while True:
             changed = view.changed.next()
             self.refresh()
+            for live in list(self._bound):
+                live.tell_unfound()
             with anyio.move_on_after(self.next_refresh()):
                 await changed.wait()
 
@@ -395,6 +401,11 @@ class Config(Reader):
         """What is refused: single values by their keys, settings objects by their prefixes."""
         bound = (live.refused for live in list(self._bound))
         return (*super().rejected, *(refused for refused in bound if refused is not None))
+
+    @property
+    def unfound(self) -> tuple[str, ...]:
+        """The prefixes of settings objects of which etcd has never had a key."""
+        return tuple(sorted({live.prefix for live in list(self._bound) if live.unfound}))
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""

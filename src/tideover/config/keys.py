@@ -8,6 +8,11 @@ from tideover.errors import InvalidRequest, NotFollowed
 from tideover.prefixes.view import View
 
 
+def settings_prefix(prefix: str) -> str:
+    """Return the prefix of a settings object's keys, with the slash that divides it from the fields' names."""
+    return prefix + "/" if prefix[-1:].isalnum() else prefix
+
+
 class Keys:
     """The names of one coordinator's configuration keys.
 
@@ -31,10 +36,11 @@ class Keys:
             key: The key, without the namespace.
 
         Raises:
-            InvalidRequest: It is empty, no string, has a NUL in it, or is not Unicode text.
+            InvalidRequest: It is empty, no string, begins with a slash, has a NUL in it, or is not Unicode text.
         """
         if not isinstance(key, str) or not key or "\0" in key:
             raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {key!r}")
+        self._check_start("key", key)
         try:
             return (self.base + key).encode()
         except UnicodeEncodeError as exc:
@@ -68,10 +74,20 @@ class Keys:
 
         Raises:
             NotFollowed: None can.
+            InvalidRequest: It begins with a slash.
         """
+        self._check_start("prefix", prefix)
         full = (self.base + prefix).encode(errors="surrogateescape")
         if self.view_of(full) is None and not any(view.prefix.startswith(full) for view in self._views):
             raise self._not_followed(prefix)
+
+    def _check_start(self, what: str, name: str) -> None:
+        """Refuse a slash at the start: the one between namespace and key, which is in etcd already."""
+        if name.startswith("/"):
+            right = name.removeprefix(self.base).lstrip("/")
+            raise InvalidRequest(
+                f"a configuration {what} begins after the slash of {self.base!r}: write {right!r}, not {name!r}"
+            )
 
     def _not_followed(self, key: str) -> NotFollowed:
         followed = ", ".join(repr(self.short(view.prefix)) for view in self._views) or "nothing"

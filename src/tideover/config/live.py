@@ -22,12 +22,16 @@ class Live(Generic[T]):
 
     `value` is always the last object that was valid as a whole: if a change makes one field unreadable, or the
     object's own checks or the validator refuse it, the former object stays and the refusal is reported.
+    That etcd has none of its keys is reported once: more often than not the prefix is a wrong one.
 
     Args:
         form: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
         prefix: The keys' common prefix.
         reader: Where they are read.
         validate: Called with each new object; raising refuses it.
+
+    Attributes:
+        unfound: Whether etcd has never had any of the keys, as far as a quorum has told.
 
     Raises:
         ConfigKeyError: A field without a default has no key.
@@ -49,6 +53,8 @@ class Live(Generic[T]):
         self._record = record
         self._reader = reader
         self._validate = validate
+        self.unfound = False
+        self._found = False
         self._value, self._revision = self._build()
         self._rejection: ConfigValueError | ConfigKeyError | None = None
         self._refused: RejectedValue | None = None
@@ -106,6 +112,14 @@ class Live(Generic[T]):
         else:
             self._rejection = self._refused = None
 
+    def tell_unfound(self) -> None:
+        """Report, once, that a quorum has none of the keys, and had none before."""
+        keys = [self.prefix + field.name for field in self._fields]
+        if self._found or self.unfound or not all(map(self._reader.is_live, keys)):
+            return
+        self.unfound = True
+        telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
+
     def _concerns(self, key: str) -> bool:
         return key.startswith(self.prefix) and any(key == self.prefix + f.name for f in self._fields)
 
@@ -119,6 +133,7 @@ class Live(Generic[T]):
                     error = ConfigKeyError if self._reader.synced(key) else NotSynced
                     raise error(key, f"no configuration key {key!r}, which {self._name} needs")
                 continue
+            self._found, self.unfound = True, False
             readings[field.name] = reading
         revision = max((r.revision for r in readings.values()), default=0)
         try:

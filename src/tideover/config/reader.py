@@ -339,6 +339,14 @@ class Reader:
         source = self._view_of(key).source
         return source is not None and self._is_known(key, source)
 
+    def is_live(self, key: str) -> bool:
+        """Whether a quorum has said lately what a followed key is, or that there is none."""
+        return self._keys.followed(key).source is Source.LIVE
+
+    def full_name(self, prefix: str) -> str:
+        """Return a key or prefix as etcd has it."""
+        return self._keys.base + prefix
+
     def _view_of(self, key: str) -> View:
         self._ensure_open()
         return self._keys.followed(key)

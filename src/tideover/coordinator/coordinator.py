@@ -20,6 +20,7 @@ import anyio.to_thread
 from tideover import telemetry
 from tideover.broadcast import first_of
 from tideover.client.gateway import Gateway
+from tideover.client.namespaces import Namespaces
 from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock, system_boot_time
 from tideover.cluster.alarms import Alarms
@@ -143,8 +144,14 @@ class Coordinator(Primitives):
             chance=chance,
             namespace=options.namespace,
         )
+        self._namespaces = Namespaces(options.namespace, gateway=self._gateway, home=self._home)
         self._following = Following(
-            options, gateway=self._gateway, lanes=self._lanes, identity=self._identity, clock=self._clock
+            options,
+            gateway=self._gateway,
+            lanes=self._lanes,
+            identity=self._identity,
+            clock=self._clock,
+            namespaces=self._namespaces,
         )
         excluded = tuple(options.base + prefix for prefix in options.exclude)
         self._followed = [
@@ -247,6 +254,11 @@ class Coordinator(Primitives):
     def namespace(self) -> str:
         """The namespace given to `connect`."""
         return self.options.namespace
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """What there is in etcd beside this namespace."""
+        return self._namespaces
 
     @property
     def epoch(self) -> int:

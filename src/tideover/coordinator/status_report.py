@@ -106,6 +106,7 @@ class Reporter:
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
             rejected=self._config.rejected,
+            unfound=self._config.unfound,
             restarts=self._home.restarts,
             sessions=tuple(session.report() for session in self._sessions),
             locks=locks,
@@ -135,7 +136,11 @@ class Reporter:
             for status in self._registrations.status()
             if status.state in (RegistrationState.WAITING, RegistrationState.REFUSED)
         )
-        return f"{text}. " + " ".join([*wrong, *config, *services, *led, *absent, *behind])
+        unfound = (
+            f"etcd has never had a key under {self._options.base + prefix!r}: settings there are the defaults."
+            for prefix in self._config.unfound
+        )
+        return f"{text}. " + " ".join([*wrong, *config, *unfound, *services, *led, *absent, *behind])
 
     def _identity_status(self) -> IdentityStatus:
         identity, reset = self._identity, self._identity.last_reset

@@ -28,6 +28,7 @@ class Injection:
     Raises:
         TypeError: The function has no such parameter, it cannot be given by keyword, or its type cannot be
             decoded.
+        ValueError: A key begins with a slash.
     """
 
     def __init__(self, function: Callable[..., Any], keys: dict[str, str]) -> None:
@@ -38,6 +39,11 @@ class Injection:
         for name, key in keys.items():
             if not isinstance(key, str) or not key:
                 raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
+            if key.startswith("/"):
+                right = key.lstrip("/")
+                raise ValueError(
+                    f"with_config: the key of {name!r} begins without a slash: {right!r}, not {key!r}"
+                )
             if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
                 raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")
         # What is passed by position beyond these is what the caller has given; `*args` must not look like it.
@@ -112,6 +118,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
     Raises:
         TypeError: When decorating: nothing is to be injected, the function has no such keyword parameter, or its
             type cannot be decoded. The latter when calling, if the type is not defined before.
+        ValueError: When decorating: a key begins with a slash.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
         NotConnected: When calling: no coordinator is open, and the caller has not passed everything.

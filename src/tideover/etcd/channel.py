@@ -33,6 +33,8 @@ _LEFT_ALONE_LONGEST = 3.0
 _MOST_LEFT_ALONE = 32
 
 
+_WITHOUT_TLS = "if TLS is spoken there, write the endpoint with https://"
+
 T = TypeVar("T")
 
 
@@ -101,12 +103,13 @@ class MemberChannel:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Add to what goes wrong on the way to the member what lies on it."""
+        """Add to what goes wrong on the way to the member what lies on it, or that no TLS is spoken."""
         try:
             yield
         except StoreFault as exc:
-            if self.way and exc.fault.on_the_way:
-                raise StoreFault(replace(exc.fault, way=self.way)) from exc
+            way = self.way or (_WITHOUT_TLS if self._files is None and exc.fault.hung_up else "")
+            if way and exc.fault.on_the_way:
+                raise StoreFault(replace(exc.fault, way=way)) from exc
             raise
 
     async def wait_disconnected(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from tideover.client.gateway import Gateway
+from tideover.client.namespaces import Namespaces
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.epoch.tracker import Identity
@@ -68,14 +69,23 @@ class Following:
         lanes: The member in use.
         identity: Which history etcd is in.
         clock: The clocks.
+        namespaces: Where else to look for what is not there.
 
     Attributes:
         rights_every: Seconds between two looks at whether what is followed may still be read.
     """
 
     def __init__(
-        self, options: Options, *, gateway: Gateway, lanes: Lanes, identity: Identity, clock: Clock
+        self,
+        options: Options,
+        *,
+        gateway: Gateway,
+        lanes: Lanes,
+        identity: Identity,
+        clock: Clock,
+        namespaces: Namespaces,
     ) -> None:
+        self._namespaces = namespaces
         self._options = options
         self._gateway = gateway
         self._lanes = lanes
@@ -127,6 +137,7 @@ class Following:
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
+            namespaces=self._namespaces if self._options.bookkeeping else None,
         )
 
     def _keeper(self, view: View, exclude: tuple[str, ...], may_save: Callable[[], bool]) -> Keeper | None:

@@ -14,6 +14,7 @@ import anyio
 
 from tideover import telemetry
 from tideover.client.gateway import Gateway
+from tideover.client.namespaces import Namespaces
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.epoch.tracker import Identity
@@ -62,10 +63,19 @@ class Follower:
         lanes: The health, the member in use, and the proofs.
         identity: Which history etcd is in.
         clock: The clocks.
+        namespaces: Where else to look, once, if there is nothing; None means nowhere.
     """
 
     def __init__(
-        self, view: View, *, store: Store, gateway: Gateway, lanes: Lanes, identity: Identity, clock: Clock
+        self,
+        view: View,
+        *,
+        store: Store,
+        gateway: Gateway,
+        lanes: Lanes,
+        identity: Identity,
+        clock: Clock,
+        namespaces: Namespaces | None = None,
     ) -> None:
         self._view = view
         self._end = prefix_end(view.prefix)
@@ -75,6 +85,7 @@ class Follower:
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
+        self._elsewhere = namespaces
         self._read_at = -math.inf
         # Keys of a page, once one was slow.
         self._page = _PAGE
@@ -291,6 +302,7 @@ class Follower:
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
             tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
+            tasks.start_soon(self._look_elsewhere)
             try:
                 await self._receive(watch)
             except (StoreFault, ViewTooLarge) as exc:
@@ -366,6 +378,18 @@ class Follower:
                 # The monitor has seen it too.
                 continue
         scope.cancel()
+
+    async def _look_elsewhere(self) -> None:
+        """Look, after the first full read, whether what is not there is under the namespace's other spelling."""
+        namespaces = self._elsewhere
+        if namespaces is not None and not self._view.entries:
+            below = self._view.name.removeprefix(f"{namespaces.own}/")
+            found = await namespaces.find_misspelled(below)
+            if found is not None:
+                telemetry.namespace_misspelled(
+                    self._view.component, self._view.name, found, namespaces.other or ""
+                )
+        self._elsewhere = None
 
     async def _ask_progress(self, watch: Watch) -> bool:
         """Ask how far the watch has come, not more often than it makes sense; say whether it still answers."""

@@ -69,6 +69,9 @@ class SnapshotFile:
         component: Whose it is; its name begins with that.
         lock_timeout: Seconds to wait for another writer before giving up.
 
+    Attributes:
+        endpoints: The cluster's addresses, sorted.
+
     Raises:
         ValueError: `lock_timeout` is negative or not finite, or `endpoints` is a single string.
     """
@@ -92,7 +95,9 @@ class SnapshotFile:
         self.folder = folder.absolute()
         self.prefix = prefix
         self.lock_timeout = lock_timeout
-        identity = json.dumps([namespace, prefix.hex(), sorted(set(endpoints)), user])
+        self.endpoints = tuple(sorted(set(endpoints)))
+        self.user = user
+        identity = json.dumps([namespace, prefix.hex(), list(self.endpoints), user])
         # What this process wrote last, without its entries: not to be read again to learn what it says.
         self._own: tuple[_Mark, Snapshot] | None = None
         name = hashlib.sha256(identity.encode()).hexdigest()[:32]

@@ -47,6 +47,8 @@ _HEADER_NAMES = frozenset(
         "sha256",
     }
 )
+# Absent in snapshots of earlier versions.
+_ORIGIN_NAMES = frozenset({"endpoints", "user"})
 _STAMP_NAMES = frozenset({"wall", "boot", "boot_id"})
 
 _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
@@ -66,6 +68,8 @@ class Snapshot:
         saved_at: When it was handed to the disk.
         entries: Full etcd key to entry. Must not change while it is being saved.
         history: The random id of that epoch's marker in etcd; empty if none was seen.
+        endpoints: The endpoints of the cluster that its writer was given; empty if unknown.
+        user: The etcd user that it was read as; empty for none, or if unknown.
 
     Raises:
         ValueError: A counter is negative, or a key lies outside the prefix.
@@ -80,6 +84,8 @@ class Snapshot:
     saved_at: Stamp
     entries: Mapping[bytes, Entry]
     history: str = ""
+    endpoints: tuple[str, ...] = ()
+    user: str = ""
 
     def __post_init__(self) -> None:
         """Reject what cannot have come from etcd."""
@@ -166,7 +172,9 @@ def decode(data: bytes, *, path: str) -> Snapshot:
 
 def _header(snapshot: Snapshot) -> dict[str, object]:
     synced_at = snapshot.synced_at
+    origin = {"endpoints": list(snapshot.endpoints), "user": snapshot.user} if snapshot.endpoints else {}
     return {
+        **origin,
         "format": FORMAT,
         "prefix": _spell_key(snapshot.prefix),
         "cluster_id": snapshot.cluster_id,
@@ -223,7 +231,8 @@ def _understand(data: bytes) -> Snapshot:
         raise ValueError("the header is not an object")
     if (number := _read_int(root["header"].get("format"), "format")) != FORMAT:
         raise ValueError(f"its format is {number}, and only {FORMAT} is known here")
-    header = _read_record(root["header"], _HEADER_NAMES, "the header")
+    told = _ORIGIN_NAMES & root["header"].keys()
+    header = _read_record(root["header"], _HEADER_NAMES | (_ORIGIN_NAMES if told else set()), "the header")
     synced_at = header["synced_at"]
     snapshot = Snapshot(
         prefix=_read_key(_read_text(header["prefix"], "prefix")),
@@ -235,6 +244,8 @@ def _understand(data: bytes) -> Snapshot:
         synced_at=None if synced_at is None else _read_stamp(synced_at, "synced_at"),
         saved_at=_read_stamp(header["saved_at"], "saved_at"),
         entries=_read_entries(root["entries"]),
+        endpoints=_read_texts(header["endpoints"], "endpoints") if told else (),
+        user=_read_text(header["user"], "user") if told else "",
     )
     if header["sha256"] != _checksum(_header(snapshot), _entry_lines(snapshot.entries)):
         raise ValueError("the checksum does not match")
@@ -264,6 +275,12 @@ def _read_text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{what} is not a text")
     return value
+
+
+def _read_texts(value: object, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is not a list")
+    return tuple(_read_text(each, what) for each in value)
 
 
 def _read_int(value: object, what: str) -> int:

@@ -199,6 +199,8 @@ class Keeper:
             synced_at=self._clock.stamp(age) if math.isfinite(age) else None,
             saved_at=self._clock.stamp(),
             entries={k: e for k, e in view.entries.items() if not k.startswith(self._exclude)},
+            endpoints=self._file.endpoints,
+            user=self._file.user,
         )
 
     def _fail(self, exc: OSError) -> None:

@@ -58,7 +58,7 @@ class Fault:
         message: The server's or grpc's own words.
         retry_read: Whether a read may be tried again.
         applied: Whether a write may have been applied, now or later.
-        way: What lies on the way to the member, such as a proxy, where that may be the reason; else empty.
+        way: What about the way to the member may be the reason, such as a proxy; else empty.
     """
 
     kind: FaultKind
@@ -93,6 +93,12 @@ class Fault:
     def on_the_way(self) -> bool:
         """Whether what lies between here and etcd may be the reason: etcd itself has said nothing."""
         return self.kind in _ON_THE_WAY
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether a connection was closed before a word was said on it, as TLS does to those who speak without."""
+        text = self.message.lower()
+        return "failed to connect to all addresses" in text and text.endswith(": socket closed")
 
     @property
     def tls(self) -> bool:
@@ -136,7 +142,7 @@ _ON_THE_WAY = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, Fault
 # Whose status it was and at which address, and which of OpenSSL's routines found it.
 _LAYERS = re.compile(
     r"^(?:UNKNOWN: |UNAVAILABLE: |INTERNAL: )?(?:ipv[46]:\S+: )?"
-    r"|(?<=failed )\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:"
+    r"|(?<=failed )\(TSI_\w+\): SSL_ERROR_\w+: error:\w+:[^:]* routines:OPENSSL_internal:"
 )
 
 TLS_HINT = " (a TLS configuration error, here or at etcd: see ca, cert, key and server_name)"

@@ -8,7 +8,7 @@ decides anything.
 """
 
 from tideover.telemetry.calls import AttemptSpan, attempt, rejected_by_breaker, retried, watch_restarted
-from tideover.telemetry.configs import config_applied, config_rejected, fetching
+from tideover.telemetry.configs import config_applied, config_rejected, config_unfound, fetching
 from tideover.telemetry.discovery import (
     endpoint_ejected,
     endpoint_rejected,
@@ -27,6 +27,7 @@ from tideover.telemetry.locks import (
     lock_waited,
     locks_active,
 )
+from tideover.telemetry.namespaces import namespace_misspelled
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset, member_foreign
 from tideover.telemetry.requests import (
@@ -51,6 +52,7 @@ __all__ = [
     "campaigning",
     "config_applied",
     "config_rejected",
+    "config_unfound",
     "current_context",
     "current_span",
     "endpoint_ejected",
@@ -68,6 +70,7 @@ __all__ = [
     "loop_stalled",
     "mark_span",
     "member_foreign",
+    "namespace_misspelled",
     "observe",
     "registration_changed",
     "rejected_by_breaker",

@@ -41,6 +41,18 @@ def config_applied(keys: int, revision: int, *, first: bool) -> None:
     event("tideover.config.applied", text, attributes, about="read" if first else "changed")
 
 
+def config_unfound(prefix: str, what: str) -> None:
+    """Report that etcd has none of a settings object's keys.
+
+    Args:
+        prefix: Their prefix, as etcd has it.
+        what: The object's type.
+    """
+    attributes: Attributes = {"tideover.component": "config"}
+    text = f"etcd has no key of {what} under {prefix!r}: all its values are the defaults"
+    event("tideover.config.unfound", text, attributes, level=logging.WARNING)
+
+
 def config_rejected(key: str, revision: int, why: str) -> None:
     """Report a value that could not be decoded or was not valid; the last good one stays.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import time
 from typing import IO
 
@@ -12,6 +13,10 @@ import click
 from tideover.cli.exit_codes import OutputGone
 
 _COLOURS = {"live": "green", "member": "yellow", "memory": "yellow", "disk": "magenta", "default": "red"}
+
+
+# The width of a terminal that was never made wider.
+_COLUMNS = 80
 
 
 class NotHeld(Exception):
@@ -54,7 +59,8 @@ class Timeline:
         if self._as_json:
             self._write(json.dumps({"event": event, "seconds": seconds, "text": " ".join(text.split()), **fields}))
             return
-        first, *rest = text.splitlines()
+        width = _COLUMNS - len(self._time()) - 2
+        first, *rest = [part for line in text.splitlines() for part in _wrap(line, width)]
         self._write(f"{self._time()}  {self._style(first, bold=True)}")
         for line in rest:
             self._write(f"{'':7}  {line}")
@@ -79,7 +85,7 @@ class Timeline:
     def say(self, text: str = "") -> None:
         """Print a line that is for people only."""
         if not self._as_json:
-            self._write(text)
+            self._write("\n".join(part for line in text.split("\n") for part in _wrap(line, _COLUMNS)))
 
     def record(self, event: str, **fields: object) -> None:
         """Print a line that is for programs only."""
@@ -98,3 +104,13 @@ class Timeline:
             self._out.flush()
         except OSError as exc:
             raise OutputGone(str(exc)) from exc
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    """Break a line between words; an address or a command to copy stays whole, and an indented one is one."""
+    if line.startswith("    "):
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [line]

@@ -1,0 +1,150 @@
+"""The endpoints of a service as a snapshot has them, and which snapshot that may be.
+
+Revisions of different clusters cannot be compared, and a folder may have snapshots of several: staging and
+production, with one namespace, looked at from one machine. So of itself only the snapshot counts that a service
+with the same endpoints, namespace and user has left. Of all others people choose one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from tideover.cli.common import failure, note, printable
+from tideover.cli.endpoint_lines import print_endpoints
+from tideover.cli.exit_codes import Exit, Failure
+from tideover.clock import Clock
+from tideover.cluster.rules.health import sentence
+from tideover.coordinator.coordinator import Coordinator
+from tideover.discovery.endpoint import decode, service_prefix
+from tideover.discovery.service import newest
+from tideover.errors import SnapshotCorrupt, Unreachable
+from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.snapshot_format import decode as decode_snapshot
+from tideover.status import duration
+from tideover.types import Source
+
+# How many snapshots of others are named.
+_MOST_OTHERS = 5
+
+
+def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_json: bool) -> int:
+    """Print what a service on this machine with the same endpoints, namespace and user has last known.
+
+    Args:
+        tide: The coordinator, for which no member answers.
+        name: The service.
+        folder: Where snapshots are; None means this user's.
+        as_json: Whether as JSON.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Failure: There is no such snapshot.
+    """
+    try:
+        folder = folder or default_folder()
+    except RuntimeError as exc:
+        raise Failure(str(exc), code=Exit.USAGE) from exc
+    options, prefix = tide.options, f"{tide.namespace}/{service_prefix(name)}".encode()
+    file = SnapshotFile(
+        folder,
+        namespace=tide.namespace,
+        prefix=prefix,
+        endpoints=options.endpoints,
+        user=options.username or "",
+        component="discovery",
+    )
+    loaded = file.load()
+    for damage in loaded.rejected if loaded else ():
+        note(f"{damage.path} cannot be used: {damage}")
+    _note_others(folder, name, prefix, file)
+    if loaded is None or loaded.snapshot is None:
+        consequence = f"; there is no snapshot of {name!r} for these endpoints, this namespace and user"
+        raise failure(tide, Unreachable(""), consequence=consequence)
+    return _print(
+        loaded.snapshot, name, f"{sentence(tide.health.diagnosis)}; the answer is from disk", as_json=as_json
+    )
+
+
+def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) -> int:
+    """Print what one snapshot says, without asking etcd.
+
+    Args:
+        path: The snapshot.
+        name: The service.
+        namespace: The namespace.
+        as_json: Whether as JSON.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Failure: It cannot be used, or is of something else.
+    """
+    try:
+        snapshot = decode_snapshot(path.read_bytes(), path=str(path))
+    except (OSError, SnapshotCorrupt) as exc:
+        raise Failure(f"{path} cannot be used: {exc}", code=Exit.FAILED) from exc
+    prefix = f"{namespace}/{service_prefix(name)}"
+    if snapshot.prefix != prefix.encode():
+        found = snapshot.prefix.decode(errors="backslashreplace")
+        raise Failure(printable(f"{path} is of {found!r}, not of {prefix!r}"), code=Exit.USAGE)
+    return _print(snapshot, name, f"the answer is from {path}, {_origin(snapshot)}", as_json=as_json)
+
+
+def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
+    base = snapshot.prefix.removesuffix(service_prefix(name).encode())
+    known = []
+    for key, entry in snapshot.entries.items():
+        try:
+            endpoint = decode(key.removeprefix(base).decode(), entry.value)
+        except ValueError as exc:
+            note(str(exc))
+        else:
+            known.append((entry.create_revision, endpoint))
+    found = [endpoint for _, endpoint in sorted(newest(known).items())]
+    print_endpoints(found, Source.DISK, _age(snapshot), as_json=as_json)
+    nothing = "" if found else f", which has no endpoints of {name!r}"
+    note(printable(f"{where}, {_old(snapshot)}{nothing}"))
+    return Exit.OK if found else Exit.UNAVAILABLE
+
+
+def _note_others(folder: Path, name: str, prefix: bytes, own: SnapshotFile) -> None:
+    """Name the snapshots of the same service that are of other endpoints or users."""
+    found = list(_others(folder, prefix, own))
+    for path, snapshot in found[:_MOST_OTHERS]:
+        note(printable(f"not used: a snapshot of {name!r}, {_origin(snapshot)}, {_old(snapshot)}: --from {path}"))
+    if len(found) > _MOST_OTHERS:
+        note(f"and {len(found) - _MOST_OTHERS} more: see `tideover cache show {folder}`")
+
+
+def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[tuple[Path, Snapshot]]:
+    identity = own.path.stem.partition("-")[2]
+    for path in snapshot_paths(folder):
+        if identity in path.name or path.name.endswith(".prev.json"):
+            continue
+        try:
+            snapshot = decode_snapshot(path.read_bytes(), path=str(path))
+        except (OSError, SnapshotCorrupt):
+            continue
+        if snapshot.prefix == prefix:
+            yield path, snapshot
+
+
+def _origin(snapshot: Snapshot) -> str:
+    where = ",".join(snapshot.endpoints) or "unknown endpoints"
+    return f"cluster {snapshot.cluster_id:x} at {where}" + (f" as {snapshot.user}" if snapshot.user else "")
+
+
+def _age(snapshot: Snapshot) -> float:
+    return math.inf if snapshot.synced_at is None else Clock().elapsed(snapshot.synced_at)
+
+
+def _old(snapshot: Snapshot) -> str:
+    age = _age(snapshot)
+    return f"{duration(age)} old" if math.isfinite(age) else "of unknown age"

@@ -1,0 +1,22 @@
+"""Namespaces: one that is probably not the one that was meant."""
+
+from __future__ import annotations
+
+import logging
+
+from tideover.telemetry.events import event
+from tideover.types import Component
+
+
+def namespace_misspelled(component: Component, prefix: str, found: str, other: str) -> None:
+    """Report that etcd has nothing for us, but something under the other spelling of our namespace.
+
+    Args:
+        component: For whom something was looked for.
+        prefix: Where there is nothing.
+        found: A key of the other namespace.
+        other: That namespace.
+    """
+    text = f"etcd has no key under {prefix!r}, but it has {found!r}: is namespace={other!r} meant?"
+    attributes = {"tideover.component": component}
+    event("tideover.namespace.misspelled", text, attributes, level=logging.WARNING, about=other)

@@ -141,7 +141,7 @@ class Elections:
             for candidacy in self._running:
                 candidacy.ended = why
                 candidacy.record.changed.fire()
-                tasks.start_soon(candidacy.resign, RESIGN_TIMEOUT)
+                tasks.start_soon(candidacy.leave, RESIGN_TIMEOUT)
             for record, _ in self._regaining.values():
                 tasks.start_soon(record.resign, RESIGN_TIMEOUT)
         if self._watchdog is not None:
@@ -364,8 +364,7 @@ class Election:
         else:
             candidacy.withdraw()
         with anyio.CancelScope(shield=True):
-            await candidacy.stop()
-            resigned = not loss and await candidacy.record.resign(RESIGN_TIMEOUT)
+            resigned = await candidacy.leave(RESIGN_TIMEOUT, loss=loss, resigning=not loss)
         self._elections._leave(candidacy, resigned)
 
     def office(self) -> Office:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tests.support import connected
-from tideover import LeadershipLost, while_leader
+from tideover import HealthState, LeadershipLost, while_leader
 from tideover.store.operations import Put, Range
 from tideover.testing import MemoryStore
 
@@ -55,7 +55,7 @@ async def vacant(store: MemoryStore) -> bool:
 async def test_a_loss_at_the_deadline_is_a_warning_and_the_same_term_is_led_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A deadline that passes is a WARNING with the reason, never "resigned"; a term that goes on is "led again"."""
+    """A deadline that passes is a WARNING with the reason, not "resigned"; a term that goes on is "led again"."""
     store = MemoryStore()
     with told(caplog) as lines:
         async with connected(store) as tide, anyio.create_task_group() as tasks:
@@ -71,7 +71,7 @@ async def test_a_loss_at_the_deadline_is_a_warning_and_the_same_term_is_led_agai
             assert [level for level, _ in lines] == ["INFO", "WARNING"]
             assert "could not be renewed in time (" in lines[1][1]
             set_down(store, down=False)
-            await tide.health.wait_for("available")
+            await tide.health.wait_for(HealthState.AVAILABLE)
             await anyio.sleep(3)
             assert not await vacant(store)
             assert lines[2:] == [("INFO", "led again")]
@@ -118,7 +118,7 @@ async def test_a_cancellation_is_no_failure(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize("by", ["the body", "the handle", "the coordinator"])
 async def test_resigned_is_said_only_where_etcd_knows(by: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Who leaves office while etcd is away has not resigned: WARNING, why, and when the next one can be elected."""
+    """Who leaves office while etcd is away has not resigned: WARNING, why, and when the next can be elected."""
     store = MemoryStore()
     with told(caplog) as lines:
         async with connected(store) as tide:
@@ -140,12 +140,12 @@ async def test_resigned_is_said_only_where_etcd_knows(by: str, caplog: pytest.Lo
     assert level == "WARNING"
     assert "resigned" not in left
     assert "etcd could not be told (" in left
-    assert "before 16.5 s" in left
+    assert "has been there for 16.5 s" in left
     assert ("the coordinator is closed" in left) is (by == "the coordinator")
 
 
 async def test_closing_resigns_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    """A coordinator that closes under a body resigns once, and the line says why; the body gets `LeadershipLost`."""
+    """A coordinator that closes under a body resigns once, saying why; the body gets `LeadershipLost`."""
     store = MemoryStore()
     with told(caplog) as lines, pytest.raises(ExceptionGroup) as caught:
         async with anyio.create_task_group() as tasks:

@@ -12,8 +12,6 @@ from tideover.elections.term import Candidacy, Term
 from tideover.errors import LeadershipLost
 from tideover.home import Home
 
-# Seconds for telling etcd that the office is free; otherwise it is free after ttl and margin.
-RESIGN_TIMEOUT = 2.0
 _TICK = 0.25
 
 
@@ -113,9 +111,7 @@ class Leadership:
             raise
         body.end()
 
-    async def _close(
-        self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True
-    ) -> None:
+    async def _close(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> None:
         """Leave office, whatever is being cancelled around it."""
         candidacy = self._candidacy
         if candidacy is None:
@@ -123,6 +119,6 @@ class Leadership:
         resigned = False
         try:
             with anyio.CancelScope(shield=True):
-                resigned = await candidacy.leave(RESIGN_TIMEOUT, loss=loss, raised=raised, resigning=resigning)
+                resigned = await candidacy.leave(loss=loss, raised=raised, resigning=resigning)
         finally:
             self._leave(candidacy, resigned)

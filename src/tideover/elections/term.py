@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
+from tideover.cluster.closing_budget import ClosingBudget
 from tideover.elections.peers.peering import Peering
 from tideover.elections.record import Record
 from tideover.elections.rules.candidate import margin_of
@@ -39,6 +40,7 @@ class Candidacy:
         record: The record.
         home: Runs its tasks, again if they fail.
         epoch: Returns the epoch that tokens are to be compared with.
+        closing: How long it may try to let etcd know that it has left office.
         peering: Its dealings with the other candidates; None if nobody is asked in an outage.
         watchdog: Notices a blocked event loop while it is in office; None if nothing does.
 
@@ -57,6 +59,7 @@ class Candidacy:
         *,
         home: Home,
         epoch: Callable[[], int],
+        closing: ClosingBudget,
         peering: Peering | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class Candidacy:
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.epoch = epoch
+        self._closing = closing
         self._home = home
         self._watchdog = watchdog
         self._scope = anyio.CancelScope()
@@ -94,12 +98,12 @@ class Candidacy:
                     await self._home.run(f"candidacy for {self.name}", partial(self._keep, tasks))
         finally:
             try:
-                if self.peering is not None:
-                    await self.peering.leave()
-            finally:
                 # A definite no ends the reports in the moment of the loss.
                 self._report_changes()
                 self._be_watched(False)
+                if self.peering is not None:
+                    await self.peering.leave()
+            finally:
                 stopped.set()
                 self.record.changed.fire()
 
@@ -133,21 +137,21 @@ class Candidacy:
         else:
             what, level = "led again" if record.regained else "elected", logging.INFO
             self._be_watched(True)
+        self._report(what, standing, level)
         self._told, self._told_tenure = standing, record.tenure
-        self._report(what, standing, level=level)
 
     def _report_end(self, what: str, *, level: int) -> None:
         """Report that it is not in office any more, if anybody has heard that it was."""
         if self._told:
+            self._report(what, None, level)
             self._told = None
-            self._report(what, None, level=level)
         self._be_watched(False)
 
     def _be_watched(self, watched: bool) -> None:
         if self._watchdog is not None:
             (self._watchdog.watch if watched else self._watchdog.forget)(self.name, self.record)
 
-    def _report(self, what: str, standing: Standing | None, *, level: int) -> None:
+    def _report(self, what: str, standing: Standing | None, level: int) -> None:
         ground = standing.value if standing else ""
         telemetry.leadership_changed(self.name, what, token=self.record.state.token, standing=ground, level=level)
 
@@ -195,19 +199,16 @@ class Candidacy:
             await self.record.wait(lambda: self.leads or self.refusal is not None or bool(self.ended))
             if not self.leads:
                 raise self.refusal or Closed(self.ended)
-        # Before the body has its first chance to block, and to end.
-        self._report_changes()
+        # Before the body has its first chance to block.
+        self._be_watched(True)
         return Term(self)
 
-    async def leave(
-        self, timeout: float, *, loss: str = "", raised: Exception | None = None, resigning: bool = True
-    ) -> bool:
+    async def leave(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> bool:
         """Leave office, let etcd know so that another is elected at once, and report what has become of it.
 
-        Who calls second waits for the first.
+        Bounded in time; otherwise the office is free after ttl and margin. Who calls second waits for the first.
 
         Args:
-            timeout: Seconds for letting etcd know.
             loss: Why it is lost; empty if it is given up.
             raised: What the body has raised.
             resigning: Whether etcd is to know; not where the office may yet be regained.
@@ -220,27 +221,28 @@ class Candidacy:
             return self._resigned
         self._left = anyio.Event()
         try:
+            # A body may end before anybody has had the time to report that it leads.
+            self._report_changes()
             await self.stop()
-            self._resigned = resigning and await self.record.resign(timeout)
+            self._resigned = resigning and await self.record.resign(self._closing.seconds())
         finally:
             self._report_leaving(loss, raised)
             self._left.set()
         return self._resigned
 
     def _report_leaving(self, loss: str, raised: Exception | None) -> None:
-        why = f" because its body raised {type(raised).__name__}" if raised else f": {self.ended}" * bool(self.ended)
-        timing = self.record.timing
+        why = f": {self.ended}" if self.ended else ""
+        if raised:
+            why = f" because its body raised {type(raised).__name__}"
         if loss:
             self._report_end(loss, level=logging.WARNING)
         elif self._resigned:
             self._report_end(f"resigned{why}", level=logging.WARNING if raised else logging.INFO)
         else:
-            error = self.record.error
-            self._report_end(
-                f"not led here any more{why}; etcd could not be told{f' ({error.brief})' if error else ''}, so that "
-                f"nobody else is elected before {timing.ttl + margin_of(timing.ttl):g} s have passed with etcd there",
-                level=logging.WARNING,
-            )
+            ttl, error = self.record.timing.ttl, self.record.error
+            silence = f"etcd could not be told{f' ({error.brief})' if error else ''}"
+            vacancy = f"nobody else is elected before etcd has been there for {ttl + margin_of(ttl):g} s"
+            self._report_end(f"not led here any more{why}; {silence}, and {vacancy}", level=logging.WARNING)
 
 
 class Term:

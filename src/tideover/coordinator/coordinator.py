@@ -34,6 +34,7 @@ from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
+from tideover.elections.jobs import Jobs
 from tideover.elections.peers.http import Network
 from tideover.elections.peers.listener import Desk
 from tideover.elections.stall_watchdog import Watchdog
@@ -183,6 +184,7 @@ class Coordinator(Primitives):
             desk=self._desk,
             watchdog=self._make_watchdog(),
         )
+        self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(
             options.namespace,
             pool=self._sessions,
@@ -219,6 +221,7 @@ class Coordinator(Primitives):
             sessions=self._sessions,
             locks=self._locks,
             elections=self._elections,
+            jobs=self._jobs,
             registrations=self._registrations,
             discovery=self._discovery,
             outage_id=lambda: self._outages.outage_id,
@@ -410,6 +413,7 @@ class Coordinator(Primitives):
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
         self._lanes.closing.begin()
+        self._jobs.cancel()
         self.config.close(self._closed)
         self._discovery.close(self._closed)
         try:

@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from tideover.callables import is_async
 from tideover.elections.elections import OnOutage
+from tideover.elections.leading import Decoration, remember
 from tideover.errors import LeadershipLost
 from tideover.functions import leader
 
@@ -29,6 +30,7 @@ def while_leader(
 
     Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
     function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
+    `Coordinator.run_while_leading` and `TideoverMiddleware(while_leading=...)` run it again after an error.
 
     Args:
         name: The election.
@@ -66,6 +68,8 @@ def while_leader(
                         raise
                 await anyio.lowlevel.checkpoint()
 
+        how = {"ttl": ttl, "on_outage": on_outage, "address": address, "value": value}
+        remember(lead, Decoration(name, function, how))
         return lead
 
     return decorate

@@ -110,6 +110,11 @@ class Elections:
             home=self.home,
         )
 
+    @property
+    def closed(self) -> str:
+        """Why nothing can be led here; empty if it can."""
+        return self._closed
+
     def election(self, name: str) -> Election:
         """Return a handle on an election; see `Coordinator.election`."""
         check_name(name)

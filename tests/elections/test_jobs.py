@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -59,7 +60,7 @@ async def test_it_resigns_pauses_and_is_a_candidate_again(caplog: pytest.LogCapt
 
     async with connected(store) as tide:
         assert await tide.run_while_leading("settlement", settle) is None
-        pauses = [later - earlier for earlier, later in zip(began, began[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
         pauses[7] -= 90
         limits = [2, 4, 8, 16, 32, 60, 60, 2, 4]
         assert all(1 <= pause < limit + 0.1 for pause, limit in zip(pauses, limits, strict=True))
@@ -92,7 +93,7 @@ async def test_a_healthy_process_takes_over() -> None:
 
 
 async def test_what_status_shows() -> None:
-    """State, failures, and the class and place of the last error, never its text; also in the sentence and as JSON."""
+    """State, failures, class and place of the last error, never its text; also in the sentence and as JSON."""
     async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:
 
         async def settle() -> None:
@@ -215,7 +216,7 @@ async def test_closing_ends_who_waits_for_one() -> None:
 
 
 async def test_stop() -> None:
-    """Stopping waits until the function has ended and another leads at once; again, and before a start, is a no-op."""
+    """Stopping waits for the function's end, and another leads at once; again, or before a start, it is a no-op."""
     async with connected(MemoryStore()) as tide:
         cleaned = False
 

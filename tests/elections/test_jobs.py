@@ -216,7 +216,7 @@ async def test_closing_ends_who_waits_for_one() -> None:
 
 
 async def test_stop() -> None:
-    """Stopping waits for the function's end, and another leads at once; again, or before a start, it is a no-op."""
+    """Stopping waits for the function to end, and another leads at once; again, or before a start, is a no-op."""
     async with connected(MemoryStore()) as tide:
         cleaned = False
 

@@ -79,6 +79,7 @@ class Things:
     own: tideover.OwnKey
     leadership: tideover.Leadership
     term: tideover.Term
+    job: tideover.Job
     election: tideover.Election
     office: Office
     sighting: Sighting
@@ -100,7 +101,8 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
     lock, session_block = tide.lock("held", timeout=5), tide.session(ttl=15)
     leadership, registration = tide.leader("boss"), tide.register("api", URL)
     async with lock as held, session_block as session, leadership as term, registration as registered:
-        view, election = tide.discover("api"), tide.election("seat")
+        view, election, job = tide.discover("api"), tide.election("seat"), tide.job("duty", anyio.sleep_forever)
+        job.start()
         await view.wait_for(1, timeout=5)
         yield Things(
             tide,
@@ -111,6 +113,7 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
             await session.put("own"),
             leadership,
             term,
+            job,
             election,
             election.office(),
             await election.office().look(),
@@ -121,6 +124,7 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
             tide.config.changes(),
         )
         await election.resign()
+        await job.stop()
 
 
 async def _next(changes: tideover.Changes | tideover.EndpointChanges) -> Change | tuple[Endpoint, ...]:
@@ -141,6 +145,10 @@ async def with_leadership() -> None:
     """Run while leading."""
 
 
+async def nothing() -> None:
+    """Have nothing to do."""
+
+
 async def _within(tide: Coordinator, function: Callable[[], Awaitable[object]]) -> object:
     token = current_coordinator.set(tide)
     try:
@@ -158,6 +166,7 @@ _NOBODY = (None, None, None)
 ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.__aexit__": lambda t: t.tide.__aexit__(*_NOBODY),
     "Coordinator.know_members": lambda t: t.tide.know_members(0.1),
+    "Coordinator.run_while_leading": lambda t: t.tide.run_while_leading("foreign", nothing),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
     "Coordinator.services": lambda t: t.tide.services(),
     "Namespaces.find_misspelled": lambda t: t.tide.namespaces.find_misspelled("config/"),
@@ -187,6 +196,8 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Office.look": lambda t: t.office.look(),
     "Office.renewed": lambda t: t.office.renewed(t.sighting, 0.1),
     "Office.clear": lambda t: t.office.clear(t.sighting),
+    "Job.run": lambda t: t.tide.job("foreign", nothing).run(),
+    "Job.stop": lambda t: t.job.stop(),
     "RegistrationBlock.__aenter__": lambda t: t.tide.register("foreign", URL).__aenter__(),
     "RegistrationBlock.__aexit__": lambda t: t.registration.__aexit__(*_NOBODY),
     "Registered.wait_registered": lambda t: t.registered.wait_registered(),
@@ -199,6 +210,7 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
 # What does not wait, but begins or ends something; and what decorators make of coroutine functions.
 OTHERS: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.begin_registration": lambda t: _sync(lambda: t.tide.begin_registration(ANOTHER)),
+    "Job.start": lambda t: _sync(t.tide.job("foreign", nothing).start),
     "Registered.begin_deregistering": lambda t: _sync(t.registered.begin_deregistering),
     "Session.orphan": lambda t: _sync(t.session.orphan),
     "Session.bind": lambda t: _sync(lambda: t.session.bind(anyio.CancelScope())),

@@ -11,7 +11,9 @@ from tideover.decorators.locking import locked
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import EndpointChanges, ServiceView
 from tideover.elections.elections import Election
+from tideover.elections.jobs import Job
 from tideover.elections.leadership import Leadership
+from tideover.elections.leading import Leading
 from tideover.elections.term import Term
 from tideover.errors import (
     AmbiguousCoordinator,
@@ -62,6 +64,7 @@ from tideover.sessions.block import SessionBlock
 from tideover.sessions.key import OwnKey
 from tideover.sessions.session import Session
 from tideover.status import (
+    JobStatus,
     LockConflictStatus,
     LockStatus,
     RegistrationStatus,
@@ -73,6 +76,7 @@ from tideover.types import (
     Change,
     Diagnosis,
     HealthState,
+    JobState,
     Leader,
     LockMode,
     Reading,
@@ -111,10 +115,14 @@ __all__ = [
     "Held",
     "InvalidRequest",
     "InvalidValue",
+    "Job",
+    "JobState",
+    "JobStatus",
     "KeyTaken",
     "Leader",
     "Leadership",
     "LeadershipLost",
+    "Leading",
     "Live",
     "Lock",
     "LockConflict",

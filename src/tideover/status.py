@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tideover.records import Record, UnknownAge
-from tideover.types import Diagnosis, HealthState, LockMode, RegistrationState, SessionState, Source, Standing
+from tideover.types import (
+    Diagnosis,
+    HealthState,
+    JobState,
+    LockMode,
+    RegistrationState,
+    SessionState,
+    Source,
+    Standing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +215,27 @@ class ElectionStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class JobStatus(Record):
+    """One job of this process that runs while it leads.
+
+    Attributes:
+        name: The election.
+        state: What it does.
+        seconds: For how long it has done that.
+        failures: How often it has raised.
+        error: Class and place of what it has raised last; None if it never has. The text is in the log alone.
+        again_in: Seconds until it is a candidate again; None unless it is paused.
+    """
+
+    name: str
+    state: JobState
+    seconds: float
+    failures: int
+    error: str | None
+    again_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StallStatus(Record):
     """What was found when the event loop was blocked beyond the deadline of something that was led here.
 
@@ -304,6 +334,7 @@ class StatusReport(Record):
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.
+        jobs: What runs here while this process leads.
         stalls: How often the event loop was found to be blocked beyond the deadline of something led here.
         last_stall: The last time; None if there was none.
         locks: The locks that are held here.
@@ -342,6 +373,7 @@ class StatusReport(Record):
     services: tuple[ServiceStatus, ...] = ()
     untold: tuple[str, ...] = ()
     unfound: tuple[str, ...] = ()
+    jobs: tuple[JobStatus, ...] = ()
 
 
 def duration(seconds: float) -> str:

@@ -69,6 +69,22 @@ class SessionState(StrEnum):
     LOST = "lost"
 
 
+class JobState(StrEnum):
+    """What a job that runs while leading does.
+
+    Attributes:
+        WAITING: It is a candidate.
+        LEADING: It runs.
+        PAUSED: It has failed, and is a candidate again after a while.
+        ENDED: It has returned, and does not run again.
+    """
+
+    WAITING = "waiting"
+    LEADING = "leading"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
 class LockMode(StrEnum):
     """On what ground a lock is held.
 

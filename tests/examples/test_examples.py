@@ -276,3 +276,27 @@ def test_discovered_services(etcd_server: EtcdServer, tmp_path: Path) -> None:
         lines = [output.wait_for("etcd unavailable, 2 endpoints") for _ in range(3)]
         assert lines[-1].endswith(f"1 ejected; {second}: 50")
         assert not any("FAILED" in line for line in lines)
+
+
+def test_settling_service(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two `settling_service`s the one that fails resigns, and the other one settles."""
+
+    def job(url: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(get(url)[1])
+        (status,) = found.pop("jobs")  # type: ignore[misc]
+        return {**found, **status}
+
+    monkeypatch.setenv("FAILING", "1")
+    with service("settling_service", etcd=etcd_server, cache=tmp_path) as failing:
+        deadline = time.monotonic() + 10
+        while not job(failing)["failures"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert str(job(failing)["error"]).startswith("ConnectionError at settling_service.py:")
+        monkeypatch.delenv("FAILING")
+        with service("settling_service", etcd=etcd_server, cache=tmp_path) as well:
+            deadline = time.monotonic() + 20
+            while not job(well)["settled"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert (job(well)["state"], job(failing)["settled"]) == ("leading", 0)

@@ -97,6 +97,13 @@ async def live(tide: Coordinator, store: MemoryStore, faulty: FaultyStore, seen:
     await view.wait_for(1, timeout=5)
     for _ in range(3):
         view.report(view.endpoints[0], False)
+    errors = [ZeroDivisionError()]
+
+    async def settle() -> None:
+        if errors:
+            raise errors.pop()
+
+    await tide.run_while_leading("settlement", settle)
     with pytest.raises(LockTimeout):
         async with tide.lock("held"), tide.lock("held", timeout=0.1):
             raise AssertionError

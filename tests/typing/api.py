@@ -169,6 +169,26 @@ async def elections(tide: tideover.Coordinator) -> None:
         assert_type(leader, tideover.Leader | None)
 
 
+async def settle() -> int:
+    """Run as a job."""
+    return 1
+
+
+async def jobs() -> None:
+    """What runs while leading."""
+    async with connect("10.0.0.1:2379") as tide:
+        await tide.run_while_leading("settlement", settle)
+        await tide.run_while_leading("settlement", tideover.Leading(settle, ttl=30, on_outage="stay"))
+        job = tide.job("settlement", settle)
+        assert_type(job, tideover.Job)
+        job.start()
+        assert_type(job.status, tideover.JobStatus)
+        assert_type(tide.status().jobs, tuple[tideover.JobStatus, ...])
+        await job.stop()
+    work = {"settlement": settle, "mails": tideover.Leading(settle)}
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], while_leading=work)])
+
+
 @while_leader("reaper")
 async def reap(much: int) -> str:
     """Run while leading."""

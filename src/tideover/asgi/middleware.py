@@ -8,15 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import Unpack
 
 from tideover import telemetry
+from tideover.asgi.leading import LeadingJobs
 from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.registration import Announcement
 from tideover.asgi.runs import Runs
 from tideover.asgi.status_header import status_field
 from tideover.coordinator.coordinator import Coordinator
+from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
 from tideover.errors import Closed
 from tideover.functions import connect
@@ -69,12 +72,18 @@ class TideoverMiddleware:
             moment that SIGTERM, SIGINT or SIGQUIT arrives, while the requests under way are still answered. Where
             the signals cannot be heard (the server does not run in the main thread, or not on asyncio), it is gone
             when the server begins the application's shutdown.
+        while_leading: What to run in one process of all, by the name of its election: coroutine functions without
+            arguments, also decorated with `while_leader`, or `Leading(function, ttl=..., on_outage=...)`. Each
+            begins once the application has started, and is run again after a failure as
+            `Coordinator.run_while_leading` says; each is cancelled, and its end waited for, before the application
+            hears of its shutdown.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.
         options: Everything else goes to `connect`.
 
     Raises:
-        TypeError: Neither or both of `endpoints` and `coordinator` were given, or `register` is no registration.
+        TypeError: Neither or both of `endpoints` and `coordinator` were given, or `register` is no registration,
+            or `while_leading` names what cannot be run.
         ValueError: An option is wrong; see `connect`.
 
     When degraded:
@@ -88,6 +97,7 @@ class TideoverMiddleware:
         endpoints: Iterable[str] | None = None,
         coordinator: Coordinator | None = None,
         register: Registration | Iterable[Registration] = (),
+        while_leading: Mapping[str, Work] | None = None,
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
@@ -109,6 +119,8 @@ class TideoverMiddleware:
         # Made here so that a wrong option is found when the application is built, not when it starts. Requests get
         # it where there has been no run; later the coordinator of the last one.
         self._coordinator = connect(*self._endpoints, **options) if coordinator is None else coordinator
+        self._work = dict(while_leading or {})
+        LeadingJobs(self._coordinator, self._work)
         self._runs = Runs(self._coordinator.options)
 
     def __repr__(self) -> str:
@@ -130,13 +142,23 @@ class TideoverMiddleware:
             telemetry.finish_request(record)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" or not (self._own or self._registrations):
+        if scope["type"] != "lifespan" or not (self._own or self._registrations or self._work):
             await self._within(self._coordinator, scope, receive, send)
             return
         # A run of its own for each start of the application object: a coordinator is single-use.
         coordinator = connect(*self._endpoints, **self._options) if self._own else self._coordinator
-        announcement = Announcement(coordinator, self._registrations)
-        lifespan = Lifespan(receive, send, on_started=announcement.begin, on_shutdown=announcement.end)
+        announcement, jobs = Announcement(coordinator, self._registrations), LeadingJobs(coordinator, self._work)
+
+        def begin() -> None:
+            announcement.begin()
+            jobs.begin()
+
+        async def end() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(announcement.end)
+                tasks.start_soon(jobs.end)
+
+        lifespan = Lifespan(receive, send, on_started=begin, on_shutdown=end)
         try:
             async with AsyncExitStack() as stack:
                 try:
@@ -145,7 +167,7 @@ class TideoverMiddleware:
                     await lifespan.refuse(exc)
                     raise
                 # Also where the application ends without having been told to.
-                stack.push_async_callback(announcement.end)
+                stack.push_async_callback(end)
                 await lifespan.run(partial(self._within, coordinator, scope))
         finally:
             await lifespan.finish()
@@ -158,7 +180,7 @@ class TideoverMiddleware:
             self._coordinator = coordinator
         elif coordinator.loop is None:
             raise Closed(
-                f"{coordinator!r}: to register, enter it before the application starts, or give endpoints"
+                f"{coordinator!r}: to register or lead, enter it before the application starts, or give endpoints"
             )
 
     async def _within(self, coordinator: Coordinator, scope: Scope, receive: Receive, send: Send) -> None:

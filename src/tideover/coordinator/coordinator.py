@@ -35,6 +35,7 @@ from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
+from tideover.elections.jobs import Jobs
 from tideover.elections.peers.http import Network
 from tideover.elections.peers.listener import Desk
 from tideover.elections.stall_watchdog import Watchdog
@@ -190,6 +191,7 @@ class Coordinator(Primitives):
             desk=self._desk,
             watchdog=self._make_watchdog(),
         )
+        self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(
             options.namespace,
             pool=self._sessions,
@@ -226,6 +228,7 @@ class Coordinator(Primitives):
             sessions=self._sessions,
             locks=self._locks,
             elections=self._elections,
+            jobs=self._jobs,
             registrations=self._registrations,
             discovery=self._discovery,
             outage_id=lambda: self._outages.outage_id,
@@ -421,12 +424,14 @@ class Coordinator(Primitives):
         open_coordinators.discard(self)
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
+        self._lanes.closing.begin()
+        self._jobs.cancel()
         self.config.close(self._closed)
         self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
-            # sent here any more.
-            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            # sent here any more. All of it shares the closing budget.
+            with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as closing:
                     closing.start_soon(self._registrations.close, self._closed)
                     closing.start_soon(self._elections.close, self._closed)

@@ -12,7 +12,9 @@ from tideover.discovery.discovery import Discovery
 from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import Election, Elections
 from tideover.elections.elections import OnOutage as ElectionOutage
+from tideover.elections.jobs import Job, Jobs
 from tideover.elections.leadership import Leadership
+from tideover.elections.leading import Work
 from tideover.home import Home
 from tideover.locks.lock import Lock
 from tideover.locks.locks import Locks
@@ -31,6 +33,7 @@ class Primitives:
     _home: Home
     _locks: Locks
     _elections: Elections
+    _jobs: Jobs
     _sessions: SessionPool
     _registrations: Registrations
     _discovery: Discovery
@@ -80,6 +83,55 @@ class Primitives:
             that another was elected; when etcd is back, with the same token.
         """
         return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+
+    async def run_while_leading(self, name: str, work: Work) -> object:
+        """Run a function while this process leads, again whenever it is elected, and again after it has raised.
+
+            await tide.run_while_leading("settlement", settle)
+
+        As `while_leader`, and supervised: when the function raises, this process resigns first, so that another
+        one leads, and is a candidate again after a pause of 1 to 60 s: full jitter, up to 2 s after the first
+        failure and twice as much after each further one, until the function has run for a minute. Each failure is
+        logged with its traceback, at ERROR, and counted; `status().jobs` shows it. A function that returns is not
+        run again. Within it `tideover.current()` is this coordinator.
+
+        Args:
+            name: The election.
+            work: A coroutine function without arguments, one decorated with `while_leader`, or
+                `Leading(function, ttl=..., on_outage=...)`.
+
+        Returns:
+            What the function has returned.
+
+        Raises:
+            TypeError: `work` is none of these.
+            ValueError: An option is out of range, or the decorator names another election.
+            Closed: The coordinator is not open, or was closed meanwhile.
+            WrongLoop: This is another event loop than the coordinator's.
+
+        When degraded:
+            As `leader`: who leads goes on as `on_outage` says, and nobody is elected until etcd is back.
+        """
+        return await self.job(name, work).run()
+
+    def job(self, name: str, work: Work) -> Job:
+        """Return what `run_while_leading` runs, checked as a whole; it does not run yet. The middleware uses it.
+
+        Args:
+            name: The election.
+            work: As of `run_while_leading`.
+
+        Returns:
+            The job: `await job.run()`, or `job.start()` in the background and `await job.stop()`.
+
+        Raises:
+            TypeError: As of `run_while_leading`.
+            ValueError: As of `run_while_leading`.
+
+        When degraded:
+            The same; nothing is sent.
+        """
+        return self._jobs.make(name, work)
 
     def election(self, name: str) -> Election:
         """Return a handle on an election: `campaign`, `proclaim`, `resign`, `observe`, `current`.

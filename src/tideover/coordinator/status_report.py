@@ -13,6 +13,7 @@ from tideover.cluster.state import Lanes
 from tideover.config.config import Config
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
+from tideover.elections.jobs import Jobs
 from tideover.epoch.tracker import Identity
 from tideover.home import Home
 from tideover.locks.locks import Locks
@@ -60,6 +61,7 @@ class Reporter:
         sessions: SessionPool,
         locks: Locks,
         elections: Elections,
+        jobs: Jobs,
         registrations: Registrations,
         discovery: Discovery,
         outage_id: Callable[[], str],
@@ -76,6 +78,7 @@ class Reporter:
         self._sessions = sessions
         self._locks = locks
         self._elections = elections
+        self._jobs = jobs
         self._registrations = registrations
         self._discovery = discovery
         self._outage_id = outage_id
@@ -113,6 +116,7 @@ class Reporter:
             lock_conflicts=conflicts,
             lock_error=lock_error,
             elections=self._elections.status(),
+            jobs=self._jobs.status(),
             stalls=stalls,
             last_stall=last_stall,
             registrations=self._registrations.status(),
@@ -140,7 +144,13 @@ class Reporter:
             f"etcd has never had a key under {self._options.base + prefix!r}: settings there are the defaults."
             for prefix in self._config.unfound
         )
-        return f"{text}. " + " ".join([*wrong, *config, *unfound, *services, *led, *absent, *behind])
+        failed = (
+            f"What runs while leading {job.name!r} has failed ({job.error}), and is a candidate again in "
+            f"{duration(job.again_in)}."
+            for job in self._jobs.status()
+            if job.again_in is not None
+        )
+        return f"{text}. " + " ".join([*wrong, *config, *unfound, *services, *led, *failed, *absent, *behind])
 
     def _identity_status(self) -> IdentityStatus:
         identity, reset = self._identity, self._identity.last_reset

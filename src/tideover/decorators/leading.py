@@ -11,6 +11,7 @@ import anyio.lowlevel
 from tideover.callables import is_async
 from tideover.decorators.signatures import show
 from tideover.elections.elections import OnOutage
+from tideover.elections.leading import Decoration, remember
 from tideover.errors import LeadershipLost
 from tideover.functions import leader
 
@@ -30,6 +31,7 @@ def while_leader(
 
     Awaiting it campaigns, runs the function, cancels it when the leadership is lost, and begins again. What the
     function returns or raises ends it, a `LeadershipLost` of another election too; the office is then given up.
+    `Coordinator.run_while_leading` and `TideoverMiddleware(while_leading=...)` run it again after an error.
 
     Args:
         name: The election.
@@ -68,6 +70,8 @@ def while_leader(
                 await anyio.lowlevel.checkpoint()
 
         show(lead, function)
+        how = {"ttl": ttl, "on_outage": on_outage, "address": address, "value": value}
+        remember(lead, Decoration(name, function, how))
         return lead
 
     return decorate

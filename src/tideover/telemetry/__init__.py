@@ -16,7 +16,7 @@ from tideover.telemetry.discovery import (
     removals_held,
     resolving,
 )
-from tideover.telemetry.elections import campaigning, leadership_changed, loop_stalled
+from tideover.telemetry.elections import campaigning, job_ended, job_failed, leadership_changed, loop_stalled
 from tideover.telemetry.events import event
 from tideover.telemetry.locks import (
     acquiring,
@@ -60,6 +60,8 @@ __all__ = [
     "event",
     "fetching",
     "finish_request",
+    "job_ended",
+    "job_failed",
     "leadership_changed",
     "lock_conflict",
     "lock_lost",

@@ -15,6 +15,11 @@ _stalls = meter.create_counter(
 )
 
 
+_failures = meter.create_counter(
+    "tideover.job.failures", unit="{failure}", description="Times that what ran while leading has raised."
+)
+
+
 def campaigning(namespace: str, election: str) -> AbstractContextManager[object]:
     """Record the wait for an election; it is an error only if it can never be won.
 
@@ -26,16 +31,16 @@ def campaigning(namespace: str, election: str) -> AbstractContextManager[object]
     return waiting("tideover.election.campaign", attributes)
 
 
-def leadership_changed(election: str, what: str, *, token: int, standing: str = "") -> None:
+def leadership_changed(election: str, what: str, *, token: int, level: int, standing: str = "") -> None:
     """Report that this process leads, leads on other grounds, or leads no more.
 
     Args:
         election: The election.
-        what: `"elected"`, `"resigned"`, or why it was lost.
+        what: Such as `"elected"` or `"resigned"`, or why it was lost.
         token: The fencing token of the term.
+        level: The `logging` level.
         standing: On what ground it leads; empty if it does not.
     """
-    planned = what in ("elected", "resigned", "confirmed", "confirmed by the other candidates")
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
         "tideover.election": election,
@@ -43,7 +48,6 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
         **({"tideover.standing": standing} if standing else {}),
     }
     text = f"{election!r}, token {token}: {what}"
-    level = logging.INFO if planned else logging.WARNING
     event("tideover.leadership.change", text, attributes, level=level)
 
 
@@ -67,3 +71,34 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
         f"process may be elected while it is. It is here:\n{stack}"
     )
     event("tideover.election.stall", text, attributes, level=logging.ERROR)
+
+
+def job_failed(election: str, error: Exception, pause: float | None) -> None:
+    """Count and report that what ran while leading has raised, and has resigned.
+
+    Args:
+        election: The election.
+        error: What it has raised.
+        pause: Seconds until this process is a candidate again; None if it never is.
+    """
+    kind = type(error).__name__
+    _failures.add(1, {"tideover.election": election, "error.type": kind})
+    attributes: Attributes = {
+        "tideover.component": "election",
+        "tideover.election": election,
+        "error.type": kind,
+    }
+    again = "" if pause is None else f"; this process is a candidate again in {pause:.1f} s"
+    text = f"what runs while leading {election!r} has failed{again}"
+    event("tideover.job.failed", text, attributes, level=logging.ERROR, about=f"{election} {kind}", error=error)
+
+
+def job_ended(election: str) -> None:
+    """Report that what ran while leading has returned.
+
+    Args:
+        election: The election.
+    """
+    attributes: Attributes = {"tideover.component": "election", "tideover.election": election}
+    text = f"what ran while leading {election!r} has returned, and does not run here again"
+    event("tideover.job.ended", text, attributes)

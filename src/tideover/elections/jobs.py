@@ -1,0 +1,261 @@
+"""Jobs: functions that run while this process leads, again whenever it is elected, and again after a failure.
+
+*A failure hands over.* What raises has resigned before anything else happens, and this process is no candidate
+for a while: full jitter, more with each failure in a row. So a healthy process leads next, and not the one that
+crashes in a circle. What returns has done its work, and is not run again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import anyio.lowlevel
+
+from tideover import telemetry
+from tideover.elections.elections import Elections
+from tideover.elections.leadership import Leadership
+from tideover.elections.leading import Leading, Work, leading_of
+from tideover.elections.rules.backoff import pause_after
+from tideover.errors import Closed, LeadershipLost
+from tideover.request_record import current_coordinator
+from tideover.status import JobStatus
+from tideover.types import JobState
+
+# A function that ran for so many seconds has recovered: its next failure is a first one.
+_RECOVERED_AFTER = 60.0
+
+
+class Job:
+    """One function that runs while leading; made by `Coordinator.job`. For one use: `run`, or `start` and `stop`.
+
+    Args:
+        name: The election.
+        leading: What runs, and how to lead for it.
+        jobs: Whose it is.
+
+    Attributes:
+        name: The election.
+    """
+
+    def __init__(self, name: str, leading: Leading, jobs: Jobs) -> None:
+        self.name = name
+        self._leading = leading
+        self._jobs = jobs
+        self._scope = anyio.CancelScope()
+        self._done: anyio.Event | None = None
+        self._state = JobState.WAITING
+        self._since = jobs.monotonic()
+        self._again_at = 0.0
+        self._failures = 0
+        self._error: str | None = None
+
+    def __repr__(self) -> str:
+        """Show the election and the state, and count the failures."""
+        return f"<Job {self.name!r} {self._state}, {self._failures} failures>"
+
+    @property
+    def status(self) -> JobStatus:
+        """How it stands, as `tide.status()` shows it."""
+        now = self._jobs.monotonic()
+        return JobStatus(
+            name=self.name,
+            state=self._state,
+            seconds=now - self._since,
+            failures=self._failures,
+            error=self._error,
+            again_in=max(0.0, self._again_at - now) if self._state is JobState.PAUSED else None,
+        )
+
+    def leadership(self) -> Leadership:
+        """Return a leadership for one run of the function.
+
+        Raises:
+            ValueError: An option is out of range.
+        """
+        how = self._leading
+        return self._jobs.elections.leader(
+            self.name, ttl=how.ttl, on_outage=how.on_outage, address=how.address, value=how.value
+        )
+
+    async def run(self) -> object:
+        """Run the function while this process leads; see `Coordinator.run_while_leading`.
+
+        Returns:
+            What the function has returned.
+
+        Raises:
+            Closed: The coordinator is not open, or was closed meanwhile.
+            WrongLoop: This is another event loop than the coordinator's.
+
+        When degraded:
+            As `Coordinator.run_while_leading`.
+        """
+        with self._jobs.running(self):
+            return await self._run()
+
+    def start(self) -> None:
+        """Do as `run`, in the background, until `stop` is called or the coordinator closes.
+
+        Raises:
+            Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's.
+
+        When degraded:
+            The same; this call waits for nothing.
+        """
+        self._jobs.elections.home.check(self)
+        self._jobs.elections.start(f"job {self.name}", self._run_apart)
+        self._done = anyio.Event()
+
+    async def stop(self) -> None:
+        """Cancel what runs in the background, and return when it has ended and resigned; again is a no-op.
+
+        Raises:
+            WrongLoop: This is another event loop than the coordinator's; it runs on.
+
+        When degraded:
+            Resigning tries for 2 s, as that of `Election`.
+        """
+        self._jobs.elections.home.check(self)
+        self.cancel()
+        if self._done is not None:
+            with anyio.CancelScope(shield=True):
+                await self._done.wait()
+
+    def cancel(self) -> None:
+        """Cancel what runs in the background, and wait for nothing."""
+        self._scope.cancel()
+
+    async def _run_apart(self) -> None:
+        try:
+            with self._scope:
+                await self.run()
+        except Closed:
+            return
+        finally:
+            if self._done is not None:
+                self._done.set()
+
+    async def _run(self) -> object:
+        in_a_row = 0
+        while True:
+            leadership = self.leadership()
+            self._become(JobState.WAITING)
+            try:
+                async with leadership:
+                    self._become(JobState.LEADING)
+                    result = await self._leading.function()
+            except Exception as exc:
+                closed = self._jobs.elections.closed
+                lost = isinstance(exc, LeadershipLost) and leadership.loss
+                if not lost and not (closed and isinstance(exc, Closed)):
+                    in_a_row = 1 if self._has_recovered else in_a_row + 1
+                    self._fail(exc, None if closed else pause_after(in_a_row, self._jobs.chance()))
+                if closed:
+                    raise Closed(closed) from exc
+            else:
+                self._become(JobState.ENDED)
+                telemetry.job_ended(self.name)
+                return result
+            await anyio.sleep(max(0.0, self._again_at - self._jobs.monotonic()))
+
+    @property
+    def _has_recovered(self) -> bool:
+        return self._state is JobState.LEADING and self._jobs.monotonic() - self._since > _RECOVERED_AFTER
+
+    def _fail(self, error: Exception, pause: float | None) -> None:
+        self._failures += 1
+        self._error = _place_of(error)
+        self._again_at = self._jobs.monotonic() + (pause or 0.0)
+        self._become(JobState.PAUSED)
+        telemetry.job_failed(self.name, error, pause)
+
+    def _become(self, state: JobState) -> None:
+        self._state, self._since = state, self._jobs.monotonic()
+
+
+class Jobs:
+    """The jobs of one coordinator.
+
+    Args:
+        elections: The elections.
+        coordinator: What `tideover.current()` is within a job.
+        chance: Draws a number uniformly from [0, 1).
+        monotonic: The clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        elections: Elections,
+        *,
+        coordinator: object,
+        chance: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.elections = elections
+        self.chance = chance
+        self.monotonic = monotonic
+        self._coordinator = coordinator
+        self._running: list[Job] = []
+        # What has returned, by name, so that an operator sees why nothing runs.
+        self._ended: dict[str, Job] = {}
+
+    def __repr__(self) -> str:
+        """Count them."""
+        return f"<Jobs {len(self._running)} running>"
+
+    def make(self, name: str, work: Work) -> Job:
+        """Return a job, checked as a whole; see `Coordinator.job`."""
+        job = Job(name, leading_of(name, work), self)
+        job.leadership()
+        return job
+
+    @contextmanager
+    def running(self, job: Job) -> Iterator[None]:
+        """Show a job as running for the length of a block.
+
+        Args:
+            job: The job.
+
+        Raises:
+            Closed: The coordinator is not open.
+            WrongLoop: This is another event loop than the coordinator's.
+        """
+        self.elections.home.check(job)
+        if self.elections.closed:
+            raise Closed(self.elections.closed)
+        self._ended.pop(job.name, None)
+        self._running.append(job)
+        token = current_coordinator.set(self._coordinator)
+        try:
+            yield
+        finally:
+            current_coordinator.reset(token)
+            self._running.remove(job)
+            if job.status.state is JobState.ENDED:
+                self._ended[job.name] = job
+
+    def cancel(self) -> None:
+        """Cancel all that run in the background."""
+        for job in self._running:
+            job.cancel()
+
+    def status(self) -> tuple[JobStatus, ...]:
+        """Return how each of them stands. No I/O."""
+        running = list(self._running)
+        names = {job.name for job in running}
+        ended = [job for job in list(self._ended.values()) if job.name not in names]
+        return tuple(job.status for job in (*running, *ended))
+
+
+def _place_of(error: Exception) -> str:
+    """Return class and place of an error: its text may hold what nobody is to see."""
+    traceback, place = error.__traceback__, ""
+    while traceback is not None:
+        file = os.path.basename(traceback.tb_frame.f_code.co_filename)
+        place = f" at {file}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return f"{type(error).__name__}{place}"

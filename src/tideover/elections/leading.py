@@ -1,0 +1,123 @@
+"""What is to run while leading: a function, and how to lead for it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from tideover.callables import is_async
+from tideover.elections.elections import OnOutage
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """What runs while this process leads, and how it leads: for `while_leading=` and `run_while_leading`.
+
+        TideoverMiddleware(app, endpoints=[...], while_leading={"settlement": Leading(settle, ttl=30)})
+
+    Attributes:
+        function: A coroutine function that needs no arguments.
+        ttl: Seconds after which a leader that cannot renew leads no more.
+        on_outage: `"step_down"`, `"stay"` or `"peers"`; None means as the profile says. See `Coordinator.leader`.
+        address: Where this process can be reached.
+        value: What else others are to see.
+
+    Raises:
+        TypeError: The function is no coroutine function, or needs arguments, or is decorated with `while_leader`,
+            which has said how to lead already.
+    """
+
+    function: Callable[[], Awaitable[object]]
+    ttl: float = 15.0
+    on_outage: OnOutage | None = None
+    address: str = ""
+    value: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject what could not be run."""
+        function = self.function
+        if _decoration_of(function) is not None:
+            raise TypeError(
+                f"{function!r} is decorated with while_leader, which has said how to lead: give it as it is, or "
+                "give Leading() the function without the decorator"
+            )
+        if not is_async(function):
+            raise TypeError(f"only a coroutine function can run while leading, not {function!r}")
+        try:
+            inspect.signature(function).bind()
+        except ValueError:  # what is written in C may have no signature
+            return
+        except TypeError as exc:
+            raise TypeError(
+                f"{function!r} is called without arguments while leading, and that fails ({exc}): "
+                "functools.partial gives it what it needs"
+            ) from None
+
+
+Work = Leading | Callable[[], Awaitable[object]]
+
+
+def leading_of(name: str, work: Work) -> Leading:
+    """Return what is to run for an election, and how to lead for it.
+
+    Args:
+        name: The election.
+        work: A coroutine function, one decorated with `while_leader`, or `Leading`.
+
+    Raises:
+        TypeError: It is none of these.
+        ValueError: It is decorated for another election.
+    """
+    if isinstance(work, Leading):
+        return work
+    found = _decoration_of(work)
+    if found is None:
+        return Leading(work)
+    if found.name != name:
+        raise ValueError(
+            f"{work!r} is decorated with while_leader({found.name!r}) and was given for the election {name!r}: "
+            "let both say the same"
+        )
+    return Leading(found.function, **found.how)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoration:
+    """What a function that `while_leader` has made was made of.
+
+    Attributes:
+        name: The election.
+        function: The function behind it.
+        how: The other fields of `Leading`.
+    """
+
+    name: str
+    function: Callable[..., Awaitable[object]]
+    how: Mapping[str, Any]
+
+
+# Not an attribute of what was made: other decorators would copy it.
+_decorated: WeakKeyDictionary[Callable[..., Any], Decoration] = WeakKeyDictionary()
+
+
+def remember(made: Callable[..., Any], decoration: Decoration) -> None:
+    """Remember what `while_leader` has made, so that a job leads once for it, and not within a leadership."""
+    _decorated[made] = decoration
+
+
+def _decoration_of(function: Any) -> Decoration | None:
+    """Return what a function was made of, also behind `functools.partial` and as a method."""
+    if isinstance(function, functools.partial):
+        found = _decoration_of(function.func)
+        return found and replace(
+            found, function=functools.partial(found.function, *function.args, **function.keywords)
+        )
+    if inspect.ismethod(function):
+        found = _decoration_of(function.__func__)
+        return found and replace(found, function=MethodType(found.function, function.__self__))
+    return _decorated.get(function) if inspect.isfunction(function) else None

@@ -195,6 +195,7 @@ class Coordinator(Primitives):
         )
         self._discovery = Discovery(
             options.namespace,
+            names=options.discover,
             follow=self._following.follow,
             gateway=self._gateway.of("discovery"),
             lanes=self._lanes,
@@ -376,17 +377,20 @@ class Coordinator(Primitives):
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while True:
-            events = [self._lanes.changed.next(), *(view.changed.next() for view in self._views)]
+            views = (view.changed.next() for view in self._views)
+            events = [self._lanes.changed.next(), *views, *self._discovery.listed()]
             if done():
                 return
             await first_of(events)
 
     @property
     def _restored(self) -> bool:
-        return all(followed.restored for followed in self._followed)
+        return all(followed.restored for followed in self._followed) and self._discovery.restored
 
     def _started(self) -> bool:
         health, restored = self._lanes.health, self._restored
+        if self._discovery.awaited:
+            return False
         if not health.decided or health.state is HealthState.UNAVAILABLE:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:

@@ -49,6 +49,11 @@ class Followed:
         """Whether it is known what an earlier process has left on disk."""
         return self.keeper is None or self.keeper.restored
 
+    @property
+    def awaited(self) -> bool:
+        """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
+        return self.view.awaited or not (self.restored or self.view.synced)
+
     def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date, by name."""
         tasks: dict[str, Callable[[], Awaitable[object]]] = {

@@ -189,7 +189,7 @@ class Follower:
         return f"a key under {self._view.name!r} has another past: it is not as it was at revision {reached}"
 
     def _trouble(self, error: TideoverError) -> None:
-        self._view.error = str(error)
+        self._view.trouble = error
         self._view.changed.fire()
 
     def _deny(self, error: PermissionDenied) -> float:
@@ -287,7 +287,7 @@ class Follower:
         ended: TideoverError | None = None
         async with AsyncExitStack() as stack:
             watch = await self._open(stack, member)
-            self._view.error, self._troubles = None, 0
+            self._view.trouble, self._troubles = None, 0
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
             tasks.start_soon(self._recheck_rights, tasks.cancel_scope)

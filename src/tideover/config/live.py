@@ -104,7 +104,7 @@ class Live(Generic[T]):
 
     def _refuse(self, why: ConfigValueError | ConfigKeyError, revision: int) -> None:
         self._rejection, self._refused = why, RejectedValue(self.prefix, revision, str(why))
-        telemetry.config_rejected(self.prefix, revision, str(why))
+        telemetry.config_rejected(self.prefix, revision, str(why).removeprefix(f"{self.prefix!r}: "))
 
     def _concerns(self, key: str) -> bool:
         return key.startswith(self.prefix) and any(key == self.prefix + f.name for f in self._fields)

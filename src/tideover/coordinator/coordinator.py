@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -59,8 +58,6 @@ from tideover.types import Component, Entry, HealthState, Source
 
 if TYPE_CHECKING:
     from tideover.etcd.adapter import EtcdStore
-
-_log = logging.getLogger("tideover")
 
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
@@ -323,6 +320,7 @@ class Coordinator(Primitives):
             for name, task in background.items():
                 tasks.start_soon(self._home.run, name, task)
             await self._await_start()
+            self.config.started()
             self._check_required()
         except BaseException:
             await self._stop()
@@ -501,7 +499,7 @@ class Coordinator(Primitives):
         try:
             return default_state_folder()
         except OSError as exc:
-            _log.warning("tideover: no lock can be LOCAL here: %s", exc)
+            telemetry.locks_unhosted(str(exc))
             return Path(os.devnull)
 
     def _ledger_folder(self, folder: Path) -> Path:

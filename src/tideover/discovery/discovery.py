@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -25,8 +24,6 @@ from tideover.prefixes.snapshotter import Keeper
 from tideover.status import ServiceStatus
 from tideover.store.operations import Range, prefix_end
 from tideover.store.protocol import Store
-
-_log = logging.getLogger("tideover")
 
 # How many services are followed at the most, each by a watch: a proxy that takes their names from its clients
 # must not be made to open any number.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
@@ -18,8 +18,6 @@ from tideover.prefixes.snapshotter import Keeper
 from tideover.prefixes.view import View, ViewRules
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry
-
-_log = logging.getLogger("tideover")
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
 RIGHTS_EVERY = 60.0
@@ -155,5 +153,5 @@ def _snapshot_folder(options: Options) -> Path | None:
     try:
         return default_folder() if options.cache_dir is None else Path(options.cache_dir)
     except RuntimeError as exc:
-        _log.warning("tideover: no snapshots: %s", exc)
+        telemetry.snapshot_failed(None, f"no snapshots are kept: {exc}")
         return None

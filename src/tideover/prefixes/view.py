@@ -116,7 +116,6 @@ class View:
         self.resets = 0
         self.rules = rules
         self.component = component
-        self.announced = False
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
@@ -147,13 +146,19 @@ class View:
         return None if self.trouble is None else str(self.trouble)
 
     @property
+    def refused(self) -> bool:
+        """Whether etcd was asked and it cannot be read all the same, such as for want of rights."""
+        passing = self.trouble is None or isinstance(self.trouble, Unavailable | AuthenticationFailed)
+        return self.denied is not None or not passing
+
+    @property
     def awaited(self) -> bool:
         """Whether etcd is about to be heard for the first time: it was not yet, and nothing known prevents it."""
         health = self._lanes.health
-        if self.origin not in (Origin.NOTHING, Origin.DISK) or self.denied is not None:
+        if self.origin not in (Origin.NOTHING, Origin.DISK) or self.refused:
             return False
         if not health.decided or health.state is HealthState.AVAILABLE:
-            return self.trouble is None or isinstance(self.trouble, Unavailable | AuthenticationFailed)
+            return True
         return health.state is HealthState.DEGRADED and not self.synced and self.trouble is None
 
     @property
@@ -360,5 +365,4 @@ class View:
     def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         if changes:
             self._on_change(changes, revision)
-        self.announced = True
         self.changed.fire()

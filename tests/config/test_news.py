@@ -163,3 +163,13 @@ async def test_an_outage_of_a_quorum_and_its_end(said: Said) -> None:
             f"recovered: read from etcd again after 5[0-4] s: {changed} changed meanwhile, as of revision [0-9]+"
         )
         assert re.fullmatch(form, text)
+
+
+async def test_a_start_that_has_just_read_etcd_is_none_without_it(said: Said) -> None:
+    """Of a hundred starts with etcd well none says that etcd was not read in time."""
+    store = MemoryStore()
+    await put(store, a="1")
+    for _ in range(100):
+        async with connected(store):
+            pass
+    assert {level for level, _ in said()} == {"INFO"}

@@ -376,6 +376,7 @@ class Config(Reader):
 
     def started(self) -> None:
         """Take in that the start is over: what is known now is served."""
+        self.refresh()
         self._news.started()
 
     def refresh(self) -> None:

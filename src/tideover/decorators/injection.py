@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
-from tideover.callables import behind, is_async
+from tideover.callables import behind, is_async, refuse_endpoint
 from tideover.config.reader import MISSING
 from tideover.functions import current_for_reads
 
@@ -136,7 +136,8 @@ def with_config(**keys: str) -> Callable[[F], F]:
         The decorator. The decorated function's signature no longer shows the injected parameters.
 
     Raises:
-        TypeError: When decorating: nothing is to be injected, or the function has no such keyword parameter.
+        TypeError: When decorating: nothing is to be injected, the function has no such keyword parameter, or it is
+            already a route's endpoint: the route's decorator goes above.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
         NotConnected: When calling: no coordinator is open, and the caller has not passed everything.
@@ -149,6 +150,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
         raise TypeError("with_config: name what to inject, such as @with_config(timeout='payments/timeout')")
 
     def decorate(function: F) -> F:
+        refuse_endpoint(function, "with_config")
         injection = Injection(function, keys)
         wrapper = _wrap(function, injection.fill)
         wrapper.__signature__ = injection.visible_signature()  # type: ignore[attr-defined]

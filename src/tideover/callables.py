@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+# References to a function that was just written, and to which nobody else has any: then nobody is looked for.
+_FRESH = 4
 
 
 def behind(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,3 +33,28 @@ def behind(function: Callable[..., Any]) -> Callable[..., Any]:
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether a call gives something to await."""
     return inspect.iscoroutinefunction(behind(function))
+
+
+def refuse_endpoint(function: Callable[..., Any], decorator: str) -> None:
+    """Refuse to decorate a function that a route calls already: the route would go on calling it as it is.
+
+    Seen are the routes of Starlette and of what is built on it, such as FastAPI.
+
+    Args:
+        function: The function.
+        decorator: What is about to decorate it.
+
+    Raises:
+        TypeError: It is the endpoint of a route.
+    """
+    if sys.getrefcount(function) <= _FRESH:
+        return
+    for referrer in gc.get_referrers(function):
+        attributes = referrer
+        with suppress(AttributeError):
+            attributes = object.__getattribute__(referrer, "__dict__")
+        if type(attributes) is dict and attributes.get("endpoint") is function and "path" in attributes:
+            raise TypeError(
+                f"@{decorator} has no effect above the decorator of the route {attributes['path']!r}, which calls "
+                f"{getattr(function, '__qualname__', function)} already: put it below that decorator"
+            )

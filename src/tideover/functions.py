@@ -27,6 +27,7 @@ def connect(
     *endpoints: str,
     namespace: str = "",
     follow: Sequence[str] = ("",),
+    discover: Sequence[str] = (),
     cache_dir: str | Path | Literal[False] | None = None,
     profile: str = "safety",
     start_timeout: float = 1.0,
@@ -46,7 +47,7 @@ def connect(
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
 
-    Entering returns as soon as the first sync is done or etcd is known to be away, at the latest after
+    Entering returns as soon as the first read is done or etcd is known to be away, at the latest after
     `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
 
     Args:
@@ -55,6 +56,9 @@ def connect(
         namespace: The prefix of everything in etcd, letter for letter, such as `"/shop"`: configuration lives
             under `{namespace}/config/`.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
+        discover: Services to follow from the start, such as `["billing"]`: entering waits for their first read
+            too, so that the first `tide.discover("billing").pick()` is what etcd says. Others are followed from
+            `tide.discover(name)` on.
         cache_dir: The folder for snapshots, and for what locks keep on disk: host locks and the ledger. None means
             the user's cache folder, and the user's state folder for locks; False means no snapshots. Processes
             that are to exclude one another in an outage need the same.
@@ -106,6 +110,7 @@ def connect(
         endpoints=tuple(store.members) if store is not None else endpoints,
         namespace=namespace,
         follow=follow,
+        discover=discover,
         # A fake cluster's values must not meet the next test's on disk unasked.
         cache_dir=False if store is not None and cache_dir is None else cache_dir,
         profile=profile,
@@ -207,7 +212,8 @@ def leader(
     Args:
         name: The election.
         ttl: Seconds after which a leader that cannot renew leads no more.
-        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        on_outage: `"step_down"`, `"peers"` or `"stay"`, as `Coordinator.leader` has them; `"peers"` needs
+            `connect(failsafe=...)`. None means as the profile says, `"peers"` if there is a failsafe.
         address: Where this process can be reached.
         value: What else others are to see.
 

@@ -26,6 +26,7 @@ class Options:
     endpoints: Sequence[str]
     namespace: str = ""
     follow: Sequence[str] = ("",)
+    discover: Sequence[str] = ()
     cache_dir: str | Path | Literal[False] | None = None
     profile: str = Profile.SAFETY.value
     start_timeout: float = 1.0
@@ -53,6 +54,8 @@ class Options:
         _check_login(self.username, self.password)
         set_(self, "follow", _prefixes("follow", self.follow))
         set_(self, "exclude", _prefixes("exclude", self.exclude))
+        _check_sequence("discover", self.discover)
+        set_(self, "discover", tuple(dict.fromkeys(self.discover)))
         _check_namespace(self.namespace)
         if not isinstance(self.sync_members, bool):
             raise TypeError(f"sync_members must be True or False, not {self.sync_members!r}")
@@ -96,8 +99,7 @@ class Options:
 
 def _prefixes(name: str, prefixes: Sequence[str]) -> tuple[str, ...]:
     """Return prefixes without those that another one covers."""
-    if isinstance(prefixes, str):
-        raise TypeError(f"{name} must be a sequence of prefixes, such as {name}=({prefixes!r},), not a string")
+    _check_sequence(name, prefixes)
     for prefix in prefixes:
         if not isinstance(prefix, str) or "\0" in prefix:
             raise ValueError(f"{name}: a prefix must be a string without NUL, not {prefix!r}")
@@ -106,6 +108,11 @@ def _prefixes(name: str, prefixes: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"{name}: a prefix begins after the namespace's slash: {right!r}, not {prefix!r}")
     ordered = tuple(dict.fromkeys(prefixes))
     return tuple(p for p in ordered if not any(p != other and p.startswith(other) for other in ordered))
+
+
+def _check_sequence(name: str, given: Sequence[str]) -> None:
+    if isinstance(given, str):
+        raise TypeError(f"{name} must be a sequence, such as {name}=({given!r},), not a string")
 
 
 def _check_namespace(namespace: str) -> None:

@@ -69,6 +69,23 @@ async def test_coordinator_lives_as_long_as_the_lifespan() -> None:
     assert not open_coordinators
 
 
+async def test_services_are_known_when_the_first_request_comes() -> None:
+    """With `discover=[...]` the first `pick()` of the first request is what etcd says."""
+
+    async def pick(_: Request) -> PlainTextResponse:
+        view = tideover.discover("billing")
+        return PlainTextResponse(f"{view.source} {view.pick().url}")
+
+    store = MemoryStore()
+    async with connect(store=store) as billing, billing.register("billing", "http://10.0.0.7:80"):
+        app = Starlette(
+            routes=[Route("/", pick)],
+            middleware=[Middleware(TideoverMiddleware, store=store, discover=["billing"])],
+        )
+        async with serving(app) as client:
+            assert (await client.get("/")).text == "live http://10.0.0.7:80"
+
+
 async def test_coordinator_is_closed_before_the_server_hears_of_it() -> None:
     """The server may end the process at shutdown.complete: the coordinator is closed by then, store and all."""
 

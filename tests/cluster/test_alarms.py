@@ -34,7 +34,7 @@ async def test_an_alarm_is_found_in_time(
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(said) == 2
     assert "refuses writes" in said[0]
-    assert "etcd answers" in said[1]
+    assert said[1] == "tideover.backend.alarm: etcd has no alarm any more"
 
 
 async def test_an_alarm_is_known_at_the_start() -> None:
@@ -142,8 +142,8 @@ async def test_what_etcd_does_not_tell_is_said_once(caplog: pytest.LogCaptureFix
     async with connected(store) as tide:
         await anyio.sleep(600)
         assert [r.getMessage() for r in caplog.records if "does not tell" in r.getMessage()] == [
-            "tideover: etcd does not tell this user its version and alarms in its status: root alone may ask; "
-            "alarms are listed every 5 minutes instead, and when a write is refused"
+            "tideover.backend.untold: etcd does not tell this user its version and alarms in its status: root "
+            "alone may ask; alarms are listed every 5 minutes instead, and when a write is refused"
         ]
         assert len(tide.status().untold) == 1
         assert tide.status().config[0].source is Source.LIVE

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import httpx
 import pytest
 
+from tests.support import request
 from tideover import EndpointsUnknown, NoEndpoints, TooStale, connect
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import Endpoint
-from tideover.store.operations import Put
-from tideover.testing import MemoryStore
+from tideover.store.operations import Delete, Op, Put, Range, Result
+from tideover.testing import FaultyStore, MemoryStore
+from tideover.types import Source
 
 pytestmark = pytest.mark.anyio
 
@@ -339,6 +344,81 @@ async def test_nobody_to_ask() -> None:
                 with anyio.fail_after(0.5 if n else 3), pytest.raises(httpx.ConnectError) as unknown:
                     await client.get("http://billing.service/")
                 assert isinstance(unknown.value.__cause__, EndpointsUnknown)
+
+
+def reads_of_the_service(op: Op[Result]) -> bool:
+    """Whether that is a full read of the service's keys."""
+    return isinstance(op, Range) and op.key.startswith(b"/services/") and not op.keys_only
+
+
+async def left_on_disk(folder: Path) -> FaultyStore:
+    """Return a cluster in which billing has one endpoint; in the folder is an earlier list, with another one."""
+    store = await published("http://10.0.0.9:80")
+    async with connect(store=store, cache_dir=folder) as tide:
+        await tide.discover("billing").wait_for(1, timeout=2)
+    key = Endpoint("http://10.0.0.9:80", 1.0, {}, "0", "one", "billing").key
+    await store.call(Delete(f"/{key}".encode()), member=store.members[0], timeout=1)
+    here = Endpoint("http://10.0.0.1:80", 1.0, {}, "1", "one", "billing")
+    await store.call(Put(f"/{here.key}".encode(), here.encode()), member=store.members[0], timeout=1)
+    return FaultyStore(store)
+
+
+async def test_the_first_request_asks_etcd(tmp_path: Path) -> None:
+    """With etcd well the first request of a process goes where etcd says, not where an old list on disk does."""
+    store, network = await left_on_disk(tmp_path), Network()
+    async with connect(store=store, cache_dir=tmp_path) as tide:
+        async with httpx.AsyncClient(transport=DiscoveryTransport(tide, transport=network)) as client:
+            with request() as record:
+                await client.post("http://billing.service/pay")
+    assert (network.hosts, dict(record.marks)) == (["10.0.0.1"], {})
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(0.4, 0.2), (1.5, 1.0)])
+async def test_the_first_request_waits_within_its_own_timeout(
+    tmp_path: Path, timeout: float, waits: float
+) -> None:
+    """A first read that does not come leaves time for the call, which then goes where the disk says, marked."""
+    store, network = await left_on_disk(tmp_path), Network()
+    store.inject("", times=1000, when=reads_of_the_service)
+    async with connect(store=store, cache_dir=tmp_path) as tide:
+        transport = DiscoveryTransport(tide, transport=network, connect_timeout=0.5)
+        async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
+            began = anyio.current_time()
+            with request() as record:
+                await client.get("http://billing.service/")
+            assert anyio.current_time() - began == pytest.approx(waits, abs=0.15)
+    assert network.hosts == ["10.0.0.9"]
+    assert record.marks["discovery"].source is Source.DISK
+
+
+async def test_the_first_request_of_a_thread_asks_etcd(tmp_path: Path) -> None:
+    """`httpx.Client` too, in a worker thread or any other; in the event loop's own nothing is waited for."""
+    store = await left_on_disk(tmp_path)
+    asked: list[list[str]] = []
+
+    def work() -> None:
+        network = Network()
+        with httpx.Client(
+            transport=SyncDiscoveryTransport(tide, transport=httpx.MockTransport(network))
+        ) as client:
+            client.get("http://billing.service/")
+        asked.append(network.hosts)
+
+    async with connect(store=store, cache_dir=tmp_path) as tide:
+        await anyio.to_thread.run_sync(work)
+    async with connect(store=store, cache_dir=tmp_path) as tide:
+        tide.discover("billing")
+        await anyio.lowlevel.checkpoint()
+        stranger = threading.Thread(target=work)
+        stranger.start()
+        while stranger.is_alive():
+            await anyio.sleep(0.01)
+    async with connect(store=store, cache_dir=tmp_path) as tide:
+        before = anyio.current_time()
+        with pytest.raises(httpx.ConnectError):
+            work()
+        assert anyio.current_time() - before < 0.5
+    assert asked == [["10.0.0.1"], ["10.0.0.1"]]
 
 
 async def test_max_stale_refuses() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,7 @@ from tideover import (
     discover,
 )
 from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.status_report import _describe_service
 from tideover.discovery.discovery import MOST_SERVICES
 from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
@@ -193,6 +195,10 @@ async def test_an_outage_freezes_the_list() -> None:
         assert 600 < mark.age < 610
         assert view.stale
         assert "The 5 endpoints of 'billing' are served from memory, 10 min 3 s old." in tide.status().sentence
+        for endpoints, said in ((1, "The endpoint of 'billing' is"), (0, "The empty list of 'billing' is")):
+            (status,) = tide.status().services
+            described = _describe_service(replace(status, endpoints=endpoints))
+            assert described == f"{said} served from memory, 10 min 3 s old."
 
 
 async def test_leases_that_end_after_the_outage_are_held() -> None:

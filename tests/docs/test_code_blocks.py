@@ -1,9 +1,10 @@
 """The documentation is true: its Python blocks run and print what they say.
 
-Pages are written for an etcd on 127.0.0.1:2379; here a real one runs elsewhere, and its address is put in. The
-blocks of a page run in order in one namespace, and may `await` at the top level, as `python -m asyncio` allows.
-Where a `print(...)` ends in a comment, the comment is what it must print; `...` in it stands for anything. A block
-titled `test_*.py` is run by pytest instead.
+Pages are written for an etcd on 127.0.0.1:2379; here a real one runs elsewhere, and its address is put in. All of it
+is run as a person would. A block titled `NAME.py` is a whole script: it is saved under that name, and run by a Python
+of its own. One titled `test_*.py` is run by pytest, beside the scripts of its page. The other blocks of a page are
+parts of one program: imports first, the rest in order, from the first `await` on in an `async def`. Where a `print(...)`
+ends in a comment, the comment is what it must print; `...` in it stands for anything.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import fnmatch
-import inspect
 import os
 import re
 import signal
@@ -82,40 +82,77 @@ def etcd() -> Iterator[EtcdServer]:
 class Printer:
     """What a page's blocks call as `print`: compares with the comment on the line of the call."""
 
-    def __init__(self) -> None:
-        self.sources: dict[str, list[str]] = {}
+    def __init__(self, source: list[str]) -> None:
+        self.source = source
         self.checked = 0
 
     def __call__(self, *values: object, **options: object) -> None:
-        caller = sys._getframe(1)
-        line = self.sources[caller.f_code.co_filename][caller.f_lineno - 1]
+        line = self.source[sys._getframe(1).f_lineno - 1]
         match = PRINTED.search(line)
         if match is None:
             return
-        printed, said = " ".join(map(str, values)), match["said"]
-        pattern = ".*".join(map(re.escape, said.split("...")))
-        assert re.fullmatch(pattern, printed), f"{line.strip()}\nbut it prints: {printed}"
+        printed = " ".join(map(str, values))
+        assert pattern_of(match["said"]).fullmatch(printed), f"{line.strip()}\nbut it prints: {printed}"
         self.checked += 1
 
 
-def run_page(blocks: list[Block], *, endpoint: str) -> int:
-    """Run blocks in one namespace; return how many printed lines were compared."""
-    module = types.ModuleType("docs_page")
-    printer = Printer()
-    vars(module)["print"] = printer
-    sys.modules[module.__name__] = module
+def pattern_of(said: str) -> re.Pattern[str]:
+    """Return what a comment stands for."""
+    return re.compile(".*".join(map(re.escape, said.split("..."))))
+
+
+def said_in(blocks: list[Block]) -> list[str]:
+    """Return what the comments of blocks say that is printed, in order."""
+    lines = (line for block in blocks for line in block.code.splitlines())
+    return [match["said"] for line in lines if (match := PRINTED.search(line))]
+
+
+def awaits(statement: ast.stmt) -> bool:
+    """Whether a statement awaits, outside of the functions that it defines."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return False
+    return any(isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor) for node in ast.walk(statement))
+
+
+def run_parts(blocks: list[Block], *, endpoint: str) -> int:
+    """Run blocks, in order, as one program with a `main`; return how many printed lines were compared."""
+    source: list[str] = []
+    body: list[ast.stmt] = []
+    for block in blocks:
+        tree = ast.parse(block.code.replace(ENDPOINT, endpoint), block.where)
+        body += ast.increment_lineno(tree, len(source)).body
+        source += block.code.splitlines()
+    module = ast.parse("async def main():\n    pass\n")
+    (main,) = module.body
+    assert isinstance(main, ast.AsyncFunctionDef)
+    imports = [statement for statement in body if isinstance(statement, ast.Import | ast.ImportFrom)]
+    body = [statement for statement in body if statement not in imports]
+    first = next((n for n, statement in enumerate(body) if awaits(statement)), len(body))
+    module.body = [*imports, *body[:first], main]
+    main.body = body[first:] or main.body
+    printer = Printer(source)
+    page = types.ModuleType("docs_page")
+    vars(page)["print"] = printer
+    sys.modules[page.__name__] = page
     try:
-        with asyncio.Runner() as runner:
-            for block in blocks:
-                source = block.code.replace(ENDPOINT, endpoint)
-                printer.sources[block.where] = source.splitlines()
-                code = compile(source, block.where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-                result = eval(code, vars(module))
-                if inspect.iscoroutine(result):
-                    runner.run(result)
+        exec(compile(module, str(blocks[0].page) if blocks else "", "exec", dont_inherit=True), vars(page))
+        asyncio.run(vars(page)["main"]())
     finally:
-        del sys.modules[module.__name__]
+        del sys.modules[page.__name__]
     return printer.checked
+
+
+def run_script(block: Block, folder: Path) -> None:
+    """Run a whole script that was saved in a folder, and look for what its comments say in what it prints."""
+    done = subprocess.run(
+        [sys.executable, block.title], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), f"{block.where}: {done.stdout}{done.stderr}"
+    printed = iter(done.stdout.splitlines())
+    for said in said_in([block]):
+        assert any(pattern_of(said).fullmatch(line) for line in printed), (
+            f"{block.where}: {said!r} not in {done.stdout}"
+        )
 
 
 @pytest.mark.etcd
@@ -127,32 +164,48 @@ def test_blocks_run(page: Path, etcd: EtcdServer, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     etcd.etcdctl("del", "--from-key", "")
     blocks = blocks_of(page)
-    tests = [block for block in blocks if fnmatch.fnmatch(block.title, "test_*.py")]
-    expected = sum(bool(PRINTED.search(line)) for b in blocks if b not in tests for line in b.code.splitlines())
-    checked = run_page([block for block in blocks if block not in tests], endpoint=etcd.endpoint)
+    scripts = [block for block in blocks if block.title.endswith(".py")]
+    for script in scripts:
+        (tmp_path / script.title).write_text(script.code.replace(ENDPOINT, etcd.endpoint))
+    tests = [script for script in scripts if fnmatch.fnmatch(script.title, "test_*.py")]
+    for script in scripts:
+        if script not in tests:
+            run_script(script, tmp_path)
+    parts = [block for block in blocks if block not in scripts]
+    expected = len(said_in(parts))
+    checked = run_parts(parts, endpoint=etcd.endpoint)
     assert checked >= expected, f"{expected} lines say what they print, and only {checked} were reached"
     if tests:
-        for block in tests:
-            (tmp_path / block.title).write_text(block.code)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_wrong_comment_is_found() -> None:
-    """A comment that says something else than what is printed fails the page."""
-    block = Block(ROOT / "README.md", 1, "", "print(1 + 1)  # 3\n")
+def test_a_wrong_comment_is_found(tmp_path: Path) -> None:
+    """A comment that says something else than what is printed fails the page, in a part and in a script."""
+    code = "print(1 + 1)  # 3\n"
     with pytest.raises(AssertionError, match="but it prints: 2"):
-        run_page([block], endpoint=ENDPOINT)
+        run_parts([Block(ROOT / "README.md", 1, "", code)], endpoint=ENDPOINT)
+    (tmp_path / "sum.py").write_text(code)
+    with pytest.raises(AssertionError, match="'3' not in 2"):
+        run_script(Block(ROOT / "README.md", 1, "sum.py", code), tmp_path)
 
 
-def test_top_level_await_and_later_blocks_share_a_namespace() -> None:
-    """A block may await at the top level, and what it defines is there for the next one."""
+def test_parts_of_a_page_are_one_program() -> None:
+    """A part may await, and what it defines is there for the next one; an error has the line of its part."""
     blocks = [
         Block(ROOT / "README.md", 1, "", "import asyncio\nx = await asyncio.sleep(0, 5)\n"),
         Block(ROOT / "README.md", 9, "", "print(x)  # 5\n"),
     ]
-    assert run_page(blocks, endpoint=ENDPOINT) == 1
+    assert run_parts(blocks, endpoint=ENDPOINT) == 1
+
+
+def test_no_script_awaits_outside_of_a_function() -> None:
+    """What is titled as a script is one: no `python` of any version refuses it."""
+    for page in with_python(PAGES):
+        for block in blocks_of(page):
+            if block.title.endswith(".py"):
+                compile(block.code, block.where, "exec", dont_inherit=True)
 
 
 # The tutorial's steps ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_registrations_are_events_and_a_metric(recorded: Recorded) -> None:
-    """Coming to be in etcd, being lost, coming back and leaving is one event each; the metric tells the state."""
+    """Coming to be in etcd, doubt, loss, comeback and leaving are one event each; the metric tells the state."""
     store = MemoryStore()
     async with connected(store) as tide:
         async with tide.register("api", "http://10.0.0.7:8000"):
@@ -32,8 +32,9 @@ async def test_registrations_are_events_and_a_metric(recorded: Recorded) -> None
     told = [(a, body) for name, a, body in recorded.events() if name == "tideover.registration.change"]
     assert {a["tideover.component"] for a, _ in told} == {"discovery"}
     assert {(a["tideover.service"], a["tideover.instance"]) for a, _ in told} == {("api", "10.0.0.7:8000")}
-    first, lost, again, left = (body for _, body in told)
+    first, doubted, lost, again, left = (body for _, body in told)
     assert first.endswith(": registered")
+    assert "unconfirmed: its key stays in etcd as long as etcd is away" in doubted
     assert "another history" in lost
     assert again.endswith(": registered again")
     assert left.endswith(": deregistered")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import anyio
 import pytest
@@ -132,10 +133,12 @@ async def test_transition_is_logged_once(recorded: Recorded, caplog: pytest.LogC
         "tideover.reason": "backend_unavailable",
         "tideover.outage_id": outage_id,
     }
-    (first_name, first, first_text), (second_name, second, second_text) = recorded.events()
+    events = [each for each in recorded.events() if each[0] == "tideover.state.transition"]
+    (first_name, first, first_text), (second_name, second, second_text) = events
     assert (first_name, first) == ("tideover.state.transition", lost)
-    said = "; ".join(f"{member}: failed to connect to all addresses" for member in store.members)
+    said = f"{', '.join(store.members)}: failed to connect to all addresses"
     assert first_text == f"etcd is unavailable: no etcd member answers ({said})"
+    assert re.fullmatch(r"etcd is available again after 10 min [0-2] s", second_text)
     assert second_name == "tideover.state.transition"
     assert (second["tideover.state"], second["tideover.previous_state"]) == ("available", "unavailable")
     assert (second["tideover.reason"], second["tideover.outage_id"]) == ("backend_unavailable", outage_id)
@@ -157,7 +160,7 @@ async def test_start_is_logged_only_if_it_is_bad(recorded: Recorded) -> None:
     lose(store)
     async with connected(store):
         pass
-    assert [name for name, _, _ in recorded.events()] == ["tideover.state.transition"]
+    assert [name for name, _, _ in recorded.events()] == ["tideover.state.transition", "tideover.config.restored"]
 
 
 async def test_other_history_is_logged(recorded: Recorded) -> None:

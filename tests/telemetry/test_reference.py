@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Mapping
@@ -141,6 +142,22 @@ def tell_the_rest() -> None:
     telemetry.task_failed("session 5f", ZeroDivisionError())
     telemetry.lock_lost("orders", "its lease has ended")
     telemetry.lock_conflict("orders", "two", certain=True)
+    telemetry.config_restored(3, 60.0, ["disk"], away="no etcd member answers")
+    telemetry.prefix_refused("discovery", "'/services/x/' may not be read")
+    telemetry.snapshot_failed("discovery", "the disk is full")
+    telemetry.backend_alarm("etcd refuses writes")
+    telemetry.backend_untold("its list of members", "permission denied")
+    telemetry.epoch_unshared("permission denied")
+    telemetry.member_proxied("10.0.0.1:2379")
+    telemetry.members_unlisted("10.0.0.1:2379", "cannot be read: Socket closed")
+    telemetry.member_unused("m1", "http://10.0.0.1:2379 does not answer")
+    telemetry.tls_kept("ca.pem is no certificate")
+    telemetry.election_reset("reaper")
+    telemetry.peers_noted("other candidates reach this process at 10.0.0.7:9000")
+    telemetry.session_changed("session 5f: no renewal could be proven", ["a"], level=logging.WARNING)
+    telemetry.session_left(95, ["locks/orders/5f"], "no leader", component="lock", within=16)
+    telemetry.locks_unhosted("no home")
+    telemetry.ledger_failed("the ledger cannot be written: the disk is full")
 
 
 @pytest.mark.usefixtures("disk_at_once")

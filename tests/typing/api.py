@@ -32,6 +32,7 @@ async def configuration() -> None:
         "10.0.0.2:2379",
         namespace="shop",
         follow=("payments/",),
+        discover=["billing"],
         cache_dir=None,
         profile="safety",
         start_timeout=1.0,
@@ -248,6 +249,7 @@ async def discovering() -> None:
         async for endpoints in view.changes():
             assert_type(endpoints, tuple[tideover.Endpoint, ...])
         assert_type(await view.wait_for(2, timeout=1), tuple[tideover.Endpoint, ...])
+        assert_type(view.awaited, bool)
         assert_type(tide.status().services, tuple[tideover.ServiceStatus, ...])
         httpx.AsyncClient(transport=DiscoveryTransport(tide))
         httpx.Client(transport=SyncDiscoveryTransport())
@@ -262,7 +264,11 @@ async def injected() -> None:
 
 def application(coordinator: tideover.Coordinator) -> None:
     """The middleware."""
-    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["127.0.0.1:2379"], status_header=True)])
+    Starlette(
+        middleware=[
+            Middleware(TideoverMiddleware, endpoints=["127.0.0.1:2379"], discover=["billing"], status_header=True)
+        ]
+    )
     Starlette(middleware=[Middleware(TideoverMiddleware, coordinator=coordinator)])
 
 

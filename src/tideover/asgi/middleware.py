@@ -38,6 +38,7 @@ class ConnectOptions(TypedDict, total=False):
 
     namespace: str
     follow: Sequence[str]
+    discover: Sequence[str]
     cache_dir: str | Path | Literal[False] | None
     profile: str
     start_timeout: float

@@ -9,20 +9,19 @@ proposal that all members write to their logs.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
 import anyio
 
+from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
 from tideover.cluster.state import Lanes
 from tideover.store.faults import StoreFault
 from tideover.store.operations import AlarmList, Lane, Status
 from tideover.store.protocol import Store
-
-_log = logging.getLogger("tideover")
+from tideover.types import Diagnosis
 
 # Seconds between two questions, at the most: while there is no alarm, and while there is one; at the least, where
 # the alarms have to be listed.
@@ -83,7 +82,7 @@ class Alarms:
             about = None
         lanes.note_alarms(alarms)
         if lanes.diagnosis_of_alarms is not before:
-            _log.warning("tideover: %s", sentence(lanes.diagnosis_of_alarms))
+            telemetry.backend_alarm(_said_of(lanes.diagnosis_of_alarms))
         listed = about is not None and about.alarms is None
         return LIST_INTERVAL * (1.0 + 0.1 * self._chance()) if listed else self._interval()
 
@@ -112,4 +111,8 @@ class Alarms:
     def _report(self, what: str, why: str | None) -> None:
         """Log what etcd does not tell this user, once."""
         if self._lanes.note_untold(what, why) and why is not None:
-            _log.info("tideover: etcd does not tell this user %s: %s", what, why)
+            telemetry.backend_untold(what, why)
+
+
+def _said_of(diagnosis: Diagnosis) -> str:
+    return "etcd has no alarm any more" if diagnosis is Diagnosis.HEALTHY else sentence(diagnosis)

@@ -10,12 +10,12 @@ Prior art: `Sync` of etcd's Go client replaces the endpoints by the list, and cu
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
 import anyio
 
+from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.dns import Names
 from tideover.cluster.rules.membership import plan
@@ -26,8 +26,6 @@ from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import MemberList, MemberListResult, Status
 from tideover.store.protocol import Store
 from tideover.types import ClusterMember
-
-_log = logging.getLogger("tideover")
 
 # Seconds between two looks at whether something is due, shortened by chance so that clients do not ask in step.
 _TICK = 1.0
@@ -128,11 +126,11 @@ class Roster:
                 "its list of members", f"{exc.fault.brief}; only those given are used"
             )
             if news or not denied:
-                _log.info("tideover: the member list cannot be read at %s: %s", asked, exc.fault.brief)
+                telemetry.members_unlisted(asked, f"cannot be read: {exc.fault.brief}")
             return
         lanes.note_untold("its list of members", None)
         if not self._is_ours(answered):
-            _log.info("tideover: the member list of %s is not that of its cluster, and not used", asked)
+            telemetry.members_unlisted(asked, "is not that of its cluster, and not used")
             return
         roll.listed = answered.members
         roll.identify(asked, answered.header)
@@ -200,7 +198,7 @@ class Roster:
                 reasons.append(exc.fault.message if other else f"{url} does not answer: {exc.fault.brief}")
         reason = "; ".join(reasons) or "it has not been started"
         if roll.unusable.get(member.id) != reason:
-            _log.info("tideover: member %r is not used: %s", member.name, reason)
+            telemetry.member_unused(member.name, reason)
         roll.unusable[member.id] = reason
 
     async def _join(self, member: ClusterMember, endpoint: str) -> None:

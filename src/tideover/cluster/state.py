@@ -131,12 +131,20 @@ class Lanes:
         return self.health.quorum if lane is Lane.QUORUM else self.health.member
 
     @property
+    def brief(self) -> str:
+        """What is wrong, in words."""
+        return sentence(self.health.diagnosis)
+
+    @property
     def sentence(self) -> str:
         """What is wrong, in words, with what the members say if it takes that to put it right."""
-        text, errors = sentence(self.health.diagnosis), self.errors
+        text, errors = self.brief, self.errors
         if self.health.diagnosis is Diagnosis.CUT_OFF:
-            said = (f"{member}: {errors.get(member, 'silent')}" for member in self.members)
-            return f"{text} ({'; '.join(said)})"
+            said: dict[str, list[str]] = {}
+            for member in self.members:
+                said.setdefault(errors.get(member, "silent"), []).append(member)
+            grouped = (f"{', '.join(members)}: {error}" for error, members in said.items())
+            return f"{text} ({'; '.join(grouped)})"
         if self.health.diagnosis is Diagnosis.UNAUTHORIZED and errors:
             return f"{text}: {next(iter(errors.values()))}"
         return text
@@ -158,7 +166,8 @@ class Lanes:
         """
         if not self.breaker(lane).closed:
             retry_after = max(0.0, self.retry_at - self.clock.monotonic())
-            text = f"{self.sentence}; next probe in {retry_after:.1f} s"
+            probed = f"next probe in {retry_after:.1f} s" if retry_after >= 0.05 else "it is being probed now"
+            text = f"{self.sentence}; {probed}"
             if self.unauthorized:
                 raise AuthenticationFailed(text)
             raise CircuitOpen(text, retry_after=retry_after)

@@ -20,6 +20,7 @@ from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
 from tideover.config.live import Live
+from tideover.config.news import News
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
@@ -105,6 +106,7 @@ class Config(Reader):
         self._retry = retry
         self._namespace = namespace
         self._record_keys = record_keys
+        self._news = News(views, lanes=lanes, clock=clock)
         self._on_demand = OnDemandCache(cache, clock=clock)
         self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
@@ -370,8 +372,7 @@ class Config(Reader):
             changes: Key to its new entry, or None for a deleted key.
             revision: The revision they were seen at.
         """
-        first = not all(view.announced for view in self._views)
-        telemetry.config_applied(len(changes), revision, first=first)
+        self._news.changed(changes, revision)
         self.redecode(changes)
         revisions = {}
         for full, entry in changes.items():
@@ -381,6 +382,17 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+
+    def started(self) -> None:
+        """Take in that the start is over: what is known now is served."""
+        self.refresh()
+        self._news.started()
+
+    def refresh(self) -> None:
+        """Work out what reads must do from now on, and tell what is new."""
+        super().refresh()
+        if self._closed is None:
+            self._news.look()
 
     def forget_answers(self) -> None:
         """Drop what is known of keys that are not followed: etcd is in another history."""

@@ -44,9 +44,6 @@ _FAILURES = (
 )
 # How long to wait before an endpoint is asked again within one call.
 _PAUSES = RetryPolicy()
-# Seconds in which the first answer about a service that was never asked for must come.
-_FIRST_ANSWER = 1.0
-_MOST_NAMES = 1000
 _SECURE = ("https", "wss")
 _PHASES = ("connect", "read", "write", "pool")
 
@@ -88,7 +85,6 @@ class _Discovering(Generic[_Sender]):
         self._suffix = suffix
         self._max_stale = max_stale
         self._transport: _Sender = self._ordinary() if transport is None else transport
-        self._known_by: dict[str, float] = {}
 
     def __repr__(self) -> str:
         """Show what sends the requests."""
@@ -114,9 +110,6 @@ class Call:
         rules: The rules.
         view: The service.
         request: The request, as the caller made it.
-
-    Raises:
-        httpx.ConnectError: There is no endpoint; its cause is the `NoEndpoints`.
     """
 
     def __init__(self, rules: _Discovering[Any], view: ServiceView, request: httpx.Request) -> None:
@@ -129,10 +122,7 @@ class Call:
         # One phase's timeout is what the caller is ready to wait for it; the attempts together take no longer.
         self._limit = max(self._given.get(kind) or math.inf for kind in _PHASES)
         self._timeouts: dict[str, float | None] = {}
-        try:
-            self._tried = [view.pick()]
-        except NoEndpoints as exc:
-            raise httpx.ConnectError(str(exc), request=request) from exc
+        self._tried: list[Endpoint] = []
 
     def __repr__(self) -> str:
         """Show the request and what was tried."""
@@ -141,6 +131,22 @@ class Call:
     @property
     def _endpoint(self) -> Endpoint:
         return self._tried[-1]
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for the service's first read: what is left then is enough to connect."""
+        return self._limit - min(self._rules.connect_timeout, self._limit / 2)
+
+    def begin(self) -> None:
+        """Choose the first endpoint.
+
+        Raises:
+            httpx.ConnectError: There is none; its cause is the `NoEndpoints`.
+        """
+        try:
+            self._tried = [self._view.pick()]
+        except NoEndpoints as exc:
+            raise httpx.ConnectError(str(exc), request=self._request) from exc
 
     def attempt(self) -> httpx.Request:
         """Return the request for the endpoint whose turn it is.
@@ -349,6 +355,9 @@ class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBase
     An answer's `Location` is put into the caller's terms. A failed attempt is reported, so that an endpoint which
     fails often is not picked for a while, and repeated at the next endpoint if that is safe.
 
+    The first request for a service waits until etcd was asked for it or an outage is known, but leaves
+    `connect_timeout` of its own timeout for the call; then the list counts that an earlier process left on disk.
+
     Args:
         coordinator: Whose services; None means that of `tideover.current`, at each request.
         transport: What sends the requests; None means httpx's own.
@@ -374,9 +383,11 @@ class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBase
         view = self._view(request)
         if view is None:
             return await self._transport.handle_async_request(request)
-        if not view.synced:
-            await self._meet(view)
         call = Call(self, view, request)
+        if view.awaited:
+            with suppress(TimeoutError):  # then from what is on disk; `begin` says if there is nothing
+                await view.wait_for(0, timeout=call.patience)
+        call.begin()
         while True:
             try:
                 response = await self._transport.handle_async_request(call.attempt())
@@ -391,16 +402,6 @@ class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBase
                 await response.aclose()
             await anyio.sleep(pause)
 
-    async def _meet(self, view: ServiceView) -> None:
-        """Give a service that was never asked for a moment to become known; only once, an outage may last."""
-        now = time.monotonic()
-        if len(self._known_by) > _MOST_NAMES:
-            self._known_by.clear()
-        left = self._known_by.setdefault(view.name, now + _FIRST_ANSWER) - now
-        if left > 0:
-            with suppress(TimeoutError):
-                await view.wait_for(0, timeout=left)
-
     async def aclose(self) -> None:
         """Close what sends the requests."""
         await self._transport.aclose()
@@ -409,8 +410,8 @@ class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBase
 class SyncDiscoveryTransport(_Discovering[httpx.BaseTransport], httpx.BaseTransport):
     """The same for `httpx.Client`, with the same options, in worker threads of the coordinator's event loop.
 
-    A service has to be known to the coordinator before: call `tide.discover(name)` at the start, or let a worker
-    thread of the event loop (a synchronous route of FastAPI or Starlette) make the first request.
+    A service has to be followed before: name it in `connect(discover=[...])`, or let a worker thread of the event
+    loop (a synchronous route of FastAPI or Starlette) make the first request.
 
     Raises:
         ValueError: An option is out of range.
@@ -428,6 +429,9 @@ class SyncDiscoveryTransport(_Discovering[httpx.BaseTransport], httpx.BaseTransp
         if view is None:
             return self._transport.handle_request(request)
         call = Call(self, view, request)
+        if view.awaited:
+            view.wait_in_thread(timeout=call.patience)
+        call.begin()
         while True:
             try:
                 response = self._transport.handle_request(call.attempt())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -61,8 +60,6 @@ from tideover.types import Component, Entry, HealthState, Source
 
 if TYPE_CHECKING:
     from tideover.etcd.adapter import EtcdStore
-
-_log = logging.getLogger("tideover")
 
 # Seconds for each step of closing: a last snapshot, and the connections.
 _CLOSE_TIMEOUT = 2.0
@@ -204,6 +201,7 @@ class Coordinator(Primitives):
         )
         self._discovery = Discovery(
             options.namespace,
+            names=options.discover,
             follow=self._following.follow,
             gateway=self._gateway.of("discovery"),
             lanes=self._lanes,
@@ -337,6 +335,7 @@ class Coordinator(Primitives):
             for name, task in background.items():
                 tasks.start_soon(self._home.run, name, task)
             await self._await_start()
+            self.config.started()
             self._check_required()
         except BaseException:
             await self._stop()
@@ -391,17 +390,20 @@ class Coordinator(Primitives):
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while True:
-            events = [self._lanes.changed.next(), *(view.changed.next() for view in self._views)]
+            views = (view.changed.next() for view in self._views)
+            events = [self._lanes.changed.next(), *views, *self._discovery.listed()]
             if done():
                 return
             await first_of(events)
 
     @property
     def _restored(self) -> bool:
-        return all(followed.restored for followed in self._followed)
+        return all(followed.restored for followed in self._followed) and self._discovery.restored
 
     def _started(self) -> bool:
         health, restored = self._lanes.health, self._restored
+        if self._discovery.awaited:
+            return False
         if not health.decided or health.state is HealthState.UNAVAILABLE:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:
@@ -514,7 +516,7 @@ class Coordinator(Primitives):
         try:
             return default_state_folder()
         except OSError as exc:
-            _log.warning("tideover: no lock can be LOCAL here: %s", exc)
+            telemetry.locks_unhosted(str(exc))
             return Path(os.devnull)
 
     def _ledger_folder(self, folder: Path) -> Path:

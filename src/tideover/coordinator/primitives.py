@@ -325,8 +325,9 @@ class Primitives:
     ) -> ServiceView:
         """Return the endpoints of a service, kept up to date: `tide.discover("billing").pick()`. No I/O.
 
-        The first call for a service begins to follow it in the background; wait for the first answer with
-        `await view.wait_for(1)` where there may be none on disk. All handles share what is known.
+        The first call for a service begins to follow it in the background: wait for the first read with `await
+        view.wait_for(1)`, or name the service in `connect(discover=[...])`, which waits for it at the start. Until
+        then `pick()` knows at most what an earlier process has left on disk. All handles share what is known.
 
         What is registered is listed at once. What is gone has left the list at once in ordinary times; after an
         outage, or when many go together, after some time: see "Service discovery" in the documentation.

@@ -216,6 +216,16 @@ def _describe_service(service: ServiceStatus) -> str:
         return f"The endpoints of {service.name!r} have never been read."
     held = f", {service.held} of them no longer in etcd" if service.held else ""
     if service.source is Source.LIVE:
-        return f"{service.name!r} has {service.endpoints} endpoints{held}." if held else ""
+        return f"{service.name!r} has {_counted(service.endpoints)}{held}." if held else ""
     age = f"{duration(service.age)} old" if math.isfinite(service.age) else "of unknown age"
-    return f"The {service.endpoints} endpoints of {service.name!r} are {_SERVED[service.source]}, {age}{held}."
+    if service.endpoints == 0:
+        listed = f"The empty list of {service.name!r} is"
+    elif service.endpoints == 1:
+        listed = f"The endpoint of {service.name!r} is"
+    else:
+        listed = f"The {service.endpoints} endpoints of {service.name!r} are"
+    return f"{listed} {_SERVED[service.source]}, {age}{held}."
+
+
+def _counted(endpoints: int) -> str:
+    return "1 endpoint" if endpoints == 1 else f"{endpoints} endpoints"

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-from tideover.callables import behind, is_async
+from tideover.callables import behind, is_async, refuse_endpoint
 from tideover.config.decoded import decoder_for
 from tideover.config.reader import MISSING
 from tideover.decorators.signatures import resolve, show
@@ -116,8 +116,9 @@ def with_config(**keys: str) -> Callable[[F], F]:
         The decorator. The decorated function's signature no longer shows the injected parameters.
 
     Raises:
-        TypeError: When decorating: nothing is to be injected, the function has no such keyword parameter, or its
-            type cannot be decoded. The latter when calling, if the type is not defined before.
+        TypeError: When decorating: nothing is to be injected, the function has no such keyword parameter, its type
+            cannot be decoded (when calling, if the type is not defined before), or the function is already a
+            route's endpoint: the route's decorator goes above.
         ValueError: When decorating: a key begins with a slash.
         ConfigKeyError: When calling: the key is absent and the parameter has no default.
         NotSynced: When calling: nothing is known of the key and the parameter has no default.
@@ -131,6 +132,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
         raise TypeError("with_config: name what to inject, such as @with_config(timeout='payments/timeout')")
 
     def decorate(function: F) -> F:
+        refuse_endpoint(function, "with_config")
         injection = Injection(function, keys)
         wrapper = _wrap(function, injection.fill)
         show(wrapper, function, without=keys)

@@ -36,7 +36,8 @@ def while_leader(
     Args:
         name: The election.
         ttl: Seconds after which a leader that cannot renew leads no more.
-        on_outage: `"step_down"` or `"stay"`; None means as the profile says.
+        on_outage: `"step_down"`, `"peers"` or `"stay"`, as `Coordinator.leader` has them; `"peers"` needs
+            `connect(failsafe=...)`. None means as the profile says, `"peers"` if there is a failsafe.
         address: Where this process can be reached.
         value: What else others are to see.
 

@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from tideover.callables import is_async
+from tideover.callables import is_async, refuse_endpoint
 from tideover.decorators.signatures import show
 from tideover.functions import lock
 from tideover.locks.options import OnOutage, wish
@@ -95,8 +95,8 @@ def locked(
         A decorator that leaves the signature as it is, with annotations resolved that are strings.
 
     Raises:
-        TypeError: When decorating: the function is not a coroutine function, or has no such parameter; or an
-            option is of the wrong type.
+        TypeError: When decorating: the function is not a coroutine function, or has no such parameter; it is
+            already a route's endpoint (the route's decorator goes above); or an option is of the wrong type.
         ValueError: When decorating: an option is out of range, or the name is no template. When calling: the name
             cannot be a lock's.
         TideoverError: When calling: as `Coordinator.lock` when entering and leaving.
@@ -109,6 +109,7 @@ def locked(
     def decorate(function: F) -> F:
         if not is_async(function):
             raise TypeError(f"locked({name!r}) decorates coroutine functions, not {function!r}")
+        refuse_endpoint(function, "locked")
         template = Template(name, function)
 
         @functools.wraps(function)

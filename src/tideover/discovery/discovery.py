@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -26,8 +25,6 @@ from tideover.status import ServiceStatus
 from tideover.store.operations import Range, prefix_end
 from tideover.store.protocol import Store
 
-_log = logging.getLogger("tideover")
-
 # How many services are followed at the most, each by a watch: a proxy that takes their names from its clients
 # must not be made to open any number.
 MOST_SERVICES = 256
@@ -40,6 +37,7 @@ class Discovery:
 
     Args:
         namespace: The coordinator's namespace.
+        names: The services to follow from the start.
         follow: Makes what follows a prefix.
         gateway: The way to etcd.
         lanes: The health of the cluster.
@@ -54,6 +52,7 @@ class Discovery:
         self,
         namespace: str,
         *,
+        names: Sequence[str] = (),
         follow: Follow,
         gateway: Gateway,
         lanes: Lanes,
@@ -64,6 +63,7 @@ class Discovery:
         why: Callable[[], str],
     ) -> None:
         self._base = f"{namespace}/"
+        self._names = [check_name(name) for name in names]
         self._follow = follow
         self._gateway = gateway
         self._lanes = lanes
@@ -77,6 +77,7 @@ class Discovery:
         self._services: dict[str, Service] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         # Who drops the last handle has given up the service, if its place is needed.
+        self._kept: list[ServiceView] = []
         self._views: WeakValueDictionary[tuple[str, StalenessLimit | None], ServiceView] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -171,6 +172,22 @@ class Discovery:
         for service in self._services.values():
             service.reset()
 
+    # The start -------------------------------------------------------------------------------------------------
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a service is about to be read for the first time."""
+        return any(service.awaited for service in self._services.values())
+
+    @property
+    def restored(self) -> bool:
+        """Whether it is known of each service what an earlier process has left on disk."""
+        return all(service.followed.restored for service in self._services.values())
+
+    def listed(self) -> Iterator[anyio.Event]:
+        """Return what fires when one of the services has changed."""
+        return (service.listed.next() for service in self._services.values())
+
     # What it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> tuple[ServiceStatus, ...]:
@@ -192,12 +209,13 @@ class Discovery:
     # Life ------------------------------------------------------------------------------------------------------
 
     def open(self, store: Store) -> None:
-        """Let services be followed.
+        """Let services be followed, and begin with those that were named.
 
         Args:
             store: The cluster.
         """
         self._store, self._closed = store, None
+        self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
     def close(self, why: str) -> None:
         """Refuse everything from now on.

@@ -58,6 +58,16 @@ class Followed(Protocol):
         """What keeps it on disk."""
         ...
 
+    @property
+    def restored(self) -> bool:
+        """Whether it is known what is on disk."""
+        ...
+
+    @property
+    def awaited(self) -> bool:
+        """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
+        ...
+
     def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date."""
         ...
@@ -105,7 +115,10 @@ class Service:
         endpoints: All endpoints, in the order of their instances.
         ejected: Those that are not picked for a while.
         version: How often the endpoints have changed.
-        listed: Fires when they have.
+        known: Whether they were ever read, from etcd or from a snapshot.
+        awaited: Whether they are about to be read for the first time: from etcd as long as no outage is known,
+            else from the disk.
+        listed: Fires when any of these has changed.
         checked_at: Until when no look at the state is needed, in monotonic seconds.
         closed: Why it is not followed any more; None while it is.
     """
@@ -128,6 +141,8 @@ class Service:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.ejected: frozenset[Endpoint] = frozenset()
         self.version = 0
+        self.known = False
+        self.awaited = True
         self.listed = Signal()
         self.checked_at = -math.inf
         self.closed: str | None = None
@@ -148,7 +163,7 @@ class Service:
         self._rotation: Rotation[Endpoint] = Rotation((), chance=chance)
         self._next_return = math.inf
         self._turn = threading.RLock()
-        self._told: tuple[bool, object] = False, None
+        self._denied: object = None
         self._marked_context: object = None
         self.followed = follow(
             prefix, component=COMPONENT, on_change=self._take_changes, may_save=lambda: not self.held
@@ -175,7 +190,7 @@ class Service:
 
     def has(self, n: int) -> bool:
         """Return whether at least `n` endpoints are known; of 0, whether it is known how many there are."""
-        return self._view.synced and len(self.endpoints) >= n
+        return self.known and len(self.endpoints) >= n
 
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what the view announces; the list follows when all of it is known."""
@@ -239,8 +254,9 @@ class Service:
         if self.closed is not None:
             self.checked_at = -math.inf
             return
-        if (view.synced, view.denied) != self._told:
-            self._told = view.synced, view.denied
+        told = view.synced, self.followed.awaited, view.denied
+        if told != (self.known, self.awaited, self._denied):
+            self.known, self.awaited, self._denied = told
             self._changed = True
             self.listed.fire()
         if not (self._changed or trusted is not self._trusted or now >= self._listing.next_at(_REMOVALS)):
@@ -305,6 +321,8 @@ class Service:
     def _nobody(self) -> NoEndpoints:
         self.require_known()
         age = self._view.age
+        if self.awaited:
+            return self._unknown("none on disk can be picked, and etcd's have not been read yet", age)
         drained = f"all {len(self.endpoints)} endpoints of {self.name!r} have weight 0"
         what = drained if self.endpoints else f"{self.name!r} has no endpoints"
         when = "" if self._view.source is Source.LIVE else f", as of {duration(age)} ago: {self._why()}"
@@ -367,16 +385,27 @@ class Service:
     def require_known(self) -> None:
         """Raise if nothing is known, or nothing may be; see `check`."""
         self.require_open()
-        view = self._view
-        if view.synced:
+        if self.known:
             return
         if self._lanes.unauthorized:
             raise AuthenticationFailed(f"the endpoints of {self.name!r} are not known: {self._why()}")
-        healthy = self._lanes.health.state is HealthState.AVAILABLE
-        why = view.error or "they have not been read yet" if healthy else self._why()
-        raise EndpointsUnknown(
-            f"the endpoints of {self.name!r} are not known: {why}", service=self.name, age=math.inf
-        )
+        raise self._unknown(self.why_unknown())
+
+    def why_unknown(self) -> str:
+        """Return why nothing is known, or not yet."""
+        if self._lanes.health.decided and self._lanes.health.state is not HealthState.AVAILABLE:
+            return self._why()
+        return self._view.error or "they have not been read yet"
+
+    def _unknown(self, why: str, age: float = math.inf) -> EndpointsUnknown:
+        text = f"the endpoints of {self.name!r} are not known: {why}"
+        if self.awaited:
+            named = f"discover=[{self.name!r}]"
+            text += (
+                f"; `await view.wait_for(1)` first, or let the start wait for them, by connect({named}) or "
+                f"TideoverMiddleware({named})"
+            )
+        return EndpointsUnknown(text, service=self.name, age=age)
 
     def _mark(self, source: Source, age: float) -> None:
         record = present_record()

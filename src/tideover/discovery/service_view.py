@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from types import TracebackType
 
@@ -12,6 +13,9 @@ from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service import Service
 from tideover.policies import StalenessLimit
 from tideover.types import Source
+
+# Seconds between two looks of a thread at whether a service was read.
+_LOOK = 0.005
 
 
 class ServiceView:
@@ -60,7 +64,8 @@ class ServiceView:
         """Return the endpoint whose turn it is. No I/O; callable from any thread.
 
         Each has its weight's share of the turns, evenly spread. Those with weight 0 have none; neither do ejected
-        ones.
+        ones. Before the first read it is picked from what an earlier process has left on disk: `await
+        view.wait_for(1)` before it, or `connect(discover=[...])`.
 
         Args:
             avoid: Endpoints not to be picked as long as there is any other: those that a call has tried in vain.
@@ -70,7 +75,7 @@ class ServiceView:
 
         Raises:
             NoEndpoints: There is none; the message says whether that is known, and as of when.
-            EndpointsUnknown: Nothing was ever read. It is an `Unavailable` as well.
+            EndpointsUnknown: Nothing was ever read, or not yet. It is an `Unavailable` as well.
             TooStale: The list is older than `max_stale`, and the handle was to raise then.
             PermissionDenied: A quorum refuses to let this client read them.
             AuthenticationFailed: Nothing is known of them, because a quorum refuses the credentials.
@@ -127,7 +132,10 @@ class ServiceView:
         return EndpointChanges(self, self._service)
 
     async def wait_for(self, n: int = 1, *, timeout: float | None = None) -> tuple[Endpoint, ...]:
-        """Wait until there are at least `n` endpoints.
+        """Wait until there are at least `n` endpoints, as etcd has them.
+
+        As long as no outage is known, the list of an earlier process on disk does not count: what is waited for is
+        etcd's. If that has not come when the time is over, it counts after all.
 
         Args:
             n: How many; 0 waits until it is known how many there are.
@@ -147,18 +155,46 @@ class ServiceView:
         """
         service = self._service
         service.home.check(self)
-        if not service.has(n):
-            with anyio.fail_after(timeout), telemetry.resolving(service.name):
-                while not service.has(n):
-                    service.require_open()
-                    await service.listed.wait()
+        service.require_open()
+        if service.awaited or not service.has(n):
+            with telemetry.resolving(service.name):
+                await self._wait_for(n, timeout)
         service.check(None)
         return service.endpoints
+
+    async def _wait_for(self, n: int, timeout: float | None) -> None:
+        service = self._service
+        with anyio.move_on_after(timeout):
+            while service.awaited or not service.has(n):
+                await service.listed.wait()
+                service.require_open()
+        if not service.known:
+            raise TimeoutError(f"the endpoints of {service.name!r} are not known: {service.why_unknown()}")
+        if not service.has(n):
+            raise TimeoutError(f"{service.name!r} has {len(service.endpoints)} of {n} endpoints")
+
+    def wait_in_thread(self, *, timeout: float) -> None:
+        """Wait, in a thread, as long as the first read of the list is still to come.
+
+        Args:
+            timeout: Seconds to wait at the most. In the event loop's own thread nothing is waited for.
+
+        When degraded:
+            Returns at once, or as soon as an outage is declared.
+        """
+        service, until = self._service, time.monotonic() + timeout
+        while service.awaited and not service.home.loop.is_here and time.monotonic() < until:
+            time.sleep(_LOOK)
 
     @property
     def synced(self) -> bool:
         """Whether anything was ever read, from etcd or from a snapshot."""
-        return self._service.view.synced
+        return self._service.known
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the first read is still to come, so that `wait_for(0)` waits for it."""
+        return self._service.awaited
 
     @property
     def source(self) -> Source | None:

@@ -16,7 +16,6 @@ does not notice its own gaps.
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from tideover import telemetry
 from tideover.broadcast import Signal
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
@@ -36,8 +36,6 @@ from tideover.store.operations import Put, Range, ReadBatchResult
 from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn, TxnResult
 from tideover.types import Entry, Header
-
-_log = logging.getLogger("tideover")
 
 # At the most so long after a suspended machine resumes, or a clock was found to have run on, is a loss announced.
 _TICK = 0.25
@@ -406,7 +404,7 @@ class Record:
         self._header = header
         if before is None or (header.cluster_id == before.cluster_id and header.revision >= before.revision):
             return True
-        _log.warning("tideover: %r: etcd shows another history: it was restored, rebuilt or replaced", self)
+        telemetry.election_reset(self._name)
         self._news = 0
         self._become(self.state.reset())
         return False

@@ -12,7 +12,6 @@ in `rules`.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -31,8 +30,6 @@ from tideover.store.faults import Fault, FaultKind, StoreFault, classify
 from tideover.store.operations import Lane, Status
 from tideover.store.protocol import Store
 from tideover.types import Header
-
-_log = logging.getLogger("tideover")
 
 # Seconds between two looks at the marker while all is well: this is how a bumped epoch is learned of.
 _LOOK_EVERY = 30.0
@@ -541,5 +538,5 @@ class Identity:
 
     def _note(self, error: str) -> None:
         if error != self.error:
-            _log.info("tideover: %s; the epoch is this process's own count", error)
+            telemetry.epoch_unshared(error)
         self.error = error

@@ -6,15 +6,13 @@ and a key that do not belong together. Such a set is left alone until it is whol
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from tideover import telemetry
 from tideover.policies import Tls
-
-_log = logging.getLogger("tideover")
 
 # Where the system keeps its CAs, if OpenSSL's own default is not there: Debian, Fedora, Alpine.
 _SYSTEM_CAS = (
@@ -115,7 +113,7 @@ class TlsFiles:
             material = read_material(self.tls)
         except ValueError as exc:
             if str(exc) != self._complaint:
-                _log.warning("tideover: keeping the TLS files read before: %s", exc)
+                telemetry.tls_kept(str(exc))
             self._complaint = str(exc)
             return False
         self._seen, self._complaint = marks, ""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
 
+from tideover import telemetry
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.connection import Connection
 from tideover.etcd.watch_stream import StreamWatch, WatchStream
 from tideover.store.faults import StoreFault, classify, is_learner, is_masked
 from tideover.types import Header
-
-_log = logging.getLogger("tideover")
 
 # Refused, and later ended, when the member has no leader, instead of silent.
 _HAS_LEADER = (("hasleader", "true"),)
@@ -180,8 +178,4 @@ class Watches:
         self._proxied = stub, proxied
         if proxied and not self._said:
             self._said = True
-            _log.warning(
-                "tideover: %s is an etcd grpc-proxy, not a member: configuration works through it, leases are "
-                "refused; give the endpoints of the members themselves",
-                self._channel.endpoint,
-            )
+            telemetry.member_proxied(self._channel.endpoint)

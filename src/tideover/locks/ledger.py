@@ -8,7 +8,6 @@ overlapped with one of them it publishes that, too.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections import deque
@@ -20,15 +19,13 @@ import anyio
 from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock, Stamp
-from tideover.errors import TideoverError
+from tideover.errors import InvalidRequest, TideoverError, Unavailable
 from tideover.locks.ledger_file import KEPT, LedgerFile, decode, encode, latest
 from tideover.locks.rules.overlaps import Hold, Overlap, overlaps
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Put, Range, prefix_end
 from tideover.store.transactions import Txn
 from tideover.types import LockMode
-
-_log = logging.getLogger("tideover")
 
 # How many holds without an outage are remembered, and how many puts go into one transaction.
 _REMEMBERED = 10_000
@@ -160,9 +157,10 @@ class Ledger:
     def _stamp(self, boot: float) -> Stamp:
         return self._clock.stamp(max(0.0, self._clock.boot() - boot))
 
-    def _complain(self, error: str) -> None:
-        if self.error != error:
-            _log.error("tideover: %s", error)
+    def _complain(self, error: str, *, passing: bool = False) -> None:
+        # In an outage it is published later, which is its purpose: nothing that anybody need look into.
+        if self.error != error and not passing:
+            telemetry.ledger_failed(error)
         self.error = error
 
     # Telling ---------------------------------------------------------------------------------------------------
@@ -188,7 +186,7 @@ class Ledger:
             if self._recall():
                 await self._publish(self._due())
         except TideoverError as exc:
-            self._complain(f"the ledger cannot be published: {exc}")
+            self._complain(f"the ledger cannot be published: {exc}", passing=isinstance(exc, Unavailable))
             return
         except OSError as exc:
             self._complain(f"the ledger's folder cannot be read: {exc}")
@@ -216,11 +214,19 @@ class Ledger:
     async def _publish(self, holds: list[Hold]) -> None:
         for start in range(0, len(holds), _BATCH):
             batch = latest(holds[start : start + _BATCH])
-            lease = await self._lease_of_a_week()
-            puts = tuple(Put(self._prefix + hold.id.encode(), encode(hold), lease) for hold in batch)
-            await self._gateway.call(Txn((), then=puts))
+            try:
+                await self._put(batch)
+            except InvalidRequest:
+                # The lease is gone with the history that it was of.
+                self._lease = None
+                await self._put(batch)
             # One that has not ended is published again when it has.
             self._unpublished -= {hold.id for hold in batch if self._own.get(hold.id, hold).ended == hold.ended}
+
+    async def _put(self, batch: list[Hold]) -> None:
+        lease = await self._lease_of_a_week()
+        puts = tuple(Put(self._prefix + hold.id.encode(), encode(hold), lease) for hold in batch)
+        await self._gateway.call(Txn((), then=puts))
 
     async def _lease_of_a_week(self) -> int:
         now = self._clock.monotonic()

@@ -38,8 +38,6 @@ from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis, HealthState, LockMode
 
-_log = logging.getLogger("tideover")
-
 # Seconds between two notes in the ledger, during an outage, that what is held is still held.
 _ALIVE_EVERY = 5.0
 # Up to so many seconds after an outage until the ledger is published: many do that at the same time.
@@ -270,7 +268,7 @@ class Locks:
         """Take in that this machine has no place for host locks."""
         text = f"host locks do not work, so that no lock can be LOCAL here: {error}"
         if self._host_error != text:
-            _log.error("tideover: %s", text)
+            telemetry.locks_unhosted(f"host locks do not work: {error}", level=logging.ERROR)
         self._host_error = text
 
     def settled(self, cohort: object) -> None:

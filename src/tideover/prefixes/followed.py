@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.client.namespaces import Namespaces
 from tideover.clock import Clock
@@ -19,8 +19,6 @@ from tideover.prefixes.snapshotter import Keeper
 from tideover.prefixes.view import View, ViewRules
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry
-
-_log = logging.getLogger("tideover")
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
 RIGHTS_EVERY = 60.0
@@ -49,6 +47,11 @@ class Followed:
     def restored(self) -> bool:
         """Whether it is known what an earlier process has left on disk."""
         return self.keeper is None or self.keeper.restored
+
+    @property
+    def awaited(self) -> bool:
+        """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
+        return self.view.awaited or not (self.restored or self.view.synced)
 
     def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date, by name."""
@@ -161,5 +164,5 @@ def _snapshot_folder(options: Options) -> Path | None:
     try:
         return default_folder() if options.cache_dir is None else Path(options.cache_dir)
     except RuntimeError as exc:
-        _log.warning("tideover: no snapshots: %s", exc)
+        telemetry.snapshot_failed(None, f"no snapshots are kept: {exc}")
         return None

@@ -6,7 +6,6 @@ APISIX #13721 and gazette/core #24 for what happens when a watch resumes from "n
 
 from __future__ import annotations
 
-import logging
 import math
 from contextlib import AsyncExitStack
 
@@ -26,8 +25,6 @@ from tideover.store.faults import FaultKind, StoreFault, classify, public_error
 from tideover.store.operations import Lane, Range, RangeResult, Status, prefix_end
 from tideover.store.protocol import Compacted, Store, Watch
 from tideover.types import Header, HealthState
-
-_log = logging.getLogger("tideover")
 
 # Keys per page of a full read; and once a page took so many seconds, about so many bytes, so that what others ask
 # for meanwhile has its turn.
@@ -148,12 +145,12 @@ class Follower:
         except (AuthenticationFailed, Unavailable) as exc:
             self._trouble(exc)
         except ViewTooLarge as exc:
-            _log.error("tideover: not following: %s", exc)
+            telemetry.prefix_refused(view.component, str(exc))
             self._read_at = -math.inf
             self._trouble(exc)
             return _AFTER_EXCESS
         except TideoverError as exc:
-            _log.error("tideover: cannot follow %r: %s", view.name, exc)
+            telemetry.prefix_refused(view.component, f"{view.name!r} cannot be followed: {exc}")
             self._trouble(exc)
             return _AFTER_REFUSAL
         self._troubles += 1
@@ -200,12 +197,12 @@ class Follower:
         return f"a key under {self._view.name!r} has another past: it is not as it was at revision {reached}"
 
     def _trouble(self, error: TideoverError) -> None:
-        self._view.error = str(error)
+        self._view.trouble = error
         self._view.changed.fire()
 
     def _deny(self, error: PermissionDenied) -> float:
         if self._view.denied is None:
-            _log.error("tideover: %s", error)
+            telemetry.prefix_refused(self._view.component, str(error))
         self._view.denied = error
         self._read_at = -math.inf
         self._trouble(error)
@@ -298,7 +295,7 @@ class Follower:
         ended: TideoverError | None = None
         async with AsyncExitStack() as stack:
             watch = await self._open(stack, member)
-            self._view.error, self._troubles = None, 0
+            self._view.trouble, self._troubles = None, 0
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
             tasks.start_soon(self._recheck_rights, tasks.cancel_scope)

@@ -7,7 +7,6 @@ nothing else: it is reported and tried again.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -23,8 +22,6 @@ from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot
 from tideover.prefixes.view import View
 from tideover.types import Component, Source
-
-_log = logging.getLogger("tideover")
 
 # Seconds in which further changes join a write.
 _DEBOUNCE = 0.2
@@ -207,5 +204,6 @@ class Keeper:
         telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self.error:
-            _log.warning("tideover: cannot write the snapshot of %r: %s", self._view.name, error)
+            what = f"the snapshot of {self._view.name!r} cannot be written: {error}"
+            telemetry.snapshot_failed(self._view.component, what)
         self.error = error

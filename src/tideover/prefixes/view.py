@@ -22,7 +22,7 @@ from tideover.broadcast import Signal
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes, Proof
 from tideover.epoch.tracker import History, Identity
-from tideover.errors import PermissionDenied, TideoverError
+from tideover.errors import AuthenticationFailed, PermissionDenied, TideoverError, Unavailable
 from tideover.prefixes.rules import Freshness
 from tideover.store.operations import RangeResult
 from tideover.store.protocol import Event
@@ -86,7 +86,7 @@ class View:
         origin: Who gave the content.
         changed: Fires when content, freshness or trouble changed.
         denied: Why a quorum refuses to let this client read the prefix; None while it does not.
-        error: The last trouble in following, in words; None while all is well.
+        trouble: The last trouble in following; None while all is well.
         history: The history the content is of.
         resets: How often another history was taken over.
         size: Bytes of all keys and values.
@@ -111,12 +111,11 @@ class View:
         self.origin = Origin.NOTHING
         self.changed = Signal()
         self.denied: PermissionDenied | None = None
-        self.error: str | None = None
+        self.trouble: TideoverError | None = None
         self.history = identity.history
         self.resets = 0
         self.rules = rules
         self.component = component
-        self.announced = False
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
@@ -140,6 +139,27 @@ class View:
     def synced(self) -> bool:
         """Whether anything was ever read, so that a key that is not there is known to be absent."""
         return self.origin is not Origin.NOTHING
+
+    @property
+    def error(self) -> str | None:
+        """The last trouble in following, in words; None while all is well."""
+        return None if self.trouble is None else str(self.trouble)
+
+    @property
+    def refused(self) -> bool:
+        """Whether etcd was asked and it cannot be read all the same, such as for want of rights."""
+        passing = self.trouble is None or isinstance(self.trouble, Unavailable | AuthenticationFailed)
+        return self.denied is not None or not passing
+
+    @property
+    def awaited(self) -> bool:
+        """Whether etcd is about to be heard for the first time: it was not yet, and nothing known prevents it."""
+        health = self._lanes.health
+        if self.origin not in (Origin.NOTHING, Origin.DISK) or self.refused:
+            return False
+        if not health.decided or health.state is HealthState.AVAILABLE:
+            return True
+        return health.state is HealthState.DEGRADED and not self.synced and self.trouble is None
 
     @property
     def current(self) -> bool:
@@ -202,7 +222,7 @@ class View:
         self._enter(history)
         self.origin = Origin.QUORUM
         self._left_out = ()
-        self.denied = self.error = None
+        self.denied = self.trouble = None
         revision = found.header.revision
         self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
         self._replace(found.entries, revision)
@@ -345,5 +365,4 @@ class View:
     def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         if changes:
             self._on_change(changes, revision)
-        self.announced = True
         self.changed.fire()

@@ -50,8 +50,6 @@ from tideover.store.operations import Delete, Range
 from tideover.store.transactions import Compare, Txn
 from tideover.types import RegistrationState
 
-_log = logging.getLogger("tideover")
-
 # Seconds between two looks at a key that nobody has said anything about, full jitter above a half.
 _LOOK_EVERY = 60.0
 # Seconds for the last word, which is a courtesy: the key goes all the same.
@@ -223,7 +221,7 @@ class Publisher:
     async def _until_ready(self) -> None:
         while True:
             if not self._usable:
-                self._meet(Setback.OUTAGE, self._lanes.sentence)
+                self._meet(Setback.OUTAGE, self._lanes.brief)
                 while not self._usable:
                     await self._lanes.changed.wait()
             share = share_of(self.endpoint.incarnation)
@@ -270,9 +268,7 @@ class Publisher:
         if fresh:
             self._since = self._clock.monotonic()
             self.comebacks += self._was_there
-            telemetry.registration_changed(
-                wanted.service, wanted.instance, "registered again" if self._was_there else "registered"
-            )
+            self._tell("registered again" if self._was_there else "registered")
             self._was_there = True
         self.settled.set()
         self.changed.fire()
@@ -289,12 +285,15 @@ class Publisher:
             await session.delete(own)
         full = f"{self._base}{taken.key}".encode()
         self.endpoint = replace(self.endpoint, incarnation=_draw())
-        _log.info("tideover: %r is there from another time; it is registered under another incarnation", full)
+        self._tell(f"its key {full!r} is there from another time; it is registered under another incarnation")
         read = Range(full, keys_only=True)
         try:
             await self._gateway.call(Txn((Compare(full, lease=0),), then=(Delete(full),), otherwise=(read,)))
         except TideoverError as exc:
-            _log.warning("tideover: %r may stay although nobody holds it: %s", full, exc)
+            self._tell(f"{full!r} may stay although nobody holds it: {exc}", logging.WARNING)
+
+    def _tell(self, what: str, level: int = logging.INFO) -> None:
+        telemetry.registration_changed(self.endpoint.service, self.endpoint.instance, what, level=level)
 
     async def _watch(self, session: Session, own: OwnKey, news: anyio.Event) -> None:
         """Wait until there is something to do, and look at the key now and then."""
@@ -315,8 +314,16 @@ class Publisher:
         while True:
             await self._lanes.changed.wait(1.0)
             if self.state is not shown:
+                self._tell_doubt(shown, self.state)
                 shown = self.state
                 self.changed.fire()
+
+    def _tell_doubt(self, before: RegistrationState, now: RegistrationState) -> None:
+        if now is RegistrationState.UNCONFIRMED:
+            why = self._doubt()
+            self._tell(f"unconfirmed: its key stays in etcd as long as etcd is away ({why})", logging.WARNING)
+        elif (before, now) == (RegistrationState.UNCONFIRMED, RegistrationState.REGISTERED):
+            self._tell("confirmed again")
 
     async def _is_ours(self, session: Session, own: OwnKey) -> bool:
         """Look whether the key is as it was written, and ends with the lease."""
@@ -340,13 +347,9 @@ class Publisher:
         was_refused = self._comeback.refused
         self._comeback = self._comeback.after(setback)
         if setback is Setback.REFUSED and not was_refused:
-            telemetry.registration_changed(
-                self.endpoint.service, self.endpoint.instance, f"refused: {why}", level=logging.ERROR
-            )
+            self._tell(f"refused: {why}", logging.ERROR)
         elif setback in (Setback.LOST, Setback.DELETED) or (setback is Setback.OUTAGE and self.error is None):
-            telemetry.registration_changed(
-                self.endpoint.service, self.endpoint.instance, why, level=logging.WARNING
-            )
+            self._tell(why, logging.WARNING)
         if setback in (Setback.LOST, Setback.DELETED):
             self._since = self._clock.monotonic()
         self.error = why

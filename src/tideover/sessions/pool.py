@@ -156,7 +156,15 @@ class SessionPool:
                 raise Closed(self._refusal) from exc
             raise
         holdings = Holdings(tenure, gateway=gateway, reach=reach, clock=self._clock, policy=self._policy)
-        session = Session(tenure, holdings, home=self.home, reach=reach, clock=self._clock, base=self._base)
+        session = Session(
+            tenure,
+            holdings,
+            home=self.home,
+            reach=reach,
+            clock=self._clock,
+            base=self._base,
+            component=component,
+        )
         self._sessions[session] = None
         self.home.start(f"session {lease_id:x}", self._run, session)
         return session

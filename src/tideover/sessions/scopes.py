@@ -11,11 +11,11 @@ import math
 
 import anyio
 
+from tideover import telemetry
 from tideover.errors import SessionLost
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
-
-_log = logging.getLogger("tideover")
+from tideover.types import Component
 
 # Seconds between two looks at the clock: while a body relies on the session, and while none does.
 _LOOK = 0.1
@@ -30,11 +30,13 @@ class Bodies:
     Args:
         tenure: Its lease.
         holdings: Its keys.
+        component: On whose behalf it is open.
     """
 
-    def __init__(self, tenure: Tenure, holdings: Holdings) -> None:
+    def __init__(self, tenure: Tenure, holdings: Holdings, *, component: Component = "session") -> None:
         self._tenure = tenure
         self._holdings = holdings
+        self._component = component
         # Each with whether it ends with the deadline, or only with the session.
         self._scopes: dict[anyio.CancelScope, bool] = {}
         # Up to when the loop's timers are set: moving them all costs something, with thousands of bodies.
@@ -116,10 +118,12 @@ class Bodies:
 
     def _tell(self, loss: SessionLost | None) -> None:
         """Log that the session may not be relied upon any more, or may be again: once each."""
-        if (loss is not None) is self._told or self._closed:
+        if (loss is not None) is self._told or self._closed or self._component != "session":
+            # A lock and a registration say so themselves.
             return
         self._told = loss is not None
+        keys = [own.key for own in self._holdings]
         if loss is not None:
-            _log.warning("tideover: %s", loss)
+            telemetry.session_changed(str(loss), keys, level=logging.WARNING)
         else:
-            _log.info("tideover: session %x: proven again", self._tenure.lease_id)
+            telemetry.session_changed(f"session {self._tenure.lease_id:x}: proven again", keys)

@@ -13,11 +13,11 @@ One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`; e
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import anyio
 
+from tideover import telemetry
 from tideover.client.direct import Reach
 from tideover.clock import Clock
 from tideover.errors import Closed, SessionLost
@@ -32,9 +32,7 @@ from tideover.status import SessionStatus
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.leases import LeaseRevoke
 from tideover.store.operations import Range
-from tideover.types import SessionState
-
-_log = logging.getLogger("tideover")
+from tideover.types import Component, SessionState
 
 _ORPHANED = "orphaned by its owner"
 _CLOSED = "closed by its owner"
@@ -60,6 +58,7 @@ class Session:
         reach: The way to the members.
         clock: The clocks.
         base: What goes before the name of a key.
+        component: On whose behalf it is open.
 
     Attributes:
         bodies: What is cancelled when it may not be relied upon any more.
@@ -67,7 +66,15 @@ class Session:
     """
 
     def __init__(
-        self, tenure: Tenure, holdings: Holdings, *, home: Home, reach: Reach, clock: Clock, base: str
+        self,
+        tenure: Tenure,
+        holdings: Holdings,
+        *,
+        home: Home,
+        reach: Reach,
+        clock: Clock,
+        base: str,
+        component: Component = "session",
     ) -> None:
         self._tenure = tenure
         self._holdings = holdings
@@ -79,7 +86,8 @@ class Session:
         self._closed = False
         self._forgotten = False
         self._left_behind: str | None = None
-        self.bodies = Bodies(tenure, holdings)
+        self.bodies = Bodies(tenure, holdings, component=component)
+        self._component = component
         self.ended = Notice()
 
     def __repr__(self) -> str:
@@ -332,6 +340,7 @@ class Session:
             return self._left_behind
         self._home.check(self)
         self._closed = True
+        keys = [own.key for own in self._holdings]
         self._left_behind = "etcd has not answered in time"
         until = anyio.current_time() + timeout
         with anyio.move_on_after(timeout, shield=True):
@@ -344,6 +353,8 @@ class Session:
             self._left_behind = (
                 None if self._forgotten else await self._revoke(until - anyio.current_time() - _LAST_WORD)
             )
+            if self._left_behind is not None:
+                self._tell_left(keys, self._left_behind)
         return self._left_behind
 
     async def _revoke(self, timeout: float) -> str | None:
@@ -351,16 +362,13 @@ class Session:
         try:
             await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
         except StoreFault as exc:
-            if exc.fault.kind is FaultKind.LEASE_NOT_FOUND:
-                return None
-            _log.info(
-                "tideover: session %x could not be revoked and ends by itself within %d s: %s",
-                self._tenure.lease_id,
-                self._tenure.rules.ttl + 1,
-                exc.fault.brief,
-            )
-            return exc.fault.brief
+            return None if exc.fault.kind is FaultKind.LEASE_NOT_FOUND else exc.fault.brief
         return None
+
+    def _tell_left(self, keys: Sequence[str], why: str) -> None:
+        if keys:
+            within = self._tenure.rules.ttl + 1
+            telemetry.session_left(self._tenure.lease_id, keys, why, component=self._component, within=within)
 
     def _finish(self, why: str) -> None:
         if why == _ORPHANED:

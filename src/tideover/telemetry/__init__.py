@@ -8,7 +8,15 @@ decides anything.
 """
 
 from tideover.telemetry.calls import AttemptSpan, attempt, rejected_by_breaker, retried, watch_restarted
-from tideover.telemetry.configs import config_applied, config_rejected, config_unfound, fetching
+from tideover.telemetry.configs import (
+    config_applied,
+    config_recovered,
+    config_rejected,
+    config_restored,
+    config_unfound,
+    fetching,
+    prefix_refused,
+)
 from tideover.telemetry.discovery import (
     endpoint_ejected,
     endpoint_rejected,
@@ -16,20 +24,40 @@ from tideover.telemetry.discovery import (
     removals_held,
     resolving,
 )
-from tideover.telemetry.elections import campaigning, job_ended, job_failed, leadership_changed, loop_stalled
+from tideover.telemetry.elections import (
+    campaigning,
+    election_reset,
+    job_ended,
+    job_failed,
+    leadership_changed,
+    loop_stalled,
+    peers_noted,
+)
 from tideover.telemetry.events import event
 from tideover.telemetry.locks import (
     acquiring,
+    ledger_failed,
     lock_conflict,
     lock_lost,
     lock_released,
     lock_turned,
     lock_waited,
     locks_active,
+    locks_unhosted,
+)
+from tideover.telemetry.members import (
+    backend_alarm,
+    backend_untold,
+    epoch_unshared,
+    member_foreign,
+    member_proxied,
+    member_unused,
+    members_unlisted,
+    tls_kept,
 )
 from tideover.telemetry.namespaces import namespace_misspelled
 from tideover.telemetry.observing import Observed, observe, unobserve
-from tideover.telemetry.outages import Outages, backend_reset, member_foreign
+from tideover.telemetry.outages import Outages, backend_reset
 from tideover.telemetry.requests import (
     SpanContext,
     current_context,
@@ -38,7 +66,8 @@ from tideover.telemetry.requests import (
     mark_span,
     within,
 )
-from tideover.telemetry.snapshots import snapshot_rejected, snapshot_written
+from tideover.telemetry.sessions import session_changed, session_left
+from tideover.telemetry.snapshots import snapshot_failed, snapshot_rejected, snapshot_written
 from tideover.telemetry.tasks import task_failed
 
 __all__ = [
@@ -48,40 +77,57 @@ __all__ = [
     "SpanContext",
     "acquiring",
     "attempt",
+    "backend_alarm",
     "backend_reset",
+    "backend_untold",
     "campaigning",
     "config_applied",
+    "config_recovered",
     "config_rejected",
+    "config_restored",
     "config_unfound",
     "current_context",
     "current_span",
+    "election_reset",
     "endpoint_ejected",
     "endpoint_rejected",
+    "epoch_unshared",
     "event",
     "fetching",
     "finish_request",
     "job_ended",
     "job_failed",
     "leadership_changed",
+    "ledger_failed",
     "lock_conflict",
     "lock_lost",
     "lock_released",
     "lock_turned",
     "lock_waited",
     "locks_active",
+    "locks_unhosted",
     "loop_stalled",
     "mark_span",
     "member_foreign",
+    "member_proxied",
+    "member_unused",
+    "members_unlisted",
     "namespace_misspelled",
     "observe",
+    "peers_noted",
+    "prefix_refused",
     "registration_changed",
     "rejected_by_breaker",
     "removals_held",
     "resolving",
     "retried",
+    "session_changed",
+    "session_left",
+    "snapshot_failed",
     "snapshot_rejected",
     "snapshot_written",
     "task_failed",
+    "tls_kept",
     "unobserve",
     "watch_restarted",
     "within",

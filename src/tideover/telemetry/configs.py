@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 
+from tideover.status import duration
 from tideover.telemetry.events import Attributes, event
 from tideover.telemetry.scope import meter, waiting
+from tideover.types import Component
 
 _rejections = meter.create_counter(
     "tideover.config.rejections", unit="{rejection}", description="Configuration values refused."
@@ -36,8 +40,7 @@ def config_applied(keys: int, revision: int, *, first: bool) -> None:
         first: Whether nothing was served before.
     """
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
-    counted = f"{keys} key" if keys == 1 else f"{keys} keys"
-    text = f"{counted} {'read' if first else 'changed'}, as of revision {revision}"
+    text = f"{_counted(keys)} {'read' if first else 'changed'}, as of revision {revision}"
     event("tideover.config.applied", text, attributes, about="read" if first else "changed")
 
 
@@ -51,6 +54,50 @@ def config_unfound(prefix: str, what: str) -> None:
     attributes: Attributes = {"tideover.component": "config"}
     text = f"etcd has no key of {what} under {prefix!r}: all its values are the defaults"
     event("tideover.config.unfound", text, attributes, level=logging.WARNING)
+
+
+def config_restored(keys: int, age: float, sources: Collection[str], *, away: str | None) -> None:
+    """Report a start without etcd: what is served instead.
+
+    Args:
+        keys: How many keys.
+        age: How old they are, in seconds; infinite if that is unknown.
+        sources: Where they come from; nowhere if nothing is known.
+        away: What is the matter with etcd; None if it is not known to be away, and was not read in time.
+    """
+    why = "etcd was not read in time" if away is None else f"etcd is away ({away})"
+    old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
+    served = f"{_counted(keys)} served from {' and '.join(sources)}, {old}"
+    text = f"{why}: {served if sources else 'nothing is known of the configuration'}"
+    event("tideover.config.restored", text, {"tideover.component": "config"}, level=logging.WARNING)
+
+
+def config_recovered(keys: int, revision: int, seconds: float) -> None:
+    """Report that etcd was read again.
+
+    Args:
+        keys: How many keys have changed meanwhile.
+        revision: The revision it is of now.
+        seconds: For how long it could not be read.
+    """
+    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
+    changed = f"{_counted(keys) if keys else 'no key'} changed meanwhile"
+    text = f"read from etcd again after {duration(seconds)}: {changed}, as of revision {revision}"
+    event("tideover.config.recovered", text, attributes, level=logging.WARNING)
+
+
+def _counted(keys: int) -> str:
+    return f"{keys} key" if keys == 1 else f"{keys} keys"
+
+
+def prefix_refused(component: Component, why: str) -> None:
+    """Report a followed prefix that cannot be read although etcd answers; what was known stays.
+
+    Args:
+        component: Whose it is.
+        why: The reason, which names the prefix.
+    """
+    event("tideover.prefix.refused", why, {"tideover.component": component}, level=logging.ERROR, about=why)
 
 
 def config_rejected(key: str, revision: int, why: str) -> None:

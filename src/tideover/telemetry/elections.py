@@ -51,6 +51,25 @@ def leadership_changed(election: str, what: str, *, token: int, level: int, stan
     event("tideover.leadership.change", text, attributes, level=level)
 
 
+def election_reset(election: str) -> None:
+    """Report that a candidate has seen another history of etcd than before."""
+    attributes = {"tideover.component": "election", "tideover.election": election}
+    text = f"{election!r}: etcd shows another history: it was restored, rebuilt or replaced"
+    event("tideover.election.reset", text, attributes, level=logging.WARNING)
+
+
+def peers_noted(what: str, *, level: int = logging.INFO, error: BaseException | None = None) -> None:
+    """Report what concerns the messages between candidates.
+
+    Args:
+        what: In words.
+        level: The `logging` level.
+        error: Whose traceback the line is to show.
+    """
+    attributes = {"tideover.component": "election"}
+    event("tideover.election.peers", what, attributes, level=level, error=error)
+
+
 def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     """Report that the event loop is blocked beyond the deadline of what is led by it. Called by another thread.
 

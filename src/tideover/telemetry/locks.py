@@ -83,9 +83,25 @@ def lock_turned(name: str, mode: str, why: str) -> None:
 
 
 def lock_lost(name: str, why: str) -> None:
-    """Report that a lock was lost while its body ran."""
+    """Report that a lock was lost while its body ran.
+
+    Args:
+        name: The lock.
+        why: The reason, which names it.
+    """
     attributes: Attributes = {"tideover.component": "lock"}
-    event("tideover.lock.lost", f"{name!r}: {why}", attributes, level=logging.WARNING, about=name)
+    event("tideover.lock.lost", why, attributes, level=logging.WARNING, about=name)
+
+
+def locks_unhosted(why: str, *, level: int = logging.WARNING) -> None:
+    """Report that this machine has no place for host locks."""
+    text = f"no lock can be LOCAL here: {why}"
+    event("tideover.lock.unhosted", text, {"tideover.component": "lock"}, level=level)
+
+
+def ledger_failed(why: str) -> None:
+    """Report that what was held in outages cannot be written down or compared."""
+    event("tideover.lock.ledger", why, {"tideover.component": "lock"}, level=logging.ERROR)
 
 
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
+from tideover.status import duration
 from tideover.telemetry.events import Attributes, event
 from tideover.telemetry.scope import meter, tracer
 from tideover.types import Diagnosis, HealthState
@@ -45,6 +46,7 @@ class Outages:
         self._reason = ""
         self._states: list[str] = []
         self._reads_before = 0
+        self._began_at = 0.0
         # The state, since when, and how long each has lasted before: replaced as one, since the exporter's thread
         # asks for it.
         self._lasted = HealthState.AVAILABLE, monotonic(), dict.fromkeys(HealthState, 0.0)
@@ -106,15 +108,21 @@ class Outages:
             attributes["tideover.outage_id"] = self.outage_id
         if not (first and well):
             # The end of an outage as loudly as its beginning: whoever saw the one must see the other.
-            text = f"etcd is {state}: {sentence}"
+            text = self._recovery(diagnosis, sentence) if well else f"etcd is {state}: {sentence}"
             event("tideover.state.transition", text, attributes, level=logging.WARNING)
             counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
             _transitions.add(1, counted)
         if well:
             self.close()
 
+    def _recovery(self, diagnosis: Diagnosis, sentence: str) -> str:
+        lasted = self._monotonic() - self._began_at
+        but = "" if diagnosis is Diagnosis.HEALTHY else f", but {sentence}"
+        return f"etcd is available again after {duration(lasted)}{but}"
+
     def _begin(self, attributes: Attributes) -> None:
         self.outage_id = uuid.uuid4().hex[:16]
+        self._began_at = self._monotonic()
         self.requests, self._states, self._reads_before = 0, [], self._degraded_reads()
         self._span = tracer.start_span(
             "tideover.outage", attributes={**attributes, "tideover.outage_id": self.outage_id}
@@ -153,16 +161,3 @@ def backend_reset(reason: str, *, epoch: int, revision: int) -> None:
     }
     text = f"etcd was restored, rebuilt or replaced: {reason}; now epoch {epoch}, revision {revision}"
     event("tideover.backend.reset", text, attributes, level=logging.WARNING)
-
-
-def member_foreign(member: str, theirs: str, ours: str) -> None:
-    """Report an endpoint that belongs to another cluster than the others.
-
-    Args:
-        member: The endpoint.
-        theirs: The cluster it belongs to.
-        ours: The cluster in use.
-    """
-    attributes: Attributes = {"tideover.component": "config", "server.address": member}
-    text = f"{member} belongs to cluster {theirs}, not to {ours}: it is not used; correct the list of endpoints"
-    event("tideover.member.foreign", text, attributes, level=logging.ERROR, about=text)

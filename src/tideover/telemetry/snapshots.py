@@ -25,6 +25,17 @@ def snapshot_rejected(component: Component, path: str, why: str) -> None:
     event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR, about=path)
 
 
+def snapshot_failed(component: Component | None, what: str) -> None:
+    """Report that nothing is kept on disk, or not what is known now.
+
+    Args:
+        component: Whose it is; None for all snapshots.
+        what: What does not work, and why.
+    """
+    attributes = {} if component is None else {"tideover.component": component}
+    event("tideover.snapshot.failed", what, attributes, level=logging.WARNING)
+
+
 def snapshot_written(component: Component, error: str | None) -> None:
     """Count an attempt to write a snapshot.
 

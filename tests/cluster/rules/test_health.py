@@ -250,6 +250,16 @@ def test_the_lanes_fail_apart() -> None:
     assert health.state is HealthState.DEGRADED
 
 
+@settings(deadline=None)
+@given(histories())
+def test_nobody_is_half_there(history: list[Assessment]) -> None:
+    """The round in which an outage is declared says DEGRADED only if a member has answered in it."""
+    for step in _transitions(history):
+        declared = step.before.state is HealthState.AVAILABLE and step.after.state is not HealthState.AVAILABLE
+        if declared and step.past[-1].member_ok is False:
+            assert step.after.state is HealthState.UNAVAILABLE
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 @pytest.mark.parametrize(
     "name", ["outage_after", "leader_change", "slow_after", "idle_interval", "outage_interval"]

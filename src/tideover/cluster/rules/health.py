@@ -141,7 +141,9 @@ class Health:
         if seen.member_ok:
             member = self.member.passed()
         else:
-            member = self.member.failed(seen.sent_at, seen.now, trip_after=trip_after)
+            # A quorum that is given up while no member answers is given up with them: nobody is half there.
+            given_up = self.quorum.closed and not quorum.closed
+            member = self.member.failed(seen.sent_at, seen.now, trip_after=0.0 if given_up else trip_after)
         # A quorum cannot be lost less than its last member: no gap in which nobody answers and yet all is well.
         if quorum.closed:
             state = HealthState.AVAILABLE

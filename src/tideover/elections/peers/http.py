@@ -20,7 +20,7 @@ from typing import Protocol
 import anyio
 import anyio.abc
 
-_log = logging.getLogger("tideover")
+from tideover import telemetry
 
 PATH = "/tideover/peers"
 MAX_HEADER = 4096
@@ -208,8 +208,9 @@ async def _understand(stream: anyio.abc.ByteStream, handler: Handler) -> tuple[i
         return exc.status, b""
     try:
         return handler(body)
-    except Exception:  # noqa: BLE001  # a mistake of ours, and no reason to listen to nobody any more
-        _log.exception("tideover: a message from another candidate could not be handled")
+    except Exception as exc:  # noqa: BLE001  # a mistake of ours, and no reason to listen to nobody any more
+        what = "a message from another candidate could not be handled"
+        telemetry.peers_noted(what, level=logging.ERROR, error=exc)
         return 503, b""
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from tideover import telemetry
 from tideover.addresses import is_wildcard
 from tideover.elections.peers.http import (
     NOWHERE,
@@ -24,8 +25,6 @@ from tideover.elections.peers.messages import Keyring, Message, Rejected
 from tideover.elections.rules.failsafe import Verdict
 from tideover.errors import Closed
 from tideover.policies import Failsafe
-
-_log = logging.getLogger("tideover")
 
 # Seconds for looking up the names of etcd's members, when this machine's own address is to be found.
 _LOOK_UP_TIMEOUT = 0.5
@@ -104,7 +103,7 @@ class Desk:
             self.address = join_address(advertise, bound)
         else:
             self.address = _with_port(advertise, bound)
-        _log.info("tideover: other candidates reach this process at %s", self.address)
+        telemetry.peers_noted(f"other candidates reach this process at {self.address}")
 
     async def run(self) -> None:
         """Answer, until cancelled."""
@@ -159,7 +158,7 @@ class Desk:
         now = self._monotonic()
         if now - self._warned_at >= _WARN_EVERY:
             self._warned_at = now
-            _log.warning("tideover: between candidates: %s", text)
+            telemetry.peers_noted(text, level=logging.WARNING)
 
     async def _find_host(self) -> str:
         """Return this machine's address on its way to etcd, or else on its way to anywhere."""

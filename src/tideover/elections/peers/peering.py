@@ -16,6 +16,7 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
+from tideover import telemetry
 from tideover.clock import Clock
 from tideover.elections.peers.http import Silent
 from tideover.elections.peers.listener import Desk, nonce
@@ -23,8 +24,6 @@ from tideover.elections.peers.messages import Kind, Message
 from tideover.elections.record import Record
 from tideover.elections.rules.candidate import Candidate
 from tideover.elections.rules.failsafe import Assembly, Question, Verdict, answer, failing
-
-_log = logging.getLogger("tideover")
 
 # Seconds between two tries to say something.
 _AGAIN = 0.1
@@ -196,12 +195,11 @@ class Peering:
         warn_at = self._unlisted_since + self._record.timing.ttl + _PATIENCE
         if now >= warn_at and self._warned != leader[0]:
             self._warned = leader[0]
-            _log.warning(
-                "tideover: %s: its leader at %s does not list this candidate, %s: can they reach each other? As "
-                "it is, this candidate can take over only what is given up, or after confirm_limit",
-                self._election,
-                leader[1],
-                self._desk.address,
+            telemetry.peers_noted(
+                f"{self._election!r}: its leader at {leader[1]} does not list this candidate, "
+                f"{self._desk.address}: can they reach each other? Until then this candidate takes over only what "
+                "is given up, or after confirm_limit",
+                level=logging.WARNING,
             )
         if now >= self._join_at:
             self._join_at = now + self._record.timing.interval * (0.5 + 0.5 * self._chance())

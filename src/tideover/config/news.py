@@ -1,0 +1,93 @@
+"""What the log says of configuration as a whole: read, changed, served without etcd, read again after that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from tideover import telemetry
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.prefixes.view import View
+from tideover.types import HealthState, Source
+
+_FROM = {Source.DISK: "disk", Source.MEMBER: "a surviving member"}
+
+
+class News:
+    """Tells how the configuration of one coordinator is, each thing once.
+
+    Args:
+        views: The followed prefixes.
+        lanes: The health of the cluster.
+        clock: The clocks.
+    """
+
+    def __init__(self, views: Sequence[View], *, lanes: Lanes, clock: Clock) -> None:
+        self._views = views
+        self._lanes = lanes
+        self._clock = clock
+        self._begun = False
+        # Since when etcd cannot be read, in monotonic seconds, and what has changed since.
+        self._away_since: float | None = None
+        self._changed: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        """Say whether etcd can be read."""
+        return f"<News of {len(self._views)} prefixes, {'live' if self._away_since is None else 'without etcd'}>"
+
+    @property
+    def _is_away(self) -> bool:
+        health = self._lanes.health
+        return health.decided and health.state is not HealthState.AVAILABLE
+
+    @property
+    def _revision(self) -> int:
+        return max((view.freshness.reached for view in self._views), default=0)
+
+    def started(self) -> None:
+        """Tell from where there is configuration, if the start was over before etcd was read."""
+        if self._begun or not self._views:
+            return
+        self._begun = True
+        self._wait()
+        known = [view for view in self._views if view.synced]
+        telemetry.config_restored(
+            sum(len(view.entries) for view in known),
+            max((view.age for view in known), default=math.inf),
+            sorted({_FROM.get(view.source, str(view.source)) for view in known if view.source is not None}),
+            away=self._lanes.brief if self._is_away else None,
+        )
+
+    def changed(self, keys: Collection[bytes], revision: int) -> None:
+        """Tell that keys have changed, unless that is part of what is told when etcd was read again.
+
+        Args:
+            keys: The keys.
+            revision: The revision they were seen at.
+        """
+        if self._away_since is not None:
+            self._changed.update(keys)
+        if self._begun and (self._away_since is None or self._is_away):
+            telemetry.config_applied(len(keys), revision, first=False)
+
+    def look(self) -> None:
+        """Tell what is new: called whenever health or freshness changed."""
+        if self._is_away:
+            if self._away_since is None:
+                self._wait()
+            return
+        if not self._views or not all(view.source is Source.LIVE or view.refused for view in self._views):
+            return
+        if self._away_since is not None and self._begun:
+            seconds = self._clock.monotonic() - self._away_since
+            telemetry.config_recovered(len(self._changed), self._revision, seconds)
+        elif not self._begun:
+            keys = sum(len(view.entries) for view in self._views)
+            if keys:
+                telemetry.config_applied(keys, self._revision, first=True)
+        self._begun, self._away_since = True, None
+
+    def _wait(self) -> None:
+        self._away_since = self._clock.monotonic()
+        self._changed.clear()

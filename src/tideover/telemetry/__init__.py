@@ -27,7 +27,6 @@ from tideover.telemetry.locks import (
     lock_waited,
     locks_active,
 )
-from tideover.telemetry.namespaces import namespace_misspelled
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset, member_foreign
 from tideover.telemetry.requests import (
@@ -39,6 +38,7 @@ from tideover.telemetry.requests import (
     within,
 )
 from tideover.telemetry.snapshots import snapshot_rejected, snapshot_written
+from tideover.telemetry.targets import environment_read, namespace_misspelled
 from tideover.telemetry.tasks import task_failed
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "current_span",
     "endpoint_ejected",
     "endpoint_rejected",
+    "environment_read",
     "event",
     "fetching",
     "finish_request",

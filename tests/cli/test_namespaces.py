@@ -99,6 +99,9 @@ def test_namespaces_are_listed_as_far_as_they_may_be_read(server: EtcdServer) ->
         "this user may not read all keys, what begins with '/shop/elections/', what begins with '/shop/locks/'"
     )
     assert refused in some.stderr
+    unnamed = tideover(server, "namespaces", user="app")
+    assert (unnamed.returncode, unnamed.stdout) == (5, "")
+    assert "-n NAMESPACE shows one that this user may read" in unnamed.stderr
     none = tideover(server, "namespaces", "-n", "/else", user="app")
     assert (none.returncode, none.stdout) == (5, "")
     assert none.stderr == (

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import anyio.lowlevel
 
+from tideover import telemetry
 from tideover.coordinator.coordinator import Coordinator, open_coordinators
 from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
+from tideover.environment import ENDPOINTS, read_target
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.locks.lock import Lock
 from tideover.locks.options import OnOutage as OnLockOutage
@@ -25,7 +28,7 @@ from tideover.store.protocol import Store
 
 def connect(
     *endpoints: str,
-    namespace: str = "",
+    namespace: str | None = None,
     follow: Sequence[str] = ("",),
     discover: Sequence[str] = (),
     cache_dir: str | Path | Literal[False] | None = None,
@@ -50,11 +53,16 @@ def connect(
     Entering returns as soon as the first read is done or etcd is known to be away, at the latest after
     `start_timeout`. With etcd away it starts from the snapshot an earlier process has left on disk.
 
+    Without endpoints they are read from the environment variable `TIDEOVER_ENDPOINTS`, separated by commas, and
+    with them what is not given here: `TIDEOVER_NAMESPACE`; `TIDEOVER_CACERT`, `TIDEOVER_CERT`, `TIDEOVER_KEY` and
+    `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`. A line at INFO
+    says so. Where endpoints are given, no variable is read.
+
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
             dead when the service starts. Each address of a name is a member.
         namespace: The prefix of everything in etcd, letter for letter, such as `"/shop"`: configuration lives
-            under `{namespace}/config/`.
+            under `{namespace}/config/`. None means that of the environment, if it gives the endpoints; else none.
         follow: Prefixes of the configuration keys to keep in memory; `("",)` means all.
         discover: Services to follow from the start, such as `["billing"]`: entering waits for their first read
             too, so that the first `tide.discover("billing").pick()` is what etcd says. Others are followed from
@@ -95,7 +103,8 @@ def connect(
         The coordinator.
 
     Raises:
-        ValueError: An option is out of range or contradicts another; the message names it.
+        ValueError: An option is out of range or contradicts another; the message names it. No endpoints are given,
+            and the environment has none, or a variable is of no use.
         TypeError: An option is of the wrong type.
         Unavailable: When entering: `require="etcd"` was given and etcd is away.
         AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
@@ -106,9 +115,16 @@ def connect(
     When degraded:
         Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
     """
+    if store is None and not endpoints:
+        target = read_target(os.environ, namespace=namespace, tls=tls, username=username, password=password)
+        if target is None:
+            raise ValueError(f"give at least one endpoint, such as connect('127.0.0.1:2379'), or set {ENDPOINTS}")
+        endpoints, namespace, tls = target.endpoints, target.namespace, target.tls
+        username, password = target.username, target.password
+        telemetry.environment_read(str(target))
     options = Options(
         endpoints=tuple(store.members) if store is not None else endpoints,
-        namespace=namespace,
+        namespace="" if namespace is None else namespace,
         follow=follow,
         discover=discover,
         # A fake cluster's values must not meet the next test's on disk unasked.

@@ -39,7 +39,7 @@ def test_a_candidate_says_that_etcd_is_away() -> None:
 
 
 def test_the_demo_stays_within_80_columns() -> None:
-    """Long lines are broken between words and keep their indentation; what is to be copied stays whole."""
+    """Long lines are broken between words and keep their indentation; what people copy stays whole."""
     out = io.StringIO()
     timeline = Timeline(out, as_json=False)
     timeline.happened("restart", "RESTARTED " + "the service while etcd is dead " * 5 + "\nand more " * 12)

@@ -60,7 +60,7 @@ def test_what_is_not_found_is_named_under_the_other_spelling(server: EtcdServer)
     assert (got.returncode, got.stdout, got.stderr) == (5, "", expected)
     resolved = tideover(server, "resolve", "api", "-n", "shop")
     assert (resolved.returncode, resolved.stdout) == (5, "")
-    assert resolved.stderr.endswith("nothing under shop/services/api/\n" + hint.format("services/api/i/x"))
+    assert resolved.stderr == "tideover: 'api' has no endpoints\n" + hint.format("services/api/i/x")
     election = tideover(server, "election", "show", "reaper", "-n", "shop")
     assert (election.returncode, election.stderr) == (5, hint.format("elections/reaper"))
 
@@ -99,6 +99,9 @@ def test_namespaces_are_listed_as_far_as_they_may_be_read(server: EtcdServer) ->
         "this user may not read all keys, what begins with '/shop/elections/', what begins with '/shop/locks/'"
     )
     assert refused in some.stderr
+    unnamed = tideover(server, "namespaces", user="app")
+    assert (unnamed.returncode, unnamed.stdout) == (5, "")
+    assert "-n NAMESPACE shows one that this user may read" in unnamed.stderr
     none = tideover(server, "namespaces", "-n", "/else", user="app")
     assert (none.returncode, none.stdout) == (5, "")
     assert none.stderr == (

@@ -46,7 +46,7 @@ async def test_a_settings_prefix_gets_its_slash(prefix: str) -> None:
 
 
 async def test_a_prefix_that_ends_in_another_sign_stays_as_it_is() -> None:
-    """Whoever divides names by a dot or an underscore, or not at all, is let alone."""
+    """Names that are divided by a dot or an underscore, or not at all, are found as before."""
     async with connected(MemoryStore()) as tide:
         for key in ("pool.size", "pool_size", "size"):
             await tide.config.put(key, 3)

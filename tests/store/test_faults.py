@@ -577,7 +577,7 @@ def test_what_openssl_found_is_in_the_brief() -> None:
     assert brief == f"Tls handshake failed CERTIFICATE_VERIFY_FAILED: certificate has expired: OK{TLS_HINT}"
 
 
-def test_whose_routines_found_it_is_left_out_whoever_they_are() -> None:
+def test_the_routines_that_found_it_are_left_out_whatever_their_name() -> None:
     """A certificate signed by another CA of the same name fails in another part of OpenSSL."""
     said = (
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed "

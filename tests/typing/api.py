@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 import tideover
 from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
 from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware
+from tideover.client.namespaces import Passed, Tree
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -30,7 +31,7 @@ async def configuration() -> None:
     async with connect(
         "10.0.0.1:2379",
         "10.0.0.2:2379",
-        namespace="shop",
+        namespace="/shop",
         follow=("payments/",),
         discover=["billing"],
         cache_dir=None,
@@ -239,6 +240,8 @@ async def registrations() -> None:
 async def discovering() -> None:
     """Endpoints of services."""
     async with connect("127.0.0.1:2379") as tide:
+        assert_type(await tide.namespaces.find_misspelled("services/"), str | None)
+        assert_type([each async for each in tide.namespaces.walk()], list[Tree | Passed])
         view = tide.discover("api", max_stale=60, on_stale="raise")
         assert_type(tideover.discover("api"), tideover.ServiceView)
         assert_type(view.pick(), tideover.Endpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -21,6 +22,7 @@ from tideover.asgi.status_header import status_field
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
+from tideover.environment import ENDPOINTS
 from tideover.errors import Closed
 from tideover.functions import connect
 from tideover.options import Require
@@ -36,7 +38,7 @@ class ConnectOptions(TypedDict, total=False):
     Spelled out because type checkers refuse a middleware that takes just any keyword: one might be called `app`.
     """
 
-    namespace: str
+    namespace: str | None
     follow: Sequence[str]
     discover: Sequence[str]
     cache_dir: str | Path | Literal[False] | None
@@ -67,7 +69,8 @@ class TideoverMiddleware:
 
     Args:
         app: The application.
-        endpoints: The members' `host:port`; the coordinator is made and closed here.
+        endpoints: The members' `host:port`; the coordinator is made and closed here. Without, and without a
+            `coordinator`, they are those of the environment; see `connect`.
         coordinator: A coordinator that somebody else has entered and will leave; instead of `endpoints`.
         register: What others are to find: registered once the application has started, and gone from etcd the
             moment that SIGTERM, SIGINT or SIGQUIT arrives, while the requests under way are still answered. Where
@@ -83,9 +86,9 @@ class TideoverMiddleware:
         options: Everything else goes to `connect`.
 
     Raises:
-        TypeError: Neither or both of `endpoints` and `coordinator` were given, or `register` is no registration,
-            or `while_leading` names what cannot be run.
-        ValueError: An option is wrong; see `connect`.
+        TypeError: Both of `endpoints` and `coordinator` were given, or neither and the environment has no
+            endpoints; or `register` is no registration, or `while_leading` names what cannot be run.
+        ValueError: An option is wrong, or a variable of the environment; see `connect`.
 
     When degraded:
         Requests are served as ever; nothing waits for etcd.
@@ -102,8 +105,12 @@ class TideoverMiddleware:
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        if (coordinator is None) == (endpoints is None and "store" not in options):
-            raise TypeError("TideoverMiddleware needs endpoints=[...], coordinator=... or, in tests, store=...")
+        given = (endpoints is not None or "store" in options) + (coordinator is not None)
+        if given > 1 or not (given or os.environ.get(ENDPOINTS)):
+            raise TypeError(
+                "TideoverMiddleware needs endpoints=[...], coordinator=..., "
+                f"{ENDPOINTS} in the environment or, in tests, store=..."
+            )
         if isinstance(endpoints, str):
             raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
         if coordinator is not None and options:
@@ -114,12 +121,14 @@ class TideoverMiddleware:
                 raise TypeError(f"register must be Registration(...), or a list of them, not {register!r}")
         self.app = app
         self._status_header = status_header
-        self._endpoints = tuple(endpoints or ())
-        self._options = options
+        members = tuple(endpoints or ())
+        if endpoints is not None and not members and "store" not in options:
+            raise ValueError(f"give at least one endpoint, or leave endpoints out to take those of {ENDPOINTS}")
+        self._store = options.get("store")
         self._own = coordinator is None
         # Made here so that a wrong option is found when the application is built, not when it starts. Requests get
         # it where there has been no run; later the coordinator of the last one.
-        self._coordinator = connect(*self._endpoints, **options) if coordinator is None else coordinator
+        self._coordinator = connect(*members, **options) if coordinator is None else coordinator
         self._work = dict(while_leading or {})
         LeadingJobs(self._coordinator, self._work)
         self._runs = Runs(self._coordinator.options)
@@ -147,7 +156,8 @@ class TideoverMiddleware:
             await self._within(self._coordinator, scope, receive, send)
             return
         # A run of its own for each start of the application object: a coordinator is single-use.
-        coordinator = connect(*self._endpoints, **self._options) if self._own else self._coordinator
+        own = self._coordinator
+        coordinator = Coordinator(own.options, store=self._store) if self._own else own
         announcement, jobs = Announcement(coordinator, self._registrations), LeadingJobs(coordinator, self._work)
 
         def begin() -> None:

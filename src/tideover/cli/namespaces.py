@@ -55,6 +55,8 @@ async def _list(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
         if name and f"/{name}" in found:
             note(printable(f"{name!r} and '/{name}' are two namespaces"))
     if not found and refused:
+        if not (prefix or tide.namespace):
+            note("-n NAMESPACE shows one that this user may read")
         return Exit.REFUSED
     if not found and not as_json:
         print_line("no namespaces")

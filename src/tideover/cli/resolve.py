@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import failure, json_option, note, note_misspelled, with_etcd
+from tideover.cli.common import WAITED, failure, json_option, note, note_misspelled, telling, with_etcd
 from tideover.cli.endpoint_lines import print_changes, print_endpoints
 from tideover.cli.exit_codes import Exit
 from tideover.cli.resolve_from_disk import answer_from_disk, answer_from_file
@@ -72,7 +72,8 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
         return answer_from_disk(tide, name, cache_dir, as_json=as_json)
     try:
         changes = view.changes()
-        endpoints = await view.wait_for(0, timeout=None if watch else _TIMEOUT)
+        async with telling(tide, f"the endpoints of {name!r}", after=WAITED):
+            endpoints = await view.wait_for(0, timeout=None if watch else _TIMEOUT)
     except TimeoutError:
         raise failure(tide, Unreachable(f"nobody could tell the endpoints of {name!r}")) from None
     source, age = view.source or Source.DEFAULT, view.age

@@ -8,6 +8,7 @@ with the same endpoints, namespace and user has left. Of all others people choos
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,9 +119,10 @@ def _note_others(folder: Path, name: str, prefix: bytes, own: SnapshotFile) -> N
     """Name the snapshots of the same service that are of other endpoints or users."""
     found = list(_others(folder, prefix, own))
     for path, snapshot in found[:_MOST_OTHERS]:
-        note(printable(f"not used: a snapshot of {name!r}, {_origin(snapshot)}, {_old(snapshot)}: --from {path}"))
+        remedy = f"--from {shlex.quote(str(path))}"
+        note(printable(f"not used: a snapshot of {name!r}, {_origin(snapshot)}, {_old(snapshot)}: {remedy}"))
     if len(found) > _MOST_OTHERS:
-        note(f"and {len(found) - _MOST_OTHERS} more: see `tideover cache show {folder}`")
+        note(f"and {len(found) - _MOST_OTHERS} more: see `tideover cache show {shlex.quote(str(folder))}`")
 
 
 def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[tuple[Path, Snapshot]]:

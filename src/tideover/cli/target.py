@@ -10,42 +10,35 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from tideover.etcd.password import PasswordError, read_password
+from tideover.environment import (
+    CACERT,
+    CERT,
+    ENDPOINTS,
+    KEY,
+    NAMESPACE,
+    PASSWORD,
+    PASSWORD_FILE,
+    SERVER_NAME,
+    USER,
+    Target,
+    check_user,
+    find_password,
+    split_endpoints,
+)
+from tideover.etcd.password import read_password
 from tideover.policies import Tls
-from tideover.store.endpoints import parse_endpoints, tls_for
+
+__all__ = ["Target", "etcd_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ENDPOINTS = "TIDEOVER_ENDPOINTS"
-_PASSWORD = "TIDEOVER_PASSWORD"
-_PASSWORD_FILE = "TIDEOVER_PASSWORD_FILE"
 _DEFAULT = "127.0.0.1:2379"
 _NAMES = ("endpoints", "namespace", "user", "server_name", "ca_file", "cert_file", "key_file", "password_file")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which etcd, and who asks.
-
-    Attributes:
-        endpoints: The members, as they were given.
-        namespace: The services' namespace.
-        tls: How to encrypt; None leaves it to the endpoints.
-        username: The etcd user; None if there is none.
-        password: The user's password, or the file that it is read from at each login.
-    """
-
-    endpoints: tuple[str, ...]
-    namespace: str
-    tls: Tls | None = None
-    username: str | None = None
-    password: str | Path | None = field(default=None, repr=False)
 
 
 def etcd_options(command: F) -> F:
@@ -63,21 +56,19 @@ def etcd_options(command: F) -> F:
 
 def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the endpoints; the environment has several in one word, and so may an option."""
-    texts = tuple(endpoint for text in given or (_DEFAULT,) for endpoint in text.split(","))
     try:
-        tls_for(texts, None)
-        parse_endpoints(texts)
+        return split_endpoints(",".join(given or (_DEFAULT,)))
     except ValueError as exc:
         source = ctx.get_parameter_source(param.name or "")
-        where = [_ENDPOINTS] if source is click.core.ParameterSource.ENVIRONMENT else None
+        where = [ENDPOINTS] if source is click.core.ParameterSource.ENVIRONMENT else None
         raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
-    return texts
 
 
 def _check_user(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
-    if given is not None and ":" in given:
-        # Not repeated in the complaint, because it has a password in it.
-        raise click.BadParameter(f"give the name alone; the password is read from {_PASSWORD}, or asked for")
+    try:
+        check_user(given or "")
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
     return given
 
 
@@ -89,34 +80,36 @@ _OPTIONS = (
         "endpoints",
         metavar="HOST:PORT",
         multiple=True,
-        envvar=_ENDPOINTS,
+        envvar=ENDPOINTS,
         callback=_split,
-        help=f"A member; give all of them; https:// for TLS. Without: {_ENDPOINTS}, separated by commas, else "
+        help=f"A member; give all of them; https:// for TLS. Without: {ENDPOINTS}, separated by commas, else "
         f"{_DEFAULT}.",
     ),
-    click.option("--namespace", "-n", default="", help="The services' namespace in etcd."),
-    click.option("--cacert", "ca_file", type=_FILE, envvar="TIDEOVER_CACERT", help="The CAs to verify etcd with."),
-    click.option("--cert", "cert_file", type=_FILE, envvar="TIDEOVER_CERT", help="The client's certificate."),
-    click.option("--key", "key_file", type=_FILE, envvar="TIDEOVER_KEY", help="Its private key."),
+    click.option(
+        "--namespace", "-n", default="", envvar=NAMESPACE, help="The services' namespace in etcd, such as /shop."
+    ),
+    click.option("--cacert", "ca_file", type=_FILE, envvar=CACERT, help="The CAs to verify etcd with."),
+    click.option("--cert", "cert_file", type=_FILE, envvar=CERT, help="The client's certificate."),
+    click.option("--key", "key_file", type=_FILE, envvar=KEY, help="Its private key."),
     click.option(
         "--server-name",
         metavar="NAME",
-        envvar="TIDEOVER_SERVER_NAME",
+        envvar=SERVER_NAME,
         help="The name to expect in etcd's certificate, instead of the endpoint's host.",
     ),
     click.option(
         "--user",
         metavar="NAME",
-        envvar="TIDEOVER_USER",
+        envvar=USER,
         callback=_check_user,
-        help=f"The etcd user; the password is read from {_PASSWORD}, or asked for.",
+        help=f"The etcd user; the password is read from {PASSWORD}, or asked for.",
     ),
     click.option(
         "--password-file",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        envvar=_PASSWORD_FILE,
-        help=f"The file that the password is read from, at each login, instead of {_PASSWORD}.",
+        envvar=PASSWORD_FILE,
+        help=f"The file that the password is read from, at each login, instead of {PASSWORD}.",
     ),
 )
 
@@ -146,19 +139,16 @@ def _target(
 
 
 def _password(user: str, file: Path | None) -> str | Path:
-    known = os.environ.get(_PASSWORD)
-    if file is not None:
-        if known is not None:
-            raise click.UsageError(f"both {_PASSWORD} and a password file are given: keep one of them")
-        try:
-            read_password(file)
-        except PasswordError as exc:
-            raise click.UsageError(str(exc)) from exc
-        return file
-    if known is not None:
-        return known
+    try:
+        found = find_password(os.environ, file)
+        if isinstance(found, Path):
+            read_password(found)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    if found is not None:
+        return found
     if not sys.stdin.isatty():
-        remedy = f"set {_PASSWORD}, give --password-file, or run it in a terminal"
+        remedy = f"set {PASSWORD}, give --password-file, or run it in a terminal"
         raise click.UsageError(f"no password for user {user!r}: {remedy}")
     asked: str = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
     return asked

@@ -86,7 +86,8 @@ class Keys:
         if name.startswith("/"):
             right = name.removeprefix(self.base).lstrip("/")
             raise InvalidRequest(
-                f"a configuration {what} begins after the slash of {self.base!r}: write {right!r}, not {name!r}"
+                f"a configuration {what} does not begin with a slash, because {self.base!r} is put before it: "
+                f"write {right!r}, not {name!r}"
             )
 
     def _not_followed(self, key: str) -> NotFollowed:

@@ -55,7 +55,6 @@ from tideover.telemetry.members import (
     members_unlisted,
     tls_kept,
 )
-from tideover.telemetry.namespaces import namespace_misspelled
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset
 from tideover.telemetry.requests import (
@@ -68,6 +67,7 @@ from tideover.telemetry.requests import (
 )
 from tideover.telemetry.sessions import session_changed, session_left
 from tideover.telemetry.snapshots import snapshot_failed, snapshot_rejected, snapshot_written
+from tideover.telemetry.targets import environment_read, namespace_misspelled
 from tideover.telemetry.tasks import task_failed
 
 __all__ = [
@@ -91,6 +91,7 @@ __all__ = [
     "election_reset",
     "endpoint_ejected",
     "endpoint_rejected",
+    "environment_read",
     "epoch_unshared",
     "event",
     "fetching",

@@ -1,4 +1,4 @@
-"""Namespaces: one that is probably not the one that was meant."""
+"""Which etcd, and which namespace there: where that was said, and whether it is the one that was meant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import logging
 
 from tideover.telemetry.events import event
 from tideover.types import Component
+
+
+def environment_read(target: str) -> None:
+    """Report that endpoints and all that goes with them are those of the environment.
+
+    Args:
+        target: What they are, in words.
+    """
+    event("tideover.environment.read", f"from the environment: {target}", {"tideover.component": "config"})
 
 
 def namespace_misspelled(component: Component, prefix: str, found: str, other: str) -> None:

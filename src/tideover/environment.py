@@ -1,0 +1,136 @@
+"""Which etcd, and as whom, as environment variables say it: for the command line, and for `connect()` alone.
+
+The variables are one set. A program reads them for the sake of `TIDEOVER_ENDPOINTS`, and never beside endpoints
+that it was given: a password that is meant for one cluster must not go to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tideover.policies import Password, Tls
+from tideover.store.endpoints import parse_endpoints, tls_for
+
+ENDPOINTS = "TIDEOVER_ENDPOINTS"
+NAMESPACE = "TIDEOVER_NAMESPACE"
+CACERT = "TIDEOVER_CACERT"
+CERT = "TIDEOVER_CERT"
+KEY = "TIDEOVER_KEY"
+SERVER_NAME = "TIDEOVER_SERVER_NAME"
+USER = "TIDEOVER_USER"
+PASSWORD = "TIDEOVER_PASSWORD"
+PASSWORD_FILE = "TIDEOVER_PASSWORD_FILE"
+
+_TLS = (CACERT, CERT, KEY, SERVER_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which etcd, and who asks.
+
+    Attributes:
+        endpoints: The members, as they were given.
+        namespace: The services' namespace.
+        tls: How to encrypt; None leaves it to the endpoints.
+        username: The etcd user; None if there is none.
+        password: The user's password, or where it comes from.
+    """
+
+    endpoints: tuple[str, ...]
+    namespace: str
+    tls: Tls | None = None
+    username: str | None = None
+    password: Password | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """Say it in words, without the password."""
+        text = f"endpoints {', '.join(self.endpoints)}, namespace {self.namespace!r}"
+        return text if self.username is None else f"{text}, user {self.username!r}"
+
+
+def split_endpoints(text: str) -> tuple[str, ...]:
+    """Return the endpoints in a text that separates them by commas, or white space.
+
+    Raises:
+        ValueError: There is none, one is malformed, or they contradict each other.
+    """
+    endpoints = tuple(text.replace(",", " ").split())
+    tls_for(endpoints, None)
+    parse_endpoints(endpoints)
+    return endpoints
+
+
+def check_user(name: str) -> None:
+    """Refuse a password behind the name, as etcdctl takes it; without repeating it.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if ":" in name:
+        raise ValueError(f"give the name alone; the password is read from {PASSWORD} or {PASSWORD_FILE}")
+
+
+def find_password(environment: Mapping[str, str], file: Path | None = None) -> str | Path | None:
+    """Return the password of the user, or its file; None if there is neither.
+
+    Args:
+        environment: The variables.
+        file: The file, if it was given otherwise.
+
+    Raises:
+        ValueError: Both are given.
+    """
+    known = environment.get(PASSWORD)
+    file = file or (Path(environment[PASSWORD_FILE]) if environment.get(PASSWORD_FILE) else None)
+    if file is not None and known is not None:
+        raise ValueError(f"both {PASSWORD} and a password file are given: keep one of them")
+    return known if file is None else file
+
+
+def read_target(
+    environment: Mapping[str, str],
+    *,
+    namespace: str | None = None,
+    tls: Tls | None = None,
+    username: str | None = None,
+    password: Password | None = None,
+) -> Target | None:
+    """Return which etcd the environment names; None if it names none.
+
+    Args:
+        environment: The variables; an empty one counts as none.
+        namespace: Instead of its variable.
+        tls: Instead of theirs.
+        username: Instead of its variable.
+        password: Instead of theirs.
+
+    Raises:
+        ValueError: A variable is of no use; the message names it, and shows no password.
+    """
+    if not environment.get(ENDPOINTS):
+        return None
+    try:
+        endpoints = split_endpoints(environment[ENDPOINTS])
+    except ValueError as exc:
+        raise ValueError(f"{ENDPOINTS}: {exc}") from exc
+    if namespace is None:
+        namespace = environment.get(NAMESPACE, "")
+    files = [environment.get(name) or None for name in _TLS]
+    if tls is None and any(files):
+        try:
+            tls = Tls(*files)
+        except ValueError as exc:
+            raise ValueError(f"{', '.join(name for name in _TLS if environment.get(name))}: {exc}") from exc
+    if username is None and environment.get(USER):
+        username = environment[USER]
+        try:
+            check_user(username)
+        except ValueError as exc:
+            raise ValueError(f"{USER}: {exc}") from exc
+    if username is not None and password is None:
+        password = find_password(environment)
+        if password is None:
+            raise ValueError(f"no password for user {username!r}: set {PASSWORD} or {PASSWORD_FILE}")
+    return Target(endpoints, namespace, tls, username, password)

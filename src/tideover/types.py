@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
@@ -197,7 +198,8 @@ class Reading(Record, Generic[T_co]):
 
     def __post_init__(self) -> None:
         """Leave the value as it is, infinite or not."""
-        self._know("age")
+        if self.age == math.inf:
+            self._know("age")
 
 
 class Standing(StrEnum):

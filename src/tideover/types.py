@@ -192,7 +192,7 @@ class Reading(Record, Generic[T_co]):
     present: bool
     source: Source
     revision: int
-    age: float | UnknownAge
+    age: UnknownAge | float
     stale: bool
     rejected: int | None = None
 

@@ -61,7 +61,7 @@ def identity(form: object) -> object:
     """
     if isinstance(form, type):
         return form
-    if isinstance(form, types.UnionType):  # the most frequent, written anew at each call
+    if isinstance(form, types.UnionType):  # frequent, and another object at each call
         return (Union, *map(identity, form.__args__))
     while get_origin(form) in _WRAPPERS:
         form = get_args(form)[0]

@@ -15,6 +15,7 @@ class UnknownAge(float, Enum):
 
     JSON has no infinity, and a framework that refuses it would answer 500 just when etcd has never been seen. One
     that makes JSON of records by itself, such as FastAPI, takes the value of an enum's member, which is None here.
+    Fields are annotated `UnknownAge | float`, in that order: pydantic 2.7 writes a value as the first that fits.
     """
 
     UNKNOWN = math.inf

@@ -39,7 +39,7 @@ class PrefixStatus(Record):
     prefix: str
     source: Source | None
     revision: int
-    age: float | UnknownAge
+    age: UnknownAge | float
     keys: int
     resets: int
     epoch: int
@@ -181,7 +181,7 @@ class LockConflictStatus(Record):
     certain: bool
     seconds: float
     holders: tuple[str, str]
-    ended_ago: float | UnknownAge
+    ended_ago: UnknownAge | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class ServiceStatus(Record):
     name: str
     source: Source | None
     revision: int
-    age: float | UnknownAge
+    age: UnknownAge | float
     endpoints: int
     drained: int
     ejected: int

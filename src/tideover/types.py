@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
@@ -207,13 +208,14 @@ class Reading(Record, Generic[T_co]):
     present: bool
     source: Source
     revision: int
-    age: float | UnknownAge
+    age: UnknownAge | float
     stale: bool
     rejected: int | None = None
 
     def __post_init__(self) -> None:
         """Leave the value as it is, infinite or not."""
-        self._know("age")
+        if self.age == math.inf:
+            self._know("age")
 
 
 class Standing(StrEnum):

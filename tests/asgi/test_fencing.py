@@ -18,8 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from tests.support import connected, mock_trio
-from tideover.asgi import Fence, FencingMiddleware
-from tideover.asgi.fencing import FenceMemory
+from tideover.asgi import Fence, FenceMemory, FencingMiddleware
 from tideover.testing import MemoryStore
 
 SOME = 5_000

@@ -93,7 +93,7 @@ async def test_the_schema_of_a_typed_route_allows_null() -> None:
     app = FastAPI()
     app.get("/", response_model=PrefixStatus)(lambda: None)
     schemas = app.openapi()["components"]["schemas"]
-    number, unknown = schemas["PrefixStatus"]["properties"]["age"]["anyOf"]
+    unknown, number = schemas["PrefixStatus"]["properties"]["age"]["anyOf"]
     assert number == {"type": "number"}
     assert schemas[unknown["$ref"].rpartition("/")[2]]["enum"] == [None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,11 @@ class Payments:
     """Settings."""
 
     timeout: float = 2.0
+
+
+def refuse(payments: Payments) -> None:
+    """Refuse in words for operators."""
+    raise tideover.InvalidValue(f"a timeout of {payments.timeout} s is too long")
 
 
 async def configuration() -> None:
@@ -66,12 +72,18 @@ async def configuration() -> None:
         live = tide.config.bind(Payments, prefix="payments/")
         assert_type(live, tideover.Live[Payments])
         assert_type(live.value, Payments)
+        if live.rejection is not None:
+            assert_type(live.rejection.exception, Exception | None)
+        tide.config.bind(Payments, prefix="payments/", validate=refuse)
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
         assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
+        assert_type(tide.status().config[0].to_dict(), dict[str, object])
+        assert_type(tide.config.read("k").to_dict(), dict[str, object])
+        assert_type(math.ceil(tide.config.read("k").age), int)
         assert_type(current(), tideover.Coordinator)
 
 

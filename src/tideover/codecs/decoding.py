@@ -68,7 +68,7 @@ def decoder(form: object) -> Decoder:
         TypeError: The type, or one that it is made of, cannot be decoded; the message says which, and where.
         NameError: A type that it is made of has not been defined yet.
     """
-    name = form if type(form) is type else identity(form)
+    name = identity(form)
     try:
         known = _known.get(name)
     except TypeError:  # no type, but for example a list

@@ -59,6 +59,10 @@ def identity(form: object) -> object:
     A type by itself does not: unions that differ in order are equal, though the first member that fits wins, and
     notes in `Annotated` need not be hashable.
     """
+    if isinstance(form, type):
+        return form
+    if isinstance(form, types.UnionType):  # frequent, and another object at each call
+        return (Union, *map(identity, form.__args__))
     while get_origin(form) in _WRAPPERS:
         form = get_args(form)[0]
     origin, arguments = get_origin(form), get_args(form)

@@ -108,7 +108,7 @@ class _Converters:
         if where:
             text += f", in which {where} is {name_of(form)}"
         if hasattr(form, "model_validate"):
-            return f"{text}, a pydantic model: use a dataclass instead, of pydantic's if you like"
+            text += ", a pydantic model: use a dataclass instead, of pydantic's if you like"
         if plain:
             return f"{text}, which is no type; a default is given as default="
         return f"{text}; supported are {_SUPPORTED}"

@@ -1,7 +1,7 @@
 """Decoded values: once per revision, not per read, and the last good one if a newer one is refused.
 
 Readable from any thread without a lock. Only the event loop changes what is known (`apply`); any thread may be
-the first to ask for a key as some type (`decode`), and takes its result back if the key changed meanwhile.
+the first to ask for a key as some type (`value`), and takes its result back if the key changed meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def refused(key: str, revision: int, refusal: Refusal, what: str = "") -> Config
         key: The key.
         revision: The revision refused.
         refusal: Why.
-        what: What it was to be, if that is to be said.
+        what: The type that it is not; empty leaves that out.
     """
     is_no = f" is no {what}" if what else ""
     return ConfigValueError(

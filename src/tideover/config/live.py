@@ -46,10 +46,11 @@ class Live(Generic[T]):
         self.prefix = prefix
         self._name = name_of(form)
         self._fields = fields_of(form) or ()
+        # First what cannot be decoded at all, such as a pydantic model: that says more.
+        decoder_for(prefix, form)
         record = record_of(form)
         if record is None or not self._fields:
             raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, not {form!r}")
-        decoder_for(prefix, form)
         self._record = record
         self._reader = reader
         self._validate = validate

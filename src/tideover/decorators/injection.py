@@ -86,7 +86,7 @@ class Injection:
                 exc.add_note(f"with_config: the type of {_name(self._function)}'s parameter {name!r} is needed")
                 raise
             except TypeError as exc:
-                raise TypeError(f"with_config: {_name(self._function)}'s parameter {name!r}: {exc}") from exc
+                raise TypeError(f"with_config: {_name(self._function)}'s parameter {name!r}: {exc}") from None
             plan.append((name, key, form, default))
         self._plan = plan
         return plan

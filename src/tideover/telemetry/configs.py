@@ -27,7 +27,7 @@ def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
     attributes = {"db.namespace": namespace, "tideover.component": "config"}
     if key is not None:
         attributes["tideover.config.key"] = key
-    # Messages of errors name keys, and a value that cannot be decoded.
+    # Messages of errors name keys.
     return waiting("tideover.config.fetch", attributes, record_exception=key is not None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -216,7 +216,7 @@ async def test_closing_ends_who_waits_for_one() -> None:
 
 
 async def test_stop() -> None:
-    """Stopping waits for the function's end, and another leads at once; again, or before a start, it is a no-op."""
+    """Stopping waits for the function to end, and another leads at once; again, or before a start, is a no-op."""
     async with connected(MemoryStore()) as tide:
         cleaned = False
 
@@ -314,7 +314,7 @@ def plain() -> None:
 )
 @pytest.mark.filterwarnings("ignore:coroutine 'forever' was never awaited")
 async def test_mistakes_are_found_at_once(
-    make: Callable[[Any], Awaitable[object]], error: type[Exception], text: str
+    make: Callable[[Any], object], error: type[Exception], text: str
 ) -> None:
     """What cannot be run is refused where it is given, with the remedy."""
     async with connected(MemoryStore()) as tide:

@@ -15,6 +15,7 @@ from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_format import decode
+from tideover.shown import shown
 from tideover.status import duration
 
 
@@ -150,4 +151,5 @@ def _describe(found: Found) -> str:
         return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
     age = "unknown age" if found.age is None else f"{duration(found.age)} old"
     keys = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
-    return f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {keys}  {age}  {name}"
+    of = f"{shown(found.prefix)}  revision {found.revision}"
+    return f"whole    {found.generation:<8}  {of}  {keys}  {age}  {name}"

@@ -139,17 +139,6 @@ def print_line(text: str | bytes) -> None:
         raise OutputGone(f"the output cannot be written: {exc.strerror}") from exc
 
 
-def printable(text: str) -> str:
-    """Return a text of others' so that it stays within its line, and gives a terminal no orders.
-
-    Args:
-        text: Such as a service's metadata, which anybody may have written.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def note(text: str) -> None:
     """Tell people something that is not the output."""
     click.echo(f"tideover: {text}", err=True)

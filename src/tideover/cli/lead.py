@@ -99,5 +99,6 @@ async def _lead(
         note(str(exc))
         return Exit.FAILED
     if not elected:
-        note(f"{name!r}: not elected within {timeout:g} s")
+        leads = f": {leadership.held_by} leads" if leadership.held_by else ""
+        note(f"{name!r}: not elected within {timeout:g} s{leads}")
     return code

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import failure, json_option, note, print_json, print_line, printable, with_etcd
+from tideover.cli.common import failure, json_option, note, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.target import Target, etcd_options
 from tideover.clock import Clock
@@ -22,6 +22,7 @@ from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_format import Snapshot
 from tideover.prefixes.snapshot_format import decode as decode_snapshot
+from tideover.shown import shown
 from tideover.status import duration
 from tideover.types import HealthState, Source
 
@@ -113,7 +114,7 @@ def _record(endpoint: Endpoint) -> dict[str, object]:
 
 def _describe(endpoint: Endpoint) -> str:
     metadata = "".join(f"  {name}={value}" for name, value in endpoint.metadata.items())
-    return printable(f"{endpoint.url}  weight {endpoint.weight:g}{metadata}")
+    return shown(f"{endpoint.url}  weight {endpoint.weight:g}{metadata}")
 
 
 def _print_changes(

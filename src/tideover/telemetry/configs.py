@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 
+from tideover.shown import shown
 from tideover.telemetry.events import Attributes, event
 from tideover.telemetry.scope import meter, waiting
 
@@ -53,7 +54,7 @@ def config_rejected(key: str, revision: int, why: str) -> None:
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     event(
         "tideover.config.rejected",
-        f"{key!r} at revision {revision}: {why}",
+        f"'{shown(key)}' at revision {revision}: {why}",
         attributes,
         level=logging.ERROR,
         about=key,

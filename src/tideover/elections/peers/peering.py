@@ -23,6 +23,7 @@ from tideover.elections.peers.messages import Kind, Message
 from tideover.elections.record import Record
 from tideover.elections.rules.candidate import Candidate
 from tideover.elections.rules.failsafe import Assembly, Question, Verdict, answer, failing
+from tideover.shown import shown
 
 _log = logging.getLogger("tideover")
 
@@ -65,7 +66,7 @@ class Peering:
         self._clock = clock
         self._chance = chance
         self._epoch = epoch
-        self._election = record.key.decode(errors="backslashreplace")
+        self._election = shown(record.key)
         # Begins where no earlier one of the same candidate can have been: it may have lost its office and be back.
         self._number = int(clock.boot() * 1_000_000)
         self._asking: set[str] = set()
@@ -200,7 +201,7 @@ class Peering:
                 "tideover: %s: its leader at %s does not list this candidate, %s: can they reach each other? As "
                 "it is, this candidate can take over only what is given up, or after confirm_limit",
                 self._election,
-                leader[1],
+                shown(leader[1]),
                 self._desk.address,
             )
         if now >= self._join_at:

@@ -209,7 +209,7 @@ def test_watch_prints_changes_until_ctrl_c(etcd_server: EtcdServer) -> None:
 
 @pytest.mark.etcd
 def test_watch_ends_quietly_when_nobody_reads(etcd_server: EtcdServer) -> None:
-    """`tideover config watch | head -2` ends at the next change, with 141 and without a word; a change is a line."""
+    """`tideover config watch | head -2` ends at the next change, with 141 and no word; each change is a line."""
     with watching("-e", etcd_server.endpoint) as process:
         assert process.stdout is not None
         etcd_server.etcdctl("put", "/config/a", "1")

@@ -200,6 +200,8 @@ class ElectionStatus(Record):
             listed can take over only what was given up, or after `confirm_limit`. None under other policies.
         peers: Under `"peers"`, how many other candidates a leader asks in an outage; None if it does not lead.
         silent: The addresses of those who have not answered for a ttl: in an outage they cost it the leadership.
+        held_by: The holder for people: `host:pid`, with its address if it has one, and since when; for one of an
+            older version as `holder`.
     """
 
     name: str
@@ -212,6 +214,7 @@ class ElectionStatus(Record):
     listed: bool | None = None
     peers: int | None = None
     silent: tuple[str, ...] = ()
+    held_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,9 @@ class Leader:
         on_outage: What it does in an outage.
         in_office: Whether it has begun to lead. Under `"peers"` it may have to wait for the end of a promise that
             it gave to the leader before it.
+        name: Its process, for people: `host:pid`, with the URL that it has registered or advertises in brackets;
+            empty if an older version leads. Nothing can be reached by it: see `address`.
+        since: Since when it leads, as `"2026-11-30T03:12:52Z"` on its own clock; empty if an older version leads.
     """
 
     holder: str
@@ -252,6 +255,8 @@ class Leader:
     value: str
     on_outage: str
     in_office: bool = True
+    name: str = ""
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,11 +213,15 @@ def test_watch_prints_changes_until_ctrl_c(etcd_server: EtcdServer) -> None:
 
 @pytest.mark.etcd
 def test_watch_ends_quietly_when_nobody_reads(etcd_server: EtcdServer) -> None:
-    """`tideover config watch | head -1` ends at the next change, with 141 and without a word."""
+    """`tideover config watch | head -2` ends at the next change, with 141 and no word; each change is a line."""
     with watching("-e", etcd_server.endpoint) as process:
         assert process.stdout is not None
         etcd_server.etcdctl("put", "/config/a", "1")
         assert process.stdout.readline() == "a = 1\n"
+        etcd_server.etcdctl("put", "/config/a", "\x1b[31mred\n" + "x" * 500)
+        shown = process.stdout.readline()
+        assert shown.startswith(r"a = \x1b[31mred\nxxx")
+        assert len(shown) <= 206
         process.stdout.close()
         etcd_server.etcdctl("put", "/config/a", "2")
         assert process.wait(timeout=10) == 141

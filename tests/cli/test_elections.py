@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +137,38 @@ def test_showing(server: EtcdServer) -> None:
     assert done.returncode == 1
     assert "tideover election reset" in done.stdout
     assert tideover(server, "election", "show", "a//b").returncode == 2
+
+
+def test_what_stands_in_etcd_gives_a_terminal_no_orders(server: EtcdServer) -> None:
+    """Controls and surrogates in a record are escaped and cut in words, whole in JSON, and never a traceback."""
+    evil = "\x1b[31mred\n\ud800" + "x" * 500
+    needed = {"needs": 1, "holder": evil, "term": 1, "policy": evil, "ttl": 5, "write": "w"}
+    held_by = {"holder": evil, "name": evil, "since": evil}
+    record = {**needed, "address": evil, "value": evil, "candidates": [evil], "held_by": held_by}
+    server.etcdctl("put", "/elections/evil", json.dumps(record))
+    done = tideover(server, "election", "show", "evil")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 11
+    for line in done.stdout.splitlines():
+        assert line.isprintable()
+        assert len(line) < 450
+    assert done.stdout.count(r"\x1b[31mred\n\ud800xxx") == 7
+    assert show(server, "evil")["value"] == evil
+    server.etcdctl("put", "/elections/evil", json.dumps({**record, "ttl": evil}))
+    done = tideover(server, "election", "show", "evil")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert all(line.isprintable() for line in done.stdout.splitlines())
+
+
+def test_who_is_not_elected_hears_who_leads(server: EtcdServer) -> None:
+    """`lead --timeout` names the leader and since when; `show` does, too."""
+    with start(server, "n", script="time.sleep(60)") as process:
+        done = tideover(server, "lead", "n", "--timeout", "2", "--", "true")
+        name = rf"{socket.gethostname()}:{process.pid} since \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+        assert done.returncode == 1
+        assert re.search(f"not elected within 2 s: {name} leads", done.stderr)
+        assert re.search(f"held by    {name}", tideover(server, "election", "show", "n").stdout)
+        process.terminate()
 
 
 def test_reset(server: EtcdServer) -> None:

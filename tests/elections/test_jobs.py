@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -314,7 +314,7 @@ def plain() -> None:
 )
 @pytest.mark.filterwarnings("ignore:coroutine 'forever' was never awaited")
 async def test_mistakes_are_found_at_once(
-    make: Callable[[Any], Awaitable[object]], error: type[Exception], text: str
+    make: Callable[[Any], object], error: type[Exception], text: str
 ) -> None:
     """What cannot be run is refused where it is given, with the remedy."""
     async with connected(MemoryStore()) as tide:

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -283,8 +284,8 @@ def test_settling_service(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: 
 
     def job(url: str) -> dict[str, object]:
         found: dict[str, object] = json.loads(get(url)[1])
-        (status,) = found.pop("jobs")  # type: ignore[misc]
-        return {**found, **status}
+        jobs: Any = found["jobs"]
+        return {**found, **jobs[0]}
 
     monkeypatch.setenv("FAILING", "1")
     with service("settling_service", etcd=etcd_server, cache=tmp_path) as failing:

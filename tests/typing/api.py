@@ -199,8 +199,11 @@ async def jobs() -> None:
         assert_type(job.status, tideover.JobStatus)
         assert_type(tide.status().jobs, tuple[tideover.JobStatus, ...])
         await job.stop()
-    work = {"settlement": settle, "mails": tideover.Leading(settle)}
-    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], while_leading=work)])
+    TideoverMiddleware(
+        Starlette(),
+        endpoints=["a:1"],
+        while_leading={"settlement": settle, "mails": tideover.Leading(settle)},
+    )
 
 
 @while_leader("reaper")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line, printable
+from tideover.cli.common import json_option, print_json, print_line
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_format import decode
+from tideover.shown import shown
 from tideover.status import duration
 
 
@@ -163,4 +164,4 @@ def _describe(found: Found) -> str:
     if found.endpoints:
         origin += f" at {','.join(found.endpoints)}" + (f" as {found.user}" if found.user else "")
     text = f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {keys}  {age}  {origin}"
-    return f"{printable(text)}  {name}"
+    return f"{shown(text)}  {name}"

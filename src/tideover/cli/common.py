@@ -20,6 +20,7 @@ from tideover.errors import TideoverError, Unavailable
 from tideover.etcd import raw_lines
 from tideover.options import Options
 from tideover.policies import Failsafe
+from tideover.shown import shown
 from tideover.types import Diagnosis, HealthState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,7 +147,7 @@ async def telling(tide: Coordinator, what: str, *, after: float = 0.0) -> AsyncI
 async def _tell(tide: Coordinator, what: str, after: float, scope: anyio.CancelScope) -> None:
     with scope:
         await anyio.sleep(after)
-        note(f"{sentence(tide.health.diagnosis)}; waiting for {printable(what)}")
+        note(f"{sentence(tide.health.diagnosis)}; waiting for {shown(what)}")
         while True:
             state = tide.health.state
             async with anyio.create_task_group() as others:
@@ -182,20 +183,13 @@ def print_line(text: str | bytes) -> None:
         raise OutputGone(f"the output cannot be written: {exc.strerror}") from exc
 
 
-def printable(text: str) -> str:
-    """Return a text of others' so that it stays within its line, and gives a terminal no orders.
-
-    Args:
-        text: Such as a service's metadata, which anybody may have written.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+# Characters: a sentence with a few names in it.
+_LONGEST_NOTE = 1000
 
 
 def note(text: str) -> None:
-    """Tell people something that is not the output."""
-    click.echo(f"tideover: {text}", err=True)
+    """Tell people something that is not the output, in one line: what others have written may be in it."""
+    click.echo(f"tideover: {shown(text, _LONGEST_NOTE)}", err=True)
 
 
 async def note_misspelled(tide: Coordinator, below: str) -> None:
@@ -208,4 +202,4 @@ async def note_misspelled(tide: Coordinator, below: str) -> None:
     found = await tide.namespaces.find_misspelled(below)
     if found is not None:
         own, other = tide.namespaces.own, tide.namespaces.other
-        note(printable(f"{own!r} and {other!r} are two namespaces, and etcd has {found!r}: is -n {other} meant?"))
+        note(f"{own!r} and {other!r} are two namespaces, and etcd has {found!r}: is -n {other} meant?")

@@ -25,6 +25,7 @@ from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError, Unavailable
+from tideover.shown import shown
 from tideover.status import duration
 from tideover.types import HealthState, Reading, Source
 
@@ -160,7 +161,7 @@ async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
             if as_json:
                 print_json({"key": change.key, "value": change.value, "revision": change.revision})
             elif change.value is None:
-                print_line(f"{change.key} deleted")
+                print_line(f"{shown(change.key)} deleted")
             else:
-                print_line(f"{change.key} = {change.value}")
+                print_line(f"{shown(change.key)} = {shown(change.value)}")
     return Exit.OK

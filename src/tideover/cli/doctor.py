@@ -27,6 +27,7 @@ from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
 from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
 from tideover.paths import default_folder
+from tideover.shown import shown
 from tideover.store.faults import FaultKind, StoreFault, public_error
 from tideover.store.operations import Status
 from tideover.store.protocol import Store
@@ -132,7 +133,8 @@ async def _ask(store: Store, key: bytes, member: Examined) -> None:
     try:
         about = await store.call(Status(), member=member.endpoint, timeout=_TIMEOUT)
         member.answers = True
-        member.version, member.cluster_id = about.version, about.header.cluster_id
+        member.version = shown(about.version) if about.version is not None else None
+        member.cluster_id = about.header.cluster_id
         member.look = await read_marker(store, key, member.endpoint)
     except StoreFault as exc:
         member.error = exc.fault.brief

@@ -16,6 +16,7 @@ from tideover.elections.admin import Office, Sighting
 from tideover.elections.record_document import Document
 from tideover.elections.rules.candidate import margin_of
 from tideover.errors import ElectionMismatch
+from tideover.shown import shown
 from tideover.types import Source
 
 # A leader renews every third of its ttl; an attempt takes a second at the most.
@@ -91,6 +92,8 @@ def _as_record(seen: Sighting) -> dict[str, object]:
     return {
         "state": seen.state,
         "holder": found.holder or None if found else None,
+        "name": found.held_by.name or None if found else None,
+        "since": found.held_by.since or None if found else None,
         "term": found.term if found else None,
         "token": seen.token or None,
         "policy": found.policy if found else None,
@@ -114,13 +117,14 @@ def _as_lines(name: str, seen: Sighting) -> list[str]:
         lines.append(f"error      {seen.corrupt}")
     if found is not None:
         lines += [
-            f"holder     {found.holder or '-'}" + _in_office(found),
+            f"holder     {shown(found.holder) or '-'}" + _in_office(found),
+            f"held by    {str(found.held_by) or '-'}",
             f"term       {found.term}",
-            f"policy     {found.policy}",
+            f"policy     {shown(found.policy)}",
             f"ttl        {found.ttl:g} s",
-            f"candidates {', '.join(found.candidates) or '-'}",
-            f"address    {found.address or '-'}",
-            f"value      {found.value or '-'}",
+            f"candidates {shown(', '.join(found.candidates)) or '-'}",
+            f"address    {shown(found.address) or '-'}",
+            f"value      {shown(found.value) or '-'}",
         ]
     return [*lines, f"token      {seen.token or '-'}"] if seen.state != "none" else lines
 
@@ -177,7 +181,7 @@ async def _observe(name: str, office: Office, seen: Sighting, *, force: bool) ->
     renewed = await office.renewed(seen, wait)
     if renewed is None:
         return
-    holder = renewed.document.holder if renewed.document else "somebody"
+    holder = renewed.document.holder_shown if renewed.document else "somebody"
     if not force:
         text = f"{name!r} is led by {holder}, which has just renewed it: stop its candidates first, or say --force"
         raise Failure(text, code=Exit.FAILED)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 
-from tideover.cli.common import print_json, print_line, printable
+from tideover.cli.common import print_json, print_line
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import ServiceView
+from tideover.shown import shown
 from tideover.types import Source
 
 
@@ -40,7 +41,7 @@ def _record(endpoint: Endpoint) -> dict[str, object]:
 
 def _describe(endpoint: Endpoint) -> str:
     metadata = "".join(f"  {name}={value}" for name, value in endpoint.metadata.items())
-    return printable(f"{endpoint.url}  weight {endpoint.weight:g}{metadata}")
+    return shown(f"{endpoint.url}  weight {endpoint.weight:g}{metadata}")
 
 
 def print_changes(

@@ -110,7 +110,8 @@ async def _lead(
     if elected:
         return code
     if tide.health.state is HealthState.AVAILABLE:
-        note(f"{name!r}: not elected within {timeout:g} s")
+        leads = f": {leadership.held_by} leads" if leadership.held_by else ""
+        note(f"{name!r}: not elected within {timeout:g} s{leads}")
         return Exit.FAILED
     # Nobody has said no.
     note(f"{name!r}: not elected within {timeout:g} s, because {sentence(tide.health.diagnosis)}")

@@ -7,13 +7,14 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note, print_json, print_line, printable, with_etcd
+from tideover.cli.common import json_option, note, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.target import Target, etcd_options
 from tideover.client.namespaces import Passed, Tree
 from tideover.client.rules.namespaces import TREES
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import PermissionDenied
+from tideover.shown import shown
 
 # How many folders that were passed over are named.
 _MOST_NAMED = 5
@@ -49,11 +50,11 @@ async def _list(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
         if as_json:
             print_json({"namespace": namespace, "trees": trees})
         else:
-            print_line(printable(f"{namespace or '(none)'}  {', '.join(trees)}"))
+            print_line(shown(f"{namespace or '(none)'}  {', '.join(trees)}"))
     _note_missing(passed, refused)
     for name in found:
         if name and f"/{name}" in found:
-            note(printable(f"{name!r} and '/{name}' are two namespaces"))
+            note(f"{name!r} and '/{name}' are two namespaces")
     if not found and refused:
         if not (prefix or tide.namespace):
             note("-n NAMESPACE shows one that this user may read")
@@ -88,12 +89,12 @@ def _note_missing(passed: Sequence[Passed], refused: Sequence[str]) -> None:
     """Say what has not been looked at, and why."""
     if refused:
         names = ", ".join(f"what begins with {start!r}" if start else "all keys" for start in refused)
-        note(printable(f"this user may not read {names}"))
+        note(f"this user may not read {names}")
     folders = [repr(each.prefix) for each in passed if not each.rest]
     if folders:
         more = f" and {len(folders) - _MOST_NAMED} more" if len(folders) > _MOST_NAMED else ""
         names = ", ".join(folders[:_MOST_NAMED])
-        note(printable(f"passed over, for a key there is not tideover's: {names}{more}; PREFIX looks into one"))
+        note(f"passed over, for a key there is not tideover's: {names}{more}; PREFIX looks into one")
     for each in passed:
         if each.rest:
-            note(printable(f"stopped at {each.prefix!r}: too many keys are not tideover's; give a PREFIX"))
+            note(f"stopped at {each.prefix!r}: too many keys are not tideover's; give a PREFIX")

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tideover.cli.common import failure, note, printable
+from tideover.cli.common import failure, note
 from tideover.cli.endpoint_lines import print_endpoints
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.clock import Clock
@@ -25,6 +25,7 @@ from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot
 from tideover.prefixes.snapshot_format import decode as decode_snapshot
+from tideover.shown import shown
 from tideover.status import duration
 from tideover.types import Source
 
@@ -94,7 +95,7 @@ def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) ->
     prefix = f"{namespace}/{service_prefix(name)}"
     if snapshot.prefix != prefix.encode():
         found = snapshot.prefix.decode(errors="backslashreplace")
-        raise Failure(printable(f"{path} is of {found!r}, not of {prefix!r}"), code=Exit.USAGE)
+        raise Failure(shown(f"{path} is of {found!r}, not of {prefix!r}"), code=Exit.USAGE)
     return _print(snapshot, name, f"the answer is from {path}, {_origin(snapshot)}", as_json=as_json)
 
 
@@ -111,7 +112,7 @@ def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
     found = [endpoint for _, endpoint in sorted(newest(known).items())]
     print_endpoints(found, Source.DISK, _age(snapshot), as_json=as_json)
     nothing = "" if found else f", which has no endpoints of {name!r}"
-    note(printable(f"{where}, {_old(snapshot)}{nothing}"))
+    note(f"{where}, {_old(snapshot)}{nothing}")
     return Exit.OK if found else Exit.UNAVAILABLE
 
 
@@ -120,7 +121,7 @@ def _note_others(folder: Path, name: str, prefix: bytes, own: SnapshotFile) -> N
     found = list(_others(folder, prefix, own))
     for path, snapshot in found[:_MOST_OTHERS]:
         remedy = f"--from {shlex.quote(str(path))}"
-        note(printable(f"not used: a snapshot of {name!r}, {_origin(snapshot)}, {_old(snapshot)}: {remedy}"))
+        note(f"not used: a snapshot of {name!r}, {_origin(snapshot)}, {_old(snapshot)}: {remedy}")
     if len(found) > _MOST_OTHERS:
         note(f"and {len(found) - _MOST_OTHERS} more: see `tideover cache show {shlex.quote(str(folder))}`")
 

@@ -6,10 +6,11 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note_misspelled, print_json, print_line, printable, with_etcd
+from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
+from tideover.shown import shown
 
 
 @click.command("services")
@@ -30,7 +31,7 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
         if as_json:
             print_json({"service": name, "registrations": count})
         else:
-            print_line(f"{printable(name)}  {count} registered")
+            print_line(f"{shown(name)}  {count} registered")
     if not counts:
         if not as_json:
             print_line("no services")

@@ -10,12 +10,13 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note_misspelled, print_json, print_line, printable, with_etcd
+from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError
+from tideover.shown import shown
 from tideover.status import (
     LockConflictStatus,
     MemberStatus,
@@ -77,14 +78,14 @@ def _lines(report: StatusReport) -> Iterator[str]:
     if report.namespace:
         yield f"namespace  {report.namespace}"
     for member in report.members:
-        name = f"{member.name}  " if member.name else ""
-        yield f"member     {member.endpoint or '-'}  {name}{member.origin}  {_describe_member(member)}"
+        name = f"{shown(member.name)}  " if member.name else ""
+        yield f"member     {shown(member.endpoint) or '-'}  {name}{member.origin}  {_describe_member(member)}"
     for prefix in report.config:
         yield f"config     {_describe_prefix(prefix)}"
     for untold in report.untold:
         yield f"untold     {untold}"
     for rejected in report.rejected:
-        yield f"refused    {rejected.key} at revision {rejected.revision}: {rejected.reason}"
+        yield f"refused    {shown(rejected.key)} at revision {rejected.revision}: {rejected.reason}"
     for registration in report.registrations:
         yield f"registered {registration.service} {registration.url}: {_describe_registration(registration)}"
     for conflict in report.lock_conflicts:
@@ -93,7 +94,7 @@ def _lines(report: StatusReport) -> Iterator[str]:
 
 def _service_lines(counts: Mapping[str, int]) -> Iterator[str]:
     for name, count in list(counts.items())[:_MOST_SERVICES]:
-        yield f"service    {printable(name)}  {count} registered"
+        yield f"service    {shown(name)}  {count} registered"
     if len(counts) > _MOST_SERVICES:
         yield f"services   {len(counts)} in all: see `tideover services`"
 
@@ -116,7 +117,7 @@ def _describe_conflict(conflict: LockConflictStatus) -> str:
     one, other = conflict.holders
     how = f"for {duration(conflict.seconds)}" if conflict.certain else "possibly"
     ago = f", {duration(conflict.ended_ago)} ago" if math.isfinite(conflict.ended_ago) else ""
-    return f"lock {conflict.name}: held by {one} and {other} at the same time, {how}{ago}"
+    return f"lock {shown(conflict.name)}: held by {one} and {other} at the same time, {how}{ago}"
 
 
 def _describe_prefix(prefix: PrefixStatus) -> str:

@@ -22,6 +22,7 @@ from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.errors import CircuitOpen, Closed
 from tideover.policies import RetryPolicy
+from tideover.shown import shown
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify, public_error
 from tideover.store.operations import Lane, Op, Put, ReadBatch, Result
 from tideover.store.protocol import Store
@@ -223,7 +224,7 @@ class Gateway:
         if isinstance(op, ReadBatch):
             return f"{op.name} of {len(op.keys)} keys"
         key = getattr(op, "key", b"")
-        return f"{op.name} {key.decode(errors='backslashreplace')}"
+        return f"{op.name} {shown(key)}"
 
 
 _OVERDUE = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")

@@ -26,6 +26,7 @@ from tideover.broadcast import Signal
 from tideover.client.gateway import Gateway
 from tideover.errors import Closed, DeadlineExceeded, InvalidRequest, PermissionDenied, TideoverError
 from tideover.policies import RetryPolicy
+from tideover.shown import shown
 from tideover.store.operations import MOST_READS, Lane, Range, ReadBatch
 from tideover.types import Entry
 
@@ -141,7 +142,7 @@ class Coalescer:
             patience *= 2
         with anyio.move_on_after(timeout):
             return await self._take_part(key, patience)
-        raise DeadlineExceeded(f"range {key.decode(errors='backslashreplace')}: Deadline Exceeded")
+        raise DeadlineExceeded(f"range {shown(key)}: Deadline Exceeded")
 
     async def _take_part(self, key: bytes, patience: float) -> tuple[Entry | None, float]:
         batch = self._open.get(patience) or self._begin(patience)

@@ -20,6 +20,7 @@ from tideover.clock import Clock
 from tideover.cluster.dns import Names
 from tideover.cluster.rules.membership import plan
 from tideover.cluster.state import Lanes
+from tideover.shown import shown
 from tideover.status import MemberStatus
 from tideover.store.endpoints import Address, advertised, is_loopback, is_name
 from tideover.store.faults import FaultKind, StoreFault
@@ -192,13 +193,15 @@ class Roster:
                 roll.unusable.pop(member.id, None)
                 return
             except ValueError as exc:
-                reasons.append(str(exc))
+                reasons.append(shown(str(exc)))
             except StoreFault as exc:
                 other = exc.fault.kind is FaultKind.FOREIGN
-                reasons.append(exc.fault.message if other else f"{url} does not answer: {exc.fault.brief}")
+                reasons.append(
+                    shown(exc.fault.message) if other else f"{shown(url)} does not answer: {exc.fault.brief}"
+                )
         reason = "; ".join(reasons) or "it has not been started"
         if roll.unusable.get(member.id) != reason:
-            telemetry.member_unused(member.name, reason)
+            telemetry.member_unused(shown(member.name), reason)
         roll.unusable[member.id] = reason
 
     async def _join(self, member: ClusterMember, endpoint: str) -> None:

@@ -42,6 +42,7 @@ from tideover.epoch.checked_store import GuardedStore
 from tideover.epoch.marker import marker_key
 from tideover.epoch.tracker import Identity, Reset
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
+from tideover.holders import process_name
 from tideover.home import Home
 from tideover.locks.host_locks import HostLocks
 from tideover.locks.host_queue import HostLocking, MemoryHostLocks
@@ -187,6 +188,7 @@ class Coordinator(Primitives):
             epoch=lambda: self.epoch,
             desk=self._desk,
             watchdog=self._make_watchdog(),
+            name=self._process_name,
         )
         self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(
@@ -504,7 +506,14 @@ class Coordinator(Primitives):
             epoch=lambda: self.epoch,
             outage_id=lambda: self._outages.outage_id,
             record_names=options.record_keys,
+            name=self._process_name,
         )
+
+    def _process_name(self) -> str:
+        """Return the name of this process, for people: with where it is reached, if it has said so."""
+        registered = next((status.url for status in self._registrations.status()), "")
+        advertised = self._desk.address if self._desk is not None and self._desk.options.advertise else ""
+        return process_name(registered or advertised)
 
     def _state_folder(self) -> Path | None:
         """Return the folder for host locks and the ledger; None for a fake cluster without one."""

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
+from tideover.shown import shown
+
 # The newest meaning that this version understands.
 FORMAT = 1
 MAX_WEIGHT = 1_000_000
@@ -41,6 +43,7 @@ class Endpoint:
         incarnation: Which registration of the instance it is: new each time.
         service: The name of the service.
         leaving: Whether it has said that it is about to go. No list has such endpoints.
+        process: Which process it is, for people: `host:pid`; empty if an older version has registered it.
 
     Raises:
         TypeError: A field is of the wrong type.
@@ -54,6 +57,7 @@ class Endpoint:
     incarnation: str = ""
     service: str = ""
     leaving: bool = False
+    process: str = ""
 
     def __post_init__(self) -> None:
         """Reject what cannot be published, or was not by us; keep the metadata from being changed from outside."""
@@ -69,6 +73,8 @@ class Endpoint:
         value = {"needs": FORMAT, "url": self.url, "weight": weight, "metadata": dict(self.metadata)}
         if self.leaving:
             value["leaving"] = True
+        if self.process:
+            value["process"] = self.process
         return json.dumps(value, separators=(",", ":")).encode()
 
     @property
@@ -126,15 +132,16 @@ def decode(key: str, raw: bytes) -> Endpoint:
     """
     folder, *segments = key.split("/")
     if folder != _FOLDER or len(segments) != 3 or not all(segments):
-        raise ValueError(f"{key!r} is not services/NAME/INSTANCE/INCARNATION")
+        raise ValueError(f"'{shown(key)}' is not services/NAME/INSTANCE/INCARNATION")
     try:
         service, instance, incarnation = (unquote(segment, errors="strict") for segment in segments)
         found = json.loads(raw)
     except (ValueError, RecursionError):
-        raise ValueError(f"{key!r} cannot be used, because it is not JSON: {raw[:80]!r}") from None
+        raise ValueError(f"'{shown(key)}' cannot be used, because it is not JSON: {raw[:80]!r}") from None
     problem = _document_problem(found)
     if problem:
-        raise ValueError(f"{key!r} cannot be used, because {problem}: {raw[:80]!r}")
+        raise ValueError(f"'{shown(key)}' cannot be used, because {shown(problem)}: {raw[:80]!r}")
+    process = found.get("process", "")
     return Endpoint(
         found["url"],
         found.get("weight", 1.0),
@@ -143,6 +150,7 @@ def decode(key: str, raw: bytes) -> Endpoint:
         incarnation,
         service,
         leaving=found.get("leaving") is True,
+        process=process if isinstance(process, str) and _is_unicode(process) else "",
     )
 
 
@@ -157,7 +165,7 @@ def _document_problem(found: object) -> str:
     if not isinstance(needs, int) or isinstance(needs, bool):
         return "it says no format ('needs')"
     if needs > FORMAT:
-        return f"it needs format {needs} and this version of tideover knows {FORMAT}"
+        return f"it needs format {shown(repr(needs))} and this version of tideover knows {FORMAT}"
     problem = _problem(found.get("url"), found.get("weight", 1.0), found.get("metadata", {}))
     return "" if problem is None else str(problem)
 

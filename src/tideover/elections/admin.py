@@ -16,6 +16,7 @@ from tideover.client.gateway import Gateway
 from tideover.elections.record_document import Document, decode
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
 from tideover.home import Home
+from tideover.shown import shown
 from tideover.store.operations import Delete, Put, Range, ReadBatch
 from tideover.store.transactions import Compare, Txn
 from tideover.types import Entry, Source
@@ -132,8 +133,7 @@ class Office:
         )
         result = (await self._gateway.call(op)).result
         if not result.succeeded:
-            name = self._key.decode(errors="backslashreplace")
-            raise ElectionMismatch(f"{name} has changed meanwhile: it was left alone")
+            raise ElectionMismatch(f"{shown(self._key)} has changed meanwhile: it was left alone")
         return result.header.revision
 
     def _sighting(self, entries: dict[bytes, Entry], source: Source) -> Sighting:

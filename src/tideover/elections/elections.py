@@ -23,6 +23,7 @@ from tideover.elections.rules.candidate import Timing
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.elections.term import Candidacy, Term
 from tideover.errors import Closed, LeadershipLost
+from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import Profile
 from tideover.status import ElectionStatus, StallStatus
@@ -49,6 +50,7 @@ class Elections:
         epoch: Returns the epoch that tokens are to be compared with.
         desk: Where candidates are asked by others; None if they are not.
         watchdog: Notices a blocked event loop; None if nothing does.
+        name: Returns the name of this process, for people.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Elections:
         epoch: Callable[[], int],
         desk: Desk | None = None,
         watchdog: Watchdog | None = None,
+        name: Callable[[], str] = process_name,
     ) -> None:
         self.home = home
+        self._name = name
         self._desk = desk
         self._namespace = namespace
         self._profile = profile
@@ -173,7 +177,7 @@ class Elections:
             on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
         if on_outage not in ("step_down", "stay", "peers"):
             raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {on_outage!r}")
-        claim = Claim(on_outage, address, value, stays=on_outage == "stay")
+        claim = Claim(on_outage, address, value, name=self._name, stays=on_outage == "stay")
         if on_outage == "peers":
             if self._desk is None:
                 raise ValueError(
@@ -448,15 +452,17 @@ def check_claim(claim: Claim) -> Claim:
 
 def _status(candidacy: Candidacy) -> ElectionStatus:
     record, leads = candidacy.record, candidacy.leads
+    led = record.document if record.document and not record.document.vacant else None
     return ElectionStatus(
         name=candidacy.name,
         standing=candidacy.standing,
         on_outage=record.claim.policy,
         token=record.state.token if leads else None,
         remaining=record.left if leads else None,
-        holder=record.document.holder if record.document and not record.document.vacant else None,
+        holder=led.holder if led else None,
         error=str(candidacy.refusal or record.error or record.state.loss or "") or None,
         listed=None if candidacy.peering is None else candidacy.peering.listed,
         peers=None if candidacy.peering is None or not record.state.held else len(record.state.electorate),
         silent=() if candidacy.peering is None else candidacy.peering.silent,
+        held_by=led.holder_shown or None if led else None,
     )

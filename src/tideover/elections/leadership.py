@@ -58,6 +58,12 @@ class Leadership:
         """Show the term, if there is one."""
         return f"<Leadership {self.name!r} {self._term or 'not elected'}>"
 
+    @property
+    def held_by(self) -> str:
+        """Who leads, for people, and since when, as last seen by this candidate; empty if nobody was seen to."""
+        document = self._candidacy.record.document if self._candidacy is not None else None
+        return "" if document is None or document.vacant else document.holder_shown
+
     async def __aenter__(self) -> Term:
         """Wait until elected; see `leader`."""
         self._home.check(self)

@@ -95,5 +95,12 @@ def _leader(entry: Entry | None, key: bytes) -> Leader | None:
     if document is None or document.vacant or not document.holder:
         return None
     return Leader(
-        document.holder, document.term, document.address, document.value, document.policy, document.entered
+        document.holder,
+        document.term,
+        document.address,
+        document.value,
+        document.policy,
+        document.entered,
+        name=document.held_by.name,
+        since=document.held_by.since,
     )

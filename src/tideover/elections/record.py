@@ -31,6 +31,8 @@ from tideover.elections.record_calls import Past, RecordCalls
 from tideover.elections.record_document import Document, decode, entry
 from tideover.elections.rules.candidate import Candidate, Do, Seen, Step, Timing
 from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
+from tideover.holders import NOBODY, Holder, process_name
+from tideover.shown import shown
 from tideover.store.faults import Fault, public_error
 from tideover.store.operations import Put, Range, ReadBatchResult
 from tideover.store.protocol import Store
@@ -51,6 +53,7 @@ class Claim:
         policy: What a holder does in an outage; all candidates must say the same.
         address: Where it can be reached.
         value: What it has to say.
+        name: Returns the name of this process, for people.
         stays: Whether it stays beyond the deadline, until it sees that the record has changed.
         peer: Where the other candidates reach it, if they are asked in an outage.
         limit: Seconds for which it may then be confirmed without a renewal; 0 if it never is.
@@ -59,6 +62,7 @@ class Claim:
     policy: str
     address: str = ""
     value: str = ""
+    name: Callable[[], str] = process_name
     stays: bool = False
     peer: str = ""
     limit: float = 0.0
@@ -126,6 +130,8 @@ class Record:
         )
         self._header: Header | None = None
         self._sent: Document | None = None
+        # The same for the whole term.
+        self._held_by = NOBODY
         # The last tenure that was lost, and why: the next one may have begun before anybody asks.
         self._lost = (0, "")
         self._wake = Signal()
@@ -142,7 +148,7 @@ class Record:
 
     @property
     def _name(self) -> str:
-        return self.key.decode(errors="backslashreplace")
+        return shown(self.key)
 
     # What is believed ------------------------------------------------------------------------------------------
 
@@ -372,7 +378,7 @@ class Record:
         found = self.document
         if found is not None and found.policy != self.claim.policy:
             raise ElectionMismatch(
-                f"{self._name} is an election with on_outage={found.policy!r}, and this candidate asks for "
+                f"{self._name} is an election with on_outage='{shown(found.policy)}', and this candidate asks for "
                 f"{self.claim.policy!r}: all candidates must say the same"
             )
 
@@ -396,6 +402,7 @@ class Record:
             term=found.term,
             candidates=frozenset(found.listed),
             limit=found.limit,
+            name=found.holder_shown,
         )
 
     def _same_history(self, header: Header) -> bool:
@@ -429,6 +436,8 @@ class Record:
 
     def _write(self, do: Do) -> Txn:
         seen = self.state.seen or Seen()
+        if do is Do.TAKE:
+            self._held_by = Holder.now(self.claim.name(), self._clock.wall())
         document = self._document(seen, founding=do is Do.FOUND, taking=do is Do.TAKE)
         return self._swap(seen, document, taking=do is Do.TAKE, renewing=do is Do.RENEW)
 
@@ -446,6 +455,7 @@ class Record:
             candidates=() if founding else self._candidates(taking=taking),
             address="" if founding or vacant else claim.address,
             value="" if founding or vacant else claim.value,
+            held_by=NOBODY if founding or vacant else self._held_by,
             peer="" if founding or vacant else claim.peer,
             limit=claim.limit,
             # Whether it is, is known when it has been taken, and written with a renewal right then.

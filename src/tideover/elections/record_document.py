@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tideover.errors import RecordCorrupt
+from tideover.holders import NOBODY, Holder
+from tideover.shown import shown
 
 # The newest meaning that this version understands.
 FORMAT = 1
@@ -34,6 +36,7 @@ class Document:
         peer: Where the other candidates reach its holder, as `host:port`; empty if it asks nobody in an outage.
         limit: Seconds for which its holder may be confirmed by them without a renewal; 0 if it never is.
         entered: Whether its holder is in office, or has yet to wait until a promise of its own has ended.
+        held_by: Its holder and since when, for people; empty where another version has written it.
         extra: What a newer version has added.
     """
 
@@ -49,6 +52,7 @@ class Document:
     peer: str = ""
     limit: float = 0.0
     entered: bool = True
+    held_by: Holder = NOBODY
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -57,7 +61,15 @@ class Document:
         if not self.peer and not self.limit:
             for name in _PEERS:
                 del known[name]
+        if self.held_by.name:
+            # With its candidate: an older version writes back what it does not know, whoever holds the record.
+            known[_HELD_BY] = {"holder": self.holder, "name": self.held_by.name, "since": self.held_by.since}
         return json.dumps({**self.extra, "needs": FORMAT, **known}, separators=(",", ":")).encode()
+
+    @property
+    def holder_shown(self) -> str:
+        """The holder for people: its name and since when, else the candidate; empty if there is none."""
+        return str(self.held_by) or shown(self.holder)
 
     @property
     def listed(self) -> dict[str, str]:
@@ -85,6 +97,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "limit": (int, float),
     "entered": (bool,),
 }
+_HELD_BY = "held_by"
 # Only what concerns an election with the policy "peers" says these.
 _PEERS = ("peer", "limit", "entered")
 _REQUIRED = ("holder", "term", "policy", "ttl", "write")
@@ -103,7 +116,7 @@ def decode(raw: bytes, key: bytes) -> Document:
     Raises:
         RecordCorrupt: It is none, or this version is too old for it.
     """
-    name = key.decode(errors="backslashreplace")
+    name = shown(key)
     try:
         found = json.loads(raw)
         problem = _problem(found)
@@ -117,8 +130,16 @@ def decode(raw: bytes, key: bytes) -> Document:
         )
     known: dict[str, Any] = {field_: found[field_] for field_ in _TYPES if field_ in found}
     known["candidates"] = tuple(known.get("candidates", ()))
-    extra = {field_: value for field_, value in found.items() if field_ not in (*_TYPES, "needs")}
-    return Document(**known, extra=extra)
+    extra = {field_: value for field_, value in found.items() if field_ not in (*_TYPES, _HELD_BY, "needs")}
+    return Document(**known, held_by=_held_by(found.get(_HELD_BY), found["holder"]), extra=extra)
+
+
+def _held_by(found: object, holder: str) -> Holder:
+    """Return who holds a record, if that was written for its present holder."""
+    if not isinstance(found, dict) or found.get("holder") != holder:
+        return NOBODY
+    name, since = found.get("name"), found.get("since")
+    return Holder(name, since) if isinstance(name, str) and isinstance(since, str) else NOBODY
 
 
 def _problem(found: object) -> str:
@@ -128,18 +149,18 @@ def _problem(found: object) -> str:
     if not isinstance(needs, int) or isinstance(needs, bool):
         return "it says no format ('needs')"
     if needs > FORMAT:
-        return f"it needs format {needs} and this version of tideover knows {FORMAT}"
+        return f"it needs format {shown(repr(needs))} and this version of tideover knows {FORMAT}"
     for name in _REQUIRED:
         if name not in found:
             return f"it has no {name!r}"
     for name, types in _TYPES.items():
         value = found.get(name)
         if name in found and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
-            return f"its {name!r} is {value!r}"
+            return f"its {name!r} is {shown(repr(value))}"
     if not 0 < found["ttl"] < float("inf"):
-        return f"its 'ttl' is {found['ttl']!r}"
+        return f"its 'ttl' is {shown(repr(found['ttl']))}"
     if not 0 <= found.get("limit", 0) < float("inf"):
-        return f"its 'limit' is {found['limit']!r}"
+        return f"its 'limit' is {shown(repr(found['limit']))}"
     if not all(isinstance(candidate, str) for candidate in found.get("candidates", ())):
-        return f"its 'candidates' are {found['candidates']!r}"
+        return f"its 'candidates' are {shown(repr(found['candidates']))}"
     return ""

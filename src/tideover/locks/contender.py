@@ -12,8 +12,9 @@ import anyio
 
 from tideover.broadcast import first_of
 from tideover.errors import CircuitOpen, LockTimeout, SessionLost, TideoverError
+from tideover.holders import Holder
 from tideover.locks.context import Parts
-from tideover.locks.etcd_queue import Queue
+from tideover.locks.etcd_queue import Ahead, Queue
 from tideover.locks.options import Wish
 from tideover.locks.queue_key import Place
 
@@ -39,6 +40,8 @@ class Front:
         self._ttl = ttl
         self._parts = parts
         self._settled = settled
+        # Of the place that was made last: who waits no more has given it back by the time it says why.
+        self._ahead = Ahead()
         self._making = anyio.Lock(fast_acquire=True)
         self._releasing: anyio.Event | None = None
 
@@ -50,6 +53,13 @@ class Front:
     def idle(self) -> bool:
         """Whether there is no place, and none being given back."""
         return self.place is None and self._releasing is None
+
+    @property
+    def others(self) -> str:
+        """Who elsewhere has the lock, for people, as far as that is known."""
+        ahead = self._ahead
+        seen = ahead.holder or ahead.last
+        return "others have it" if seen is None else f"others have it: {self.queue.describe(seen)}"
 
     # Coming first ----------------------------------------------------------------------------------------------
 
@@ -90,9 +100,12 @@ class Front:
                     self.drop(place)
                 session = await self._parts.session(self._ttl)
                 key = f"locks/{self.name}/{session.lease_id:x}"
-                own = await session.claim(key, self._parts.where, reads=[self.queue.first])
+                held_by = Holder.now(self._parts.name(), self._parts.clock.wall())
+                own = await session.claim(key, held_by.encode(), reads=[self.queue.first])
                 place = self.place = Place(own, session, now=self._parts.clock.monotonic)
                 place.first = self.queue.is_first(own, own.reads[0])
+                self._ahead = place.ahead
+                self._ahead.holder = None if place.first else self.queue.first_in(own.reads[0])
             return place
 
     async def _come_first(self, place: Place, wish: Wish) -> None:
@@ -102,7 +115,8 @@ class Front:
         if wish.timeout == 0:
             before = await self.queue.before(place.own)
             if before is not None:
-                raise LockTimeout(f"lock {self.name!r} is held by {before.key.decode(errors='replace')}")
+                holder = place.ahead.holder or before
+                raise LockTimeout(f"lock {self.name!r} is held by {self.queue.describe(holder)}")
         elif await self.queue.wait(place.own, ahead=place.ahead, why=wish.lock_delay > 0):
             await anyio.sleep(wish.lock_delay)
             await self.queue.before(place.own)

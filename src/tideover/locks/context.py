@@ -22,13 +22,15 @@ class Parts(Keeper, Protocol):
         clock: The clocks.
         hosts: The host locks.
         changed: Fires when anything is known anew of etcd.
-        where: This process, for people.
     """
 
     clock: Clock
     hosts: Hosts
     changed: Signal
-    where: str
+
+    def name(self) -> str:
+        """Return the name of this process, for people."""
+        ...
 
     def chance(self) -> float:
         """Draw a number uniformly from [0, 1)."""

@@ -23,7 +23,9 @@ from tideover.client.direct import Reach
 from tideover.client.gateway import Gateway
 from tideover.cluster.state import Lanes
 from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
+from tideover.holders import Holder
 from tideover.sessions.key import OwnKey
+from tideover.shown import shown
 from tideover.store.faults import FaultKind, StoreFault, public_error
 from tideover.store.leases import LeaseTimeToLive
 from tideover.store.operations import Range, RangeResult, Sort, prefix_end
@@ -32,6 +34,8 @@ from tideover.types import Entry
 
 # Seconds after which a waiter looks for itself, however quiet the watch is; plus up to as much again.
 _LOOK_EVERY = 5.0
+# Seconds before the end of the caller's time at which it looks once more who has the lock, to be able to say so.
+_LAST_LOOK = 0.25
 # Seconds to open a watch, and up to how many to let pass before the next try.
 _OPEN_WITHIN = 1.0
 _AFTER_TROUBLE = 0.2
@@ -58,11 +62,13 @@ class Ahead:
 
     Attributes:
         last: The key last seen right before ours; None if none was.
+        holder: The first key of the line when it was last seen, which has the lock; None if none was.
         gone_at: The revision at which it went; None if that was not seen.
     """
 
     last: Before | None = None
     gone_at: int | None = None
+    holder: Before | None = None
 
 
 class Queue:
@@ -95,7 +101,8 @@ class Queue:
         self._lanes = lanes
         self._chance = chance
         # To be read in the transaction that makes our key: if it is ours alone, nothing more is asked.
-        self.first = Range(prefix, self._end, limit=1, keys_only=True, sort=Sort.OLDEST)
+        # With its value, which says who has the lock.
+        self.first = Range(prefix, self._end, limit=1, sort=Sort.OLDEST)
 
     def __repr__(self) -> str:
         """Show the prefix."""
@@ -129,15 +136,18 @@ class Queue:
         before = await self.before(own)
         while True:
             if before is None:
+                ahead.holder = None
                 left = ahead.last
                 return why and left is not None and await self._has_vanished(left, ahead.gone_at)
+            if _time_left() <= 0:
+                ahead.holder = await self.holder()
             ahead.last, ahead.gone_at = before, None
             try:
                 before = await self._departure(ahead, before, own, why=why)
             except StoreFault as exc:
                 self._reach.report(exc.fault)
                 if not (exc.fault.outage or exc.fault.retry_read or exc.fault.kind is FaultKind.COMPACTED):
-                    raise public_error(exc.fault, doing=f"watch {ahead.last.key!r}", writes=False) from exc
+                    raise public_error(exc.fault, doing=f"watch {shown(ahead.last.key)}", writes=False) from exc
                 await anyio.sleep(_AFTER_TROUBLE * self._chance())
                 before = await self.before(own)
 
@@ -165,12 +175,32 @@ class Queue:
         key = next((key for key in self._direct(found.entries) if key != own.full), None)
         return None if key is None else Before(key, found.entries[key], answered.result.header.revision)
 
+    def first_in(self, found: RangeResult) -> Before | None:
+        """Return the first key in the answer to `first`; None if that stands in the line of a longer name."""
+        key = next(iter(self._direct(found.entries)), None)
+        return None if key is None else Before(key, found.entries[key], found.header.revision)
+
+    def describe(self, key: Before) -> str:
+        """Return whose a key of this line is, for people, as far as it is known."""
+        holder = str(Holder.read(key.entry.value))
+        lease = shown(key.key[len(self._prefix) :])
+        known = f"lease {lease}, key {shown(key.key)}, since revision {key.entry.create_revision}"
+        return holder or f"another client ({known})"
+
+    async def holder(self) -> Before | None:
+        """Return the first key of the line, which has the lock; None if there is none, or it cannot be told.
+
+        Raises:
+            TideoverError: As of `wait`.
+        """
+        found = (await self._gateway.call(self.first)).result
+        return self.first_in(found)
+
     def _until(self, own: OwnKey, limit: int = 0) -> Range:
         return Range(
             self._prefix,
             self._end,
             limit=limit,
-            keys_only=True,
             sort=Sort.NEWEST,
             created_until=own.create_revision,
         )
@@ -255,7 +285,9 @@ class Queue:
     async def _doubt(self, member: str, own: OwnKey, scope: anyio.CancelScope) -> None:
         """End the wait for the watch when there is reason to look again."""
         lanes = self._lanes
-        with anyio.move_on_after(_LOOK_EVERY * (1 + self._chance())), own.gone.ending(scope):
+        patience = _LOOK_EVERY * (1 + self._chance())
+        left = _time_left()
+        with anyio.move_on_after(left if 0 < left < patience else patience), own.gone.ending(scope):
             while lanes.health.quorum.closed and (lanes.active == member or member in lanes.well):
                 await lanes.changed.wait()
         scope.cancel()
@@ -289,3 +321,8 @@ class Queue:
         except InvalidRequest:  # compacted
             return None
         return False if found.entries else None
+
+
+def _time_left() -> float:
+    """Return the seconds until the last look before the end of the caller's time."""
+    return anyio.current_effective_deadline() - anyio.current_time() - _LAST_LOOK

@@ -24,6 +24,7 @@ from typing import Any
 
 from tideover.clock import Stamp
 from tideover.locks.rules.overlaps import Hold
+from tideover.shown import shown
 from tideover.types import LockMode
 
 # Seconds for which a hold is of interest.
@@ -144,7 +145,7 @@ def decode(line: bytes) -> Hold | None:
             id=str(fields["id"]),
             name=str(fields["name"]),
             owner=str(fields["owner"]),
-            where=str(fields["where"]),
+            where=shown(str(fields["where"])),
             mode=LockMode(fields["mode"]),
             token=int(fields["token"]),
             began=Stamp(**fields["began"]),

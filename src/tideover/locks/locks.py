@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,6 +17,7 @@ from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
+from tideover.holders import process_name
 from tideover.home import Home
 from tideover.locks.cohort import Cohort
 from tideover.locks.etcd_queue import Queue
@@ -67,7 +66,7 @@ class Locks:
         home: The event loop they belong to.
         hosts: The host locks.
         changed: Fires when anything is known anew of etcd.
-        where: This process, for people.
+        name: Returns the name of this process, for people.
     """
 
     def __init__(
@@ -86,12 +85,13 @@ class Locks:
         epoch: Callable[[], int],
         outage_id: Callable[[], str],
         record_names: bool,
+        name: Callable[[], str] = process_name,
     ) -> None:
         self.clock = clock
         self.home = home
         self.hosts = Hosts(hosts, chance=chance)
         self.changed = lanes.changed
-        self.where = f"{socket.gethostname()}/{os.getpid()}"
+        self.name = name
         self.chance = chance
         self.epoch = epoch
         self.boot = clock.boot
@@ -107,7 +107,7 @@ class Locks:
             self._base,
             file=ledger_file(owner) if ledger_file is not None else None,
             owner=owner,
-            where=self.where,
+            where=process_name(),
             gateway=gateway,
             clock=clock,
             report=report_overlap,
@@ -197,7 +197,9 @@ class Locks:
     def _why(self, cohort: Cohort) -> str:
         if self._lanes.suspected or self.outage_declared():
             return self._lanes.sentence
-        return "others have it"
+        place = cohort.front.place
+        held_here = place is not None and place.holder is not None
+        return f"this process has it: {self.name()}" if held_here else cohort.front.others
 
     def _enter(self, grant: Grant, cohort: Cohort) -> None:
         self._active[grant] = cohort

@@ -58,7 +58,7 @@ async def _try(cohort: Cohort, grant: Grant) -> bool:
     first = own if older is None else older.entry.create_revision
     found = verdict(own=own, first=first, before=None if before is None else own)
     if found is Verdict.CONFLICT:
-        return _conflict(cohort, grant, older.key.decode(errors="replace") if older is not None else "")
+        return _conflict(cohort, grant, front.queue.describe(older) if older is not None else "")
     cohort.bring_to_front(grant, place)
     return True
 

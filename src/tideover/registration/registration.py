@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from tideover.addresses import is_wildcard
 from tideover.discovery.endpoint import Endpoint, check_name
+from tideover.holders import process_name
 from tideover.sessions.rules import LeaseRules
 
 # Bytes: every follower of the service holds it in memory.
@@ -53,7 +54,9 @@ class Registration:
     def endpoint(self, incarnation: str) -> Endpoint:
         """Return what is published."""
         instance = self.instance or _authority(urlsplit(self.url))
-        return Endpoint(self.url, self.weight, self.metadata, instance, incarnation, self.name)
+        return Endpoint(
+            self.url, self.weight, self.metadata, instance, incarnation, self.name, process=process_name()
+        )
 
 
 def check_size(endpoint: Endpoint) -> Endpoint:

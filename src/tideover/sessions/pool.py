@@ -6,7 +6,6 @@ Locks share one session per TTL. Registrations have their own, so that giving on
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -17,6 +16,7 @@ from tideover.clock import Clock
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.cluster.state import Lanes
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
+from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey
@@ -221,7 +221,7 @@ class SessionPool:
         sent_at = self._clock.boot()
         granted = await self._settled(gateway, LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
         full = f"{self._base}tideover/sessions/{lease_id:x}".encode()
-        value = f"{socket.gethostname()}/{os.getpid()}".encode()
+        value = process_name().encode()
         put = Txn(
             (Compare(full, create_revision=0),),
             then=(Put(full, value, lease_id), Range(full)),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tideover import errors
+from tideover.shown import shown
 from tideover.types import Header
 
 
@@ -80,14 +81,14 @@ class Fault:
         if "ping timeout" in self.message:
             return f"silent{self.hint}"
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
-        return f"{_LAYERS.sub('', text)[:120] or self.code}{self.hint}"
+        return f"{shown(_LAYERS.sub('', text), _BRIEF) or self.code}{self.hint}"
 
     @property
     def hint(self) -> str:
         """Where to look, in brackets; empty where the message says it."""
         text = self.message.lower()
         hint = next((hint for part, hint in _HINTS if part in text), "")
-        return f"{hint} ({self.way})" if self.way else hint
+        return f"{hint} ({shown(self.way)})" if self.way else hint
 
     @property
     def on_the_way(self) -> bool:
@@ -107,7 +108,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the code, the message, and the hint where to look."""
-        return f"{self.code}: {self.message}{self.hint}"
+        return f"{self.code}: {shown(self.message)}{self.hint}"
 
 
 class StoreFault(errors.TideoverError):
@@ -139,6 +140,8 @@ _OUTAGE = frozenset(
 
 _ON_THE_WAY = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.DEADLINE, FaultKind.UNKNOWN})
 
+# Characters of a message where it is one of several.
+_BRIEF = 120
 # Whose status it was and at which address, and which of OpenSSL's routines found it.
 _LAYERS = re.compile(
     r"^(?:UNKNOWN: |UNAVAILABLE: |INTERNAL: )?(?:ipv[46]:\S+: )?"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 
+from tideover.shown import shown
 from tideover.status import duration
 from tideover.telemetry.events import Attributes, event
 from tideover.telemetry.scope import meter, waiting
@@ -112,7 +113,7 @@ def config_rejected(key: str, revision: int, why: str) -> None:
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     event(
         "tideover.config.rejected",
-        f"{key!r} at revision {revision}: {why}",
+        f"'{shown(key)}' at revision {revision}: {why}",
         attributes,
         level=logging.ERROR,
         about=key,

@@ -25,6 +25,7 @@ from tideover.elections.peers.messages import Keyring, Message, Rejected
 from tideover.elections.rules.failsafe import Verdict
 from tideover.errors import Closed
 from tideover.policies import Failsafe
+from tideover.shown import shown
 
 # Seconds for looking up the names of etcd's members, when this machine's own address is to be found.
 _LOOK_UP_TIMEOUT = 0.5
@@ -139,7 +140,8 @@ class Desk:
             return Verdict(self._keys.read_reply(body, message))
         except (Rejected, ValueError) as exc:
             # A reply that is not signed is worth as much as none.
-            self._warn(f"an answer from {address} does not count: {exc}; have all processes the same secret?")
+            text = f"an answer from {shown(address)} does not count: {exc}"
+            self._warn(f"{text}; have all processes the same secret?")
             raise Silent("an answer that is not signed") from None
 
     def _handle(self, body: bytes) -> tuple[int, bytes]:

@@ -24,6 +24,7 @@ from tideover.elections.peers.messages import Kind, Message
 from tideover.elections.record import Record
 from tideover.elections.rules.candidate import Candidate
 from tideover.elections.rules.failsafe import Assembly, Question, Verdict, answer, failing
+from tideover.shown import shown
 
 # Seconds between two tries to say something.
 _AGAIN = 0.1
@@ -64,7 +65,7 @@ class Peering:
         self._clock = clock
         self._chance = chance
         self._epoch = epoch
-        self._election = record.key.decode(errors="backslashreplace")
+        self._election = shown(record.key)
         # Begins where no earlier one of the same candidate can have been: it may have lost its office and be back.
         self._number = int(clock.boot() * 1_000_000)
         self._asking: set[str] = set()
@@ -196,7 +197,7 @@ class Peering:
         if now >= warn_at and self._warned != leader[0]:
             self._warned = leader[0]
             telemetry.peers_noted(
-                f"{self._election!r}: its leader at {leader[1]} does not list this candidate, "
+                f"{self._election!r}: its leader at {shown(leader[1])} does not list this candidate, "
                 f"{self._desk.address}: can they reach each other? Until then this candidate takes over only what "
                 "is given up, or after confirm_limit",
                 level=logging.WARNING,

@@ -100,6 +100,7 @@ class Seen:
         term: How often it has changed hands.
         candidates: Whom its holder asks in an outage.
         limit: Seconds for which its holder may be confirmed without a renewal; 0 if it never is.
+        name: Its holder, for people.
     """
 
     mod_revision: int = 0
@@ -111,6 +112,7 @@ class Seen:
     term: int = 0
     candidates: frozenset[str] = frozenset()
     limit: float = 0.0
+    name: str = ""
 
     @property
     def founded(self) -> bool:
@@ -438,4 +440,4 @@ def _why(seen: Seen) -> str:
         return "its record was declared vacant"
     if not seen.holder:
         return "its record was deleted and founded anew"
-    return f"{seen.holder} has taken over"
+    return f"{seen.name or seen.holder} has taken over"

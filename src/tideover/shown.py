@@ -1,0 +1,28 @@
+"""Text of others, as people are shown it: in one line, without orders to a terminal, and never too long.
+
+Whatever comes from etcd, and from what stands on the way to it, may have been written by anybody: keys, values,
+messages of errors, names and versions of members. It passes through here on its way into a log, the message of an
+error, or a terminal; not where a program reads it, such as a value that was asked for, or JSON.
+"""
+
+from __future__ import annotations
+
+# Characters: enough to recognise a text, too few to fill a screen.
+MOST = 200
+_CUT = "..."
+
+
+def shown(text: str | bytes, most: int = MOST) -> str:
+    """Return a text with all that is not printable escaped: controls, surrogates, bytes that are no text.
+
+    Args:
+        text: The text.
+        most: How many characters it may have; what is longer ends in `...`.
+    """
+    if isinstance(text, bytes):
+        # What is cut off anyway need not be decoded; a character has four bytes at the most.
+        text = text[: 4 * most + 4].decode(errors="backslashreplace")
+    if len(text) <= most and text.isprintable():
+        return text
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1])
+    return escaped if len(escaped) <= most else escaped[: most - len(_CUT)] + _CUT

@@ -16,6 +16,7 @@ import anyio.lowlevel
 
 from tideover.broadcast import Signal
 from tideover.clock import Clock
+from tideover.cluster.closing_budget import ClosingBudget
 from tideover.cluster.in_flight import Waiting
 from tideover.cluster.members import Roll
 from tideover.cluster.rules.breaker import Breaker
@@ -66,6 +67,7 @@ class Lanes:
     Attributes:
         roll: Who the members are.
         waiting: The reads under way.
+        closing: How long what is closed may try to let etcd know.
         health: Where the state machine stands; written by the monitor.
         active: The member in use: all calls go there as long as it answers.
         well: Members that answered when they were last asked.
@@ -90,6 +92,7 @@ class Lanes:
         self.clock = clock
         self.active = active
         self.waiting = Waiting(clock, self.suspect, self.limit)
+        self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
         self._round_trips: dict[str, Burst] = {}
         self.health = Health()
         self.well: frozenset[str] = frozenset()

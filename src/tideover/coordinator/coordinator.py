@@ -411,12 +411,13 @@ class Coordinator(Primitives):
         open_coordinators.discard(self)
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
+        self._lanes.closing.begin()
         self.config.close(self._closed)
         self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
-            # sent here any more.
-            with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            # sent here any more. All of it shares the closing budget.
+            with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as closing:
                     closing.start_soon(self._registrations.close, self._closed)
                     closing.start_soon(self._elections.close, self._closed)

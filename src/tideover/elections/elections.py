@@ -14,7 +14,7 @@ from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.elections.admin import Office
-from tideover.elections.leadership import RESIGN_TIMEOUT, Leadership
+from tideover.elections.leadership import Leadership
 from tideover.elections.observer import Observer
 from tideover.elections.peers.listener import Desk
 from tideover.elections.peers.peering import Peering
@@ -135,15 +135,15 @@ class Elections:
         self._store, self._closed = store, ""
 
     async def close(self, why: str) -> None:
-        """Resign everything, so that others are elected at once."""
+        """Resign everything, so that others are elected at once; bounded in time."""
         self.poison(why)
         async with anyio.create_task_group() as tasks:
             for candidacy in self._running:
                 candidacy.ended = why
                 candidacy.record.changed.fire()
-                tasks.start_soon(candidacy.resign, RESIGN_TIMEOUT)
+                tasks.start_soon(candidacy.leave)
             for record, _ in self._regaining.values():
-                tasks.start_soon(record.resign, RESIGN_TIMEOUT)
+                tasks.start_soon(record.resign, self._lanes.closing.seconds())
         if self._watchdog is not None:
             self._watchdog.close()
 
@@ -207,7 +207,13 @@ class Elections:
         if claim.limit and self._desk is not None:
             peering = Peering(record, desk=self._desk, clock=self._clock, chance=self._chance, epoch=self._epoch)
         candidacy = Candidacy(
-            name, record, home=self.home, epoch=self._epoch, peering=peering, watchdog=self._watchdog
+            name,
+            record,
+            home=self.home,
+            epoch=self._epoch,
+            closing=self._lanes.closing,
+            peering=peering,
+            watchdog=self._watchdog,
         )
         self._running.append(candidacy)
         return candidacy
@@ -351,7 +357,8 @@ class Election:
             WrongLoop: This is another event loop than the coordinator's; it leads on.
 
         When degraded:
-            Tries for 2 s to tell etcd; others are then elected after the ttl and its margin.
+            Tries for 2 s to tell etcd, which it shares with all that is closed in a row while an outage is
+            declared; others are then elected after the ttl and its margin.
         """
         self._elections.home.check(self)
         candidacy, self._candidacy = self._candidacy, None
@@ -364,8 +371,7 @@ class Election:
         else:
             candidacy.withdraw()
         with anyio.CancelScope(shield=True):
-            await candidacy.stop()
-            resigned = not loss and await candidacy.record.resign(RESIGN_TIMEOUT)
+            resigned = await candidacy.leave(loss=loss, resigning=not loss)
         self._elections._leave(candidacy, resigned)
 
     def office(self) -> Office:

@@ -12,8 +12,6 @@ from tideover.elections.term import Candidacy, Term
 from tideover.errors import LeadershipLost
 from tideover.home import Home
 
-# Seconds for telling etcd that the office is free; otherwise it is free after ttl and margin.
-RESIGN_TIMEOUT = 2.0
 _TICK = 0.25
 
 
@@ -70,7 +68,7 @@ class Leadership:
         try:
             self._term = await candidacy.elected(self._namespace)
         except BaseException:
-            await self._close(resigning=True)
+            await self._close()
             raise
         body = self._body = BodyScope(candidacy.disown)
         body.enter()
@@ -93,7 +91,8 @@ class Leadership:
             loss = candidacy.record.overdue
         # After a loss there is nothing to resign, or it may still be regained: by its own next candidacy, at once.
         self.loss = loss
-        await self._close(resigning=not loss or body.stray)
+        raised = exc if isinstance(exc, Exception) else None
+        await self._close(loss=loss, raised=raised, resigning=not loss or body.stray)
         if loss:
             raise_loss(LeadershipLost(f"{self.name!r} is not led here any more: {loss}"), exc, ended=ended)
 
@@ -112,7 +111,7 @@ class Leadership:
             raise
         body.end()
 
-    async def _close(self, *, resigning: bool) -> None:
+    async def _close(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> None:
         """Leave office, whatever is being cancelled around it."""
         candidacy = self._candidacy
         if candidacy is None:
@@ -120,7 +119,6 @@ class Leadership:
         resigned = False
         try:
             with anyio.CancelScope(shield=True):
-                await candidacy.stop()
-                resigned = resigning and await candidacy.record.resign(RESIGN_TIMEOUT)
+                resigned = await candidacy.leave(loss=loss, raised=raised, resigning=resigning)
         finally:
             self._leave(candidacy, resigned)

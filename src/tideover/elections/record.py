@@ -81,6 +81,7 @@ class Record:
         state: What is known, and what follows from it.
         document: The record as last read; None if there was none.
         tenure: How often it has been entered.
+        regained: Whether the last of these times goes on with the term of the one before.
         corrupt: Why it cannot be read; None if it can.
         changed: Fires when the state changed.
         wanted: Returns whom the record should list, with their addresses, as long as it is held.
@@ -107,6 +108,7 @@ class Record:
         self.wanted: Callable[[], dict[str, str]] = dict
         self.document: Document | None = None
         self.tenure = 0
+        self.regained = False
         self.corrupt: RecordCorrupt | None = None
         self.changed = Signal()
         self.looked_at = -math.inf
@@ -420,6 +422,7 @@ class Record:
             self._lost = self.tenure, state.loss
         if state.held and not before.held:
             self.tenure += 1
+            self.regained = state.token == before.token
         self.changed.fire()
 
     # Requests --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -9,8 +10,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
+from tideover.cluster.closing_budget import ClosingBudget
 from tideover.elections.peers.peering import Peering
 from tideover.elections.record import Record
+from tideover.elections.rules.candidate import margin_of
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.fencing.guard import Guard, Pending
@@ -21,11 +24,11 @@ from tideover.types import Standing
 # Seconds between two looks at the clock, where nothing else happens.
 _TICK = 0.25
 
-# What is reported of a leader that stands on other ground than before.
+# What is reported of a leader that stands on other ground than before, and at which level.
 _AGAIN = {
-    Standing.HELD: "confirmed",
-    Standing.CONFIRMED: "confirmed by the other candidates",
-    Standing.UNCONFIRMED: "unconfirmed",
+    Standing.HELD: ("confirmed", logging.INFO),
+    Standing.CONFIRMED: ("confirmed by the other candidates", logging.INFO),
+    Standing.UNCONFIRMED: ("unconfirmed", logging.WARNING),
 }
 
 
@@ -37,6 +40,7 @@ class Candidacy:
         record: The record.
         home: Runs its tasks, again if they fail.
         epoch: Returns the epoch that tokens are to be compared with.
+        closing: How long it may try to let etcd know that it has left office.
         peering: Its dealings with the other candidates; None if nobody is asked in an outage.
         watchdog: Notices a blocked event loop while it is in office; None if nothing does.
 
@@ -55,6 +59,7 @@ class Candidacy:
         *,
         home: Home,
         epoch: Callable[[], int],
+        closing: ClosingBudget,
         peering: Peering | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
@@ -64,10 +69,16 @@ class Candidacy:
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.epoch = epoch
+        self._closing = closing
         self._home = home
         self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None
+        # What has been reported last, and of which tenure; None while nobody has heard of one, or of its end.
+        self._told: Standing | None = None
+        self._told_tenure = 0
+        self._left: anyio.Event | None = None
+        self._resigned = False
 
     def __repr__(self) -> str:
         """Show the record."""
@@ -87,6 +98,9 @@ class Candidacy:
                     await self._home.run(f"candidacy for {self.name}", partial(self._keep, tasks))
         finally:
             try:
+                # A definite no ends the reports in the moment of the loss.
+                self._report_changes()
+                self._be_watched(False)
                 if self.peering is not None:
                     await self.peering.leave()
             finally:
@@ -103,39 +117,43 @@ class Candidacy:
             await anyio.sleep_forever()
 
     async def _tell(self) -> None:
-        """Report when it comes into office, stands on other ground, and leaves."""
-        told: Standing | None = None
-        tenure = 0
-        try:
-            while True:
-                changed, standing = self.record.changed.next(), self.standing
-                if told and (standing is None or self.record.tenure != tenure):
-                    self._report(self._why_over(tenure), None)
-                    told = None
-                    self._be_watched(False)
-                if standing and standing is not told:
-                    self._report(_AGAIN[standing] if told else "elected", standing)
-                    told, tenure = standing, self.record.tenure
-                    self._be_watched(True)
-                # Time alone changes nothing for who does not hold the record.
-                with anyio.move_on_after(_TICK if told or self.record.state.held else None):
-                    await changed.wait()
-        finally:
-            self._be_watched(False)
-            if told:
-                self._report(self._why_over(tenure), None)
+        """Report when it comes into office, stands on other ground, and loses it."""
+        while True:
+            changed = self.record.changed.next()
+            self._report_changes()
+            # Time alone changes nothing for who does not hold the record.
+            with anyio.move_on_after(_TICK if self._told or self.record.state.held else None):
+                await changed.wait()
 
-    def _why_over(self, tenure: int) -> str:
-        lost = self.record.tenure != tenure or self.record.state.loss
-        return self.record.loss_of(tenure) if lost else self.ended or "resigned"
+    def _report_changes(self) -> None:
+        """Report what has changed since the last report; an end from outside is reported by whoever ends it."""
+        record, standing = self.record, self.standing
+        if self._told and not (record.stands and record.tenure == self._told_tenure):
+            self._report_end(record.loss_of(self._told_tenure), level=logging.WARNING)
+        if standing is None or standing is self._told:
+            return
+        if self._told:
+            what, level = _AGAIN[standing]
+        else:
+            what, level = "led again" if record.regained else "elected", logging.INFO
+            self._be_watched(True)
+        self._report(what, standing, level)
+        self._told, self._told_tenure = standing, record.tenure
+
+    def _report_end(self, what: str, *, level: int) -> None:
+        """Report that it is not in office any more, if anybody has heard that it was."""
+        if self._told:
+            self._report(what, None, level)
+            self._told = None
+        self._be_watched(False)
 
     def _be_watched(self, watched: bool) -> None:
         if self._watchdog is not None:
             (self._watchdog.watch if watched else self._watchdog.forget)(self.name, self.record)
 
-    def _report(self, what: str, standing: Standing | None) -> None:
-        token = self.record.state.token
-        telemetry.leadership_changed(self.name, what, token=token, standing=standing.value if standing else "")
+    def _report(self, what: str, standing: Standing | None, level: int) -> None:
+        ground = standing.value if standing else ""
+        telemetry.leadership_changed(self.name, what, token=self.record.state.token, standing=ground, level=level)
 
     def withdraw(self) -> None:
         """Let whoever waits to be elected know that nothing will come of it."""
@@ -144,8 +162,10 @@ class Candidacy:
         self.record.changed.fire()
 
     def disown(self, why: str) -> None:
-        """Count as over from outside, while the record is tended until `stop`."""
-        self.ended = self.ended or why
+        """Count as lost from outside, while the record is tended until `stop`."""
+        if not self.ended:
+            self.ended = why
+            self._report_end(why, level=logging.WARNING)
         self.record.changed.fire()
 
     async def stop(self) -> None:
@@ -183,10 +203,46 @@ class Candidacy:
         self._be_watched(True)
         return Term(self)
 
-    async def resign(self, timeout: float) -> bool:
-        """Leave office, so that another is elected at once; see `Record.resign`."""
-        await self.stop()
-        return await self.record.resign(timeout)
+    async def leave(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> bool:
+        """Leave office, let etcd know so that another is elected at once, and report what has become of it.
+
+        Bounded in time; otherwise the office is free after ttl and margin. Who calls second waits for the first.
+
+        Args:
+            loss: Why it is lost; empty if it is given up.
+            raised: What the body has raised.
+            resigning: Whether etcd is to know; not where the office may yet be regained.
+
+        Returns:
+            Whether the record is certain not to be ours; False if etcd was not to know.
+        """
+        if self._left is not None:
+            await self._left.wait()
+            return self._resigned
+        self._left = anyio.Event()
+        try:
+            # A body may end before anybody has had the time to report that it leads.
+            self._report_changes()
+            await self.stop()
+            self._resigned = resigning and await self.record.resign(self._closing.seconds())
+        finally:
+            self._report_leaving(loss, raised)
+            self._left.set()
+        return self._resigned
+
+    def _report_leaving(self, loss: str, raised: Exception | None) -> None:
+        why = f": {self.ended}" if self.ended else ""
+        if raised:
+            why = f" because its body raised {type(raised).__name__}"
+        if loss:
+            self._report_end(loss, level=logging.WARNING)
+        elif self._resigned:
+            self._report_end(f"resigned{why}", level=logging.WARNING if raised else logging.INFO)
+        else:
+            ttl, error = self.record.timing.ttl, self.record.error
+            silence = f"etcd could not be told{f' ({error.brief})' if error else ''}"
+            vacancy = f"nobody else is elected before etcd has been there for {ttl + margin_of(ttl):g} s"
+            self._report_end(f"not led here any more{why}; {silence}, and {vacancy}", level=logging.WARNING)
 
 
 class Term:

@@ -38,8 +38,6 @@ from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis, HealthState, LockMode
 
-# Seconds for giving locks back when the coordinator is closed.
-_DRAIN = 2.0
 # Seconds between two notes in the ledger, during an outage, that what is held is still held.
 _ALIVE_EVERY = 5.0
 # Up to so many seconds after an outage until the ledger is published: many do that at the same time.
@@ -349,7 +347,7 @@ class Locks:
         for cohort in list(self._cohorts.values()):
             cohort.close()
         self._lanes.changed.fire()
-        with anyio.move_on_after(_DRAIN, shield=True):
+        with anyio.move_on_after(self._lanes.closing.seconds(), shield=True):
             for cohort in list(self._cohorts.values()):
                 await cohort.front.released()
         await self._ledger.aclose(published=self._lanes.health.state is HealthState.AVAILABLE)

@@ -54,6 +54,8 @@ from tideover.types import RegistrationState
 _LOOK_EVERY = 60.0
 # Seconds for the last word, which is a courtesy: the key goes all the same.
 _FAREWELL_TIMEOUT = 0.5
+# Seconds by which etcd may end a lease late: it looks twice a second, and the leader of a moment ago has its own.
+_LEASE_LATENESS = 1.5
 # What may be otherwise at the next try. Every other error is a definite no.
 _PASSING = (Unavailable, OutcomeUnknown, SessionLost)
 
@@ -172,20 +174,41 @@ class Publisher:
             await self._stay(self._session)
 
     async def close(self) -> None:
-        """Take it away; bounded in time. `run` has ended."""
+        """Take it away, and say what has become of it; bounded in time. `run` has ended."""
         session, own = self._session, self._own
-        if session is not None and own is not None and not own.gone and self._usable:
-            leaving = replace(self.endpoint, leaving=True)
-            with anyio.move_on_after(_FAREWELL_TIMEOUT), suppress(TideoverError):
-                await session.put(leaving.key, leaving.encode())
-        await self._drop()
+        there = session is not None and own is not None and not own.gone
+        left_behind: str | None = "etcd has not answered in time"
+        try:
+            if session is not None and there and self._usable:
+                leaving = replace(self.endpoint, leaving=True)
+                with anyio.move_on_after(_FAREWELL_TIMEOUT), suppress(TideoverError):
+                    await session.put(leaving.key, leaving.encode())
+            left_behind = await self._drop()
+        finally:
+            self._tell_end(left_behind, there=there)
 
-    async def _drop(self) -> None:
-        """Close the session that was used until now, if there is one."""
+    def _tell_end(self, left_behind: str | None, *, there: bool) -> None:
+        endpoint, level = self.endpoint, logging.INFO
+        if left_behind is None:
+            what = "deregistered" if there else "given up while it was not in etcd"
+        else:
+            level = logging.WARNING
+            why = left_behind if self._usable else self._lanes.sentence
+            what = (
+                f"given up, but not deregistered ({why}): its key {'stays' if there else 'may stay'} in etcd "
+                f"for {self._ttl + _LEASE_LATENESS:g} s at the most, counted from when etcd has a leader again"
+            )
+        telemetry.registration_changed(endpoint.service, endpoint.instance, what, level=level)
+
+    async def _drop(self) -> str | None:
+        """Close the session that was used until now, if there is one.
+
+        Returns:
+            Why its keys may still be in etcd; None if they are gone.
+        """
         session, self._session, self._own = self._session, None, None
-        if session is not None:
-            # A lost one, too: restored from a backup, its lease may be there again, with the key as it was.
-            await self._pool.close(session)
+        # A lost one, too: restored from a backup, its lease may be there again, with the key as it was.
+        return None if session is None else await self._pool.close(session)
 
     async def _ready(self, session: Session | None = None) -> None:
         """Wait until it makes sense to try, or the session is lost: then there is another way to begin."""

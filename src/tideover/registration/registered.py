@@ -121,8 +121,9 @@ class Registered:
             WrongLoop: This is another event loop than the coordinator's; it stays registered.
 
         When degraded:
-            Tries for 2 s; what cannot be deleted goes with its lease: within its ttl and a second and a half,
-            counted from when etcd has a leader again.
+            Tries for 2 s, which it shares with all that is closed in a row while an outage is declared; what
+            cannot be deleted goes with its lease: within its ttl and a second and a half, counted from when etcd
+            has a leader again.
         """
         self._home.check(self)
         await self._deregister()

@@ -8,16 +8,16 @@ from functools import partial
 
 import anyio
 
-from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
+from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.cluster.state import Lanes
 from tideover.errors import Closed
 from tideover.home import Home
 from tideover.registration.publisher import Publisher
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
-from tideover.sessions.pool import CLOSE_TIMEOUT, SessionPool
+from tideover.sessions.pool import SessionPool
 from tideover.status import RegistrationStatus
 
 _LEFT = "it was given up by its owner"
@@ -168,8 +168,6 @@ class Registrations:
                     await publisher.close()
                 finally:
                     self._running.pop(publisher, None)
-                    endpoint = publisher.endpoint
-                    telemetry.registration_changed(endpoint.service, endpoint.instance, "deregistered")
                     publisher.changed.fire()
             else:
                 while publisher in self._running:

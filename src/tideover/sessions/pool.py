@@ -14,6 +14,7 @@ import anyio
 from tideover.client.direct import Reach
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
+from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.cluster.state import Lanes
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
 from tideover.home import Home
@@ -30,8 +31,6 @@ from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
 from tideover.types import Component, Entry
 
-# Seconds for closing one session.
-CLOSE_TIMEOUT = 2.0
 # Seconds between two tries of a grant whose outcome is unknown.
 _PAUSE = 0.1
 
@@ -170,10 +169,10 @@ class SessionPool:
         self.home.start(f"session {lease_id:x}", self._run, session)
         return session
 
-    async def close(self, session: Session) -> None:
-        """Close a session: its keys are gone when this returns, unless etcd cannot be asked. Bounded in time."""
+    async def close(self, session: Session) -> str | None:
+        """Close a session; bounded in time. Return why its keys may still be in etcd; None if they are gone."""
         try:
-            await session.aclose(CLOSE_TIMEOUT)
+            return await session.aclose(self._lanes.closing.seconds())
         finally:
             self._sessions.pop(session, None)
 

@@ -38,6 +38,8 @@ _ORPHANED = "orphaned by its owner"
 _CLOSED = "closed by its owner"
 # Seconds that giving a key back may take before it is left to the next renewal.
 _GIVE_BACK = 2.0
+# Seconds that are left at the end of closing for saying what went wrong.
+_LAST_WORD = 0.05
 # Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
 _SHORT_HOLD = 0.02
 # How many watches are opened at once: a member answers one after the other, and each has a second for it.
@@ -85,6 +87,7 @@ class Session:
         self._forgotten = False
         self.bodies = Bodies(tenure, holdings, component=component)
         self._component = component
+        self._left_behind: str | None = None
         self.ended = Notice()
 
     def __repr__(self) -> str:
@@ -324,17 +327,22 @@ class Session:
         """Whether `orphan` was called."""
         return self.ended.reason == _ORPHANED
 
-    async def aclose(self, timeout: float) -> None:
+    async def aclose(self, timeout: float) -> str | None:
         """Let writes under way come to their end, then take the lease and its keys away. Again is a no-op.
 
         Args:
             timeout: Seconds for all of it. What cannot be revoked ends by itself, a TTL after its last renewal.
+
+        Returns:
+            Why lease and keys may still be in etcd; None if they are known to be gone.
         """
         if self._closed or self._poison is not None:
-            return
+            return self._left_behind
         self._home.check(self)
         self._closed = True
         keys = [own.key for own in self._holdings]
+        self._left_behind = "etcd has not answered in time"
+        until = anyio.current_time() + timeout
         with anyio.move_on_after(timeout, shield=True):
             try:
                 with anyio.move_on_after(timeout / 2):
@@ -342,16 +350,25 @@ class Session:
             finally:
                 # Before the lease is revoked, so that nobody takes that for etcd's doing.
                 self._finish(_CLOSED)
-            if self._forgotten:
-                return
-            try:
-                await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
-            except StoreFault as exc:
-                if exc.fault.kind is not FaultKind.LEASE_NOT_FOUND:
-                    self._tell_left(keys, exc.fault.brief)
+            self._left_behind = (
+                None if self._forgotten else await self._revoke(keys, until - anyio.current_time() - _LAST_WORD)
+            )
+        return self._left_behind
+
+    async def _revoke(self, keys: Sequence[str], timeout: float) -> str | None:
+        """Revoke the lease; return why that may not have been done."""
+        try:
+            await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
+        except StoreFault as exc:
+            if exc.fault.kind is FaultKind.LEASE_NOT_FOUND:
+                return None
+            self._tell_left(keys, exc.fault.brief)
+            return exc.fault.brief
+        return None
 
     def _tell_left(self, keys: Sequence[str], why: str) -> None:
-        if keys:
+        # A registration says so itself.
+        if keys and self._component != "discovery":
             within = self._tenure.rules.ttl + 1
             telemetry.session_left(self._tenure.lease_id, keys, why, component=self._component, within=within)
 

@@ -26,16 +26,16 @@ def campaigning(namespace: str, election: str) -> AbstractContextManager[object]
     return waiting("tideover.election.campaign", attributes)
 
 
-def leadership_changed(election: str, what: str, *, token: int, standing: str = "") -> None:
+def leadership_changed(election: str, what: str, *, token: int, level: int, standing: str = "") -> None:
     """Report that this process leads, leads on other grounds, or leads no more.
 
     Args:
         election: The election.
-        what: `"elected"`, `"resigned"`, or why it was lost.
+        what: Such as `"elected"` or `"resigned"`, or why it was lost.
         token: The fencing token of the term.
+        level: The `logging` level.
         standing: On what ground it leads; empty if it does not.
     """
-    planned = what in ("elected", "resigned", "confirmed", "confirmed by the other candidates")
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
         "tideover.election": election,
@@ -43,7 +43,6 @@ def leadership_changed(election: str, what: str, *, token: int, standing: str = 
         **({"tideover.standing": standing} if standing else {}),
     }
     text = f"{election!r}, token {token}: {what}"
-    level = logging.INFO if planned else logging.WARNING
     event("tideover.leadership.change", text, attributes, level=level)
 
 

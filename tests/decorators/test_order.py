@@ -21,13 +21,13 @@ from tideover import locked, with_config
 def test_above_a_route_of_fastapi(
     make: Callable[[], FastAPI | APIRouter], decorate: Callable[[Callable[..., object]], object]
 ) -> None:
-    """The setting would be a public query parameter, and the lock would not be taken: refused, naming the remedy."""
+    """The setting would be a public parameter, and the lock would not be taken: refused, naming the remedy."""
 
     async def quote(*, rate: float = 0.2) -> float:
         return rate
 
     make().get("/quote")(quote)
-    with pytest.raises(TypeError, match="above the decorator of the route '/quote'.*put it below that decorator"):
+    with pytest.raises(TypeError, match=r"above the decorator of the route '/quote'.*put it below that decorator"):
         decorate(quote)
 
 

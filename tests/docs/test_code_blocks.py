@@ -1,10 +1,10 @@
 """The documentation is true: its Python blocks run and print what they say.
 
-Pages are written for an etcd on 127.0.0.1:2379; here a real one runs elsewhere, and its address is put in. All of it
-is run as a person would. A block titled `NAME.py` is a whole script: it is saved under that name, and run by a Python
-of its own. One titled `test_*.py` is run by pytest, beside the scripts of its page. The other blocks of a page are
-parts of one program: imports first, the rest in order, from the first `await` on in an `async def`. Where a `print(...)`
-ends in a comment, the comment is what it must print; `...` in it stands for anything.
+Pages are written for an etcd on 127.0.0.1:2379; here a real one runs elsewhere, and its address is put in. All
+is run as a person would. A block titled `NAME.py` is a whole script: it is saved under that name, and run by a
+Python of its own. One titled `test_*.py` is run by pytest, beside the scripts of its page. The other blocks of a
+page are parts of one program: imports first, the rest in order, from the first `await` on in an `async def`.
+Where a `print(...)` ends in a comment, the comment is what it must print; `...` in it stands for anything.
 """
 
 from __future__ import annotations

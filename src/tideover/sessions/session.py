@@ -85,9 +85,9 @@ class Session:
         self._poison: str | None = None
         self._closed = False
         self._forgotten = False
-        self._left_behind: str | None = None
         self.bodies = Bodies(tenure, holdings, component=component)
         self._component = component
+        self._left_behind: str | None = None
         self.ended = Notice()
 
     def __repr__(self) -> str:
@@ -351,22 +351,24 @@ class Session:
                 # Before the lease is revoked, so that nobody takes that for etcd's doing.
                 self._finish(_CLOSED)
             self._left_behind = (
-                None if self._forgotten else await self._revoke(until - anyio.current_time() - _LAST_WORD)
+                None if self._forgotten else await self._revoke(keys, until - anyio.current_time() - _LAST_WORD)
             )
-            if self._left_behind is not None:
-                self._tell_left(keys, self._left_behind)
         return self._left_behind
 
-    async def _revoke(self, timeout: float) -> str | None:
+    async def _revoke(self, keys: Sequence[str], timeout: float) -> str | None:
         """Revoke the lease; return why that may not have been done."""
         try:
             await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
         except StoreFault as exc:
-            return None if exc.fault.kind is FaultKind.LEASE_NOT_FOUND else exc.fault.brief
+            if exc.fault.kind is FaultKind.LEASE_NOT_FOUND:
+                return None
+            self._tell_left(keys, exc.fault.brief)
+            return exc.fault.brief
         return None
 
     def _tell_left(self, keys: Sequence[str], why: str) -> None:
-        if keys:
+        # A registration says so itself.
+        if keys and self._component != "discovery":
             within = self._tenure.rules.ttl + 1
             telemetry.session_left(self._tenure.lease_id, keys, why, component=self._component, within=within)
 

@@ -137,6 +137,30 @@ def test_equal_types_that_decode_differently_are_told_apart() -> None:
     assert decode(b"[7]", list[timedelta | float]) == [timedelta(seconds=7)]
 
 
+@pytest.mark.parametrize(
+    ("form", "data", "value"),
+    [
+        (timedelta | str, b"5s\n", timedelta(seconds=5)),
+        (str | timedelta, b"5s\n", "5s\n"),
+        (Mode | str, b"fast", Mode.FAST),
+        (str | Mode, b"fast", "fast"),
+        (Path | str, b"/srv\n", Path("/srv")),
+        (Mode | Path | None, b"slow", Mode.SLOW),
+        (Mode | Path | None, b"other", Path("other")),
+        (bool | str, b"on", True),
+        (list[int] | str, b"[1]", [1]),
+        (str | list[int], b"[1]", [1]),
+        (str | list[int], b"[a]", "[a]"),
+        (float | int, b"5", 5),
+    ],
+)
+def test_the_first_that_takes_a_text_wins(form: Any, data: bytes, value: object) -> None:
+    """What is no JSON becomes the first member that takes it; what JSON has typed stays what it is."""
+    found = decode(data, form)
+    assert found == value
+    assert type(found) is type(value)
+
+
 # Types that were not there before -------------------------------------------------------------------------------
 
 

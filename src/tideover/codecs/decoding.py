@@ -10,7 +10,7 @@ from typing import Any, Literal, get_origin
 from tideover.codecs.forms import identity, name_of, options_of, stripped
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import Convert, scalar
-from tideover.codecs.structures import converter
+from tideover.codecs.structures import converter, first_fit
 
 # How many types are remembered.
 _REMEMBERED = 1024
@@ -113,7 +113,9 @@ def _made(form: object) -> Callable[[bytes], object]:
     some = [option for option in options if option not in (None, type(None))]
     if len(some) == 1 and len(options) > 1 and some[0] is not str and _is_scalar(some[0]):
         return _optional(_made(some[0]), convert)
-    return lambda data: _structured(data, convert, options)
+    # Text is no JSON string: the first scalar that takes it wins, though `str` may be another.
+    as_text = [converter(option) for option in options if _is_scalar(option) or option in (Any, object)]
+    return lambda data: _structured(data, convert, first_fit(as_text) if as_text else None, bytes in options)
 
 
 def _is_scalar(form: object) -> bool:
@@ -141,41 +143,39 @@ def _optional(decode: Callable[[bytes], object], convert: Convert) -> Callable[[
     return optional
 
 
-def _structured(data: bytes, convert: Convert, options: tuple[object, ...]) -> object:
+def _structured(data: bytes, convert: Convert, as_text: Convert | None, as_bytes: bool) -> object:
     try:
         text = _text(data)
     except Refusal:
-        if bytes in options:
+        if as_bytes:
             return data
         raise
-    as_text = any(map(_is_scalar, options))
     try:
-        value = _json(text)
-    except Refusal:
-        if not as_text:
-            raise
-        return convert(text)
-    try:
-        return convert(value)
+        return convert(_json(text))
     except Refusal as exc:
-        if not as_text:
-            raise
         refusal = exc
+    if as_text is None:
+        raise refusal
     try:  # `int | str` and the like: text that happens to be JSON is still text
-        return convert(text)
-    except Refusal:
-        raise refusal from None
+        return as_text(text)
+    except Refusal as exc:
+        # What is wrong with it as JSON, if it is that.
+        raise (exc if isinstance(refusal, _NotJson) else refusal) from None
+
+
+class _NotJson(Refusal):
+    """Raised when a text is no JSON."""
 
 
 def _json(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
-        raise Refusal(f"not JSON: {exc}") from None
+        raise _NotJson(f"not JSON: {exc}") from None
 
 
 def _no_constant(name: str) -> object:
-    raise Refusal(f"{name} is not JSON")
+    raise _NotJson(f"{name} is not JSON")
 
 
 def _text(data: bytes) -> str:

@@ -190,12 +190,16 @@ def _flags(value: object) -> int:
 def _union(options: list[tuple[object, Convert]]) -> Convert:
     # What JSON has already typed is taken as it is before anything is converted.
     exact = [option for option, _ in options if option in (int, float, str, bool)]
+    convert = first_fit([convert for _, convert in options])
+    return lambda value: value if type(value) in exact else convert(value)
+
+
+def first_fit(converters: list[Convert]) -> Convert:
+    """Return the converter that takes the first of several that does not refuse."""
 
     def convert(value: object) -> object:
-        if type(value) in exact:
-            return value
         refusals = []
-        for _, try_convert in options:
+        for try_convert in converters:
             try:
                 return try_convert(value)
             except Refusal as exc:

@@ -151,5 +151,5 @@ def _describe(found: Found) -> str:
         return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
     age = "unknown age" if found.age is None else f"{duration(found.age)} old"
     keys = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
-    of = f"{shown(found.prefix)}  revision {found.revision}"
+    of = f"{shown(found.prefix or '')}  revision {found.revision}"
     return f"whole    {found.generation:<8}  {of}  {keys}  {age}  {name}"

@@ -494,7 +494,7 @@ def test_letters_of_either_case_mean_the_same(row: Row) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=30), st.text(max_size=60))
 def test_whatever_comes_is_classified(code: str, message: str) -> None:
-    """No code and no message makes the classification fail; the words are kept, and escaped where they are shown."""
+    """No code and no message makes the classification fail; the words are kept, and escaped where shown."""
     fault = classify(code, message)
     assert fault.message == message
     assert str(fault) == f"{code}: {shown(message)}"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tideover import errors
+from tideover.shown import shown
 from tideover.store.faults import (
     HTTP_HINT,
     NO_GRPC_HINT,
@@ -493,9 +494,10 @@ def test_letters_of_either_case_mean_the_same(row: Row) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=30), st.text(max_size=60))
 def test_whatever_comes_is_classified(code: str, message: str) -> None:
-    """No code and no message makes the classification fail, and the words are kept."""
+    """No code and no message makes the classification fail; the words are kept, and escaped where shown."""
     fault = classify(code, message)
-    assert str(fault) == f"{code}: {message}"
+    assert fault.message == message
+    assert str(fault) == f"{code}: {shown(message)}"
     assert isinstance(public_error(fault, doing="x", writes=True), errors.TideoverError)
 
 

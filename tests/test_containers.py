@@ -81,7 +81,8 @@ def test_a_user_without_a_name() -> None:
     """Without a name and HOME there is one warning, no snapshots, and locks are LOCAL in a folder of its own."""
     said = start(*NOBODY)
     assert said == [
-        "WARNING tideover: no snapshots: this user has no home directory, and so no cache folder; name one",
+        "WARNING tideover.snapshot.failed: no snapshots are kept: this user has no home directory, and so no "
+        "cache folder; name one",
         "unavailable",
         "local",
     ]
@@ -97,8 +98,8 @@ def test_nothing_can_be_written() -> None:
     """On a read-only root without a place for temporary files it starts, and says what it cannot do."""
     said = start(*READ_ONLY, *NOBODY)
     snapshots, places, *rest = said
-    assert snapshots.startswith("WARNING tideover: no snapshots: ")
-    assert places.startswith("WARNING tideover: no lock can be LOCAL here: ")
+    assert snapshots.startswith("WARNING tideover.snapshot.failed: no snapshots are kept: ")
+    assert places.startswith("WARNING tideover.lock.unhosted: no lock can be LOCAL here: ")
     assert rest[0] == "unavailable"
     assert rest[-1] == "refused"
 

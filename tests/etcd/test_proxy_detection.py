@@ -157,8 +157,8 @@ async def test_configuration_works_and_says_where_it_comes_from(
         assert "is an etcd grpc-proxy: leases are refused" in status.sentence
         assert status.restarts == 0
     assert [record.getMessage() for record in caplog.records if "grpc-proxy" in record.getMessage()] == [
-        f"tideover: {proxy.endpoint} is an etcd grpc-proxy, not a member: configuration works through it, leases "
-        "are refused; give the endpoints of the members themselves"
+        f"tideover.member.proxy: {proxy.endpoint} is an etcd grpc-proxy, not a member: configuration works "
+        "through it, leases are refused; give the endpoints of the members themselves"
     ]
     assert "not supported request" not in proxy.log(), "it was asked for progress"
 

@@ -128,10 +128,13 @@ async def through_an_outage(tide: Coordinator, cluster: EtcdCluster, down: tuple
         while tide.health.state is HealthState.AVAILABLE:
             await anyio.sleep(0.1)
     await anyio.sleep(4)
-    await anyio.to_thread.run_sync(lambda: [member.start() for member in down])
+    for member in down:
+        await anyio.to_thread.run_sync(member.start)
     await tide.health.wait_for(HealthState.AVAILABLE, timeout=40)
     with anyio.fail_after(30):
-        while not all(each.source is Source.LIVE for each in (*tide.status().config, *tide.status().services)):
+        while {each.source for each in tide.status().config} != {Source.LIVE}:
+            await anyio.sleep(0.1)
+        while {each.source for each in tide.status().services} != {Source.LIVE}:
             await anyio.sleep(0.1)
 
 

@@ -325,7 +325,8 @@ class Service:
             return self._unknown("none on disk can be picked, and etcd's have not been read yet", age)
         drained = f"all {len(self.endpoints)} endpoints of {self.name!r} have weight 0"
         what = drained if self.endpoints else f"{self.name!r} has no endpoints"
-        when = "" if self._view.source is Source.LIVE else f", as of {duration(age)} ago: {self._why()}"
+        ago = f"{duration(age)} ago" if math.isfinite(age) else "an unknown time ago"
+        when = "" if self._view.source is Source.LIVE else f", as of {ago}: {self._why()}"
         return NoEndpoints(what + when, service=self.name, age=age)
 
     def report(self, endpoint: Endpoint, ok: bool) -> None:
@@ -365,8 +366,9 @@ class Service:
         view = self._view
         age = view.age
         if limit is not None and judge(limit, age, has_default=False) is Verdict.RAISE:
+            old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
             raise TooStale(
-                f"the endpoints of {self.name!r} are {duration(age)} old, "
+                f"the endpoints of {self.name!r} are {old}, "
                 f"more than max_stale={limit.max_stale} s: {self._why()}",
                 age=age,
                 max_stale=limit.max_stale,

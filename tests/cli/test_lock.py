@@ -80,8 +80,11 @@ def test_a_lost_lock_ends_the_command(server: EtcdServer) -> None:
 
 
 def test_a_command_that_does_not_exist(server: EtcdServer) -> None:
-    """It is a mistake in the command line: exit code 2."""
-    assert tideover(server, "lock", "x", "--", "/no/such/program").returncode == 2
+    """It is told in one line, with the exit code of a shell: 127; and 126 if it is there and cannot be run."""
+    missing = tideover(server, "lock", "x", "--", "/no/such/program")
+    assert (missing.returncode, missing.stderr.count("\n")) == (127, 1)
+    assert "/no/such/program" in missing.stderr
+    assert tideover(server, "lock", "x", "--", "/dev/null").returncode == 126
 
 
 def test_status_shows_conflicts(server: EtcdServer) -> None:

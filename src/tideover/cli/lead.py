@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import anyio
@@ -10,7 +11,7 @@ import click
 from tideover.cli.common import note, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.failsafe_options import failsafe_options
-from tideover.cli.run_command import run_command
+from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.rules.candidate import margin_of
@@ -32,6 +33,7 @@ from tideover.policies import Failsafe
     help="What to do while etcd is away; the same for all candidates.",
 )
 @failsafe_options
+@if_killed_option
 @click.option("--address", default="", help="Where this process can be reached, for others to see.")
 @click.option("--value", default="", help="What else others are to see.")
 @click.argument("name")
@@ -43,6 +45,7 @@ def command(
     ttl: float,
     timeout: float | None,
     on_outage: str,
+    if_killed: str,
     address: str,
     value: str,
     failsafe: Failsafe | None,
@@ -50,7 +53,8 @@ def command(
     """Wait until elected, then run COMMAND: tideover lead reaper -- ./reap.sh
 
     The command finds TIDEOVER_TERM_TOKEN and TIDEOVER_TERM_EPOCH in its environment. If the leadership is lost it
-    gets SIGTERM, and SIGKILL before another one leads. When it has ended the office is given up.
+    gets SIGTERM, and SIGKILL before another one leads. Signals that would end tideover are passed on to it. When
+    it has ended the office is given up.
 
     With --on-outage peers a leader that cannot renew goes on as long as all other candidates confirm it. They
     share a secret, and each listens at a port of its own: --on-outage peers --secret-file /etc/reaper.secret
@@ -58,10 +62,12 @@ def command(
     Exits with the command's own code; 1 if the leadership was lost, or nobody was elected here in time, 5 if the
     election has another policy.
     """
+    # The body is cancelled at the deadline, and two margins later another one may lead.
+    run = CommandRun(command, grace=margin_of(ttl), if_killed=if_killed)
     body = partial(
         _lead,
         name=name,
-        command=command,
+        run=run,
         ttl=ttl,
         timeout=timeout,
         on_outage=on_outage,
@@ -75,7 +81,7 @@ async def _lead(
     tide: Coordinator,
     *,
     name: str,
-    command: tuple[str, ...],
+    run: CommandRun,
     ttl: float,
     timeout: float | None,
     on_outage: str,
@@ -86,18 +92,15 @@ async def _lead(
         leadership = tide.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)  # type: ignore[arg-type]
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    elected = False
-    code: int = Exit.FAILED
     try:
-        with anyio.move_on_after(timeout) as waiting:
-            async with leadership as term:
-                elected, waiting.deadline = True, float("inf")
-                environment = {"TIDEOVER_TERM_TOKEN": str(term.token), "TIDEOVER_TERM_EPOCH": str(term.epoch)}
-                # The body is cancelled at the deadline, and two margins later another one may lead.
-                code = await run_command(command, environment, grace=margin_of(ttl))
+        with run:
+            with anyio.move_on_after(timeout) as waiting:
+                async with leadership as term:
+                    waiting.deadline = math.inf
+                    await run.run({"TIDEOVER_TERM_TOKEN": str(term.token), "TIDEOVER_TERM_EPOCH": str(term.epoch)})
+            if waiting.cancelled_caught:
+                note(f"{name!r}: not elected within {timeout:g} s")
     except LeadershipLost as exc:
         note(str(exc))
         return Exit.FAILED
-    if not elected:
-        note(f"{name!r}: not elected within {timeout:g} s")
-    return code
+    return run.code

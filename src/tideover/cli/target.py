@@ -23,7 +23,7 @@ from tideover.store.endpoints import parse_endpoints, tls_for
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ENDPOINTS = "TIDEOVER_ENDPOINTS"
-_PASSWORD = "TIDEOVER_PASSWORD"
+PASSWORD = "TIDEOVER_PASSWORD"
 _PASSWORD_FILE = "TIDEOVER_PASSWORD_FILE"
 _DEFAULT = "127.0.0.1:2379"
 _NAMES = ("endpoints", "namespace", "user", "server_name", "ca_file", "cert_file", "key_file", "password_file")
@@ -77,7 +77,7 @@ def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
 def _check_user(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
     if given is not None and ":" in given:
         # Not repeated in the complaint, because it has a password in it.
-        raise click.BadParameter(f"give the name alone; the password is read from {_PASSWORD}, or asked for")
+        raise click.BadParameter(f"give the name alone; the password is read from {PASSWORD}, or asked for")
     return given
 
 
@@ -109,14 +109,14 @@ _OPTIONS = (
         metavar="NAME",
         envvar="TIDEOVER_USER",
         callback=_check_user,
-        help=f"The etcd user; the password is read from {_PASSWORD}, or asked for.",
+        help=f"The etcd user; the password is read from {PASSWORD}, or asked for.",
     ),
     click.option(
         "--password-file",
         metavar="FILE",
         type=click.Path(path_type=Path),
         envvar=_PASSWORD_FILE,
-        help=f"The file that the password is read from, at each login, instead of {_PASSWORD}.",
+        help=f"The file that the password is read from, at each login, instead of {PASSWORD}.",
     ),
 )
 
@@ -146,10 +146,10 @@ def _target(
 
 
 def _password(user: str, file: Path | None) -> str | Path:
-    known = os.environ.get(_PASSWORD)
+    known = os.environ.get(PASSWORD)
     if file is not None:
         if known is not None:
-            raise click.UsageError(f"both {_PASSWORD} and a password file are given: keep one of them")
+            raise click.UsageError(f"both {PASSWORD} and a password file are given: keep one of them")
         try:
             read_password(file)
         except PasswordError as exc:
@@ -158,7 +158,7 @@ def _password(user: str, file: Path | None) -> str | Path:
     if known is not None:
         return known
     if not sys.stdin.isatty():
-        remedy = f"set {_PASSWORD}, give --password-file, or run it in a terminal"
+        remedy = f"set {PASSWORD}, give --password-file, or run it in a terminal"
         raise click.UsageError(f"no password for user {user!r}: {remedy}")
     asked: str = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
     return asked

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import click
 
 from tideover.etcd.password import PasswordError, read_password
+from tideover.paths import open_to_all
 from tideover.policies import Tls
-from tideover.store.endpoints import parse_endpoints, tls_for
+from tideover.store.endpoints import parse_endpoints, refuse_user, tls_for
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,10 +62,19 @@ def etcd_options(command: F) -> F:
     return run  # type: ignore[return-value] # click's decorators know nothing of F
 
 
+def warn_if_open(secret_file: Path) -> None:
+    """Say so on stderr if everybody can read a secret."""
+    problem = open_to_all(secret_file)
+    if problem:
+        click.echo(f"tideover: warning: {problem}", err=True)
+
+
 def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the endpoints; the environment has several in one word, and so may an option."""
     texts = tuple(endpoint for text in given or (_DEFAULT,) for endpoint in text.split(","))
     try:
+        for text in given:
+            refuse_user(text)
         tls_for(texts, None)
         parse_endpoints(texts)
     except ValueError as exc:
@@ -154,6 +164,7 @@ def _password(user: str, file: Path | None) -> str | Path:
             read_password(file)
         except PasswordError as exc:
             raise click.UsageError(str(exc)) from exc
+        warn_if_open(file)
         return file
     if known is not None:
         return known

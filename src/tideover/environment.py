@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tideover.policies import Password, Tls
-from tideover.store.endpoints import parse_endpoints, tls_for
+from tideover.store.endpoints import parse_endpoints, refuse_user, tls_for
 
 ENDPOINTS = "TIDEOVER_ENDPOINTS"
 NAMESPACE = "TIDEOVER_NAMESPACE"
@@ -56,6 +56,7 @@ def split_endpoints(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: There is none, one is malformed, or they contradict each other.
     """
+    refuse_user(text)
     endpoints = tuple(text.replace(",", " ").split())
     tls_for(endpoints, None)
     parse_endpoints(endpoints)

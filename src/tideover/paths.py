@@ -52,6 +52,21 @@ def default_state_folder() -> Path:
     return folder
 
 
+def open_to_all(path: Path) -> str:
+    """Return what to say of a secret's file that every user of this machine can read; nothing if it is kept.
+
+    Args:
+        path: The file. What cannot be looked at is kept.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return ""
+    if not mode & stat.S_IROTH:
+        return ""
+    return f"every user of this machine can read {path} (mode {mode:04o}): chmod o-r keeps it"
+
+
 def _of_user(find: Callable[[str], Path]) -> Path | None:
     """Return a folder of this user; None for one without a home directory, as a nameless one in a container is."""
     try:

@@ -173,6 +173,27 @@ def test_status_and_config_with_etcd(etcd_server: EtcdServer) -> None:
 
 
 @pytest.mark.etcd
+def test_a_value_from_standard_input(etcd_server: EtcdServer) -> None:
+    """`config put KEY -` writes what standard input has, byte by byte; also nothing, and what is no text."""
+    line = [*_COMMAND, "config", "put", "in", "-", "-e", etcd_server.endpoint]
+    for value in (b"a secret\n", b"", b"-", b"\xff\x00\r\n" * 1000):
+        done = subprocess.run(line, input=value, capture_output=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        said = etcd_server.etcdctl("get", "--hex", "/config/in").replace("\\x", "")
+        assert said == f"{b'/config/in'.hex()}\n{value.hex()}\n"
+
+
+def test_a_standard_input_of_no_use() -> None:
+    """One that is closed, and one that does not end, are wrong usage, and nobody is asked."""
+    line = [*_COMMAND, "config", "put", "k", "-", "-e", _NOWHERE]
+    closed = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *line], capture_output=True, text=True, timeout=30)
+    assert (closed.returncode, "standard input is closed" in closed.stderr) == (2, True)
+    with open("/dev/zero", "rb") as endless:
+        large = subprocess.run(line, stdin=endless, capture_output=True, text=True, timeout=30)
+    assert (large.returncode, "more than 10,485,760 bytes" in large.stderr) == (2, True)
+
+
+@pytest.mark.etcd
 def test_what_etcd_does_not_have_is_5(etcd_server: EtcdServer) -> None:
     """A key that a quorum says is absent is a definite no; so is one that cannot be a key."""
     absent = tideover("config", "get", "nothing", "-e", etcd_server.endpoint)

@@ -145,8 +145,13 @@ def test_the_password_comes_from_a_file(guarded: EtcdServer, tmp_path: Path) -> 
     at = ("--user=app", "-e", guarded.endpoint)
     path = tmp_path / "password"
     path.write_text(f"{PASSWORD}\n")
+    path.chmod(0o600)
     written = tideover("config", "put", "f", "v", f"--password-file={path}", *at)
     assert (written.returncode, written.stderr) == (0, "")
+    path.chmod(0o644)
+    warned = tideover("config", "get", "f", f"--password-file={path}", *at)
+    assert warned.returncode == 0
+    assert f"warning: every user of this machine can read {path} (mode 0644)" in warned.stderr
     read = tideover("config", "get", "f", *at, TIDEOVER_PASSWORD_FILE=str(path))
     assert (read.returncode, read.stdout) == (0, "v\n")
     doctor = tideover("doctor", f"--password-file={path}", *at)
@@ -237,3 +242,20 @@ def test_the_password_is_asked_for_in_a_terminal(guarded: EtcdServer) -> None:
     os.close(ours)
     assert b"etcd answers." in shown
     assert PASSWORD.encode() not in shown
+
+
+def test_a_password_in_an_endpoint_is_not_repeated() -> None:
+    """However it is written, and wherever: the complaint shows what is behind the password alone."""
+    for endpoint in (
+        f"http://app:{PASSWORD}@10.0.0.1:2379",
+        f"app:{PASSWORD}@10.0.0.1:2379",
+        f"https://app:{PASSWORD},{PASSWORD}@10.0.0.1:2379",
+        f"http://app:{PASSWORD}/@10.0.0.1:2379",
+        f"127.0.0.1:1,http://app:{PASSWORD}@10.0.0.1:2379",
+    ):
+        for done in (tideover("status", "-e", endpoint), tideover("status", TIDEOVER_ENDPOINTS=endpoint)):
+            assert done.returncode == 2
+            assert "'...@10.0.0.1:2379': no user or password" in done.stderr
+    misplaced = tideover("status", f"http://app:{PASSWORD}@10.0.0.1:2379")
+    assert misplaced.returncode == 2
+    assert "://...@10.0.0.1:2379" in misplaced.stderr

@@ -35,6 +35,7 @@ def secret_file(tmp_path: Path) -> Path:
     """A file with the secret in it."""
     path = tmp_path / "secret"
     path.write_text(_SECRET + "\n")
+    path.chmod(0o600)
     return path
 
 

@@ -90,6 +90,17 @@ def test_a_command_that_does_not_exist(server: EtcdServer) -> None:
     assert (refused.returncode, refused.stderr) == (126, "tideover: /etc/passwd: Permission denied\n")
 
 
+def test_the_command_does_not_find_our_password(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process logs in with is not the command's; all else in the environment is."""
+    monkeypatch.setenv("TIDEOVER_PASSWORD", "canary")
+    monkeypatch.setenv("TIDEOVER_PASSWORD_FILE", "/some/file")
+    done = tideover(server, "lock", "env", "--", "env")
+    assert done.returncode == 0, done.stderr
+    assert "canary" not in done.stdout
+    assert "TIDEOVER_PASSWORD_FILE=/some/file" in done.stdout
+    assert "TIDEOVER_LOCK_TOKEN=" in done.stdout
+
+
 def test_status_shows_conflicts(server: EtcdServer) -> None:
     """What processes have published in the ledger is compared, and told with who, how long and when."""
     clock = Clock()

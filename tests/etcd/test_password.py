@@ -291,3 +291,19 @@ def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert done.stdout == f"the password file has not answered yet: {tmp_path / 'pipe'}\n"
     assert time.monotonic() - began < 50
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("mode", "lines"), [(0o600, 0), (0o640, 0), (0o644, 1)])
+async def test_a_file_that_everybody_can_read_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, lines: int
+) -> None:
+    """The warning names the file and its mode, not what is in it, and is not repeated at the next login."""
+    path = tmp_path / "password"
+    path.write_text(SECRET)
+    path.chmod(mode)
+    source = PasswordSource(path)
+    assert [await source.ask(), await source.ask()] == [SECRET, SECRET]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == lines
+    assert all(str(path) in line and f"{mode:04o}" in line and SECRET not in line for line in said)

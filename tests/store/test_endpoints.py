@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tideover.store.endpoints import advertised, parse_endpoint, parse_endpoints
+from tideover.policies import Tls
+from tideover.store.endpoints import advertised, parse_endpoint, parse_endpoints, tls_for
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_good_endpoints(text: str, endpoint: str) -> None:
         ("[::1:2379", "IPv6 address in brackets"),
         ("a:1,b:2", "each endpoint by itself"),
         ("a,b:2379", "each endpoint by itself"),
-        ("user@host:2379", "is not a host name"),
+        ("user@host:2379", "no user or password stands in an endpoint"),
         ("a b:2379", "is not a host name"),
         ("host/path:2379", "is not a host name"),
         ("ho\0st:2379", "is not a host name"),
@@ -147,3 +148,14 @@ def test_advertised_addresses_of_no_use(url: str, secure: bool, says: str) -> No
     """What leads nowhere from here is refused with the reason."""
     with pytest.raises(ValueError, match=says):
         advertised(url, secure=secure, here=False)
+
+
+@pytest.mark.parametrize(
+    "written", ["http://u:canary@h:1", "u:canary@h:1", "https://u:ca,canary@h:1", ["u:canary@h:1"]]
+)
+def test_a_password_in_an_endpoint_is_not_repeated(written: object) -> None:
+    """No error shows it, neither of the endpoint by itself nor beside TLS options."""
+    for refuse in (lambda: parse_endpoints([written]), lambda: tls_for([written], Tls())):  # type: ignore[list-item]
+        with pytest.raises(ValueError, match="endpoint") as raised:
+            refuse()
+        assert "canary" not in str(raised.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -110,6 +111,8 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
+    # An endpoint that stands where none belongs is repeated by click, with the password in it.
+    message = re.sub(r"://\S*@", "://...@", message)
     # The terminal may be gone as well.
     with suppress(OSError):
         click.echo(f"tideover: {message}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+import sys
 from contextlib import suppress
 from functools import partial
 
@@ -31,6 +32,8 @@ from tideover.types import HealthState, Reading, Source
 
 # Seconds before a write in which etcd must say whether the key is there already.
 _LOOK_TIMEOUT = 1.0
+# Bytes of a value: etcd takes 1.5 MiB unless it is told otherwise, and advises against more than 10 MiB.
+_LARGEST = 10 * 1024 * 1024
 
 
 @click.group("config")
@@ -105,17 +108,37 @@ def _spell(value: bytes) -> object:
 def put(key: str, value: str, target: Target, as_json: bool) -> int:
     """Write VALUE to KEY; before a VALUE that begins with a dash, write `--`.
 
+    A VALUE of `-` is read from standard input, as it is and up to its end: so it stands in no list of processes.
+
     Writes never degrade. Exits with 3 or 4 if etcd is away and nothing was written, with 6 if the answer was lost
     and the write may or may not have been applied.
     """
-    return with_etcd(partial(_put, key, value, as_json=as_json), target=target, follow=())
-
-
-async def _put(key: str, value: str, tide: Coordinator, *, as_json: bool) -> int:
-    full, is_new = tide.options.base + key, await _is_absent(tide, key)
     # Arguments may be bytes that are no text.
+    raw = _standard_input() if value == "-" else os.fsencode(value)
+    return with_etcd(partial(_put, key, raw, as_json=as_json), target=target, follow=())
+
+
+def _standard_input() -> bytes:
+    """Read the value from standard input.
+
+    Raises:
+        click.UsageError: It is closed, cannot be read, or does not end.
+    """
+    if sys.stdin is None:  # closed by whoever started this
+        raise click.UsageError("VALUE is -, and standard input is closed")
     try:
-        written = await tide.config.put(key, os.fsencode(value))
+        value = sys.stdin.buffer.read(_LARGEST + 1)
+    except OSError as exc:
+        raise click.UsageError(f"standard input cannot be read: {exc.strerror}") from exc
+    if len(value) > _LARGEST:
+        raise click.UsageError(f"standard input has more than {_LARGEST:,} bytes, which etcd would not take")
+    return value
+
+
+async def _put(key: str, value: bytes, tide: Coordinator, *, as_json: bool) -> int:
+    full, is_new = tide.options.base + key, await _is_absent(tide, key)
+    try:
+        written = await tide.config.put(key, value)
     except Unavailable as exc:
         raise failure(tide, exc, consequence="; nothing was written") from exc
     if as_json:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tideover.cli.target import warn_if_open
 from tideover.policies import Failsafe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,9 +80,11 @@ def _failsafe(on_outage: str, *, secret_file: Path | None = None, **given: Any) 
             "same secret in all of them"
         )
     try:
-        return Failsafe(_secrets(secret_file), **given)
+        failsafe = Failsafe(_secrets(secret_file), **given)
     except ValueError as exc:
         raise click.UsageError(f"{secret_file}: {exc}" if "secret" in str(exc) else str(exc)) from exc
+    warn_if_open(secret_file)
+    return failsafe
 
 
 def _is_on_command_line(name: str) -> bool:

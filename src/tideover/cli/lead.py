@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import anyio
@@ -10,7 +11,7 @@ import click
 from tideover.cli.common import WAITED, note, telling, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.failsafe_options import failsafe_options
-from tideover.cli.run_command import run_command
+from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -34,6 +35,7 @@ from tideover.types import HealthState
     help="What to do while etcd is away; the same for all candidates.",
 )
 @failsafe_options
+@if_killed_option
 @click.option("--address", default="", help="Where this process can be reached, for others to see.")
 @click.option("--value", default="", help="What else others are to see.")
 @click.argument("name")
@@ -45,6 +47,7 @@ def command(
     ttl: float,
     timeout: float | None,
     on_outage: str,
+    if_killed: str,
     address: str,
     value: str,
     failsafe: Failsafe | None,
@@ -52,7 +55,8 @@ def command(
     """Wait until elected, then run COMMAND: tideover lead reaper -- ./reap.sh
 
     The command finds TIDEOVER_TERM_TOKEN and TIDEOVER_TERM_EPOCH in its environment. If the leadership is lost it
-    gets SIGTERM, and SIGKILL before another one leads. When it has ended the office is given up.
+    gets SIGTERM, and SIGKILL before another one leads. Signals that would end tideover are passed on to it. When
+    it has ended the office is given up.
 
     With --on-outage peers a leader that cannot renew goes on as long as all other candidates confirm it. They
     share a secret, and each listens at a port of its own: --on-outage peers --secret-file /etc/reaper.secret
@@ -61,10 +65,12 @@ def command(
     one leads until the timeout, 3 or 4 if etcd is away then, 5 if the election has another policy, 127 if there is
     no such command, 126 if it cannot be run.
     """
+    # The body is cancelled at the deadline, and two margins later another one may lead.
+    run = CommandRun(command, grace=margin_of(ttl), if_killed=if_killed)
     body = partial(
         _lead,
         name=name,
-        command=command,
+        run=run,
         ttl=ttl,
         timeout=timeout,
         on_outage=on_outage,
@@ -78,7 +84,7 @@ async def _lead(
     tide: Coordinator,
     *,
     name: str,
-    command: tuple[str, ...],
+    run: CommandRun,
     ttl: float,
     timeout: float | None,
     on_outage: str,
@@ -89,30 +95,29 @@ async def _lead(
         leadership = tide.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)  # type: ignore[arg-type]
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    elected = False
-    code: int = Exit.FAILED
     what = f"the leadership of {name!r}, {tide.namespace}/elections/{name} in etcd"
     try:
-        async with telling(tide, what, after=WAITED) as told:
-            with anyio.move_on_after(timeout) as waiting:
-                async with leadership as term:
-                    told()
-                    elected, waiting.deadline = True, float("inf")
-                    environment = {
-                        "TIDEOVER_TERM_TOKEN": str(term.token),
-                        "TIDEOVER_TERM_EPOCH": str(term.epoch),
-                    }
-                    # The body is cancelled at the deadline, and two margins later another one may lead.
-                    code = await run_command(command, environment, grace=margin_of(ttl))
+        with run:
+            async with telling(tide, what, after=WAITED) as elected:
+                with anyio.move_on_after(timeout) as waiting:
+                    async with leadership as term:
+                        elected()
+                        waiting.deadline = math.inf
+                        token, epoch = str(term.token), str(term.epoch)
+                        await run.run({"TIDEOVER_TERM_TOKEN": token, "TIDEOVER_TERM_EPOCH": epoch})
+            if waiting.cancelled_caught:
+                return _not_elected(tide, name, timeout, leadership.held_by)
     except LeadershipLost as exc:
         note(str(exc))
         return Exit.FAILED
-    if elected:
-        return code
+    return run.code
+
+
+def _not_elected(tide: Coordinator, name: str, timeout: float | None, leader: str) -> int:
+    text = f"{name!r}: not elected within {timeout:g} s"
     if tide.health.state is HealthState.AVAILABLE:
-        leads = f": {leadership.held_by} leads" if leadership.held_by else ""
-        note(f"{name!r}: not elected within {timeout:g} s{leads}")
+        note(f"{text}: {leader} leads" if leader else text)
         return Exit.FAILED
     # Nobody has said no.
-    note(f"{name!r}: not elected within {timeout:g} s, because {sentence(tide.health.diagnosis)}")
+    note(f"{text}, because {sentence(tide.health.diagnosis)}")
     return exit_of_state(tide.health.state)

@@ -8,7 +8,7 @@ import click
 
 from tideover.cli.common import WAITED, note, telling, with_etcd
 from tideover.cli.exit_codes import Exit
-from tideover.cli.run_command import run_command
+from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import LockConflict, LockLost
@@ -30,49 +30,57 @@ _GRACE = 5.0
     show_default=True,
     help="What to do while etcd is away.",
 )
+@if_killed_option
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
-    target: Target, name: str, command: tuple[str, ...], ttl: int, timeout: float | None, on_outage: str
+    target: Target,
+    name: str,
+    command: tuple[str, ...],
+    ttl: int,
+    timeout: float | None,
+    on_outage: str,
+    if_killed: str,
 ) -> int:
     """Run COMMAND while holding the lock NAME: tideover lock deploy -- ./deploy.sh
 
     The command finds TIDEOVER_LOCK_TOKEN and TIDEOVER_LOCK_EPOCH in its environment; both are empty for a LOCAL
-    lock. If the lock is lost it gets SIGTERM, and 5 s later SIGKILL.
+    lock. If the lock is lost it gets SIGTERM, and 5 s later SIGKILL. Signals that would end tideover are passed on
+    to it.
 
     Says on stderr what it waits for, if it must. Exits with the command's own code; 1 if the lock was lost or not
     to be had in time, 3 or 4 if etcd is away, 127 if there is no such command, 126 if it cannot be run.
     """
-    body = partial(_hold, name=name, command=command, ttl=ttl, timeout=timeout, on_outage=on_outage)
+    run = CommandRun(command, grace=_GRACE, if_killed=if_killed)
+    body = partial(_hold, name=name, run=run, ttl=ttl, timeout=timeout, on_outage=on_outage)
     return with_etcd(body, target=target, follow=())
 
 
 async def _hold(
-    tide: Coordinator, *, name: str, command: tuple[str, ...], ttl: int, timeout: float | None, on_outage: str
+    tide: Coordinator, *, name: str, run: CommandRun, ttl: int, timeout: float | None, on_outage: str
 ) -> int:
-    code: int = Exit.FAILED
     try:
         lock = tide.lock(name, ttl=ttl, timeout=timeout, on_outage=on_outage)  # type: ignore[arg-type]
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     what = f"the lock {name!r}, {tide.namespace}/locks/{name}/ in etcd"
     try:
-        async with telling(tide, what, after=WAITED) as obtained, lock as held:
-            obtained()
-            code = await _run(held, command)
+        with run:
+            async with telling(tide, what, after=WAITED) as obtained, lock as held:
+                obtained()
+                await run.run(_environment(held))
     except (LockLost, LockConflict) as exc:
         note(str(exc))
         return Exit.FAILED
-    return code
+    return run.code
 
 
-async def _run(held: Held, command: tuple[str, ...]) -> int:
-    """Run the command; end it if the lock is lost."""
+def _environment(held: Held) -> dict[str, str]:
+    """Return what the command finds in its environment; say so if the lock is not the one that etcd knows."""
     distributed = held.mode is LockMode.DISTRIBUTED
     if not distributed:
         note(f"lock {held.name!r} is held LOCAL, because etcd is away")
-    environment = {
+    return {
         "TIDEOVER_LOCK_TOKEN": str(held.token) if distributed else "",
         "TIDEOVER_LOCK_EPOCH": str(held.epoch) if distributed else "",
     }
-    return await run_command(command, environment, grace=_GRACE)

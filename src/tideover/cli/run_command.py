@@ -1,59 +1,161 @@
-"""A command that runs as long as something is held for it."""
+"""A command that runs as long as something is held for it, and the signals that come meanwhile.
+
+All signals that would end this process are received from before the wait for what is held until after it is given
+up. One that comes before the command is started ends the waiting; later ones are passed on: a supervisor that ends
+us ends the command, in its own time and still protected. What cannot be received, SIGKILL and this process's own
+faults, ends it at once, and the kernel then ends the command (`become_command`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
+import click
 from anyio.abc import Process
 
-from tideover.cli.common import note
+from tideover.cli import become_command
 from tideover.cli.exit_codes import Exit
+from tideover.environment import PASSWORD
 from tideover.etcd.raw_lines import without_ours
 
-# Passed on to the command: a supervisor that ends us ends it, in its own time and still protected. Ctrl-C is not
-# among them: a terminal sends it to both.
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What becomes of the command if this process is killed.
+_IF_KILLED = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "leave": 0}
+_CANNOT_BE_RECEIVED = {"SIGKILL", "SIGSTOP"}
+# After a handler of Python's the instruction that failed would be executed again, and so for ever.
+_FAULTS = {"SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGEMT"}
+_END_NOTHING = {"SIGCHLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH", "SIGINFO"}
+_OTHERS = {getattr(signal, name, None) for names in (_CANNOT_BE_RECEIVED, _FAULTS, _END_NOTHING) for name in names}
 
 
-async def run_command(command: Sequence[str], environment: Mapping[str, str], *, grace: float) -> int:
-    """Run a command, and return its exit code: 128 and the signal's number if a signal ended it.
+def if_killed_option(command: F) -> F:
+    """Add the option that says what becomes of COMMAND when nobody is left to end it; named `if_killed`."""
+    return click.option(
+        "--if-killed",
+        type=click.Choice(list(_IF_KILLED)),
+        default="kill",
+        show_default=True,
+        help="What becomes of COMMAND if tideover itself is killed (Linux).",
+    )(command)
 
-    One that cannot be run has the exit code that a shell gives it, and a line on stderr says why.
 
-    If this is cancelled, because what was held is lost, or by Ctrl-C, the command gets SIGTERM, and later SIGKILL.
+class CommandRun:
+    """One run of a command. Enter this first, then what is to be held, then call `run`.
+
+    If the body is cancelled, because what was held is lost, or by Ctrl-C, the command gets SIGTERM, and later
+    SIGKILL.
 
     Args:
         command: The program and its arguments.
-        environment: What it finds in its environment besides ours.
         grace: Seconds between SIGTERM and SIGKILL.
+        if_killed: What becomes of it if this process is killed: `"kill"`, `"term"` or `"leave"`.
+
+    Attributes:
+        code: The command's exit code: 128 and the signal's number if a signal ended it, or came before it.
     """
-    env = {**without_ours(os.environ), **environment}
-    try:
-        process = await anyio.open_process(command, stdin=None, stdout=None, stderr=None, env=env)
-    except OSError as exc:
-        note(f"{command[0]}: {exc.strerror}")
-        return Exit.NOT_FOUND if isinstance(exc, FileNotFoundError) else Exit.NOT_EXECUTABLE
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_pass_on, process)
+
+    def __init__(self, command: Sequence[str], *, grace: float, if_killed: str) -> None:
+        self.code: int = Exit.FAILED
+        self._command = command
+        self._grace = grace
+        self._death_signal = _IF_KILLED[if_killed] if sys.platform == "linux" else 0
+        self._received: list[int] = []
+        self._begun = False
+        self._early: list[int] = []
+        self._process: Process | None = None
+
+    def __repr__(self) -> str:
+        """Show the command and how far it is."""
+        return f"<CommandRun {self._command[0]} {'begun' if self._begun else 'not begun'}, code {self.code}>"
+
+    def __enter__(self) -> CommandRun:
+        """Receive signals from now on; those that whoever started this process has set to be ignored stay so."""
+        loop = asyncio.get_running_loop()
+        for number in sorted(signal.valid_signals() - _OTHERS):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                loop.add_signal_handler(number, self._receive, number)
+                self._received.append(number)
+        self._scope = anyio.CancelScope()
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Receive no more; a body that a signal has ended is left here."""
+        try:
+            return bool(self._scope.__exit__(kind, error, trace))
+        finally:
+            loop = asyncio.get_running_loop()
+            for number in self._received:
+                loop.remove_signal_handler(number)
+
+    async def run(self, environment: Mapping[str, str]) -> None:
+        """Run the command until it ends; the result is `code`.
+
+        Args:
+            environment: What it finds in its environment besides ours, which it gets without the password.
+        """
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        self._begun = True
+        process = await self._start({**without_ours(os.environ), **environment})
+        try:
             code = await process.wait()
-            tasks.cancel_scope.cancel()
+            self.code = 128 - code if code < 0 else code
+        finally:
+            if process.returncode is None:
+                with anyio.CancelScope(shield=True):
+                    self._send(signal.SIGTERM)
+                    with anyio.move_on_after(self._grace):
+                        await process.wait()
+                    if process.returncode is None:
+                        self._send(signal.SIGKILL)
+                        await process.wait()
+
+    async def _start(self, environment: dict[str, str]) -> Process:
+        environment.pop(PASSWORD, None)
+        with anyio.CancelScope(shield=True), _blocked([signal.SIGINT, *self._received]) as held_back:
+            script = [str(os.getpid()), str(int(self._death_signal)), ",".join(str(int(n)) for n in held_back)]
+            interpreter = [sys.executable, "-I", "-S", become_command.__file__]
+            self._process = process = await anyio.open_process(
+                [*interpreter, *script, *self._command], stdin=None, stdout=None, stderr=None, env=environment
+            )
+        for number in self._early:
+            self._send(number)
+        return process
+
+    def _receive(self, number: int) -> None:
+        if not self._begun:
+            self.code = 128 + number
+            self._scope.cancel()
+        elif self._process is None:
+            self._early.append(number)
+        else:
+            self._send(number)
+
+    def _send(self, number: int) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:
+            # Not `send_signal`: that polls first, and would take the exit code away from the event loop.
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+@contextmanager
+def _blocked(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Block signals, for children to begin with; give those that were not blocked before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield [number for number in numbers if number not in before]
     finally:
-        if process.returncode is None:
-            with anyio.CancelScope(shield=True):
-                process.terminate()
-                with anyio.move_on_after(grace):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-    return 128 - code if code < 0 else code
-
-
-async def _pass_on(process: Process) -> None:
-    with anyio.open_signal_receiver(*_PASSED_ON) as signals:
-        async for number in signals:
-            process.send_signal(number)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -31,6 +31,7 @@ from tideover.environment import (
     split_endpoints,
 )
 from tideover.etcd.password import read_password
+from tideover.paths import open_to_all
 from tideover.policies import Tls
 
 __all__ = ["Target", "etcd_options"]
@@ -52,6 +53,13 @@ def etcd_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         run = option(run)
     return run  # type: ignore[return-value] # click's decorators know nothing of F
+
+
+def warn_if_open(secret_file: Path) -> None:
+    """Say so on stderr if everybody can read a secret."""
+    problem = open_to_all(secret_file)
+    if problem:
+        click.echo(f"tideover: warning: {problem}", err=True)
 
 
 def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -143,6 +151,7 @@ def _password(user: str, file: Path | None) -> str | Path:
         found = find_password(os.environ, file)
         if isinstance(found, Path):
             read_password(found)
+            warn_if_open(found)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if found is not None:

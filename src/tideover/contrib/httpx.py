@@ -16,11 +16,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import anyio
 import httpx
 
+from tideover import telemetry
 from tideover.client.rules.backoff import delay_cap
 from tideover.client.rules.retry_budget import RetryBudget
 from tideover.coordinator.coordinator import Coordinator
@@ -29,6 +31,7 @@ from tideover.discovery.service_view import ServiceView
 from tideover.errors import NoEndpoints, TideoverError
 from tideover.functions import current_for_reads
 from tideover.policies import RetryPolicy
+from tideover.shown import shown
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 # Nothing was sent: the connection did not come about, or there is no way to make one to such a URL.
@@ -44,6 +47,10 @@ _FAILURES = (
 )
 # How long to wait before an endpoint is asked again within one call.
 _PAUSES = RetryPolicy()
+# Octets that a path may have by RFC 9110, section 4.1; what is longer before the caller's own leads nowhere.
+_LONGEST_ROOT = 8000
+# What httpx, idna and urllib raise for text that is no URL, some only when they are asked for its parts.
+_NO_URL = (httpx.InvalidURL, ValueError)
 _SECURE = ("https", "wss")
 _PHASES = ("connect", "read", "write", "pool")
 
@@ -103,6 +110,13 @@ class _Discovering(Generic[_Sender]):
         return tide.discover(name, max_stale=self._max_stale, on_stale="raise")
 
 
+class _Unusable(httpx.UnsupportedProtocol):
+    """The URL that an endpoint has registered leads nowhere, whoever calls; httpx has no closer word for it."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"{shown(url)!r} cannot be called: {why}")
+
+
 class Call:
     """One request, and its attempts. Decides; the transports act.
 
@@ -123,6 +137,7 @@ class Call:
         self._limit = max(self._given.get(kind) or math.inf for kind in _PHASES)
         self._timeouts: dict[str, float | None] = {}
         self._tried: list[Endpoint] = []
+        self._unusable: list[Endpoint] = []
 
     def __repr__(self) -> str:
         """Show the request and what was tried."""
@@ -153,18 +168,20 @@ class Call:
 
         Raises:
             httpx.UnsupportedProtocol: It does not say where it is. Others write to the registry too.
-            httpx.LocalProtocolError: It is without TLS, and the caller has asked for it.
+            httpx.LocalProtocolError: It is without TLS, and the caller has asked for it; or the caller's path is
+                too long.
         """
         given = self._request
-        try:
-            base = httpx.URL(self._endpoint.url)
-        except httpx.InvalidURL as exc:
-            raise httpx.UnsupportedProtocol(f"{self._endpoint.url!r}: {exc}") from exc
+        base = _base(self._endpoint.url)
+        if isinstance(base, str):
+            raise _Unusable(self._endpoint.url, base)
         if given.url.scheme in _SECURE and base.scheme not in _SECURE:
             raise httpx.LocalProtocolError(f"{given.url} asks for TLS, and {self._endpoint.url!r} is without")
-        url = given.url.copy_with(
-            scheme=base.scheme, host=base.host, port=base.port, raw_path=_root(base) + given.url.raw_path
-        )
+        path = _root(base) + given.url.raw_path
+        try:
+            url = given.url.copy_with(scheme=base.scheme, host=base.host, port=base.port, raw_path=path)
+        except httpx.InvalidURL as exc:
+            raise httpx.LocalProtocolError(f"behind {shown(self._endpoint.url)!r}: {shown(str(exc))}") from exc
         headers = given.headers.copy()
         if headers.get("host") == given.url.netloc.decode("ascii"):
             # The caller has asked for no other; and servers know themselves by their own name.
@@ -193,6 +210,8 @@ class Call:
         if not isinstance(error, _FAILURES):
             return None
         sent = not isinstance(error, _NEVER_SENT)
+        if isinstance(error, httpx.UnsupportedProtocol):
+            self._refuse(error)
         self._report(False, sent=sent)
         return self._go_on(sent=sent)
 
@@ -201,6 +220,9 @@ class Call:
 
         Returns:
             Seconds to wait before the next attempt, and close this answer; None if it is the caller's.
+
+        Raises:
+            httpx.RemoteProtocolError: It redirects to what is no URL. It has still to be closed.
         """
         if response.status_code not in self._rules.failures:
             # How reading the body goes is still to be seen.
@@ -213,9 +235,28 @@ class Call:
         # It came in time: each part of its body has what the caller gives for one, not what is left.
         self._timeouts.update((kind, self._given[kind]) for kind in ("read", "write") if kind in self._given)
         if "location" in response.headers:
-            base = httpx.URL(self._endpoint.url)
-            response.headers["location"] = _as_called(response.headers["location"], base, self._request.url)
+            self._put_as_called(response)
         return None
+
+    def _put_as_called(self, response: httpx.Response) -> None:
+        """Put where an answer leads into the caller's terms; what is no URL is left to the caller."""
+        location, base = response.headers["location"], _base(self._endpoint.url)
+        assert isinstance(base, httpx.URL)  # it has answered
+        try:
+            response.headers["location"] = _as_called(location, base, self._request.url)
+        except _NO_URL as exc:
+            # httpx looks at it even if the caller follows no redirects, and not all it then raises is its own.
+            # No failure of the endpoint, which may only repeat what somebody has asked for.
+            if response.has_redirect_location:
+                text = f"the answer redirects to {shown(location)!r}: {shown(str(exc))}"
+                raise httpx.RemoteProtocolError(text, request=self._request) from exc
+
+    def _refuse(self, error: httpx.UnsupportedProtocol) -> None:
+        """Never ask this endpoint within this call, and tell which one it is."""
+        self._unusable.append(self._endpoint)
+        named = isinstance(error, _Unusable)
+        why = str(error) if named else f"{shown(self._endpoint.url)!r} cannot be called: {error}"
+        telemetry.endpoint_rejected(self._view.name, why)
 
     def _report(self, ok: bool, *, sent: bool = True) -> None:
         if sent:
@@ -230,13 +271,18 @@ class Call:
             sent: Whether the request was sent.
             again: Whether an endpoint may be asked twice.
         """
-        if len(self._tried) >= self._rules.attempts or (self._once is not None and self._once.begun):
+        asked = len(self._tried) - len(self._unusable)
+        if asked >= self._rules.attempts or (self._once is not None and self._once.begun):
             return None
         if sent and not (self._rules.budget.allows_retry and self._request.method in _IDEMPOTENT):
             return None
         try:
             endpoint = self._view.pick(avoid=self._tried)
+            if endpoint in self._unusable:
+                endpoint = self._view.pick(avoid=self._unusable)
         except TideoverError:
+            return None
+        if endpoint in self._unusable:
             return None
         times = self._tried.count(endpoint)
         pause = random.random() * delay_cap(_PAUSES, times) if times else 0.0
@@ -244,6 +290,34 @@ class Call:
             return None
         self._tried.append(endpoint)
         return pause
+
+
+@lru_cache(maxsize=1000)
+def _base(text: str) -> httpx.URL | str:
+    """Return where an endpoint is, or why no request can be sent to it."""
+    try:
+        url = _checked(httpx.URL(text))
+    except _NO_URL as exc:
+        return shown(str(exc))
+    if not url.host:
+        return "it names no host"
+    if len(_root(url)) > _LONGEST_ROOT:
+        return f"its path is longer than {_LONGEST_ROOT} octets"
+    return url
+
+
+def _checked(url: httpx.URL) -> httpx.URL:
+    """Return a URL whose host can be looked up, at a port that can be; httpx looks at neither before it connects.
+
+    Raises:
+        ValueError: One of them cannot.
+    """
+    assert isinstance(url.host, str)  # decoded only now, and not all punycode means something
+    # As `socket.getaddrinfo` does it: the labels of a name have from 1 to 63 characters.
+    url.raw_host.decode("ascii").encode("idna")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError(f"{url.port} is not a port from 1 to 65535")
+    return url
 
 
 def _root(base: httpx.URL) -> bytes:
@@ -261,13 +335,14 @@ def _as_called(location: str, base: httpx.URL, called: httpx.URL) -> str:
         location: What the endpoint says.
         base: The endpoint.
         called: What the caller has asked for.
+
+    Raises:
+        httpx.InvalidURL: It leads nowhere.
+        ValueError: Likewise.
     """
     root = _root(base)
-    try:
-        target = base.copy_with(raw_path=root + called.raw_path).join(location)
-        at_first = called.join(location)
-    except httpx.InvalidURL:
-        return location
+    target = _checked(base.copy_with(raw_path=root + called.raw_path).join(location))
+    at_first = _checked(called.join(location))
     inside = target.raw_path.removeprefix(root)
     same_origin = (target.scheme, target.host, target.port) == (base.scheme, base.host, base.port)
     if same_origin and target.raw_path.startswith(root) and inside[:1] in (b"", b"/", b"?"):
@@ -396,7 +471,11 @@ class DiscoveryTransport(_Discovering[httpx.AsyncBaseTransport], httpx.AsyncBase
                 if pause is None:
                     raise
             else:
-                pause = call.answered(response)
+                try:
+                    pause = call.answered(response)
+                except BaseException:
+                    await response.aclose()
+                    raise
                 if pause is None:
                     return response
                 await response.aclose()
@@ -440,7 +519,11 @@ class SyncDiscoveryTransport(_Discovering[httpx.BaseTransport], httpx.BaseTransp
                 if pause is None:
                     raise
             else:
-                pause = call.answered(response)
+                try:
+                    pause = call.answered(response)
+                except BaseException:
+                    response.close()
+                    raise
                 if pause is None:
                     return response
                 response.close()

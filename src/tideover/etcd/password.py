@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from functools import partial
 from pathlib import Path
 
 from tideover.callables import is_async
 from tideover.daemon_thread import in_daemon_thread
+from tideover.paths import open_to_all
 from tideover.policies import Password
 from tideover.store.faults import Fault, FaultKind, StoreFault
+
+_log = logging.getLogger("tideover")
 
 # Bytes of a file that are a password at the most.
 _LARGEST = 65_536
@@ -79,6 +83,7 @@ class PasswordSource:
         self._asking: asyncio.Task[str | Fault] | None = None
         self._failure: Fault | None = None
         self._failed_at = 0.0
+        self._looked = False
 
     def __repr__(self) -> str:
         """Name the source, and nothing of what it gives."""
@@ -135,12 +140,20 @@ class PasswordSource:
         except Exception as exc:  # noqa: BLE001  # the user's own; told by its class
             return _fault(self._named(f"raised {type(exc).__name__}"))
 
+    def _read(self, path: Path) -> str:
+        password = read_password(path)
+        problem = "" if self._looked else open_to_all(path)
+        self._looked = True
+        if problem:
+            _log.warning("tideover: %s", problem)
+        return password
+
     async def _answer(self) -> str:
         given = self._given
         if isinstance(given, str):
             return given
         if isinstance(given, Path):
-            return await in_daemon_thread(partial(read_password, given), name="tideover-password")
+            return await in_daemon_thread(partial(self._read, given), name="tideover-password")
         said = given() if is_async(given) else await in_daemon_thread(given, name="tideover-password")
         if inspect.isawaitable(said):
             try:

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from tideover import telemetry
 from tideover.clock import Clock
+from tideover.daemon_thread import in_daemon_thread
 from tideover.epoch.rules import Known
 from tideover.epoch.tracker import Identity
 from tideover.prefixes.rules import Freshness
@@ -99,7 +100,8 @@ class Keeper:
 
     async def _restore(self) -> None:
         """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
-        loaded = await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+        # Not in anyio's pool: where a start is refused, gunicorn's own worker would wait for the pool for ever.
+        loaded = await in_daemon_thread(self._load, name="tideover-snapshot")
         for damage in loaded.rejected if loaded else ():
             telemetry.snapshot_rejected(self._view.component, damage.path, str(damage))
         if loaded is None or loaded.snapshot is None:

@@ -37,8 +37,10 @@ def parse_endpoint(text: str) -> str:
     """
     if not isinstance(text, str):
         raise ValueError(
-            f"an endpoint must be a string like 'host:2379', not {text!r}; a list is given as connect(*endpoints)"
+            f"an endpoint must be a string like 'host:2379', not a {type(text).__name__}; "
+            "a list is given as connect(*endpoints)"
         )
+    refuse_user(text)
     rest = text.strip()
     if "," in rest:
         raise ValueError(f"endpoint {text!r}: give each endpoint by itself, such as connect('a:2379', 'b:2379')")
@@ -62,6 +64,22 @@ def parse_endpoint(text: str) -> str:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535")
     return f"{host}:{int(port)}"
+
+
+def refuse_user(text: str) -> None:
+    """Refuse endpoints with a user in them, as URLs have it, without repeating what may be the password.
+
+    Args:
+        text: One endpoint, or several that are still to be separated: a password may have commas in it.
+
+    Raises:
+        ValueError: There is one.
+    """
+    _, found, after = text.rpartition("@")
+    if found:
+        raise ValueError(
+            f"endpoint '...@{after}': no user or password stands in an endpoint, they are given apart"
+        )
 
 
 def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
@@ -96,6 +114,8 @@ def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
         ValueError: Some ask for TLS and others for none.
     """
     texts = [str(text).strip() for text in texts]
+    for text in texts:
+        refuse_user(text)
     secure = [text for text in texts if text.lower().startswith("https://")]
     plain = [text for text in texts if text.lower().startswith("http://")]
     if plain and (secure or tls is not None):

@@ -45,7 +45,7 @@ class RejectedValue:
     """A value in etcd that is not being served.
 
     Attributes:
-        key: The key, as `get` names it.
+        key: The key, as `get` names it; outside of the configuration as etcd has it.
         revision: The revision refused.
         reason: Why.
     """
@@ -300,7 +300,7 @@ class StatusReport:
         members: The members.
         identity: Which etcd it is, and in which history.
         config: The followed prefixes.
-        rejected: Values refused.
+        rejected: Values refused: of the configuration, and what others have written under tideover's own keys.
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.

@@ -20,8 +20,8 @@ from tideover.discovery.service import newest
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot_file import read
 from tideover.prefixes.snapshot_format import Snapshot
-from tideover.prefixes.snapshot_format import decode as decode_snapshot
 from tideover.status import duration
 from tideover.types import HealthState, Source
 
@@ -170,7 +170,7 @@ def _newest(folder: Path | None, prefix: bytes) -> Snapshot | None:
     found = []
     for path in paths:
         try:
-            snapshot = decode_snapshot(path.read_bytes(), path=str(path))
+            snapshot = read(path)
         except (OSError, SnapshotCorrupt) as exc:
             note(f"{path} cannot be used: {exc}")
             continue

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tideover.elections.rules.candidate import LONGEST
 from tideover.errors import RecordCorrupt
+from tideover.foreign_bytes import INT64, Malformed, integer, load_object, number
 
 # The newest meaning that this version understands.
 FORMAT = 1
@@ -85,6 +87,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "limit": (int, float),
     "entered": (bool,),
 }
+_MOMENT = 0.001
 # Only what concerns an election with the policy "peers" says these.
 _PEERS = ("peer", "limit", "entered")
 _REQUIRED = ("holder", "term", "policy", "ttl", "write")
@@ -105,10 +108,10 @@ def decode(raw: bytes, key: bytes) -> Document:
     """
     name = key.decode(errors="backslashreplace")
     try:
-        found = json.loads(raw)
+        found = load_object(raw)
         problem = _problem(found)
-    except (ValueError, RecursionError):
-        found, problem = {}, "it is not JSON"
+    except Malformed as exc:
+        found, problem = {}, str(exc)
     if problem:
         raise RecordCorrupt(
             f"the record {name} cannot be used, because {problem}: {raw[:80]!r}. It is left alone; if nobody "
@@ -121,9 +124,7 @@ def decode(raw: bytes, key: bytes) -> Document:
     return Document(**known, extra=extra)
 
 
-def _problem(found: object) -> str:
-    if not isinstance(found, dict):
-        return "it is not an object"
+def _problem(found: Mapping[str, Any]) -> str:
     needs = found.get("needs")
     if not isinstance(needs, int) or isinstance(needs, bool):
         return "it says no format ('needs')"
@@ -136,10 +137,9 @@ def _problem(found: object) -> str:
         value = found.get(name)
         if name in found and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
             return f"its {name!r} is {value!r}"
-    if not 0 < found["ttl"] < float("inf"):
-        return f"its 'ttl' is {found['ttl']!r}"
-    if not 0 <= found.get("limit", 0) < float("inf"):
-        return f"its 'limit' is {found['limit']!r}"
+    integer(found["term"], "its 'term'", most=INT64)
+    number(found["ttl"], "its 'ttl'", least=_MOMENT, most=LONGEST)
+    number(found.get("limit", 0), "its 'limit'", least=0, most=LONGEST)
     if not all(isinstance(candidate, str) for candidate in found.get("candidates", ())):
         return f"its 'candidates' are {found['candidates']!r}"
     return ""

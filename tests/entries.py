@@ -159,6 +159,7 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.__aexit__": lambda t: t.tide.__aexit__(*_NOBODY),
     "Coordinator.know_members": lambda t: t.tide.know_members(0.1),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
+    "Coordinator.foreign_values": lambda t: t.tide.foreign_values(),
     "Coordinator.services": lambda t: t.tide.services(),
     "ClusterHealth.wait_for": lambda t: t.tide.health.wait_for(tideover.HealthState.UNAVAILABLE, timeout=0.1),
     "Config.fetch": lambda t: t.tide.config.fetch("unfollowed"),

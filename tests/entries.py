@@ -168,6 +168,7 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.know_members": lambda t: t.tide.know_members(0.1),
     "Coordinator.run_while_leading": lambda t: t.tide.run_while_leading("foreign", nothing),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
+    "Coordinator.foreign_values": lambda t: t.tide.foreign_values(),
     "Coordinator.services": lambda t: t.tide.services(),
     "Namespaces.find_misspelled": lambda t: t.tide.namespaces.find_misspelled("config/"),
     "Namespaces.walk": lambda t: anext(t.tide.namespaces.walk()),

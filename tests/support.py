@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import anyio.to_thread
 import pytest
 import trio
 import trio.testing
@@ -28,6 +30,36 @@ def mock_trio() -> tuple[str, dict[str, object]]:
 def mock_backend() -> tuple[str, dict[str, object]]:
     """Run on trio with a clock that jumps; a folder's conftest takes it as its `anyio_backend`."""
     return mock_trio()
+
+
+@pytest.fixture
+def threads_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a mock clock stand still while a worker thread runs; else it jumps, for all wait for the thread."""
+    run_sync, running = anyio.to_thread.run_sync, 0
+
+    async def run(function: Callable[..., object], *args: object, **options: Any) -> object:
+        nonlocal running
+        clock = _mock_clock_here()
+        if clock is None:
+            return await run_sync(function, *args, **options)
+        running += 1
+        clock.autojump_threshold = math.inf
+        try:
+            return await run_sync(function, *args, **options)
+        finally:
+            running -= 1
+            if not running:
+                clock.autojump_threshold = 0
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", run)
+
+
+def _mock_clock_here() -> trio.testing.MockClock | None:
+    try:
+        clock = trio.lowlevel.current_clock()
+    except RuntimeError:  # asyncio
+        return None
+    return clock if isinstance(clock, trio.testing.MockClock) else None
 
 
 def mock_clock() -> Clock:

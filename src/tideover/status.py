@@ -53,7 +53,7 @@ class RejectedValue(Record):
     """A value in etcd that is not being served.
 
     Attributes:
-        key: The key, as `get` names it.
+        key: The key, as `get` names it; outside of the configuration as etcd has it.
         revision: The revision refused.
         reason: Why.
     """
@@ -333,7 +333,7 @@ class StatusReport(Record):
         members: The members.
         identity: Which etcd it is, and in which history.
         config: The followed prefixes.
-        rejected: Values refused.
+        rejected: Values refused: of the configuration, and what others have written under tideover's own keys.
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.

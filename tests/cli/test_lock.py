@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tideover.clock import Clock, Stamp
-from tideover.locks.ledger_file import encode
+from tideover.locks.hold_document import encode
 from tideover.locks.rules.overlaps import Hold
 from tideover.testing import EtcdServer
 from tideover.types import LockMode

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideover.epoch.rules import Known, Marker, decode_marker, may_replace, settle, settle_unseen
+from tideover.epoch.rules import MAX_EPOCH, Known, Marker, decode_marker, may_replace, settle, settle_unseen
+from tideover.foreign_bytes import Malformed
 from tideover.types import Header
 
 HERE = Header(cluster_id=7, member_id=1, raft_term=5, revision=100)
@@ -16,7 +19,7 @@ MARKER = Marker(epoch=3, history="h3", cluster_id=7, raft_term=4)
 KNOWN = Known(cluster_id=7, raft_term=5, revision=90, known_at=10.0, epoch=3, history="h3")
 
 
-@given(st.integers(1), st.text(), st.integers(0, 2**64 - 1), st.integers(0))
+@given(st.integers(1, MAX_EPOCH), st.text(max_size=64), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_a_marker_is_read_back(epoch: int, history: str, cluster_id: int, term: int) -> None:
     """What is written is read back."""
     marker = Marker(epoch, history, cluster_id, term)
@@ -25,16 +28,54 @@ def test_a_marker_is_read_back(epoch: int, history: str, cluster_id: int, term: 
 
 @given(st.binary())
 def test_anything_else_is_no_marker(value: bytes) -> None:
-    """Whatever somebody has written there, it is a marker or none; never an exception."""
-    assert decode_marker(value) is None or decode_marker(value)
+    """Whatever somebody has written there, it is a marker or one error, and no other."""
+    with suppress(Malformed):
+        decode_marker(value)
+
+
+def spoilt(**fields: object) -> bytes:
+    """Return a marker with other fields."""
+    return json.dumps({**json.loads(MARKER.encode()), **fields}).encode()
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{}", b"7", b"null", b'{"epoch":0,"history":"","cluster_id":"1","raft_term":1}']
+    "value",
+    [
+        b"",
+        b"{}",
+        b"7",
+        b"null",
+        b"[" * 2000,
+        b'{"epoch":' + b"7" * 4300 + b"}",
+        MARKER.encode() + b" " * 4096,
+        spoilt(epoch=0),
+        spoilt(epoch=True),
+        spoilt(epoch=10**15),
+        spoilt(epoch=2**63),
+        spoilt(history="\ud800"),
+        spoilt(history="h" * 65),
+        spoilt(cluster_id=7),
+        spoilt(cluster_id="0x7"),
+        spoilt(cluster_id="1" * 17),
+        spoilt(raft_term=2**64),
+        spoilt(raft_term=-1),
+        spoilt(more=10**400),
+    ],
 )
 def test_what_is_no_marker(value: bytes) -> None:
-    """Incomplete markers, and epochs below 1, are none."""
-    assert decode_marker(value) is None
+    """Incomplete markers, epochs below 1 or beyond what a header holds, and whatever has no bounds, are none."""
+    with pytest.raises(Malformed):
+        decode_marker(value)
+
+
+def test_the_last_epoch_is_followed_by_itself_and_nobody_quarrels_about_it() -> None:
+    """A count that somebody has put at its end stands still; there another process's marker is adopted."""
+    last = replace(MARKER, epoch=MAX_EPOCH)
+    assert settle(replace(KNOWN, epoch=MAX_EPOCH), last, HERE, "restored").epoch == MAX_EPOCH
+    settled = settle(replace(KNOWN, epoch=MAX_EPOCH), replace(last, history="other"), HERE, None)
+    assert settled.reset
+    assert settled.epoch == MAX_EPOCH
+    assert not settled.write
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tideover.cluster.state import Lanes
 from tideover.coordinator.coordinator import Coordinator
 from tideover.epoch.checked_store import GuardedStore
 from tideover.epoch.marker import marker_key, read_marker
-from tideover.epoch.rules import Known, Marker
+from tideover.epoch.rules import Known, Marker, decode_marker
 from tideover.epoch.tracker import Identity, Reset
 from tideover.options import Options
 from tideover.store.faults import FaultKind, StoreFault
@@ -25,7 +25,7 @@ from tideover.store.leases import LeaseTimeToLive
 from tideover.store.operations import Delete, Op, Put, Range, Result
 from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
-from tideover.types import Header
+from tideover.types import Entry, Header
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +36,16 @@ async def write(store: MemoryStore, key: str, value: str) -> None:
     """Write as another client would."""
     member = next(m for m in store.members if m not in store.down)
     await store.call(Put(f"/config/{key}".encode(), value.encode()), member=member, timeout=1)
+
+
+async def write_at(store: MemoryStore, key: bytes, value: bytes) -> None:
+    """Write anywhere as another client would."""
+    await store.call(Put(key, value), member=store.members[0], timeout=1)
+
+
+async def read_at(store: MemoryStore, key: bytes) -> Entry:
+    """Read anywhere as another client would."""
+    return (await store.call(Range(key), member=store.members[0], timeout=1)).entries[key]
 
 
 def looks(store: MemoryStore) -> int:
@@ -375,3 +385,93 @@ async def test_a_member_that_falls_silent_does_not_hold_the_others_up() -> None:
         began = anyio.current_time()
         await tide._identity.confirm(5)
         assert anyio.current_time() - began < 0.2
+
+
+NO_MARKERS = [b"[" * 2000, b'{"epoch":' + b"7" * 4300 + b"}", b"hello", Marker(2**63, "h", 1, 1).encode()]
+
+
+@pytest.mark.parametrize("value", NO_MARKERS, ids=["nested", "digits", "text", "int64"])
+async def test_what_is_written_over_the_marker_is_no_outage_and_no_reset(
+    value: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who knew the marker goes on, a new process counts on its own; the key is named once, and is left alone.
+
+    When it has been deleted, the marker is written again as it was: nobody has to be restarted, and nobody sees a
+    reset, not even a process that has not looked meanwhile.
+    """
+    store = MemoryStore()
+    async with connected(store) as old, connected(store) as unaware:
+        await anyio.sleep(1)
+        marker = (await read_at(store, KEY)).value
+        await write_at(store, KEY, value)
+        await old._identity.confirm(1)
+        async with connected(store) as new:
+            assert new.health.state is HealthState.AVAILABLE
+            await new.config.put("a", "1")
+            assert (await new.config.fetch("a")).value == "1"
+            assert (old.epoch, new.epoch) == (1, 0)
+            for tide in old, new:
+                (rejected,) = tide.status().rejected
+                assert (rejected.key, rejected.revision) == (
+                    KEY.decode(),
+                    (await read_at(store, KEY)).mod_revision,
+                )
+                assert not tide.status().identity.recorded
+            await old._identity.confirm(1)
+            assert (await read_at(store, KEY)).value == value
+            await store.call(Delete(KEY), member=store.members[0], timeout=1)
+            await old._identity.confirm(1)
+            assert (await read_at(store, KEY)).value == marker
+            await anyio.sleep(40)
+            for tide in old, new, unaware:
+                status = tide.status()
+                assert (status.rejected, status.identity.error, status.identity.recorded) == ((), None, True)
+                assert (tide.epoch, status.identity.resets, status.restarts) == (1, 0, 0)
+    told = [record for record in caplog.records if "no marker" in record.getMessage()]
+    assert len(told) == 2
+
+
+async def test_a_bump_over_a_foreign_value_is_a_reset() -> None:
+    """An operator who begins an epoch in the place of a foreign value is believed, whatever its number is."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        await write_at(store, KEY, b"hello")
+        await tide._identity.confirm(1)
+        await write_at(store, KEY, Marker(1, "bumped", tide._identity.known.cluster_id, 1).encode())
+        await tide._identity.confirm(1)
+        assert (tide.epoch, tide.status().identity.resets) == (2, 1)
+
+
+async def test_who_knows_no_epoch_leaves_the_marker_to_others_for_one_look() -> None:
+    """A process that met a foreign value at its start writes the marker half a minute after that has gone."""
+    store = MemoryStore()
+    await write_at(store, KEY, b"hello")
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        await store.call(Delete(KEY), member=store.members[0], timeout=1)
+        await anyio.sleep(20)
+        assert (tide.epoch, tide.status().rejected) == (0, ())
+        assert tide.status().identity.error
+        await anyio.sleep(20)
+        status = tide.status().identity
+        assert (tide.epoch, status.resets, status.recorded, status.error) == (1, 0, True, None)
+
+
+async def test_a_restore_is_seen_though_the_marker_is_overwritten() -> None:
+    """Without a marker a process still counts a reset that an answer proves, and writes the count when it can."""
+    store = MemoryStore()
+    for n in range(9):
+        await write(store, "a", str(n))
+    async with connected(store) as tide:
+        await anyio.sleep(1)
+        await write_at(store, KEY, b"hello")
+        await tide._identity.confirm(1)
+        await anyio.sleep(1)
+        store.rebuild({KEY: b"hello"})
+        await tide.config.fetch("a", default=None)
+        assert (tide.epoch, tide.status().identity.resets) == (2, 1)
+        await store.call(Delete(KEY), member=store.members[0], timeout=1)
+        await anyio.sleep(10)
+        assert decode_marker((await read_at(store, KEY)).value).epoch == 2
+        assert tide.status().identity.resets == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tideover.clock import Stamp
-from tideover.locks.ledger_file import LedgerFile, decode, encode, read
+from tideover.foreign_bytes import Malformed
+from tideover.locks.hold_document import decode, encode
+from tideover.locks.ledger_file import LedgerFile, read
 from tideover.locks.rules.overlaps import Hold
 from tideover.types import LockMode
 
@@ -45,10 +48,43 @@ def test_what_is_written_is_read(name: str, token: int, mode: LockMode, ended: b
     assert b"\n" not in encode(hold)
 
 
-@pytest.mark.parametrize("line", [b"", b"{", b"null", b"[]", b'{"id": "a"}', b"\xff", encode(HOLD)[:-5]])
-def test_what_is_no_hold_is_none(line: bytes) -> None:
-    """Whatever stands in a line, it does no harm."""
-    assert decode(line) is None
+def spoilt(**fields: object) -> bytes:
+    """Return the line of a hold with other fields."""
+    return json.dumps({**json.loads(encode(HOLD)), **fields}).encode()
+
+
+NO_HOLDS = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b'{"id": "a"}',
+    b"\xff",
+    encode(HOLD)[:-5],
+    b"[" * 2000,
+    encode(HOLD).replace(b'"token":0', b'"token":1e999'),
+    encode(HOLD) + b" " * 65_536,
+    spoilt(token="7"),
+    spoilt(token=2**80),
+    spoilt(token=True),
+    spoilt(id=["a"]),
+    spoilt(id="a" * 513),
+    spoilt(name="\ud800"),
+    spoilt(mode="x"),
+    spoilt(mode=["local"]),
+    spoilt(began={"wall": "1", "boot": 1.0, "boot_id": ""}),
+    spoilt(began={"wall": 1e13, "boot": 1.0, "boot_id": ""}),
+    spoilt(seen={"wall": 1.0, "boot": 1.0}),
+    spoilt(ended=[1.0, 1.0, ""]),
+    spoilt(seen=None),
+]
+
+
+@pytest.mark.parametrize("line", NO_HOLDS, ids=range(len(NO_HOLDS)))
+def test_what_is_no_hold_is_refused(line: bytes) -> None:
+    """Whatever stands in a line, there is one error."""
+    with pytest.raises(Malformed):
+        decode(line)
 
 
 def test_the_last_line_of_a_hold_counts_and_a_torn_one_does_not(tmp_path: Path) -> None:
@@ -72,22 +108,24 @@ def test_nothing_is_on_disk_before_there_is_something_to_say(tmp_path: Path) -> 
     assert not (tmp_path / "ledger").exists()
 
 
-def test_what_the_dead_have_left_is_taken_over_once(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_what_the_dead_have_left_is_taken_over_once(tmp_path: Path) -> None:
     """It is deleted when it has been dealt with, and kept if that failed; the living are left alone."""
     left = leave(tmp_path, "dead", HOLD)
     living = LedgerFile(tmp_path, "living")
     living.write(replace(HOLD, id="living-1"))
     mine = LedgerFile(tmp_path, "mine")
     mine.write(replace(HOLD, id="mine-1"))
-    with pytest.raises(RuntimeError), mine.orphans():
-        raise RuntimeError
-    with mine.orphans() as found:
-        assert found == [HOLD]
-        with LedgerFile(tmp_path, "other").orphans() as too:
-            assert too == []
+    with pytest.raises(RuntimeError):
+        async with mine.orphans():
+            raise RuntimeError
+    async with mine.orphans() as found:
+        assert found.holds == [HOLD]
+        async with LedgerFile(tmp_path, "other").orphans() as too:
+            assert too.holds == []
     assert not left.exists()
-    with mine.orphans() as found:
-        assert found == []
+    async with mine.orphans() as found:
+        assert found.holds == []
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
     living.close(keep=False)
     mine.close(keep=False)

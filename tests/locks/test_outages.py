@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -28,9 +29,10 @@ from tideover import (
     Unavailable,
 )
 from tideover.clock import Stamp
-from tideover.locks.ledger_file import LedgerFile, decode, read
+from tideover.locks.hold_document import decode, encode
+from tideover.locks.ledger_file import LedgerFile, read
 from tideover.locks.rules.overlaps import Hold
-from tideover.store.operations import Put
+from tideover.store.operations import Delete, Op, Put
 from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -555,8 +557,8 @@ async def test_holds_in_an_outage_are_written_down_and_told(tmp_path: Path) -> N
             await anyio.sleep(5)
         await anyio.sleep(5)
         published = [decode(e.value) for k, e in store._newest.items() if k.startswith(b"/tideover/ledger/")]
-        assert sorted(hold.name for hold in published if hold) == ["across", "orders"]
-        assert all(hold.ended for hold in published if hold)
+        assert sorted(hold.name for hold in published) == ["across", "orders"]
+        assert all(hold.ended for hold in published)
         assert tide.status().lock_error is None
     assert not list(tmp_path.rglob("*.jsonl"))
 
@@ -604,14 +606,17 @@ async def test_who_saw_no_outage_is_found_too(tmp_path: Path) -> None:
             assert [(c.name, c.certain) for c in tide.status().lock_conflicts] == [("orders", True)]
 
 
+BEGAN = Stamp(1_000_000_000.0, 1.0, "mock")
+REMEMBERED = Hold("dead-1", "orders", "dead", "other/1", LockMode.LOCAL, 0, BEGAN, None, BEGAN)
+
+
 async def test_holds_of_a_process_that_died_are_told_by_the_next(tmp_path: Path) -> None:
     """What a killed process has left in its file is published by whoever comes next on the machine."""
     store = MemoryStore()
     async with connected_on(store, tmp_path) as tide:
         folder = tide._ledger_folder(tmp_path)
-    began = Stamp(1_000_000_000.0, 1.0, "mock")
     dead = LedgerFile(folder, "dead")
-    dead.write(Hold("dead-1", "orders", "dead", "other/1", LockMode.LOCAL, 0, began, None, began))
+    dead.write(REMEMBERED)
     dead.close(keep=True)
     (left,) = folder.glob("*.jsonl")
     os.utime(left, (1, 1))
@@ -621,6 +626,54 @@ async def test_holds_of_a_process_that_died_are_told_by_the_next(tmp_path: Path)
         await anyio.sleep(5)
         assert any(k == b"/tideover/ledger/dead-1" for k in store._newest)
         assert not left.exists()
+
+
+ODD_LINES = b"\n".join(
+    [b"[" * 2000, encode(REMEMBERED).replace(b'"token":0', b'"token":1e999'), b"\xff", b"{" * 70_000, b"null"]
+)
+
+
+async def test_what_is_no_hold_harms_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Odd entries and odd files of the ledger are left out, named once, and forgotten when they are gone.
+
+    What others have held is told nevertheless, conflicts are found, no task dies, and the end is an ordinary one.
+    """
+    store = MemoryStore()
+    key = b"/tideover/ledger/odd"
+
+    async def write(op: Op[Any]) -> None:
+        await store.call(op, member=store.members[0], timeout=1)
+
+    await write(Put(key, b'{"token":1e999}'))
+    async with connected_on(store, tmp_path) as tide:
+        folder = tide._ledger_folder(tmp_path)
+        dead = LedgerFile(folder, "dead")
+        dead.write(REMEMBERED)
+        dead.close(keep=True)
+        (left,) = folder.glob("*.jsonl")
+        left.write_bytes(ODD_LINES + b"\n" + left.read_bytes())
+        os.utime(left, (1, 1))
+        os.mkfifo(folder / "fifo.jsonl")
+        (folder / "endless.jsonl").symlink_to("/dev/zero")
+        async with tide.lock("x"):
+            pass
+        await anyio.sleep(65)
+        assert b"/tideover/ledger/dead-1" in store._newest
+        assert not left.exists()
+        assert {each.name for each in folder.iterdir()} == {"fifo.jsonl", "endless.jsonl"}
+        status = tide.status()
+        assert "is left alone: it is" in (status.lock_error or "")
+        assert [(each.key, each.revision) for each in status.rejected] == [
+            (key.decode(), store._newest[key].mod_revision)
+        ]
+        assert await tide.lock_conflicts() == ()
+        for odd in folder.iterdir():
+            odd.unlink()
+        await write(Delete(key))
+        await anyio.sleep(20)
+        status = tide.status()
+        assert (status.rejected, status.lock_error, status.restarts) == ((), None, 0)
+    assert sum("no hold" in record.getMessage() for record in caplog.records) == 1
 
 
 # Refusals that are no outage ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.history.recorder import read_history
 from tests.netns.cluster import HostedCluster, HostedPython
 from tests.netns.nemesis import MEMBERS, Nemesis
 from tests.netns.network import Network
-from tideover.locks.ledger_file import decode
+from tideover.locks.hold_document import decode
 from tideover.locks.rules.overlaps import Overlap, overlaps
 
 _CLIENT = Path(__file__).with_name("lock_client.py")
@@ -133,7 +133,7 @@ class LockTrials:
         paused = {e["who"] for e in history if e.kind == "hindered"}
         trusted = {e.pid for e in history if e.kind == "left" and e.process not in paused} - hampered
         values = self.cluster.etcdctl("get", "/tideover/ledger/", "--prefix", "--print-value-only").splitlines()
-        holds = [hold for value in values if (hold := decode(value.encode())) is not None]
+        holds = [decode(value.encode()) for value in values]
         told: dict[tuple[int, int], list[Overlap]] = {}
         for found in overlaps(holds):
             low, high = sorted(int(hold.where.rpartition("/")[2]) for hold in (found.first, found.second))

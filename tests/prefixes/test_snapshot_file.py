@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from tests.prefixes.snapshots import PREFIX, make, open_file
 from tideover.clock import Stamp
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder
+from tideover.prefixes import snapshot_file
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot, decode, encode
 
@@ -314,7 +315,10 @@ def test_read_only_folder(public_folder: Path) -> None:
 
 
 def test_file_of_another_user(public_folder: Path) -> None:
-    """A file without permission to read it is rejected by name, and replaced if the folder allows it."""
+    """A file without permission to read it is rejected by name, and replaced if the folder allows it.
+
+    Who owns neither the file nor the folder has then written it: nobody else takes that for a snapshot.
+    """
     file = open_file(public_folder)
     file.save(make(5))
     file.path.chmod(0o000)
@@ -323,8 +327,15 @@ def test_file_of_another_user(public_folder: Path) -> None:
     first, second = run(AS_NOBODY, public_folder).splitlines()
     assert first == f"None; snapshot {file.path} cannot be read: Permission denied"
     assert second == "True"
-    assert revision_of(file.load()) == 7
+    loaded = file.load()
+    assert loaded is not None
+    assert loaded.snapshot is None
+    assert [str(why) for why in loaded.rejected] == [
+        f"snapshot {file.path} cannot be read: it belongs to another user"
+    ]
     assert not file.previous_path.exists()
+    os.chown(public_folder, file.path.stat().st_uid, -1)
+    assert revision_of(file.load()) == 7
 
 
 def test_without_hard_links(public_folder: Path) -> None:
@@ -337,12 +348,65 @@ def test_without_hard_links(public_folder: Path) -> None:
     file.lock_path.chmod(0o666)
     public_folder.chmod(0o777)
     assert run(AS_NOBODY, public_folder).splitlines() == ["5", "True"]
-    assert revision_of(file.load()) == 7
-    damage(file.path)
     loaded = file.load()
     assert loaded is not None
     assert loaded.snapshot == make(5)
     assert len(names(public_folder)) == 3
+
+
+def test_what_is_no_file_is_rejected_at_once(tmp_path: Path) -> None:
+    """A FIFO, a link to a device without an end, a link to a good file: each is named, and the one before is used.
+
+    The next snapshot takes its place.
+    """
+    elsewhere = tmp_path / "elsewhere"
+    for number, make_odd in enumerate((os.mkfifo, link("/dev/zero"), link(elsewhere))):
+        file = open_file(tmp_path / str(number))
+        file.save(make(5))
+        file.save(make(6))
+        elsewhere.write_bytes(file.path.read_bytes())
+        file.path.unlink()
+        make_odd(file.path)
+        loaded = file.load()
+        assert loaded is not None
+        assert loaded.snapshot == make(5)
+        (why,) = loaded.rejected
+        assert str(why) == f"snapshot {file.path} cannot be read: {'it is a link' if number else NO_FILE}"
+        assert file.save(make(7))
+        assert revision_of(file.load()) == 7
+
+
+NO_FILE = "it is no regular file"
+
+
+def link(target: str | Path) -> Callable[[Path], None]:
+    """Return what makes a link."""
+    return lambda path: path.symlink_to(target)
+
+
+def test_a_lock_file_that_is_none_is_an_error(tmp_path: Path) -> None:
+    """Nothing is locked, or made, where a link leads to."""
+    file = open_file(tmp_path)
+    file.lock_path.symlink_to(tmp_path / "made")
+    with pytest.raises(OSError, match="it is a link"):
+        file.save(make(5))
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_is_too_large_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would not be read again is not written either; the snapshot before stays."""
+    file = open_file(tmp_path)
+    file.save(make(5))
+    size = file.size()
+    monkeypatch.setattr(snapshot_file, "MOST_BYTES", size)
+    assert revision_of(file.load()) == 5
+    with pytest.raises(OSError, match="more than"):
+        file.save(make(6, keys=3))
+    assert revision_of(file.load()) == 5
+    monkeypatch.setattr(snapshot_file, "MOST_BYTES", size - 1)
+    loaded = file.load()
+    assert loaded is not None
+    assert loaded.snapshot is None
 
 
 # Merging

@@ -14,11 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tideover.clock import Stamp
+from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
 from tideover.prefixes.snapshot_format import Snapshot, decode, encode, supersedes
 from tideover.types import Entry
 
-counters = st.integers(min_value=0, max_value=2**64 - 1)
+counters = st.integers(min_value=0, max_value=2**63 - 1)
 seconds = st.floats(allow_nan=False, allow_infinity=False)
 stamps = st.builds(Stamp, wall=seconds, boot=seconds, boot_id=st.sampled_from(["", "boot-a", "böot-b"]))
 raw = st.one_of(st.binary(max_size=30), st.text(max_size=20).map(str.encode))
@@ -30,8 +31,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     prefix = draw(raw)
     return Snapshot(
         prefix=prefix,
-        cluster_id=draw(counters),
-        epoch=draw(counters),
+        cluster_id=draw(st.integers(0, 2**64 - 1)),
+        epoch=draw(st.integers(0, MAX_EPOCH)),
         raft_term=draw(counters),
         revision=draw(counters),
         synced_at=draw(st.none() | stamps),

@@ -14,7 +14,7 @@ from tideover.cli.exit_codes import Exit, Failure
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot_format import decode
+from tideover.prefixes.snapshot_file import read
 from tideover.shown import shown
 from tideover.status import duration
 
@@ -133,7 +133,7 @@ def _look(folder: Path) -> list[Found]:
 def _examine(path: Path) -> Found:
     generation = "previous" if path.name.endswith(".prev.json") else "current"
     try:
-        snapshot = decode(path.read_bytes(), path=str(path))
+        snapshot = read(path)
     except OSError as exc:
         return Found(str(path), whole=False, generation=generation, problem=f"cannot be read: {exc.strerror}")
     except SnapshotCorrupt as exc:

@@ -23,19 +23,22 @@ from tideover.cli.exit_codes import Exit, Failure, exit_of_error
 from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id
+from tideover.coordinator.survey import foreign_values
 from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
+from tideover.epoch.rules import after
 from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
 from tideover.paths import default_folder
 from tideover.shown import shown
 from tideover.store.faults import FaultKind, StoreFault, public_error
-from tideover.store.operations import Status
+from tideover.store.operations import Range, RangeResult, Status
 from tideover.store.protocol import Store
 from tideover.types import HealthState
 
 T = TypeVar("T")
 
 _TIMEOUT = 2.0
+_READ_TIMEOUT = 10.0
 # Seconds by which clocks may differ: an HTTP date has whole seconds.
 _CLOCK_LIMIT = 2.0
 _BUMP_TRIES = 5
@@ -110,8 +113,12 @@ async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_js
         async with anyio.create_task_group() as tasks:
             for member in members:
                 tasks.start_soon(_ask, store, key, member)
-        misspelled = await _look_for_misspelled(store, target.namespace, members)
-        findings = [*_judge_members(members), *misspelled, *await _judge_here(endpoints, cache_dir)]
+        findings = [
+            *_judge_members(members),
+            *await _look_for_misspelled(store, target.namespace, members),
+            *await _judge_values(store, target.namespace, members),
+            *await _judge_here(endpoints, cache_dir),
+        ]
         if bump:
             findings = [*findings, await _bump(store, key, members)]
     finally:
@@ -192,13 +199,37 @@ def _judge_members(members: Sequence[Examined]) -> list[Finding]:
 def _judge_epoch(look: Look) -> Finding:
     marker = look.marker
     if marker is None:
-        if look.mod_revision:
-            return Finding("epoch", False, "the key holds something else")
+        if look.foreign is not None:
+            return Finding("epoch", False, "the key holds something else: services here count resets on their own")
         return Finding("epoch", None, "not written yet: the first service writes it")
     if marker.predates(look.header):
         text = f"{marker.epoch}, written before etcd was restored: the first service raises it"
         return Finding("epoch", False, text)
     return Finding("epoch", True, f"{marker.epoch}, written at revision {look.mod_revision}")
+
+
+async def _judge_values(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
+    """Name what stands under tideover's own keys and is none of its values."""
+    well = next((member.endpoint for member in members if member.look or member.denied), None)
+    if well is None:
+        return []
+
+    async def read(op: Range) -> RangeResult | None:
+        try:
+            return await store.call(op, member=well, timeout=_READ_TIMEOUT)
+        except StoreFault as exc:
+            if exc.fault.kind is FaultKind.PERMISSION:
+                return None
+            raise
+
+    try:
+        found = await foreign_values(namespace, read)
+    except StoreFault as exc:
+        return [Finding("value", False, f"tideover's own keys cannot be read: {exc.fault.brief}")]
+    return [
+        Finding("value", False, shown(f"{each.key} at revision {each.revision} is foreign: {each.reason}"))
+        for each in found
+    ]
 
 
 async def _judge_here(endpoints: Sequence[str], cache_dir: Path | None) -> list[Finding]:
@@ -259,7 +290,7 @@ async def _bump(store: Store, key: bytes, members: Sequence[Examined]) -> Findin
     doing = f"raise the epoch in {key.decode()}"
     for _ in range(_BUMP_TRIES):
         look = await _or_fail(partial(read_marker, store, key, endpoint), doing, writes=False)
-        epoch = look.marker.epoch + 1 if look.marker else 1
+        epoch = after(look.marker.epoch) if look.marker else 1
         written = await _or_fail(partial(write_marker, store, key, endpoint, look, epoch), doing, writes=True)
         if written is not None:
             return Finding("bump", True, f"epoch {written.epoch} has begun")

@@ -58,6 +58,8 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
         with suppress(TideoverError):  # such as a user who may not read the ledger
             report = replace(report, lock_conflicts=await tide.lock_conflicts())
         with suppress(TideoverError):
+            report = replace(report, rejected=await tide.foreign_values())
+        with suppress(TideoverError):
             counts = await tide.services()
     if as_json:
         print_json({**report.to_dict(), "registered": counts})
@@ -85,7 +87,7 @@ def _lines(report: StatusReport) -> Iterator[str]:
     for untold in report.untold:
         yield f"untold     {untold}"
     for rejected in report.rejected:
-        yield f"refused    {shown(rejected.key)} at revision {rejected.revision}: {rejected.reason}"
+        yield f"refused    {shown(rejected.key)} at revision {rejected.revision}: {shown(rejected.reason)}"
     for registration in report.registrations:
         yield f"registered {registration.service} {registration.url}: {_describe_registration(registration)}"
     for conflict in report.lock_conflicts:

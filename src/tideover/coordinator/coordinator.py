@@ -32,6 +32,7 @@ from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
+from tideover.coordinator.survey import foreign_values
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
@@ -41,7 +42,7 @@ from tideover.elections.stall_watchdog import Watchdog
 from tideover.epoch.checked_store import GuardedStore
 from tideover.epoch.marker import marker_key
 from tideover.epoch.tracker import Identity, Reset
-from tideover.errors import AuthenticationFailed, Closed, NotSynced, Unreachable
+from tideover.errors import AuthenticationFailed, Closed, NotSynced, PermissionDenied, Unreachable
 from tideover.holders import process_name
 from tideover.home import Home
 from tideover.locks.host_locks import HostLocks
@@ -54,8 +55,8 @@ from tideover.paths import default_state_folder
 from tideover.prefixes.followed import Following
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
-from tideover.status import StatusReport
-from tideover.store.operations import Range
+from tideover.status import RejectedValue, StatusReport
+from tideover.store.operations import Range, RangeResult
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
@@ -296,6 +297,31 @@ class Coordinator(Primitives):
         if self._roster is not None:
             with anyio.move_on_after(timeout):
                 await self._roster.learned.wait()
+
+    async def foreign_values(self) -> tuple[RejectedValue, ...]:
+        """Ask etcd for all that others have written under the keys that tideover reads for itself.
+
+        Everything goes on without them, and leaves them alone; delete or replace them. `status().rejected` has
+        those that this process has come across, and refused values of the configuration.
+
+        Returns:
+            Up to 100 of them; those that this user may not read are not among them.
+
+        Raises:
+            Unavailable: etcd is away.
+            AuthenticationFailed: A quorum refuses the credentials.
+
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        self._home.check(self)
+        return await foreign_values(self.namespace, self._read_or_none)
+
+    async def _read_or_none(self, op: Range) -> RangeResult | None:
+        try:
+            return (await self._gateway.call(op)).result
+        except PermissionDenied:
+            return None
 
     def _is_proxy(self, member: str) -> bool | None:
         return None if self._store is None else self._store.is_proxy(member)

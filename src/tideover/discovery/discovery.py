@@ -21,7 +21,7 @@ from tideover.errors import Closed, NotFollowed
 from tideover.home import Home
 from tideover.policies import StalenessLimit
 from tideover.prefixes.snapshotter import Keeper
-from tideover.status import ServiceStatus
+from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
 from tideover.store.protocol import Store
 
@@ -193,6 +193,11 @@ class Discovery:
     def status(self) -> tuple[ServiceStatus, ...]:
         """Return how each service stands."""
         return tuple(service.report_status() for _, service in sorted(self._services.items()))
+
+    @property
+    def rejected(self) -> tuple[RejectedValue, ...]:
+        """What stands among the endpoints of the services that are followed, and is none."""
+        return tuple(refused for service in list(self._services.values()) for refused in service.refused)
 
     def keepers(self) -> Iterator[Keeper]:
         """Return what keeps services on disk."""

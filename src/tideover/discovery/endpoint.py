@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
+from tideover.foreign_bytes import Malformed, is_text, load_object
 from tideover.shown import shown
 
 # The newest meaning that this version understands.
@@ -135,10 +136,13 @@ def decode(key: str, raw: bytes) -> Endpoint:
         raise ValueError(f"'{shown(key)}' is not services/NAME/INSTANCE/INCARNATION")
     try:
         service, instance, incarnation = (unquote(segment, errors="strict") for segment in segments)
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise ValueError(f"'{shown(key)}' cannot be used, because it is not JSON: {raw[:80]!r}") from None
-    problem = _document_problem(found)
+    except UnicodeDecodeError:
+        raise ValueError(f"'{shown(key)}' is not services/NAME/INSTANCE/INCARNATION") from None
+    try:
+        found = load_object(raw)
+        problem = _document_problem(found)
+    except Malformed as exc:
+        problem = str(exc)
     if problem:
         raise ValueError(f"'{shown(key)}' cannot be used, because {shown(problem)}: {raw[:80]!r}")
     process = found.get("process", "")
@@ -150,7 +154,7 @@ def decode(key: str, raw: bytes) -> Endpoint:
         incarnation,
         service,
         leaving=found.get("leaving") is True,
-        process=process if isinstance(process, str) and _is_unicode(process) else "",
+        process=process if isinstance(process, str) and is_text(process) else "",
     )
 
 
@@ -158,9 +162,7 @@ def _segment(name: str) -> str:
     return quote(name, safe=_PLAIN)
 
 
-def _document_problem(found: object) -> str:
-    if not isinstance(found, dict):
-        return "it is not an object"
+def _document_problem(found: Mapping[str, object]) -> str:
     needs = found.get("needs")
     if not isinstance(needs, int) or isinstance(needs, bool):
         return "it says no format ('needs')"
@@ -175,7 +177,7 @@ def _problem(url: object, weight: object, metadata: object) -> Exception | None:
         return TypeError(f"url must be text, not {url!r}")
     if not url:
         return ValueError("url must not be empty")
-    if not _is_unicode(url):
+    if not is_text(url):
         return ValueError(f"url must be Unicode text, not {url!r}")
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         return TypeError(f"weight must be a number, not {weight!r}")
@@ -186,15 +188,6 @@ def _problem(url: object, weight: object, metadata: object) -> Exception | None:
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
             return TypeError(f"metadata must map text to text, not {name!r} to {value!r}")
-        if not _is_unicode(name + value):
+        if not is_text(name + value):
             return ValueError(f"metadata must be Unicode text, not {name!r} and {value!r}")
     return None
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be sent and printed: JSON can hold halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -31,7 +31,7 @@ from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.snapshotter import Keeper
 from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
-from tideover.status import ServiceStatus, duration
+from tideover.status import RejectedValue, ServiceStatus, duration
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
@@ -154,7 +154,7 @@ class Service:
         self._outage_id = outage_id
         self._why = why
         self._decoded: dict[bytes, tuple[int, Endpoint]] = {}
-        self._refused: dict[bytes, str] = {}
+        self._refused: dict[bytes, RejectedValue] = {}
         self._left: set[str] = set()
         self._changed = True
         self._trusted = False
@@ -188,6 +188,11 @@ class Service:
         """The endpoints that etcd no longer has, and that are still in the list."""
         return tuple(self._listing.listed[instance] for instance in sorted(self._listing.missing))
 
+    @property
+    def refused(self) -> tuple[RejectedValue, ...]:
+        """What is in etcd and cannot be used."""
+        return tuple(self._refused.values())
+
     def has(self, n: int) -> bool:
         """Return whether at least `n` endpoints are known; of 0, whether it is known how many there are."""
         return self.known and len(self.endpoints) >= n
@@ -202,8 +207,9 @@ class Service:
             try:
                 endpoint = decode(key.removeprefix(self._base).decode(), entry.value)
             except ValueError as exc:
-                self._refused[key] = str(exc)
-                telemetry.endpoint_rejected(self.name, str(exc))
+                name = key.decode(errors="backslashreplace")
+                self._refused[key] = RejectedValue(name, entry.mod_revision, str(exc))
+                telemetry.endpoint_rejected(self.name, f"{exc} (revision {entry.mod_revision})")
             else:
                 self._decoded[key] = entry.create_revision, endpoint
                 if endpoint.leaving:
@@ -459,7 +465,7 @@ class Service:
             drained=sum(e.weight == 0 for e in self.endpoints),
             ejected=len(self.ejected),
             held=len(self._listing.missing),
-            refused=tuple(self._refused.values()),
+            refused=tuple(refused.reason for refused in self.refused),
             denied=view.denied is not None,
             error=view.error,
             snapshot_error=keeper.error if keeper else None,

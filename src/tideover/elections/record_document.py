@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tideover.elections.rules.candidate import LONGEST
 from tideover.errors import RecordCorrupt
+from tideover.foreign_bytes import INT64, Malformed, integer, load_object, number
 from tideover.holders import NOBODY, Holder
 from tideover.shown import shown
 
@@ -98,6 +100,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "entered": (bool,),
 }
 _HELD_BY = "held_by"
+_MOMENT = 0.001
 # Only what concerns an election with the policy "peers" says these.
 _PEERS = ("peer", "limit", "entered")
 _REQUIRED = ("holder", "term", "policy", "ttl", "write")
@@ -118,10 +121,10 @@ def decode(raw: bytes, key: bytes) -> Document:
     """
     name = shown(key)
     try:
-        found = json.loads(raw)
+        found = load_object(raw)
         problem = _problem(found)
-    except (ValueError, RecursionError):
-        found, problem = {}, "it is not JSON"
+    except Malformed as exc:
+        found, problem = {}, str(exc)
     if problem:
         raise RecordCorrupt(
             f"the record {name} cannot be used, because {problem}: {raw[:80]!r}. It is left alone; if nobody "
@@ -142,9 +145,7 @@ def _held_by(found: object, holder: str) -> Holder:
     return Holder(name, since) if isinstance(name, str) and isinstance(since, str) else NOBODY
 
 
-def _problem(found: object) -> str:
-    if not isinstance(found, dict):
-        return "it is not an object"
+def _problem(found: Mapping[str, Any]) -> str:
     needs = found.get("needs")
     if not isinstance(needs, int) or isinstance(needs, bool):
         return "it says no format ('needs')"
@@ -157,10 +158,9 @@ def _problem(found: object) -> str:
         value = found.get(name)
         if name in found and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
             return f"its {name!r} is {shown(repr(value))}"
-    if not 0 < found["ttl"] < float("inf"):
-        return f"its 'ttl' is {shown(repr(found['ttl']))}"
-    if not 0 <= found.get("limit", 0) < float("inf"):
-        return f"its 'limit' is {shown(repr(found['limit']))}"
+    integer(found["term"], "its 'term'", most=INT64)
+    number(found["ttl"], "its 'ttl'", least=_MOMENT, most=LONGEST)
+    number(found.get("limit", 0), "its 'limit'", least=0, most=LONGEST)
     if not all(isinstance(candidate, str) for candidate in found.get("candidates", ())):
         return f"its 'candidates' are {shown(repr(found['candidates']))}"
     return ""

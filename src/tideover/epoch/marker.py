@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass
 
 from tideover.epoch.rules import Marker, decode_marker
+from tideover.foreign_bytes import Malformed
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.leases import LeaseRevoke
 from tideover.store.operations import Put, Range
@@ -34,11 +35,13 @@ class Look:
         marker: The marker; None if there is none, or something else is in its place.
         mod_revision: The key's; 0 if there is no such key.
         header: The answer's header.
+        foreign: Why what is in its place is no marker; None if nothing else is there.
     """
 
     marker: Marker | None
     mod_revision: int
     header: Header
+    foreign: str | None = None
 
 
 async def read_marker(store: Store, key: bytes, member: str, timeout: float = READ_TIMEOUT) -> Look:
@@ -57,10 +60,15 @@ async def read_marker(store: Store, key: bytes, member: str, timeout: float = RE
     entry = found.entries.get(key)
     if entry is None:
         return Look(None, 0, found.header)
-    return Look(decode_marker(entry.value), entry.mod_revision, found.header)
+    try:
+        return Look(decode_marker(entry.value), entry.mod_revision, found.header)
+    except Malformed as exc:
+        return Look(None, entry.mod_revision, found.header, str(exc))
 
 
-async def write_marker(store: Store, key: bytes, member: str, look: Look, epoch: int) -> Marker | None:
+async def write_marker(
+    store: Store, key: bytes, member: str, look: Look, epoch: int, history: str = ""
+) -> Marker | None:
     """Write a new marker, unless somebody has written one since the look.
 
     Args:
@@ -69,6 +77,7 @@ async def write_marker(store: Store, key: bytes, member: str, look: Look, epoch:
         member: Whom to ask.
         look: What was there.
         epoch: The new epoch.
+        history: Its random id, if it has one already.
 
     Returns:
         The new marker; None if somebody else was faster.
@@ -77,7 +86,7 @@ async def write_marker(store: Store, key: bytes, member: str, look: Look, epoch:
         StoreFault: It could not be written, or was and the answer was lost: look again.
     """
     header = look.header
-    marker = Marker(epoch, secrets.token_hex(8), header.cluster_id, header.raft_term)
+    marker = Marker(epoch, history or secrets.token_hex(8), header.cluster_id, header.raft_term)
     unchanged = Compare(key, mod_revision=look.mod_revision)
     swap = Txn((unchanged,), (Put(key, marker.encode()),))
     written = await store.call(swap, member=member, timeout=WRITE_TIMEOUT)

@@ -9,7 +9,9 @@ not there any more, or another *marker* in etcd than the one remembered. A lower
 that member has applied one more entry of its log: caught up from a snapshot it has all content, and says the term
 of before, as long as nothing is written. The marker is one small key that holds the
 epoch, a random id, and the cluster and term it was written in. It is written when it is missing and at each reset,
-by compare-and-swap, and at no other time: watching over the history costs etcd reads only.
+by compare-and-swap, and at no other time: watching over the history costs etcd reads only. What somebody else has
+written over it proves nothing and is left alone, because it may be a mistake that its author has to see; meanwhile
+each process counts on its own, and the marker is written again, as it was, when that is gone.
 
 The marker is rewound with everything else. So the new epoch is one more than the highest that anybody remembers:
 the first process to see the reset writes its own plus one, one that remembers more raises it again.
@@ -22,13 +24,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tideover.cluster.rules.diagnosis import quorum_of
+from tideover.foreign_bytes import UINT64, Malformed, hexadecimal, integer, load_object, text
 from tideover.types import Header
 
 # Seconds for which the known cluster must have been silent before members of another one may be believed: longer
 # than a leader change takes, in which a healthy cluster is silent, too.
 CLUSTER_SILENCE = 3.0
 
-_NAMES = frozenset({"epoch", "history", "cluster_id", "raft_term"})
+# What a fencing header can hold. At this one the count stands still.
+MAX_EPOCH = 10**15 - 1
+
+# Bytes of a marker; ours have about a hundred.
+_SIZE = 4096
+_LONGEST_HISTORY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +75,28 @@ class Marker:
         return self.cluster_id == header.cluster_id and self.raft_term > header.raft_term
 
 
-def decode_marker(value: bytes) -> Marker | None:
-    """Return the marker in the key's value; None if somebody else has written something there."""
+def decode_marker(value: bytes) -> Marker:
+    """Return the marker in the key's value.
+
+    Raises:
+        Malformed: Somebody else has written something there.
+    """
+    found = load_object(value, size=_SIZE)
     try:
-        found = json.loads(value)
-        if not isinstance(found, dict) or not found.keys() >= _NAMES:
-            return None
-        epoch, history, term = found["epoch"], found["history"], found["raft_term"]
-        if type(epoch) is not int or type(term) is not int or not isinstance(history, str) or epoch < 1:
-            return None
-        return Marker(epoch, history, int(found["cluster_id"], 16), term)
-    except (ValueError, TypeError):
-        return None
+        return Marker(
+            integer(found["epoch"], "'epoch'", least=1, most=MAX_EPOCH),
+            text(found["history"], "'history'", longest=_LONGEST_HISTORY),
+            hexadecimal(text(found["cluster_id"], "'cluster_id'"), "'cluster_id'"),
+            integer(found["raft_term"], "'raft_term'", most=UINT64),
+        )
+    except KeyError as exc:
+        problem = f"it has no {exc}"
+    raise Malformed(problem)
+
+
+def after(epoch: int) -> int:
+    """Return the epoch after another."""
+    return min(epoch + 1, MAX_EPOCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,32 +204,33 @@ def settle(known: Known, seen: Marker | None, header: Header, evidence: str | No
     if seen is None:
         gone = f"the marker of epoch {known.epoch} is gone" if known.history else None
         reset = evidence or gone
-        return Settlement(reset, known.epoch + 1 if reset else max(known.epoch, 1), write=True)
+        return Settlement(reset, after(known.epoch) if reset else max(known.epoch, 1), write=True)
     highest = max(known.epoch, seen.epoch)
     same = seen.history == known.history
     old = seen.predates(header)
-    if known.epoch and not same and not old and seen.epoch > known.epoch:
+    begun = seen.epoch > known.epoch or seen.epoch == MAX_EPOCH
+    if known.epoch and not same and not old and begun:
         return Settlement(evidence or f"another process has begun epoch {seen.epoch}", highest, write=False)
     if evidence is None and not known.history and known.epoch >= seen.epoch:
         # What the marker has not told yet is counted already.
         return Settlement(None, highest, write=seen.epoch < highest)
     if old or evidence is not None:
-        return Settlement(evidence or "it was restored after its marker was written", highest + 1, write=True)
+        return Settlement(evidence or "it was restored after its marker was written", after(highest), write=True)
     if known.history and not same:
         back = f"its epoch went back from {known.epoch} to {seen.epoch}"
         other = f"its marker of epoch {seen.epoch} is another one"
-        return Settlement(back if seen.epoch < known.epoch else other, highest + 1, write=True)
+        return Settlement(back if seen.epoch < known.epoch else other, after(highest), write=True)
     return Settlement(None, highest, write=seen.epoch < highest)
 
 
 def settle_unseen(known: Known, evidence: str | None) -> Settlement:
-    """Decide where the marker may not be read: the epoch is then this process's own count.
+    """Decide where there is no marker to be read: the epoch is then this process's own count.
 
     Args:
         known: What was known before.
         evidence: Why etcd is known to be in another history; None if nothing says so.
     """
-    return Settlement(evidence, known.epoch + (evidence is not None), write=False)
+    return Settlement(evidence, known.epoch if evidence is None else after(known.epoch), write=False)
 
 
 def may_replace(cluster_id: int, said: Mapping[str, int], *, members: Collection[str], silent_for: float) -> bool:

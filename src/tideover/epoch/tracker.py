@@ -12,6 +12,7 @@ in `rules`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from tideover.epoch.foreign_members import Strangers, refusal
 from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
 from tideover.epoch.rules import Known, Marker, Settlement, settle, settle_unseen
 from tideover.errors import DeadlineExceeded
+from tideover.status import RejectedValue
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify
 from tideover.store.operations import Lane, Status
 from tideover.store.protocol import Store
@@ -33,6 +35,8 @@ from tideover.types import Header
 
 # Seconds between two looks at the marker while all is well: this is how a bumped epoch is learned of.
 _LOOK_EVERY = 30.0
+# The same while something else is in its place, until that is gone.
+_LOOK_AGAIN = 5.0
 # Seconds of silence after which one more member is asked.
 _SILENCE = 0.1
 # Seconds over which many processes spread their writing of one marker: most then find that it is done.
@@ -116,6 +120,7 @@ class Identity:
         resets: How many resets were seen.
         last_reset: The newest one; None if there was none.
         error: Why the epoch is only this process's own count; None if it is the one in etcd.
+        overwritten: What somebody else has written in the marker's place; None if that is not so.
         changed: Fires when any of these changed.
     """
 
@@ -128,6 +133,7 @@ class Identity:
         self.last_reset: Reset | None = None
         self._strangers = Strangers(lanes)
         self.error: str | None = None
+        self.overwritten: RejectedValue | None = None
         self.changed = Signal()
         self._key = key
         self._lanes = lanes
@@ -362,7 +368,8 @@ class Identity:
             events = [self._wake.next(), self._lanes.changed.next()]
             left = math.inf
             if self._settled and self._lanes.health.quorum.closed and not self._lanes.suspected:
-                left = self._looked_at + _LOOK_EVERY - self._clock.monotonic()
+                pause = _LOOK_AGAIN if self.overwritten else _LOOK_EVERY
+                left = self._looked_at + pause - self._clock.monotonic()
             if left <= 0:
                 return
             with anyio.move_on_after(left):
@@ -385,7 +392,7 @@ class Identity:
             held = None if doubt and doubt.term_only and self.known.caught_up(look.header) else doubt
             evidence = held.reason if held and held.evidence else None
             evidence = evidence or self.known.contradiction(look.header, sent_at)
-            settlement = settle(self.known, look.marker, look.header, evidence)
+            settlement = self._settle(look, evidence)
             if settlement.reset is None and held is not None:
                 settlement = replace(settlement, reset=held.reason)
             if not settlement.write:
@@ -464,7 +471,10 @@ class Identity:
                     again = await self._read(store, member)
                     if again.mod_revision != look.mod_revision:
                         return False
-                marker = await write_marker(store, self._key, member, look, settlement.epoch)
+                # What was overwritten is written again as it was, for those who have seen nothing of it.
+                same = self.overwritten is not None and look.marker is None and settlement.reset is None
+                history = self.known.history if same else ""
+                marker = await write_marker(store, self._key, member, look, settlement.epoch, history)
                 if marker is None:
                     return False
             except StoreFault as exc:
@@ -494,6 +504,19 @@ class Identity:
         chosen = self._lanes.pick(Lane.QUORUM, avoid)
         return None if asked and chosen in avoid else chosen
 
+    def _settle(self, look: Look, evidence: str | None) -> Settlement:
+        """Decide what a look at the marker means, of which `evidence` tells nothing if it is None."""
+        known = self.known
+        if look.foreign is not None:
+            return settle_unseen(known, evidence)
+        if self.overwritten is not None and look.marker is None:
+            if not known.epoch and evidence is None:
+                # Who knows how it was writes it again; if nobody does, it still is missing at the next look.
+                return Settlement(None, known.epoch, write=False)
+            # A marker that was overwritten, and is gone with what stood in its place, proves nothing.
+            known = replace(known, history="")
+        return settle(known, look.marker, look.header, evidence)
+
     def _settle_unseen(self, doubt: _Doubt | None, fault: Fault) -> None:
         """Decide without the marker, which this client may not read."""
         self._note(f"cannot read {self._key.decode()}: {fault.brief}")
@@ -502,13 +525,15 @@ class Identity:
             self._begin(settlement, doubt.header if doubt else None, "", self._clock.monotonic())
 
     def _conclude(self, settlement: Settlement, look: Look, marker: Marker | None, sent_at: float) -> None:
-        """Take over what was decided; `marker` is None if it should have been written and was not."""
-        history = "" if marker is None else marker.history
+        """Take over what was decided; `marker` is None if there is none, or it was to be written and was not."""
+        kept = self.known.history if look.foreign is not None and settlement.reset is None else ""
+        history = kept if marker is None else marker.history
         if settlement.reset is not None and (self.known.epoch or self.known.cluster_id):
             self._begin(settlement, look.header, history, sent_at)
         self.known = replace(self.known, epoch=settlement.epoch, history=history)
         if marker is not None:
             self.error = None
+        self._notice(look)
         self._strangers.proven(sent_at)
         self.saw(look.header, linearizable=True)
         self._describe()
@@ -536,7 +561,18 @@ class Identity:
         history, known = self.history, self.known
         history.cluster_id, history.epoch, history.marker = known.cluster_id, known.epoch, known.history
 
-    def _note(self, error: str) -> None:
+    def _notice(self, look: Look) -> None:
+        """Remember what is in the marker's place, and tell it once."""
+        key = self._key.decode()
+        if look.foreign is None:
+            if self.overwritten is not None and not self.known.epoch:
+                self._note(f"{key} was overwritten, and is not written again yet")
+            self.overwritten = None
+            return
+        self._note(f"{key} at revision {look.mod_revision} is no marker: {look.foreign}", level=logging.WARNING)
+        self.overwritten = RejectedValue(key, look.mod_revision, look.foreign)
+
+    def _note(self, error: str, level: int = logging.INFO) -> None:
         if error != self.error:
-            telemetry.epoch_unshared(error)
+            telemetry.epoch_unshared(error, level=level)
         self.error = error

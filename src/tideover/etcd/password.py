@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from functools import partial
 from pathlib import Path
 
+from tideover import telemetry
 from tideover.callables import is_async
 from tideover.daemon_thread import in_daemon_thread
 from tideover.paths import open_to_all
 from tideover.policies import Password
 from tideover.store.faults import Fault, FaultKind, StoreFault
-
-_log = logging.getLogger("tideover")
 
 # Bytes of a file that are a password at the most.
 _LARGEST = 65_536
@@ -145,7 +143,7 @@ class PasswordSource:
         problem = "" if self._looked else open_to_all(path)
         self._looked = True
         if problem:
-            _log.warning("tideover: %s", problem)
+            telemetry.password_exposed(problem)
         return password
 
     async def _answer(self) -> str:

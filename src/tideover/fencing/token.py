@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from tideover.foreign_bytes import decimal
+
 HANDOVER_BITS = 16
 # After so many the key is given back and taken anew.
 MOST_HANDOVERS = (1 << HANDOVER_BITS) - 1
@@ -42,7 +44,7 @@ def revision_of(token: int) -> int:
 # The field of an HTTP request that carries a token: a dictionary of RFC 9651. The token is a string in it, because
 # integers end at 15 digits there.
 FENCING_FIELD = "Tideover-Fencing"
-_FIELD = re.compile(r'lock="(?P<lock>[!#-\[\]-~]+)", epoch=(?P<epoch>\d{1,15}), token="(?P<token>\d{1,30})"')
+_FIELD = re.compile(r'lock="(?P<lock>[!#-\[\]-~]+)", epoch=(?P<epoch>[0-9]{1,15}), token="(?P<token>[0-9]{1,30})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +75,8 @@ class Fence:
         found = _FIELD.fullmatch(value)
         if found is None:
             raise ValueError(f"not a {FENCING_FIELD} field: {value[:80]!r}")
-        return cls(unquote(found["lock"]), int(found["epoch"]), int(found["token"]))
+        return cls(
+            unquote(found["lock"]),
+            decimal(found["epoch"], "the epoch"),
+            decimal(found["token"], "the token", most=10**30),
+        )

@@ -23,6 +23,7 @@ from tideover.client.direct import Reach
 from tideover.client.gateway import Gateway
 from tideover.cluster.state import Lanes
 from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
+from tideover.foreign_bytes import INT64, hexadecimal
 from tideover.holders import Holder
 from tideover.sessions.key import OwnKey
 from tideover.shown import shown
@@ -298,7 +299,7 @@ class Queue:
         """Whether a key went with its lease. If that cannot be known, it counts as if it had."""
         lease = before.key[len(self._prefix) :]
         try:
-            number = int(lease, 16)
+            number = hexadecimal(lease.decode(), "a lease", most=INT64)
         except ValueError:
             return False
         try:

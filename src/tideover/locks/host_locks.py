@@ -24,6 +24,8 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from tideover.regular_files import open_regular
+
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
 # How often the file is opened again because somebody has deleted it meanwhile.
@@ -155,8 +157,7 @@ class HostLocks:
 
     def _open(self, name: str) -> int:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self._folder / name, flags, 0o600)
+        return open_regular(self._folder / name, os.O_RDWR | os.O_CREAT)
 
     def _is_the_file(self, file: int, name: str) -> bool:
         try:

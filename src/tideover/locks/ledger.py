@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import anyio
@@ -20,22 +20,29 @@ from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock, Stamp
 from tideover.errors import InvalidRequest, TideoverError, Unavailable
-from tideover.locks.ledger_file import KEPT, LedgerFile, decode, encode, latest
+from tideover.foreign_bytes import Malformed
+from tideover.locks.hold_document import KEPT, MOST_HOLDS, decode, encode, latest, published
+from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.rules.overlaps import Hold, Overlap, overlaps
+from tideover.status import RejectedValue
 from tideover.store.leases import LeaseGrant
-from tideover.store.operations import Put, Range, prefix_end
+from tideover.store.operations import Put, Range, ReadBatch, prefix_end
 from tideover.store.transactions import Txn
-from tideover.types import LockMode
+from tideover.types import Entry, LockMode
 
-# How many holds without an outage are remembered, and how many puts go into one transaction.
+# How many holds without an outage are remembered; how many puts, and bytes of them, go into one transaction: etcd
+# takes 128, and 1.5 MiB.
 _REMEMBERED = 10_000
 _BATCH = 100
-# How many holds that touched an outage are kept, at the most.
-_MOST = 20_000
+_BATCH_BYTES = 512 * 1024
+# How many entries of etcd's that are no holds are remembered, to be looked at again.
+_MOST_REJECTED = 100
 # Seconds between two looks at what others publish: usually, and for how long after an outage how often.
 LOOK_EVERY = 60.0
 _EAGER_FOR = 120.0
 LOOK_EAGERLY_EVERY = 2.0
+# The same while something among it is no hold, until that is gone.
+_LOOK_AGAIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Ledger:
 
     Attributes:
         conflicts: Overlaps found in which this process had a part.
+        rejected: What stands among the published holds and is none, by keys.
         error: What does not work at present; None if all does.
     """
 
@@ -76,8 +84,9 @@ class Ledger:
         report: Callable[[Overlap], None],
     ) -> None:
         self.conflicts: dict[tuple[str, str], Overlap] = {}
+        self.rejected: dict[bytes, RejectedValue] = {}
         self.error: str | None = None
-        self._prefix = f"{base}tideover/ledger/".encode()
+        self._prefix = published(base)
         self._file = file
         self._owner = owner
         self._where = where
@@ -131,9 +140,9 @@ class Ledger:
         self._past.append(_Past(name, since, self._clock.boot(), token))
 
     def _write(self, hold: Hold) -> None:
-        if hold.id not in self._own and len(self._own) >= _MOST and not self._make_room():
+        if hold.id not in self._own and len(self._own) >= MOST_HOLDS and not self._make_room():
             self._complain(
-                f"the ledger is full: {_MOST} holds that touched an outage; later ones are not recorded"
+                f"the ledger is full: {MOST_HOLDS} holds that touched an outage; later ones are not recorded"
             )
             return
         self._own[hold.id] = hold
@@ -173,7 +182,9 @@ class Ledger:
     @property
     def pause(self) -> float:
         """Seconds until the next look."""
-        return LOOK_EAGERLY_EVERY if self._clock.monotonic() < self._eager_until else LOOK_EVERY
+        if self._clock.monotonic() < self._eager_until:
+            return LOOK_EAGERLY_EVERY
+        return _LOOK_AGAIN if self.rejected else LOOK_EVERY
 
     async def look(self) -> None:
         """Publish what is not published yet, read what others have published, and compare.
@@ -181,7 +192,7 @@ class Ledger:
         Whatever goes wrong is tried again at the next look.
         """
         try:
-            await self._adopt_and_publish()
+            odd = await self._adopt_and_publish()
             await self._read()
             if self._recall():
                 await self._publish(self._due())
@@ -191,20 +202,25 @@ class Ledger:
         except OSError as exc:
             self._complain(f"the ledger's folder cannot be read: {exc}")
             return
-        self.error = None
+        if odd is None:
+            self.error = None
+        else:
+            self._complain(odd)
         self._compare()
         self._forget()
 
-    async def _adopt_and_publish(self) -> None:
+    async def _adopt_and_publish(self) -> str | None:
+        """Publish what this process holds, and those have held who have ended; return what is odd about theirs."""
         if self._file is None:
             await self._publish(self._due())
-            return
-        with self._file.orphans() as orphans:
-            fresh = [hold for hold in orphans if self._age(hold) < KEPT]
+            return None
+        async with self._file.orphans() as orphans:
+            fresh = [hold for hold in orphans.holds if self._age(hold) < KEPT]
             await self._publish([*self._due(), *fresh])
             self._others.update({hold.id: hold for hold in fresh})
         if not self._unpublished and all(hold.ended for hold in self._own.values()):
             self._file.clear()
+        return orphans.odd
 
     def _due(self) -> list[Hold]:
         now = self._clock.stamp()
@@ -212,8 +228,7 @@ class Ledger:
         return [hold if hold.ended else replace(hold, seen=now) for hold in due]
 
     async def _publish(self, holds: list[Hold]) -> None:
-        for start in range(0, len(holds), _BATCH):
-            batch = latest(holds[start : start + _BATCH])
+        for batch in _batches(latest(holds)):
             try:
                 await self._put(batch)
             except InvalidRequest:
@@ -243,11 +258,37 @@ class Ledger:
         if result.header.revision < self._read_to:
             self._read_to = 0  # another history
             return
-        for entry in result.entries.values():
-            hold = decode(entry.value)
-            if hold is not None and hold.owner != self._owner:
+        for hold in self._decode(result.entries):
+            if hold.owner != self._owner:
                 self._others[hold.id] = hold
         self._read_to = result.header.revision
+        await self._look_at_rejected()
+
+    def _decode(self, entries: dict[bytes, Entry]) -> list[Hold]:
+        """Return the holds among entries; what is none is told once, and left alone."""
+        holds = []
+        for key, entry in entries.items():
+            try:
+                holds.append(decode(entry.value))
+            except Malformed as exc:
+                self._reject(key, RejectedValue(key.decode(errors="replace"), entry.mod_revision, str(exc)))
+        return holds
+
+    def _reject(self, key: bytes, found: RejectedValue) -> None:
+        if found != self.rejected.get(key) and len(self.rejected) < _MOST_REJECTED:
+            telemetry.hold_rejected(found.key, found.revision, found.reason)
+            self.rejected[key] = found
+
+    async def _look_at_rejected(self) -> None:
+        """Forget what has been deleted or replaced."""
+        if not self.rejected:
+            return
+        there = (await self._gateway.call(ReadBatch(tuple(self.rejected)))).result.entries
+        self.rejected = {
+            key: found
+            for key, found in self.rejected.items()
+            if key in there and there[key].mod_revision == found.revision
+        }
 
     async def published(self) -> list[Overlap]:
         """Return all overlaps in what all processes have published.
@@ -256,9 +297,7 @@ class Ledger:
             TideoverError: It cannot be read.
         """
         result = (await self._gateway.call(Range(self._prefix, prefix_end(self._prefix)))).result
-        return list(
-            overlaps(hold for entry in result.entries.values() if (hold := decode(entry.value)) is not None)
-        )
+        return list(overlaps(self._decode(result.entries)))
 
     def _recall(self) -> bool:
         """Write down remembered holds that a LOCAL one may have overlapped with; return whether there was one."""
@@ -323,6 +362,21 @@ class Ledger:
         """Close the file; what has not been published is left for the next process."""
         if self._file is not None:
             self._file.close(keep=bool(self._unpublished))
+
+
+def _batches(holds: Iterable[Hold]) -> Iterator[list[Hold]]:
+    """Divide holds into what fits into one transaction each."""
+    batch: list[Hold] = []
+    room = _BATCH_BYTES
+    for hold in holds:
+        size = len(encode(hold))
+        if batch and (len(batch) == _BATCH or size > room):
+            yield batch
+            batch, room = [], _BATCH_BYTES
+        batch.append(hold)
+        room -= size
+    if batch:
+        yield batch
 
 
 def report_overlap(found: Overlap) -> None:

@@ -1,8 +1,8 @@
 """The ledger on disk: what was held while etcd was away, so that it can be told when etcd is back.
 
 One file for each process, lines of JSON, appended with one system call each: what `write` has returned for is
-there whatever kills the process. A line cut short can only be the last one of its file, and is left out. Not
-guaranteed: the last moments before a power cut; nothing is synced.
+there whatever kills the process. A line cut short can only be the last one of its file, and is left out, as is
+whatever else is no hold. Not guaranteed: the last moments before a power cut; nothing is synced.
 
 The file is locked as long as its process lives. Whoever finds one that is not, takes it over: that is how the
 holds of a process that was killed in an outage are told after all.
@@ -10,25 +10,25 @@ holds of a process that was killed in an outage are told after all.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import fcntl
-import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from tideover.clock import Stamp
+import anyio.to_thread
+
+from tideover.foreign_bytes import Malformed
+from tideover.locks.hold_document import LONGEST_LINE, MOST_HOLDS, decode, encode
 from tideover.locks.rules.overlaps import Hold
-from tideover.shown import shown
-from tideover.types import LockMode
+from tideover.regular_files import OddFile, open_regular
 
-# Seconds for which a hold is of interest.
-KEPT = 7 * 86_400.0
+# Bytes; what is written here stays far below.
+_MOST_BYTES = 256 * 1024 * 1024
 
 
 class LedgerFile:
@@ -77,45 +77,123 @@ class LedgerFile:
         """
         if self._file >= 0:
             if not keep:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     self._path.unlink()
             os.close(self._file)
             self._file = -1
 
-    @contextmanager
-    def orphans(self) -> Iterator[list[Hold]]:
+    @asynccontextmanager
+    async def orphans(self) -> AsyncIterator[Orphans]:
         """Take over what processes that have ended have left; if the block ends well, it is deleted.
 
         Raises:
             OSError: The folder cannot be read.
         """
-        taken: list[tuple[Path, int]] = []
-        holds: list[Hold] = []
+        orphans = Orphans(self._folder, besides=self._path)
+        try:
+            # A disk may take its time, and others may have left more than the event loop should wait for.
+            await anyio.to_thread.run_sync(orphans.read, abandon_on_cancel=True)
+            yield orphans
+            orphans.delete()
+        finally:
+            orphans.close()
+
+
+class Orphans:
+    """The files of processes that have ended, locked until closed; read in one thread, closed in any.
+
+    Args:
+        folder: Where the files of all processes are.
+        besides: This process's own.
+
+    Attributes:
+        holds: What they say.
+        odd: What stands among them and is no file of a ledger's, in words; None if there is nothing.
+    """
+
+    def __init__(self, folder: Path, besides: Path) -> None:
+        self.holds: list[Hold] = []
+        self.odd: str | None = None
+        self._folder = folder
+        self._besides = besides
+        self._taken: list[tuple[Path, int]] = []
+        self._turn = threading.Lock()
+        self._reading = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Count them."""
+        return f"<Orphans {len(self._taken)} files, {len(self.holds)} holds>"
+
+    def read(self) -> None:
+        """Take all of them, or as many as will do for one time.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        self._reading = True
         try:
             for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else ():
-                file = None if path == self._path else _take_over(path)
-                if file is not None:
-                    taken.append((path, file))
-                    holds += read(path)
-            yield holds
-            for path, _ in taken:
-                path.unlink(missing_ok=True)
+                if self._closed or len(self.holds) >= MOST_HOLDS:
+                    return
+                if path != self._besides:
+                    self._take(path)
         finally:
-            for _, file in taken:
-                os.close(file)
+            with self._turn:
+                self._reading = False
+                if self._closed:
+                    self._close_all()
+
+    def _take(self, path: Path) -> None:
+        try:
+            file = _take_over(path)
+        except OddFile as exc:
+            self.odd = f"{path} is left alone: {exc.strerror}"
+            return
+        if file is not None:
+            self._taken.append((path, file))
+            self.holds += _read(file)
+
+    def delete(self) -> None:
+        """Delete them: all has been dealt with."""
+        for path, _ in self._taken:
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave them to others; if they are still being read, as soon as that has ended."""
+        with self._turn:
+            self._closed = True
+            if not self._reading:
+                self._close_all()
+
+    def _close_all(self) -> None:
+        while self._taken:
+            os.close(self._taken.pop()[1])
 
 
 def _take_over(path: Path) -> int | None:
-    """Return the locked file of a process that has ended; None if it lives, or somebody else takes over."""
+    """Return the locked file of a process that has ended; None if it lives, or somebody else takes over.
+
+    Raises:
+        OddFile: It is no such file.
+    """
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = open_regular(path, os.O_RDWR)
+    except OddFile:
+        raise
     except OSError:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(file)
+        if found.st_size > _MOST_BYTES:
+            raise OddFile(errno.EFBIG, f"it has more than {_MOST_BYTES:,} bytes", str(path))
         # One that was made this moment is not locked yet.
-        if os.path.samestat(os.fstat(file), os.stat(path)) and time.time() - os.fstat(file).st_mtime > 1.0:
+        if os.path.samestat(found, os.stat(path)) and time.time() - found.st_mtime > 1.0:
             return file
+    except OddFile:
+        os.close(file)
+        raise
     except OSError:
         pass
     os.close(file)
@@ -124,33 +202,20 @@ def _take_over(path: Path) -> int | None:
 
 def read(path: Path) -> list[Hold]:
     """Return the holds in a file, each as last written; what cannot be read is left out."""
-    return latest(hold for hold in map(decode, path.read_bytes().split(b"\n")) if hold is not None)
-
-
-def latest(holds: Iterable[Hold]) -> list[Hold]:
-    """Return of several with one id the last."""
-    return list({hold.id: hold for hold in holds}.values())
-
-
-def encode(hold: Hold) -> bytes:
-    """Return a hold as JSON."""
-    return json.dumps(asdict(hold), separators=(",", ":")).encode()
-
-
-def decode(line: bytes) -> Hold | None:
-    """Return the hold in a line of JSON; None if there is none."""
+    file = open_regular(path)
     try:
-        fields: dict[str, Any] = json.loads(line)
-        return Hold(
-            id=str(fields["id"]),
-            name=str(fields["name"]),
-            owner=str(fields["owner"]),
-            where=shown(str(fields["where"])),
-            mode=LockMode(fields["mode"]),
-            token=int(fields["token"]),
-            began=Stamp(**fields["began"]),
-            ended=None if fields["ended"] is None else Stamp(**fields["ended"]),
-            seen=Stamp(**fields["seen"]),
-        )
-    except (ValueError, TypeError, KeyError):
-        return None
+        return _read(file)
+    finally:
+        os.close(file)
+
+
+def _read(file: int) -> list[Hold]:
+    holds: dict[str, Hold] = {}
+    with os.fdopen(os.dup(file), "rb") as lines:
+        lines.seek(0)
+        while line := lines.readline(LONGEST_LINE):
+            with suppress(Malformed):
+                hold = decode(line)
+                if hold.id in holds or len(holds) < MOST_HOLDS:
+                    holds[hold.id] = hold
+    return list(holds.values())

@@ -30,9 +30,10 @@ from tideover.locks.lock import Lock
 from tideover.locks.options import OnOutage, Wish, check_name, wish
 from tideover.locks.recovery import reconcile
 from tideover.policies import Profile
+from tideover.sessions.key import anchors
 from tideover.sessions.pool import SessionPool
 from tideover.sessions.session import Session
-from tideover.status import LockConflictStatus, LockStatus
+from tideover.status import LockConflictStatus, LockStatus, RejectedValue
 from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis, HealthState, LockMode
@@ -219,7 +220,7 @@ class Locks:
             raise Closed(self._refusal or "the coordinator has not been entered")
         return Queue(
             f"{self._base}locks/{name}/".encode(),
-            anchors=f"{self._base}tideover/sessions/".encode(),
+            anchors=anchors(self._base),
             gateway=self._gateway,
             reach=self._reach,
             lanes=self._lanes,
@@ -366,6 +367,11 @@ class Locks:
         """Return what `status()` shows: locks, conflicts, and what does not work."""
         locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in list(self._active.items()))
         return locks, self._books.conflicts(), self._host_error or self._ledger.error
+
+    @property
+    def rejected(self) -> tuple[RejectedValue, ...]:
+        """What stands where processes publish what they have held, and is none of that."""
+        return tuple(self._ledger.rejected.values())
 
     async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return all conflicts that follow from what all processes have published."""

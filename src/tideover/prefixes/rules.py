@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from tideover.foreign_bytes import decimal
 from tideover.policies import StalenessLimit
 
 
@@ -122,7 +123,7 @@ def progress_is_ordered(version: str) -> bool:
         version: The member's version, such as `"3.5.1"`; anything else counts as not ordered.
     """
     try:
-        major, minor, patch = (int(part) for part in version.split("-")[0].split(".")[:3])
+        major, minor, patch = (decimal(part, "a version") for part in version.split("-")[0].split(".")[:3])
     except ValueError:
         return False
     fixed = {(3, 4): 25, (3, 5): 8}

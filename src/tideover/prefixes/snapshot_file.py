@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tideover.errors import SnapshotCorrupt
-from tideover.prefixes.snapshot_format import Snapshot, decode, encode, supersedes
+from tideover.prefixes.snapshot_format import MOST_BYTES, Snapshot, decode, encode, supersedes
+from tideover.regular_files import open_regular, read_regular
 from tideover.types import Component
 
 _FOLDER_MODE = 0o700
@@ -177,7 +178,10 @@ class SnapshotFile:
                 _, current = self._look()
                 if not _is_wanted(snapshot, current):
                     return False
-            self._publish(encode(snapshot), keep_current=current is not None)
+            data = encode(snapshot)
+            if len(data) > MOST_BYTES:
+                raise OSError(errno.EFBIG, f"it would have more than {MOST_BYTES:,} bytes", str(self.path))
+            self._publish(data, keep_current=current is not None)
             mark = _mark(self.path)
             self._own = None if mark is None else (mark, replace(snapshot, entries={}))
         return True
@@ -211,12 +215,11 @@ class SnapshotFile:
 
     def _read(self, path: Path) -> Snapshot | None:
         try:
-            data = path.read_bytes()
+            snapshot = read(path)
         except FileNotFoundError:
             return None
         except OSError as exc:
             raise SnapshotCorrupt(f"snapshot {path} cannot be read: {exc.strerror}", path=str(path)) from exc
-        snapshot = decode(data, path=str(path))
         if snapshot.prefix != self.prefix:
             raise SnapshotCorrupt(
                 f"snapshot {path} is of prefix {snapshot.prefix!r}, not {self.prefix!r}", path=str(path)
@@ -279,6 +282,16 @@ class SnapshotFile:
                 leftover.unlink()
 
 
+def read(path: Path) -> Snapshot:
+    """Return the snapshot in a file.
+
+    Raises:
+        SnapshotCorrupt: It is damaged.
+        OSError: It cannot be read; an `OddFile` is none.
+    """
+    return decode(read_regular(path, most=MOST_BYTES), path=str(path))
+
+
 def _is_wanted(snapshot: Snapshot, current: Snapshot | None) -> bool:
     return current is None or supersedes(snapshot, current)
 
@@ -303,7 +316,7 @@ def _make_private_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, *, timeout: float) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, mode=_FILE_MODE)
     try:
         _wait_for_lock(descriptor, path, timeout)
         try:

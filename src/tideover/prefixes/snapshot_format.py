@@ -23,13 +23,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from tideover.clock import Stamp
+from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
+from tideover.foreign_bytes import INT64, UINT64, integer, load_json, text
 from tideover.types import Entry
 
 FORMAT = 1
+# Bytes of a file: more than anybody follows, and less than harms.
+MOST_BYTES = 256 * 1024 * 1024
 
 _BASE64 = "base64"
 _BASE64_KEY = "base64:"
@@ -164,7 +167,7 @@ def decode(data: bytes, *, path: str) -> Snapshot:
     """
     try:
         return _understand(data)
-    except (ValueError, OverflowError, RecursionError) as exc:
+    except ValueError as exc:
         reason = str(exc)
     # Raised outside the handler: a chained decoding error would keep the whole file, secrets included, alive.
     raise SnapshotCorrupt(f"snapshot {path} is damaged: {reason}", path=path)
@@ -205,11 +208,11 @@ def _checksum(header: dict[str, object], lines: Sequence[str]) -> str:
 
 def _spell_key(key: bytes) -> str:
     try:
-        text = key.decode()
+        spelt = key.decode()
     except UnicodeDecodeError:
         return _BASE64_KEY + base64.b64encode(key).decode()
     # A text that looks like the escape is escaped itself, so that each key has one spelling only.
-    return _BASE64_KEY + base64.b64encode(key).decode() if text.startswith(_BASE64_KEY) else text
+    return _BASE64_KEY + base64.b64encode(key).decode() if spelt.startswith(_BASE64_KEY) else spelt
 
 
 def _spell_value(value: bytes) -> object:
@@ -224,43 +227,31 @@ def _spell_stamp(stamp: Stamp) -> dict[str, object]:
 
 
 def _understand(data: bytes) -> Snapshot:
-    # Decoded here because json.loads would also accept UTF-16 and UTF-32.
-    document = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    document = load_json(data, size=MOST_BYTES, values=None)
     root = _read_record(document, frozenset({"header", "entries"}), "the document")
     if not isinstance(root["header"], dict):
         raise ValueError("the header is not an object")
-    if (number := _read_int(root["header"].get("format"), "format")) != FORMAT:
+    if (number := integer(root["header"].get("format"), "format")) != FORMAT:
         raise ValueError(f"its format is {number}, and only {FORMAT} is known here")
     told = _ORIGIN_NAMES & root["header"].keys()
     header = _read_record(root["header"], _HEADER_NAMES | (_ORIGIN_NAMES if told else set()), "the header")
     synced_at = header["synced_at"]
     snapshot = Snapshot(
-        prefix=_read_key(_read_text(header["prefix"], "prefix")),
-        cluster_id=_read_int(header["cluster_id"], "cluster_id"),
-        epoch=_read_int(header["epoch"], "epoch"),
-        history=_read_text(header["history"], "history"),
-        raft_term=_read_int(header["raft_term"], "raft_term"),
-        revision=_read_int(header["revision"], "revision"),
+        prefix=_read_key(text(header["prefix"], "prefix")),
+        cluster_id=integer(header["cluster_id"], "cluster_id", most=UINT64),
+        epoch=integer(header["epoch"], "epoch", most=MAX_EPOCH),
+        history=text(header["history"], "history"),
+        raft_term=integer(header["raft_term"], "raft_term", most=UINT64),
+        revision=integer(header["revision"], "revision", most=INT64),
         synced_at=None if synced_at is None else _read_stamp(synced_at, "synced_at"),
         saved_at=_read_stamp(header["saved_at"], "saved_at"),
         entries=_read_entries(root["entries"]),
         endpoints=_read_texts(header["endpoints"], "endpoints") if told else (),
-        user=_read_text(header["user"], "user") if told else "",
+        user=text(header["user"], "user") if told else "",
     )
     if header["sha256"] != _checksum(_header(snapshot), _entry_lines(snapshot.entries)):
         raise ValueError("the checksum does not match")
     return snapshot
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return record
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def _read_record(value: object, names: frozenset[str], what: str) -> dict[str, object]:
@@ -271,22 +262,10 @@ def _read_record(value: object, names: frozenset[str], what: str) -> dict[str, o
     return value
 
 
-def _read_text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{what} is not a text")
-    return value
-
-
 def _read_texts(value: object, what: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{what} is not a list")
-    return tuple(_read_text(each, what) for each in value)
-
-
-def _read_int(value: object, what: str) -> int:
-    if type(value) is not int:  # isinstance would let true and false pass
-        raise ValueError(f"{what} is not an integer")
-    return value
+    return tuple(text(each, what) for each in value)
 
 
 def _read_seconds(value: object, what: str) -> float:
@@ -300,21 +279,21 @@ def _read_stamp(value: object, what: str) -> Stamp:
     return Stamp(
         wall=_read_seconds(stamp["wall"], f"{what}.wall"),
         boot=_read_seconds(stamp["boot"], f"{what}.boot"),
-        boot_id=_read_text(stamp["boot_id"], f"{what}.boot_id"),
+        boot_id=text(stamp["boot_id"], f"{what}.boot_id"),
     )
 
 
-def _read_key(text: str) -> bytes:
-    if text.startswith(_BASE64_KEY):
-        return base64.b64decode(text.removeprefix(_BASE64_KEY), validate=True)
-    return text.encode()
+def _read_key(spelt: str) -> bytes:
+    if spelt.startswith(_BASE64_KEY):
+        return base64.b64decode(spelt.removeprefix(_BASE64_KEY), validate=True)
+    return spelt.encode()
 
 
 def _read_value(value: object) -> bytes:
     if isinstance(value, str):
         return value.encode()
     record = _read_record(value, frozenset({_BASE64}), "a value")
-    return base64.b64decode(_read_text(record[_BASE64], "a value"), validate=True)
+    return base64.b64decode(text(record[_BASE64], "a value"), validate=True)
 
 
 def _read_entries(value: object) -> dict[bytes, Entry]:
@@ -322,12 +301,12 @@ def _read_entries(value: object) -> dict[bytes, Entry]:
         raise ValueError("the entries are not an object")
     names = frozenset({"value", "create_revision", "mod_revision"})
     entries = {}
-    for text, raw in value.items():
+    for spelt, raw in value.items():
         record = _read_record(raw, names, "an entry")
-        entries[_read_key(text)] = Entry(
+        entries[_read_key(spelt)] = Entry(
             value=_read_value(record["value"]),
-            create_revision=_read_int(record["create_revision"], "create_revision"),
-            mod_revision=_read_int(record["mod_revision"], "mod_revision"),
+            create_revision=integer(record["create_revision"], "create_revision"),
+            mod_revision=integer(record["mod_revision"], "mod_revision"),
         )
     if len(entries) != len(value):
         raise ValueError("a key occurs twice")

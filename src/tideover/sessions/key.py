@@ -12,6 +12,15 @@ from tideover.store.operations import RangeResult
 from tideover.types import Entry
 
 
+def anchors(base: str) -> bytes:
+    """Return what the keys of sessions themselves begin with, each followed by its lease in hexadecimal digits.
+
+    Args:
+        base: What all keys begin with.
+    """
+    return f"{base}tideover/sessions/".encode()
+
+
 class Notice:
     """Something that happens once, for a reason: `why = await notice`, or `if notice:`.
 

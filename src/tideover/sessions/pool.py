@@ -19,7 +19,7 @@ from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown,
 from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import RetryPolicy
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import OwnKey, anchors
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
 from tideover.sessions.rules import Lease, LeaseRules
@@ -220,7 +220,7 @@ class SessionPool:
         deadline = self._clock.monotonic() + self._policy.timeout
         sent_at = self._clock.boot()
         granted = await self._settled(gateway, LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
-        full = f"{self._base}tideover/sessions/{lease_id:x}".encode()
+        full = anchors(self._base) + f"{lease_id:x}".encode()
         value = process_name().encode()
         put = Txn(
             (Compare(full, create_revision=0),),

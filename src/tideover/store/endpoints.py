@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 from tideover.addresses import is_wildcard
+from tideover.foreign_bytes import Malformed, decimal
 from tideover.policies import Tls
 
 
@@ -61,9 +62,10 @@ def parse_endpoint(text: str) -> str:
         raise ValueError(f"endpoint {text!r}: write an IPv6 address in brackets, such as '[::1]:2379'")
     elif any(c.isspace() or c in "/@,?#[]\0" or "\ud800" <= c <= "\udfff" for c in host):
         raise ValueError(f"endpoint {text!r}: {host!r} is not a host name; give several endpoints separately")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535")
-    return f"{host}:{int(port)}"
+    try:
+        return f"{host}:{decimal(port, 'the port', least=1, most=65_535)}"
+    except Malformed:
+        raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535") from None
 
 
 def refuse_user(text: str) -> None:

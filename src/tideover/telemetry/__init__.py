@@ -36,6 +36,7 @@ from tideover.telemetry.elections import (
 from tideover.telemetry.events import event
 from tideover.telemetry.locks import (
     acquiring,
+    hold_rejected,
     ledger_failed,
     lock_conflict,
     lock_lost,
@@ -67,7 +68,7 @@ from tideover.telemetry.requests import (
 )
 from tideover.telemetry.sessions import session_changed, session_left
 from tideover.telemetry.snapshots import snapshot_failed, snapshot_rejected, snapshot_written
-from tideover.telemetry.targets import environment_read, namespace_misspelled
+from tideover.telemetry.targets import environment_read, namespace_misspelled, password_exposed
 from tideover.telemetry.tasks import task_failed
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "event",
     "fetching",
     "finish_request",
+    "hold_rejected",
     "job_ended",
     "job_failed",
     "leadership_changed",
@@ -115,6 +117,7 @@ __all__ = [
     "members_unlisted",
     "namespace_misspelled",
     "observe",
+    "password_exposed",
     "peers_noted",
     "prefix_refused",
     "registration_changed",

@@ -6,6 +6,7 @@ import logging
 from contextlib import AbstractContextManager
 
 from tideover.errors import Unavailable
+from tideover.shown import shown
 from tideover.telemetry.events import Attributes, event
 from tideover.telemetry.scope import meter, waiting
 
@@ -102,6 +103,19 @@ def locks_unhosted(why: str, *, level: int = logging.WARNING) -> None:
 def ledger_failed(why: str) -> None:
     """Report that what was held in outages cannot be written down or compared."""
     event("tideover.lock.ledger", why, {"tideover.component": "lock"}, level=logging.ERROR)
+
+
+def hold_rejected(key: str, revision: int, why: str) -> None:
+    """Report an entry of the ledger in etcd that is no hold.
+
+    Args:
+        key: Its key.
+        revision: Its revision.
+        why: What is wrong with it, without its content.
+    """
+    attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
+    text = f"{shown(key)} at revision {revision} is no hold: {why}"
+    event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:

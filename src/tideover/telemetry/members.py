@@ -80,13 +80,14 @@ def tls_kept(why: str) -> None:
     event("tideover.tls.rejected", text, _CONFIG, level=logging.WARNING)
 
 
-def epoch_unshared(why: str) -> None:
+def epoch_unshared(why: str, *, level: int) -> None:
     """Report that the epoch is not written in etcd, and other processes may count otherwise.
 
     Args:
         why: The reason.
+        level: The `logging` level.
     """
-    event("tideover.epoch.unshared", f"{why}; the epoch is this process's own count", _CONFIG)
+    event("tideover.epoch.unshared", f"{why}; the epoch is this process's own count", _CONFIG, level=level)
 
 
 def _of(member: str) -> Attributes:

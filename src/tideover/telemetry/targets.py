@@ -17,6 +17,15 @@ def environment_read(target: str) -> None:
     event("tideover.environment.read", f"from the environment: {target}", {"tideover.component": "config"})
 
 
+def password_exposed(problem: str) -> None:
+    """Report a password file that everybody on this machine can read.
+
+    Args:
+        problem: Which one, in words.
+    """
+    event("tideover.password.exposed", problem, {"tideover.component": "config"}, level=logging.WARNING)
+
+
 def namespace_misspelled(component: Component, prefix: str, found: str, other: str) -> None:
     """Report that etcd has nothing for us, but something under the other spelling of our namespace.
 

@@ -256,3 +256,12 @@ def test_addresses() -> None:
     for host, port in (("10.0.0.7", 80), ("::1", 80), ("a-b.example", 65_535)):
         assert split_address(join_address(host, port)) == (host, port)
     assert local_host("127.0.0.1", 9) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "address", ["h:007000123", "h:65536", "h:0", "h:" + "9" * 5000, "h:\u0667", "xn--a:7", "a" * 64 + ".b:7"]
+)
+async def test_an_address_that_is_none_is_silent(address: str) -> None:
+    """What a record says about a peer may be anything: nobody answers there, and nothing else comes out."""
+    with pytest.raises(Silent):
+        await HttpNetwork().post(address, b"x", timeout=2)

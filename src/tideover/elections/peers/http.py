@@ -21,6 +21,7 @@ import anyio
 import anyio.abc
 
 from tideover import telemetry
+from tideover.foreign_bytes import Malformed, decimal
 
 PATH = "/tideover/peers"
 MAX_HEADER = 4096
@@ -144,7 +145,15 @@ class HttpNetwork:
                     status, answer = await _read_response(stream)
         except ConnectionRefusedError:
             raise Silent("nobody listens there", gone=True) from None
-        except (OSError, TimeoutError, anyio.BrokenResourceError, anyio.EndOfStream, _Malformed) as exc:
+        # Of a host's name that IDNA refuses the look-up raises UnicodeError.
+        except (
+            OSError,
+            TimeoutError,
+            UnicodeError,
+            anyio.BrokenResourceError,
+            anyio.EndOfStream,
+            _Malformed,
+        ) as exc:
             refused = isinstance(exc.__cause__, ConnectionRefusedError)
             raise Silent(f"no answer ({type(exc).__name__})", gone=refused) from None
         if status != 200:
@@ -217,9 +226,13 @@ async def _understand(stream: anyio.abc.ByteStream, handler: Handler) -> tuple[i
 async def _read_response(stream: anyio.abc.ByteStream) -> tuple[int, bytes]:
     line, headers, rest = await _read_head(stream)
     parts = line.split(" ", 2)
-    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not (parts[1].isascii() and parts[1].isdigit()):
+    try:
+        status = decimal(parts[1], "the status", most=999) if len(parts) > 1 else 0
+    except Malformed:
+        status = 0
+    if not status or not parts[0].startswith("HTTP/1."):
         raise _Malformed(400)
-    return int(parts[1][:4]), await _read_body(stream, rest, _length(headers.get("content-length", "")))
+    return status, await _read_body(stream, rest, _length(headers.get("content-length", "")))
 
 
 async def _read_head(stream: anyio.abc.ByteStream) -> tuple[str, dict[str, str], bytes]:
@@ -245,11 +258,13 @@ async def _read_head(stream: anyio.abc.ByteStream) -> tuple[str, dict[str, str],
 
 
 def _length(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 10:
-        raise _Malformed(400)
-    if int(text) > MAX_BODY:
+    try:
+        length = decimal(text, "the length", most=9_999_999_999)
+    except Malformed:
+        raise _Malformed(400) from None
+    if length > MAX_BODY:
         raise _Malformed(413)
-    return int(text)
+    return length
 
 
 async def _read_body(stream: anyio.abc.ByteStream, body: bytes, length: int) -> bytes:
@@ -276,10 +291,13 @@ def split_address(address: str) -> tuple[str, int]:
         Silent: It is none.
     """
     host, colon, port = address.rpartition(":")
-    good = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65_536 and len(address) < 300
-    if not colon or not good or not _HOST.fullmatch(host):
+    try:
+        number = decimal(port, "the port", least=1, most=65_535)
+    except Malformed:
+        number = 0
+    if not colon or not number or len(address) >= 300 or not _HOST.fullmatch(host):
         raise Silent("that is no address")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return host.removeprefix("[").removesuffix("]"), number
 
 
 def join_address(host: str, port: int) -> str:

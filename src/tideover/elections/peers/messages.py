@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-# Nobody sends longer strings; what is longer is not looked at.
+from tideover.foreign_bytes import Malformed, integer, load_object, number, text
+
+# Nobody sends longer strings; what is longer is not looked at. Nor are promises beyond any time.
 _LONGEST = 2048
-_LARGEST = 2**63
+_LONGEST_PROMISE = 1e9
 
 
 class Kind(StrEnum):
@@ -100,9 +102,12 @@ class Keyring:
         Raises:
             Rejected: It is none, or not signed with a secret of ours.
         """
-        found = _object(body)
-        mac = found.pop("mac", None)
-        message = _message(found)
+        try:
+            found = load_object(body)
+            message = _message(found)
+        except Malformed as exc:
+            raise Rejected(str(exc)) from None
+        mac = found.get("mac")
         self._verify(mac, "request", message)
         return message
 
@@ -116,10 +121,11 @@ class Keyring:
         Raises:
             Rejected: It is none, or belongs to another request, or is not signed with a secret of ours.
         """
-        found = _object(body)
-        verdict = found.get("verdict")
-        if not isinstance(verdict, str) or len(verdict) > _LONGEST:
-            raise Rejected("it has no verdict")
+        try:
+            found = load_object(body)
+            verdict = text(found.get("verdict"), "its verdict", longest=_LONGEST)
+        except Malformed as exc:
+            raise Rejected(str(exc)) from None
         self._verify(found.get("mac"), "reply", message, verdict)
         return verdict
 
@@ -141,45 +147,26 @@ def _mac(secret: bytes, direction: str, message: Message, verdict: str) -> str:
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
-def _object(body: bytes) -> dict[str, object]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Rejected("it is not JSON") from None
-    if not isinstance(found, dict):
-        raise Rejected("it is not an object")
-    return found
-
-
 def _message(found: dict[str, object]) -> Message:
-    kind, promise = found.get("kind"), found.get("promise")
+    kind = found.get("kind")
     if kind not in tuple(Kind):
-        raise Rejected("its kind is unknown")
-    if isinstance(promise, bool) or not isinstance(promise, int | float) or not 0 <= promise < _LARGEST:
-        raise Rejected("its promise is no number")
+        raise Malformed("its kind is unknown")
+
+    def word(name: str) -> str:
+        return text(found.get(name), f"its {name}", longest=_LONGEST)
+
+    def count(name: str) -> int:
+        return integer(found.get(name), f"its {name}")
+
     return Message(
         Kind(str(kind)),
-        election=_text(found, "election"),
-        epoch=_number(found, "epoch"),
-        leader=_text(found, "leader"),
-        term=_number(found, "term"),
-        number=_number(found, "number"),
-        nonce=_text(found, "nonce"),
-        peer=_text(found, "peer"),
-        promise=float(promise),
-        address=_text(found, "address"),
+        election=word("election"),
+        epoch=count("epoch"),
+        leader=word("leader"),
+        term=count("term"),
+        number=count("number"),
+        nonce=word("nonce"),
+        peer=word("peer"),
+        promise=number(found.get("promise"), "its promise", least=0, most=_LONGEST_PROMISE),
+        address=word("address"),
     )
-
-
-def _text(found: dict[str, object], name: str) -> str:
-    text = found.get(name)
-    if not isinstance(text, str) or len(text) > _LONGEST:
-        raise Rejected(f"its {name} is no text")
-    return text
-
-
-def _number(found: dict[str, object], name: str) -> int:
-    number = found.get(name)
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < _LARGEST:
-        raise Rejected(f"its {name} is no number")
-    return number

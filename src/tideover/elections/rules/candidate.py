@@ -38,6 +38,9 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+# Seconds, some thirty years: what is added to them stays a time.
+LONGEST = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -67,6 +70,8 @@ class Timing:
             )
         object.__setattr__(self, "interval", self.ttl / 3)
         object.__setattr__(self, "margin", margin_of(self.ttl))
+        if self.ttl > LONGEST:
+            raise ValueError(f"ttl must be at most {LONGEST:g} s, not {self.ttl:g} s")
         needed = 2 * self.rpc_timeout + self.interval + self.margin
         if not self.ttl > needed:
             raise ValueError(

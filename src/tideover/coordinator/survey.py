@@ -1,0 +1,79 @@
+"""What stands under tideover's own keys in etcd without being of it: found by reading all of them.
+
+Each noun meets such a value when it reads its key, does without it, and names it. This is for an operator who
+wants to know of all of them, also of those that no process here reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from tideover.discovery import endpoint
+from tideover.elections import record_document
+from tideover.elections.elections import key_of
+from tideover.epoch.marker import marker_key
+from tideover.epoch.rules import decode_marker
+from tideover.errors import RecordCorrupt
+from tideover.foreign_bytes import hexadecimal
+from tideover.locks import hold_document
+from tideover.sessions.key import anchors
+from tideover.status import RejectedValue
+from tideover.store.operations import Range, RangeResult, prefix_end
+from tideover.types import Entry
+
+# Makes a read of etcd; returns None if this user may not make it.
+Read = Callable[[Range], Awaitable[RangeResult | None]]
+# Raises if an entry is not what its key is for.
+_Check = Callable[[bytes, Entry], object]
+
+# How many are named, at the most.
+MOST = 100
+
+
+async def foreign_values(namespace: str, read: Read) -> tuple[RejectedValue, ...]:
+    """Return what others have written under the keys that tideover reads.
+
+    Args:
+        namespace: The namespace.
+        read: Makes one read; what it raises comes out. What may not be read is left out.
+    """
+    found: list[RejectedValue] = []
+    marker = marker_key(namespace)
+    checks: dict[bytes, _Check] = {marker: lambda _, entry: decode_marker(entry.value), **_checks(namespace)}
+    for first, check in checks.items():
+        end = None if first == marker else prefix_end(first)
+        answer = await read(Range(first, end))
+        for key, entry in answer.entries.items() if answer is not None else ():
+            if len(found) < MOST and (why := _refusal(check, key, entry)):
+                found.append(RejectedValue(key.decode(errors="backslashreplace"), entry.mod_revision, why))
+    return tuple(found)
+
+
+def _checks(namespace: str) -> dict[bytes, _Check]:
+    """Return what must hold below each prefix."""
+    base = f"{namespace}/"
+    sessions, elections = anchors(base), key_of(namespace, "")
+
+    def check_session(key: bytes, _: Entry) -> None:
+        hexadecimal(key.removeprefix(sessions).decode(), "the name of a session")
+
+    def check_record(key: bytes, entry: Entry) -> None:
+        if not key.endswith(b"/token"):
+            record_document.decode(entry.value, key)
+
+    return {
+        hold_document.published(base): lambda _, entry: hold_document.decode(entry.value),
+        (base + endpoint.service_prefix("")).encode(): lambda key, entry: endpoint.decode(
+            key.removeprefix(base.encode()).decode(), entry.value
+        ),
+        elections: check_record,
+        sessions: check_session,
+    }
+
+
+def _refusal(check: _Check, key: bytes, entry: Entry) -> str | None:
+    try:
+        check(key, entry)
+    except (ValueError, RecordCorrupt) as exc:
+        return str(exc)
+    return None

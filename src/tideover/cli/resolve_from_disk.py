@@ -22,9 +22,8 @@ from tideover.discovery.endpoint import decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_file import SnapshotFile, read
 from tideover.prefixes.snapshot_format import Snapshot
-from tideover.prefixes.snapshot_format import decode as decode_snapshot
 from tideover.shown import shown
 from tideover.status import duration
 from tideover.types import Source
@@ -89,7 +88,7 @@ def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) ->
         Failure: It cannot be used, or is of something else.
     """
     try:
-        snapshot = decode_snapshot(path.read_bytes(), path=str(path))
+        snapshot = read(path)
     except (OSError, SnapshotCorrupt) as exc:
         raise Failure(f"{path} cannot be used: {exc}", code=Exit.FAILED) from exc
     prefix = f"{namespace}/{service_prefix(name)}"
@@ -132,7 +131,7 @@ def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[tuple[Pa
         if identity in path.name or path.name.endswith(".prev.json"):
             continue
         try:
-            snapshot = decode_snapshot(path.read_bytes(), path=str(path))
+            snapshot = read(path)
         except (OSError, SnapshotCorrupt):
             continue
         if snapshot.prefix == prefix:

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import anyio.to_thread
 
 from tideover import telemetry
 from tideover.broadcast import first_of
@@ -33,6 +32,7 @@ from tideover.config.config import Config, quorum_time
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
 from tideover.coordinator.survey import foreign_values
+from tideover.daemon_thread import in_daemon_thread
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
@@ -379,7 +379,9 @@ class Coordinator(Primitives):
             if self._names.any:
                 tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
             # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
-            adapter = await anyio.to_thread.run_sync(importlib.import_module, "tideover.etcd.adapter")
+            load = partial(importlib.import_module, "tideover.etcd.adapter")
+            with anyio.CancelScope(shield=True):
+                adapter = await in_daemon_thread(load, name="tideover-import")
         store: EtcdStore = adapter.EtcdStore(
             self._names.addresses, tls=options.tls, username=options.username, password=options.password
         )

@@ -20,8 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import anyio.to_thread
-
+from tideover.daemon_thread import in_daemon_thread
 from tideover.foreign_bytes import Malformed
 from tideover.locks.hold_document import LONGEST_LINE, MOST_HOLDS, decode, encode
 from tideover.locks.rules.overlaps import Hold
@@ -92,7 +91,7 @@ class LedgerFile:
         orphans = Orphans(self._folder, besides=self._path)
         try:
             # A disk may take its time, and others may have left more than the event loop should wait for.
-            await anyio.to_thread.run_sync(orphans.read, abandon_on_cancel=True)
+            await in_daemon_thread(orphans.read, name="tideover-ledger")
             yield orphans
             orphans.delete()
         finally:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import anyio
-import anyio.to_thread
 
 from tideover import telemetry
 from tideover.addresses import is_wildcard

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+import anyio.to_thread
+
 T = TypeVar("T")
 
 
@@ -25,7 +27,11 @@ async def in_daemon_thread(function: Callable[[], T], *, name: str) -> T:
     Raises:
         Exception: The function did.
     """
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        # On trio, all of whose threads are such.
+        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
     ended: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 

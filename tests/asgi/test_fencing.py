@@ -85,7 +85,7 @@ async def test_the_holder_of_many_locks_keeps_nothing_of_them() -> None:
         store.calls.clear()
         gc.collect()
         kinds = (type(thing) for thing in gc.get_objects())
-        return Counter(kind.__qualname__ for kind in kinds if kind.__module__.startswith("tideover."))
+        return Counter(kind.__qualname__ for kind in kinds if str(kind.__module__).startswith("tideover."))
 
     async with connected(store) as tide:
 

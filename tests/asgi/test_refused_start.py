@@ -19,7 +19,9 @@ from starlette.middleware import Middleware
 
 from tideover.asgi import TideoverMiddleware
 
-etcd = Middleware(TideoverMiddleware, endpoints=["127.0.0.1:1"], require="etcd", start_timeout=0.2, cache_dir=False)
+etcd = Middleware(
+    TideoverMiddleware, endpoints=["127.0.0.1:1"], require="etcd", start_timeout=0.2, cache_dir=False
+)
 app = Starlette(middleware=[etcd])
 """
 

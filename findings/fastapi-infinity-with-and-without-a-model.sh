@@ -3,7 +3,7 @@
 # Guess: a route that returns a record with an infinite number answers the same with a response model and without one:
 #   null, as pydantic writes it, or an error at both.
 # Behaviour: with a response model it is 200 and null. Without one the very same value is 500, "Out of range float values
-#   are not JSON compliant". Whoever drops a return annotation turns an answer into an error, for rare values only.
+#   are not JSON compliant". Dropping a return annotation turns an answer into an error, for rare values only.
 # Output seen: "with a model: 200 {"age":null}", "without: ValueError, 500 to the client".
 set -euo pipefail
 folder=$(mktemp -d)

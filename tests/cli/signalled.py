@@ -30,7 +30,7 @@ ENDING = sorted({n for n in signal.Signals if n.name.removeprefix("SIG") not in 
 
 async def _hold() -> int:
     with CommandRun(["sh", "-c", "echo command; exec sleep 60"], grace=1, if_killed="kill") as run:
-        await anyio.sleep(0.02)  # what is to be held is waited for
+        await anyio.sleep(0.02)  # the lock is waited for
         await run.run({})
         await anyio.sleep(0.02)  # and given up
     return run.code
@@ -49,7 +49,7 @@ def _start() -> tuple[int, int]:
         os.dup2(its, 2)
         os.close(its)
         os.close(output)
-        # Whoever runs the tests in the background has set them to be ignored.
+        # A shell that runs the tests in the background has set them to be ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)

@@ -105,5 +105,5 @@ def test_what_becomes_of_the_command_is_for_the_user_to_say(server: EtcdServer, 
         process.wait()
         time.sleep(0.2)  # for the kernel, on a busy machine
         os.close(write)
-        # Whoever is left has lost its input now and says so.
+        # A process that is left has lost its input now and says so.
         assert process.stdout.read() == ("" if ends else "ended\n")

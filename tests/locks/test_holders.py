@@ -1,4 +1,4 @@
-"""Who has a lock, in the message of whoever did not get it."""
+"""The message of a lock that was not to be had names its holder."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _standard_input() -> bytes:
     Raises:
         click.UsageError: It is closed, cannot be read, or does not end.
     """
-    if sys.stdin is None:  # closed by whoever started this
+    if sys.stdin is None:  # closed by the process that started this
         raise click.UsageError("VALUE is -, and standard input is closed")
     try:
         value = sys.stdin.buffer.read(_LARGEST + 1)

@@ -50,7 +50,7 @@ def if_killed_option(command: F) -> F:
 
 
 class CommandRun:
-    """One run of a command. Enter this first, then what is to be held, then call `run`.
+    """One run of a command. Enter this first, then the lock or leadership, then call `run`.
 
     If the body is cancelled, because what was held is lost, or by Ctrl-C, the command gets SIGTERM, and later
     SIGKILL.
@@ -79,7 +79,7 @@ class CommandRun:
         return f"<CommandRun {self._command[0]} {'begun' if self._begun else 'not begun'}, code {self.code}>"
 
     def __enter__(self) -> CommandRun:
-        """Receive signals from now on; those that whoever started this process has set to be ignored stay so."""
+        """Receive signals from now on; those that are ignored from the start, as under nohup, stay so."""
         loop = asyncio.get_running_loop()
         for number in sorted(signal.valid_signals() - _OTHERS):
             if signal.getsignal(number) is signal.SIG_DFL:

@@ -384,7 +384,7 @@ class Config(Reader):
             live.take_changes(revisions)
 
     def started(self) -> None:
-        """Take in that the start is over: what is known now is served."""
+        """Record that the start is over: what is known now is served."""
         self.refresh()
         self._news.started()
 

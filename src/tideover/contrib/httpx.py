@@ -111,7 +111,7 @@ class _Discovering(Generic[_Sender]):
 
 
 class _Unusable(httpx.UnsupportedProtocol):
-    """The URL that an endpoint has registered leads nowhere, whoever calls; httpx has no closer word for it."""
+    """The URL that an endpoint has registered leads nowhere for any caller; httpx has no closer word for it."""
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(f"{shown(url)!r} cannot be called: {why}")

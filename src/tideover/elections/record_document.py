@@ -64,7 +64,7 @@ class Document:
             for name in _PEERS:
                 del known[name]
         if self.held_by.name:
-            # With its candidate: an older version writes back what it does not know, whoever holds the record.
+            # With its candidate: an older version writes back what it does not know, also for another holder.
             known[_HELD_BY] = {"holder": self.holder, "name": self.held_by.name, "since": self.held_by.since}
         return json.dumps({**self.extra, "needs": FORMAT, **known}, separators=(",", ":")).encode()
 

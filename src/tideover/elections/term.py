@@ -126,7 +126,7 @@ class Candidacy:
                 await changed.wait()
 
     def _report_changes(self) -> None:
-        """Report what has changed since the last report; an end from outside is reported by whoever ends it."""
+        """Report what has changed since the last report; an end from outside is reported where it is ended."""
         record, standing = self.record, self.standing
         if self._told and not (record.stands and record.tenure == self._told_tenure):
             self._report_end(record.loss_of(self._told_tenure), level=logging.WARNING)

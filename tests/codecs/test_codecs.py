@@ -318,9 +318,14 @@ def test_a_refusal_says_where() -> None:
 
 
 def test_a_refusal_names_what_is_unknown_and_what_is_missing() -> None:
-    """A misspelt field is named, and so is one that is missing."""
-    with pytest.raises(ValueError, match="Limit has no 'rat'"):
-        decode(b'{"rat": 1}', Limit)
+    """Of misspelt fields the number is told, for their names are part of the value; missing ones are named."""
+    with pytest.raises(
+        ValueError, match=r"Limit is given a name that it does not know; it has .*'rate'"
+    ) as caught:
+        decode(b'{"canary": 1}', Limit)
+    assert "canary" not in str(caught.value)
+    with pytest.raises(ValueError, match="Limit is given 3 names that it does not know"):
+        decode(b'{"a": 1, "b": 2, "c": 3}', Limit)
     with pytest.raises(ValueError, match="Limit needs 'rate'"):
         decode(b"{}", Limit)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_origin
 from tideover.codecs.forms import identity, name_of, options_of, stripped
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import Convert, scalar
-from tideover.codecs.structures import converter, first_fit
+from tideover.codecs.structures import converter, first_fit, one_value
 
 # How many types are remembered.
 _REMEMBERED = 1024
@@ -151,7 +151,9 @@ def _structured(data: bytes, convert: Convert, as_text: Convert | None, as_bytes
             return data
         raise
     try:
-        return convert(_json(text))
+        found = _json(text)
+        with one_value():
+            return convert(found)
     except Refusal as exc:
         refusal = exc
     if as_text is None:

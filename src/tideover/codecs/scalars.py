@@ -19,7 +19,7 @@ Convert = Callable[[object], object]
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)")
-_DURATIONS = re.compile(r"-?(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_DURATIONS = re.compile(r"-?(?:\d++(?:\.\d++)?+(?:ms|s|m|h|d))++")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
@@ -21,6 +23,7 @@ from tideover.codecs.forms import (
 )
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import SCALARS, Convert, scalar, to_none
+from tideover.shown import shown
 
 _SUPPORTED = (
     f"{', '.join(sorted(form.__name__ for form in SCALARS))}, paths, enums, Literal, subclasses of str, int and "
@@ -52,18 +55,24 @@ class _Converters:
 
     def __init__(self, whole: object) -> None:
         self._whole = whole
-        # Those of types that may contain themselves.
+        # Those of types that may contain themselves; which are being made, and which do contain themselves.
         self._named: dict[object, Convert] = {}
+        self._begun: set[object] = set()
+        self._recursive: set[object] = set()
 
     def of(self, form: object, where: str = "") -> Convert:
         """Return the converter of a type that stands somewhere in the whole one."""
         if not is_alias(form) and record_of(form) is None:
             return self._make(stripped(form), where)
         name = identity(form)
+        if name in self._begun:
+            self._recursive.add(name)
+            return lambda value: self._named[name](value)
         if name not in self._named:
-            # For the type itself, should it be found inside.
-            self._named[name] = lambda value: self._named[name](value)
-            self._named[name] = self._make(stripped(form), where)
+            self._begun.add(name)
+            convert = self._make(stripped(form), where)
+            self._named[name] = _once(convert, name) if name in self._recursive else convert
+            self._begun.discard(name)
         return self._named[name]
 
     def _make(self, form: object, where: str) -> Convert:
@@ -88,7 +97,8 @@ class _Converters:
         raise TypeError(self._unsupported(form, where))
 
     def _record(self, form: object, record: type, where: str) -> Convert:
-        fields = fields_of(form) or ()
+        # Tags first: what they refuse need not be looked into.
+        fields = sorted(fields_of(form) or (), key=lambda field: get_origin(stripped(field.form)) is not Literal)
         known = {field.name: self.of(field.form, f"{where}.{field.name}") for field in fields}
         required = frozenset(field.name for field in fields if field.required)
         make = partial(construct, record) if dataclasses.is_dataclass(record) else dict
@@ -128,6 +138,44 @@ def construct(form: type, fields: Mapping[str, object]) -> object:
         Refusal: It has refused.
     """
     return asking(form.__name__, form, **fields)
+
+
+# Of the value that is being decoded: what each part has been found to be, by the part and the type.
+_found: ContextVar[dict[tuple[int, object], object]] = ContextVar("found")
+
+
+@contextmanager
+def one_value() -> Iterator[None]:
+    """Decode one value in the block: no part of it is asked twice whether it is of one type that contains itself.
+
+    A union of such types would ask each of its parts twice for each part around it: 2^depth times.
+    """
+    token = _found.set({})
+    try:
+        yield
+    finally:
+        _found.reset(token)
+
+
+def _once(convert: Convert, name: object) -> Convert:
+    """Return a converter that remembers what it has found, a refusal included; only for use in `one_value`."""
+
+    def convert_once(value: object) -> object:
+        found = _found.get()
+        # The parts live as long as the value is decoded, so that each has its own id.
+        key = (id(value), name)
+        if key not in found:
+            try:
+                found[key] = convert(value)
+            except Refusal as exc:
+                # Without the frames that it came through, and with them their values.
+                found[key] = exc.with_traceback(None)
+        result = found[key]
+        if isinstance(result, Refusal):
+            raise Refusal(str(result), result.exception)
+        return result
+
+    return convert_once
 
 
 def _choice(options: list[tuple[object, object]], names: Iterable[str]) -> Convert:
@@ -205,7 +253,7 @@ def first_fit(converters: list[Convert]) -> Convert:
             except Refusal as exc:
                 refusals.append(exc)
         exception = next((refusal.exception for refusal in refusals if refusal.exception), None)
-        raise Refusal("; ".join(map(str, refusals)), exception)
+        raise Refusal(shown("; ".join(map(str, refusals))), exception)
 
     return convert
 
@@ -214,13 +262,16 @@ def _fields(value: object, known: Mapping[str, Convert], required: frozenset[str
     if not isinstance(value, dict):
         raise Refusal(f"not an object, as {what} needs")
     if unknown := value.keys() - known.keys():
-        raise Refusal(f"{what} has no {', '.join(sorted(map(repr, unknown)))}")
+        # Not by their names: those are part of the value.
+        count = "a name" if len(unknown) == 1 else f"{len(unknown)} names"
+        names = ", ".join(sorted(map(repr, known)))
+        raise Refusal(f"{what} is given {count} that it does not know; it has {names}")
     if missing := required - value.keys():
         raise Refusal(f"{what} needs {', '.join(sorted(map(repr, missing)))}")
     converted = {}
-    for name, item in value.items():
+    for name in filter(value.__contains__, known):
         try:
-            converted[name] = known[name](item)
+            converted[name] = known[name](value[name])
         except Refusal as exc:
             raise exc.at(name) from None
     return converted

@@ -158,6 +158,9 @@ ELSEWHERE = {
     "cluster/dns.py: int(endpoint.rpartition(':')[2])": "the same",
     "cli/doctor.py: int(port)": "the same",
     "elections/peers/listener.py: int(port)": "an option of the user's",
+    "cli/become_command.py: int(sys.argv[1])": "an argument of our own making",
+    "cli/become_command.py: int(sys.argv[2])": "the same",
+    "cli/become_command.py: int(n)": "the same",
     "cli/demo/load.py: int(body['revision'])": "the demo's own answer",
     "testing/etcd/http.py: json.loads(body)": "an etcd that the tests have started",
     "testing/etcd/http.py: int(length[1])": "the same",
@@ -170,6 +173,8 @@ ELSEWHERE = {
 # What is a number already is only rounded.
 ROUNDED = {
     "asgi/status_header.py: int(mark.age)",
+    "cli/run_command.py: int(n)",
+    "cli/run_command.py: int(self._death_signal)",
     "coordinator/coordinator.py: int(self._chance() * len(members))",
     "elections/peers/http.py: int(listener.extra(anyio.abc.SocketAttribute.local_port))",
     "elections/peers/peering.py: int(clock.boot() * 1000000)",

@@ -220,6 +220,9 @@ class Candidacy:
             await self._left.wait()
             return self._resigned
         self._left = anyio.Event()
+        if loss and loss == self.ended:
+            # The body has found the end that came from here before it was told of it: nothing is regained.
+            loss, resigning = "", True
         try:
             # A body may end before anybody has had the time to report that it leads.
             self._report_changes()

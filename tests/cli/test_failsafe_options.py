@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ def lead(server: EtcdServer, secret_file: Path, *args: str) -> Iterator[subproce
         yield process
     finally:
         for each in family(process):
-            each.kill()
+            # The command ends with the candidate.
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.communicate()
 
 

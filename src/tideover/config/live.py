@@ -141,7 +141,7 @@ class Live(Generic[T]):
             value = self._make({name: reading.value for name, reading in readings.items()})
             if self._validate is not None:
                 asking(
-                    getattr(self._validate, "__qualname__", type(self._validate).__name__), self._validate, value
+                    getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, value
                 )
         except Refusal as exc:
             raise ConfigValueError(

@@ -30,7 +30,8 @@ async def test_what_is_recorded_of_a_lock(recorded: Recorded, record_keys: bool)
     assert {dict(point.attributes or {})["tideover.outcome"] for point in waits.values()} == {"ok", "timeout"}
     (hold,) = points(metrics["tideover.lock.hold.duration"]).values()
     assert dict(hold.attributes or {}) == {"tideover.outcome": "ok", "tideover.degraded": False}
-    assert [value(point) for point in points(metrics["tideover.lock.active"]).values()] == [0]
+    # Other tests of this process may have held LOCAL ones.
+    assert value(points(metrics["tideover.lock.active"])[("distributed",)]) == 0
 
 
 async def test_a_lock_in_an_outage_marks_its_request(recorded: Recorded) -> None:

@@ -294,12 +294,17 @@ class Prober:
         return self._newest.get((member, lane))
 
     def only_members_answer(self, began: float, now: float) -> bool:
-        """Whether, in the first round, members have answered for themselves and the quorum has had its time."""
-        waited = max(self._slow_after, self._patience * _QUORUM_SHARE)
-        return now - began >= waited and any(
-            lane is Lane.MEMBER and asked.sent_at >= began and asked.answer is Answer.OK
+        """Whether, in the first round, members have answered for themselves and the quorum has had its time.
+
+        Its time begins with their answers: before them the connection may only have been on its way.
+        """
+        answered_at = [
+            asked.answered_at
             for (_, lane), asked in self._newest.items()
-        )
+            if lane is Lane.MEMBER and asked.sent_at >= began and asked.answer is Answer.OK
+        ]
+        waited = max(self._slow_after, self._patience * _QUORUM_SHARE)
+        return bool(answered_at) and now - began >= waited and now - min(answered_at) >= self._slow_after
 
     def all_answered(self, members: Collection[str], began: float) -> bool:
         """Whether nothing that was asked of these members since then is unanswered."""

@@ -140,9 +140,7 @@ class Live(Generic[T]):
         try:
             value = self._make({name: reading.value for name, reading in readings.items()})
             if self._validate is not None:
-                asking(
-                    getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, value
-                )
+                asking(getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, value)
         except Refusal as exc:
             raise ConfigValueError(
                 f"{self.prefix!r}: {exc}", key=self.prefix, revision=revision, exception=exc.exception

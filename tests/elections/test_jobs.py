@@ -241,6 +241,22 @@ async def test_stop() -> None:
                 pass
 
 
+async def test_a_job_is_for_one_use() -> None:
+    """A second start, and a start after a stop, are refused, and what runs goes on."""
+    async with connected(MemoryStore()) as tide:
+        job, stopped = tide.job("settlement", forever), tide.job("settlement", forever)
+        job.start()
+        with pytest.raises(RuntimeError, match="only once"):
+            job.start()
+        await anyio.sleep(1)
+        assert [each.state for each in tide.status().jobs] == ["leading"]
+        await job.stop()
+        await stopped.stop()
+        for each in (job, stopped):
+            with pytest.raises(RuntimeError, match="only once"):
+                each.start()
+
+
 async def test_an_election_that_cannot_be_won_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """A refused candidacy, such as one with another policy, is a failure too: told, and tried again."""
     async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:

@@ -44,8 +44,10 @@ class Job:
         self.name = name
         self._leading = leading
         self._jobs = jobs
-        self._scope = anyio.CancelScope()
+        # Made when it starts: a job may be made where no event loop runs.
+        self._scope: anyio.CancelScope | None = None
         self._done: anyio.Event | None = None
+        self._stopped = False
         self._state = JobState.WAITING
         self._since = jobs.monotonic()
         self._again_at = 0.0
@@ -102,13 +104,17 @@ class Job:
         Raises:
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's.
+            RuntimeError: It was started or stopped before.
 
         When degraded:
             The same; this call waits for nothing.
         """
         self._jobs.elections.home.check(self)
-        self._jobs.elections.start(f"job {self.name}", self._run_apart)
-        self._done = anyio.Event()
+        if self._scope is not None or self._stopped:
+            raise RuntimeError(f"{self!r} is started only once: call job() again")
+        scope, done = anyio.CancelScope(), anyio.Event()
+        self._jobs.elections.start(f"job {self.name}", self._run_apart, scope, done)
+        self._scope, self._done = scope, done
 
     async def stop(self) -> None:
         """Cancel what runs in the background, and return when it has ended and resigned; again is a no-op.
@@ -120,6 +126,7 @@ class Job:
             Resigning tries for 2 s, as that of `Election`.
         """
         self._jobs.elections.home.check(self)
+        self._stopped = True
         self.cancel()
         if self._done is not None:
             with anyio.CancelScope(shield=True):
@@ -127,17 +134,17 @@ class Job:
 
     def cancel(self) -> None:
         """Cancel what runs in the background, and wait for nothing."""
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
-    async def _run_apart(self) -> None:
+    async def _run_apart(self, scope: anyio.CancelScope, done: anyio.Event) -> None:
         try:
-            with self._scope:
+            with scope:
                 await self.run()
         except Closed:
             return
         finally:
-            if self._done is not None:
-                self._done.set()
+            done.set()
 
     async def _run(self) -> object:
         in_a_row = 0

@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 
 from tideover import telemetry
+from tideover.body_scope import Cancellations, is_cancellation
 from tideover.elections.elections import Elections
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading, Work, leading_of
@@ -138,31 +139,42 @@ class Job:
             self._scope.cancel()
 
     async def _run_apart(self, scope: anyio.CancelScope, done: anyio.Event) -> None:
+        cancellations = Cancellations()
         try:
             with scope:
                 await self.run()
         except Closed:
             return
+        except BaseException as exc:
+            # A scope does not know its own cancellation again where a library has raised it as one of its own.
+            if cancellations.wanted or not (scope.cancel_called and is_cancellation(exc)):
+                raise
         finally:
             done.set()
 
     async def _run(self) -> object:
         in_a_row = 0
         while True:
-            leadership = self.leadership()
+            leadership, cancellations = self.leadership(), Cancellations()
             self._become(JobState.WAITING)
             try:
                 async with leadership:
                     self._become(JobState.LEADING)
                     result = await self._leading.function()
-            except Exception as exc:
-                closed = self._jobs.elections.closed
+            except BaseException as exc:
+                if cancellations.explain(exc):
+                    raise
+                closed, stopped = self._jobs.elections.closed, cancellations.wanted
                 lost = isinstance(exc, LeadershipLost) and leadership.loss
-                if not lost and not (closed and isinstance(exc, Closed)):
+                if not lost and not (closed and (isinstance(exc, Closed) or is_cancellation(exc))):
                     in_a_row = 1 if self._has_recovered else in_a_row + 1
-                    self._fail(exc, None if closed else pause_after(in_a_row, self._jobs.chance()))
+                    again = not closed and not stopped
+                    self._fail(exc, pause_after(in_a_row, self._jobs.chance()) if again else None)
                 if closed:
                     raise Closed(closed) from exc
+                if stopped:
+                    await anyio.lowlevel.checkpoint()  # raises if a scope was cancelled: none knows but its own
+                    raise anyio.get_cancelled_exc_class()() from exc
             else:
                 self._become(JobState.ENDED)
                 telemetry.job_ended(self.name)
@@ -173,7 +185,7 @@ class Job:
     def _has_recovered(self) -> bool:
         return self._state is JobState.LEADING and self._jobs.monotonic() - self._since > _RECOVERED_AFTER
 
-    def _fail(self, error: Exception, pause: float | None) -> None:
+    def _fail(self, error: BaseException, pause: float | None) -> None:
         self._failures += 1
         self._error = _place_of(error)
         self._again_at = self._jobs.monotonic() + (pause or 0.0)
@@ -258,7 +270,7 @@ class Jobs:
         return tuple(job.status for job in (*running, *ended))
 
 
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Return class and place of an error: its text may hold what nobody is to see."""
     traceback, place = error.__traceback__, ""
     while traceback is not None:

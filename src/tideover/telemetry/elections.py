@@ -92,7 +92,7 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     event("tideover.election.stall", text, attributes, level=logging.ERROR)
 
 
-def job_failed(election: str, error: Exception, pause: float | None) -> None:
+def job_failed(election: str, error: BaseException, pause: float | None) -> None:
     """Count and report that what ran while leading has raised, and has resigned.
 
     Args:

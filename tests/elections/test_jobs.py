@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 import tideover
 from tests.support import connected
-from tideover import Closed, Coordinator, HealthState, JobState, LeadershipLost, Leading, while_leader
+from tideover import (
+    Closed,
+    Coordinator,
+    ElectionMismatch,
+    HealthState,
+    JobState,
+    LeadershipLost,
+    Leading,
+    while_leader,
+)
 from tideover.elections.rules.backoff import pause_after
 from tideover.testing import MemoryStore
 
@@ -267,7 +276,26 @@ async def test_an_election_that_cannot_be_won_is_tried_again(caplog: pytest.LogC
         await anyio.sleep(10)
         (job,) = tide.status().jobs
         assert job.failures > 1
-        assert str(job.error).startswith("ElectionMismatch at ")
+        assert str(job.error).startswith("cannot be a candidate for 'settlement': ")
+        assert "on_outage" in str(job.error)
+        assert f"tideover.job.failed: this process {job.error}; this process is" in caplog.text
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_mismatch_of_the_functions_own_shows_its_place() -> None:
+    """What a function raises, also an error of tideover's or in groups, is shown by its first class and place."""
+    async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:
+
+        async def settle() -> None:
+            try:
+                raise ElectionMismatch("secret")
+            except ElectionMismatch as exc:
+                raise ExceptionGroup("", [ExceptionGroup("", [exc]), ValueError()]) from None
+
+        tasks.start_soon(tide.run_while_leading, "settlement", settle)
+        await anyio.sleep(0.5)
+        assert str(tide.status().jobs[0].error).startswith("ElectionMismatch at test_jobs.py:")
+        assert "secret" not in str(tide.status().to_dict())
         tasks.cancel_scope.cancel()
 
 

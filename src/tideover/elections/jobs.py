@@ -20,7 +20,7 @@ from tideover.elections.elections import Elections
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading, Work, leading_of
 from tideover.elections.rules.backoff import pause_after
-from tideover.errors import Closed, LeadershipLost
+from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.request_record import current_coordinator
 from tideover.status import JobStatus
 from tideover.types import JobState
@@ -186,11 +186,14 @@ class Job:
         return self._state is JobState.LEADING and self._jobs.monotonic() - self._since > _RECOVERED_AFTER
 
     def _fail(self, error: BaseException, pause: float | None) -> None:
+        # Before the body there is nothing of the function's to hide, and its own text says what to do.
+        refused = isinstance(error, TideoverError) and self._state is JobState.WAITING
+        why = f"cannot be a candidate for {self.name!r}: {error}" if refused else ""
         self._failures += 1
-        self._error = _place_of(error)
+        self._error = why or _place_of(error)
         self._again_at = self._jobs.monotonic() + (pause or 0.0)
         self._become(JobState.PAUSED)
-        telemetry.job_failed(self.name, error, pause)
+        telemetry.job_failed(self.name, error, pause, why=why)
 
     def _become(self, state: JobState) -> None:
         self._state, self._since = state, self._jobs.monotonic()
@@ -271,7 +274,9 @@ class Jobs:
 
 
 def _place_of(error: BaseException) -> str:
-    """Return class and place of an error: its text may hold what nobody is to see."""
+    """Return class and place of an error, of a group's first one: its text may hold what nobody is to see."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     traceback, place = error.__traceback__, ""
     while traceback is not None:
         file = os.path.basename(traceback.tb_frame.f_code.co_filename)

@@ -34,6 +34,7 @@ from tideover import (
 from tideover.elections.record import Record
 from tideover.elections.term import Candidacy
 from tideover.home import Home
+from tideover.owner_task import OwnerTask
 from tideover.request_record import current_coordinator
 from tideover.testing import MemoryStore
 
@@ -273,6 +274,45 @@ async def test_a_task_is_started_again(caplog: pytest.LogCaptureFixture) -> None
     assert lines[0].levelno == logging.ERROR
     home.close()
     assert not home.start("write x", work, done)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", mock_trio()], ids=["asyncio", "mock"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, SystemExit])
+async def test_a_stray_cancellation_is_a_failure(error: type[BaseException], anyio_backend_name: str) -> None:
+    """A task that ends with a cancellation of nobody's is started again; the end of the process is left alone."""
+    home, raised = Home(chance=lambda: 0.0, monotonic=anyio.current_time), [error]
+
+    async def work() -> None:
+        if raised:
+            raise raised.pop()
+
+    if error is asyncio.CancelledError:
+        await home._run("write x", False, work)
+        assert home.restarts == 1
+    else:
+        with pytest.raises(error):
+            await home._run("write x", False, work)
+    with anyio.move_on_after(0.01) as scope:
+        await home._run("write x", False, anyio.sleep_forever)
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", mock_trio()], ids=["asyncio", "mock"])
+async def test_what_ended_the_group_is_raised_where_it_is_closed() -> None:
+    """An owner that died of what is no `Exception` says so when it is closed."""
+
+    class Panic(BaseException):
+        pass
+
+    async def work() -> None:
+        raise Panic
+
+    owner = OwnerTask()
+    (await owner.open()).start_soon(work)
+    await anyio.sleep(0.01)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await owner.aclose()
+    assert caught.group_contains(Panic)
 
 
 def faults(tide: Coordinator) -> dict[str, tuple[object, str]]:

@@ -37,7 +37,7 @@ class BodyScope:
         self._on_stray = on_stray
         # None on trio, which knows no cancellation but that by scopes, and refuses other tasks by itself.
         self._task: asyncio.Task[object] | None = None
-        self._requests = 0
+        self._others: Cancellations | None = None
         self._running = False
 
     def __repr__(self) -> str:
@@ -48,8 +48,8 @@ class BodyScope:
     def enter(self) -> None:
         """Begin the body, in the running task."""
         self._task = running_task()
+        self._others = Cancellations()
         if self._task is not None:
-            self._requests = self._task.cancelling()
             self._task.add_done_callback(self._outlived)
         self.cancel_scope.__enter__()
         self._running = True
@@ -73,18 +73,13 @@ class BodyScope:
                 self._stray("is left in another task than it was entered in")
                 return False
         caught = self.cancel_scope.__exit__(type(exc) if exc else None, exc, exc.__traceback__ if exc else None)
-        ours = caught or (self.cancel_scope.cancel_called and _is_cancellation(exc))
-        return exc is not None and ours and not self._cancelled_by_others()
+        ours = caught or (self.cancel_scope.cancel_called and is_cancellation(exc))
+        return exc is not None and ours and self._others is not None and not self._others.wanted
 
     def end(self) -> None:
         """End the body, unless it has been left: then its task has gone on with something else."""
         if self._running and not self.stray:
             self.cancel_scope.cancel()
-
-    def _cancelled_by_others(self) -> bool:
-        if anyio.current_effective_deadline() == -math.inf:  # an enclosing scope is cancelled
-            return True
-        return self._task is not None and self._task.cancelling() > self._requests
 
     def _outlived(self, task: asyncio.Task[object]) -> None:
         self._stray(f"was entered in the task {task.get_name()!r}, which has ended")
@@ -95,6 +90,33 @@ class BodyScope:
             self._on_stray(f"its body {what}, and so nothing could end it: enter and leave it in one task")
 
 
+class Cancellations:
+    """Tells a cancellation of the running task from one that comes out of what it runs: made before that runs.
+
+    A library, or an asyncio task that somebody else has cancelled, may raise a `CancelledError` in a task that
+    nobody wants to end.
+    """
+
+    def __init__(self) -> None:
+        self._task = running_task()
+        self._requests = 0 if self._task is None else self._task.cancelling()
+
+    def __repr__(self) -> str:
+        """Name the task."""
+        return f"<Cancellations of {self._task!r}>"
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody has cancelled the task since, or a scope around."""
+        if anyio.current_effective_deadline() == -math.inf:  # an enclosing scope is cancelled
+            return True
+        return self._task is not None and self._task.cancelling() > self._requests
+
+    def explain(self, exc: BaseException) -> bool:
+        """Whether what was raised is no failure: a cancellation that is wanted, or the end of the process."""
+        return ends_process(exc) or (self.wanted and is_cancellation(exc))
+
+
 def running_task() -> asyncio.Task[object] | None:
     """Return the running task of asyncio; None on trio."""
     try:
@@ -103,7 +125,13 @@ def running_task() -> asyncio.Task[object] | None:
         return None
 
 
-def _is_cancellation(exc: BaseException | None) -> bool:
+def ends_process(exc: BaseException) -> bool:
+    """Whether it is what nobody keeps from ending the process, or its event loop; or a group with such."""
+    ends = (KeyboardInterrupt, SystemExit, GeneratorExit)
+    return exc.subgroup(ends) is not None if isinstance(exc, BaseExceptionGroup) else isinstance(exc, ends)
+
+
+def is_cancellation(exc: BaseException | None) -> bool:
     """Whether it is a cancellation, or a group of nothing else."""
     cancelled = anyio.get_cancelled_exc_class()
     if isinstance(exc, BaseExceptionGroup):

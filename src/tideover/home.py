@@ -5,7 +5,8 @@ tasks fail when they wait for it next. So every public call that may wait asks `
 elsewhere.
 
 *No end by accident.* What runs in the background is supervised: an unexpected error is one log line, a count and
-another start with backoff, and never the end of the body of `async with connect(...)`. Nobody else is handed the
+another start with backoff, and never the end of the body of `async with connect(...)`. So is a cancellation that
+nobody wants, such as that of an asyncio task that was awaited. Nobody else is handed the
 coordinator's task group.
 """
 
@@ -19,6 +20,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
+from tideover.body_scope import Cancellations
 from tideover.errors import Closed
 from tideover.event_loop import EventLoop
 
@@ -121,10 +123,13 @@ class Home:
         failures = 0
         while True:
             began = self._monotonic()
-            error: Exception | None = None
+            error: BaseException | None = None
+            cancellations = Cancellations()
             try:
                 await task(*args)
-            except Exception as exc:  # noqa: BLE001  # told below: this is the last line of defence
+            except BaseException as exc:  # told below: this is the last line of defence
+                if cancellations.explain(exc):
+                    raise
                 error = exc
             else:
                 if not endless:

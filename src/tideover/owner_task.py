@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from tideover.body_scope import running_task
+from tideover.body_scope import Cancellations, running_task
 
 
 class OwnerTask:
@@ -51,7 +51,7 @@ class OwnerTask:
         """Cancel what runs in the group, and wait until it has ended, whatever is being cancelled around.
 
         Raises:
-            Exception: What failed in the group.
+            BaseException: What failed in the group.
         """
         self._unwanted.set()
         cancelled: BaseException | None = None
@@ -66,13 +66,16 @@ class OwnerTask:
             raise error or cancelled  # type: ignore[misc]
 
     async def _own(self) -> None:
+        cancellations = Cancellations()
         try:
             async with anyio.create_task_group() as self._group:
                 self._opened.set()
                 await self._unwanted.wait()
                 self._group.cancel_scope.cancel()
-        except Exception as exc:  # noqa: BLE001  # raised where the group is closed
-            self._error = exc
+        except BaseException as exc:
+            if cancellations.explain(exc):
+                raise
+            self._error = exc  # raised where the group is closed
         finally:
             self._opened.set()
             self._done.set()

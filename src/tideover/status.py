@@ -226,7 +226,8 @@ class JobStatus(Record):
         state: What it does.
         seconds: For how long it has done that.
         failures: How often it has raised.
-        error: Class and place of what it has raised last; None if it never has. The text is in the log alone.
+        error: Class and place of what it has raised last, of a group the first; None if it never has. The text is
+            in the log alone, unless the function did not begin: then why it cannot be a candidate.
         again_in: Seconds until it is a candidate again; None unless it is paused.
     """
 

@@ -84,6 +84,11 @@ async def test_all_that_can_be_given() -> None:
     assert seen == {"plain": "", "decorated": "as decorated", "leading": "as given"}
 
 
+def test_it_is_built_where_no_event_loop_runs() -> None:
+    """An application module is imported before its server has an event loop."""
+    assert "TideoverMiddleware" in repr(wrapped(Starlette(), MemoryStore(), settlement=forever))
+
+
 async def test_a_mistake_is_found_when_the_application_is_built() -> None:
     """What cannot be run, or not so, is refused by the constructor."""
     for work, error in (({"a": print}, TypeError), ({"a": Leading(forever, ttl=1)}, ValueError)):

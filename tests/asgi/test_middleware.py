@@ -79,7 +79,7 @@ async def test_needs_to_know_its_cluster() -> None:
     tide = connect("127.0.0.1:1", cache_dir=False)
     with pytest.raises(TypeError, match=r"needs endpoints=\[\.\.\.\], coordinator="):
         TideoverMiddleware(Starlette())
-    with pytest.raises(TypeError, match=r"needs endpoints=\[\.\.\.\], coordinator="):
+    with pytest.raises(TypeError, match="give endpoints or a coordinator, not both"):
         TideoverMiddleware(Starlette(), endpoints=["127.0.0.1:1"], coordinator=tide)
 
 
@@ -97,6 +97,23 @@ async def test_needs_to_know_its_cluster() -> None:
 def test_wrong_options_fail_at_construction(options: dict[str, Any], error: type[Exception], message: str) -> None:
     """A wrong option is found when the application is built, with a message that names it."""
     with pytest.raises(error, match=message):
+        TideoverMiddleware(Starlette(), **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("while_leading", [("a", print)]),
+        ("while_leading", print),
+        ("coordinator", ["127.0.0.1:1"]),
+        ("coordinator", TideoverMiddleware),
+        ("endpoints", connect(store=MemoryStore())),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_by_name(option: str, value: Any) -> None:
+    """A value that cannot be meant is refused with the name of its option."""
+    options = {option: value} if option != "while_leading" else {option: value, "store": MemoryStore()}
+    with pytest.raises(TypeError, match=f"^{option} must be "):
         TideoverMiddleware(Starlette(), **options)
 
 

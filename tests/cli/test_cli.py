@@ -22,6 +22,7 @@ from tideover.clock import Clock
 from tideover.errors import (
     CircuitOpen,
     ConfigKeyError,
+    LockTimeout,
     NoQuorum,
     OutcomeUnknown,
     PermissionDenied,
@@ -133,6 +134,9 @@ def test_wrong_usage_is_one_line_and_2(args: list[str], complaint: str) -> None:
         (NoQuorum(), HealthState.AVAILABLE, Exit.DEGRADED),
         (Unreachable(), HealthState.AVAILABLE, Exit.UNAVAILABLE),
         (OutcomeUnknown(), HealthState.UNAVAILABLE, Exit.UNKNOWN),
+        (LockTimeout(), HealthState.AVAILABLE, Exit.FAILED),
+        (LockTimeout(), HealthState.DEGRADED, Exit.DEGRADED),
+        (LockTimeout(), HealthState.UNAVAILABLE, Exit.UNAVAILABLE),
         (PermissionDenied(), HealthState.AVAILABLE, Exit.REFUSED),
         (ConfigKeyError("k", ""), HealthState.AVAILABLE, Exit.REFUSED),
     ],

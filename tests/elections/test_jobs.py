@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import logging
@@ -15,7 +16,16 @@ from hypothesis import strategies as st
 
 import tideover
 from tests.support import connected
-from tideover import Closed, Coordinator, HealthState, JobState, LeadershipLost, Leading, while_leader
+from tideover import (
+    Closed,
+    Coordinator,
+    ElectionMismatch,
+    HealthState,
+    JobState,
+    LeadershipLost,
+    Leading,
+    while_leader,
+)
 from tideover.elections.rules.backoff import pause_after
 from tideover.testing import MemoryStore
 
@@ -241,6 +251,22 @@ async def test_stop() -> None:
                 pass
 
 
+async def test_a_job_is_for_one_use() -> None:
+    """A second start, and a start after a stop, are refused, and what runs goes on."""
+    async with connected(MemoryStore()) as tide:
+        job, stopped = tide.job("settlement", forever), tide.job("settlement", forever)
+        job.start()
+        with pytest.raises(RuntimeError, match="only once"):
+            job.start()
+        await anyio.sleep(1)
+        assert [each.state for each in tide.status().jobs] == ["leading"]
+        await job.stop()
+        await stopped.stop()
+        for each in (job, stopped):
+            with pytest.raises(RuntimeError, match="only once"):
+                each.start()
+
+
 async def test_an_election_that_cannot_be_won_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """A refused candidacy, such as one with another policy, is a failure too: told, and tried again."""
     async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:
@@ -250,8 +276,157 @@ async def test_an_election_that_cannot_be_won_is_tried_again(caplog: pytest.LogC
         await anyio.sleep(10)
         (job,) = tide.status().jobs
         assert job.failures > 1
-        assert str(job.error).startswith("ElectionMismatch at ")
+        assert str(job.error).startswith("cannot be a candidate for 'settlement': ")
+        assert "on_outage" in str(job.error)
+        assert f"tideover.job.failed: this process {job.error}; this process is" in caplog.text
         tasks.cancel_scope.cancel()
+
+
+async def test_a_mismatch_of_the_functions_own_shows_its_place() -> None:
+    """What a function raises, also an error of tideover's or in groups, is shown by its first class and place."""
+    async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:
+
+        async def settle() -> None:
+            try:
+                raise ElectionMismatch("secret")
+            except ElectionMismatch as exc:
+                raise ExceptionGroup("", [ExceptionGroup("", [exc]), ValueError()]) from None
+
+        tasks.start_soon(tide.run_while_leading, "settlement", settle)
+        await anyio.sleep(0.5)
+        assert str(tide.status().jobs[0].error).startswith("ElectionMismatch at test_jobs.py:")
+        assert "secret" not in str(tide.status().to_dict())
+        tasks.cancel_scope.cancel()
+
+
+# What is no Exception -----------------------------------------------------------------------------------------
+
+
+class Panic(BaseException):
+    """What extension modules raise, past `except Exception`."""
+
+
+async def panic() -> None:
+    """Fail in a way that is no `Exception`."""
+    raise Panic
+
+
+async def await_cancelled() -> None:
+    """Await a task that somebody has cancelled."""
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+async def gather_strays() -> None:
+    """Answer a cancellation with one of its own."""
+    try:
+        await anyio.sleep_forever()
+    except asyncio.CancelledError:
+        raise asyncio.CancelledError("of its own") from None
+
+
+async def fails_and_harms_nobody(tide: Coordinator, fail: Callable[[], Any], caplog: Any) -> None:
+    """Run something in the background; assert that its failure is told, and that all else goes on."""
+    job = tide.job("settlement", fail)
+    job.start()
+    with anyio.fail_after(5):
+        while not tide.status().jobs or tide.status().jobs[0].state != "paused":
+            await anyio.sleep(0.01)
+    assert "tideover.job.failed" in caplog.text
+    with anyio.fail_after(5):
+        async with tide.leader("settlement"), tide.lock("a", timeout=5):
+            await anyio.sleep(0.05)
+    await job.stop()
+    assert tide.status().restarts == 0
+
+
+async def test_a_panic_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """What is no `Exception` is a failure as any other, and the coordinator goes on."""
+    async with connected(MemoryStore()) as tide:
+        await fails_and_harms_nobody(tide, panic, caplog)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("fail", [panic, await_cancelled])
+async def test_a_cancellation_that_nobody_wants_is_a_failure(
+    fail: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that was cancelled and is awaited fails the job, and neither the coordinator nor its locks."""
+    async with tideover.connect(store=MemoryStore(), cache_dir=False) as tide:
+        await fails_and_harms_nobody(tide, fail, caplog)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("work", [forever, gather_strays])
+@pytest.mark.parametrize("how", ["stop", "close", "cancel"])
+async def test_a_cancellation_that_is_wanted_is_none(
+    how: str, work: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job that is stopped, closed or cancelled ends without a failure, whatever it makes of its cancellation."""
+    async with tideover.connect(store=MemoryStore(), cache_dir=False) as tide:
+        job = tide.job("settlement", work)
+        task = asyncio.create_task(job.run()) if how == "cancel" else None
+        if task is None:
+            job.start()
+        with anyio.fail_after(5):
+            while not tide.status().jobs or tide.status().jobs[0].state != "leading":
+                await anyio.sleep(0.01)
+        if task is not None:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        if how == "stop":
+            await job.stop()
+        if how != "close":
+            with anyio.fail_after(5):
+                async with tide.leader("settlement"):
+                    await anyio.sleep(0.05)
+        assert tide.status().restarts == 0
+    assert "failed" not in caplog.text
+
+
+@pytest.mark.parametrize("how", ["stop", "scope"])
+async def test_a_failure_at_the_end_names_no_next_time(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A stopped job whose `finally` raises is told, and is no candidate again."""
+
+    async def settle() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ZeroDivisionError
+
+    async with connected(MemoryStore()) as tide, anyio.create_task_group() as tasks:
+        job = tide.job("settlement", settle)
+        if how == "stop":
+            job.start()
+        else:
+            tasks.start_soon(job.run)
+        await anyio.sleep(1)
+        await job.stop()
+        tasks.cancel_scope.cancel()
+    assert "tideover.job.failed" in caplog.text
+    assert "candidate again" not in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_that_is_cancelled_and_fails_then_ends() -> None:
+    """A native cancellation ends the job, also if the function answers it with another error."""
+
+    async def settle() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ZeroDivisionError
+
+    async with tideover.connect(store=MemoryStore(), cache_dir=False) as tide:
+        task = asyncio.create_task(tide.run_while_leading("settlement", settle))
+        with anyio.fail_after(5):
+            while not tide.status().jobs or tide.status().jobs[0].state != "leading":
+                await anyio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
 
 # What can be run ------------------------------------------------------------------------------------------------

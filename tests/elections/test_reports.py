@@ -80,6 +80,30 @@ async def test_a_loss_at_the_deadline_is_a_warning_and_the_same_term_is_led_agai
     assert lines[3:] == [("INFO", "resigned")]
 
 
+async def test_a_body_that_is_ending_is_not_led_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A loss is told once: what etcd says while the body cleans up is for the next candidacy."""
+    store = MemoryStore()
+    with told(caplog) as lines:
+        async with connected(store) as tide:
+            with pytest.raises(LeadershipLost):
+                async with tide.leader("reaper"):
+                    try:
+                        await anyio.sleep(5)
+                        set_down(store, down=True)
+                        await anyio.sleep_forever()
+                    finally:
+                        with anyio.CancelScope(shield=True):
+                            for down in (False, True, False):
+                                set_down(store, down=down)
+                                await anyio.sleep(30)
+                                assert tide.status().elections[0].standing is None
+                                assert [level for level, _ in lines] == ["INFO", "WARNING"]
+            async with tide.leader("reaper"):
+                await anyio.sleep(1)
+                assert tide.status().elections[0].standing is not None
+    assert lines[2:] == [("INFO", "led again"), ("INFO", "resigned")]
+
+
 async def test_a_term_taken_by_another_in_between_is_not_led_again(caplog: pytest.LogCaptureFixture) -> None:
     """Who leads with another token is "elected", whether this process has led before or not."""
     store = MemoryStore()

@@ -105,16 +105,9 @@ class TideoverMiddleware:
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        given = (endpoints is not None or "store" in options) + (coordinator is not None)
-        if given > 1 or not (given or os.environ.get(ENDPOINTS)):
-            raise TypeError(
-                "TideoverMiddleware needs endpoints=[...], coordinator=..., "
-                f"{ENDPOINTS} in the environment or, in tests, store=..."
-            )
-        if isinstance(endpoints, str):
-            raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
-        if coordinator is not None and options:
-            raise TypeError(f"{', '.join(options)}: give options to connect(), where the coordinator is made")
+        _check_sources(endpoints, coordinator, options)
+        if while_leading is not None and not isinstance(while_leading, Mapping):
+            raise TypeError(f"while_leading must be a dict of functions by election, not {while_leading!r}")
         self._registrations = (register,) if isinstance(register, Registration) else tuple(register)
         for registration in self._registrations:
             if not isinstance(registration, Registration):
@@ -210,3 +203,23 @@ class TideoverMiddleware:
             await send(message)
 
         return announce
+
+
+def _check_sources(endpoints: object, coordinator: object, options: Mapping[str, object]) -> None:
+    """Reject what is no coordinator, and makes none, or more than one."""
+    if isinstance(endpoints, Coordinator):
+        raise TypeError(f"endpoints must be a list of host:port; give {endpoints!r} as coordinator=")
+    if isinstance(endpoints, str):
+        raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
+    if coordinator is not None:
+        if not isinstance(coordinator, Coordinator):
+            raise TypeError(f"coordinator must be what connect() returns, not {coordinator!r}")
+        if endpoints is not None:
+            raise TypeError("give endpoints or a coordinator, not both")
+        if options:
+            raise TypeError(f"{', '.join(options)}: give options to connect(), where the coordinator is made")
+    elif endpoints is None and "store" not in options and not os.environ.get(ENDPOINTS):
+        raise TypeError(
+            "TideoverMiddleware needs endpoints=[...], coordinator=..., "
+            f"{ENDPOINTS} in the environment or, in tests, store=..."
+        )

@@ -10,6 +10,7 @@ from tideover.errors import (
     DataCorrupt,
     ElectionMismatch,
     InvalidRequest,
+    LockTimeout,
     NoQuorum,
     OutcomeUnknown,
     PermissionDenied,
@@ -91,6 +92,8 @@ def exit_of_error(error: TideoverError, state: HealthState) -> Exit:
     if isinstance(error, Unavailable):
         degraded = isinstance(error, NoQuorum) or state is HealthState.DEGRADED
         return Exit.DEGRADED if degraded else Exit.UNAVAILABLE
+    if isinstance(error, LockTimeout) and state is not HealthState.AVAILABLE:
+        return exit_of_state(state)  # nobody has said no
     if isinstance(error, OutcomeUnknown):
         return Exit.UNKNOWN
     no = (

@@ -15,11 +15,12 @@ import anyio
 import anyio.lowlevel
 
 from tideover import telemetry
+from tideover.body_scope import Cancellations, is_cancellation
 from tideover.elections.elections import Elections
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading, Work, leading_of
 from tideover.elections.rules.backoff import pause_after
-from tideover.errors import Closed, LeadershipLost
+from tideover.errors import Closed, LeadershipLost, TideoverError
 from tideover.request_record import current_coordinator
 from tideover.status import JobStatus
 from tideover.types import JobState
@@ -44,8 +45,10 @@ class Job:
         self.name = name
         self._leading = leading
         self._jobs = jobs
-        self._scope = anyio.CancelScope()
+        # Made when it starts: a job may be made where no event loop runs.
+        self._scope: anyio.CancelScope | None = None
         self._done: anyio.Event | None = None
+        self._stopped = False
         self._state = JobState.WAITING
         self._since = jobs.monotonic()
         self._again_at = 0.0
@@ -102,13 +105,17 @@ class Job:
         Raises:
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's.
+            RuntimeError: It was started or stopped before.
 
         When degraded:
             The same; this call waits for nothing.
         """
         self._jobs.elections.home.check(self)
-        self._jobs.elections.start(f"job {self.name}", self._run_apart)
-        self._done = anyio.Event()
+        if self._scope is not None or self._stopped:
+            raise RuntimeError(f"{self!r} is started only once: call job() again")
+        scope, done = anyio.CancelScope(), anyio.Event()
+        self._jobs.elections.start(f"job {self.name}", self._run_apart, scope, done)
+        self._scope, self._done = scope, done
 
     async def stop(self) -> None:
         """Cancel what runs in the background, and return when it has ended and resigned; again is a no-op.
@@ -120,6 +127,7 @@ class Job:
             Resigning tries for 2 s, as that of `Election`.
         """
         self._jobs.elections.home.check(self)
+        self._stopped = True
         self.cancel()
         if self._done is not None:
             with anyio.CancelScope(shield=True):
@@ -127,35 +135,46 @@ class Job:
 
     def cancel(self) -> None:
         """Cancel what runs in the background, and wait for nothing."""
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
-    async def _run_apart(self) -> None:
+    async def _run_apart(self, scope: anyio.CancelScope, done: anyio.Event) -> None:
+        cancellations = Cancellations()
         try:
-            with self._scope:
+            with scope:
                 await self.run()
         except Closed:
             return
+        except BaseException as exc:
+            # A scope does not know its own cancellation again where a library has raised it as one of its own.
+            if cancellations.wanted or not (scope.cancel_called and is_cancellation(exc)):
+                raise
         finally:
-            if self._done is not None:
-                self._done.set()
+            done.set()
 
     async def _run(self) -> object:
         in_a_row = 0
         while True:
-            leadership = self.leadership()
+            leadership, cancellations = self.leadership(), Cancellations()
             self._become(JobState.WAITING)
             try:
                 async with leadership:
                     self._become(JobState.LEADING)
                     result = await self._leading.function()
-            except Exception as exc:
-                closed = self._jobs.elections.closed
+            except BaseException as exc:
+                if cancellations.explain(exc):
+                    raise
+                closed, stopped = self._jobs.elections.closed, cancellations.wanted
                 lost = isinstance(exc, LeadershipLost) and leadership.loss
-                if not lost and not (closed and isinstance(exc, Closed)):
+                if not lost and not (closed and (isinstance(exc, Closed) or is_cancellation(exc))):
                     in_a_row = 1 if self._has_recovered else in_a_row + 1
-                    self._fail(exc, None if closed else pause_after(in_a_row, self._jobs.chance()))
+                    again = not closed and not stopped
+                    self._fail(exc, pause_after(in_a_row, self._jobs.chance()) if again else None)
                 if closed:
                     raise Closed(closed) from exc
+                if stopped:
+                    await anyio.lowlevel.checkpoint()  # raises if a scope was cancelled: none knows but its own
+                    raise anyio.get_cancelled_exc_class()() from exc
             else:
                 self._become(JobState.ENDED)
                 telemetry.job_ended(self.name)
@@ -166,12 +185,15 @@ class Job:
     def _has_recovered(self) -> bool:
         return self._state is JobState.LEADING and self._jobs.monotonic() - self._since > _RECOVERED_AFTER
 
-    def _fail(self, error: Exception, pause: float | None) -> None:
+    def _fail(self, error: BaseException, pause: float | None) -> None:
+        # Before the body there is nothing of the function's to hide, and its own text says what to do.
+        refused = isinstance(error, TideoverError) and self._state is JobState.WAITING
+        why = f"cannot be a candidate for {self.name!r}: {error}" if refused else ""
         self._failures += 1
-        self._error = _place_of(error)
+        self._error = why or _place_of(error)
         self._again_at = self._jobs.monotonic() + (pause or 0.0)
         self._become(JobState.PAUSED)
-        telemetry.job_failed(self.name, error, pause)
+        telemetry.job_failed(self.name, error, pause, why=why)
 
     def _become(self, state: JobState) -> None:
         self._state, self._since = state, self._jobs.monotonic()
@@ -251,8 +273,10 @@ class Jobs:
         return tuple(job.status for job in (*running, *ended))
 
 
-def _place_of(error: Exception) -> str:
-    """Return class and place of an error: its text may hold what nobody is to see."""
+def _place_of(error: BaseException) -> str:
+    """Return class and place of an error, of a group's first one: its text may hold what nobody is to see."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     traceback, place = error.__traceback__, ""
     while traceback is not None:
         file = os.path.basename(traceback.tb_frame.f_code.co_filename)

@@ -74,6 +74,8 @@ class Candidacy:
         self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None
+        # The tenure of its one term; None before it. A later one is for its successor: this one's body is ending.
+        self._tenure: int | None = None
         # What has been reported last, and of which tenure; None while nobody has heard of one, or of its end.
         self._told: Standing | None = None
         self._told_tenure = 0
@@ -177,8 +179,8 @@ class Candidacy:
 
     @property
     def leads(self) -> bool:
-        """Whether it is in office, as far as is known."""
-        return self.record.stands and not self.ended
+        """Whether it is in office, as far as is known: once, and never again after a loss."""
+        return self.record.stands and not self.ended and self._tenure in (None, self.record.tenure)
 
     @property
     def standing(self) -> Standing | None:
@@ -201,6 +203,7 @@ class Candidacy:
                 raise self.refusal or Closed(self.ended)
         # Before the body has its first chance to block.
         self._be_watched(True)
+        self._tenure = self.record.tenure
         return Term(self)
 
     async def leave(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> bool:

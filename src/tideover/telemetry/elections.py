@@ -92,13 +92,14 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     event("tideover.election.stall", text, attributes, level=logging.ERROR)
 
 
-def job_failed(election: str, error: Exception, pause: float | None) -> None:
+def job_failed(election: str, error: BaseException, pause: float | None, *, why: str = "") -> None:
     """Count and report that what ran while leading has raised, and has resigned.
 
     Args:
         election: The election.
         error: What it has raised.
         pause: Seconds until this process is a candidate again; None if it never is.
+        why: Why it did not even begin; empty if it did.
     """
     kind = type(error).__name__
     _failures.add(1, {"tideover.election": election, "error.type": kind})
@@ -108,7 +109,7 @@ def job_failed(election: str, error: Exception, pause: float | None) -> None:
         "error.type": kind,
     }
     again = "" if pause is None else f"; this process is a candidate again in {pause:.1f} s"
-    text = f"what runs while leading {election!r} has failed{again}"
+    text = f"this process {why}{again}" if why else f"what runs while leading {election!r} has failed{again}"
     event("tideover.job.failed", text, attributes, level=logging.ERROR, about=f"{election} {kind}", error=error)
 
 

@@ -12,7 +12,7 @@ _restarts = meter.create_counter(
 )
 
 
-def task_failed(name: str, error: Exception | None) -> None:
+def task_failed(name: str, error: BaseException | None) -> None:
     """Count a background task that is started again, and log it.
 
     Args:

@@ -69,8 +69,43 @@ async def test_a_key_that_begins_with_a_slash_is_refused_with_its_right_name(giv
             await config.delete(given)
         with pytest.raises(InvalidRequest, match=right):
             config.changes(given)
-        with pytest.raises(InvalidRequest, match=right):
+        with pytest.raises(InvalidRequest, match=f"a configuration prefix .* write '{right}', not '{given}'"):
             config.bind(Pool, prefix=given)
+
+
+@pytest.mark.parametrize("namespace", ["/shop", "shop"])
+async def test_a_slash_alone_is_no_key(namespace: str) -> None:
+    """Nobody is told to write an empty key, which is none; an empty prefix is one."""
+    async with connected(MemoryStore(), namespace=namespace) as tide:
+        for key in ("/", "/shop/config/"):
+            with pytest.raises(InvalidRequest, match=f"'{key}' names no key"):
+                tide.config.get(key, default="x")
+            with pytest.raises(InvalidRequest, match=f"write '', not '{key}'"):
+                tide.config.bind(Pool, prefix=key)
+
+
+@pytest.mark.parametrize("namespace", ["/shop", "shop", ""])
+def test_a_prefix_as_etcd_has_it_is_told_without_what_is_put_before_it(namespace: str) -> None:
+    """To follow or exclude `config/a/` would follow nothing and exclude nothing, in silence."""
+    given = f"/{namespace}/config/a/".replace("//", "/")
+    for options in ({"follow": (given,)}, {"exclude": (given,)}, {"limits": {given: StalenessLimit(3)}}):
+        with pytest.raises(ValueError, match=f"begins behind '{namespace}/config/': 'a/', not '{given}'"):
+            connect("127.0.0.1:1", namespace=namespace, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("/config/a/b", "'{namespace}/config/': 'a/b', not '/config/a/b'"),
+        ("/shop/config/a/b", "'{namespace}/config/': 'a/b', not '/shop/config/a/b'"),
+        ("/", "'/' names no key"),
+        ("/shop/config/", "'/shop/config/' names no key"),
+    ],
+)
+def test_an_injected_key_as_etcd_has_it_is_told_without_what_is_put_before_it(given: str, words: str) -> None:
+    """`config/a/b` would be another key, whose default is given in silence."""
+    with pytest.raises(ValueError, match=words):
+        with_config(size=given)(lambda *, size=1: size)
 
 
 def test_prefixes_and_injected_keys_that_begin_with_a_slash_are_refused_before_anything_runs() -> None:

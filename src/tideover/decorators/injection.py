@@ -40,9 +40,12 @@ class Injection:
             if not isinstance(key, str) or not key:
                 raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
             if key.startswith("/"):
-                right = key.lstrip("/")
+                # Which namespace it will be is not known yet.
+                right = key.partition("/config/")[2] if "/config/" in key else key
+                right = right.lstrip("/")
+                advice = f"{right!r}, not {key!r}" if right else f"{key!r} names no key"
                 raise ValueError(
-                    f"with_config: the key of {name!r} begins without a slash: {right!r}, not {key!r}"
+                    f"with_config: the key of {name!r} begins behind '{{namespace}}/config/': {advice}"
                 )
             if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
                 raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")

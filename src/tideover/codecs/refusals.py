@@ -82,7 +82,7 @@ def _told(exc: BaseException) -> str:
 def _told_of_pydantic(error: dict[str, Any], has_fields: bool) -> str:
     """Return where and what kind an error is: its message quotes what a validator has raised.
 
-    Of the place a field's name and indices are told; what else is text may be the key of a dict, a part of the value.
+    Of the place a field's name and indices are told; what else is text may be the key of a dict.
     """
     context, place = error.get("ctx"), error["loc"]
     cause = context.get("error") if isinstance(context, dict) else None

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Required, TypedDict, Union
+from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Required, TypedDict, Union, cast
 from uuid import UUID
 
 import pytest
@@ -395,6 +395,52 @@ def test_an_item_type_that_cannot_be_decoded_is_a_type_error(form: object, data:
     """An impossible type inside a container is the programmer's mistake all the same."""
     with pytest.raises(TypeError):
         decode(data, form)
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    amount: Decimal
+    rate: float = 0.0
+    notes: Any = None
+
+
+LONG = "0.1000000000000000055511151231257827000"
+
+
+@pytest.mark.parametrize(
+    ("form", "data"),
+    [
+        (list[Decimal], f"[{LONG}]"),
+        (list[Decimal | None], f"[{LONG}]"),
+        (list[Decimal | str], f"[{LONG}]"),
+        (Decimal | list[Decimal], f"[{LONG}]"),
+    ],
+)
+def test_a_decimal_number_in_json_keeps_its_digits(form: object, data: str) -> None:
+    """A `Decimal` is what was written, and not the nearest `float`."""
+    (number,) = cast("list[object]", decode(data.encode(), form))
+    assert isinstance(number, Decimal)
+    assert str(number) == LONG
+
+
+def test_a_decimal_or_a_text_keeps_its_digits() -> None:
+    """So does the value of a key by itself."""
+    assert str(decode(LONG.encode(), Decimal | str)) == LONG
+    assert decode(b"1e400", Decimal | str) == Decimal("1e400")
+
+
+def test_other_numbers_beside_a_decimal_are_ordinary() -> None:
+    """Nothing but `float` itself comes out where none is a `Decimal`: in unions, literals and anything."""
+    price = cast(
+        "Price", decode(f'{{"amount": {LONG}, "rate": 2.5, "notes": [1.5, {{"a": 0.5}}]}}'.encode(), Price)
+    )
+    assert str(price.amount) == LONG
+    assert (price.rate, price.notes) == (2.5, [1.5, {"a": 0.5}])
+    for number in (price.rate, price.notes[0], price.notes[1]["a"]):
+        assert type(number) is float
+    for form in (list[float | Decimal], list[Decimal | float], list[float | str], list[Any]):
+        (number,) = cast("list[object]", decode(b"[2.5]", form))
+        assert (number, type(number)) == (2.5, float)
 
 
 def test_the_order_of_a_union_decides() -> None:

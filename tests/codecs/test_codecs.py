@@ -491,7 +491,28 @@ def test_optional_bytes_round_trip() -> None:
     assert decode(encode(b"\xff"), bytes | None) == b"\xff"
 
 
-@pytest.mark.parametrize("value", [1j, object(), int, {1: range(3)}, [b"bytes inside JSON"], bytearray(b"x")])
+@dataclasses.dataclass(frozen=True)
+class Blob:
+    data: bytes = b""
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [([b"x", "ä".encode()], list[bytes]), (Blob(b"x"), Blob), ({b"k": b"v"}, dict[bytes, bytes]), (Blob(), Blob)],
+)
+def test_bytes_within_json_round_trip(value: object, form: object) -> None:
+    """Bytes within a list, a dataclass or a dict are stored as the text that they are read from."""
+    assert decode(encode(value), form) == value
+
+
+def test_bytes_within_json_that_are_no_text_are_not_stored() -> None:
+    """JSON has no place for them; what is told does not show them."""
+    with pytest.raises(ValueError, match="bytes that are not UTF-8") as caught:
+        encode([b"secret\xff"])
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("value", [1j, object(), int, {1: range(3)}, bytearray(b"x")])
 def test_what_cannot_be_stored_is_a_type_error(value: object) -> None:
     """A value with no stored form is refused when it is put, not when it is read."""
     with pytest.raises(TypeError, match="cannot store"):

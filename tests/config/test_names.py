@@ -154,6 +154,17 @@ async def test_settings_without_any_key_are_told_once_and_stand_in_the_status(
     assert len(unfound(caplog)) == 1
 
 
+async def test_many_settings_of_one_prefix_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A settings object made for each request, under a prefix without keys, does not fill the log."""
+    async with connected(MemoryStore()) as tide:
+        lives = [tide.config.bind(Pool, prefix=prefix) for prefix in ("many/",) * 50 + ("other/",)]
+        assert len(lives) == 51
+        lines = unfound(caplog)
+    assert len(lines) == 2
+    assert "'/config/many/'" in lines[0]
+    assert "'/config/other/'" in lines[1]
+
+
 async def test_settings_with_one_key_are_found(caplog: pytest.LogCaptureFixture) -> None:
     """One key of several is enough: the others are defaults on purpose. So is one that is refused."""
     async with connected(MemoryStore()) as tide:

@@ -52,11 +52,11 @@ class Options:
         set_(self, "tls", tls_for(self.endpoints, self.tls))
         set_(self, "endpoints", parse_endpoints(self.endpoints))
         _check_login(self.username, self.password)
-        set_(self, "follow", _prefixes("follow", self.follow))
-        set_(self, "exclude", _prefixes("exclude", self.exclude))
+        _check_namespace(self.namespace)
+        set_(self, "follow", _prefixes("follow", self.follow, self.base))
+        set_(self, "exclude", _prefixes("exclude", self.exclude, self.base))
         _check_sequence("discover", self.discover)
         set_(self, "discover", tuple(dict.fromkeys(self.discover)))
-        _check_namespace(self.namespace)
         if not isinstance(self.sync_members, bool):
             raise TypeError(f"sync_members must be True or False, not {self.sync_members!r}")
         if not isinstance(self.failsafe, Failsafe | None):
@@ -79,7 +79,7 @@ class Options:
         if not (isinstance(self.cache_dir, str | Path) or self.cache_dir in (None, False)):
             raise TypeError(f"cache_dir must be a path, None for the usual place or False, not {self.cache_dir!r}")
         for prefix, limit in self.limits.items():
-            _check_limit(prefix, limit, self.follow)
+            _check_limit(prefix, limit, self.follow, self.base)
 
     @property
     def base(self) -> str:
@@ -97,15 +97,24 @@ class Options:
         return min((limit.max_stale for limit in self.limits.values()), default=None)
 
 
-def _prefixes(name: str, prefixes: Sequence[str]) -> tuple[str, ...]:
+def below(base: str, name: str) -> str:
+    """Return the name of a configuration key that was given with a slash before it, or as etcd has it.
+
+    Args:
+        base: The etcd prefix of all configuration keys.
+        name: What was given.
+    """
+    return name.lstrip("/").removeprefix(base.lstrip("/")).lstrip("/")
+
+
+def _prefixes(name: str, prefixes: Sequence[str], base: str) -> tuple[str, ...]:
     """Return prefixes without those that another one covers."""
     _check_sequence(name, prefixes)
     for prefix in prefixes:
         if not isinstance(prefix, str) or "\0" in prefix:
             raise ValueError(f"{name}: a prefix must be a string without NUL, not {prefix!r}")
         if prefix.startswith("/"):
-            right = prefix.lstrip("/")
-            raise ValueError(f"{name}: a prefix begins after the namespace's slash: {right!r}, not {prefix!r}")
+            raise ValueError(f"{name}: a prefix begins behind {base!r}: {below(base, prefix)!r}, not {prefix!r}")
     ordered = tuple(dict.fromkeys(prefixes))
     return tuple(p for p in ordered if not any(p != other and p.startswith(other) for other in ordered))
 
@@ -149,8 +158,8 @@ def _check_login(username: str | None, password: Password | None) -> None:
         raise ValueError(f"username must be Unicode text, not {username!r}")
 
 
-def _check_limit(prefix: str, limit: StalenessLimit, follow: Sequence[str]) -> None:
-    _prefixes("limits", (prefix,))
+def _check_limit(prefix: str, limit: StalenessLimit, follow: Sequence[str], base: str) -> None:
+    _prefixes("limits", (prefix,), base)
     if not isinstance(limit, StalenessLimit):
         raise TypeError(f"limits[{prefix!r}] must be a StalenessLimit, not {limit!r}")
     if not any(prefix.startswith(followed) or followed.startswith(prefix) for followed in follow):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Required, TypedDict, Union
+from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Required, TypedDict, Union, cast
 from uuid import UUID
 
 import pytest
@@ -397,6 +397,52 @@ def test_an_item_type_that_cannot_be_decoded_is_a_type_error(form: object, data:
         decode(data, form)
 
 
+@dataclasses.dataclass(frozen=True)
+class Price:
+    amount: Decimal
+    rate: float = 0.0
+    notes: Any = None
+
+
+LONG = "0.1000000000000000055511151231257827000"
+
+
+@pytest.mark.parametrize(
+    ("form", "data"),
+    [
+        (list[Decimal], f"[{LONG}]"),
+        (list[Decimal | None], f"[{LONG}]"),
+        (list[Decimal | str], f"[{LONG}]"),
+        (Decimal | list[Decimal], f"[{LONG}]"),
+    ],
+)
+def test_a_decimal_number_in_json_keeps_its_digits(form: object, data: str) -> None:
+    """A `Decimal` is what was written, and not the nearest `float`."""
+    (number,) = cast("list[object]", decode(data.encode(), form))
+    assert isinstance(number, Decimal)
+    assert str(number) == LONG
+
+
+def test_a_decimal_or_a_text_keeps_its_digits() -> None:
+    """So does the value of a key by itself."""
+    assert str(decode(LONG.encode(), Decimal | str)) == LONG
+    assert decode(b"1e400", Decimal | str) == Decimal("1e400")
+
+
+def test_other_numbers_beside_a_decimal_are_ordinary() -> None:
+    """Nothing but `float` itself comes out where none is a `Decimal`: in unions, literals and anything."""
+    price = cast(
+        "Price", decode(f'{{"amount": {LONG}, "rate": 2.5, "notes": [1.5, {{"a": 0.5}}]}}'.encode(), Price)
+    )
+    assert str(price.amount) == LONG
+    assert (price.rate, price.notes) == (2.5, [1.5, {"a": 0.5}])
+    for number in (price.rate, price.notes[0], price.notes[1]["a"]):
+        assert type(number) is float
+    for form in (list[float | Decimal], list[Decimal | float], list[float | str], list[Any]):
+        (number,) = cast("list[object]", decode(b"[2.5]", form))
+        assert (number, type(number)) == (2.5, float)
+
+
 def test_the_order_of_a_union_decides() -> None:
     """The first member of a union that fits wins, whatever other unions were decoded before."""
     assert decode(b"5", Union[timedelta, Decimal]) == timedelta(seconds=5)  # noqa: UP007
@@ -445,7 +491,28 @@ def test_optional_bytes_round_trip() -> None:
     assert decode(encode(b"\xff"), bytes | None) == b"\xff"
 
 
-@pytest.mark.parametrize("value", [1j, object(), int, {1: range(3)}, [b"bytes inside JSON"], bytearray(b"x")])
+@dataclasses.dataclass(frozen=True)
+class Blob:
+    data: bytes = b""
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [([b"x", "ä".encode()], list[bytes]), (Blob(b"x"), Blob), ({b"k": b"v"}, dict[bytes, bytes]), (Blob(), Blob)],
+)
+def test_bytes_within_json_round_trip(value: object, form: object) -> None:
+    """Bytes within a list, a dataclass or a dict are stored as the text that they are read from."""
+    assert decode(encode(value), form) == value
+
+
+def test_bytes_within_json_that_are_no_text_are_not_stored() -> None:
+    """JSON has no place for them; what is told does not show them."""
+    with pytest.raises(ValueError, match="bytes that are not UTF-8") as caught:
+        encode([b"secret\xff"])
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("value", [1j, object(), int, {1: range(3)}, bytearray(b"x")])
 def test_what_cannot_be_stored_is_a_type_error(value: object) -> None:
     """A value with no stored form is refused when it is put, not when it is read."""
     with pytest.raises(TypeError, match="cannot store"):

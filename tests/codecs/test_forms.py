@@ -378,3 +378,81 @@ def test_a_type_that_cannot_be_decoded_shows_before_there_is_a_value(form: objec
     """The type is refused as a whole, and the message says which part of it, where, and what would do."""
     with pytest.raises(TypeError, match=words):
         decoder(form)
+
+
+# How a dataclass is made ----------------------------------------------------------------------------------------
+
+
+@pydantic.dataclasses.dataclass
+class Aliased:
+    size: int = pydantic.Field(default=1, alias="poolSize")
+
+
+@pydantic.dataclasses.dataclass
+class OnlyRead:
+    size: int = pydantic.Field(default=1, validation_alias="poolSize")
+
+
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(alias_generator=str.upper))
+class Generated:
+    size: int = 1
+
+
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(alias_generator=str.upper, populate_by_name=True))
+class ByName:
+    size: int
+    limit: int = pydantic.Field(default=2, alias="most")
+
+
+@pydantic.dataclasses.dataclass
+class Chosen:
+    size: int = pydantic.Field(validation_alias=pydantic.AliasChoices("poolSize", "size"))
+
+
+@dataclasses.dataclass
+class Needy:
+    scale: dataclasses.InitVar[int]
+    size: int = 1
+
+
+@dataclasses.dataclass
+class Content:
+    scale: dataclasses.InitVar[int] = 2
+    size: int = 1
+
+
+@dataclasses.dataclass(init=False)
+class Unmade:
+    size: int = 1
+
+
+@dataclasses.dataclass(init=False)
+class Free:
+    size: int = 1
+
+    def __init__(self, **fields: int) -> None:
+        """Take what there is."""
+        self.size = fields["size"]
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (Aliased, "'size' is taken by its alias alone.*: set populate_by_name=True"),
+        (OnlyRead, "'size' is taken by its alias alone.*: set populate_by_name=True"),
+        (list[Generated], "as Generated: 'size' is taken by its alias alone"),
+        (Needy, "as Needy: it needs 'scale', which is none of its fields: give it a default"),
+        (Unmade, "as Unmade: its __init__ takes no 'size' by name"),
+    ],
+)
+def test_a_dataclass_that_does_not_take_its_fields_by_name_is_refused_at_once(form: object, words: str) -> None:
+    """What would leave a stored value out in silence, or refuse every value, is told before there is one."""
+    with pytest.raises(TypeError, match=words):
+        decoder(form)
+
+
+@pytest.mark.parametrize("form", [ByName, Chosen, Content, Free])
+def test_a_dataclass_that_takes_its_fields_by_name_decodes_however_it_does_so(form: Any) -> None:
+    """Aliases beside the names, an `InitVar` with a default and `**fields` leave nothing out."""
+    decoded: Any = decode(b'{"size": 5}', form)
+    assert decoded.size == 5

@@ -56,6 +56,34 @@ class Said:
     password: Annotated[str, pydantic.AfterValidator(_said)] = ""
 
 
+@pydantic.dataclasses.dataclass
+class Keyed:
+    tokens: dict[str, Annotated[int, pydantic.Field(lt=3)]] = dataclasses.field(default_factory=dict)
+    chosen: list[Annotated[int, pydantic.Field(lt=3)]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Adapted:
+    tokens: dict[str, int]
+
+    def __post_init__(self) -> None:
+        """Ask pydantic about a part alone."""
+        pydantic.TypeAdapter(dict[str, Annotated[int, pydantic.Field(lt=3)]]).validate_python(self.tokens)
+
+
+class Closed(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+@dataclasses.dataclass
+class Remodelled:
+    tokens: dict[str, int]
+
+    def __post_init__(self) -> None:
+        """Ask a model that knows none of the names."""
+        Closed.model_validate(self.tokens)
+
+
 @dataclasses.dataclass
 class Chained:
     password: str
@@ -112,6 +140,22 @@ REFUSED: list[tuple[Any, bytes, str]] = [
     (Database, _json(), "Database refuses it: ValidationError: password: string_too_long"),
     (Checked, _json(), "Checked refuses it: ValidationError: password: value_error"),
     (Said, _json(), "Said refuses it: ValidationError: password: the password has been leaked"),
+    (
+        Keyed,
+        f'{{"tokens": {{"{SECRET}": 3}}}}'.encode(),
+        "Keyed refuses it: ValidationError: tokens.[key]: less_than",
+    ),
+    (Keyed, b'{"chosen": [1, 3]}', "Keyed refuses it: ValidationError: chosen.1: less_than"),
+    (
+        Adapted,
+        f'{{"tokens": {{"{SECRET}": 3}}}}'.encode(),
+        "Adapted refuses it: ValidationError: [key]: less_than",
+    ),
+    (
+        Remodelled,
+        f'{{"tokens": {{"{SECRET}": 3}}}}'.encode(),
+        "Remodelled refuses it: ValidationError: [key]: extra_forbidden",
+    ),
     (Chained, _json(), "Chained refuses it: RuntimeError"),
     (Outer, _json('{"inner": {}}'), "inner: Chained refuses it: RuntimeError"),
     (Grouped, _json(), "Grouped refuses it: ValueError; too old"),

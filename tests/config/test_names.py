@@ -69,8 +69,43 @@ async def test_a_key_that_begins_with_a_slash_is_refused_with_its_right_name(giv
             await config.delete(given)
         with pytest.raises(InvalidRequest, match=right):
             config.changes(given)
-        with pytest.raises(InvalidRequest, match=right):
+        with pytest.raises(InvalidRequest, match=f"a configuration prefix .* write '{right}', not '{given}'"):
             config.bind(Pool, prefix=given)
+
+
+@pytest.mark.parametrize("namespace", ["/shop", "shop"])
+async def test_a_slash_alone_is_no_key(namespace: str) -> None:
+    """Nobody is told to write an empty key, which is none; an empty prefix is one."""
+    async with connected(MemoryStore(), namespace=namespace) as tide:
+        for key in ("/", "/shop/config/"):
+            with pytest.raises(InvalidRequest, match=f"'{key}' names no key"):
+                tide.config.get(key, default="x")
+            with pytest.raises(InvalidRequest, match=f"write '', not '{key}'"):
+                tide.config.bind(Pool, prefix=key)
+
+
+@pytest.mark.parametrize("namespace", ["/shop", "shop", ""])
+def test_a_prefix_as_etcd_has_it_is_told_without_what_is_put_before_it(namespace: str) -> None:
+    """To follow or exclude `config/a/` would follow nothing and exclude nothing, in silence."""
+    given = f"/{namespace}/config/a/".replace("//", "/")
+    for options in ({"follow": (given,)}, {"exclude": (given,)}, {"limits": {given: StalenessLimit(3)}}):
+        with pytest.raises(ValueError, match=f"begins behind '{namespace}/config/': 'a/', not '{given}'"):
+            connect("127.0.0.1:1", namespace=namespace, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("/config/a/b", "'{namespace}/config/': 'a/b', not '/config/a/b'"),
+        ("/shop/config/a/b", "'{namespace}/config/': 'a/b', not '/shop/config/a/b'"),
+        ("/", "'/' names no key"),
+        ("/shop/config/", "'/shop/config/' names no key"),
+    ],
+)
+def test_an_injected_key_as_etcd_has_it_is_told_without_what_is_put_before_it(given: str, words: str) -> None:
+    """`config/a/b` would be another key, whose default is given in silence."""
+    with pytest.raises(ValueError, match=words):
+        with_config(size=given)(lambda *, size=1: size)
 
 
 def test_prefixes_and_injected_keys_that_begin_with_a_slash_are_refused_before_anything_runs() -> None:
@@ -117,6 +152,17 @@ async def test_settings_without_any_key_are_told_once_and_stand_in_the_status(
         await anyio.sleep(60)
         assert tide.status().unfound == ()
     assert len(unfound(caplog)) == 1
+
+
+async def test_many_settings_of_one_prefix_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A settings object made for each request, under a prefix without keys, does not fill the log."""
+    async with connected(MemoryStore()) as tide:
+        lives = [tide.config.bind(Pool, prefix=prefix) for prefix in ("many/",) * 50 + ("other/",)]
+        assert len(lives) == 51
+        lines = unfound(caplog)
+    assert len(lines) == 2
+    assert "'/config/many/'" in lines[0]
+    assert "'/config/other/'" in lines[1]
 
 
 async def test_settings_with_one_key_are_found(caplog: pytest.LogCaptureFixture) -> None:

@@ -169,6 +169,24 @@ def test_only_coroutine_functions_are_decorated() -> None:
             locked("orders")(function)
 
 
+@pytest.mark.parametrize(
+    ("decorator", "words"),
+    [
+        (locked, r"write @locked\('orders/{order_id}'\), with a name"),
+        (while_leader, r"write @while_leader\('reaper'\), with a name"),
+        (with_config, r"write @with_config\(timeout='payments/timeout'\)"),
+    ],
+)
+def test_a_decorator_without_parentheses_is_refused_when_decorating(decorator: Any, words: str) -> None:
+    """What was decorated would otherwise be called at some time, and return a decorator."""
+
+    async def work() -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=words):
+        decorator(work)
+
+
 def test_options_are_checked_when_decorating() -> None:
     """An option that cannot work is refused at once."""
     with pytest.raises(ValueError, match="ttl"):

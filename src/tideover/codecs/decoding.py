@@ -9,7 +9,7 @@ from typing import Any, Literal, get_origin
 
 from tideover.codecs.forms import identity, name_of, options_of, stripped
 from tideover.codecs.refusals import Refusal, asking
-from tideover.codecs.scalars import Convert, scalar
+from tideover.codecs.scalars import Convert, Written, scalar
 from tideover.codecs.structures import converter, first_fit, one_value
 
 # How many types are remembered.
@@ -171,7 +171,7 @@ class _NotJson(Refusal):
 
 def _json(text: str) -> object:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_float=Written, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         raise _NotJson(f"not JSON: {exc}") from None
 

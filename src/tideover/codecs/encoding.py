@@ -34,7 +34,8 @@ def encode(value: object) -> bytes:
 
     Raises:
         TypeError: The value is of a type that cannot be encoded.
-        ValueError: It is not a number, or a path with white space around it: no reader gets that back.
+        ValueError: It is not a number, a path with white space around it, or contains bytes that are not UTF-8:
+            no reader gets that back.
     """
     if isinstance(value, bytes):
         return value
@@ -52,6 +53,8 @@ def _plain(value: object) -> object:
         return _plain(value.value)
     if isinstance(value, str | int):
         return value
+    if isinstance(value, bytes):
+        return _text(value)
     if isinstance(value, float):
         if math.isnan(value):
             raise ValueError("NaN cannot be stored: no reader accepts it")
@@ -73,6 +76,15 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     raise TypeError(f"cannot store a {type(value).__name__} as configuration")
+
+
+def _text(data: bytes) -> str:
+    """Return bytes as the text that JSON has for them."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    raise ValueError("bytes that are not UTF-8 can only be stored by themselves, not within JSON")
 
 
 def _key(key: object) -> str:

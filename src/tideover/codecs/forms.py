@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typing_extensions
 
+from tideover.codecs.constructors import check_constructor
 from tideover.codecs.generics import default_of, fill, hints_of
 
 _WRAPPERS = (Annotated, typing.Required, typing.NotRequired, typing_extensions.ReadOnly, typing.Final)
@@ -110,12 +111,17 @@ def record_of(form: object) -> type | None:
 
 
 def fields_of(form: object) -> tuple[Field, ...] | None:
-    """Return the fields of a dataclass or a `TypedDict`; None for any other type."""
+    """Return the fields of a dataclass or a `TypedDict`; None for any other type.
+
+    Raises:
+        TypeError: The dataclass cannot be made from them by their names.
+    """
     record = record_of(form)
     if record is None:
         return None
     hints = hints_of(stripped(form))
     if dataclasses.is_dataclass(record):
+        check_constructor(record, [f.name for f in dataclasses.fields(record) if f.init])
         return tuple(Field(f.name, hints[f.name], _is_required(f)) for f in dataclasses.fields(record) if f.init)
     required: frozenset[str] = getattr(record, "__required_keys__", frozenset())
     return tuple(Field(name, hint, _is_needed(hint, name in required)) for name, hint in hints.items())

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from tideover.errors import InvalidValue
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# Kinds of errors of pydantic's whose place is a name that there is no field for.
+_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 
 
 class Refusal(ValueError):
@@ -70,13 +73,22 @@ def _told(exc: BaseException) -> str:
     pydantic = sys.modules.get("pydantic_core")
     if pydantic is None or not isinstance(exc, pydantic.ValidationError):
         return name
-    return f"{name}: {'; '.join(map(_told_of_pydantic, exc.errors(include_input=False, include_url=False)))}"
+    # What is checked by itself has a type for a title, such as `dict[str,int]`, and no fields.
+    has_fields = exc.title.isidentifier()
+    errors = exc.errors(include_input=False, include_url=False)
+    return f"{name}: {'; '.join(_told_of_pydantic(error, has_fields) for error in errors)}"
 
 
-def _told_of_pydantic(error: dict[str, object]) -> str:
-    """Return where and what kind an error is: its message quotes what a validator has raised."""
+def _told_of_pydantic(error: dict[str, Any], has_fields: bool) -> str:
+    """Return where and what kind an error is: its message quotes what a validator has raised.
+
+    Of the place a field's name and indices are told; what else is text may be the key of a dict.
+    """
     context, place = error.get("ctx"), error["loc"]
     cause = context.get("error") if isinstance(context, dict) else None
     what = str(cause) if isinstance(cause, InvalidValue) else str(error["type"])
-    path = ".".join(str(part) if str(part).isidentifier() else repr(part) for part in place)  # type: ignore[attr-defined]
+    named = has_fields and error["type"] not in _UNKNOWN
+    path = ".".join(
+        str(part) if isinstance(part, int) or (named and at == 0) else "[key]" for at, part in enumerate(place)
+    )
     return f"{path}: {what}" if path else what

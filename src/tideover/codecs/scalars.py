@@ -23,6 +23,30 @@ _DURATIONS = re.compile(r"-?(?:\d++(?:\.\d++)?+(?:ms|s|m|h|d))++")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
+class Written(float):
+    """A number in JSON, with its text: a `float` has not all of its digits."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Written:
+        """Keep the text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def plain(value: object) -> object:
+    """Return what JSON has made of a text, each number as an ordinary `float`."""
+    if isinstance(value, Written):
+        return float(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
 def _to_str(value: object) -> str:
     if isinstance(value, str):
         return value
@@ -69,7 +93,7 @@ def _to_float(value: object) -> float:
 def _to_decimal(value: object) -> Decimal:
     if not isinstance(value, bool) and isinstance(value, int | float | str):
         try:
-            number = Decimal(str(value))
+            number = Decimal(value.text if isinstance(value, Written) else str(value))
         except ArithmeticError:
             raise Refusal("not a decimal number") from None
         if not number.is_nan():

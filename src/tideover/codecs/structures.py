@@ -22,7 +22,7 @@ from tideover.codecs.forms import (
     stripped,
 )
 from tideover.codecs.refusals import Refusal, asking
-from tideover.codecs.scalars import SCALARS, Convert, scalar, to_none
+from tideover.codecs.scalars import SCALARS, Convert, Written, plain, scalar, to_none
 from tideover.shown import shown
 
 _SUPPORTED = (
@@ -78,7 +78,7 @@ class _Converters:
     def _make(self, form: object, where: str) -> Convert:
         origin, arguments = get_origin(form), get_args(form)
         if form is Any or form is object:
-            return lambda value: value
+            return plain
         if form is None or form is type(None):
             return to_none
         if origin is Literal:
@@ -191,6 +191,7 @@ def _choice(options: list[tuple[object, object]], names: Iterable[str]) -> Conve
     refusal = f"none of {', '.join(names)}"
 
     def convert(value: object) -> object:
+        value = float(value) if isinstance(value, Written) else value
         for stored, option in options:
             if type(stored) is type(value) and stored == value:
                 return option
@@ -239,7 +240,12 @@ def _union(options: list[tuple[object, Convert]]) -> Convert:
     # What JSON has already typed is taken as it is before anything is converted.
     exact = [option for option, _ in options if option in (int, float, str, bool)]
     convert = first_fit([convert for _, convert in options])
-    return lambda value: value if type(value) in exact else convert(value)
+
+    def convert_inexact(value: object) -> object:
+        kind = float if isinstance(value, Written) else type(value)
+        return plain(value) if kind in exact else convert(value)
+
+    return convert_inexact
 
 
 def first_fit(converters: list[Convert]) -> Convert:

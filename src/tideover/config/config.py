@@ -360,6 +360,7 @@ class Config(Reader):
             Built from the last known values; stays as it is until etcd is back.
         """
         self._ensure_open()
+        self._keys.check_start("prefix", prefix)
         live = Live(type, settings_prefix(prefix), reader=self, validate=validate)
         self._bound.add(live)
         live.tell_unfound()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tideover.errors import InvalidRequest, NotFollowed
+from tideover.options import below
 from tideover.prefixes.view import View
 
 
@@ -40,7 +42,7 @@ class Keys:
         """
         if not isinstance(key, str) or not key or "\0" in key:
             raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {key!r}")
-        self._check_start("key", key)
+        self.check_start("key", key)
         try:
             return (self.base + key).encode()
         except UnicodeEncodeError as exc:
@@ -76,18 +78,23 @@ class Keys:
             NotFollowed: None can.
             InvalidRequest: It begins with a slash.
         """
-        self._check_start("prefix", prefix)
+        self.check_start("prefix", prefix)
         full = (self.base + prefix).encode(errors="surrogateescape")
         if self.view_of(full) is None and not any(view.prefix.startswith(full) for view in self._views):
             raise self._not_followed(prefix)
 
-    def _check_start(self, what: str, name: str) -> None:
-        """Refuse a slash at the start: the one between namespace and key, which is in etcd already."""
+    def check_start(self, what: Literal["key", "prefix"], name: str) -> None:
+        """Refuse a slash at the start: the one between namespace and key, which is in etcd already.
+
+        Raises:
+            InvalidRequest: There is one; the message says what is right.
+        """
         if name.startswith("/"):
-            right = name.removeprefix(self.base).lstrip("/")
+            right = below(self.base, name)
+            advice = f"write {right!r}, not {name!r}" if right or what == "prefix" else f"{name!r} names no key"
             raise InvalidRequest(
                 f"a configuration {what} does not begin with a slash, because {self.base!r} is put before it: "
-                f"write {right!r}, not {name!r}"
+                f"{advice}"
             )
 
     def _not_followed(self, key: str) -> NotFollowed:

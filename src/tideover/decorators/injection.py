@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, Never, TypeVar, cast
 
 from tideover.callables import behind, is_async, refuse_endpoint
 from tideover.config.decoded import decoder_for
@@ -40,9 +40,12 @@ class Injection:
             if not isinstance(key, str) or not key:
                 raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
             if key.startswith("/"):
-                right = key.lstrip("/")
+                # Which namespace it will be is not known yet.
+                right = key.partition("/config/")[2] if "/config/" in key else key
+                right = right.lstrip("/")
+                advice = f"{right!r}, not {key!r}" if right else f"{key!r} names no key"
                 raise ValueError(
-                    f"with_config: the key of {name!r} begins without a slash: {right!r}, not {key!r}"
+                    f"with_config: the key of {name!r} begins behind '{{namespace}}/config/': {advice}"
                 )
             if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
                 raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")
@@ -99,7 +102,7 @@ def _name(function: Callable[..., Any]) -> str:
 _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def with_config(**keys: str) -> Callable[[F], F]:
+def with_config(*bare: Never, **keys: str) -> Callable[[F], F]:
     """Inject followed configuration keys as keyword arguments, read anew at each call. Reads cost no I/O.
 
         @with_config(timeout="payments/timeout")
@@ -110,6 +113,7 @@ def with_config(**keys: str) -> Callable[[F], F]:
     coordinator that `current` returns.
 
     Args:
+        bare: Nothing: a function comes here from `@with_config` without parentheses, which is refused.
         keys: Parameter name to configuration key.
 
     Returns:
@@ -128,8 +132,8 @@ def with_config(**keys: str) -> Callable[[F], F]:
         The last known values, and the request is marked as degraded.
     """
 
-    if not keys:
-        raise TypeError("with_config: name what to inject, such as @with_config(timeout='payments/timeout')")
+    if bare or not keys:
+        raise TypeError("with_config: name what to inject: write @with_config(timeout='payments/timeout')")
 
     def decorate(function: F) -> F:
         refuse_endpoint(function, "with_config")

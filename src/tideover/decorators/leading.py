@@ -45,13 +45,16 @@ def while_leader(
         The decorator.
 
     Raises:
-        TypeError: When decorating: the function is not a coroutine function.
+        TypeError: When decorating: the function is not a coroutine function, or no name is given, as in
+            `@while_leader` without parentheses.
         NotConnected: When calling: no coordinator is open.
         ElectionMismatch: When calling: the election's record says another `on_outage`.
 
     When degraded:
         As `Coordinator.leader`: it waits until somebody can be elected.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"while_leader: write @while_leader('reaper'), with a name, and not {name!r}")
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         if not is_async(function):

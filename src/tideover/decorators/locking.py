@@ -29,8 +29,6 @@ class Template:
     """
 
     def __init__(self, text: str, function: Callable[..., Any]) -> None:
-        if not isinstance(text, str):
-            raise TypeError(f"locked: the name must be a template in text, not {text!r}")
         self._text = text
         self._signature = inspect.signature(function)
         where = getattr(function, "__qualname__", repr(function))
@@ -95,8 +93,9 @@ def locked(
         A decorator that leaves the signature as it is, with annotations resolved that are strings.
 
     Raises:
-        TypeError: When decorating: the function is not a coroutine function, or has no such parameter; it is
-            already a route's endpoint (the route's decorator goes above); or an option is of the wrong type.
+        TypeError: When decorating: the function is not a coroutine function, or has no such parameter; no name is
+            given, as in `@locked` without parentheses; the function is already
+            a route's endpoint (the route's decorator goes above); or an option is of the wrong type.
         ValueError: When decorating: an option is out of range, or the name is no template. When calling: the name
             cannot be a lock's.
         TideoverError: When calling: as `Coordinator.lock` when entering and leaving.
@@ -104,6 +103,8 @@ def locked(
     When degraded:
         As `Coordinator.lock`.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"locked: write @locked('orders/{{order_id}}'), with a name, and not {name!r}")
     wish(ttl, timeout, "fail" if on_outage is None else on_outage, handover, lock_delay)
 
     def decorate(function: F) -> F:

@@ -54,7 +54,7 @@ def config_unfound(prefix: str, what: str) -> None:
     """
     attributes: Attributes = {"tideover.component": "config"}
     text = f"etcd has no key of {what} under {prefix!r}: all its values are the defaults"
-    event("tideover.config.unfound", text, attributes, level=logging.WARNING)
+    event("tideover.config.unfound", text, attributes, level=logging.WARNING, about=f"{prefix} {what}")
 
 
 def config_restored(keys: int, age: float, sources: Collection[str], *, away: str | None) -> None:

@@ -134,7 +134,10 @@ def test_a_password_file_is_read_at_each_login(variables: dict[str, str], tmp_pa
         ({"ENDPOINTS": "a:1", "USER": "app"}, "no password for user 'app': set TIDEOVER_PASSWORD or"),
         ({"ENDPOINTS": "a:1", "USER": f"app:{SECRET}"}, "TIDEOVER_USER: give the name alone"),
         ({"ENDPOINTS": "a:1", "USER": "app", "PASSWORD": SECRET, "PASSWORD_FILE": "/x"}, "both TIDEOVER_PASSWORD"),
-        ({"ENDPOINTS": "a:1", "NAMESPACE": "/shop/"}, "namespace must have no NUL and not end in a slash"),
+        (
+            {"ENDPOINTS": "a:1", "NAMESPACE": "/shop/"},
+            "TIDEOVER_NAMESPACE: namespace must have no NUL and not end in a slash",
+        ),
     ],
 )
 def test_what_cannot_work_names_its_variable(
@@ -148,10 +151,27 @@ def test_what_cannot_work_names_its_variable(
     assert SECRET not in str(caught.value)
 
 
-def test_a_password_without_a_user_is_nobodys(variables: dict[str, str]) -> None:
-    """As on the command line, it is left alone."""
-    variables["TIDEOVER_ENDPOINTS"], variables["TIDEOVER_PASSWORD"] = "a:1", SECRET
+@pytest.mark.parametrize("name", ["TIDEOVER_PASSWORD", "TIDEOVER_PASSWORD_FILE"])
+def test_a_password_without_a_user_is_nobodys(
+    variables: dict[str, str], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """As on the command line, it is left alone; a warning names both variables."""
+    variables["TIDEOVER_ENDPOINTS"], variables[name] = "a:1", SECRET
     assert (connect().options.username, connect().options.password) == (None, None)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"{name} is set and left alone, because TIDEOVER_USER is not set" in warnings[0]
+    assert SECRET not in warnings[0]
+
+
+def test_the_command_line_names_the_variable_of_a_namespace_that_is_none(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an option it names the option."""
+    variables["TIDEOVER_NAMESPACE"] = "/shop/"
+    assert run(["status"]) == 2
+    assert "Invalid value for 'TIDEOVER_NAMESPACE': namespace must have no NUL" in capsys.readouterr().err
+    assert run(["status", "-n", "/other/"]) == 2
+    assert "Invalid value for '--namespace' / '-n': namespace must" in capsys.readouterr().err
 
 
 def test_the_middleware_takes_them_too(variables: dict[str, str]) -> None:

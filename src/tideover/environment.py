@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tideover.options import check_namespace
 from tideover.policies import Password, Tls
 from tideover.store.endpoints import parse_endpoints, refuse_user, tls_for
 
@@ -90,6 +91,16 @@ def find_password(environment: Mapping[str, str], file: Path | None = None) -> s
     return known if file is None else file
 
 
+def unused_password(environment: Mapping[str, str]) -> str | None:
+    """Return, in words, which password is left alone because there is no user; None if there is none.
+
+    Args:
+        environment: The variables.
+    """
+    name = next((name for name in (PASSWORD, PASSWORD_FILE) if environment.get(name)), None)
+    return name and f"{name} is set and left alone, because {USER} is not set"
+
+
 def read_target(
     environment: Mapping[str, str],
     *,
@@ -118,6 +129,10 @@ def read_target(
         raise ValueError(f"{ENDPOINTS}: {exc}") from exc
     if namespace is None:
         namespace = environment.get(NAMESPACE, "")
+        try:
+            check_namespace(namespace)
+        except ValueError as exc:
+            raise ValueError(f"{NAMESPACE}: {exc}") from exc
     files = [environment.get(name) or None for name in _TLS]
     if tls is None and any(files):
         try:

@@ -15,7 +15,7 @@ from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
-from tideover.environment import ENDPOINTS, read_target
+from tideover.environment import ENDPOINTS, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.locks.lock import Lock
 from tideover.locks.options import OnOutage as OnLockOutage
@@ -121,7 +121,7 @@ def connect(
             raise ValueError(f"give at least one endpoint, such as connect('127.0.0.1:2379'), or set {ENDPOINTS}")
         endpoints, namespace, tls = target.endpoints, target.namespace, target.tls
         username, password = target.username, target.password
-        telemetry.environment_read(str(target))
+        telemetry.environment_read(str(target), unused_password(os.environ) if username is None else None)
     options = Options(
         endpoints=tuple(store.members) if store is not None else endpoints,
         namespace="" if namespace is None else namespace,

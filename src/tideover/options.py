@@ -52,7 +52,7 @@ class Options:
         set_(self, "tls", tls_for(self.endpoints, self.tls))
         set_(self, "endpoints", parse_endpoints(self.endpoints))
         _check_login(self.username, self.password)
-        _check_namespace(self.namespace)
+        check_namespace(self.namespace)
         set_(self, "follow", _prefixes("follow", self.follow, self.base))
         set_(self, "exclude", _prefixes("exclude", self.exclude, self.base))
         _check_sequence("discover", self.discover)
@@ -124,7 +124,13 @@ def _check_sequence(name: str, given: Sequence[str]) -> None:
         raise TypeError(f"{name} must be a sequence, such as {name}=({given!r},), not a string")
 
 
-def _check_namespace(namespace: str) -> None:
+def check_namespace(namespace: str) -> None:
+    """Refuse what cannot be a namespace.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It cannot be one.
+    """
     if not isinstance(namespace, str):
         raise TypeError(f"namespace must be a string, not {namespace!r}")
     if "\0" in namespace or namespace.endswith("/"):

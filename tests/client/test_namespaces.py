@@ -224,6 +224,23 @@ async def test_keys_of_others_are_passed_over_and_told() -> None:
     assert len(found) < 15
 
 
+async def test_a_namespace_in_which_others_have_keys_too_is_found() -> None:
+    """Whatever stands before, between and behind its trees, each of them is found, and once."""
+    store = MemoryStore()
+    await fill(store, "/shop/app-version", "/shop/config/a", "/shop/kept/x", "/shop/locks/a/1", "/shop/zone")
+    await fill(store, "/data/config/a", "/data/every", "/data/services/api/1/x")
+    await fill(store, *(f"/many/{n:02}/x" for n in range(20)), "/many/tideover/epoch")
+    async with connected(store, follow=(), bookkeeping=False) as tide:
+        found = await walk(tide)
+    assert [each for each in found if isinstance(each, Tree)] == [
+        Tree("/data", "config"),
+        Tree("/data", "services"),
+        Tree("/many", "tideover"),
+        Tree("/shop", "config"),
+        Tree("/shop", "locks"),
+    ]
+
+
 async def test_a_walk_ends_among_too_many_keys_of_others() -> None:
     """However many keys of others there are, the reads are bounded, and it is said where the walk stopped."""
     store = MemoryStore()

@@ -134,7 +134,7 @@ def tell_the_rest() -> None:
     """Tell what takes real time, another cluster, or another process."""
     telemetry.snapshot_rejected("config", "/file", "damaged")
     telemetry.snapshot_written("config", "PermissionError")
-    telemetry.environment_read("endpoints 10.0.0.1:2379, namespace ''")
+    telemetry.environment_read("endpoints 10.0.0.1:2379, namespace ''", None)
     telemetry.namespace_misspelled("config", "shop/config/", "/shop/config/rate", "/shop")
     telemetry.config_unfound("/config/pool/", "Pool")
     telemetry.member_foreign("10.0.0.1:2379", "a", "b")

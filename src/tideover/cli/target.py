@@ -31,6 +31,7 @@ from tideover.environment import (
     split_endpoints,
 )
 from tideover.etcd.password import read_password
+from tideover.options import check_namespace
 from tideover.paths import open_to_all
 from tideover.policies import Tls
 
@@ -72,6 +73,16 @@ def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
         raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
 
 
+def _check_namespace(ctx: click.Context, param: click.Parameter, given: str) -> str:
+    try:
+        check_namespace(given)
+    except ValueError as exc:
+        source = ctx.get_parameter_source(param.name or "")
+        where = [NAMESPACE] if source is click.core.ParameterSource.ENVIRONMENT else None
+        raise click.BadParameter(str(exc), ctx=ctx, param=param, param_hint=where) from exc
+    return given
+
+
 def _check_user(ctx: click.Context, param: click.Parameter, given: str | None) -> str | None:
     try:
         check_user(given or "")
@@ -94,7 +105,12 @@ _OPTIONS = (
         f"{_DEFAULT}.",
     ),
     click.option(
-        "--namespace", "-n", default="", envvar=NAMESPACE, help="The services' namespace in etcd, such as /shop."
+        "--namespace",
+        "-n",
+        default="",
+        envvar=NAMESPACE,
+        callback=_check_namespace,
+        help="The services' namespace in etcd, such as /shop.",
     ),
     click.option("--cacert", "ca_file", type=_FILE, envvar=CACERT, help="The CAs to verify etcd with."),
     click.option("--cert", "cert_file", type=_FILE, envvar=CERT, help="The client's certificate."),

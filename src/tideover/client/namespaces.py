@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tideover.client.gateway import Gateway
-from tideover.client.rules.namespaces import foreign_folder, other_spelling, place_of, start_after
+from tideover.client.rules.namespaces import TREES, foreign_folder, other_spelling, place_of, start_after
 from tideover.errors import TideoverError
 from tideover.home import Home
 from tideover.policies import RetryPolicy
@@ -98,6 +98,8 @@ class Namespaces:
     async def walk(self, prefix: str = "") -> AsyncIterator[Tree | Passed]:
         """Go through the namespaces in etcd, in a read of one key for each of their trees.
 
+        A folder of others' keys costs up to six: it may be a namespace all the same.
+
         Which keys are tideover's is told by their names alone: `{namespace}/config/...` and its like.
 
         Args:
@@ -137,8 +139,22 @@ class Namespaces:
                 yield Passed(_text(key), rest=True)
                 return
             if folder is not None:
+                for behind in await self._trees_behind(key, folder):
+                    yield behind
                 yield Passed(_text(folder))
             start = key + b"\0" if folder is None else start_after(folder)
+
+    async def _trees_behind(self, key: bytes, folder: bytes) -> list[Tree]:
+        """Return what a folder of others' keys has as a namespace, behind the key that the walk is at."""
+        found = []
+        for name in TREES:
+            prefix = folder + name.encode()
+            # What comes before the key has been met already.
+            if folder.endswith(b"/") and prefix > key:
+                op = Range(prefix, prefix_end(prefix), limit=1, keys_only=True)
+                if (await self._gateway.call(op)).result.entries:
+                    found.append(Tree(_text(folder[:-1]), name.rstrip("/")))
+        return found
 
 
 def _text(key: bytes) -> str:

@@ -8,13 +8,16 @@ from tideover.telemetry.events import event
 from tideover.types import Component
 
 
-def environment_read(target: str) -> None:
+def environment_read(target: str, unused: str | None) -> None:
     """Report that endpoints and all that goes with them are those of the environment.
 
     Args:
         target: What they are, in words.
+        unused: Which variable is left alone though it is set, in words; None if none is.
     """
-    event("tideover.environment.read", f"from the environment: {target}", {"tideover.component": "config"})
+    text = f"from the environment: {target}" + (f"; {unused}" if unused else "")
+    level = logging.INFO if unused is None else logging.WARNING
+    event("tideover.environment.read", text, {"tideover.component": "config"}, level=level)
 
 
 def password_exposed(problem: str) -> None:

@@ -149,7 +149,7 @@ def test_values_have_bounds() -> None:
 
 # Where bytes are decoded without it, and why they may be. Everything else is foreign.
 ELSEWHERE = {
-    "codecs/decoding.py: json.loads(text, parse_constant=_no_constant)": "the user's type says what may be there",
+    "codecs/decoding.py: json.loads(text, parse_float=Written, parse_constant=_no_constant)": "the user's type says what may be there",
     "codecs/scalars.py: int(value)": "the same",
     "codecs/structures.py: int(value)": "the same",
     "cli/etcd_versions.py: int(number)": "a pattern has found up to nine ASCII digits, or they are our own",

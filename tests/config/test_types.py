@@ -247,7 +247,7 @@ async def test_a_users_check_is_told_by_its_class(caplog: pytest.LogCaptureFixtu
         await tide.config.put("db/password", "fine")
         live = tide.config.bind(Login, prefix="db/", validate=check)
         for exc, what in [
-            (ValueError(SECRET), "test_a_users_check_is_told_by_its_class.<locals>.check refuses it: ValueError"),
+            (ValueError(SECRET), "check refuses it: ValueError"),
             (RuntimeError(SECRET), "refuses it: RuntimeError"),
             (RecursionError(SECRET), "nested too deeply"),
             (ExceptionGroup(SECRET, [InvalidValue("too short"), ValueError(SECRET)]), "too short; ValueError"),

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Python 3.11 (subprocess), Linux.
-# Guess: a child that asked the kernel for a signal at its parent's death (PR_SET_PDEATHSIG) gets it when the parent process
-#   has ended, and lives as long as that does.
-# Behaviour: "parent" is the thread that started it. Where a worker thread starts the command, say asyncio's to_thread or a
-#   pool that shrinks, the command is killed when that thread ends, in the midst of the process's life.
-# Output seen: "started by the main thread: runs", "started by a thread that has ended: killed by 9".
+# anyio 4.16.0 (asyncio), Python 3.11, Linux.
+# Guess: a child that asked the kernel for a signal at its parent's death (PR_SET_PDEATHSIG) lives as long as the process
+#   that started it, also if that was done in anyio's thread pool, so as not to block the event loop.
+# Behaviour: for the kernel "parent" is the thread. When the pool gives up a thread that was idle for 10 s, the command that
+#   was started there is killed, in the midst of the process's life, by the next unrelated call of the pool.
+# Output seen: "after 11 s: runs", "after another call in the pool: killed by 9".
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet anyio==4.16.0
 cat >"$folder/child.py" <<'PY'
 import ctypes
 import signal
@@ -15,14 +17,16 @@ import time
 
 ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
 print("ready", flush=True)
-time.sleep(30)
+time.sleep(60)
 PY
 cat >"$folder/probe.py" <<'PY'
+import asyncio
 import pathlib
 import subprocess
 import sys
-import threading
 import time
+
+from anyio import create_task_group, to_thread
 
 CHILD = str(pathlib.Path(__file__).with_name("child.py"))
 started = []
@@ -34,23 +38,28 @@ def start():
     started.append(process)
 
 
-def tell(who):
-    time.sleep(1)
-    code = started[-1].poll()
-    print(f"{who}: {'runs' if code is None else f'killed by {-code}'}")
-    started[-1].kill()
-    started[-1].wait()
+def tell(when):
+    code = started[0].poll()
+    print(f"{when}: {'runs' if code is None else f'killed by {-code}'}")
 
 
-start()
-tell("started by the main thread")
-thread = threading.Thread(target=start)
-thread.start()
-thread.join()
-tell("started by a thread that has ended")
+async def main():
+    async with create_task_group() as tasks:  # two calls at a time, so that the pool has two threads
+        tasks.start_soon(to_thread.run_sync, start)
+        tasks.start_soon(to_thread.run_sync, time.sleep, 1)
+    await asyncio.sleep(11)
+    tell("after 11 s")
+    await to_thread.run_sync(str)
+    await asyncio.sleep(1)
+    tell("after another call in the pool")
+    started[0].kill()
+    started[0].wait()
+
+
+asyncio.run(main())
 PY
-python3 "$folder/probe.py" | tee "$folder/out"
+"$folder/venv/bin/python" "$folder/probe.py" | tee "$folder/out"
 diff "$folder/out" - <<'SEEN'
-started by the main thread: runs
-started by a thread that has ended: killed by 9
+after 11 s: runs
+after another call in the pool: killed by 9
 SEEN

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# httpx 0.28.1, idna 3.11, Python 3.11.
+# httpx 0.28.1, idna 3.20, Python 3.11.
 # Guess: whatever a server answers, `httpx.get` raises httpx's own errors (RemoteProtocolError for a Location that is no URL,
 #   as its documentation of exceptions has it), and none at all with follow_redirects=False, the default.
 # Behaviour: a 302 whose Location has a host that IDNA refuses raises idna's error, also where redirects are not followed:
@@ -10,7 +10,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet httpx==0.28.1 idna==3.11
+"$folder/venv/bin/pip" install --quiet httpx==0.28.1 idna==3.20
 cat >"$folder/probe.py" <<'PY'
 import httpx
 

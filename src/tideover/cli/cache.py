@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.printer import print_json, print_line
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths

@@ -17,9 +17,10 @@ import anyio
 import anyio.to_thread
 import click
 
-from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.common import json_option
 from tideover.cli.etcd_versions import remarks
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
+from tideover.cli.printer import print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id

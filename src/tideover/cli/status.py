@@ -10,8 +10,9 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
+from tideover.cli.printer import print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -64,7 +65,8 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if as_json:
         print_json({**report.to_dict(), "registered": counts})
     else:
-        print_line("\n".join([*_lines(report), *_service_lines(counts)]))
+        for line in (*_lines(report), *_service_lines(counts)):
+            print_line(line)
     if all(prefix.source is Source.LIVE and not prefix.keys for prefix in report.config):
         await note_misspelled(tide, "config/")
     # That is a no, and no outage.

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tideover.cli.printer import ask_password, note
 from tideover.environment import (
     CACERT,
     CERT,
@@ -60,7 +61,7 @@ def warn_if_open(secret_file: Path) -> None:
     """Say so on stderr if everybody can read a secret."""
     problem = open_to_all(secret_file)
     if problem:
-        click.echo(f"tideover: warning: {problem}", err=True)
+        note(f"warning: {problem}")
 
 
 def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -175,5 +176,4 @@ def _password(user: str, file: Path | None) -> str | Path:
     if not sys.stdin.isatty():
         remedy = f"set {PASSWORD}, give --password-file, or run it in a terminal"
         raise click.UsageError(f"no password for user {user!r}: {remedy}")
-    asked: str = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
-    return asked
+    return ask_password(f"Password of {user}")

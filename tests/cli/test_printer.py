@@ -21,7 +21,7 @@ import tideover
 from tideover.cli import become_command
 from tideover.cli.app import run
 from tideover.cli.demo.timeline import Timeline
-from tideover.cli.printer import LONGEST_LINE, LONGEST_TEXT, Styled, print_json, print_line
+from tideover.cli.printer import LONGEST_TEXT, Styled, print_json, print_line
 from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
 from tideover.elections.record_document import Document
@@ -29,6 +29,7 @@ from tideover.etcd.adapter import EtcdStore
 from tideover.holders import Holder
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot
+from tideover.shown import LONGEST_LINE
 from tideover.store.operations import Put
 from tideover.testing.etcd import EtcdServer
 from tideover.types import Entry

@@ -17,7 +17,7 @@ from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_file import read
 from tideover.shown import shown
-from tideover.status import duration
+from tideover.status import MOST, duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _examine(path: Path) -> Found:
         revision=snapshot.revision,
         keys=len(snapshot.entries),
         cluster=f"{snapshot.cluster_id:x}",
-        endpoints=snapshot.endpoints or None,
+        endpoints=snapshot.endpoints[:MOST] or None,
         user=snapshot.user if snapshot.endpoints else None,
         age=age if math.isfinite(age) else None,
     )

@@ -19,10 +19,8 @@ from typing import IO
 import click
 
 from tideover.cli.exit_codes import OutputGone
-from tideover.shown import shown
+from tideover.shown import LONGEST_LINE, cut, shown
 
-# Characters of a line: a sentence with a few names in it.
-LONGEST_LINE = 1000
 # Characters of a text in JSON that nobody has asked for; a path in the file system has no more.
 LONGEST_TEXT = 4096
 
@@ -116,7 +114,7 @@ def _rendered(part: str | Styled) -> str:
 
 def _bounded(value: object) -> object:
     if isinstance(value, str):
-        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 3] + "..."
+        return cut(value, LONGEST_TEXT)
     if isinstance(value, dict):
         return {_bounded(name): _bounded(held) for name, held in value.items()}
     if isinstance(value, list | tuple):

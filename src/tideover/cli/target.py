@@ -33,8 +33,8 @@ from tideover.environment import (
 )
 from tideover.etcd.password import read_password
 from tideover.options import check_namespace
-from tideover.paths import open_to_all
 from tideover.policies import Tls
+from tideover.secret_files import is_read_once, open_to_all
 
 __all__ = ["Target", "etcd_options"]
 
@@ -153,6 +153,8 @@ def _target(
     try:
         asked = ca_file or cert_file or key_file or server_name
         tls = Tls(ca_file, cert_file, key_file, server_name) if asked else None
+        if key_file:
+            warn_if_open(Path(key_file))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if user is None:
@@ -167,8 +169,9 @@ def _password(user: str, file: Path | None) -> str | Path:
     try:
         found = find_password(os.environ, file)
         if isinstance(found, Path):
-            read_password(found)
+            password = read_password(found)
             warn_if_open(found)
+            found = password if is_read_once(found) else found
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if found is not None:

@@ -6,9 +6,17 @@ not there) is never an `Unavailable`, and an outage is never reported as a defin
 
 from __future__ import annotations
 
+from tideover.shown import LONGEST_LINE, shown
+
 
 class TideoverError(Exception):
-    """Raised when tideover cannot do what it was asked; the root of all its errors."""
+    """Raised when tideover cannot do what it was asked; the root of all its errors.
+
+    The message is one line of at most 1,000 characters: what others have written is escaped in it, and cut.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown(arg, LONGEST_LINE) if isinstance(arg, str) else arg for arg in args))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let an error with details cross to another process: exceptions are rebuilt from `args` alone."""
@@ -145,7 +153,7 @@ class ConfigValueError(TideoverError, ValueError):
 class InvalidValue(TideoverError, ValueError):
     """Raised when a check of the application's own refuses a value: raise it in `__post_init__` or `validate=`.
 
-    Its text is meant for operators: it goes into the log, the event, the status and the error, as it is. Of any
+    Its text is meant for operators: it goes into the log, the event, the status and the error, in one line. Of any
     other exception these show the class only, because its text may quote the value.
     """
 

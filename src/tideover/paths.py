@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -52,19 +54,19 @@ def default_state_folder() -> Path:
     return folder
 
 
-def open_to_all(path: Path) -> str:
-    """Return what to say of a secret's file that every user of this machine can read; nothing if it is kept.
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those above it, for this user alone; what is there stays as it is.
 
-    Args:
-        path: The file. What cannot be looked at is kept.
+    Raises:
+        OSError: It cannot be made, or something else is in its place.
     """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return ""
-    if not mode & stat.S_IROTH:
-        return ""
-    return f"every user of this machine can read {path} (mode {mode:04o}): chmod o-r keeps it"
+    # Path.mkdir(parents=True) applies the mode to the last folder only.
+    for step in (*reversed(folder.parents), folder):
+        if not step.is_dir():
+            with suppress(FileExistsError):
+                step.mkdir(mode=0o700)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a folder is needed, but this is a file", str(folder))
 
 
 def _of_user(find: Callable[[str], Path]) -> Path | None:
@@ -79,7 +81,7 @@ def _of_user(find: Callable[[str], Path]) -> Path | None:
 
 def _writable(folder: Path) -> bool:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 # Characters: enough to recognise a text, too few to fill a screen.
 MOST = 200
+# Characters of a whole line, message or sentence: several names and what is said of them.
+LONGEST_LINE = 1000
 _CUT = "..."
 
 
@@ -26,3 +28,13 @@ def shown(text: str | bytes, most: int = MOST) -> str:
         return text
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1])
     return escaped if len(escaped) <= most else escaped[: most - len(_CUT)] + _CUT
+
+
+def quoted(value: object) -> str:
+    """Return a value in quotation marks, or whatever else its `repr` is, escaped and cut."""
+    return shown(repr(value))
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text as it is, for programs, up to so many characters; what is longer ends in `...`."""
+    return text if len(text) <= most else text[: most - len(_CUT)] + _CUT

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from tideover.records import Record, UnknownAge
+from tideover.shown import cut
 from tideover.types import (
     Diagnosis,
     HealthState,
@@ -18,9 +21,36 @@ from tideover.types import (
     Standing,
 )
 
+# Characters of a text, and of the sentence; entries of a list that others can make longer.
+LONGEST = 500
+_LONGEST_SENTENCE = 4000
+MOST = 100
+
+
+class Told(Record):
+    """What the records of the status have in common: bounded, whatever others have written.
+
+    A text of more than 500 characters ends in `...`, a list of more than 100 texts in how many more there are.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Bound texts and lists of texts."""
+        super().__post_init__()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is str and field.name != "stack":  # all of which is our own
+                longest = _LONGEST_SENTENCE if field.name == "sentence" else LONGEST
+                if len(value) > longest:
+                    object.__setattr__(self, field.name, cut(value, longest))
+            elif isinstance(value, tuple) and value and isinstance(value[0], str):
+                more = (f"and {len(value) - MOST} more",) if len(value) > MOST else ()
+                object.__setattr__(self, field.name, (*(cut(text, LONGEST) for text in value[:MOST]), *more))
+
 
 @dataclass(frozen=True, slots=True)
-class PrefixStatus(Record):
+class PrefixStatus(Told):
     """One followed prefix.
 
     Attributes:
@@ -49,7 +79,7 @@ class PrefixStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedValue(Record):
+class RejectedValue(Told):
     """A value in etcd that is not being served.
 
     Attributes:
@@ -64,7 +94,7 @@ class RejectedValue(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class MemberStatus(Record):
+class MemberStatus(Told):
     """One member of the cluster.
 
     Attributes:
@@ -90,7 +120,7 @@ class MemberStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityStatus(Record):
+class IdentityStatus(Told):
     """Which etcd it is, and in which history.
 
     Attributes:
@@ -119,7 +149,7 @@ class IdentityStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SessionStatus(Record):
+class SessionStatus(Told):
     """One session.
 
     Attributes:
@@ -146,7 +176,7 @@ class SessionStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class LockStatus(Record):
+class LockStatus(Told):
     """One lock that is held here.
 
     Attributes:
@@ -165,7 +195,7 @@ class LockStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class LockConflictStatus(Record):
+class LockConflictStatus(Told):
     """Two holds of one lock at the same time, one of them LOCAL and one of them here.
 
     Attributes:
@@ -185,7 +215,7 @@ class LockConflictStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ElectionStatus(Record):
+class ElectionStatus(Told):
     """One candidacy of this process.
 
     Attributes:
@@ -218,7 +248,7 @@ class ElectionStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class JobStatus(Record):
+class JobStatus(Told):
     """One job of this process that runs while it leads.
 
     Attributes:
@@ -240,7 +270,7 @@ class JobStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class StallStatus(Record):
+class StallStatus(Told):
     """What was found when the event loop was blocked beyond the deadline of something that was led here.
 
     Attributes:
@@ -257,7 +287,7 @@ class StallStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationStatus(Record):
+class RegistrationStatus(Told):
     """One registration of this process.
 
     Attributes:
@@ -284,7 +314,7 @@ class RegistrationStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStatus(Record):
+class ServiceStatus(Told):
     """One service whose endpoints are followed here.
 
     Attributes:
@@ -317,7 +347,7 @@ class ServiceStatus(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class StatusReport(Record):
+class StatusReport(Told):
     """Everything an operator asks first.
 
     Attributes:
@@ -349,6 +379,7 @@ class StatusReport(Record):
         services: The services whose endpoints are followed.
         untold: What etcd does not tell this user, and why not, in words; no key depends on it.
         unfound: The prefixes of settings objects of which etcd has never had a key: they are all defaults.
+        more: How many entries are left out of `rejected` and of `lock_conflicts`, which have 100 at the most.
     """
 
     sentence: str
@@ -378,6 +409,17 @@ class StatusReport(Record):
     untold: tuple[str, ...] = ()
     unfound: tuple[str, ...] = ()
     jobs: tuple[JobStatus, ...] = ()
+    more: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Bound the lists that others can make longer, and count what is left out."""
+        Told.__post_init__(self)
+        for name in ("rejected", "lock_conflicts"):
+            found = getattr(self, name)
+            if isinstance(found, tuple) and len(found) > MOST:
+                object.__setattr__(self, name, found[:MOST])
+                left_out = self.more.get(name, 0) + len(found) - MOST
+                object.__setattr__(self, "more", {**self.more, name: left_out})
 
 
 def duration(seconds: float) -> str:

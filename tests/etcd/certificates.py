@@ -77,6 +77,7 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(san), critical=False)
         signed = Signed(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
         _write(signed.cert, builder.add_extension(usage, critical=False).sign(self._key, hashes.SHA256()))
+        signed.key.touch(mode=0o600)
         signed.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

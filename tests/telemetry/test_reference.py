@@ -150,7 +150,7 @@ def tell_the_rest() -> None:
     telemetry.backend_untold("its list of members", "permission denied")
     telemetry.epoch_unshared("permission denied", level=logging.INFO)
     telemetry.hold_rejected("tideover/ledger/x", 5, "it is not JSON")
-    telemetry.password_exposed("everybody can read /etc/secret")
+    telemetry.secret_exposed("everybody can read /etc/secret")
     telemetry.member_proxied("10.0.0.1:2379")
     telemetry.members_unlisted("10.0.0.1:2379", "cannot be read: Socket closed")
     telemetry.member_unused("m1", "http://10.0.0.1:2379 does not answer")

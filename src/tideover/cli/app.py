@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NoReturn, cast
 
 import click
 
 from tideover.cli.exit_codes import HELP, Exit, Failure, OutputGone
+from tideover.cli.printer import drop_output, flush, note, print_help
 
 # Command to its module and one line about it, so that `--help` imports no command.
 _COMMANDS = {
@@ -30,6 +28,8 @@ _COMMANDS = {
 }
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+# A user and a password before the host of an endpoint, which click repeats where no endpoint belongs.
+_USER = re.compile(r"""[^\s'"(=,]*:\S*(?:@|%40)""")
 
 
 class Commands(click.Group):
@@ -84,12 +84,11 @@ def run(args: Sequence[str] | None = None) -> int:
     """
     try:
         code = cli.main(args, prog_name="tideover", standalone_mode=False)
-        if sys.stdout is not None:  # closed by whoever started this
-            sys.stdout.flush()
+        flush()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except _NO_COMMAND as exc:
-        click.echo(exc.ctx.get_help())
+        print_help(exc.ctx)
         return Exit.OK
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "tideover"
@@ -102,7 +101,7 @@ def run(args: Sequence[str] | None = None) -> int:
         _complain(str(exc))
         return exc.code
     except (OutputGone, BrokenPipeError) as exc:
-        _drop_output()
+        drop_output()
         if isinstance(exc, OutputGone) and exc.args:
             _complain(str(exc))
             return Exit.FAILED
@@ -112,13 +111,4 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _complain(message: str) -> None:
     # An endpoint that stands where none belongs is repeated by click, with the password in it.
-    message = re.sub(r"://\S*@", "://...@", message)
-    # The terminal may be gone as well.
-    with suppress(OSError):
-        click.echo(f"tideover: {message}", err=True)
-
-
-def _drop_output() -> None:
-    """Let the interpreter flush what is left into nothing, or it would complain at exit."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
+    note(_USER.sub("...@", message))

@@ -29,7 +29,7 @@ def main(parent: int, death_signal: int, held_back: list[int], command: list[str
     if death_signal:
         problem = _end_with_parent(death_signal)
         if problem:
-            print(f"tideover: {command[0]} goes on if tideover is killed: {problem}", file=sys.stderr)
+            print(f"tideover: {_shown(command[0])} goes on if tideover is killed: {problem}", file=sys.stderr)
         if os.getppid() != parent:
             # It died before the kernel knew.
             os._exit(128 + death_signal)
@@ -42,9 +42,14 @@ def main(parent: int, death_signal: int, held_back: list[int], command: list[str
     try:
         os.execvp(command[0], command)
     except OSError as exc:
-        print(f"tideover: {command[0]}: {exc.strerror}", file=sys.stderr)
+        print(f"tideover: {_shown(command[0])}: {exc.strerror}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(127 if isinstance(exc, FileNotFoundError) else 126)
+
+
+def _shown(name: str) -> str:
+    # As `tideover.shown`, which this interpreter has not: one line, not too long, without orders to a terminal.
+    return name[:200] if name[:200].isprintable() else ascii(name[:200])
 
 
 def _end_with_parent(death_signal: int) -> str:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.printer import print_json, print_line
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_file import read
 from tideover.shown import shown
-from tideover.status import duration
+from tideover.status import MOST, duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def _examine(path: Path) -> Found:
         revision=snapshot.revision,
         keys=len(snapshot.entries),
         cluster=f"{snapshot.cluster_id:x}",
-        endpoints=snapshot.endpoints or None,
+        endpoints=snapshot.endpoints[:MOST] or None,
         user=snapshot.user if snapshot.endpoints else None,
         age=age if math.isfinite(age) else None,
     )

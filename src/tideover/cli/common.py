@@ -1,8 +1,7 @@
-"""What all commands share: running with a coordinator, and printing."""
+"""What all commands share: running with a coordinator, and saying what is waited for."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 import anyio
 import click
 
-from tideover.cli.exit_codes import Exit, Failure, OutputGone, exit_of_error
+from tideover.cli.exit_codes import Exit, Failure, exit_of_error
+from tideover.cli.printer import note
 from tideover.cli.target import Target
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -159,37 +159,6 @@ async def _tell(tide: Coordinator, what: str, after: float, scope: anyio.CancelS
 async def _until(tide: Coordinator, state: HealthState, scope: anyio.CancelScope) -> None:
     await tide.health.wait_for(state)
     scope.cancel()
-
-
-def print_json(record: object) -> None:
-    """Print one line of JSON."""
-    print_line(json.dumps(record))
-
-
-def print_line(text: str | bytes) -> None:
-    """Print a line.
-
-    Args:
-        text: The line; bytes which are no text may be in it as surrogate escapes.
-
-    Raises:
-        OutputGone: Nobody reads it any more, or it cannot be written.
-    """
-    try:
-        click.echo(text.encode(errors="surrogateescape") if isinstance(text, str) else text)
-    except BrokenPipeError as exc:
-        raise OutputGone from exc
-    except OSError as exc:
-        raise OutputGone(f"the output cannot be written: {exc.strerror}") from exc
-
-
-# Characters: a sentence with a few names in it.
-_LONGEST_NOTE = 1000
-
-
-def note(text: str) -> None:
-    """Tell people something that is not the output, in one line: what others have written may be in it."""
-    click.echo(f"tideover: {shown(text, _LONGEST_NOTE)}", err=True)
 
 
 async def note_misspelled(tide: Coordinator, below: str) -> None:

@@ -11,17 +11,9 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import (
-    failure,
-    json_option,
-    note,
-    note_misspelled,
-    print_json,
-    print_line,
-    telling,
-    with_etcd,
-)
+from tideover.cli.common import failure, json_option, note_misspelled, telling, with_etcd
 from tideover.cli.exit_codes import Exit
+from tideover.cli.printer import note, print_json, print_line, print_raw
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -49,7 +41,7 @@ def command() -> None:
 @etcd_options
 @json_option
 def get(key: str, target: Target, as_json: bool) -> int:
-    """Print the value of KEY, asking etcd now.
+    """Print the value of KEY as it is, asking etcd now. Of all commands this alone escapes nothing.
 
     Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON.
     Exits with 5 if there is no such key, with 3 or 4 if that cannot be said.
@@ -61,9 +53,9 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
     reading = await tide.config.fetch(key, bytes)
     full = tide.options.base + key
     if as_json:
-        print_json(_reading_record(reading, full))
+        print_json(_reading_record(reading, full), whole=["value"])
     elif reading.value is not None:
-        print_line(reading.value)
+        print_raw(reading.value)
     if reading.source is Source.QUORUM:
         if not reading.present:
             note(f"no such key: {full!r}")
@@ -182,7 +174,8 @@ async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
             await note_misspelled(tide, f"config/{prefix}")
         async for change in changes:
             if as_json:
-                print_json({"key": change.key, "value": change.value, "revision": change.revision})
+                record = {"key": change.key, "value": change.value, "revision": change.revision}
+                print_json(record, whole=["key", "value"])
             elif change.value is None:
                 print_line(f"{shown(change.key)} deleted")
             else:

@@ -17,9 +17,10 @@ import anyio
 import anyio.to_thread
 import click
 
-from tideover.cli.common import json_option, print_json, print_line
+from tideover.cli.common import json_option
 from tideover.cli.etcd_versions import remarks
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
+from tideover.cli.printer import print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id
@@ -226,10 +227,11 @@ async def _judge_values(store: Store, namespace: str, members: Sequence[Examined
         found = await foreign_values(namespace, read)
     except StoreFault as exc:
         return [Finding("value", False, f"tideover's own keys cannot be read: {exc.fault.brief}")]
-    return [
-        Finding("value", False, shown(f"{each.key} at revision {each.revision} is foreign: {each.reason}"))
-        for each in found
+    named = [
+        Finding("value", False, f"{shown(each.key)} at revision {each.revision} is foreign: {each.reason}")
+        for each in found.named
     ]
+    return [*named, Finding("value", False, f"and {found.more} more")] if found.more else named
 
 
 async def _judge_here(endpoints: Sequence[str], cache_dir: Path | None) -> list[Finding]:

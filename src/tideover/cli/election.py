@@ -8,8 +8,9 @@ from functools import partial
 import anyio.to_thread
 import click
 
-from tideover.cli.common import json_option, note, note_misspelled, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.printer import ask, note, print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.admin import Office, Sighting
@@ -72,7 +73,7 @@ def _office(tide: Coordinator, name: str) -> Office:
 async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
     seen = await _office(tide, name).look()
     if as_json:
-        print_json({"election": name, **_as_record(seen)})
+        print_json({"election": name, **_as_record(seen)}, whole=["value"])
     else:
         for line in _as_lines(name, seen):
             print_line(line)
@@ -189,4 +190,4 @@ async def _observe(name: str, office: Office, seen: Sighting, *, force: bool) ->
 
 
 def _confirm(name: str) -> bool:
-    return click.confirm(f"Take the record of {name!r} away?", default=False, err=True)
+    return ask(f"Take the record of {name!r} away?")

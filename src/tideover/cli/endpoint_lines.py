@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 
-from tideover.cli.common import print_json, print_line
+from tideover.cli.printer import print_json, print_line
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import ServiceView
 from tideover.shown import shown

@@ -15,9 +15,12 @@ import click
 
 from tideover.cli.target import warn_if_open
 from tideover.policies import Failsafe
+from tideover.secret_files import read_secret
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Bytes of a file of secrets at the most.
+_LARGEST = 65_536
 _OPTIONS = (
     click.option(
         "--secret-file",
@@ -93,7 +96,7 @@ def _is_on_command_line(name: str) -> bool:
 
 def _secrets(file: Path) -> bytes | list[bytes]:
     try:
-        lines = [line.strip() for line in file.read_bytes().splitlines()]
+        lines = [line.strip() for line in read_secret(file, most=_LARGEST).splitlines()]
     except OSError as exc:
         raise click.UsageError(f"{file}: {exc.strerror}") from exc
     found = [line for line in lines if line]

@@ -8,9 +8,10 @@ from functools import partial
 import anyio
 import click
 
-from tideover.cli.common import WAITED, note, telling, with_etcd
+from tideover.cli.common import WAITED, telling, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.failsafe_options import failsafe_options
+from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence

@@ -6,8 +6,9 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import WAITED, note, telling, with_etcd
+from tideover.cli.common import WAITED, telling, with_etcd
 from tideover.cli.exit_codes import Exit
+from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator

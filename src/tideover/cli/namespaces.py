@@ -7,8 +7,9 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, with_etcd
 from tideover.cli.exit_codes import Exit
+from tideover.cli.printer import note, print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.client.namespaces import Passed, Tree
 from tideover.client.rules.namespaces import TREES

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.common import WAITED, failure, json_option, note, note_misspelled, telling, with_etcd
+from tideover.cli.common import WAITED, failure, json_option, note_misspelled, telling, with_etcd
 from tideover.cli.endpoint_lines import print_changes, print_endpoints
 from tideover.cli.exit_codes import Exit
+from tideover.cli.printer import note
 from tideover.cli.resolve_from_disk import answer_from_disk, answer_from_file
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence

@@ -12,9 +12,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tideover.cli.common import failure, note
+from tideover.cli.common import failure
 from tideover.cli.endpoint_lines import print_endpoints
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.printer import note
 from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator

@@ -6,8 +6,9 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit
+from tideover.cli.printer import print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.shown import shown

@@ -10,14 +10,17 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
+from tideover.cli.common import json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
+from tideover.cli.printer import print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError
-from tideover.shown import shown
+from tideover.shown import cut, shown
 from tideover.status import (
+    LONGEST,
+    MOST,
     LockConflictStatus,
     MemberStatus,
     PrefixStatus,
@@ -31,6 +34,8 @@ from tideover.types import Diagnosis, HealthState, Source
 _LIST_TIMEOUT = 1.5
 # How many services are shown.
 _MOST_SERVICES = 20
+# The lists that are bounded, as lines are headed.
+_LEFT_OUT = {"rejected": "refused   ", "lock_conflicts": "conflict  "}
 
 
 @click.command("status")
@@ -58,13 +63,17 @@ async def _show(tide: Coordinator, *, as_json: bool) -> int:
         with suppress(TideoverError):  # such as a user who may not read the ledger
             report = replace(report, lock_conflicts=await tide.lock_conflicts())
         with suppress(TideoverError):
-            report = replace(report, rejected=await tide.foreign_values())
+            found = await tide.survey()
+            report = replace(report, rejected=found.named, more={**report.more, "rejected": found.more})
         with suppress(TideoverError):
             counts = await tide.services()
     if as_json:
-        print_json({**report.to_dict(), "registered": counts})
+        more = {**report.more, **({"registered": len(counts) - MOST} if len(counts) > MOST else {})}
+        named = {cut(name, LONGEST): count for name, count in list(counts.items())[:MOST]}
+        print_json({**replace(report, more=more).to_dict(), "registered": named})
     else:
-        print_line("\n".join([*_lines(report), *_service_lines(counts)]))
+        for line in (*_lines(report), *_service_lines(counts)):
+            print_line(line)
     if all(prefix.source is Source.LIVE and not prefix.keys for prefix in report.config):
         await note_misspelled(tide, "config/")
     # That is a no, and no outage.
@@ -92,6 +101,9 @@ def _lines(report: StatusReport) -> Iterator[str]:
         yield f"registered {registration.service} {registration.url}: {_describe_registration(registration)}"
     for conflict in report.lock_conflicts:
         yield f"conflict   {_describe_conflict(conflict)}"
+    for name, count in report.more.items():
+        if count:
+            yield f"{_LEFT_OUT[name]} and {count} more"
 
 
 def _service_lines(counts: Mapping[str, int]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tideover.cli.printer import ask_password, note
 from tideover.environment import (
     CACERT,
     CERT,
@@ -32,8 +33,8 @@ from tideover.environment import (
 )
 from tideover.etcd.password import read_password
 from tideover.options import check_namespace
-from tideover.paths import open_to_all
 from tideover.policies import Tls
+from tideover.secret_files import is_read_once, open_to_all
 
 __all__ = ["Target", "etcd_options"]
 
@@ -60,7 +61,7 @@ def warn_if_open(secret_file: Path) -> None:
     """Say so on stderr if everybody can read a secret."""
     problem = open_to_all(secret_file)
     if problem:
-        click.echo(f"tideover: warning: {problem}", err=True)
+        note(f"warning: {problem}")
 
 
 def _split(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -152,6 +153,8 @@ def _target(
     try:
         asked = ca_file or cert_file or key_file or server_name
         tls = Tls(ca_file, cert_file, key_file, server_name) if asked else None
+        if key_file:
+            warn_if_open(Path(key_file))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if user is None:
@@ -166,8 +169,9 @@ def _password(user: str, file: Path | None) -> str | Path:
     try:
         found = find_password(os.environ, file)
         if isinstance(found, Path):
-            read_password(found)
+            password = read_password(found)
             warn_if_open(found)
+            found = password if is_read_once(found) else found
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     if found is not None:
@@ -175,5 +179,4 @@ def _password(user: str, file: Path | None) -> str | Path:
     if not sys.stdin.isatty():
         remedy = f"set {PASSWORD}, give --password-file, or run it in a terminal"
         raise click.UsageError(f"no password for user {user!r}: {remedy}")
-    asked: str = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
-    return asked
+    return ask_password(f"Password of {user}")

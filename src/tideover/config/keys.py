@@ -8,6 +8,7 @@ from typing import Literal
 from tideover.errors import InvalidRequest, NotFollowed
 from tideover.options import below
 from tideover.prefixes.view import View
+from tideover.shown import quoted
 
 
 def settings_prefix(prefix: str) -> str:
@@ -41,12 +42,12 @@ class Keys:
             InvalidRequest: It is empty, no string, begins with a slash, has a NUL in it, or is not Unicode text.
         """
         if not isinstance(key, str) or not key or "\0" in key:
-            raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {key!r}")
+            raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {quoted(key)}")
         self.check_start("key", key)
         try:
             return (self.base + key).encode()
         except UnicodeEncodeError as exc:
-            raise InvalidRequest(f"a configuration key must be Unicode text, not {key!r}") from exc
+            raise InvalidRequest(f"a configuration key must be Unicode text, not {quoted(key)}") from exc
 
     def short(self, full: bytes) -> str:
         """Return an etcd key as `get` names it; bytes that are no text become surrogate escapes."""
@@ -91,7 +92,10 @@ class Keys:
         """
         if name.startswith("/"):
             right = below(self.base, name)
-            advice = f"write {right!r}, not {name!r}" if right or what == "prefix" else f"{name!r} names no key"
+            given = quoted(name)
+            advice = (
+                f"write {quoted(right)}, not {given}" if right or what == "prefix" else f"{given} names no key"
+            )
             raise InvalidRequest(
                 f"a configuration {what} does not begin with a slash, because {self.base!r} is put before it: "
                 f"{advice}"

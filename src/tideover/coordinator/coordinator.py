@@ -31,7 +31,7 @@ from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
-from tideover.coordinator.survey import foreign_values
+from tideover.coordinator.survey import Survey, foreign_values
 from tideover.daemon_thread import in_daemon_thread
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
@@ -314,6 +314,11 @@ class Coordinator(Primitives):
         When degraded:
             Raises; in a declared outage at once and without a packet.
         """
+        self._home.check(self)
+        return (await self.survey()).named
+
+    async def survey(self) -> Survey:
+        """Ask for what `foreign_values` returns, and how many more there are."""
         self._home.check(self)
         return await foreign_values(self.namespace, self._read_or_none)
 

@@ -7,6 +7,7 @@ wants to know of all of them, also of those that no process here reads.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from tideover.discovery import endpoint
 from tideover.elections import record_document
@@ -17,7 +18,7 @@ from tideover.errors import RecordCorrupt
 from tideover.foreign_bytes import hexadecimal
 from tideover.locks import hold_document
 from tideover.sessions.key import anchors
-from tideover.status import RejectedValue
+from tideover.status import MOST, RejectedValue
 from tideover.store.operations import Range, RangeResult, prefix_end
 from tideover.types import Entry
 
@@ -26,11 +27,21 @@ Read = Callable[[Range], Awaitable[RangeResult | None]]
 # Raises if an entry is not what its key is for.
 _Check = Callable[[bytes, Entry], object]
 
-# How many are named, at the most.
-MOST = 100
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        named: The first of them.
+        more: How many there are beside these.
+    """
+
+    named: tuple[RejectedValue, ...]
+    more: int
 
 
-async def foreign_values(namespace: str, read: Read) -> tuple[RejectedValue, ...]:
+async def foreign_values(namespace: str, read: Read) -> Survey:
     """Return what others have written under the keys that tideover reads.
 
     Args:
@@ -38,15 +49,19 @@ async def foreign_values(namespace: str, read: Read) -> tuple[RejectedValue, ...
         read: Makes one read; what it raises comes out. What may not be read is left out.
     """
     found: list[RejectedValue] = []
+    more = 0
     marker = marker_key(namespace)
     checks: dict[bytes, _Check] = {marker: lambda _, entry: decode_marker(entry.value), **_checks(namespace)}
     for first, check in checks.items():
         end = None if first == marker else prefix_end(first)
         answer = await read(Range(first, end))
         for key, entry in answer.entries.items() if answer is not None else ():
-            if len(found) < MOST and (why := _refusal(check, key, entry)):
+            why = _refusal(check, key, entry)
+            if why and len(found) < MOST:
                 found.append(RejectedValue(key.decode(errors="backslashreplace"), entry.mod_revision, why))
-    return tuple(found)
+            elif why:
+                more += 1
+    return Survey(tuple(found), more)
 
 
 def _checks(namespace: str) -> dict[bytes, _Check]:

@@ -21,10 +21,12 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from tideover.foreign_bytes import Malformed, is_text, load_object
-from tideover.shown import shown
+from tideover.shown import quoted, shown
 
 # The newest meaning that this version understands.
 FORMAT = 1
+# Characters that are shown of a value that is none.
+_QUOTED = 80
 MAX_WEIGHT = 1_000_000
 
 _FOLDER = "services"
@@ -99,13 +101,13 @@ def check_name(name: str, what: str = "a service's name") -> str:
         ValueError: It is empty, or cannot be encoded.
     """
     if not isinstance(name, str):
-        raise TypeError(f"{what} must be text, not {name!r}")
+        raise TypeError(f"{what} must be text, not {quoted(name)}")
     if not name:
         raise ValueError(f"{what} must not be empty")
     try:
         name.encode()
     except UnicodeEncodeError as exc:
-        raise ValueError(f"{what} must be Unicode text, not {name!r}") from exc
+        raise ValueError(f"{what} must be Unicode text, not {quoted(name)}") from exc
     return name
 
 
@@ -144,7 +146,7 @@ def decode(key: str, raw: bytes) -> Endpoint:
     except Malformed as exc:
         problem = str(exc)
     if problem:
-        raise ValueError(f"'{shown(key)}' cannot be used, because {shown(problem)}: {raw[:80]!r}")
+        raise ValueError(f"'{shown(key)}' cannot be used, because {shown(problem)}: '{shown(raw, _QUOTED)}'")
     process = found.get("process", "")
     return Endpoint(
         found["url"],
@@ -174,20 +176,20 @@ def _document_problem(found: Mapping[str, object]) -> str:
 
 def _problem(url: object, weight: object, metadata: object) -> Exception | None:
     if not isinstance(url, str):
-        return TypeError(f"url must be text, not {url!r}")
+        return TypeError(f"url must be text, not {quoted(url)}")
     if not url:
         return ValueError("url must not be empty")
     if not is_text(url):
-        return ValueError(f"url must be Unicode text, not {url!r}")
+        return ValueError(f"url must be Unicode text, not {quoted(url)}")
     if isinstance(weight, bool) or not isinstance(weight, int | float):
-        return TypeError(f"weight must be a number, not {weight!r}")
+        return TypeError(f"weight must be a number, not {quoted(weight)}")
     if not 0 <= weight <= MAX_WEIGHT:
         return ValueError(f"weight must be from 0 to {MAX_WEIGHT:,}, not {weight}")
     if not isinstance(metadata, Mapping):
-        return TypeError(f"metadata must map text to text, not be {metadata!r}")
+        return TypeError(f"metadata must map text to text, not be {quoted(metadata)}")
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            return TypeError(f"metadata must map text to text, not {name!r} to {value!r}")
+            return TypeError(f"metadata must map text to text, not {quoted(name)} to {quoted(value)}")
         if not is_text(name + value):
-            return ValueError(f"metadata must be Unicode text, not {name!r} and {value!r}")
+            return ValueError(f"metadata must be Unicode text, not {quoted(name)} and {quoted(value)}")
     return None

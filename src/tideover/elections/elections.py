@@ -26,6 +26,7 @@ from tideover.errors import Closed, LeadershipLost
 from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import Profile
+from tideover.shown import quoted
 from tideover.status import ElectionStatus, StallStatus
 from tideover.store.protocol import Store
 from tideover.types import Leader
@@ -176,7 +177,7 @@ class Elections:
             safe: OnOutage = "step_down" if self._desk is None else "peers"
             on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
         if on_outage not in ("step_down", "stay", "peers"):
-            raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {on_outage!r}")
+            raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {quoted(on_outage)}")
         claim = Claim(on_outage, address, value, name=self._name, stays=on_outage == "stay")
         if on_outage == "peers":
             if self._desk is None:
@@ -434,17 +435,19 @@ def key_of(namespace: str, name: str) -> bytes:
 def check_name(name: str) -> None:
     """Reject a name that is none, or whose record would be another one's token."""
     if not isinstance(name, str):
-        raise TypeError(f"an election's name must be a string, not {name!r}")
+        raise TypeError(f"an election's name must be a string, not {quoted(name)}")
     parts = name.split("/")
     if "\0" in name or "" in parts or (len(parts) > 1 and parts[-1] == "token"):
-        raise ValueError(f"an election's name must be like 'reaper' or 'a/b', and not end in '/token': {name!r}")
+        raise ValueError(
+            f"an election's name must be like 'reaper' or 'a/b', and not end in '/token': {quoted(name)}"
+        )
 
 
 def check_claim(claim: Claim) -> Claim:
     """Reject what is too long to be written again and again; return the rest."""
     for what, text in (("address", claim.address), ("value", claim.value)):
         if not isinstance(text, str):
-            raise TypeError(f"{what} must be a string, not {text!r}")
+            raise TypeError(f"{what} must be a string, not {quoted(text)}")
         if len(text.encode()) > _MAX_VALUE:
             raise ValueError(f"{what} must have at most {_MAX_VALUE} bytes, not {len(text.encode())}")
     return claim

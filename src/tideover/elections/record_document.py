@@ -19,6 +19,8 @@ from tideover.shown import shown
 
 # The newest meaning that this version understands.
 FORMAT = 1
+# Characters that are shown of a value that is none.
+_QUOTED = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ def decode(raw: bytes, key: bytes) -> Document:
         found, problem = {}, str(exc)
     if problem:
         raise RecordCorrupt(
-            f"the record {name} cannot be used, because {problem}: {raw[:80]!r}. It is left alone; if nobody "
-            "leads by it, take it away with `tideover election reset`",
+            f"the record {name} cannot be used, because {problem}: '{shown(raw, _QUOTED)}'. It is left alone; if "
+            "nobody leads by it, take it away with `tideover election reset`",
             key=name,
         )
     known: dict[str, Any] = {field_: found[field_] for field_ in _TYPES if field_ in found}

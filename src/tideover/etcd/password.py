@@ -16,8 +16,8 @@ from pathlib import Path
 from tideover import telemetry
 from tideover.callables import is_async
 from tideover.daemon_thread import in_daemon_thread
-from tideover.paths import open_to_all
 from tideover.policies import Password
+from tideover.secret_files import is_read_once, open_to_all, read_secret
 from tideover.store.faults import Fault, FaultKind, StoreFault
 
 # Bytes of a file that are a password at the most.
@@ -33,7 +33,7 @@ class PasswordError(ValueError):
 
 
 def read_password(path: Path) -> str:
-    """Read a password file.
+    """Read a password file; a FIFO within 5 s.
 
     Args:
         path: The file.
@@ -45,8 +45,7 @@ def read_password(path: Path) -> str:
         PasswordError: It cannot be read, is empty, too large, or not UTF-8.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = read_secret(path, most=_LARGEST + 1)
     except OSError as exc:
         raise _unusable(path, f"cannot be read ({exc.strerror or type(exc).__name__})") from None
     if len(content) > _LARGEST:
@@ -143,7 +142,9 @@ class PasswordSource:
         problem = "" if self._looked else open_to_all(path)
         self._looked = True
         if problem:
-            telemetry.password_exposed(problem)
+            telemetry.secret_exposed(problem)
+        if is_read_once(path):
+            self._given = password
         return password
 
     async def _answer(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tideover import telemetry
 from tideover.policies import Tls
+from tideover.secret_files import open_to_all
 
 # Where the system keeps its CAs, if OpenSSL's own default is not there: Debian, Fedora, Alpine.
 _SYSTEM_CAS = (
@@ -94,6 +95,9 @@ class TlsFiles:
         self._seen = self._marks()
         self.material = read_material(tls)
         self._complaint = ""
+        problem = "" if tls.key is None else open_to_all(Path(tls.key))
+        if problem:
+            telemetry.secret_exposed(problem)
 
     def __repr__(self) -> str:
         """Name the files."""

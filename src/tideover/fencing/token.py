@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from tideover.foreign_bytes import decimal
+from tideover.shown import quoted
 
 HANDOVER_BITS = 16
 # After so many the key is given back and taken anew.
@@ -74,7 +75,7 @@ class Fence:
         """
         found = _FIELD.fullmatch(value)
         if found is None:
-            raise ValueError(f"not a {FENCING_FIELD} field: {value[:80]!r}")
+            raise ValueError(f"not a {FENCING_FIELD} field: {quoted(value[:80])}")
         return cls(
             unquote(found["lock"]),
             decimal(found["epoch"], "the epoch"),

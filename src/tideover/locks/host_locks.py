@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from tideover.paths import make_private_folder
 from tideover.regular_files import open_regular
 
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
@@ -156,7 +157,7 @@ class HostLocks:
     # Files -----------------------------------------------------------------------------------------------------
 
     def _open(self, name: str) -> int:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         return open_regular(self._folder / name, os.O_RDWR | os.O_CREAT)
 
     def _is_the_file(self, file: int, name: str) -> bool:

@@ -24,6 +24,7 @@ from tideover.daemon_thread import in_daemon_thread
 from tideover.foreign_bytes import Malformed
 from tideover.locks.hold_document import LONGEST_LINE, MOST_HOLDS, decode, encode
 from tideover.locks.rules.overlaps import Hold
+from tideover.paths import make_private_folder
 from tideover.regular_files import OddFile, open_regular
 
 # Bytes; what is written here stays far below.
@@ -54,7 +55,7 @@ class LedgerFile:
             OSError: It could not be written.
         """
         if self._file < 0:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._file = os.open(self._path, flags, 0o600)
             # Somebody who looks for what was left behind may have it, for a moment.

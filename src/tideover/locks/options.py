@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from tideover.sessions.rules import LeaseRules
+from tideover.shown import quoted
 
 OnOutage = Literal["fail", "wait", "local"]
 
@@ -33,14 +34,14 @@ class Wish:
             _check_seconds("timeout", self.timeout)
         _check_seconds("lock_delay", self.lock_delay)
         if self.on_outage not in ("fail", "wait", "local"):
-            raise ValueError(f"on_outage must be 'fail', 'wait' or 'local', not {self.on_outage!r}")
+            raise ValueError(f"on_outage must be 'fail', 'wait' or 'local', not {quoted(self.on_outage)}")
         if not isinstance(self.handover, bool):
-            raise TypeError(f"handover must be True or False, not {self.handover!r}")
+            raise TypeError(f"handover must be True or False, not {quoted(self.handover)}")
 
 
 def _check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, not {quoted(value)}")
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be 0 seconds or more, and finite, not {value}")
 
@@ -60,11 +61,13 @@ def check_name(name: str) -> str:
         ValueError: It is empty, holds NUL, begins or ends with a slash, or cannot be encoded.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a lock's name must be text, not {name!r}")
+        raise TypeError(f"a lock's name must be text, not {quoted(name)}")
     if not name or "\0" in name or name.startswith("/") or name.endswith("/"):
-        raise ValueError(f"a lock's name must not be empty, hold NUL, or begin or end with a slash, not {name!r}")
+        raise ValueError(
+            f"a lock's name must not be empty, hold NUL, or begin or end with a slash, not {quoted(name)}"
+        )
     try:
         name.encode()
     except UnicodeEncodeError as exc:
-        raise ValueError(f"a lock's name must be Unicode text, not {name!r}") from exc
+        raise ValueError(f"a lock's name must be Unicode text, not {quoted(name)}") from exc
     return name

@@ -30,11 +30,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tideover.errors import SnapshotCorrupt
+from tideover.paths import make_private_folder
 from tideover.prefixes.snapshot_format import MOST_BYTES, Snapshot, decode, encode, supersedes
 from tideover.regular_files import open_regular, read_regular
 from tideover.types import Component
 
-_FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
 _LOCK_POLL = 0.01
 
@@ -170,7 +170,7 @@ class SnapshotFile:
         mark, current = self._look()
         if not _is_wanted(snapshot, current):
             return False
-        _make_private_folder(self.folder)
+        make_private_folder(self.folder)
         with _locked(self.lock_path, timeout=self.lock_timeout):
             self._remove_leftovers()
             self._rename_former()
@@ -302,16 +302,6 @@ def _mark(path: Path) -> _Mark | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _make_private_folder(folder: Path) -> None:
-    # Path.mkdir(parents=True) applies the mode to the last folder only.
-    for step in (*reversed(folder.parents), folder):
-        if not step.is_dir():
-            with suppress(FileExistsError):
-                step.mkdir(mode=_FOLDER_MODE)
-    if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "snapshots need a folder, but this is a file", str(folder))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from tideover.clock import Stamp
 from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
 from tideover.foreign_bytes import INT64, UINT64, integer, load_json, text
+from tideover.shown import quoted
 from tideover.types import Entry
 
 FORMAT = 1
@@ -97,7 +98,7 @@ class Snapshot:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         for key in self.entries:
             if not key.startswith(self.prefix):
-                raise ValueError(f"key {key!r} lies outside the prefix {self.prefix!r}")
+                raise ValueError(f"key {quoted(key)} lies outside the prefix {quoted(self.prefix)}")
 
     def __repr__(self) -> str:
         """Return one line without the values: they may be secret, and there may be many."""

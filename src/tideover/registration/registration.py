@@ -10,6 +10,7 @@ from tideover.addresses import is_wildcard
 from tideover.discovery.endpoint import Endpoint, check_name
 from tideover.holders import process_name
 from tideover.sessions.rules import LeaseRules
+from tideover.shown import quoted, shown
 
 # Bytes: every follower of the service holds it in memory.
 _MAX_VALUE = 65_536
@@ -79,28 +80,33 @@ def check_url(url: str) -> None:
         ValueError: Why.
     """
     if not isinstance(url, str):
-        raise TypeError(f"url must be text such as 'http://10.0.0.7:8000', not {url!r}")
+        raise TypeError(f"url must be text such as 'http://10.0.0.7:8000', not {quoted(url)}")
+    authority = url.partition("://")[2] or url
+    if "@" in authority.partition("/")[0] or "%40" in authority.partition("/")[0]:
+        # First, because every other message repeats the URL.
+        raise ValueError("url: it must hold no user and no password, because everybody can read the registry")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ValueError(f"url must be like 'http://10.0.0.7:8000', not {url!r}: {exc}") from None
+        raise ValueError(
+            f"url must be like 'http://10.0.0.7:8000', not {quoted(url)}: {shown(str(exc))}"
+        ) from None
     if not parts.scheme or not parts.hostname or any(not 32 < ord(c) < 127 for c in url):
-        raise ValueError(f"url must be like 'http://10.0.0.7:8000', not {url!r}")
+        raise ValueError(f"url must be like 'http://10.0.0.7:8000', not {quoted(url)}")
     if is_wildcard(parts.hostname):
         raise ValueError(
-            f"url: nobody can reach {url!r}. {parts.hostname} is what a server listens on, all of its addresses; "
-            "say the one at which others find this instance (in Kubernetes the pod's, by the downward API)"
+            f"url: nobody can reach {quoted(url)}. {parts.hostname} is what a server listens on, all of its "
+            "addresses; say the one at which others find this instance (in Kubernetes the pod's, by the downward "
+            "API)"
         )
     if not port:
         raise ValueError(
-            f"url: say the port, as in '{parts.scheme}://{parts.hostname}:8000', not {url!r}: an application "
-            "cannot know at which one its server listens, and a guess would send others elsewhere"
+            f"url: say the port, as in '{shown(parts.scheme)}://{shown(parts.hostname)}:8000', not {quoted(url)}: "
+            "an application cannot know at which one its server listens, and a guess would send others elsewhere"
         )
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("url: it must hold no user and no password, because everybody can read the registry")
     if parts.query or parts.fragment:
-        raise ValueError(f"url: a base address has no '?' and no '#': {url!r}")
+        raise ValueError(f"url: a base address has no '?' and no '#': {quoted(url)}")
 
 
 def _authority(parts: SplitResult) -> str:

@@ -28,6 +28,7 @@ from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
 from tideover.sessions.renewal import Heartbeat
 from tideover.sessions.scopes import Bodies
+from tideover.shown import quoted
 from tideover.status import SessionStatus
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.leases import LeaseRevoke
@@ -222,7 +223,7 @@ class Session:
         if self._closed:
             raise Closed(f"{self!r} is being closed")
         if not key or "\0" in key:
-            raise ValueError(f"a key must be text without NUL, and not empty, not {key!r}")
+            raise ValueError(f"a key must be text without NUL, and not empty, not {quoted(key)}")
         full = f"{self._base}{key}".encode()
         return await self._holdings.write(key, full, value.encode() if isinstance(value, str) else value, reads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -9,6 +10,9 @@ from ipaddress import IPv6Address, ip_address
 from tideover.addresses import is_wildcard
 from tideover.foreign_bytes import Malformed, decimal
 from tideover.policies import Tls
+from tideover.shown import quoted, shown
+
+_AFTER_USER = re.compile(r".*(?:@|%40)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +48,36 @@ def parse_endpoint(text: str) -> str:
     refuse_user(text)
     rest = text.strip()
     if "," in rest:
-        raise ValueError(f"endpoint {text!r}: give each endpoint by itself, such as connect('a:2379', 'b:2379')")
+        raise ValueError(
+            f"endpoint {quoted(text)}: give each endpoint by itself, such as connect('a:2379', 'b:2379')"
+        )
     scheme, separator, after = rest.partition("://")
     if separator:
         if scheme.lower() not in ("http", "https"):
-            raise ValueError(f"endpoint {text!r}: only http:// and https:// are supported, not {scheme}://")
+            raise ValueError(
+                f"endpoint {quoted(text)}: only http:// and https:// are supported, not {shown(scheme)}://"
+            )
         rest = after.rstrip("/")
     host, colon, port = rest.rpartition(":")
     if not colon or not host:
-        raise ValueError(f"endpoint {text!r}: need host:port, such as '127.0.0.1:2379'")
+        raise ValueError(f"endpoint {quoted(text)}: need host:port, such as '127.0.0.1:2379'")
     if host.startswith("[") and host.endswith("]"):
         try:
             IPv6Address(host[1:-1])
         except ValueError as exc:
-            raise ValueError(f"endpoint {text!r}: {host!r} is not an IPv6 address: {exc}") from exc
+            raise ValueError(
+                f"endpoint {quoted(text)}: {quoted(host)} is not an IPv6 address: {shown(str(exc))}"
+            ) from exc
     elif ":" in host:
-        raise ValueError(f"endpoint {text!r}: write an IPv6 address in brackets, such as '[::1]:2379'")
+        raise ValueError(f"endpoint {quoted(text)}: write an IPv6 address in brackets, such as '[::1]:2379'")
     elif any(c.isspace() or c in "/@,?#[]\0" or "\ud800" <= c <= "\udfff" for c in host):
-        raise ValueError(f"endpoint {text!r}: {host!r} is not a host name; give several endpoints separately")
+        raise ValueError(
+            f"endpoint {quoted(text)}: {quoted(host)} is not a host name; give several endpoints separately"
+        )
     try:
         return f"{host}:{decimal(port, 'the port', least=1, most=65_535)}"
     except Malformed:
-        raise ValueError(f"endpoint {text!r}: {port!r} is not a port from 1 to 65535") from None
+        raise ValueError(f"endpoint {quoted(text)}: {quoted(port)} is not a port from 1 to 65535") from None
 
 
 def refuse_user(text: str) -> None:
@@ -77,10 +89,11 @@ def refuse_user(text: str) -> None:
     Raises:
         ValueError: There is one.
     """
-    _, found, after = text.rpartition("@")
+    # Also where the sign itself is percent-encoded, so that it stands in no error of another kind.
+    found = _AFTER_USER.fullmatch(text)
     if found:
         raise ValueError(
-            f"endpoint '...@{after}': no user or password stands in an endpoint, they are given apart"
+            f"endpoint '...@{shown(found[1])}': no user or password stands in an endpoint, they are given apart"
         )
 
 
@@ -122,7 +135,9 @@ def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
     plain = [text for text in texts if text.lower().startswith("http://")]
     if plain and (secure or tls is not None):
         other = secure[0] if secure else tls
-        raise ValueError(f"{plain[0]!r} is without TLS, but {other!r} asks for it: all members or none")
+        raise ValueError(
+            f"{quoted(plain[0])} is without TLS, but {quoted(other)} asks for it: all members or none"
+        )
     return Tls() if secure and tls is None else tls
 
 

@@ -140,6 +140,8 @@ _OUTAGE = frozenset(
 
 _ON_THE_WAY = frozenset({FaultKind.UNREACHABLE, FaultKind.CONNECTION_LOST, FaultKind.DEADLINE, FaultKind.UNKNOWN})
 
+# Characters of a message that are looked at, from its beginning and from its end.
+_KEPT = 2000
 # Characters of a message where it is one of several.
 _BRIEF = 120
 # Whose status it was and at which address, and which of OpenSSL's routines found it.
@@ -264,6 +266,9 @@ def classify(code: str, message: str) -> Fault:
     Returns:
         The fault. An error nobody has seen before counts as an outage whose writes may have been applied.
     """
+    if len(message) > 2 * _KEPT:
+        # What an error means stands at its beginning, or at the end as the last error of several.
+        message = f"{message[:_KEPT]} ... {message[-_KEPT:]}"
     text = f"{code}: {message}".lower()
     for part, kind, retry_read, applied in _BY_MESSAGE:
         if part in text:

@@ -68,7 +68,7 @@ from tideover.telemetry.requests import (
 )
 from tideover.telemetry.sessions import session_changed, session_left
 from tideover.telemetry.snapshots import snapshot_failed, snapshot_rejected, snapshot_written
-from tideover.telemetry.targets import environment_read, namespace_misspelled, password_exposed
+from tideover.telemetry.targets import environment_read, namespace_misspelled, secret_exposed
 from tideover.telemetry.tasks import task_failed
 
 __all__ = [
@@ -117,7 +117,6 @@ __all__ = [
     "members_unlisted",
     "namespace_misspelled",
     "observe",
-    "password_exposed",
     "peers_noted",
     "prefix_refused",
     "registration_changed",
@@ -125,6 +124,7 @@ __all__ = [
     "removals_held",
     "resolving",
     "retried",
+    "secret_exposed",
     "session_changed",
     "session_left",
     "snapshot_failed",

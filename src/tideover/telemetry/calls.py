@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from tideover.telemetry.scope import UNRECORDED, meter, tracer
+from tideover.telemetry.scope import UNRECORDED, bounded, meter, tracer
 from tideover.types import Component
 
 _durations = meter.create_histogram(
@@ -68,7 +68,7 @@ def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[Attem
         attributes["tideover.retry.attempt"] = number - 1
     began = time.perf_counter()
     name = f"{op} {namespace}".rstrip()
-    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=bounded(attributes))
     with UNRECORDED if span is trace.INVALID_SPAN else trace.use_span(span, end_on_exit=True):
         recorder = AttemptSpan(span)
         try:

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 
 from tideover.shown import shown
 from tideover.status import duration
-from tideover.telemetry.events import Attributes, event
-from tideover.telemetry.scope import meter, waiting
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes, meter, waiting
 from tideover.types import Component
 
 _rejections = meter.create_counter(

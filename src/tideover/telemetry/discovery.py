@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 
-from tideover.telemetry.events import Attributes, event
-from tideover.telemetry.scope import meter, waiting
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes, meter, waiting
 
 _ejections = meter.create_counter(
     "tideover.discovery.ejections",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 
-from tideover.telemetry.events import Attributes, event
-from tideover.telemetry.scope import meter, waiting
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes, meter, waiting
 
 _stalls = meter.create_counter(
     "tideover.election.stalls",
@@ -87,9 +87,9 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
     }
     text = (
         f"{election!r}, token {token}: the event loop is blocked, {late:.1f} s beyond the deadline; another "
-        f"process may be elected while it is. It is here:\n{stack}"
+        f"process may be elected while it is. It is here:"
     )
-    event("tideover.election.stall", text, attributes, level=logging.ERROR)
+    event("tideover.election.stall", text, attributes, level=logging.ERROR, stack=stack)
 
 
 def job_failed(election: str, error: BaseException, pause: float | None, *, why: str = "") -> None:

@@ -11,23 +11,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
 from opentelemetry import _logs
 
-from tideover.telemetry.scope import SCHEMA
+from tideover.shown import cut, shown
+from tideover.telemetry.scope import SCHEMA, Attributes, bounded
 
 # Seconds in which an event that repeats itself is told once.
 INTERVAL = 30.0
+# Characters of a line, beside the event's name and the count: whatever it quotes, a log stays readable.
+_LONGEST = 900
 # How many different events are remembered.
 _REMEMBERED = 1000
 
 _log = logging.getLogger("tideover")
 _events = _logs.get_logger("tideover", schema_url=SCHEMA)
-
-Attributes = Mapping[str, str | bool | int | float]
 
 _SEVERITIES = {
     logging.INFO: _logs.SeverityNumber.INFO,
@@ -106,25 +107,30 @@ def event(
     level: int = logging.INFO,
     about: str | None = None,
     error: BaseException | None = None,
+    stack: str = "",
 ) -> None:
     """Emit a log event, and the same line to `logging`.
 
     Args:
         name: The event's name.
-        text: The line for people.
-        attributes: What it is about.
+        text: The line for people; what others have written in it is escaped, and the line is cut.
+        attributes: What it is about; texts are cut.
         level: The `logging` level.
         about: What it is about, if it may repeat itself: then it is told at most once in 30 s, with the number of
             those left out meanwhile. None: it is always told, because what it says was not so before.
         error: Whose traceback the line is to show.
+        stack: Where something is, in lines of our own below the text.
     """
+    text, attributes = shown(text, _LONGEST), bounded(attributes)
     if about is not None:
-        left_out = limiter.admit(name, about)
+        left_out = limiter.admit(name, cut(about, _LONGEST))
         if left_out is None:
             return
         if left_out:
             text = f"{text} (and {left_out} more since this was last said)"
             attributes = {**attributes, "tideover.left_out": left_out}
+    if stack:
+        text = f"{text}\n{stack}"
     _log.log(level, "%s: %s", name, text, exc_info=error)
     _events.emit(
         _logs.LogRecord(

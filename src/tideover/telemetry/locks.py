@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 
 from tideover.errors import Unavailable
 from tideover.shown import shown
-from tideover.telemetry.events import Attributes, event
-from tideover.telemetry.scope import meter, waiting
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes, meter, waiting
 
 _lock_waits = meter.create_histogram(
     "tideover.lock.acquire.duration",

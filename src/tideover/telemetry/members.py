@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from tideover.telemetry.events import Attributes, event
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes
 
 _CONFIG: Attributes = {"tideover.component": "config"}
 

@@ -10,8 +10,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span
 
 from tideover.status import duration
-from tideover.telemetry.events import Attributes, event
-from tideover.telemetry.scope import meter, tracer
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes, meter, tracer
 from tideover.types import Diagnosis, HealthState
 
 _transitions = meter.create_counter(

@@ -8,10 +8,26 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, Status, StatusCode
 
+from tideover.shown import cut
+
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 
 tracer = trace.get_tracer("tideover", schema_url=SCHEMA)
 meter = metrics.get_meter("tideover", schema_url=SCHEMA)
+
+Attributes = Mapping[str, str | bool | int | float]
+
+# Characters of a text in an attribute: names may be others', and collectors refuse or drop what is too long.
+_LONGEST_ATTRIBUTE = 500
+
+
+def bounded(attributes: Attributes) -> dict[str, str | bool | int | float]:
+    """Return attributes with their texts cut."""
+    return {
+        name: cut(value, _LONGEST_ATTRIBUTE) if isinstance(value, str) else value
+        for name, value in attributes.items()
+    }
+
 
 # Where nobody records anything: to make a span that is none the current one would be most of what it costs.
 UNRECORDED: AbstractContextManager[object] = nullcontext()
@@ -32,7 +48,7 @@ def waiting(
         record_exception: Whether what was raised may be recorded; its message names keys.
         no_error: What may be raised all the same, because the caller decides whether it is an error.
     """
-    span = tracer.start_span(name, attributes=attributes)
+    span = tracer.start_span(name, attributes=bounded(attributes))
     return UNRECORDED if span is trace.INVALID_SPAN else _waiting(span, record_exception, no_error)
 
 

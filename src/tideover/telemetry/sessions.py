@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from tideover.telemetry.events import Attributes, event
+from tideover.shown import quoted
+from tideover.telemetry.events import event
+from tideover.telemetry.scope import Attributes
 
 # Keys that a line names.
 _NAMED = 3
@@ -41,6 +43,6 @@ def session_left(lease_id: int, keys: Collection[str], why: str, *, component: s
 def _named(keys: Collection[str]) -> str:
     if not keys:
         return "without keys"
-    shown = ", ".join(repr(key) for key in list(keys)[:_NAMED])
+    shown = ", ".join(quoted(key) for key in list(keys)[:_NAMED])
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
     return f"{'key' if len(keys) == 1 else 'keys'} {shown}{more}"

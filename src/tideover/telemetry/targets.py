@@ -20,13 +20,13 @@ def environment_read(target: str, unused: str | None) -> None:
     event("tideover.environment.read", text, {"tideover.component": "config"}, level=level)
 
 
-def password_exposed(problem: str) -> None:
-    """Report a password file that everybody on this machine can read.
+def secret_exposed(problem: str) -> None:
+    """Report a file of a password or a key that everybody on this machine can read.
 
     Args:
         problem: Which one, in words.
     """
-    event("tideover.password.exposed", problem, {"tideover.component": "config"}, level=logging.WARNING)
+    event("tideover.secret.exposed", problem, {"tideover.component": "config"}, level=logging.WARNING)
 
 
 def namespace_misspelled(component: Component, prefix: str, found: str, other: str) -> None:

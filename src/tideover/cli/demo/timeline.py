@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import textwrap
 import time
 from typing import IO
 
-import click
-
-from tideover.cli.exit_codes import OutputGone
+from tideover.cli.printer import Styled, print_json, print_line
 
 _COLOURS = {"live": "green", "member": "yellow", "memory": "yellow", "disk": "magenta", "default": "red"}
 
@@ -57,13 +54,13 @@ class Timeline:
         """
         seconds = round(self.seconds, 3)
         if self._as_json:
-            self._write(json.dumps({"event": event, "seconds": seconds, "text": " ".join(text.split()), **fields}))
+            self._record({"event": event, "seconds": seconds, "text": " ".join(text.split()), **fields})
             return
         width = _COLUMNS - len(self._time()) - 2
         first, *rest = [part for line in text.splitlines() for part in _wrap(line, width)]
-        self._write(f"{self._time()}  {self._style(first, bold=True)}")
+        print_line(f"{self._time()}  ", self._style(first, bold=True), to=self._out)
         for line in rest:
-            self._write(f"{'':7}  {line}")
+            print_line(f"{'':7}  {line}", to=self._out)
 
     def answers(
         self, *, phase: str, etcd: str, source: str, age: float | None, price: float, per_second: int, failed: int
@@ -73,37 +70,36 @@ class Timeline:
             fields = {"etcd": etcd, "source": source, "age": age, "price": price}
             counts = {"requests_per_second": per_second, "failed": failed}
             seconds = round(self.seconds, 3)
-            self._write(json.dumps({"event": "answers", "seconds": seconds, "phase": phase, **fields, **counts}))
+            self._record({"event": "answers", "seconds": seconds, "phase": phase, **fields, **counts})
             return
         synced = "never synced" if age is None else f"synced {age:4.1f} s ago"
-        failures = self._style(f"{failed} failed", fg="red" if failed else None)
-        self._write(
-            f"{self._time()}  etcd {etcd:<11}  {self._style(f'{source:<6}', fg=_COLOURS.get(source))}  {synced}"
-            f"  tea {price:.2f}  {per_second:>3}/s  {failures}"
+        print_line(
+            f"{self._time()}  etcd {etcd:<11}  ",
+            self._style(f"{source:<6}", colour=_COLOURS.get(source)),
+            f"  {synced}  tea {price:.2f}  {per_second:>3}/s  ",
+            self._style(f"{failed} failed", colour="red" if failed else None),
+            to=self._out,
         )
 
     def say(self, text: str = "") -> None:
         """Print a line that is for people only."""
         if not self._as_json:
-            self._write("\n".join(part for line in text.split("\n") for part in _wrap(line, _COLUMNS)))
+            for line in [part for each in text.split("\n") for part in _wrap(each, _COLUMNS)]:
+                print_line(line, to=self._out)
 
     def record(self, event: str, **fields: object) -> None:
         """Print a line that is for programs only."""
         if self._as_json:
-            self._write(json.dumps({"event": event, **fields}))
+            self._record({"event": event, **fields})
 
     def _time(self) -> str:
         return f"{self.seconds:5.1f} s"
 
-    def _style(self, text: str, *, fg: str | None = None, bold: bool = False) -> str:
-        return click.style(text, fg=fg, bold=bold) if self._coloured else text
+    def _style(self, text: str, *, colour: str | None = None, bold: bool = False) -> str | Styled:
+        return Styled(text, colour, bold) if self._coloured else text
 
-    def _write(self, line: str) -> None:
-        try:
-            self._out.write(line + "\n")
-            self._out.flush()
-        except OSError as exc:
-            raise OutputGone(str(exc)) from exc
+    def _record(self, record: dict[str, object]) -> None:
+        print_json(record, to=self._out)
 
 
 def _wrap(line: str, width: int) -> list[str]:

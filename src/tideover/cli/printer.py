@@ -1,0 +1,132 @@
+"""The only way from a command to standard output, standard error and the terminal.
+
+What a command prints may have been written by anybody: keys and values in etcd, names of files, errors of servers
+and of click, which repeats arguments. So all of it passes through here, a line at a time, and is escaped and cut:
+no text gives orders to the terminal, and none begins a line of its own. JSON has the text as it is, in JSON's own
+escapes. `print_raw` alone prints bytes as they are, for `config get`, whose output is the value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+import click
+
+from tideover.cli.exit_codes import OutputGone
+from tideover.shown import LONGEST_LINE, cut, shown
+
+# Characters of a text in JSON that nobody has asked for; a path in the file system has no more.
+LONGEST_TEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A part of a line with a colour or weight of our own, where the output is a terminal."""
+
+    text: str
+    colour: str | None = None
+    bold: bool = False
+
+
+def print_line(*parts: str | Styled, to: IO[str] | None = None) -> None:
+    """Print a line: its parts, escaped and cut.
+
+    Args:
+        parts: What it is made of.
+        to: Where to, if not standard output.
+
+    Raises:
+        OutputGone: Nobody reads it any more, or it cannot be written.
+    """
+    _write("".join(map(_rendered, parts)), to)
+
+
+def print_raw(value: bytes) -> None:
+    """Print bytes as they are, and a newline: orders to a terminal that are among them are carried out.
+
+    Raises:
+        OutputGone: As `print_line`.
+    """
+    _write(value)
+
+
+def print_json(record: Mapping[str, object], *, whole: Collection[str] = (), to: IO[str] | None = None) -> None:
+    """Print an object as a line of JSON, in ASCII; texts in it are cut at `LONGEST_TEXT` characters.
+
+    Args:
+        record: The object.
+        whole: The members whose texts are not cut, because they are what was asked for.
+        to: Where to, if not standard output.
+
+    Raises:
+        OutputGone: As `print_line`.
+    """
+    _write(json.dumps({name: held if name in whole else _bounded(held) for name, held in record.items()}), to)
+
+
+def note(text: str) -> None:
+    """Tell people something that is not the output, in one line on standard error; no matter if nobody hears."""
+    with suppress(OSError):
+        click.echo(f"tideover: {shown(text, LONGEST_LINE)}", err=True)
+
+
+def print_help(ctx: click.Context) -> None:
+    """Print what click says of a command; only we have written in it."""
+    click.echo(ctx.get_help())
+
+
+def ask(question: str) -> bool:
+    """Ask a person at the terminal, on standard error."""
+    return click.confirm(shown(question, LONGEST_LINE), default=False, err=True)
+
+
+def ask_password(question: str) -> str:
+    """Ask a person at the terminal for what is not shown while it is typed."""
+    asked: str = click.prompt(
+        shown(question, LONGEST_LINE), hide_input=True, err=True, default="", show_default=False
+    )
+    return asked
+
+
+def flush() -> None:
+    """Write what is still held back."""
+    if sys.stdout is not None:  # closed by the process that started this
+        sys.stdout.flush()
+
+
+def drop_output() -> None:
+    """Let the interpreter flush what is left into nothing, or it would complain at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+
+
+def _rendered(part: str | Styled) -> str:
+    if isinstance(part, str):
+        return shown(part, LONGEST_LINE)
+    return click.style(shown(part.text, LONGEST_LINE), fg=part.colour, bold=part.bold or None)
+
+
+def _bounded(value: object) -> object:
+    if isinstance(value, str):
+        return cut(value, LONGEST_TEXT)
+    if isinstance(value, dict):
+        return {_bounded(name): _bounded(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(each) for each in value]
+    return value
+
+
+def _write(line: str | bytes, to: IO[str] | None = None) -> None:
+    try:
+        # As bytes, whatever the locale is; a stream that was handed in takes text.
+        click.echo(line.encode() if isinstance(line, str) and to is None else line, file=to)
+    except BrokenPipeError as exc:
+        raise OutputGone from exc
+    except OSError as exc:
+        raise OutputGone(f"the output cannot be written: {exc.strerror}") from exc

@@ -134,6 +134,13 @@ def faults(session: nox.Session) -> None:
         session.run("pytest", "-s", "-m", "faults", "--faults-count=200", *session.posargs, env=where)
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Search all readers of foreign bytes, guided by coverage; `-- --seconds 60` says for how long in all."""
+    session.install("-e", ".[demo]", *group("fuzz"))
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def model(session: nox.Session) -> None:
     """Search the model of the election with Spin, and see it fail for each broken rule; arguments go to it."""

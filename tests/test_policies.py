@@ -124,6 +124,7 @@ GOOD = "0123456789abcdef"
         ({"advertise": "0"}, "no address that others could reach"),
         ({"confirm_limit": 1}, "confirm_limit must be at least 5 seconds, not 1"),
         ({"confirm_limit": nan}, "confirm_limit must be at least"),
+        ({"confirm_limit": 10**400}, "confirm_limit must be at least"),
         ({"alone": "yes"}, "alone must be 'step_down' or 'stay', not 'yes'"),
     ],
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -207,8 +207,8 @@ class Failsafe:
         limit = self.confirm_limit
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             raise TypeError(f"confirm_limit must be a number of seconds, not {limit!r}")
-        if not (math.isfinite(limit) and limit >= _MIN_CONFIRM_LIMIT):
-            raise ValueError(f"confirm_limit must be at least {_MIN_CONFIRM_LIMIT:g} seconds, not {limit:g}")
+        if not _MIN_CONFIRM_LIMIT <= limit <= sys.float_info.max:
+            raise ValueError(f"confirm_limit must be at least {_MIN_CONFIRM_LIMIT:g} seconds, not {limit}")
         if self.alone not in ("step_down", "stay"):
             raise ValueError(f"alone must be 'step_down' or 'stay', not {self.alone!r}")
 

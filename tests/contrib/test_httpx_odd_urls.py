@@ -35,6 +35,8 @@ NOWHERE = (
     "http://a..b/",
     "\x7f",
     "////a",
+    "mailto:somebody",
+    "file:x",
     "x" * 66_000,
 )
 UNUSABLE = (*NOWHERE, "http://", "http:///x", "10.0.0.9:9", f"http://10.0.0.9:9/{'x' * 40_000}")

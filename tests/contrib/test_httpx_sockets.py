@@ -62,6 +62,7 @@ async def plain(heard: Heard, writer: asyncio.StreamWriter) -> None:
         ("{url}/login", "/login"),
         ("/login", "/login"),
         ("/basement", "/basement"),
+        ("http:end", "/base/a/end"),
     ],
 )
 async def test_redirects_lead_where_the_endpoint_meant(location: str, path: str) -> None:

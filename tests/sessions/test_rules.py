@@ -43,6 +43,13 @@ def test_too_short(ttl: int) -> None:
         LeaseRules(ttl)
 
 
+@pytest.mark.parametrize("ttl", [9_000_000_001, 10**400, -(10**400)])
+def test_too_long(ttl: int) -> None:
+    """A TTL that etcd would not grant is refused, however long: not all that is whole can be computed with."""
+    with pytest.raises(ValueError, match=r"at most 9,000,000,000 s"):
+        LeaseRules(ttl)
+
+
 @pytest.mark.parametrize("ttl", [5.0, 15.5, "15", True, None])
 def test_not_whole(ttl: object) -> None:
     """A TTL that is no whole number is refused: etcd would cut it."""

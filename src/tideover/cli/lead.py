@@ -13,6 +13,7 @@ from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.failsafe_options import failsafe_options
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option
+from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -24,10 +25,8 @@ from tideover.types import HealthState
 
 @click.command("lead", context_settings={"ignore_unknown_options": True})
 @etcd_options
-@click.option(
-    "--ttl", type=click.FloatRange(min=4.5, min_open=True), default=15, show_default=True, help="Seconds."
-)
-@click.option("--timeout", type=click.FloatRange(min=0), default=None, help="Seconds to wait; without: for ever.")
+@click.option("--ttl", type=Seconds(min=4.5, min_open=True), default=15, show_default=True, help="Seconds.")
+@click.option("--timeout", type=Seconds(min=0), default=None, help="Seconds to wait; without: for ever.")
 @click.option(
     "--on-outage",
     type=click.Choice(["step_down", "stay", "peers"]),

@@ -10,6 +10,7 @@ from tideover.cli.common import WAITED, telling, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option
+from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import LockConflict, LockLost
@@ -23,7 +24,7 @@ _GRACE = 5.0
 @click.command("lock", context_settings={"ignore_unknown_options": True})
 @etcd_options
 @click.option("--ttl", type=click.IntRange(min=5), default=15, show_default=True, help="Seconds after a crash.")
-@click.option("--timeout", type=click.FloatRange(min=0), default=None, help="Seconds to wait; without: for ever.")
+@click.option("--timeout", type=Seconds(min=0), default=None, help="Seconds to wait; without: for ever.")
 @click.option(
     "--on-outage",
     type=click.Choice(["fail", "wait", "local"]),

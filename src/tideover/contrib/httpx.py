@@ -299,20 +299,20 @@ def _base(text: str) -> httpx.URL | str:
         url = _checked(httpx.URL(text))
     except _NO_URL as exc:
         return shown(str(exc))
-    if not url.host:
-        return "it names no host"
     if len(_root(url)) > _LONGEST_ROOT:
         return f"its path is longer than {_LONGEST_ROOT} octets"
     return url
 
 
 def _checked(url: httpx.URL) -> httpx.URL:
-    """Return a URL whose host can be looked up, at a port that can be; httpx looks at neither before it connects.
+    """Return a URL with a host that can be looked up, at a port that can be; httpx looks at neither before it
+    connects.
 
     Raises:
         ValueError: One of them cannot.
     """
-    assert isinstance(url.host, str)  # decoded only now, and not all punycode means something
+    if not url.host:  # decoded only now, and not all punycode means something
+        raise ValueError("it names no host")
     # As `socket.getaddrinfo` does it: the labels of a name have from 1 to 63 characters.
     url.raw_host.decode("ascii").encode("idna")
     if url.port is not None and not 0 < url.port < 65536:
@@ -348,7 +348,10 @@ def _as_called(location: str, base: httpx.URL, called: httpx.URL) -> str:
     if same_origin and target.raw_path.startswith(root) and inside[:1] in (b"", b"/", b"?"):
         path = inside if inside.startswith(b"/") else b"/" + inside
         target = called.copy_with(raw_path=path, fragment=target.fragment or None)
-    return location if at_first == target else str(target)
+    given = httpx.URL(location)
+    # What has a scheme without a host, "http:a", httpx would complete in its own way, to what need not be a URL.
+    is_whole = not given.scheme or bool(given.host)
+    return location if is_whole and at_first == target else str(target)
 
 
 class _Passed(httpx.AsyncByteStream, httpx.SyncByteStream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -42,7 +43,8 @@ class Wish:
 def _check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds, not {quoted(value)}")
-    if not 0 <= value < float("inf"):
+    # An `int` may be finite and yet no time that can be computed with.
+    if not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be 0 seconds or more, and finite, not {value}")
 
 

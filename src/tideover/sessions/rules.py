@@ -27,6 +27,8 @@ from tideover.types import Header, SessionState
 
 # Seconds for a renewal and its proof together.
 RPC_TIMEOUT = 1.0
+# Seconds; etcd grants no longer lease (`MaxLeaseTTL` in its `lease/lessor.go`).
+_LONGEST = 9_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class LeaseRules:
 
     Raises:
         TypeError: `ttl` is not a whole number.
-        ValueError: `ttl` leaves no room for one failed renewal and one good one before the deadline.
+        ValueError: `ttl` leaves no room for one failed renewal and one good one before the deadline, or is longer
+            than any lease.
     """
 
     ttl: int
@@ -49,6 +52,8 @@ class LeaseRules:
         """Reject numbers that cannot work."""
         if isinstance(self.ttl, bool) or not isinstance(self.ttl, int):
             raise TypeError(f"ttl must be a whole number of seconds, not {self.ttl!r}")
+        if abs(self.ttl) > _LONGEST:
+            raise ValueError(f"ttl must be at most {_LONGEST:,} s, the longest lease that etcd grants")
         needed = 2 * self.rpc_timeout + self.renew_interval + self.margin
         if not self.ttl > needed:
             raise ValueError(

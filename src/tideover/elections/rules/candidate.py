@@ -64,14 +64,14 @@ class Timing:
         """Reject relations that cannot work."""
         if isinstance(self.ttl, bool) or not isinstance(self.ttl, int | float):
             raise TypeError(f"ttl must be a number of seconds, not {self.ttl!r}")
-        if not (math.isfinite(self.ttl) and self.ttl > 0 and self.rpc_timeout > 0):
+        if not (self.ttl > 0 and self.rpc_timeout > 0):
             raise ValueError(
                 f"ttl and rpc_timeout must be positive, not ttl={self.ttl}, rpc_timeout={self.rpc_timeout}"
             )
+        if self.ttl > LONGEST:
+            raise ValueError(f"ttl must be at most {LONGEST:g} s")
         object.__setattr__(self, "interval", self.ttl / 3)
         object.__setattr__(self, "margin", margin_of(self.ttl))
-        if self.ttl > LONGEST:
-            raise ValueError(f"ttl must be at most {LONGEST:g} s, not {self.ttl:g} s")
         needed = 2 * self.rpc_timeout + self.interval + self.margin
         if not self.ttl > needed:
             raise ValueError(

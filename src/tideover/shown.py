@@ -32,7 +32,11 @@ def shown(text: str | bytes, most: int = MOST) -> str:
 
 def quoted(value: object) -> str:
     """Return a value in quotation marks, or whatever else its `repr` is, escaped and cut."""
-    return shown(repr(value))
+    try:
+        return shown(repr(value))
+    except ValueError:
+        # Python refuses to write an `int` of more than 4300 digits.
+        return f"<{type(value).__name__}>"
 
 
 def cut(text: str, most: int) -> str:

@@ -45,7 +45,7 @@ def _check_seconds(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number of seconds, not {quoted(value)}")
     # An `int` may be finite and yet no time that can be computed with.
     if not 0 <= value <= sys.float_info.max:
-        raise ValueError(f"{name} must be 0 seconds or more, and finite, not {value}")
+        raise ValueError(f"{name} must be 0 seconds or more, and finite, not {quoted(value)}")
 
 
 @lru_cache(maxsize=256, typed=True)

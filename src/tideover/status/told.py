@@ -1,0 +1,35 @@
+"""What the records of the status have in common: they are bounded, whatever others have written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tideover.records import Record
+from tideover.shown import cut
+
+# Characters of a text, and of the sentence; entries of a list that others can make longer.
+LONGEST = 500
+_LONGEST_SENTENCE = 4000
+MOST = 100
+
+
+class Told(Record):
+    """A record whose texts and lists of texts have bounds.
+
+    A text of more than 500 characters ends in `...`, a list of more than 100 texts in how many more there are.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Bound texts and lists of texts."""
+        super().__post_init__()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is str and field.name != "stack":  # all of which is our own
+                longest = _LONGEST_SENTENCE if field.name == "sentence" else LONGEST
+                if len(value) > longest:
+                    object.__setattr__(self, field.name, cut(value, longest))
+            elif isinstance(value, tuple) and value and isinstance(value[0], str):
+                more = (f"and {len(value) - MOST} more",) if len(value) > MOST else ()
+                object.__setattr__(self, field.name, (*(cut(text, LONGEST) for text in value[:MOST]), *more))

@@ -92,6 +92,7 @@ class Coordinator(Primitives):
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
+        ending: Whether the application has heard that it is to end, and will close this soon.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Coordinator(Primitives):
         self._chance = chance
         self._resolver = resolver or (system_resolver if store is None else None)
         self._network = network
+        self.ending = False
         self._closed: str | None = None
         self._owner: OwnerTask | None = None
         self._roster: Roster | None = None

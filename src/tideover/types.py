@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
@@ -257,6 +258,25 @@ class Leader:
     in_office: bool = True
     name: str = ""
     since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChange(Record):
+    """The health state became another one.
+
+    Attributes:
+        state: The state from then on.
+        previous: The state before; None if there was none, at the very start.
+        diagnosis: Why, as found then.
+        since: When, in UTC.
+        outage_id: The outage that it belongs to, which a recovery has ended; empty if there is none.
+    """
+
+    state: HealthState
+    previous: HealthState | None
+    diagnosis: Diagnosis
+    since: datetime
+    outage_id: str
 
 
 @dataclass(frozen=True, slots=True)

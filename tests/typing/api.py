@@ -81,6 +81,11 @@ async def configuration() -> None:
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
+        changes = tide.health.changes()
+        async for verdict in changes:
+            assert_type(verdict, tideover.HealthChange)
+            assert_type(verdict.previous, tideover.HealthState | None)
+        assert_type(changes.missed, int)
         assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])

@@ -485,6 +485,7 @@ class Coordinator(Primitives):
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
             self._outages.close()
+            self._health.close()
             self._home.loop.leave()
 
     async def _end_background(self) -> None:
@@ -641,7 +642,7 @@ class Coordinator(Primitives):
         return background
 
     def _transition(self, before: Health, after: Health) -> None:
-        self._outages.transition(
+        outage_id = self._outages.transition(
             before.state,
             after.state,
             diagnosis=after.diagnosis,
@@ -649,6 +650,7 @@ class Coordinator(Primitives):
             sentence=self._lanes.sentence,
             first=not before.decided,
         )
+        self._health.record(before.state, outage_id=outage_id)
         self.config.refresh()
         self._locks.health_changed()
         self._discovery.health_changed()

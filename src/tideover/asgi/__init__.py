@@ -7,7 +7,8 @@ holders. Nothing here may call etcd within a request.
 
 from tideover.asgi.fencing import FenceMemory, FencingMiddleware
 from tideover.asgi.framework_lifespan import lifespan
+from tideover.asgi.health import HealthApp
 from tideover.asgi.middleware import TideoverMiddleware
 from tideover.fencing.token import Fence
 
-__all__ = ["Fence", "FenceMemory", "FencingMiddleware", "TideoverMiddleware", "lifespan"]
+__all__ = ["Fence", "FenceMemory", "FencingMiddleware", "HealthApp", "TideoverMiddleware", "lifespan"]

@@ -144,7 +144,7 @@ class Plan:
                 stack.enter_context(self._runs.run(coordinator, state))
                 await stack.enter_async_context(coordinator)
                 self.coordinator = coordinator
-            elif coordinator.loop is None:
+            elif coordinator.loop is None and self.lives:
                 raise Closed(
                     f"{coordinator!r}: to register or lead, enter it before the application starts, or give "
                     "endpoints"

@@ -71,6 +71,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def litestar(session: nox.Session) -> None:
+    """Run what meets a real Litestar; not a dependency of the tests, because it brings 50 MB with it."""
+    session.install("-e", ".[demo]", *group("tests"), "litestar>=2.25")
+    session.run("pytest", "tests/asgi/test_framework_lifespan.py", *session.posargs)
+
+
+@nox.session
 def tests_debian(session: nox.Session) -> None:
     """Run what a version of etcd can change on Debian's own, 3.4.23 in Debian 12; it is not installed for that."""
     session.install("-e", ".[demo]", *group("tests"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 import tideover
-from tideover import Change, Coordinator, Endpoint, locked, while_leader
+from tideover import Coordinator, locked, while_leader
 from tideover.elections.admin import Office, Sighting
 from tideover.request_record import current_coordinator
 from tideover.sessions.key import Notice
@@ -88,6 +88,7 @@ class Things:
     view: tideover.ServiceView
     endpoint_changes: tideover.EndpointChanges
     changes: tideover.Changes
+    health_changes: tideover.HealthChanges
 
 
 URL = "http://127.0.0.1:8000"
@@ -122,12 +123,13 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
             view,
             view.changes(),
             tide.config.changes(),
+            tide.health.changes(),
         )
         await election.resign()
         await job.stop()
 
 
-async def _next(changes: tideover.Changes | tideover.EndpointChanges) -> Change | tuple[Endpoint, ...]:
+async def _next(changes: AsyncIterator[object]) -> object:
     return await anext(changes)
 
 
@@ -173,6 +175,7 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Namespaces.find_misspelled": lambda t: t.tide.namespaces.find_misspelled("config/"),
     "Namespaces.walk": lambda t: anext(t.tide.namespaces.walk()),
     "ClusterHealth.wait_for": lambda t: t.tide.health.wait_for(tideover.HealthState.UNAVAILABLE, timeout=0.1),
+    "HealthChanges.__anext__": lambda t: _next(t.health_changes),
     "Config.fetch": lambda t: t.tide.config.fetch("unfollowed"),
     "Config.put": lambda t: t.tide.config.put("foreign", "1"),
     "Config.delete": lambda t: t.tide.config.delete("foreign"),

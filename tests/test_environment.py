@@ -92,8 +92,8 @@ def test_where_endpoints_are_given_no_variable_is_read(monkeypatch: pytest.Monke
     made = [
         connect("10.0.0.1:2379"),
         connect(store=MemoryStore()),
-        TideoverMiddleware(Starlette(), endpoints=["10.0.0.1:2379"])._coordinator,
-        TideoverMiddleware(Starlette(), store=MemoryStore())._coordinator,
+        TideoverMiddleware(Starlette(), endpoints=["10.0.0.1:2379"])._plan.coordinator,
+        TideoverMiddleware(Starlette(), store=MemoryStore())._plan.coordinator,
     ]
     TideoverMiddleware(Starlette(), coordinator=made[0])
     for tide in made:
@@ -179,7 +179,7 @@ def test_the_middleware_takes_them_too(variables: dict[str, str]) -> None:
     with pytest.raises(TypeError, match="TIDEOVER_ENDPOINTS in the environment"):
         TideoverMiddleware(Starlette())
     variables["TIDEOVER_ENDPOINTS"], variables["TIDEOVER_NAMESPACE"] = "10.0.0.1:2379", "/shop"
-    tide: Coordinator = TideoverMiddleware(Starlette(), follow=("a/",))._coordinator
+    tide: Coordinator = TideoverMiddleware(Starlette(), follow=("a/",))._plan.coordinator
     assert (tide.options.endpoints, tide.namespace, tide.options.follow) == (("10.0.0.1:2379",), "/shop", ("a/",))
     with pytest.raises(ValueError, match="leave endpoints out"):
         TideoverMiddleware(Starlette(), endpoints=[])

@@ -1,6 +1,6 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
-from tideover.cluster.health import ClusterHealth
+from tideover.cluster.health import ClusterHealth, HealthChanges
 from tideover.config.changes import Changes
 from tideover.config.config import Config
 from tideover.config.live import Live
@@ -75,6 +75,7 @@ from tideover.status import (
 from tideover.types import (
     Change,
     Diagnosis,
+    HealthChange,
     HealthState,
     JobState,
     Leader,
@@ -111,6 +112,8 @@ __all__ = [
     "EndpointsUnknown",
     "Failsafe",
     "Guard",
+    "HealthChange",
+    "HealthChanges",
     "HealthState",
     "Held",
     "InvalidRequest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
@@ -53,6 +54,24 @@ class Diagnosis(StrEnum):
     NO_SPACE = "no_space"
     CORRUPT = "corrupt"
     SLOW = "slow"
+
+
+class Phase(StrEnum):
+    """How far a coordinator's life has come.
+
+    Attributes:
+        NEW: It has not been entered.
+        STARTING: It is being entered: nothing is served before etcd or the disk has been read, or given up.
+        RUNNING: What it serves is usable: live, from disk, or the defaults.
+        ENDING: The application has heard that it is to end, such as by SIGTERM.
+        CLOSED: It is closed, or belongs to the process that this one was forked from.
+    """
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    CLOSED = "closed"
 
 
 class SessionState(StrEnum):
@@ -257,6 +276,25 @@ class Leader:
     in_office: bool = True
     name: str = ""
     since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChange(Record):
+    """The health state became another one.
+
+    Attributes:
+        state: The state from then on.
+        previous: The state before; None if there was none, at the very start.
+        diagnosis: Why, as found then.
+        since: When, in UTC.
+        outage_id: The outage that it belongs to, which a recovery has ended; empty if there is none.
+    """
+
+    state: HealthState
+    previous: HealthState | None
+    diagnosis: Diagnosis
+    since: datetime
+    outage_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ import tideover
 from tests.asgi.support import Server, call_websocket, client_of, lose, recover, serving, store_with
 from tideover import Closed, Coordinator, HealthState, NotConnected, Unreachable, connect
 from tideover.asgi import TideoverMiddleware
-from tideover.asgi.lifespan import Lifespan
+from tideover.asgi.lifespan_messages import LifespanMessages
 from tideover.coordinator.coordinator import open_coordinators
 from tideover.options import Require
 from tideover.request_record import current_record
@@ -366,12 +366,12 @@ async def test_repr_of_the_messages() -> None:
     async def receive() -> Message:
         return {"type": "lifespan.startup"}
 
-    lifespan = Lifespan(receive, send)
-    assert repr(lifespan) == "<Lifespan starting>"
+    lifespan = LifespanMessages(receive, send)
+    assert repr(lifespan) == "<LifespanMessages starting>"
     await lifespan.send({"type": "lifespan.startup.complete"})
-    assert repr(lifespan) == "<Lifespan started>"
+    assert repr(lifespan) == "<LifespanMessages started>"
     await lifespan.send({"type": "lifespan.shutdown.complete"})
-    assert repr(lifespan) == "<Lifespan ending>"
+    assert repr(lifespan) == "<LifespanMessages ending>"
     assert [message["type"] for message in sent] == ["lifespan.startup.complete"]
     await lifespan.finish()
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

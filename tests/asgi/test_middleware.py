@@ -31,7 +31,7 @@ from tests.asgi.support import (
 )
 from tideover import connect
 from tideover.asgi import TideoverMiddleware
-from tideover.asgi.middleware import ConnectOptions
+from tideover.asgi.plan import ConnectOptions
 from tideover.request_record import RequestRecord, current_record
 from tideover.testing import MemoryStore
 
@@ -383,3 +383,70 @@ async def test_degraded_requests_recover(tmp_path: Path) -> None:
             while (response := await client.get("/rate")).status_code != 200:
                 await anyio.sleep(0.02)
     assert (response.text, "tideover-status" in response.headers) == ("5", False)
+
+
+# Paths without a record -----------------------------------------------------------------------------------------
+
+
+async def test_excluded_paths_have_no_record(tmp_path: Path) -> None:
+    """Requests for excluded paths, and what is below them, have no record to be counted; all others have one."""
+    records: dict[str, RequestRecord | None] = {}
+
+    async def look(request: Request) -> Response:
+        records[request.url.path] = current_record.get()
+        return PlainTextResponse(rate())
+
+    store = await degraded_store(tmp_path, rate="5")
+    inner = Starlette(routes=[Route("/{path:path}", look)])
+    app = TideoverMiddleware(
+        inner, store=store, cache_dir=tmp_path, status_header=True, exclude_paths=["/static", "/ping/"]
+    )
+    async with serving(app) as client:
+        excluded = ["/static", "/static/", "/static/a/b.css", "/ping", "/ping/"]
+        counted = ["/", "/statics", "/a/static", "/pin", "/Static"]
+        for path in [*excluded, *counted]:
+            response = await client.get(path)
+            assert response.text == "5"
+            assert ("tideover-status" in response.headers) is (path in counted), path
+    assert [path for path, found in records.items() if found is None] == excluded
+
+
+@pytest.mark.parametrize("root", ["/api", "/api/"])
+async def test_excluded_paths_are_below_the_root_path(root: str) -> None:
+    """They are paths of the application: where a mount or a server puts a `root_path` in front, it is left out."""
+    seen: list[bool] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_record.get() is None)
+
+    app = TideoverMiddleware(inner, store=MemoryStore(), exclude_paths=["/static"])
+
+    async def nothing(*_: object) -> Any:
+        return {}
+
+    for path in ("/api/static/a", "/static/a", "/api/api/static", "/apix/static", "/api"):
+        await app({"type": "http", "path": path, "root_path": root}, nothing, nothing)
+    assert seen == [True, True, False, False, False]
+
+
+async def test_excluded_websockets() -> None:
+    """A websocket at an excluded path has no record either, and `current()` works in it."""
+    seen: list[RequestRecord | None] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            seen.append(current_record.get())
+            rate()
+
+    app = TideoverMiddleware(inner, store=await store_with(rate="5"), exclude_paths=["/live"])
+    async with serving(app):
+        for path in ("/live", "/other"):
+            await call_websocket(app, path)
+    assert [found is None for found in seen] == [True, False]
+
+
+def test_excluded_paths_that_are_none() -> None:
+    """What cannot be a list of paths is refused when the application is built."""
+    for given, error in [("/static", TypeError), ([b"/static"], TypeError), (["static"], ValueError)]:
+        with pytest.raises(error, match="exclude_paths"):
+            TideoverMiddleware(Starlette(), store=MemoryStore(), exclude_paths=given)  # type: ignore[arg-type]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, assert_type
 
 import httpx
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 import tideover
 from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
-from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware
+from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware, lifespan
 from tideover.client.namespaces import Passed, Tree
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
@@ -78,6 +81,11 @@ async def configuration() -> None:
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
+        changes = tide.health.changes()
+        async for verdict in changes:
+            assert_type(verdict, tideover.HealthChange)
+            assert_type(verdict.previous, tideover.HealthState | None)
+        assert_type(changes.missed, int)
         assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
@@ -250,6 +258,24 @@ async def registrations() -> None:
     api = tideover.Registration("api", "http://10.0.0.7:8000", metadata={"zone": "a"}, weight=0.5)
     Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], register=api)])
     Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], register=[api, api])])
+
+
+def lifespans() -> None:
+    """Lifespans of frameworks."""
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def stateful(app: Starlette) -> AsyncIterator[dict[str, int]]:
+        yield {"n": 1}
+
+    plain = lifespan(endpoints=["a:1"], namespace="/shop", while_leading={"reaper": tideover.Leading(settle)})
+    FastAPI(lifespan=lifespan(own, endpoints=["a:1"], register=tideover.Registration("api", "http://a:1")))
+    Starlette(lifespan=lifespan(stateful, endpoints=["a:1"]))
+    Starlette(lifespan=plain, middleware=[Middleware(TideoverMiddleware, lifespan=plain, exclude_paths=["/a"])])
+    FastAPI(lifespan=lifespan(plain, coordinator=connect("a:1")))
 
 
 async def discovering() -> None:

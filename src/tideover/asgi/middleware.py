@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
-from typing import Literal, TypedDict
 
-import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import Unpack
 
 from tideover import telemetry
-from tideover.asgi.leading import LeadingJobs
-from tideover.asgi.lifespan import Lifespan
-from tideover.asgi.registration import Announcement
-from tideover.asgi.runs import Runs
+from tideover.asgi.framework_lifespan import FrameworkLifespan
+from tideover.asgi.health import HealthApp
+from tideover.asgi.lifespan_messages import LifespanMessages
+from tideover.asgi.paths import Paths, below, check_path
+from tideover.asgi.plan import ConnectOptions, Plan
 from tideover.asgi.status_header import status_field
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
-from tideover.elections.stall_watchdog import OnStall
-from tideover.environment import ENDPOINTS
-from tideover.errors import Closed
-from tideover.functions import connect
-from tideover.options import Require
-from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
 from tideover.registration.registration import Registration
 from tideover.request_record import RequestRecord, current_coordinator, current_record
-from tideover.store.protocol import Store
-
-
-class ConnectOptions(TypedDict, total=False):
-    """The options of `connect`, which documents them.
-
-    Spelled out because type checkers refuse a middleware that takes just any keyword: one might be called `app`.
-    """
-
-    namespace: str | None
-    follow: Sequence[str]
-    discover: Sequence[str]
-    cache_dir: str | Path | Literal[False] | None
-    profile: str
-    start_timeout: float
-    require: Require | None
-    limits: Mapping[str, StalenessLimit] | None
-    retry: RetryPolicy | None
-    cache: CachePolicy | None
-    exclude: Sequence[str]
-    record_keys: bool
-    tls: Tls | None
-    username: str | None
-    password: Password | None
-    sync_members: bool
-    failsafe: Failsafe | None
-    on_stall: OnStall
-    store: Store | None
 
 
 class TideoverMiddleware:
@@ -81,13 +44,19 @@ class TideoverMiddleware:
             begins once the application has started, and is run again after a failure as
             `Coordinator.run_while_leading` says; each is cancelled, and its end waited for, before the application
             hears of its shutdown.
+        lifespan: What `tideover.asgi.lifespan` has returned and the framework runs; instead of all the above.
+        health: Where `HealthApp` answers, such as `"/_tideover"`; None means nowhere. These requests have no
+            record and do not reach the application.
+        exclude_paths: Paths whose requests have no record and are not counted, each with all below it, such as
+            `"/static"`; below the `root_path`, if the server or a mount has one. `tideover.current()` works there.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.
         options: Everything else goes to `connect`.
 
     Raises:
-        TypeError: Both of `endpoints` and `coordinator` were given, or neither and the environment has no
-            endpoints; or `register` is no registration, or `while_leading` names what cannot be run.
+        TypeError: More than one of `endpoints`, `coordinator` and `lifespan` were given, or none and the
+            environment has no endpoints; or `register` is no registration, or `while_leading` names what cannot
+            be run.
         ValueError: An option is wrong, or a variable of the environment; see `connect`.
 
     When degraded:
@@ -102,33 +71,37 @@ class TideoverMiddleware:
         coordinator: Coordinator | None = None,
         register: Registration | Iterable[Registration] = (),
         while_leading: Mapping[str, Work] | None = None,
+        lifespan: FrameworkLifespan | None = None,
+        health: str | None = None,
+        exclude_paths: Iterable[str] = (),
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        _check_sources(endpoints, coordinator, options)
-        if while_leading is not None and not isinstance(while_leading, Mapping):
-            raise TypeError(f"while_leading must be a dict of functions by election, not {while_leading!r}")
-        self._registrations = (register,) if isinstance(register, Registration) else tuple(register)
-        for registration in self._registrations:
-            if not isinstance(registration, Registration):
-                raise TypeError(f"register must be Registration(...), or a list of them, not {register!r}")
         self.app = app
         self._status_header = status_header
-        members = tuple(endpoints or ())
-        if endpoints is not None and not members and "store" not in options:
-            raise ValueError(f"give at least one endpoint, or leave endpoints out to take those of {ENDPOINTS}")
-        self._store = options.get("store")
-        self._own = coordinator is None
-        # Made here so that a wrong option is found when the application is built, not when it starts. Requests get
-        # it where there has been no run; later the coordinator of the last one.
-        self._coordinator = connect(*members, **options) if coordinator is None else coordinator
-        self._work = dict(while_leading or {})
-        LeadingJobs(self._coordinator, self._work)
-        self._runs = Runs(self._coordinator.options)
+        self._excluded = Paths("exclude_paths", exclude_paths)
+        if lifespan is not None:
+            _check_alone(lifespan, endpoints, coordinator, register, while_leading, options)
+        self._plan = (
+            lifespan.plan
+            if lifespan is not None
+            else Plan(
+                "TideoverMiddleware",
+                endpoints=endpoints,
+                coordinator=coordinator,
+                register=register,
+                while_leading=while_leading,
+                options=options,
+            )
+        )
+        self._health = None if health is None else check_path("health", health)
+        self._health_app = HealthApp()
+        # Of the first sign of the end it can only hear within a run.
+        self._runs_lifespan = lifespan is None and (self._plan.lives or health is not None)
 
     def __repr__(self) -> str:
         """Show the coordinator."""
-        return f"<TideoverMiddleware {self._coordinator!r}>"
+        return f"<TideoverMiddleware {self._plan.coordinator!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or run the lifespan."""
@@ -136,7 +109,14 @@ class TideoverMiddleware:
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
             return
-        record = RequestRecord(self._runs.of(scope) or self._coordinator, telemetry.current_span())
+        if self._health is not None and (path := below(self._health, scope)) is not None:
+            await self._health_app.answer(self._plan.of, path, scope, receive, send)
+            return
+        coordinator = self._plan.of(scope)
+        if self._excluded and self._excluded.contain(scope):
+            await self._within(coordinator, scope, receive, send)
+            return
+        record = RequestRecord(coordinator, telemetry.current_span())
         token = current_record.set(record)
         try:
             await self.app(scope, receive, self._announcing(send, record) if self._status_header else send)
@@ -145,47 +125,21 @@ class TideoverMiddleware:
             telemetry.finish_request(record)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" or not (self._own or self._registrations or self._work):
-            await self._within(self._coordinator, scope, receive, send)
+        if scope["type"] != "lifespan" or not self._runs_lifespan:
+            await self._within(self._plan.coordinator, scope, receive, send)
             return
-        # A run of its own for each start of the application object: a coordinator is single-use.
-        own = self._coordinator
-        coordinator = Coordinator(own.options, store=self._store) if self._own else own
-        announcement, jobs = Announcement(coordinator, self._registrations), LeadingJobs(coordinator, self._work)
-
-        def begin() -> None:
-            announcement.begin()
-            jobs.begin()
-
-        async def end() -> None:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(announcement.end)
-                tasks.start_soon(jobs.end)
-
-        lifespan = Lifespan(receive, send, on_started=begin, on_shutdown=end)
+        messages = LifespanMessages(receive, send)
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    await self._enter(coordinator, scope, stack)
+                    run = await stack.enter_async_context(self._plan.run(scope.get("state")))
                 except Exception as exc:
-                    await lifespan.refuse(exc)
+                    await messages.refuse(exc)
                     raise
-                # Also where the application ends without having been told to.
-                stack.push_async_callback(end)
-                await lifespan.run(partial(self._within, coordinator, scope))
+                app = partial(self._within, run.coordinator, scope)
+                await messages.run(app, on_started=run.begin, on_shutdown=run.end)
         finally:
-            await lifespan.finish()
-
-    async def _enter(self, coordinator: Coordinator, scope: Scope, stack: AsyncExitStack) -> None:
-        """Open the coordinator, or make sure that whoever made it has."""
-        if self._own:
-            stack.enter_context(self._runs.run(coordinator, scope))
-            await stack.enter_async_context(coordinator)
-            self._coordinator = coordinator
-        elif coordinator.loop is None:
-            raise Closed(
-                f"{coordinator!r}: to register or lead, enter it before the application starts, or give endpoints"
-            )
+            await messages.finish()
 
     async def _within(self, coordinator: Coordinator, scope: Scope, receive: Receive, send: Send) -> None:
         token = current_coordinator.set(coordinator)
@@ -205,21 +159,9 @@ class TideoverMiddleware:
         return announce
 
 
-def _check_sources(endpoints: object, coordinator: object, options: Mapping[str, object]) -> None:
-    """Reject what is no coordinator, and makes none, or more than one."""
-    if isinstance(endpoints, Coordinator):
-        raise TypeError(f"endpoints must be a list of host:port; give {endpoints!r} as coordinator=")
-    if isinstance(endpoints, str):
-        raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
-    if coordinator is not None:
-        if not isinstance(coordinator, Coordinator):
-            raise TypeError(f"coordinator must be what connect() returns, not {coordinator!r}")
-        if endpoints is not None:
-            raise TypeError("give endpoints or a coordinator, not both")
-        if options:
-            raise TypeError(f"{', '.join(options)}: give options to connect(), where the coordinator is made")
-    elif endpoints is None and "store" not in options and not os.environ.get(ENDPOINTS):
-        raise TypeError(
-            "TideoverMiddleware needs endpoints=[...], coordinator=..., "
-            f"{ENDPOINTS} in the environment or, in tests, store=..."
-        )
+def _check_alone(lifespan: object, *others: object) -> None:
+    """Reject a lifespan beside what is given to `lifespan` itself, and what is none."""
+    if not isinstance(lifespan, FrameworkLifespan):
+        raise TypeError(f"lifespan must be what tideover.asgi.lifespan() returns, not {lifespan!r}")
+    if any(other is not None and other != () and other != {} for other in others):
+        raise TypeError("give endpoints, coordinator, register, while_leading and options to lifespan() itself")

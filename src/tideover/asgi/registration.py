@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import anyio
 
-from tideover.asgi.shutdown import EarlyWarning
 from tideover.coordinator.coordinator import Coordinator
 from tideover.registration.registered import Registered
 from tideover.registration.registration import Registration
@@ -24,7 +23,6 @@ class Announcement:
         self._coordinator = coordinator
         self._registrations = registrations
         self._handles: list[Registered] = []
-        self._warning = EarlyWarning(self._withdraw)
 
     def __repr__(self) -> str:
         """Show what is registered."""
@@ -32,19 +30,16 @@ class Announcement:
 
     def begin(self) -> None:
         """Register: the application has started. Nothing waits for etcd."""
-        if not self._registrations:
-            return
         self._handles = [self._coordinator.begin_registration(each) for each in self._registrations]
-        self._warning.listen()
 
     async def end(self) -> None:
         """Take all out of etcd before the application shuts down; bounded in time."""
-        self._warning.stop()
         handles, self._handles = self._handles, []
         async with anyio.create_task_group() as tasks:
             for handle in handles:
                 tasks.start_soon(handle.deregister)
 
-    def _withdraw(self) -> None:
+    def withdraw(self) -> None:
+        """Begin to take all out of etcd: the process will end. Nothing waits for etcd."""
         for handle in self._handles:
             handle.begin_deregistering()

@@ -8,8 +8,9 @@ possible at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.types import Scope
 
@@ -23,10 +24,11 @@ class Runs:
 
     Args:
         options: What their coordinators have in common: it tells them from those of other middleware.
+        apart: What else tells them, where several of the same options may run within each other.
     """
 
-    def __init__(self, options: Options) -> None:
-        self._key = f"tideover.coordinator of {options.namespace!r} at {','.join(options.endpoints)}"
+    def __init__(self, options: Options, *, apart: str = "") -> None:
+        self._key = f"tideover.coordinator{apart} of {options.namespace!r} at {','.join(options.endpoints)}"
         # Each with whether its server hands the state on.
         self._open: dict[Coordinator, bool] = {}
 
@@ -35,17 +37,16 @@ class Runs:
         return f"<Runs {len(self._open)} open>"
 
     @contextmanager
-    def run(self, coordinator: Coordinator, scope: Scope) -> Iterator[None]:
+    def run(self, coordinator: Coordinator, state: MutableMapping[str, Any] | None) -> Iterator[None]:
         """Let a run go on for the length of a block.
 
         Args:
             coordinator: Its coordinator.
-            scope: The lifespan's.
+            state: The lifespan's, which the server hands on to requests; None if there is none.
 
         Raises:
             AmbiguousCoordinator: Another run goes on, and the requests of the two could not be told apart.
         """
-        state = scope.get("state")
         if self._open and (state is None or not all(self._open.values())):
             raise AmbiguousCoordinator(
                 "a second server starts this application object while another one runs it, and not both hand the "

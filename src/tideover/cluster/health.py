@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import UTC, datetime
 
 import anyio
 
+from tideover.broadcast import Signal
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.home import Home
 from tideover.status import duration
-from tideover.types import Diagnosis, HealthState
+from tideover.types import Diagnosis, HealthChange, HealthState
+
+# How many changes of the state are kept for readers.
+_KEPT = 100
 
 
 class ClusterHealth:
@@ -26,6 +31,8 @@ class ClusterHealth:
         self._lanes = lanes
         self._home = home
         self._clock = clock
+        self._history = History()
+        self.record(None, outage_id="")
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and how long it has lasted."""
@@ -79,3 +86,110 @@ class ClusterHealth:
         wanted = HealthState(state)
         with anyio.fail_after(timeout):
             await self._lanes.wait_for(wanted)
+
+    def changes(self) -> HealthChanges:
+        """Return the health as a stream: `async for change in tide.health.changes()`. No I/O.
+
+        The present state comes first, as it was when it began; then each one that follows, in order, also for a
+        reader that is slow. A diagnosis that changes alone is no change of the state: see `diagnosis`.
+
+        Returns:
+            An asynchronous iterator. It holds 100 changes for its reader; beyond that the oldest is dropped, and
+            counted in its `missed`. It ends when the coordinator is closed.
+
+        When degraded:
+            The same; this is how to hear of it.
+        """
+        return HealthChanges(self._history, self._home)
+
+    def record(self, previous: HealthState | None, *, outage_id: str) -> None:
+        """Tell all who follow the changes that the present state has begun.
+
+        Args:
+            previous: The state before; None if there was none.
+            outage_id: The outage it belongs to; empty if there is none.
+        """
+        self._history.add(HealthChange(self.state, previous, self.diagnosis, self.since, outage_id))
+
+    def close(self) -> None:
+        """End all iterations once their readers have had what waits for them."""
+        self._history.close()
+
+
+class History:
+    """The last changes of the health state: kept once, whoever reads them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.closed = False
+        self.added = Signal()
+        self._kept: deque[HealthChange] = deque(maxlen=_KEPT)
+
+    def __repr__(self) -> str:
+        """Count them."""
+        return f"<History of {self.count} changes>"
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest change that is kept, counted from 0."""
+        return self.count - len(self._kept)
+
+    def add(self, change: HealthChange) -> None:
+        """Keep a change, and drop the oldest if there are too many."""
+        self._kept.append(change)
+        self.count += 1
+        self.added.fire()
+
+    def close(self) -> None:
+        """Let no more come."""
+        self.closed = True
+        self.added.fire()
+
+    def __getitem__(self, number: int) -> HealthChange:
+        """Return a change by its number."""
+        return self._kept[number - self.oldest]
+
+
+class HealthChanges:
+    """The changes of the health state, the present one first; made by `ClusterHealth.changes`."""
+
+    def __init__(self, history: History, home: Home) -> None:
+        self._history = history
+        self._home = home
+        self._next = history.count - 1
+        self._missed = 0
+
+    def __repr__(self) -> str:
+        """Show how much is waiting, and how much was missed."""
+        waiting = self._history.count - max(self._next, self._history.oldest)
+        return f"<HealthChanges {waiting} waiting, {self.missed} missed>"
+
+    @property
+    def missed(self) -> int:
+        """How many changes were dropped because this reader was too slow."""
+        return self._missed + max(0, self._history.oldest - self._next)
+
+    def __aiter__(self) -> HealthChanges:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> HealthChange:
+        """Return the next change.
+
+        Raises:
+            StopAsyncIteration: The coordinator was closed.
+            WrongLoop: This is another event loop than the coordinator's.
+
+        When degraded:
+            The same.
+        """
+        self._home.check(self)
+        history = self._history
+        while self._next == history.count:
+            if history.closed:
+                raise StopAsyncIteration
+            await history.added.wait()
+        self._missed, self._next = self.missed, max(self._next, history.oldest)
+        change = history[self._next]
+        self._next += 1
+        return change

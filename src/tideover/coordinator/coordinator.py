@@ -61,7 +61,7 @@ from tideover.sessions.pool import SessionPool
 from tideover.status import KeyPage, RejectedValue, StatusReport
 from tideover.store.operations import Range, RangeResult
 from tideover.store.protocol import Store
-from tideover.types import Component, Entry, HealthState, Source
+from tideover.types import Component, Entry, HealthState, Phase, Source
 
 if TYPE_CHECKING:
     from tideover.etcd.adapter import EtcdStore
@@ -95,6 +95,7 @@ class Coordinator(Primitives):
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
+        ending: Whether the application has heard that it is to end, and will close this soon.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Coordinator(Primitives):
         self._chance = chance
         self._resolver = resolver or (system_resolver if store is None else None)
         self._network = network
+        self.ending = False
         self._closed: str | None = None
         self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
@@ -286,7 +288,18 @@ class Coordinator(Primitives):
         When degraded:
             The same; this is what it is for.
         """
-        return self._reporter.report(entered=self._home.token is not None)
+        return self._reporter.report(self.phase)
+
+    @property
+    def phase(self) -> Phase:
+        """How far its life has come."""
+        if self._closed:
+            return Phase.CLOSED
+        if self._home.token is None:
+            return Phase.NEW
+        if self.ending:
+            return Phase.ENDING
+        return Phase.RUNNING if self in open_coordinators else Phase.STARTING
 
     def config_keys(self, containing: str = "", *, skip: int = 0, limit: int = 100) -> KeyPage:
         """Return some of the followed keys, each with how it stands, and never with its value. No I/O.
@@ -514,6 +527,7 @@ class Coordinator(Primitives):
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
                         await self._store.aclose()
             self._outages.close()
+            self._health.close()
             self._home.loop.leave()
 
     async def _end_background(self) -> None:
@@ -670,7 +684,7 @@ class Coordinator(Primitives):
         return background
 
     def _transition(self, before: Health, after: Health) -> None:
-        self._outages.transition(
+        outage_id = self._outages.transition(
             before.state,
             after.state,
             diagnosis=after.diagnosis,
@@ -684,6 +698,7 @@ class Coordinator(Primitives):
             why=found(after.diagnosis, count_members(self._lanes), past=True),
             outage_id=self._outages.outage_id,
         )
+        self._health.record(before.state, outage_id=outage_id)
         self.config.refresh()
         self._locks.health_changed()
         self._discovery.health_changed()

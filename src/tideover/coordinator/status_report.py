@@ -46,6 +46,7 @@ from tideover.status import (
     Statement,
     StatusReport,
 )
+from tideover.types import Phase
 
 
 class Reporter:
@@ -119,7 +120,7 @@ class Reporter:
         """Show the state of etcd."""
         return f"<Reporter {self._health.state}>"
 
-    def report(self, *, entered: bool) -> StatusReport:
+    def report(self, phase: Phase) -> StatusReport:
         """Return the report; see `Coordinator.status`."""
         report, self._stands = told(
             self._facts(),
@@ -129,7 +130,7 @@ class Reporter:
             matter=self._lanes.sentence,
             base=self._options.base,
         )
-        return report if entered else replace(report, sentence=_NOT_ENTERED)
+        return replace(report, phase=phase, sentence=_NOT_ENTERED if phase is Phase.NEW else report.sentence)
 
     def _facts(self) -> StatusReport:
         """Return the report without words."""

@@ -471,4 +471,6 @@ def _status(candidacy: Candidacy) -> ElectionStatus:
         ttl=record.timing.ttl,
         renewed_ago=record.renewed_ago if leads else None,
         seen_ago=record.seen_ago,
+        address=led.address or None if led else None,
+        overdue=candidacy.overdue,
     )

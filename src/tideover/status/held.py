@@ -117,6 +117,9 @@ class ElectionStatus(Told):
         ttl: Seconds for which a renewal holds.
         renewed_ago: Seconds since the last renewal that holds was sent; None if it does not lead.
         seen_ago: Seconds since the record was last seen; None if this candidate has never seen it.
+        address: Where the leader says it can be reached; None if it does not say, or nobody leads.
+        overdue: Seconds for which a body that has lost its leadership still runs, beyond the deadline and its
+            margin: it ignores its cancellation, or waits for what cannot be cancelled. None if none does.
     """
 
     name: str
@@ -133,6 +136,8 @@ class ElectionStatus(Told):
     ttl: float = 15.0
     renewed_ago: float | None = None
     seen_ago: float | None = None
+    address: str | None = None
+    overdue: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ class ProcessStatus(Told):
     version: str
     python: str
 
+    @property
+    def host_pid(self) -> str:
+        """Its name without the URL."""
+        return f"{self.host}:{self.pid}"
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStatus(Told):

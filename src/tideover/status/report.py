@@ -24,7 +24,7 @@ from tideover.status.process import ProcessStatus, SnapshotStatus
 from tideover.status.services import RegistrationStatus, ServiceStatus
 from tideover.status.statements import Statement
 from tideover.status.told import MOST, Told
-from tideover.types import Diagnosis, HealthState
+from tideover.types import Diagnosis, HealthState, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class StatusReport(Told):
         outage: The present outage; None if there is none.
         last_outage: The last outage that is over; None if this process has seen none.
         notes: What else an operator has to know, part by part.
+        phase: How far the coordinator's life has come.
         more: How many entries are left out of `rejected` and of `lock_conflicts`, which have 100 at the most.
     """
 
@@ -128,6 +129,7 @@ class StatusReport(Told):
     outage: OutageStatus | None = None
     last_outage: OutageStatus | None = None
     notes: tuple[NoteStatus, ...] = ()
+    phase: Phase = Phase.RUNNING
     more: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

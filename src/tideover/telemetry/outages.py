@@ -78,7 +78,7 @@ class Outages:
         reason: str,
         sentence: str,
         first: bool,
-    ) -> None:
+    ) -> str:
         """Record that the health state changed.
 
         Args:
@@ -88,6 +88,9 @@ class Outages:
             reason: Why, as `tideover.reason` says it; a recovery is recorded with the reason of its outage.
             sentence: Why, for people.
             first: Whether this is the first verdict after the start.
+
+        Returns:
+            The id of the outage that the change belongs to, which a recovery has ended; empty if there is none.
         """
         now = self._monotonic()
         self._lasted = state, now, self._seconds(now)
@@ -104,8 +107,9 @@ class Outages:
             self._begin({**attributes, "tideover.diagnosis": diagnosis.value})
         if not well and self._states[-1:] != [state.value]:
             self._states.append(state.value)
-        if self.outage_id:
-            attributes["tideover.outage_id"] = self.outage_id
+        outage_id = self.outage_id
+        if outage_id:
+            attributes["tideover.outage_id"] = outage_id
         if not (first and well):
             # The end of an outage as loudly as its beginning: whoever saw the one must see the other.
             text = self._recovery(diagnosis, sentence) if well else f"etcd is {state}: {sentence}"
@@ -114,6 +118,7 @@ class Outages:
             _transitions.add(1, counted)
         if well:
             self.close()
+        return outage_id
 
     def _recovery(self, diagnosis: Diagnosis, sentence: str) -> str:
         lasted = self._monotonic() - self._began_at

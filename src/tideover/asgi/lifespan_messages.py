@@ -11,34 +11,25 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Message, Receive, Send
 
 
-class Lifespan:
+class LifespanMessages:
     """The messages of one lifespan, with the last one held back.
 
     Args:
         receive: The server's.
         send: The server's.
-        on_started: Called when the application has started, and the server knows.
-        on_shutdown: Awaited before the application hears that it is to shut down.
     """
 
-    def __init__(
-        self,
-        receive: Receive,
-        send: Send,
-        *,
-        on_started: Callable[[], None] | None = None,
-        on_shutdown: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive_from_server = receive
         self._send_to_server = send
-        self._on_started = on_started
-        self._on_shutdown = on_shutdown
+        self._on_started: Callable[[], None] | None = None
+        self._on_shutdown: Callable[[], Awaitable[None]] | None = None
         self._started = False
         self._last: Message | None = None
 
     def __repr__(self) -> str:
         """Show how far it has come."""
-        return f"<Lifespan {'ending' if self._last else 'started' if self._started else 'starting'}>"
+        return f"<LifespanMessages {'ending' if self._last else 'started' if self._started else 'starting'}>"
 
     async def _receive(self) -> Message:
         message = await self._receive_from_server()
@@ -59,16 +50,25 @@ class Lifespan:
         self._started = True
         await self._send(message)
 
-    async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> None:
+    async def run(
+        self,
+        app: Callable[[Receive, Send], Awaitable[None]],
+        *,
+        on_started: Callable[[], None] | None = None,
+        on_shutdown: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Run the application's lifespan.
 
         Args:
             app: Runs it with these `receive` and `send`.
+            on_started: Called when the application has started, and the server knows.
+            on_shutdown: Awaited before the application hears that it is to shut down.
 
         Raises:
             Exception: What the application raised after it had answered; before that it means, by the ASGI
                 specification, that it has no lifespan, and one is run for it.
         """
+        self._on_started, self._on_shutdown = on_started, on_shutdown
         try:
             await app(self._receive, self.send)
         except Exception:

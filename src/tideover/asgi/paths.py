@@ -1,0 +1,81 @@
+"""Paths of requests as an application sees them: below the place where it is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.types import Scope
+
+
+class Paths:
+    """Some paths, each with all that is below it: `/static` also means `/static/app.css`, and not `/statics`.
+
+    Args:
+        what: The name of the option they were given as, for messages.
+        given: The paths; a slash at the end means nothing.
+
+    Raises:
+        TypeError: They are no strings, or one string.
+        ValueError: One does not begin with a slash.
+    """
+
+    def __init__(self, what: str, given: Iterable[str]) -> None:
+        if isinstance(given, str):
+            raise TypeError(f"{what} must be a list, such as [{given!r}], not a string")
+        self._given = tuple(check_path(what, path) for path in given)
+        self._below = tuple(f"{path}/" for path in self._given)
+
+    def __repr__(self) -> str:
+        """Show them."""
+        return f"<Paths {', '.join(self._given) or 'none'}>"
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._given)
+
+    def contain(self, scope: Scope) -> bool:
+        """Whether a request is for one of them."""
+        path = route_path(scope)
+        return path in self._given or path.startswith(self._below)
+
+
+def check_path(what: str, path: str) -> str:
+    """Return a path without the slash at its end.
+
+    Args:
+        what: The name of the option it was given as.
+        path: The path.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It does not begin with a slash.
+    """
+    if not isinstance(path, str):
+        raise TypeError(f"{what}: a path must be a string, not {path!r}")
+    if not path.startswith("/"):
+        raise ValueError(f"{what}: a path must begin with a slash, such as '/static', not {path!r}")
+    return path.rstrip("/")
+
+
+def below(path: str, scope: Scope) -> str | None:
+    """Return what a request asks for below a path, such as `/livez`; None if it is for something else.
+
+    Args:
+        path: The path, as `check_path` has returned it.
+        scope: The request's.
+    """
+    found = route_path(scope)
+    return found[len(path) :] if found == path or found.startswith(f"{path}/") else None
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path of a request without the `root_path`, which servers and mounts put in front of it.
+
+    Servers that give the path alone, as those did that are older than the ASGI specification's word on it (2.4),
+    are understood too.
+
+    Args:
+        scope: The request's.
+    """
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path

@@ -1,0 +1,219 @@
+"""What an application has while it runs: its coordinator, what it registers, and what it does while it leads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import anyio
+from starlette.types import Scope
+
+from tideover.asgi.leading import LeadingJobs
+from tideover.asgi.registration import Announcement
+from tideover.asgi.runs import Runs
+from tideover.asgi.shutdown import EarlyWarning
+from tideover.coordinator.coordinator import Coordinator
+from tideover.elections.leading import Work
+from tideover.elections.stall_watchdog import OnStall
+from tideover.environment import ENDPOINTS
+from tideover.errors import Closed
+from tideover.functions import connect
+from tideover.options import Require
+from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
+from tideover.registration.registration import Registration
+from tideover.store.protocol import Store
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options of `connect`, which documents them.
+
+    Spelled out because type checkers refuse a middleware that takes just any keyword: one might be called `app`.
+    """
+
+    namespace: str | None
+    follow: Sequence[str]
+    discover: Sequence[str]
+    cache_dir: str | Path | Literal[False] | None
+    profile: str
+    start_timeout: float
+    require: Require | None
+    limits: Mapping[str, StalenessLimit] | None
+    retry: RetryPolicy | None
+    cache: CachePolicy | None
+    exclude: Sequence[str]
+    record_keys: bool
+    tls: Tls | None
+    username: str | None
+    password: Password | None
+    sync_members: bool
+    failsafe: Failsafe | None
+    on_stall: OnStall
+    store: Store | None
+
+
+class Plan:
+    """What each run of an application object has; checked as a whole when the application is built.
+
+    Args:
+        face: What the user has called, for messages.
+        endpoints: As in `TideoverMiddleware`, also the following.
+        coordinator: One that somebody else enters and leaves.
+        register: What others are to find.
+        while_leading: What to run in one process of all, by election.
+        options: For `connect`.
+        apart: What tells its runs from those of others with the same options, in the state of one lifespan.
+
+    Raises:
+        TypeError: See `TideoverMiddleware`.
+        ValueError: Likewise.
+
+    Attributes:
+        coordinator: That of the last run; before the first one, one with its options that is never entered.
+    """
+
+    def __init__(
+        self,
+        face: str,
+        *,
+        endpoints: Iterable[str] | None,
+        coordinator: Coordinator | None,
+        register: Registration | Iterable[Registration],
+        while_leading: Mapping[str, Work] | None,
+        options: ConnectOptions,
+        apart: str = "",
+    ) -> None:
+        _check_sources(face, endpoints, coordinator, options)
+        if while_leading is not None and not isinstance(while_leading, Mapping):
+            raise TypeError(f"while_leading must be a dict of functions by election, not {while_leading!r}")
+        self._registrations = (register,) if isinstance(register, Registration) else tuple(register)
+        for registration in self._registrations:
+            if not isinstance(registration, Registration):
+                raise TypeError(f"register must be Registration(...), or a list of them, not {register!r}")
+        members = tuple(endpoints or ())
+        if endpoints is not None and not members and "store" not in options:
+            raise ValueError(f"give at least one endpoint, or leave endpoints out to take those of {ENDPOINTS}")
+        self._store = options.get("store")
+        self._own = coordinator is None
+        # Made here so that a wrong option is found when the application is built, not when it starts.
+        self.coordinator = connect(*members, **options) if coordinator is None else coordinator
+        self._work = dict(while_leading or {})
+        LeadingJobs(self.coordinator, self._work)
+        self._runs = Runs(self.coordinator.options, apart=apart)
+
+    def __repr__(self) -> str:
+        """Show the coordinator."""
+        return f"<Plan of {self.coordinator!r}>"
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is anything to begin and to end with the application."""
+        return self._own or bool(self._registrations or self._work)
+
+    def of(self, scope: Scope) -> Coordinator:
+        """Return the coordinator of a request's run; where there has been none, one that is not entered.
+
+        Args:
+            scope: The request's.
+
+        Raises:
+            AmbiguousCoordinator: It names no run, and several go on.
+        """
+        return self._runs.of(scope) or self.coordinator
+
+    @asynccontextmanager
+    async def run(self, state: MutableMapping[str, Any] | None) -> AsyncIterator[Run]:
+        """Have all of it for the length of a block, in which the application starts and ends.
+
+        A coordinator is single-use, so each run has one of its own, if it is not somebody else's.
+
+        Args:
+            state: The lifespan's; None if there is none.
+
+        Raises:
+            AmbiguousCoordinator: Another run goes on, and the requests of the two could not be told apart.
+            Closed: Somebody else's coordinator is not entered.
+            TideoverError: What `connect` raises when entered.
+        """
+        own = self.coordinator
+        coordinator = Coordinator(own.options, store=self._store) if self._own else own
+        async with AsyncExitStack() as stack:
+            if self._own:
+                stack.enter_context(self._runs.run(coordinator, state))
+                await stack.enter_async_context(coordinator)
+                self.coordinator = coordinator
+            elif coordinator.loop is None and self.lives:
+                raise Closed(
+                    f"{coordinator!r}: to register or lead, enter it before the application starts, or give "
+                    "endpoints"
+                )
+            run = Run(coordinator, self._registrations, self._work)
+            # Also where the application ends without having been told to.
+            stack.push_async_callback(run.end)
+            yield run
+
+
+class Run:
+    """One run of an application.
+
+    Args:
+        coordinator: Its coordinator.
+        registrations: What to register.
+        work: What to run, by election.
+
+    Attributes:
+        coordinator: Its coordinator.
+    """
+
+    def __init__(
+        self, coordinator: Coordinator, registrations: Sequence[Registration], work: Mapping[str, Work]
+    ) -> None:
+        self.coordinator = coordinator
+        self._announcement = Announcement(coordinator, registrations)
+        self._jobs = LeadingJobs(coordinator, work)
+        self._warning = EarlyWarning(self._hear)
+
+    def __repr__(self) -> str:
+        """Show what it has."""
+        return f"<Run of {self.coordinator!r}: {self._announcement!r}, {self._jobs!r}>"
+
+    def begin(self) -> None:
+        """Register, and become a candidate: the application has started. Nothing waits for etcd."""
+        self.coordinator.ending = False
+        self._announcement.begin()
+        self._jobs.begin()
+        self._warning.listen()
+
+    def _hear(self) -> None:
+        self.coordinator.ending = True
+        self._announcement.withdraw()
+
+    async def end(self) -> None:
+        """Deregister, and end the jobs, before the application shuts down; bounded in time. Again is a no-op."""
+        self._warning.stop()
+        self.coordinator.ending = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._announcement.end)
+            tasks.start_soon(self._jobs.end)
+
+
+def _check_sources(face: str, endpoints: object, coordinator: object, options: Mapping[str, object]) -> None:
+    """Reject what is no coordinator, and makes none, or more than one."""
+    if isinstance(endpoints, Coordinator):
+        raise TypeError(f"endpoints must be a list of host:port; give {endpoints!r} as coordinator=")
+    if isinstance(endpoints, str):
+        raise TypeError(f"endpoints must be a list, such as [{endpoints!r}], not a string")
+    if coordinator is not None:
+        if not isinstance(coordinator, Coordinator):
+            raise TypeError(f"coordinator must be what connect() returns, not {coordinator!r}")
+        if endpoints is not None:
+            raise TypeError("give endpoints or a coordinator, not both")
+        if options:
+            raise TypeError(f"{', '.join(options)}: give options to connect(), where the coordinator is made")
+    elif endpoints is None and "store" not in options and not os.environ.get(ENDPOINTS):
+        raise TypeError(
+            f"{face} needs endpoints=[...], coordinator=..., "
+            f"{ENDPOINTS} in the environment or, in tests, store=..."
+        )

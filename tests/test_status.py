@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tideover.status import (
+    HistoryStatus,
     IdentityStatus,
     MemberStatus,
     PrefixStatus,
+    ProcessStatus,
+    QuorumStatus,
     RejectedValue,
     SessionStatus,
+    Statement,
     StatusReport,
     duration,
 )
@@ -37,6 +41,24 @@ REPORT = StatusReport(
     config=(PrefixStatus("", Source.MEMORY, 9, math.inf, 2, 0, 1, None, "disk full"),),
     rejected=(RejectedValue("timeout", 8, "not a number"),),
     restarts=0,
+    at=datetime(2024, 5, 6, 7, 10, 22, tzinfo=UTC),
+    headline=Statement("etcd has had no quorum for ", 133.5, "."),
+    why="no quorum: 0 of 1 member answers",
+    announcement="etcd has no quorum. State degraded.",
+    quorum=QuorumStatus(1, 0, 1),
+    process=ProcessStatus(7, "h", "h:7", datetime(2024, 5, 6, 7, 0, tzinfo=UTC), 622.0, "1.0", "3.11.7"),
+    history=HistoryStatus(
+        window=3600.0,
+        recorded_since=datetime(2024, 5, 6, 7, 0, tzinfo=UTC),
+        recorded_seconds=622.0,
+        transitions=(),
+        leader_changes=(),
+        outages=1,
+        outage_seconds=133.5,
+        missed=0,
+        summary=Statement("1 outage, ", 133.5, "."),
+        caption=Statement("Degraded for ", 133.5, "."),
+    ),
     sessions=(
         SessionStatus(
             lease_id="7a11",
@@ -82,6 +104,8 @@ def test_a_report_is_ready_for_json() -> None:
             "error": None,
             "snapshot_error": "disk full",
             "denied": False,
+            "etcd_prefix": "",
+            "limit": None,
         }
     ]
     assert plain["sessions"] == [

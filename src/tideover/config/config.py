@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
@@ -413,7 +414,8 @@ class Config(Reader):
     def rejected(self) -> tuple[RejectedValue, ...]:
         """What is refused: single values by their keys, settings objects by their prefixes."""
         bound = (live.refused for live in list(self._bound))
-        return (*super().rejected, *(refused for refused in bound if refused is not None))
+        found = (*super().rejected, *(refused for refused in bound if refused is not None))
+        return tuple(replace(refused, etcd_key=self.full_name(refused.key)) for refused in found)
 
     @property
     def unfound(self) -> tuple[str, ...]:

@@ -87,12 +87,18 @@ class Values:
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:
         """The refused values that are still in etcd, one per key."""
-        found = {key: RejectedValue(key, at, str(why)) for (key, _), (at, why) in list(self._rejected.items())}
+        found = {
+            key: RejectedValue(key, at, str(why), served=self._served(key, identity))
+            for (key, identity), (at, why) in list(self._rejected.items())
+        }
         return tuple(found.values())
 
     def revision(self, key: str, decode: Decoder) -> int:
         """Return the revision of the value being served; 0 if none is."""
-        kept = self._kept.get(decode.identity)
+        return self._served(key, decode.identity)
+
+    def _served(self, key: str, identity: object) -> int:
+        kept = self._kept.get(identity)
         return 0 if kept is None else kept.revisions.get(key, 0)
 
     def rejection(self, key: str, decode: Decoder) -> tuple[int, Refusal] | None:

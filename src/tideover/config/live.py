@@ -108,7 +108,8 @@ class Live(Generic[T]):
             self._value, self._revision = self._build()
         except (ConfigValueError, ConfigKeyError) as exc:
             why = str(exc).removeprefix(f"{self.prefix!r}: ")
-            self._rejection, self._refused = exc, RejectedValue(self.prefix, max(mine), why)
+            self._rejection = exc
+            self._refused = RejectedValue(self.prefix, max(mine), why, served=self._revision)
             telemetry.config_rejected(self.prefix, max(mine), why)
         else:
             self._rejection = self._refused = None

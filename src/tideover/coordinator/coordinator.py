@@ -29,6 +29,7 @@ from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
+from tideover.config.listing import MOST as MOST_KEYS
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.status_report import Reporter
 from tideover.coordinator.survey import foreign_values
@@ -55,7 +56,7 @@ from tideover.paths import default_state_folder
 from tideover.prefixes.followed import Following
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
-from tideover.status import RejectedValue, StatusReport
+from tideover.status import KeyPage, RejectedValue, StatusReport
 from tideover.store.operations import Range, RangeResult
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
@@ -234,6 +235,7 @@ class Coordinator(Primitives):
             discovery=self._discovery,
             outage_id=lambda: self._outages.outage_id,
             is_proxy=self._is_proxy,
+            name=self._process_name,
         )
         self._identity.subscribe(self._take_reset)
 
@@ -283,6 +285,27 @@ class Coordinator(Primitives):
             The same; this is what it is for.
         """
         return self._reporter.report(entered=self._home.token is not None)
+
+    def config_keys(self, containing: str = "", *, skip: int = 0, limit: int = 100) -> KeyPage:
+        """Return some of the followed keys, each with how it stands, and never with its value. No I/O.
+
+        Args:
+            containing: What a key's name must have in it, as `get` names it; empty means nothing.
+            skip: How many of the keys that match to leave out.
+            limit: How many to return, from 1 to 1,000.
+
+        Returns:
+            The keys in their order, and how many there are.
+
+        Raises:
+            ValueError: `skip` is negative, or `limit` is out of range.
+
+        When degraded:
+            The same; each key says its source and age.
+        """
+        if skip < 0 or not 1 <= limit <= MOST_KEYS:
+            raise ValueError(f"need skip >= 0 and limit from 1 to {MOST_KEYS}, not skip={skip}, limit={limit}")
+        return self._reporter.keys(containing, skip, limit)
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_sync import describe_members
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config
+from tideover.config.keys import Keys
+from tideover.config.listing import Listing
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
@@ -22,7 +30,21 @@ from tideover.prefixes.followed import Followed
 from tideover.prefixes.view import View
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
-from tideover.status import IdentityStatus, PrefixStatus, ServiceStatus, StatusReport, duration
+from tideover.status import (
+    HistoryStatus,
+    IdentityStatus,
+    KeyPage,
+    LimitStatus,
+    PrefixStatus,
+    ProcessStatus,
+    QuorumStatus,
+    RejectedValue,
+    ServiceStatus,
+    SnapshotStatus,
+    Statement,
+    StatusReport,
+    duration,
+)
 from tideover.types import HealthState, RegistrationState, Source
 
 
@@ -45,6 +67,10 @@ class Reporter:
         discovery: The services that are followed.
         outage_id: Returns the present outage's id.
         is_proxy: Returns whether a member is a grpc-proxy; None if not known.
+        name: Returns the name of this process, for people.
+
+    Attributes:
+        started: When the coordinator was entered, in monotonic seconds.
     """
 
     def __init__(
@@ -66,7 +92,9 @@ class Reporter:
         discovery: Discovery,
         outage_id: Callable[[], str],
         is_proxy: Callable[[str], bool | None],
+        name: Callable[[], str],
     ) -> None:
+        self.started = clock.monotonic()
         self._options = options
         self._clock = clock
         self._lanes = lanes
@@ -83,6 +111,12 @@ class Reporter:
         self._discovery = discovery
         self._outage_id = outage_id
         self._is_proxy = is_proxy
+        self._name = name
+        self._listing = Listing(
+            Keys(options.base, [followed.view for followed in followed]),
+            {prefix: each.view for prefix, each in zip(options.follow, followed, strict=True)},
+            limits=options.limits,
+        )
 
     def __repr__(self) -> str:
         """Show the sentence."""
@@ -108,16 +142,23 @@ class Reporter:
             untold=tuple(f"{what}: {why}" for what, why in list(lanes.untold.items())),
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
-            rejected=(
-                *self._config.rejected,
-                *filter(None, [self._identity.overwritten]),
-                *self._locks.rejected,
-                *self._discovery.rejected,
-            ),
+            rejected=self._rejected(),
             unfound=self._config.unfound,
             restarts=self._home.restarts,
+            at=self._wall(0.0),
+            headline=Statement(f"{lanes.brief}."),
+            why=lanes.brief,
+            announcement=f"{lanes.brief}. State {health.state}.",
+            quorum=self._quorum(),
+            process=self._process(),
+            history=self._history(),
+            limits=tuple(map(self._limit_status, sorted(self._options.limits))),
+            keys=sum(len(followed.view.entries) for followed in self._followed),
+            keys_served=sum(len(followed.view.entries) for followed in self._followed),
+            snapshots=self._snapshots(),
             sessions=tuple(session.report() for session in self._sessions),
             locks=locks,
+            lock_waits=self._locks.waits(),
             lock_conflicts=conflicts,
             lock_error=lock_error,
             elections=self._elections.status(),
@@ -157,6 +198,65 @@ class Reporter:
         )
         return f"{text}. " + " ".join([*wrong, *config, *unfound, *services, *led, *failed, *absent, *behind])
 
+    def keys(self, containing: str, skip: int, limit: int) -> KeyPage:
+        """Return some of the followed keys; see `Coordinator.config_keys`."""
+        return self._listing.page(containing, skip, limit, rejected=self._config.rejected)
+
+    def _wall(self, ago: float) -> datetime:
+        return datetime.fromtimestamp(self._clock.wall() - ago, UTC)
+
+    def _rejected(self) -> tuple[RejectedValue, ...]:
+        found = (
+            *self._config.rejected,
+            *filter(None, [self._identity.overwritten]),
+            *self._locks.rejected,
+            *self._discovery.rejected,
+        )
+        return tuple(value if value.etcd_key else replace(value, etcd_key=value.key) for value in found)
+
+    def _quorum(self) -> QuorumStatus:
+        roll, lanes = self._lanes.roll, self._lanes
+        silent = roll.counted(list(lanes.unwell))
+        answering = roll.counted(list(lanes.well))
+        if lanes.health.state is HealthState.AVAILABLE:
+            # One good answer ends the asking: nothing is known against the others.
+            answering = max(answering, roll.size - silent)
+        return QuorumStatus(roll.size, min(answering, roll.size), roll.size // 2 + 1)
+
+    def _process(self) -> ProcessStatus:
+        seconds = max(0.0, self._clock.monotonic() - self.started)
+        return ProcessStatus(
+            os.getpid(),
+            socket.gethostname(),
+            self._name(),
+            self._wall(seconds),
+            seconds,
+            _version(),
+            platform.python_version(),
+        )
+
+    def _history(self) -> HistoryStatus:
+        seconds = max(0.0, self._clock.monotonic() - self.started)
+        nothing = Statement("Nothing is recorded yet.")
+        return HistoryStatus(3600.0, self._wall(seconds), seconds, (), (), 0, 0.0, 0, nothing, nothing)
+
+    def _snapshots(self) -> tuple[SnapshotStatus, ...]:
+        ours = (followed.keeper for followed in self._followed if followed.keeper is not None)
+        return tuple(keeper.report() for keeper in (*ours, *self._discovery.keepers()))
+
+    def _limit_status(self, prefix: str) -> LimitStatus:
+        limit = self._options.limits[prefix]
+        ages = [
+            followed.view.age
+            for name, followed in zip(self._options.follow, self._followed, strict=True)
+            if name.startswith(prefix) or prefix.startswith(name)
+        ]
+        age = max(ages, default=math.inf)
+        then = _THEN[limit.on_stale]
+        return LimitStatus(
+            prefix, limit.max_stale, limit.on_stale, age, age > limit.max_stale, self._listing.count(prefix), then
+        )
+
     def _identity_status(self) -> IdentityStatus:
         identity, reset = self._identity, self._identity.last_reset
         known = identity.known
@@ -171,10 +271,12 @@ class Reporter:
             last_reset_ago=self._clock.monotonic() - reset.seen_at if reset else None,
             foreign=tuple(identity.foreign),
             error=identity.error,
+            reached=self._lanes.proof is not None,
         )
 
     def _prefix_status(self, prefix: str, followed: Followed) -> PrefixStatus:
         view, keeper = followed.view, followed.keeper
+        limit = self._listing.limit_of(prefix)
         return PrefixStatus(
             prefix=prefix,
             source=view.source,
@@ -186,7 +288,20 @@ class Reporter:
             epoch=view.history.epoch,
             error=view.error,
             snapshot_error=keeper.error if keeper else None,
+            etcd_prefix=view.name,
+            limit=None if limit is None else self._limit_status(limit),
         )
+
+
+_THEN = {"raise": "raises TooStale", "default": "gives the default", "serve": "is served all the same"}
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("tideover")
+    except PackageNotFoundError:  # its files are there, and it was not installed
+        return "unknown"
 
 
 _SERVED = {

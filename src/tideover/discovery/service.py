@@ -31,11 +31,14 @@ from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.snapshotter import Keeper
 from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
-from tideover.status import RejectedValue, ServiceStatus, duration
+from tideover.status import EndpointStatus, RejectedValue, ServiceStatus, duration
 from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
 COMPONENT: Final = "discovery"
+
+# How many endpoints of a service the status shows.
+_MOST_LISTED = 100
 
 _REMOVALS = RemovalRules()
 _EJECTION = EjectionRules()
@@ -469,4 +472,20 @@ class Service:
             denied=view.denied is not None,
             error=view.error,
             snapshot_error=keeper.error if keeper else None,
+            listed=self._listed(),
         )
+
+    def _listed(self) -> tuple[EndpointStatus, ...]:
+        """Return the endpoints as the status shows them, those first that are not picked."""
+        now, gone = self.monotonic(), frozenset(self._listing.missing)
+        out = {
+            (e.instance, e.incarnation): max(0.0, self._tracks[e.instance, e.incarnation].until - now)
+            for e in self.ejected
+        }
+        found = []
+        for e in self.endpoints:
+            back_in = out.get((e.instance, e.incarnation))
+            use = "drained" if e.weight == 0 else "picked" if back_in is None else "ejected"
+            found.append(EndpointStatus(e.instance, e.url, e.weight, use, e.instance in gone, back_in))
+        found.sort(key=lambda endpoint: endpoint.use == "picked")
+        return tuple(found[:_MOST_LISTED])

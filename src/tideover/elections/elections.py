@@ -465,4 +465,7 @@ def _status(candidacy: Candidacy) -> ElectionStatus:
         peers=None if candidacy.peering is None or not record.state.held else len(record.state.electorate),
         silent=() if candidacy.peering is None else candidacy.peering.silent,
         held_by=led.holder_shown or None if led else None,
+        ttl=record.timing.ttl,
+        renewed_ago=record.renewed_ago if leads else None,
+        seen_ago=record.seen_ago,
     )

@@ -129,6 +129,7 @@ class Record:
             chance=chance,
         )
         self._header: Header | None = None
+        self._seen_at = -math.inf
         self._sent: Document | None = None
         # The same for the whole term.
         self._held_by = NOBODY
@@ -184,6 +185,17 @@ class Record:
     def left(self) -> float:
         """Seconds until the deadline; negative beyond it."""
         return self.state.deadline - self._clock.boot()
+
+    @property
+    def renewed_ago(self) -> float:
+        """Seconds since the last renewal that was answered was sent; infinite if there was none."""
+        return self._clock.boot() - self.state.renewed_at
+
+    @property
+    def seen_ago(self) -> float | None:
+        """Seconds since the record was last seen in etcd; None if it never was."""
+        ago = self._clock.boot() - self._seen_at
+        return ago if math.isfinite(ago) else None
 
     def doubt(self, why: str) -> None:
         """Take in that a guarded write was refused: the record is lost, and looked at anew."""
@@ -354,7 +366,7 @@ class Record:
             self._look(answer, sent_at)
             self._refuse_others()
         elif self._same_history(answer.header):
-            self.document = self._sent
+            self.document, self._seen_at = self._sent, sent_at
             self._claims_written = self._claims_written if do is Do.FOUND else claims
             revision, now = answer.header.revision, self._clock.boot()
             self._become(self.state.succeeded(do, revision, sent_at, now, self._listed()))
@@ -368,7 +380,7 @@ class Record:
             if isinstance(answer, TxnResult)
             else answer.entries
         )
-        seen = self._understand(shown.get(self.key), shown.get(self.token_key))
+        seen, self._seen_at = self._understand(shown.get(self.key), shown.get(self.token_key)), sent_at
         self._become(self.state.observed(seen, sent_at, self._clock.boot()))
 
     def _refuse_others(self) -> None:

@@ -31,6 +31,7 @@ from tideover.locks.options import Wish
 from tideover.locks.queue_key import Place
 from tideover.locks.rules.handover import Handover, HandoverRules, may_hand_over
 from tideover.locks.turns import Line
+from tideover.status import LockWaitStatus
 
 # Seconds before the next try when the session is in doubt; up to how many before the first one after an outage.
 AFTER_DOUBT = 0.1
@@ -62,6 +63,8 @@ class Cohort:
         self._moved = Signal()
         # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.
         self._users = 0
+        # Since when each waits, in monotonic seconds, the first one first.
+        self._began: dict[object, float] = {}
 
     def __repr__(self) -> str:
         """Show the name and how many wait."""
@@ -71,6 +74,14 @@ class Cohort:
     def waiting(self) -> int:
         """How many wait."""
         return len(self.line) + (self._driving is not None)
+
+    @property
+    def waits(self) -> LockWaitStatus | None:
+        """Who waits, as the status shows it; None if nobody does."""
+        if not self._began:
+            return None
+        waited = self._parts.clock.monotonic() - next(iter(self._began.values()))
+        return LockWaitStatus(self.name, len(self._began), max(0.0, waited), self.front.holder)
 
     @property
     def idle(self) -> bool:
@@ -95,6 +106,7 @@ class Cohort:
             TideoverError: A definite no, such as `PermissionDenied`.
         """
         self._users += 1
+        self._began[waiter := object()] = self._parts.clock.monotonic()
         try:
             while True:
                 refusal = self._parts.refusal()
@@ -109,6 +121,8 @@ class Cohort:
         except BaseException:
             self.use(-1)
             raise
+        finally:
+            del self._began[waiter]
 
     async def _wait_for_turn(self, wish: Wish) -> bool:
         """Wait in line; return False if there is news about etcd to be looked at."""

@@ -57,9 +57,14 @@ class Front:
     @property
     def others(self) -> str:
         """Who elsewhere has the lock, for people, as far as that is known."""
-        ahead = self._ahead
-        seen = ahead.holder or ahead.last
-        return "others have it" if seen is None else f"others have it: {self.queue.describe(seen)}"
+        holder = self.holder
+        return "others have it" if holder is None else f"others have it: {holder}"
+
+    @property
+    def holder(self) -> str | None:
+        """Who elsewhere has the lock, and since when, as last seen; None if nobody was seen to."""
+        seen = self._ahead.holder or self._ahead.last
+        return None if seen is None else self.queue.describe(seen)
 
     # Coming first ----------------------------------------------------------------------------------------------
 

@@ -115,8 +115,15 @@ class Books:
             waiting: How many wait for it in this process.
         """
         grant.assess()
-        held_for = max(0.0, self._clock.boot() - grant.since)
-        return LockStatus(grant.name, grant.mode, grant.distributed_token or None, held_for, waiting)
+        now = self._clock.boot()
+        return LockStatus(
+            grant.name,
+            grant.mode,
+            grant.distributed_token or None,
+            max(0.0, now - grant.since),
+            waiting,
+            mode_seconds=max(0.0, now - grant.mode_since),
+        )
 
     def conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return the conflicts in which this process had a part."""

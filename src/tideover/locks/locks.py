@@ -33,7 +33,7 @@ from tideover.policies import Profile
 from tideover.sessions.key import anchors
 from tideover.sessions.pool import SessionPool
 from tideover.sessions.session import Session
-from tideover.status import LockConflictStatus, LockStatus, RejectedValue
+from tideover.status import LockConflictStatus, LockStatus, LockWaitStatus, RejectedValue
 from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis, HealthState, LockMode
@@ -367,6 +367,12 @@ class Locks:
         """Return what `status()` shows: locks, conflicts, and what does not work."""
         locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in list(self._active.items()))
         return locks, self._books.conflicts(), self._host_error or self._ledger.error
+
+    def waits(self) -> tuple[LockWaitStatus, ...]:
+        """Return what is waited for, and not held, here."""
+        held = {grant.name for grant in list(self._active)}
+        waits = (cohort.waits for cohort in list(self._cohorts.values()) if cohort.name not in held)
+        return tuple(found for found in waits if found is not None)
 
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:

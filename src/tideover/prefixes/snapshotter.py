@@ -22,6 +22,7 @@ from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot
 from tideover.prefixes.view import View
+from tideover.status import SnapshotStatus
 from tideover.types import Component, Source
 
 # Seconds in which further changes join a write.
@@ -74,6 +75,7 @@ class Keeper:
         self._saved_content = (0, 0, "")
         self._saved_synced_at = -math.inf
         self._saved_at = -math.inf
+        self._written_at = -math.inf
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -88,6 +90,19 @@ class Keeper:
     def age(self) -> float:
         """Seconds since what is on disk was last proven in sync; infinite if that is unknown."""
         return self._clock.monotonic() - self._saved_synced_at
+
+    def report(self) -> SnapshotStatus:
+        """Return what `status()` shows of it."""
+        saved_ago = self._clock.monotonic() - self._written_at
+        return SnapshotStatus(
+            component=self.component,
+            prefix=self._view.name,
+            keys=len(self._view.entries),
+            size=self.size,
+            age=self.age,
+            saved_ago=saved_ago if math.isfinite(saved_ago) else None,
+            error=self.error,
+        )
 
     def _load(self) -> Loaded | None:
         loaded = self._file.load()
@@ -161,6 +176,7 @@ class Keeper:
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
+            self._written_at = self._clock.monotonic()
             telemetry.snapshot_written(self._view.component, None)
         self._saved_at = self._clock.monotonic()
 

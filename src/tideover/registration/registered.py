@@ -58,7 +58,7 @@ class Registered:
     @property
     def registered(self) -> bool:
         """Whether it is in etcd, under a lease that is proven. In an outage it stays there, but nobody can know:
-        then this is False, and `status.state` says `UNCONFIRMED`."""
+        then this is False, and the state in `status` is `UNCONFIRMED`."""
         return self._here.state is RegistrationState.REGISTERED
 
     @property

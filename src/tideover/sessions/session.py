@@ -172,6 +172,7 @@ class Session:
             last_proof=max(0.0, now - self._tenure.proven_at),
             error=lease.over or lease.failing or lease.doubt(now),
             debris=self._holdings.debris,
+            component=self._component,
         )
 
     # Keys ------------------------------------------------------------------------------------------------------

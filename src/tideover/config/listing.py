@@ -1,0 +1,124 @@
+"""Which keys are followed, in their order: counted and shown a page at a time, without a look at all of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tideover.config.keys import Keys
+from tideover.policies import StalenessLimit
+from tideover.prefixes.view import View
+from tideover.status import KeyPage, KeyStatus, RejectedValue
+from tideover.types import Entry, Source
+
+# How many keys a page has, at the most.
+MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """The names of a view's keys as of one revision."""
+
+    entries: Mapping[bytes, Entry]
+    revision: int
+    names: list[str]
+
+
+class Listing:
+    """The followed keys by name.
+
+    Args:
+        keys: How keys are named.
+        views: The followed prefixes, as `get` names them, with what is known of each.
+        limits: Prefix to how old its values may be.
+    """
+
+    def __init__(self, keys: Keys, views: Mapping[str, View], *, limits: Mapping[str, StalenessLimit]) -> None:
+        self._keys = keys
+        # No followed prefix covers another: in this order, all names are in theirs.
+        self._views = dict(sorted(views.items()))
+        self._limits = limits
+        self._sorted: dict[str, _Sorted] = {}
+
+    def __repr__(self) -> str:
+        """Show what is followed."""
+        return f"<Listing of {list(self._views)}>"
+
+    def page(self, containing: str, skip: int, limit: int, *, rejected: Sequence[RejectedValue]) -> KeyPage:
+        """Return some of the keys; see `Coordinator.config_keys`.
+
+        Args:
+            containing: What a key's name must have in it.
+            skip: How many of those to leave out.
+            limit: How many to return, at the most.
+            rejected: What is refused.
+        """
+        matching = [
+            (prefix, name)
+            for prefix in self._views
+            for name in self._names(prefix)
+            if not containing or containing in name
+        ]
+        refused = {value.key: value for value in rejected}
+        shown = matching[skip : skip + limit]
+        keys = (self._describe(prefix, name, refused.get(name)) for prefix, name in shown)
+        return KeyPage(
+            tuple(key for key in keys if key is not None),
+            skipped=min(skip, len(matching)),
+            matching=len(matching),
+            total=sum(len(view.entries) for view in self._views.values()),
+        )
+
+    def count(self, prefix: str) -> int:
+        """Return how many keys have the limit of a prefix: not those with one of a longer prefix."""
+        inner = [p for p in self._limits if p != prefix and p.startswith(prefix)]
+        outermost = [p for p in inner if not any(q != p and p.startswith(q) for q in inner)]
+        return self._below(prefix) - sum(map(self._below, outermost))
+
+    def limit_of(self, name: str) -> str | None:
+        """Return the prefix whose limit a key has, or all keys that begin so: the longest; None if it has none."""
+        return max((p for p in self._limits if name.startswith(p)), key=len, default=None)
+
+    def _below(self, prefix: str) -> int:
+        found = 0
+        for followed in self._views:
+            names = self._names(followed)
+            if followed.startswith(prefix):
+                found += len(names)
+            elif prefix.startswith(followed):
+                found += bisect_left(names, _after(prefix)) - bisect_left(names, prefix)
+        return found
+
+    def _names(self, prefix: str) -> list[str]:
+        view, known = self._views[prefix], self._sorted.get(prefix)
+        entries, revision = view.entries, view.freshness.reached
+        # Entries are another dict after each full read, and the revision grows with each change in between.
+        if known is None or known.entries is not entries or known.revision != revision:
+            names = sorted(map(self._keys.short, list(entries)))
+            known = self._sorted[prefix] = _Sorted(entries, revision, names)
+        return known.names
+
+    def _describe(self, prefix: str, name: str, refused: RejectedValue | None) -> KeyStatus | None:
+        view, full = self._views[prefix], self._keys.base + name
+        entry = view.entries.get(full.encode(errors="surrogateescape"))
+        if entry is None:  # deleted at this very moment, by the event loop
+            return None
+        limit = self.limit_of(name)
+        return KeyStatus(
+            key=name,
+            etcd_key=full,
+            prefix=prefix,
+            revision=entry.mod_revision if refused is None else refused.served,
+            source=view.source or Source.DEFAULT,
+            age=view.age,
+            refused=None if refused is None else refused.revision,
+            reason=None if refused is None else refused.reason,
+            over=limit is not None and view.age > self._limits[limit].max_stale,
+        )
+
+
+def _after(prefix: str) -> str:
+    """Return the first text that comes after all that begin with a prefix; the prefix is not empty."""
+    last = ord(prefix[-1])
+    return prefix[:-1] + chr(last + 1) if last < 0x10FFFF else prefix + prefix[-1]

@@ -1,0 +1,54 @@
+"""What `tide.status()` hands out, a module for each noun: frozen records, ready to be printed or sent as JSON.
+
+Only data lives here, and how a duration is written for people. What gathers it is `coordinator.status_report`.
+"""
+
+from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus
+from tideover.status.config import KeyPage, KeyStatus, LimitStatus, PrefixStatus, RejectedValue
+from tideover.status.held import (
+    ElectionStatus,
+    JobStatus,
+    LockConflictStatus,
+    LockStatus,
+    LockWaitStatus,
+    SessionStatus,
+    StallStatus,
+)
+from tideover.status.history import HistoryStatus, LeaderChangeStatus, OutageStatus, TransitionStatus
+from tideover.status.primitives import NoteStatus, PrimitiveStatus
+from tideover.status.process import ProcessStatus, SnapshotStatus
+from tideover.status.report import StatusReport
+from tideover.status.services import EndpointStatus, RegistrationStatus, ServiceStatus
+from tideover.status.statements import Statement, duration
+
+__all__ = [
+    "ElectionStatus",
+    "EndpointStatus",
+    "HistoryStatus",
+    "IdentityStatus",
+    "JobStatus",
+    "KeyPage",
+    "KeyStatus",
+    "LeaderChangeStatus",
+    "LimitStatus",
+    "LockConflictStatus",
+    "LockStatus",
+    "LockWaitStatus",
+    "MemberStatus",
+    "NoteStatus",
+    "OutageStatus",
+    "PrefixStatus",
+    "PrimitiveStatus",
+    "ProcessStatus",
+    "QuorumStatus",
+    "RegistrationStatus",
+    "RejectedValue",
+    "ServiceStatus",
+    "SessionStatus",
+    "SnapshotStatus",
+    "StallStatus",
+    "Statement",
+    "StatusReport",
+    "TransitionStatus",
+    "duration",
+]

@@ -1,0 +1,56 @@
+"""The records of this process: who it is, and what it keeps on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tideover.records import Record, UnknownAge
+from tideover.types import Component
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus(Record):
+    """The process that this is the report of: other workers of the same service have reports of their own.
+
+    Attributes:
+        pid: Its process id.
+        host: The name of its machine.
+        name: Its name, as others see it in etcd: `host:pid`, with the URL that it has registered or advertises in
+            brackets.
+        started: When its coordinator was entered.
+        seconds: Seconds since then.
+        version: The version of tideover.
+        python: The version of Python.
+    """
+
+    pid: int
+    host: str
+    name: str
+    started: datetime
+    seconds: float
+    version: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStatus(Record):
+    """One snapshot on disk: what the next process starts with if etcd is away then.
+
+    Attributes:
+        component: Whose it is.
+        prefix: The prefix it is of, as etcd has it.
+        keys: How many keys are followed there, of which all but the excluded ones are saved.
+        size: Bytes on disk; 0 if nothing is there.
+        age: Seconds since what is on disk was last proven in sync; infinite if unknown, and null in JSON.
+        saved_ago: Seconds since this process has written it; None if it has not.
+        error: Why the last one could not be written; None if it could.
+    """
+
+    component: Component
+    prefix: str
+    keys: int
+    size: int
+    age: UnknownAge | float
+    saved_ago: float | None
+    error: str | None

@@ -1,0 +1,43 @@
+"""Words for people: durations, and statements in which an age goes on counting."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tideover.records import Record, UnknownAge
+
+
+@dataclass(frozen=True, slots=True)
+class Statement(Record):
+    """A sentence, or a part of one, with at most one age in it that goes on counting after the report was made.
+
+    `str()` gives the whole of it.
+
+    Attributes:
+        text: What stands before the age; all of it if there is none.
+        seconds: The age in seconds; None if there is none.
+        rest: What stands behind the age.
+    """
+
+    text: str
+    seconds: UnknownAge | float | None = None
+    rest: str = ""
+
+    def __str__(self) -> str:
+        """Return the whole of it."""
+        return self.text if self.seconds is None else f"{self.text}{duration(self.seconds)}{self.rest}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: `"42 s"`, `"2 min 13 s"`, `"3 h 5 min"`, `"of unknown length"`."""
+    if not math.isfinite(seconds):
+        return "of unknown length"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -119,6 +119,7 @@ def test_a_report_is_ready_for_json() -> None:
             "last_proof": 10.0,
             "error": "h:1: no leader",
             "debris": 0,
+            "component": "session",
         }
     ]
 

@@ -6,9 +6,9 @@ import math
 from itertools import groupby
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import Facts, Phrase, counted, cut, notes, source_tone, source_word
+from tideover.asgi.status_page.contexts.words import Facts, Phrase, counted, cut, notes, source_tone, source_word, span
 from tideover.asgi.status_page.query import Query
-from tideover.status import KeyPage, KeyStatus, LimitStatus, PrefixStatus, StatusReport, duration
+from tideover.status import KeyPage, KeyStatus, LimitStatus, PrefixStatus, StatusReport
 from tideover.types import Source
 
 # Keys on one page of the list.
@@ -85,10 +85,10 @@ def _prefix(prefix: PrefixStatus, rows: list[KeyStatus], ages: Ages) -> Facts:
 def _limit(limit: LimitStatus | None, *, live: bool) -> str:
     if limit is None:
         return "no limit"
-    span = duration(limit.max_stale)
+    most = span(limit.max_stale)
     if limit.over:
-        return f"over {span}, {limit.then}"
-    return f"limit {span}, then {limit.then}" if live else f"of {span}, then {limit.then}"
+        return f"over {most}, {limit.then}"
+    return f"limit {most}, then {limit.then}" if live else f"of {most}, then {limit.then}"
 
 
 def _key(key: KeyStatus) -> Facts:
@@ -108,4 +108,4 @@ def _minutes(source: Source | None, age: float) -> str:
         return "in sync"
     if not math.isfinite(age):
         return "unknown"
-    return "under 1 min" if age < 60 else duration(age - age % 60).removesuffix(" 0 s")
+    return "under 1 min" if age < 60 else span(age - age % 60)

@@ -69,7 +69,7 @@ class Contexts:
             "title": verdict.title(name, report),
             "state": str(report.state),
             "brand": name,
-            "namespace": report.namespace if report.namespace.strip("/") != name or "/" in report.namespace else "",
+            "namespace": report.namespace if report.namespace.strip("/") != name else "",
             "sections": [(section, section.capitalize() if section != "hour" else "Last hour") for section in _SECTIONS],
         }
 

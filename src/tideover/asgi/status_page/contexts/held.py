@@ -25,7 +25,10 @@ def elections(report: StatusReport, ages: Ages) -> Facts:
         "note": f"{counted(len(report.elections), 'candidacy', 'candidacies')} of this process",
         "rows": [_election(each, ages, well=well) for each in rows],
         "more": more,
-        "alerts": notes(report, "election"),
+        "alerts": [
+            *notes(report, "election"),
+            *({"tone": "plain", "subject": each.name, "text": each.error} for each in rows if each.error),
+        ],
     }
 
 
@@ -39,7 +42,7 @@ def _election(election: ElectionStatus, ages: Ages, *, well: bool) -> Facts:
     remaining = election.remaining
     return {
         "name": election.name,
-        "policy": f"on_outage={election.on_outage}" + (f"; {election.error}" if election.error else ""),
+        "policy": f"on_outage={election.on_outage}",
         "here": leads,
         "token": str(election.token),
         "holder": election.held_by or election.holder or "",

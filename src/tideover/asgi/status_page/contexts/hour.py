@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import TONES, Facts, Phrase, clock, cut, phrase
+from tideover.asgi.status_page.contexts.words import TONES, Facts, Phrase, clock, cut, phrase, span
 from tideover.status import HistoryStatus, LeaderChangeStatus, StatusReport, TransitionStatus, duration
 from tideover.types import Diagnosis, HealthState
 
@@ -73,9 +73,8 @@ def hour(report: StatusReport, ages: Ages, *, window: float) -> Facts:
     shown = [each for each in history.transitions if each.present or each.ago - each.seconds < window]
     spans = [_span(each, window) for each in reversed(shown)]
     rows, more = cut(shown, _ROWS)
-    whole = f"Last {duration(window).removesuffix(' 0 s').removesuffix(' 0 min')}"
     return {
-        "heading": "Last hour" if window == 3600 else whole,
+        "heading": "Last hour" if window == 3600 else f"Last {span(window)}",
         "note": phrase(history.summary, ages),
         "told": phrase(history.caption, ages),
         # So that it is drawn again now and then.

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from tideover.asgi.status_page.ages import Age, Ages
-from tideover.status import NoteStatus, Statement, StatusReport
+from tideover.status import NoteStatus, Statement, StatusReport, duration
 from tideover.types import HealthState, Source
 
 T = TypeVar("T")
@@ -57,6 +57,11 @@ def day(moment: datetime, today: datetime) -> str:
     return f"{moment:%H:%M:%S} UTC" if same else f"{moment:%H:%M:%S} UTC on {moment.day} {moment:%B}"
 
 
+def span(seconds: float) -> str:
+    """Return a length of time that somebody has chosen: `"5 min"`, not `"5 min 0 s"`."""
+    return duration(seconds).removesuffix(" 0 s").removesuffix(" 0 min").removesuffix(" 0 h")
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `"1 key"`, `"12,000 keys"`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
@@ -75,14 +80,10 @@ def old(seconds: float, ages: Ages) -> Age | None:
 def notes(report: StatusReport, *about: str) -> list[Facts]:
     """Return what the report notes about a part, as alerts."""
     found, left_out = cut([note for note in report.notes if note.about in about], 10)
-    alerts = [{"tone": _tone(note), "text": note.text, "subject": note.name} for note in found]
+    alerts = [{"tone": note.tone, "text": note.text, "subject": note.name} for note in found]
     if left_out:
         alerts.append({"tone": "plain", "text": f"And {left_out} more, in status.json.", "subject": ""})
     return alerts
-
-
-def _tone(note: NoteStatus) -> str:
-    return note.tone
 
 
 def source_tone(source: Source | None, *, denied: bool = False, over: bool = False) -> str:

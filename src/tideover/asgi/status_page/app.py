@@ -51,7 +51,7 @@ def status_app(
             is answered with 404, as if there were no page. Without it everybody who reaches the page may see it,
             which is said once at WARNING.
         title: The name of the service at the top of the page; None means the namespace.
-        window: Seconds that the chart shows, from 60 to 86400.
+        window: Seconds that the chart shows, from 60 to 3600: what a coordinator remembers.
 
     Returns:
         The application, to be mounted.
@@ -82,8 +82,8 @@ class StatusApp:
             raise TypeError(f"coordinator must be what connect() returns, not {coordinator!r}")
         if authorize is not None and not callable(authorize):
             raise TypeError(f"authorize must be a function of the scope, not {authorize!r}")
-        if not 60 <= window <= 86400:
-            raise ValueError(f"window must be from 60 to 86400 seconds, not {window!r}")
+        if not 60 <= window <= 3600:
+            raise ValueError(f"window must be from 60 to 3600 seconds, not {window!r}")
         if importlib.util.find_spec("jinja2") is None:
             raise ImportError("the status page needs jinja2: pip install 'tideover[status]'")
         # Here, because it takes a while, and not within a request.

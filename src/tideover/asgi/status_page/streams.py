@@ -38,7 +38,7 @@ class Streams:
         self._open = 0
         self._ending = anyio.Event()
         self._warning = EarlyWarning(self._end)
-        self._warned_at: float | None = None
+        self._ended_at = 0.0
 
     def __repr__(self) -> str:
         """Count them."""
@@ -47,8 +47,9 @@ class Streams:
     @property
     def full(self) -> bool:
         """Whether no other may begin."""
-        ending = self._warned_at is not None and anyio.current_time() - self._warned_at < _QUIET
-        return ending or self._open >= MOST
+        if self._ending.is_set() and (self._open or anyio.current_time() - self._ended_at < _QUIET):
+            return True
+        return self._open >= MOST
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, *, look: Callable[[], Look]
@@ -84,11 +85,12 @@ class Streams:
             pass
         finally:
             self._open -= 1
+            self._ended_at = anyio.current_time()
             if not self._open:
                 self._warning.stop()
 
     def _end(self) -> None:
-        self._warned_at = anyio.current_time()
+        # Called by the event loop, where anyio knows of none.
         self._ending.set()
 
     async def _events(

@@ -28,7 +28,7 @@ from tideover import (
     discover,
 )
 from tideover.coordinator.coordinator import Coordinator
-from tideover.coordinator.status_report import _describe_service
+from tideover.coordinator.rules.sentence import _describe_service
 from tideover.discovery.discovery import MOST_SERVICES
 from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options

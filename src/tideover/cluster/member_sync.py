@@ -21,7 +21,6 @@ from tideover.cluster.dns import Names
 from tideover.cluster.rules.membership import plan
 from tideover.cluster.state import Lanes
 from tideover.shown import shown
-from tideover.status import MemberStatus
 from tideover.store.endpoints import Address, advertised, is_loopback, is_name
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import MemberList, MemberListResult, Status
@@ -254,36 +253,3 @@ class Roster:
             return
         self._lanes.join(address.endpoint, learned=False)
         self._lanes.roll.identify(address.endpoint, header)
-
-
-def describe_members(lanes: Lanes, is_proxy: Callable[[str], bool | None]) -> tuple[MemberStatus, ...]:
-    """Return the members for people: those that may be asked, then those on the list that are not used.
-
-    Args:
-        lanes: What is known about them.
-        is_proxy: Whether one is really a grpc-proxy.
-    """
-    roll = lanes.roll
-    found = []
-    for endpoint in roll.members:
-        known = roll.who(endpoint)
-        found.append(
-            MemberStatus(
-                endpoint,
-                endpoint == lanes.active,
-                lanes.answers(endpoint),
-                lanes.errors.get(endpoint),
-                is_proxy(endpoint),
-                name="" if known is None else known.name,
-                id="" if known is None else f"{known.id:x}",
-                origin="learned" if endpoint in roll.learned else "given",
-            )
-        )
-    for member in roll.listed:
-        if member.id in roll.unusable:
-            where = member.client_urls[0].partition("://")[2] if member.client_urls else ""
-            reason = roll.unusable[member.id]
-            found.append(
-                MemberStatus(where, False, None, reason, name=member.name, id=f"{member.id:x}", origin="learned")
-            )
-    return tuple(found)

@@ -117,7 +117,7 @@ class Monitor:
             if asked.judged is Answer.OK:
                 self._conclude([active], began)
                 return
-            lanes.suspected = True
+            lanes.suspected, lanes.suspected_at = True, began
         members = lanes.members
         questions: list[Asked] = []
         for member in members:

@@ -23,6 +23,7 @@ from tideover.cluster.rules.breaker import Breaker
 from tideover.cluster.rules.diagnosis import diagnosis_of
 from tideover.cluster.rules.health import Health, sentence
 from tideover.cluster.rules.round_trips import Burst
+from tideover.cluster.timeline import Timeline
 from tideover.errors import AuthenticationFailed, CircuitOpen
 from tideover.store.faults import Fault, FaultKind
 from tideover.store.operations import Lane, Op, Range
@@ -68,6 +69,7 @@ class Lanes:
         roll: Who the members are.
         waiting: The reads under way.
         closing: How long what is closed may try to let etcd know.
+        timeline: What has happened lately.
         health: Where the state machine stands; written by the monitor.
         active: The member in use: all calls go there as long as it answers.
         well: Members that answered when they were last asked.
@@ -76,6 +78,7 @@ class Lanes:
         proof: The newest linearizable read that was answered.
         heard: For members, the newest serializable read that was answered to a probe.
         suspected: Whether something failed and the monitor has not yet said that all is well.
+        suspected_at: When that began, in monotonic seconds; of no meaning while nothing is suspected.
         suspicions: How often something failed.
         alarms: What etcd has raised; None as long as nobody has been asked.
         untold: What etcd does not tell this user, and why not, in words.
@@ -93,6 +96,7 @@ class Lanes:
         self.active = active
         self.waiting = Waiting(clock, self.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
+        self.timeline = Timeline(clock)
         self._round_trips: dict[str, Burst] = {}
         self.health = Health()
         self.well: frozenset[str] = frozenset()
@@ -101,6 +105,7 @@ class Lanes:
         self.proof: Proof | None = None
         self.heard: dict[str, Proof] = {}
         self.suspected = False
+        self.suspected_at = 0.0
         self.suspicions = 0
         self.alarms: frozenset[str] | None = None
         self.untold: dict[str, str] = {}
@@ -269,8 +274,17 @@ class Lanes:
             if self.roll.belong(header.cluster_id):
                 for member in self.roll.learned:
                     self.leave(member)
+            if self.proof is not None:
+                self._compare_terms(self.proof, header)
             self.proof = Proof(sent_at, header)
             self.changed.fire()
+
+    def _compare_terms(self, before: Proof, header: Header) -> None:
+        """Note a leader change that was no outage: since the proof before, etcd was available throughout."""
+        grown = header.cluster_id == before.header.cluster_id and header.raft_term > before.header.raft_term
+        if grown and self.health.state is HealthState.AVAILABLE and before.sent_at > self.health.lost_at:
+            since = self.suspected_at if self.suspected else None
+            self.timeline.leader_changed(header.raft_term, since=since)
 
     def failed(self, fault: Fault) -> None:
         """Take in a call that failed: evidence, upon which the monitor probes at once.
@@ -315,7 +329,8 @@ class Lanes:
 
     def suspect(self) -> None:
         """Ask for a probe now."""
-        self.suspected = True
+        if not self.suspected:
+            self.suspected, self.suspected_at = True, self.clock.monotonic()
         self.suspicions += 1
         self.evidence.fire()
 

@@ -24,6 +24,7 @@ from tideover.clock import Clock, system_boot_time
 from tideover.cluster.alarms import Alarms
 from tideover.cluster.dns import Names, Resolver, system_resolver
 from tideover.cluster.health import ClusterHealth
+from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import Roster
 from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, reason_of
@@ -31,6 +32,7 @@ from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
 from tideover.config.listing import MOST as MOST_KEYS
 from tideover.coordinator.primitives import Primitives
+from tideover.coordinator.rules.headline import found
 from tideover.coordinator.status_report import Reporter
 from tideover.coordinator.survey import foreign_values
 from tideover.daemon_thread import in_daemon_thread
@@ -359,6 +361,7 @@ class Coordinator(Primitives):
             # Made before a fork, as by gunicorn --preload.
             self._make()
         self._home.enter()
+        self._lanes.timeline.begin()
         if self._desk is not None:
             await self._desk.open()
         if self._store is None:
@@ -669,6 +672,12 @@ class Coordinator(Primitives):
             reason=reason_of(after.state, after.diagnosis),
             sentence=self._lanes.sentence,
             first=not before.decided,
+        )
+        self._lanes.timeline.transition(
+            after.state,
+            after.diagnosis,
+            why=found(after.diagnosis, count_members(self._lanes), past=True),
+            outage_id=self._outages.outage_id,
         )
         self.config.refresh()
         self._locks.health_changed()

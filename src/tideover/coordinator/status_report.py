@@ -14,11 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
-from tideover.cluster.member_sync import describe_members
+from tideover.cluster.member_status import count_members, describe_members
 from tideover.cluster.state import Lanes
+from tideover.cluster.timeline import WINDOW
 from tideover.config.config import Config
 from tideover.config.keys import Keys
 from tideover.config.listing import Listing
+from tideover.coordinator.rules.rows import Stands
+from tideover.coordinator.rules.situation import refusing
+from tideover.coordinator.rules.telling import told
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
@@ -27,7 +31,7 @@ from tideover.home import Home
 from tideover.locks.locks import Locks
 from tideover.options import Options
 from tideover.prefixes.followed import Followed
-from tideover.prefixes.view import View
+from tideover.prefixes.view import ViewRules
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
 from tideover.status import (
@@ -37,15 +41,11 @@ from tideover.status import (
     LimitStatus,
     PrefixStatus,
     ProcessStatus,
-    QuorumStatus,
     RejectedValue,
-    ServiceStatus,
     SnapshotStatus,
     Statement,
     StatusReport,
-    duration,
 )
-from tideover.types import HealthState, RegistrationState, Source
 
 
 class Reporter:
@@ -68,9 +68,6 @@ class Reporter:
         outage_id: Returns the present outage's id.
         is_proxy: Returns whether a member is a grpc-proxy; None if not known.
         name: Returns the name of this process, for people.
-
-    Attributes:
-        started: When the coordinator was entered, in monotonic seconds.
     """
 
     def __init__(
@@ -94,7 +91,6 @@ class Reporter:
         is_proxy: Callable[[str], bool | None],
         name: Callable[[], str],
     ) -> None:
-        self.started = clock.monotonic()
         self._options = options
         self._clock = clock
         self._lanes = lanes
@@ -117,18 +113,33 @@ class Reporter:
             {prefix: each.view for prefix, each in zip(options.follow, followed, strict=True)},
             limits=options.limits,
         )
+        self._stands: Stands = {}
 
     def __repr__(self) -> str:
-        """Show the sentence."""
-        return f"<Reporter {self.sentence()}>"
+        """Show the state of etcd."""
+        return f"<Reporter {self._health.state}>"
 
     def report(self, *, entered: bool) -> StatusReport:
         """Return the report; see `Coordinator.status`."""
+        report, self._stands = told(
+            self._facts(),
+            self._stands,
+            now=self._clock.monotonic(),
+            live_limit=ViewRules().live_limit,
+            matter=self._lanes.sentence,
+            base=self._options.base,
+        )
+        return report if entered else replace(report, sentence=_NOT_ENTERED)
+
+    def _facts(self) -> StatusReport:
+        """Return the report without words."""
         lanes, health = self._lanes, self._health
         locks, conflicts, lock_error = self._locks.status()
         stalls, last_stall = self._elections.stalls()
+        limits = tuple(map(self._limit_status, sorted(self._options.limits)))
+        known = [len(each.view.entries) for each in self._followed if each.view.synced and not each.view.denied]
         return StatusReport(
-            sentence=self.sentence() if entered else "not entered yet: use it inside `async with connect(...)`",
+            sentence="",
             state=health.state,
             diagnosis=health.diagnosis,
             since=health.since,
@@ -146,15 +157,15 @@ class Reporter:
             unfound=self._config.unfound,
             restarts=self._home.restarts,
             at=self._wall(0.0),
-            headline=Statement(f"{lanes.brief}."),
-            why=lanes.brief,
-            announcement=f"{lanes.brief}. State {health.state}.",
-            quorum=self._quorum(),
+            headline=Statement(""),
+            why="",
+            announcement="",
+            quorum=count_members(lanes),
             process=self._process(),
             history=self._history(),
-            limits=tuple(map(self._limit_status, sorted(self._options.limits))),
+            limits=limits,
             keys=sum(len(followed.view.entries) for followed in self._followed),
-            keys_served=sum(len(followed.view.entries) for followed in self._followed),
+            keys_served=max(0, sum(known) - sum(limit.keys for limit in refusing(limits))),
             snapshots=self._snapshots(),
             sessions=tuple(session.report() for session in self._sessions),
             locks=locks,
@@ -167,36 +178,9 @@ class Reporter:
             last_stall=last_stall,
             registrations=self._registrations.status(),
             services=self._discovery.status(),
+            outage=lanes.timeline.outage,
+            last_outage=lanes.timeline.last_outage,
         )
-
-    def sentence(self) -> str:
-        """Return the situation in a sentence or two, for people."""
-        text = self._lanes.sentence
-        if self._health.state is not HealthState.AVAILABLE:
-            text += f"; {self._health.state} for {duration(self._health.seconds)}"
-        foreign = list(self._identity.foreign)
-        wrong = [f"{member} belongs to another cluster and is not used." for member in foreign]
-        proxies = [member for member in self._lanes.members if self._is_proxy(member)]
-        behind = [f"{', '.join(proxies)} is an etcd grpc-proxy: leases are refused."] if proxies else []
-        config = (_describe(followed.view) for followed in self._followed)
-        services = filter(None, map(_describe_service, self._discovery.status()))
-        led = (f"{name!r} is led here, {standing}." for name, standing in self._elections.leading())
-        absent = (
-            f"{status.service!r} is not registered: {status.error or 'it is about to be'}."
-            for status in self._registrations.status()
-            if status.state in (RegistrationState.WAITING, RegistrationState.REFUSED)
-        )
-        unfound = (
-            f"etcd has never had a key under {self._options.base + prefix!r}: settings there are the defaults."
-            for prefix in self._config.unfound
-        )
-        failed = (
-            f"What runs while leading {job.name!r} has failed ({job.error}), and is a candidate again in "
-            f"{duration(job.again_in)}."
-            for job in self._jobs.status()
-            if job.again_in is not None
-        )
-        return f"{text}. " + " ".join([*wrong, *config, *unfound, *services, *led, *failed, *absent, *behind])
 
     def keys(self, containing: str, skip: int, limit: int) -> KeyPage:
         """Return some of the followed keys; see `Coordinator.config_keys`."""
@@ -214,31 +198,36 @@ class Reporter:
         )
         return tuple(value if value.etcd_key else replace(value, etcd_key=value.key) for value in found)
 
-    def _quorum(self) -> QuorumStatus:
-        roll, lanes = self._lanes.roll, self._lanes
-        silent = roll.counted(list(lanes.unwell))
-        answering = roll.counted(list(lanes.well))
-        if lanes.health.state is HealthState.AVAILABLE:
-            # One good answer ends the asking: nothing is known against the others.
-            answering = max(answering, roll.size - silent)
-        return QuorumStatus(roll.size, min(answering, roll.size), roll.size // 2 + 1)
-
     def _process(self) -> ProcessStatus:
-        seconds = max(0.0, self._clock.monotonic() - self.started)
         return ProcessStatus(
-            os.getpid(),
-            socket.gethostname(),
-            self._name(),
-            self._wall(seconds),
-            seconds,
-            _version(),
-            platform.python_version(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            name=self._name(),
+            started=self._wall(self._running),
+            seconds=self._running,
+            version=_version(),
+            python=platform.python_version(),
         )
 
     def _history(self) -> HistoryStatus:
-        seconds = max(0.0, self._clock.monotonic() - self.started)
-        nothing = Statement("Nothing is recorded yet.")
-        return HistoryStatus(3600.0, self._wall(seconds), seconds, (), (), 0, 0.0, 0, nothing, nothing)
+        timeline, unsaid = self._lanes.timeline, Statement("")
+        return HistoryStatus(
+            window=WINDOW,
+            recorded_since=self._wall(self._running),
+            recorded_seconds=self._running,
+            transitions=timeline.transitions(),
+            leader_changes=timeline.leader_changes(),
+            outages=0,
+            outage_seconds=0.0,
+            missed=timeline.missed,
+            summary=unsaid,
+            caption=unsaid,
+        )
+
+    @property
+    def _running(self) -> float:
+        """Seconds since the coordinator was entered."""
+        return max(0.0, self._clock.monotonic() - self._lanes.timeline.began_at)
 
     def _snapshots(self) -> tuple[SnapshotStatus, ...]:
         ours = (followed.keeper for followed in self._followed if followed.keeper is not None)
@@ -249,12 +238,18 @@ class Reporter:
         ages = [
             followed.view.age
             for name, followed in zip(self._options.follow, self._followed, strict=True)
-            if name.startswith(prefix) or prefix.startswith(name)
+            if followed.view.synced and (name.startswith(prefix) or prefix.startswith(name))
         ]
         age = max(ages, default=math.inf)
-        then = _THEN[limit.on_stale]
         return LimitStatus(
-            prefix, limit.max_stale, limit.on_stale, age, age > limit.max_stale, self._listing.count(prefix), then
+            prefix=prefix,
+            max_stale=limit.max_stale,
+            on_stale=limit.on_stale,
+            age=age,
+            # Of what nothing is known, nothing is too old.
+            over=bool(ages) and age > limit.max_stale,
+            keys=self._listing.count(prefix),
+            then=_THEN[limit.on_stale],
         )
 
     def _identity_status(self) -> IdentityStatus:
@@ -293,6 +288,7 @@ class Reporter:
         )
 
 
+_NOT_ENTERED = "not entered yet: use it inside `async with connect(...)`"
 _THEN = {"raise": "raises TooStale", "default": "gives the default", "serve": "is served all the same"}
 
 
@@ -302,50 +298,3 @@ def _version() -> str:
         return version("tideover")
     except PackageNotFoundError:  # its files are there, and it was not installed
         return "unknown"
-
-
-_SERVED = {
-    Source.LIVE: "live",
-    Source.MEMBER: "served from a surviving member",
-    Source.MEMORY: "served from memory",
-    Source.DISK: "served from disk",
-}
-
-
-def _describe(view: View) -> str:
-    source = view.source
-    if view.denied is not None:
-        return f"Config {view.name!r} may not be read: etcd denies it to this user."
-    if source is None:
-        return f"Config {view.name!r} has never been read."
-    age = (
-        ""
-        if source is Source.LIVE
-        else f", {duration(view.age)} old"
-        if math.isfinite(view.age)
-        else ", of unknown age"
-    )
-    return f"Config {view.name!r} is {_SERVED[source]}{age}."
-
-
-def _describe_service(service: ServiceStatus) -> str:
-    """Return what there is to be said about a service; empty if all is well with it."""
-    if service.denied:
-        return f"The endpoints of {service.name!r} may not be read: etcd denies them to this user."
-    if service.source is None:
-        return f"The endpoints of {service.name!r} have never been read."
-    held = f", {service.held} of them no longer in etcd" if service.held else ""
-    if service.source is Source.LIVE:
-        return f"{service.name!r} has {_counted(service.endpoints)}{held}." if held else ""
-    age = f"{duration(service.age)} old" if math.isfinite(service.age) else "of unknown age"
-    if service.endpoints == 0:
-        listed = f"The empty list of {service.name!r} is"
-    elif service.endpoints == 1:
-        listed = f"The endpoint of {service.name!r} is"
-    else:
-        listed = f"The {service.endpoints} endpoints of {service.name!r} are"
-    return f"{listed} {_SERVED[service.source]}, {age}{held}."
-
-
-def _counted(endpoints: int) -> str:
-    return "1 endpoint" if endpoints == 1 else f"{endpoints} endpoints"

@@ -88,7 +88,7 @@ class HistoryStatus(Record):
         leader_changes: The leader changes that were no outages, the newest first.
         outages: How many outages touch the window.
         outage_seconds: How many seconds of it they lasted.
-        missed: How many entries were dropped because there were too many.
+        missed: How many entries were dropped before their time because there were too many.
         summary: All of it in a sentence or two.
         caption: All of it in words, with the times: what a picture of it shows.
     """

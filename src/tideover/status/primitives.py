@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from tideover.records import Record, UnknownAge
+from tideover.status.statements import Statement
 from tideover.types import Component, HealthState
 
 
@@ -54,11 +55,11 @@ class NoteStatus(Record):
     Attributes:
         about: The part: `"config"`, `"discovery"`, `"election"`, `"lock"`, `"members"` or `"process"`.
         tone: `"bad"` for an outage and what it does, `"warn"` for what needs attention, `"plain"` for the rest.
-        text: One or two sentences.
+        text: One or two sentences, with at most one age that goes on counting.
         name: The key, election, lock, member or service that it is about; empty if it is about all of them.
     """
 
     about: str
     tone: Literal["bad", "warn", "plain"]
-    text: str
+    text: Statement
     name: str = ""

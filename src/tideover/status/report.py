@@ -64,7 +64,7 @@ class StatusReport(Record):
         announcement: The headline and the state, without an age: it changes only when they do.
         consequences: What follows for this process, the most dangerous first.
         works: What works still, and how.
-        fails: What does not, and with which error.
+        fails: What does not, and with which error; empty if everything works.
         primitives: Configuration, discovery, elections and locks, in this order.
         limits: The limits of configuration, in the order of their prefixes.
         keys: How many keys of the configuration are known.

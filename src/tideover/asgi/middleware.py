@@ -16,6 +16,7 @@ from tideover.asgi.lifespan_messages import LifespanMessages
 from tideover.asgi.paths import Paths, below, check_path
 from tideover.asgi.plan import ConnectOptions, Plan
 from tideover.asgi.status_header import status_field
+from tideover.asgi.status_page.mount import StatusMount
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
 from tideover.registration.registration import Registration
@@ -51,6 +52,8 @@ class TideoverMiddleware:
             `"/static"`; below the `root_path`, if the server or a mount has one. `tideover.current()` works there.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.
+        status: Where the status page is mounted, such as `"/_tideover/status"`: `status_app()` for this
+            coordinator, open to everybody who reaches it. Its requests have no record. None means nowhere.
         options: Everything else goes to `connect`.
 
     Raises:
@@ -58,6 +61,7 @@ class TideoverMiddleware:
             environment has no endpoints; or `register` is no registration, or `while_leading` names what cannot
             be run.
         ValueError: An option is wrong, or a variable of the environment; see `connect`.
+        ImportError: `status` was given, and the extra `status` is not installed.
 
     When degraded:
         Requests are served as ever; nothing waits for etcd.
@@ -75,6 +79,7 @@ class TideoverMiddleware:
         health: str | None = None,
         exclude_paths: Iterable[str] = (),
         status_header: bool = False,
+        status: str | None = None,
         **options: Unpack[ConnectOptions],
     ) -> None:
         self.app = app
@@ -98,6 +103,7 @@ class TideoverMiddleware:
         self._health_app = HealthApp()
         # Of the first sign of the end it can only hear within a run.
         self._runs_lifespan = lifespan is None and (self._plan.lives or health is not None)
+        self._status = StatusMount(status) if status is not None else None
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -108,6 +114,9 @@ class TideoverMiddleware:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
+            return
+        if self._status is not None and (within := self._status.scope_of(scope)) is not None:
+            await self._status(self._plan.of(scope), within, receive, send)
             return
         if self._health is not None and (path := below(self._health, scope)) is not None:
             await self._health_app.answer(self._plan.of, path, scope, receive, send)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Literal, Union
@@ -29,6 +30,8 @@ def _made(kind: Any, text: str) -> Any:
         return inner[0]
     if origin is tuple:
         return tuple(_made(each, text) for each in inner if each is not Ellipsis)
+    if origin is Mapping:
+        return {_made(inner[0], text): _made(inner[1], text)}
     if isinstance(kind, type) and issubclass(kind, Enum):
         return list(kind)[-1]
     if dataclasses.is_dataclass(kind):

@@ -8,12 +8,18 @@ import select
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from tests.etcd.certificates import Authority, Signed
+from tideover import Registration, connect
+from tideover.cli.app import run
+from tideover.options import Options
 from tideover.testing import EtcdServer
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
@@ -29,6 +35,21 @@ def tideover(*args: str, **environment: str) -> subprocess.CompletedProcess[str]
     assert "Traceback" not in done.stderr
     assert PASSWORD not in done.stdout + done.stderr
     return done
+
+
+def tideover_here(*args: str, **environment: str) -> int:
+    """Run a command that reaches no etcd in this process; it prints no password."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(StringIO()) as out,
+        redirect_stderr(StringIO()) as err,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        code = run(args)
+    assert PASSWORD not in out.getvalue() + err.getvalue()
+    assert "tideover: " in err.getvalue()
+    return code
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +226,45 @@ def test_a_watch_outlives_its_token(guarded: EtcdServer) -> None:
                 time.sleep(2.5)
         finally:
             watching.kill()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        f"https://app:{PASSWORD}@10.0.0.1:2379",
+        f"app:{PASSWORD}@10.0.0.1:2379",
+        f"https://app:{PASSWORD}%4010.0.0.1:2379",
+        f"ftp://app:{PASSWORD}%4010.0.0.1",
+        f"app%3A{PASSWORD}%4010.0.0.1:x",
+        f"10.0.0.1:2379,https://app:{PASSWORD},@10.0.0.2:1",
+        f"https://app:{PASSWORD}@[::1",
+    ],
+)
+def test_a_password_in_an_endpoint_is_repeated_nowhere(endpoint: str) -> None:
+    """Given as an option, as a variable, to `connect()` or to a registration, or where no endpoint belongs."""
+    for args in (
+        ["status", "-e", endpoint],
+        ["status", endpoint],
+        [endpoint],
+        ["lock", "x", "--ttl", endpoint, "y"],
+    ):
+        assert tideover_here(*args) == 2
+    assert tideover_here("status", TIDEOVER_ENDPOINTS=endpoint) == 2
+    for call in (lambda: connect(endpoint), lambda: Options([endpoint]), lambda: Registration("api", endpoint)):
+        with pytest.raises(ValueError) as refused:
+            call()
+        shown = "".join(traceback.format_exception(refused.value, limit=0))
+        assert PASSWORD not in shown
+
+
+def test_a_private_key_that_everybody_can_read_is_named(authority: Authority, tmp_path: Path) -> None:
+    """The key is used all the same: a warning names it and its mode."""
+    signed = authority.sign("open")
+    signed.key.chmod(0o644)
+    files = [f"--cacert={authority.cert}", f"--cert={signed.cert}", f"--key={signed.key}"]
+    done = tideover("status", *files, "-e", "127.0.0.1:1")
+    assert done.returncode == 4
+    assert f"tideover: warning: every user of this machine can read {signed.key} (mode 0644)" in done.stderr
 
 
 def test_a_password_on_the_command_line_is_refused() -> None:

@@ -293,6 +293,17 @@ def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
     assert time.monotonic() - began < 50
 
 
+async def test_a_fifo_is_read_once_and_for_all_logins(tmp_path: Path) -> None:
+    """A second reading would find nothing, so that the password is kept; one that nobody writes is an outage."""
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo, mode=0o600)
+    source = PasswordSource(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_text(f"{SECRET}\n"))
+    writer.start()
+    assert [await source.ask(), await source.ask()] == [SECRET, SECRET]
+    writer.join()
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(("mode", "lines"), [(0o600, 0), (0o640, 0), (0o644, 1)])
 async def test_a_file_that_everybody_can_read_is_named_once(

@@ -29,7 +29,7 @@ _COMMANDS = {
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # A user and a password before the host of an endpoint, which click repeats where no endpoint belongs.
-_USER = re.compile(r"""[^\s'"(=,]*:\S*(?:@|%40)""")
+_USER = re.compile(r"""(?:(\w+://)\S*|[^\s'"(=,]*(?::|%3A)\S*)(?:@|%40)""", re.IGNORECASE)
 
 
 class Commands(click.Group):
@@ -111,4 +111,4 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _complain(message: str) -> None:
     # An endpoint that stands where none belongs is repeated by click, with the password in it.
-    note(_USER.sub("...@", message))
+    note(_USER.sub(lambda found: f"{found[1] or ''}...@", message))

@@ -28,7 +28,7 @@ class PrimitiveStatus(Told):
             is there to be proven.
         limit: Seconds that it may be old: a `max_stale`, or a ttl; None if there is no limit.
         limit_of: The prefix whose limit that is; empty for a ttl, or where there is none.
-        over: Whether the age is beyond the limit.
+        over: Whether the age is beyond the limit, or of what is renewed, whether its deadline has passed.
         limit_words: Age and limit in words, without the age: `"of 5 min, payments/"`, `"no limit"`.
         error: The last trouble; None while all is well.
         next_probe: Seconds until etcd is next looked at.

@@ -50,6 +50,7 @@ class Candidacy:
         record: The record.
         refusal: Why it can never be elected; None if it can.
         ended: Why it ended from outside; empty if it did not.
+        term: Its one term; None before it.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Candidacy:
         self.record = record
         self.refusal: TideoverError | None = None
         self.ended = ""
+        self.term: Term | None = None
         self.epoch = epoch
         self._closing = closing
         self._home = home
@@ -204,7 +206,8 @@ class Candidacy:
         # Before the body has its first chance to block.
         self._be_watched(True)
         self._tenure = self.record.tenure
-        return Term(self)
+        self.term = Term(self)
+        return self.term
 
     async def leave(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> bool:
         """Leave office, let etcd know so that another is elected at once, and report what has become of it.

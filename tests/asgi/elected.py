@@ -1,7 +1,7 @@
 """An application whose writes are for leaders: its processes are candidates when they are told to.
 
-Run with some ports it serves each of them in a process of its own, until its stdin ends: forked from this one, which
-has imported all they need. It prints their ids.
+Run with some ports it serves each of them in a process of its own, until its stdin ends: forked from this one,
+which has imported all they need. It prints their ids.
 """
 
 from __future__ import annotations

@@ -160,13 +160,13 @@ def test_writes_reach_the_leader_alone(fleet: Fleet) -> None:
     """
     a, b, c = fleet.ports
     for port in fleet.ports:
-        until(lambda port=port: ask("GET", port, "/_tideover/readyz").status_code == 200)  # type: ignore[misc]
+        until(lambda port=port: ask("GET", port, "/_tideover/readyz").status_code == 200)
     names = [ask("GET", port, "/_tideover/livez").text.split()[1] for port in fleet.ports]
     writers = [Writer(port, name) for name, port in fleet.frontends.items()]
     reaper, mailer = writers
     for port, name in [(a, "reaper"), (b, "mailer")]:
         assert ask("POST", port, f"/stand/{name}").status_code == 200
-        until(lambda port=port, name=name: ask("GET", port, f"/_tideover/leader/{name}").status_code == 200)  # type: ignore[misc]
+        until(lambda port=port, name=name: ask("GET", port, f"/_tideover/leader/{name}").status_code == 200)
     for port, name in [(b, "reaper"), (c, "reaper"), (a, "mailer"), (c, "mailer")]:
         assert ask("POST", port, f"/stand/{name}").status_code == 200
     threads = [threading.Thread(target=writer.run) for writer in writers]
@@ -206,9 +206,12 @@ def test_writes_reach_the_leader_alone(fleet: Fleet) -> None:
 
 
 def test_workers_that_share_a_port(fleet: Fleet) -> None:
-    """Each answer names its worker, and one of four leads: what a check says is of that worker, not of the port."""
+    """Each answer names its worker, and one of four leads: a check is answered for that worker alone."""
     answers: dict[str, set[tuple[int, int]]] = {}
-    leaders = lambda: {name for name, seen in answers.items() if (200, 200) in seen}  # noqa: E731
+
+    def leaders() -> set[str]:
+        """Return who has answered as leader."""
+        return {name for name, seen in answers.items() if (200, 200) in seen}
 
     def complete() -> bool:
         """Whether all workers have been met, and one of them as leader; by one connection the same one answers."""

@@ -1,14 +1,29 @@
 """tideover for ASGI applications: pure ASGI, one class for each concern.
 
 `TideoverMiddleware` runs the coordinator and keeps the records, `lifespan` runs it for frameworks that keep
-lifespans from middleware; `FencingMiddleware` refuses a lock's former
-holders. Nothing here may call etcd within a request.
+lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requires` and `leader_only` refuse
+requests that need what cannot be had now; `HealthApp` answers probes. Nothing here may call etcd within a request.
 """
 
+from tideover.asgi.error_problems import problem_handler
 from tideover.asgi.fencing import FenceMemory, FencingMiddleware
 from tideover.asgi.framework_lifespan import lifespan
 from tideover.asgi.health import HealthApp
 from tideover.asgi.middleware import TideoverMiddleware
+from tideover.asgi.requirements import Requirement, leader_only, requires
+from tideover.asgi.requirements_middleware import RequirementsMiddleware
 from tideover.fencing.token import Fence
 
-__all__ = ["Fence", "FenceMemory", "FencingMiddleware", "HealthApp", "TideoverMiddleware", "lifespan"]
+__all__ = [
+    "Fence",
+    "FenceMemory",
+    "FencingMiddleware",
+    "HealthApp",
+    "Requirement",
+    "RequirementsMiddleware",
+    "TideoverMiddleware",
+    "leader_only",
+    "lifespan",
+    "problem_handler",
+    "requires",
+]

@@ -116,7 +116,7 @@ class TideoverMiddleware:
         if self._excluded and self._excluded.contain(scope):
             await self._within(coordinator, scope, receive, send)
             return
-        record = RequestRecord(coordinator, telemetry.current_span())
+        record = RequestRecord(coordinator, telemetry.current_span(), scope=scope)
         token = current_record.set(record)
         try:
             await self.app(scope, receive, self._announcing(send, record) if self._status_header else send)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from tests.support import connected
 from tests.support import mock_backend as anyio_backend
 from tideover import Coordinator, HealthState, LeadershipLost, connect
 from tideover.asgi import HealthApp, TideoverMiddleware, leader_only, requires
+from tideover.asgi.problems import DOCS
 from tideover.request_record import current_record
 from tideover.store.operations import Delete
 from tideover.testing import MemoryStore
@@ -486,3 +488,19 @@ async def test_hostile_names_are_answered() -> None:
             assert answer.status_code == 404
             assert json.loads(answer.text)["status"] == 404
             assert "<script>" not in json.loads(answer.text)["detail"]
+
+
+async def test_problems_are_explained() -> None:
+    """The `type` of each problem is a section of the documentation that exists."""
+    async with probed() as (_, tide, client):
+        answers = [
+            await client.get(path)
+            for path in ("/none", "/leader/none", "/leader/a?standing=x", "/readyz?require=x")
+        ]
+        answers.append(await client.post("/livez"))
+        tide.ending = True
+        answers.append(await client.get("/readyz"))
+    for answer in answers:
+        page, _, section = answer.json()["type"].removeprefix(DOCS).partition("#")
+        text = (Path(__file__).parents[2] / "docs" / f"{page.rstrip('/')}.md").read_text()
+        assert not section or f"\n## {section}\n" in text, answer.json()["type"]

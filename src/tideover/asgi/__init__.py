@@ -1,8 +1,8 @@
 """tideover for ASGI applications: pure ASGI, one class for each concern.
 
-`TideoverMiddleware` runs the coordinator and keeps the records, `lifespan` runs it for frameworks that keep
-lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requires` and `leader_only` refuse
-requests that need what cannot be had now; `HealthApp` answers probes. Nothing here may call etcd within a request.
+`TideoverMiddleware` runs the coordinator and keeps the records, `FrameworkLifespan` runs it for frameworks that keep
+lifespans from middleware; `FencingMiddleware` refuses a lock's former holders, a `Requirement` the requests that need
+what cannot be had now; `HealthApp` answers probes. Nothing here may call etcd within a request.
 """
 
 from tideover.asgi.error_problems import problem_handler

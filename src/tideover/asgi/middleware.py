@@ -132,7 +132,9 @@ class TideoverMiddleware:
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    run = await stack.enter_async_context(self._plan.run(scope.get("state")))
+                    run = await stack.enter_async_context(
+                        self._plan.run(scope.get("state"), needed=self._plan.lives)
+                    )
                 except Exception as exc:
                     await messages.refuse(exc)
                     raise

@@ -1,8 +1,8 @@
 """tideover for ASGI applications: pure ASGI, one class for each concern.
 
-`TideoverMiddleware` runs the coordinator and keeps the records, `lifespan` runs it for frameworks that keep
-lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requires` and `leader_only` refuse
-requests that need what cannot be had now. Nothing here may call etcd within a request.
+`TideoverMiddleware` runs the coordinator and keeps the records, `framework_lifespan` runs it for frameworks that
+keep lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requirements` let routes say
+what they need, and refuse requests while that cannot be had. Nothing here may call etcd within a request.
 """
 
 from tideover.asgi.error_problems import problem_handler

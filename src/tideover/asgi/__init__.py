@@ -1,8 +1,9 @@
 """tideover for ASGI applications: pure ASGI, one class for each concern.
 
-`TideoverMiddleware` runs the coordinator and keeps the records, `FrameworkLifespan` runs it for frameworks that keep
-lifespans from middleware; `FencingMiddleware` refuses a lock's former holders, a `Requirement` the requests that need
-what cannot be had now; `HealthApp` answers probes. Nothing here may call etcd within a request.
+`TideoverMiddleware` runs the coordinator and keeps the records, `framework_lifespan` runs it for frameworks that
+keep lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requirements` let routes say
+what they need, and refuse requests while that cannot be had; `HealthApp` answers probes. Nothing here may call etcd
+within a request.
 """
 
 from tideover.asgi.error_problems import problem_handler

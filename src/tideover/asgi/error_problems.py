@@ -28,9 +28,9 @@ from tideover.functions import current_for_reads
 from tideover.status import duration
 from tideover.types import Diagnosis
 
-_PAGE = "how-to/require-coordination/"
+PAGE = "how-to/require-coordination/"
 # The most special ones first: status, title, and the section that explains it.
-_ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
+ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
     LockUnavailable: (503, "No lock can be had", "#no-lock-can-be-had"),
     LockTimeout: (503, "No lock can be had", "#no-lock-can-be-had"),
     LockConflict: (409, "A lock was somebody else's", "#a-lock-was-somebody-elses"),
@@ -69,10 +69,10 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
     When degraded:
         This is what it is for.
     """
-    kind = next((kind for kind in _ANSWERS if isinstance(error, kind)), None)
+    kind = next((kind for kind in ANSWERS if isinstance(error, kind)), None)
     if kind is None:
         raise error
-    problem = _problem(error, *_ANSWERS[kind])
+    problem = _problem(error, *ANSWERS[kind])
     if problem.status == 500:
         telemetry.request_failed(error)
     if isinstance(connection, WebSocket):
@@ -88,7 +88,7 @@ def _problem(error: Exception, status: int, title: str, section: str) -> Problem
         status,
         _detail(error, brief),
         title=title,
-        see=_PAGE + section,
+        see=PAGE + section,
         retry_after=retry_after(0.0 if health is None else health.next_probe, random.random())
         if status == 503
         else None,

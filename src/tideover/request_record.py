@@ -7,8 +7,10 @@ go on.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from tideover.types import LockMode, Source
 
@@ -36,6 +38,7 @@ class RequestRecord:
 
     Attributes:
         coordinator: The coordinator the middleware runs; `functions` knows its type.
+        scope: The request's scope, for answers that are made where there is no request at hand.
         span: The span that was current when the request came; `telemetry` knows its type. Remembered because
             the degraded answer may be got within a span of its own, and because frameworks end theirs with the
             last byte, before the middleware is asked again.
@@ -47,6 +50,7 @@ class RequestRecord:
     span: object = None
     marks: dict[str, Mark] = field(default_factory=dict)
     finished: bool = False
+    scope: MutableMapping[str, Any] | None = None
 
 
 current_record: ContextVar[RequestRecord | None] = ContextVar("tideover.request", default=None)

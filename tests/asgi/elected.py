@@ -1,10 +1,17 @@
-"""An application whose writes are for leaders: its processes are candidates when they are told to."""
+"""An application whose writes are for leaders: its processes are candidates when they are told to.
+
+Run with some ports it serves each of them in a process of its own, until its stdin ends: forked from this one,
+which has imported all they need. It prints their ids.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 
 import anyio
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -57,3 +64,20 @@ app = Starlette(
         )
     ],
 )
+
+
+def serve(port: str) -> int:
+    """Serve a port in another process; return its id."""
+    if pid := os.fork():
+        return pid
+    uvicorn.run(app, port=int(port), access_log=False)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    served = [serve(port) for port in sys.argv[1:]]
+    print(*served, flush=True)
+    sys.stdin.read()
+    for pid in served:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

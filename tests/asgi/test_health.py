@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -22,7 +23,8 @@ from tests.asgi.support import Server, call_websocket, client_of, lose, recover
 from tests.support import connected
 from tests.support import mock_backend as anyio_backend
 from tideover import Coordinator, HealthState, LeadershipLost, connect
-from tideover.asgi import HealthApp, TideoverMiddleware
+from tideover.asgi import HealthApp, TideoverMiddleware, leader_only, requires
+from tideover.asgi.problems import DOCS
 from tideover.request_record import current_record
 from tideover.store.operations import Delete
 from tideover.testing import MemoryStore
@@ -318,6 +320,43 @@ async def test_readyz_verbose() -> None:
             assert (answer.status_code, answer.text.splitlines()[0]) == (503, "not ready")
 
 
+async def test_readyz_is_strict_for_those_who_say_so() -> None:
+    """With `?require=` and `HealthApp(ready=[...])` an outage is a reason; without them it is none."""
+    async with probed(discover=["billing"]) as (store, tide, client):
+        strict = client_of(HealthApp(tide, ready=[requires("lock"), leader_only("reaper")]))
+        paths = ["/readyz", *map("/readyz?require={}".format, ("lock", "etcd", "quorum&verbose", "config"))]
+        async with strict:
+            assert await statuses(client, *paths) == [200] * 5
+            assert (await strict.get("/readyz")).json()["requirement"] == "leader:reaper"
+            async with tide.leader("reaper"):
+                assert await statuses(strict, "/readyz") == [200]
+                lose(store)
+                await tide.health.wait_for(HealthState.UNAVAILABLE, timeout=30)
+                assert await statuses(client, *paths) == [200, 503, 503, 503, 200]
+                answer = await strict.get("/readyz")
+                assert (answer.status_code, answer.json()["requirement"]) == (503, "lock")
+                assert answer.headers["x-envoy-degraded"] == "true"
+                assert int(answer.headers["Retry-After"]) >= 1
+                assert answer.json()["outage_id"] == tide.status().outage_id
+        both = await client.get("/readyz?require=lock&require=etcd&require=lock")
+        assert both.json()["requirement"] == "lock, etcd"
+        assert await statuses(client, "/readyz?require=discovery:billing") == [503]
+
+
+async def test_what_cannot_be_required() -> None:
+    """What is no requirement is 400; a probe does not make the process follow a service that it did not."""
+    async with probed() as (_, tide, client):
+        for asked in ("", "locks", "discovery:", "discovery:other", "leader:reaper", "lock%00", "%ff", "a" * 3000):
+            answer = await client.get(f"/readyz?require={asked}")
+            assert answer.status_code == 400, asked
+            assert answer.json()["detail"].startswith("require is one of lock, ")
+        assert not tide.status().services
+    async with probed(follow=()) as (_, _, client):
+        assert await statuses(client, "/readyz?require=config", "/readyz") == [503, 200]
+    with pytest.raises(TypeError, match="ready must be a list of requires"):
+        HealthApp(ready=["lock"])  # type: ignore[list-item]
+
+
 # health ---------------------------------------------------------------------------------------------------------
 
 
@@ -449,3 +488,19 @@ async def test_hostile_names_are_answered() -> None:
             assert answer.status_code == 404
             assert json.loads(answer.text)["status"] == 404
             assert "<script>" not in json.loads(answer.text)["detail"]
+
+
+async def test_problems_are_explained() -> None:
+    """The `type` of each problem is a section of the documentation that exists."""
+    async with probed() as (_, tide, client):
+        answers = [
+            await client.get(path)
+            for path in ("/none", "/leader/none", "/leader/a?standing=x", "/readyz?require=x")
+        ]
+        answers.append(await client.post("/livez"))
+        tide.ending = True
+        answers.append(await client.get("/readyz"))
+    for answer in answers:
+        page, _, section = answer.json()["type"].removeprefix(DOCS).partition("#")
+        text = (Path(__file__).parents[2] / "docs" / f"{page.rstrip('/')}.md").read_text()
+        assert not section or f"\n## {section}\n" in text, answer.json()["type"]

@@ -49,25 +49,21 @@ def haproxy_config(frontends: dict[str, ReservedPort], servers: list[ReservedPor
 
 
 @contextmanager
-def uvicorn(
-    etcd: EtcdServer, port: ReservedPort, log: Path, *args: str, **env: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the application of tests/asgi/elected.py; what it prints is in a file."""
-    command = [sys.executable, "-m", "uvicorn", "--port", str(port.number), *args, "tests.asgi.elected:app"]
+def running(etcd: EtcdServer, log: Path, *args: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python; what it complains of is in a file."""
     with log.open("w") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "ENDPOINT": etcd.endpoint, **env}
+            [sys.executable, *args],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            env={**os.environ, "ENDPOINT": etcd.endpoint, **env},
         )
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.communicate(timeout=30)
 
 
 @dataclass
@@ -75,13 +71,13 @@ class Fleet:
     """Three processes behind HAProxy, and a server with workers.
 
     Attributes:
-        processes: The processes.
+        processes: Their ids.
         ports: Theirs.
         frontends: HAProxy's port for each election.
         shared: The port of the workers.
     """
 
-    processes: list[subprocess.Popen[bytes]]
+    processes: list[int]
     ports: list[ReservedPort]
     frontends: dict[str, ReservedPort]
     shared: ReservedPort
@@ -95,14 +91,25 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     frontends = {"reaper": ReservedPort(), "mailer": ReservedPort()}
     with ExitStack() as stack:
         etcd = stack.enter_context(EtcdServer())
-        processes = [stack.enter_context(uvicorn(etcd, port, folder / f"{n}.log")) for n, port in enumerate(ports)]
-        workers = uvicorn(etcd, shared, folder / "workers.log", "--workers", str(WORKERS), STAND="shared")
-        stack.enter_context(workers)
+        served = stack.enter_context(
+            running(etcd, folder / "log", "-m", "tests.asgi.elected", *(str(port.number) for port in ports))
+        )
+        with_workers = [
+            "--port",
+            str(shared.number),
+            "--workers",
+            str(WORKERS),
+            "--no-access-log",
+            "tests.asgi.elected:app",
+        ]
+        workers = stack.enter_context(
+            running(etcd, folder / "workers.log", "-m", "uvicorn", *with_workers, STAND="shared")
+        )
+        stack.callback(workers.terminate)
         config = haproxy_config(frontends, ports)
         stack.enter_context(running_haproxy(folder, config, ports=list(frontends.values())))
-        for port in ports:
-            until(lambda port=port: ask("GET", port, "/_tideover/readyz").status_code == 200)  # type: ignore[misc]
-        yield Fleet(processes, ports, frontends, shared)
+        assert served.stdout is not None
+        yield Fleet([int(pid) for pid in served.stdout.readline().split()], ports, frontends, shared)
 
 
 def ask(method: str, port: ReservedPort, path: str, timeout: float = 5.0) -> httpx.Response:
@@ -146,41 +153,20 @@ class Writer:
                 self.refused.append(answer.status_code)
 
 
-def test_workers_that_share_a_port(fleet: Fleet) -> None:
-    """Each answer names its worker, and one of four leads: what a check says is of that worker, not of the port."""
-    answers: dict[str, set[tuple[int, int]]] = {}
-    leaders = lambda: {name for name, seen in answers.items() if (200, 200) in seen}  # noqa: E731
-
-    def complete() -> bool:
-        """Whether all workers have been met, and one of them as leader; by one connection the same one answers."""
-        with httpx.Client(base_url=f"http://127.0.0.1:{fleet.shared.number}", timeout=5) as client:
-            try:
-                checked, written = client.get("/_tideover/leader/shared"), client.post("/write/shared")
-            except httpx.TransportError:
-                return False
-        name = checked.headers["Tideover-Process"]
-        assert written.json().get("process", name) == name
-        answers.setdefault(name, set()).add((checked.status_code, written.status_code))
-        return len(answers) == WORKERS and bool(leaders())
-
-    until(complete)
-    assert len(leaders()) == 1
-    others = [seen for name, seen in answers.items() if name not in leaders()]
-    assert all(status == 503 for seen in others for pair in seen for status in pair)
-
-
 def test_writes_reach_the_leader_alone(fleet: Fleet) -> None:
     """Through the death of one leader and the standstill of another, no request is served but by the leader.
 
     What reaches a former leader, or waited in its socket while it stood still, is refused with 503.
     """
     a, b, c = fleet.ports
+    for port in fleet.ports:
+        until(lambda port=port: ask("GET", port, "/_tideover/readyz").status_code == 200)
     names = [ask("GET", port, "/_tideover/livez").text.split()[1] for port in fleet.ports]
     writers = [Writer(port, name) for name, port in fleet.frontends.items()]
     reaper, mailer = writers
     for port, name in [(a, "reaper"), (b, "mailer")]:
         assert ask("POST", port, f"/stand/{name}").status_code == 200
-        until(lambda port=port, name=name: ask("GET", port, f"/_tideover/leader/{name}").status_code == 200)  # type: ignore[misc]
+        until(lambda port=port, name=name: ask("GET", port, f"/_tideover/leader/{name}").status_code == 200)
     for port, name in [(b, "reaper"), (c, "reaper"), (a, "mailer"), (c, "mailer")]:
         assert ask("POST", port, f"/stand/{name}").status_code == 200
     threads = [threading.Thread(target=writer.run) for writer in writers]
@@ -188,18 +174,19 @@ def test_writes_reach_the_leader_alone(fleet: Fleet) -> None:
         thread.start()
     try:
         until(lambda: all(writer.served for writer in writers))
-        fleet.processes[0].kill()
-        fleet.processes[1].send_signal(signal.SIGSTOP)
+        os.kill(fleet.processes[0], signal.SIGKILL)
+        os.kill(fleet.processes[1], signal.SIGSTOP)
         # What the kernel takes for a process that stands still waits for it, whatever a load balancer does.
         queued = socket.create_connection(("127.0.0.1", b.number))
         queued.sendall(b"POST /write/mailer HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n")
         until(lambda: all(writer.served[-1][0] == names[2] for writer in writers))
-        fleet.processes[1].send_signal(signal.SIGCONT)
+        os.kill(fleet.processes[1], signal.SIGCONT)
         queued.settimeout(10)
         assert queued.recv(4096).startswith(b"HTTP/1.1 503 ")
         queued.close()
-        answer = ask("GET", b, "/_tideover/leader/mailer")
-        assert (answer.status_code, answer.json()["holder"].split(" since")[0]) == (503, names[2])
+        # It knows who leads when it has read the record again.
+        until(lambda: str(ask("GET", b, "/_tideover/leader/mailer").json().get("holder")).startswith(names[2]))
+        assert ask("GET", b, "/_tideover/leader/mailer").status_code == 503
         assert ask("POST", b, "/write/mailer").status_code == 503
         known = len(mailer.served)
         until(lambda: len(mailer.served) > known + 5)
@@ -217,3 +204,29 @@ def test_writes_reach_the_leader_alone(fleet: Fleet) -> None:
         assert first - last > TTL - TTL / 3 - MARGIN
     # Once it leads again is seen by the next check, every write is served: HAProxy's own 503 is all there was.
     assert set(reaper.refused) | set(mailer.refused) <= {502, 503, 504, 599}
+
+
+def test_workers_that_share_a_port(fleet: Fleet) -> None:
+    """Each answer names its worker, and one of four leads: a check is answered for that worker alone."""
+    answers: dict[str, set[tuple[int, int]]] = {}
+
+    def leaders() -> set[str]:
+        """Return who has answered as leader."""
+        return {name for name, seen in answers.items() if (200, 200) in seen}
+
+    def complete() -> bool:
+        """Whether all workers have been met, and one of them as leader; by one connection the same one answers."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{fleet.shared.number}", timeout=5) as client:
+            try:
+                checked, written = client.get("/_tideover/leader/shared"), client.post("/write/shared")
+            except httpx.TransportError:
+                return False
+        name = checked.headers["Tideover-Process"]
+        assert written.json().get("process", name) == name
+        answers.setdefault(name, set()).add((checked.status_code, written.status_code))
+        return len(answers) == WORKERS and bool(leaders())
+
+    until(complete)
+    assert len(leaders()) == 1
+    others = [seen for name, seen in answers.items() if name not in leaders()]
+    assert all(status == 503 for seen in others for pair in seen for status in pair)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tideover.asgi.status_header import status_field
 from tideover.request_record import Mark
-from tideover.types import Source
+from tideover.types import LockMode, Source
 
 # RFC 9651: a dictionary of keys, each with a token and integer parameters.
 _KEY = r"[a-z*][a-z0-9_\-.*]*"
@@ -35,6 +35,12 @@ def test_source_and_age() -> None:
 def test_unknown_age() -> None:
     """An unknown age is left out: there is no number for it."""
     assert status_field({"config": mark(Source.DISK, math.inf)}) == b"config=disk"
+
+
+def test_a_lock_has_no_age() -> None:
+    """How long ago a lock was local means nothing: it is now."""
+    marks = {"config": mark(Source.MEMORY, 42.0), "lock": Mark(LockMode.LOCAL, 0.0, "quorum_lost", "")}
+    assert status_field(marks) == b"config=memory;age=42, lock=local"
 
 
 def test_several_components() -> None:

@@ -141,6 +141,7 @@ def tell_the_rest() -> None:
     telemetry.loop_stalled("reaper", token=5, late=1.0, stack="here")
     telemetry.endpoint_rejected("billing", "no URL")
     telemetry.task_failed("session 5f", ZeroDivisionError())
+    telemetry.request_failed(PermissionError())
     telemetry.lock_lost("orders", "its lease has ended")
     telemetry.lock_conflict("orders", "two", certain=True)
     telemetry.config_restored(3, 60.0, ["disk"], away="no etcd member answers")

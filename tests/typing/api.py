@@ -8,17 +8,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
 import httpx
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 import tideover
 from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
-from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware, lifespan
+from tideover.asgi import (
+    FenceMemory,
+    FencingMiddleware,
+    HealthApp,
+    Requirement,
+    RequirementsMiddleware,
+    TideoverMiddleware,
+    leader_only,
+    lifespan,
+    problem_handler,
+    requires,
+)
 from tideover.client.namespaces import Passed, Tree
+from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -276,6 +289,10 @@ def lifespans() -> None:
     Starlette(lifespan=lifespan(stateful, endpoints=["a:1"]))
     Starlette(lifespan=plain, middleware=[Middleware(TideoverMiddleware, lifespan=plain, exclude_paths=["/a"])])
     FastAPI(lifespan=lifespan(plain, coordinator=connect("a:1")))
+    HealthApp(connect("a:1"), ready=[requires("lock"), leader_only("reaper")])
+    Starlette(routes=[Mount("/_tideover", HealthApp(lifespan=plain))])
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], health="/_tideover")])
+    assert_type(connect("a:1").phase, tideover.Phase)
 
 
 async def discovering() -> None:
@@ -304,6 +321,46 @@ async def injected() -> None:
     assert_type(await charge("order"), bool)
     assert_type(await charge("order", timeout=1.0), bool)
     assert_type(limit(), int)
+
+
+@requires("lock")
+@leader_only("reaper", standing=[tideover.Standing.HELD, "confirmed"], redirect=True)
+async def guarded(item: int, *, currency: str = "EUR") -> dict[str, int]:
+    """A guarded function keeps its type."""
+    return {currency: item}
+
+
+@requires("config", max_age=60, prefix="prices/")
+def guarded_in_thread(item: int) -> str:
+    """So does one that is not async."""
+    return str(item)
+
+
+async def requirements(app: FastAPI, term: Annotated[tideover.Term, LeaderOnly("reaper")]) -> None:
+    """Requirements as decorators, dependencies and middleware, and errors as problems."""
+    assert_type(await guarded(1, currency="USD"), dict[str, int])
+    assert_type(guarded_in_thread(1), str)
+    assert_type(requires("discovery:billing", at_least=2, max_age=60), Requirement)
+    assert_type(requirement_responses(requires("lock")), dict[int | str, dict[str, Any]])
+    app.get("/", dependencies=[Requires("lock")], responses=requirement_responses(Requires("lock")))(guarded)
+    app.add_exception_handler(tideover.TideoverError, problem_handler)
+    app.add_middleware(RequirementsMiddleware, {"/pay": [requires("lock")]})
+    Starlette(
+        middleware=[Middleware(RequirementsMiddleware, {"/pay": [requires("lock"), leader_only("reaper")]})],
+        exception_handlers={tideover.TideoverError: problem_handler},
+    )
+    assert_type(term.token, int)
+
+
+async def facts(tide: tideover.Coordinator) -> None:
+    """What requirements look at."""
+    assert_type(tide.term("reaper"), tideover.Term | None)
+    assert_type(tide.leader_address("reaper"), str | None)
+    assert_type(tide.health.next_probe, float)
+    assert_type(tide.health.outage_id, str)
+    assert_type(tide.health.brief, str)
+    assert_type(tide.discover("billing").pickable, int)
+    assert_type(tide.discover("billing").denied, bool)
 
 
 def application(coordinator: tideover.Coordinator) -> None:

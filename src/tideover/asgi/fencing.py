@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tideover.asgi.problems import Problem, refuse
 from tideover.fencing.token import FENCING_FIELD, Fence
+from tideover.shown import shown
+
+SEE = "how-to/fence-a-resource/#what-a-client-is-told"
 
 Admit = Callable[[Fence], bool | Awaitable[bool]]
 
@@ -76,32 +79,28 @@ class FencingMiddleware:
         if scope["type"] != "http" or scope["method"] not in self._methods:
             await self.app(scope, receive, send)
             return
+        problem = await self._find_problem(scope)
+        if problem is not None:
+            await refuse(problem, scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _find_problem(self, scope: Scope) -> Problem | None:
+        """Return why a request is refused; None if it is not."""
         values = [value for name, value in scope["headers"] if name == _FIELD]
         if not values:
-            await _refuse(send, 428, f"this service is fenced: send the field {FENCING_FIELD}")
-            return
+            return Problem(428, f"this service is fenced: send the field {FENCING_FIELD}", see=SEE)
         try:
             fence = Fence.from_field(b", ".join(values).decode("latin-1"))
         except ValueError as exc:
-            await _refuse(send, 400, str(exc))
-            return
+            return Problem(400, shown(str(exc)), see=SEE)
         if self._lock is not None and fence.lock != self._lock:
-            await _refuse(send, 412, f"this service is protected by lock {self._lock!r}, not by {fence.lock!r}")
-            return
+            text = f"this service is protected by lock {self._lock!r}, not by '{shown(fence.lock)}'"
+            return Problem(412, text, see=SEE)
         admitted = self._admit(fence)
         if inspect.isawaitable(admitted):
             admitted = await admitted
         if not admitted:
-            await _refuse(send, 412, f"lock {fence.lock!r} has had a later holder than token {fence.token}")
-            return
-        await self.app(scope, receive, send)
-
-
-_TITLES = {400: "Bad Request", 412: "Precondition Failed", 428: "Precondition Required"}
-
-
-async def _refuse(send: Send, status: int, detail: str) -> None:
-    body = json.dumps({"title": _TITLES[status], "status": status, "detail": detail}).encode()
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+            text = f"lock '{shown(fence.lock)}' has had a later holder than token {fence.token}"
+            return Problem(412, text, see=SEE)
+        return None

@@ -125,7 +125,7 @@ class TideoverMiddleware:
         if self._excluded and self._excluded.contain(scope):
             await self._within(coordinator, scope, receive, send)
             return
-        record = RequestRecord(coordinator, telemetry.current_span())
+        record = RequestRecord(coordinator, telemetry.current_span(), scope=scope)
         token = current_record.set(record)
         try:
             await self.app(scope, receive, self._announcing(send, record) if self._status_header else send)
@@ -141,7 +141,9 @@ class TideoverMiddleware:
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    run = await stack.enter_async_context(self._plan.run(scope.get("state")))
+                    run = await stack.enter_async_context(
+                        self._plan.run(scope.get("state"), needed=self._plan.lives)
+                    )
                 except Exception as exc:
                     await messages.refuse(exc)
                     raise

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from starlette.types import Scope
+
+_SLASHES = re.compile("/+")
 
 
 class Paths:
@@ -36,6 +39,9 @@ class Paths:
     def contain(self, scope: Scope) -> bool:
         """Whether a request is for one of them."""
         path = route_path(scope)
+        if "//" in path:
+            # Some frameworks take several slashes for one.
+            path = _SLASHES.sub("/", path)
         return path in self._given or path.startswith(self._below)
 
 

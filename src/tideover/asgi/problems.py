@@ -67,11 +67,11 @@ class Problem:
         """The title, or the status's own phrase."""
         return self.title or HTTPStatus(self.status).phrase
 
-    def members(self, path: str) -> dict[str, object]:
+    def members(self, path: str | None) -> dict[str, object]:
         """Return the members of the JSON object; what is None is left out.
 
         Args:
-            path: The request's path, of which `instance` is made.
+            path: The request's path, of which `instance` is made; None if it is not at hand.
         """
         found = {
             "type": DOCS + self.see if self.see else "about:blank",
@@ -79,7 +79,7 @@ class Problem:
             "status": self.status,
             "detail": self.detail,
             # Two slashes would be another host's address.
-            "instance": quote("/" + path[:_INSTANCE].lstrip("/"), errors="replace"),
+            "instance": path and quote("/" + path[:_INSTANCE].lstrip("/"), errors="replace"),
             "outage_id": self.outage_id,
             "requirement": self.requirement,
             "retry_after": self.retry_after,
@@ -87,16 +87,17 @@ class Problem:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def response(self, scope: Scope) -> Response:
+    def response(self, scope: Scope | None) -> Response:
         """Return the answer to a request, or to the handshake of a WebSocket.
 
         Args:
-            scope: The request's.
+            scope: The request's; None if it is not at hand.
         """
+        scope = scope or {"headers": ()}
         if prefers_text(Headers(scope=scope).get("accept")):
             body, media_type = f"{self.status} {self.headline}: {self.detail}\n", "text/plain"
         else:
-            body, media_type = json.dumps(self.members(scope["path"])), "application/problem+json"
+            body, media_type = json.dumps(self.members(scope.get("path"))), "application/problem+json"
         headers = {**self.headers, "Cache-Control": "no-store"}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)

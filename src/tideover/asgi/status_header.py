@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from tideover.request_record import Mark
+from tideover.types import Source
 
 
 def status_field(marks: Mapping[str, Mark]) -> bytes:
@@ -16,11 +17,12 @@ def status_field(marks: Mapping[str, Mark]) -> bytes:
 
     Returns:
         One dictionary member per component: its source as a token, and its age in whole seconds as a parameter
-        (left out if it is unknown), such as `config=memory;age=42`.
+        (left out if it is unknown, and of a lock, which has none), such as `config=memory;age=42`.
     """
     return ", ".join(_member(component, mark) for component, mark in marks.items()).encode("ascii")
 
 
 def _member(component: str, mark: Mark) -> str:
-    age = f";age={min(int(mark.age), 10**15 - 1)}" if math.isfinite(mark.age) else ""
+    known = isinstance(mark.source, Source) and math.isfinite(mark.age)
+    age = f";age={min(int(mark.age), 10**15 - 1)}" if known else ""
     return f"{component}={mark.source.value}{age}"

@@ -60,6 +60,21 @@ class ClusterHealth:
         return datetime.fromtimestamp(self._clock.wall() - self.seconds, UTC)
 
     @property
+    def outage_id(self) -> str:
+        """The present outage's id, as events and spans have it; empty if there is none."""
+        return "" if self.state is HealthState.AVAILABLE else self._history[self._history.count - 1].outage_id
+
+    @property
+    def next_probe(self) -> float:
+        """Seconds until etcd is asked again; 0 while it is being asked."""
+        return max(0.0, self._lanes.retry_at - self._clock.monotonic())
+
+    @property
+    def brief(self) -> str:
+        """What is wrong, in words that name no member and no address."""
+        return self._lanes.brief
+
+    @property
     def sentence(self) -> str:
         """The situation in words: what is wrong, and for how long."""
         if self.diagnosis is Diagnosis.STARTING:

@@ -27,6 +27,8 @@ class Keys:
     def __init__(self, base: str, views: Sequence[View]) -> None:
         self.base = base
         self._views = views
+        # Of the prefixes that an application's code names, which are few.
+        self._under: dict[str, tuple[View, ...]] = {}
 
     def __repr__(self) -> str:
         """Show the prefix and what is followed."""
@@ -71,6 +73,22 @@ class Keys:
         if view is None:
             raise self._not_followed(key)
         return view
+
+    def views_under(self, prefix: str) -> tuple[View, ...]:
+        """Return the views that hold the followed keys under a prefix.
+
+        Raises:
+            NotFollowed: There are none.
+            InvalidRequest: It begins with a slash.
+        """
+        known = self._under.get(prefix)
+        if known is None:
+            self.check_prefix(prefix)
+            full = (self.base + prefix).encode(errors="surrogateescape")
+            around = self.view_of(full)
+            inside = tuple(view for view in self._views if view.prefix.startswith(full))
+            known = self._under[prefix] = inside if around is None else (around,)
+        return known
 
     def check_prefix(self, prefix: str) -> None:
         """Make sure that some followed keys may begin with a prefix.

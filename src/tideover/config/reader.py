@@ -339,6 +339,17 @@ class Reader:
         source = self._view_of(key).source
         return source is not None and self._is_known(key, source)
 
+    def views_under(self, prefix: str) -> tuple[View, ...]:
+        """Return what is known of the followed keys under a prefix.
+
+        Raises:
+            NotFollowed: None are.
+            InvalidRequest: The prefix begins with a slash.
+            Closed: The coordinator is not open.
+        """
+        self._ensure_open()
+        return self._keys.views_under(prefix)
+
     def is_live(self, key: str) -> bool:
         """Whether a quorum has said lately what a followed key is, or that there is none."""
         return self._keys.followed(key).source is Source.LIVE

@@ -15,6 +15,7 @@ from tideover.elections.elections import OnOutage as ElectionOutage
 from tideover.elections.jobs import Job, Jobs
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Work
+from tideover.elections.term import Term
 from tideover.home import Home
 from tideover.locks.lock import Lock
 from tideover.locks.locks import Locks
@@ -146,6 +147,35 @@ class Primitives:
             Its methods say.
         """
         return self._elections.election(name)
+
+    def term(self, name: str) -> Term | None:
+        """Return the term of an election that this process leads, by the clock at this instant. No I/O.
+
+        Args:
+            name: The election.
+
+        Returns:
+            The term, whoever has entered it: a body, a job or a handle; None if it is not led here.
+
+        When degraded:
+            The same: `term.standing` says on what ground it is led.
+        """
+        return self._elections.term(name)
+
+    def leader_address(self, name: str) -> str | None:
+        """Return where another process that leads an election says it can be reached. No I/O.
+
+        Args:
+            name: The election.
+
+        Returns:
+            The `address` it campaigns with, as the candidate in this process has last seen it; empty if nobody
+            leads, if it does not say, or if it is this process; None if no candidate for it is here.
+
+        When degraded:
+            What was last seen; whoever is reached there may have lost the leadership since.
+        """
+        return self._elections.leader_address(name)
 
     def lock(
         self,

@@ -322,6 +322,12 @@ class Service:
             raise self._nobody()
         return endpoint
 
+    @property
+    def pickable(self) -> int:
+        """How many endpoints have turns: neither ejected nor of weight 0."""
+        self.readmit()
+        return len(self._rotation)
+
     def readmit(self) -> None:
         """Take those back whose ejection is over."""
         if self.monotonic() >= self._next_return:

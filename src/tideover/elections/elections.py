@@ -125,6 +125,19 @@ class Elections:
         check_name(name)
         return Election(name, self)
 
+    def term(self, name: str) -> Term | None:
+        """Return the term of an election that is led here; see `Coordinator.term`."""
+        terms = (candidacy.term for candidacy in list(self._running) if candidacy.name == name)
+        return next((term for term in terms if term is not None and term.leads), None)
+
+    def leader_address(self, name: str) -> str | None:
+        """Return where another process that leads can be reached; see `Coordinator.leader_address`."""
+        records = [candidacy.record for candidacy in list(self._running) if candidacy.name == name]
+        ours = {text for record in records for text in (record.state.me, record.claim.address)}
+        seen = (record.document for record in records if record.document and not record.document.vacant)
+        others = (each.address for each in seen if each.holder not in ours and each.address not in ours)
+        return next(others, "") if records else None
+
     def status(self) -> tuple[ElectionStatus, ...]:
         """Return how each candidacy stands. No I/O."""
         return tuple(_status(candidacy) for candidacy in list(self._running))

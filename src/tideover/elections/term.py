@@ -52,6 +52,7 @@ class Candidacy:
         ended: Why it ended from outside; empty if it did not.
         body_until: Until when a body that has lost its leadership may still run, in boot-time seconds; None if
             there is none.
+        term: Its one term; None before it.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Candidacy:
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.body_until: float | None = None
+        self.term: Term | None = None
         self.epoch = epoch
         self._closing = closing
         self._home = home
@@ -213,7 +215,8 @@ class Candidacy:
         # Before the body has its first chance to block.
         self._be_watched(True)
         self._tenure = self.record.tenure
-        return Term(self)
+        self.term = Term(self)
+        return self.term
 
     async def leave(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> bool:
         """Leave office, let etcd know so that another is elected at once, and report what has become of it.

@@ -64,6 +64,7 @@ from tideover.telemetry.requests import (
     current_span,
     finish_request,
     mark_span,
+    request_failed,
     within,
 )
 from tideover.telemetry.sessions import session_changed, session_left
@@ -122,6 +123,7 @@ __all__ = [
     "registration_changed",
     "rejected_by_breaker",
     "removals_held",
+    "request_failed",
     "resolving",
     "retried",
     "secret_exposed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
 from tideover.request_record import Mark, RequestRecord, present_record
+from tideover.shown import shown
+from tideover.telemetry.events import event
 from tideover.telemetry.outages import present_outages
 from tideover.telemetry.scope import meter
 
@@ -92,3 +95,14 @@ def finish_request(record: RequestRecord) -> None:
             outage.requests += 1
     # All in one word, so that each request is counted once.
     _requests.add(1, {"tideover.degraded": True, "tideover.component": ",".join(sorted(record.marks))})
+
+
+def request_failed(error: Exception) -> None:
+    """Log an error for which a request was answered with 500, whose client is not told.
+
+    Args:
+        error: The error.
+    """
+    kind = type(error).__name__
+    text = f"a request was answered with 500, because of {kind}: {shown(str(error))}"
+    event("tideover.server.failed", text, {"error.type": kind}, level=logging.ERROR, about=str(error), error=error)

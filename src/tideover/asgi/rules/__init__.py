@@ -1,1 +1,1 @@
-"""What the HTTP face answers, decided from a status report alone: no clock, no randomness, no `await`."""
+"""Decisions about requests and probes: pure functions of what is required and of what is known now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -81,7 +82,7 @@ class Check:
         """The check in one line, for people."""
         parts = [f"{self.level} {self.component}", shown(self.name), shown(self.state)]
         if self.age is not None and self.source is not Source.LIVE:
-            parts.append(f"{duration(self.age)} old")
+            parts.append(f"{duration(self.age)} old" if math.isfinite(self.age) else "of unknown age")
         if self.since is not None:
             parts.append(f"since {self.since:%Y-%m-%dT%H:%M:%SZ}")
         if self.holder is not None:

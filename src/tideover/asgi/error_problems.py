@@ -1,0 +1,121 @@
+"""`problem_handler`: what an endpoint could not do, as an answer."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
+
+from tideover import telemetry
+from tideover.asgi.problems import Problem, refuse_websocket
+from tideover.asgi.rules.requirements import retry_after
+from tideover.cluster.health import ClusterHealth
+from tideover.errors import (
+    AmbiguousCoordinator,
+    ElectionMismatch,
+    LockConflict,
+    LockTimeout,
+    LockUnavailable,
+    NotConnected,
+    NotSynced,
+    PermissionDenied,
+    TooStale,
+    Unavailable,
+)
+from tideover.functions import current_for_reads
+from tideover.status import duration
+from tideover.types import Diagnosis
+
+PAGE = "how-to/require-coordination/"
+# The most special ones first: status, title, and the section that explains it.
+ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
+    LockUnavailable: (503, "No lock can be had", "#no-lock-can-be-had"),
+    LockTimeout: (503, "No lock can be had", "#no-lock-can-be-had"),
+    LockConflict: (409, "A lock was somebody else's", "#a-lock-was-somebody-elses"),
+    TooStale: (503, "Too old", "#too-old-or-not-known"),
+    NotSynced: (503, "Not known", "#too-old-or-not-known"),
+    Unavailable: (503, "etcd is away", "#etcd-is-away"),
+    ElectionMismatch: (500, "Misconfigured", "#misconfigured"),
+    PermissionDenied: (500, "Misconfigured", "#misconfigured"),
+}
+
+
+async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
+    """Answer an error of tideover's with a problem (RFC 9457): an exception handler of Starlette and FastAPI.
+
+        app = Starlette(routes=..., exception_handlers={TideoverError: problem_handler})
+
+    | error | status |
+    |---|---|
+    | `Unavailable`, `LockTimeout`, `LockUnavailable`, `TooStale`, `NotSynced` | 503 with `Retry-After` |
+    | `LockConflict` | 409 |
+    | `ElectionMismatch`, `PermissionDenied` | 500, and the error is logged |
+
+    Every other error is raised again. The answer says in words of its own what is the matter, and quotes no
+    message: these name keys, addresses and holders, which are for operators.
+
+    Args:
+        connection: The request, or a WebSocket, which is refused, or closed with 1013.
+        error: What was raised.
+
+    Returns:
+        The answer to a request.
+
+    Raises:
+        Exception: The error, if it is none of these.
+
+    When degraded:
+        This is what it is for.
+    """
+    kind = next((kind for kind in ANSWERS if isinstance(error, kind)), None)
+    if kind is None:
+        raise error
+    problem = _problem(error, *ANSWERS[kind])
+    if problem.status == 500:
+        telemetry.request_failed(error)
+    if isinstance(connection, WebSocket):
+        await refuse_websocket(problem, connection)
+        return None
+    return problem.response(connection.scope)
+
+
+def _problem(error: Exception, status: int, title: str, section: str) -> Problem:
+    health = _health()
+    brief = "" if health is None or health.diagnosis is Diagnosis.HEALTHY else health.brief
+    return Problem(
+        status,
+        _detail(error, brief),
+        title=title,
+        see=PAGE + section,
+        retry_after=retry_after(0.0 if health is None else health.next_probe, random.random())
+        if status == 503
+        else None,
+        outage_id="" if health is None else health.outage_id,
+    )
+
+
+def _health() -> ClusterHealth | None:
+    try:
+        return current_for_reads().health
+    except (NotConnected, AmbiguousCoordinator):
+        return None
+
+
+def _detail(error: Exception, brief: str) -> str:
+    """Return what is the matter, without what the error's own message may name."""
+    because = f": {brief}" if brief else ""
+    if isinstance(error, LockTimeout):
+        return "a lock that the request needs could not be had in time"
+    if isinstance(error, LockUnavailable):
+        return f"a lock that the request needs cannot be had across machines{because}"
+    if isinstance(error, LockConflict):
+        return "a lock that the request relied on while etcd was away was held by somebody else"
+    if isinstance(error, TooStale):
+        return f"what the request needs is {duration(error.age)} old, and may be {duration(error.max_stale)}"
+    if isinstance(error, NotSynced):
+        return f"what the request needs has never been read{because}"
+    if isinstance(error, Unavailable):
+        return f"the request could not be carried out{because}"
+    return "this service is misconfigured; its log says how"

@@ -1,0 +1,60 @@
+"""What a coordinator knows, as requirements ask for it: by the clock, at this instant, and without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tideover.asgi.rules.requirements import Known, KnownService
+from tideover.coordinator.coordinator import Coordinator
+from tideover.errors import LeadershipLost
+from tideover.types import Diagnosis, HealthState, Standing
+
+_READ_ONLY = frozenset({Diagnosis.NO_SPACE, Diagnosis.CORRUPT})
+
+
+class CoordinatorFacts:
+    """The facts of one coordinator.
+
+    Args:
+        coordinator: The coordinator.
+    """
+
+    __slots__ = ("coordinator",)
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self.coordinator = coordinator
+
+    def __repr__(self) -> str:
+        """Show the coordinator."""
+        return f"<CoordinatorFacts of {self.coordinator!r}>"
+
+    @property
+    def available(self) -> bool:
+        """Whether a quorum answers, as far as has been declared."""
+        return self.coordinator.health.state is HealthState.AVAILABLE
+
+    @property
+    def writable(self) -> bool:
+        """Whether etcd takes writes, if a quorum answers."""
+        return self.coordinator.health.diagnosis not in _READ_ONLY
+
+    @property
+    def brief(self) -> str:
+        """What is the matter with etcd, without names and addresses."""
+        return self.coordinator.health.brief
+
+    def config(self, prefix: str) -> Iterable[Known]:
+        """Return what is known of the configuration under a prefix."""
+        return self.coordinator.config.views_under(prefix)
+
+    def service(self, name: str) -> KnownService:
+        """Return what is known of a service, which is followed from now on."""
+        return self.coordinator.discover(name)
+
+    def standing(self, election: str) -> Standing | None:
+        """Return on what ground an election is led here; None if it is not."""
+        term = self.coordinator.term(election)
+        try:
+            return None if term is None else term.standing
+        except LeadershipLost:  # in this very moment
+            return None

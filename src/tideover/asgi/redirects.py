@@ -1,0 +1,70 @@
+"""Sending a client on to the leader: only where the leader says it is, and never around in a circle.
+
+The address comes from the election's record, which any candidate writes, and the path from the client. Neither may
+make the two together mean another place than the leader's.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, quote, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from tideover.addresses import is_wildcard
+
+_LONGEST = 2000
+_PORTS = {"http": 80, "https": 443}
+# What RFC 3986 allows in a path and in a query, and escapes that are there already.
+_PATH = "/%:@!$&'()*+,;=~"
+
+
+def location(address: str, scope: Scope) -> str | None:
+    """Return where a request is to go.
+
+    Args:
+        address: Where the leader says it is; empty if it does not.
+        scope: The request's.
+
+    Returns:
+        The address with the request's path and query; None if the address is no base of an `http` or `https` URL,
+        or where this request came to.
+    """
+    base = _base(address)
+    if base is None or _origin(base) in _own_origins(scope):
+        return None
+    path = scope.get("raw_path") or str(scope["path"]).encode(errors="replace")
+    # Without the slash the path would be a part of the host's name.
+    whole = address.rstrip("/") + "/" + quote(path, safe=_PATH).removeprefix("/")
+    query = quote(scope.get("query_string", b""), safe=_PATH + "?")
+    return f"{whole}?{query}" if query else whole
+
+
+def _base(address: str) -> SplitResult | None:
+    """Return the parts of a base URL; None if it is none."""
+    if len(address) > _LONGEST or any(not 32 < ord(c) < 127 or c == "\\" for c in address):
+        return None
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in _PORTS and parts.hostname and not is_wildcard(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable and "@" not in parts.netloc and not {"?", "#"} & set(address) else None
+
+
+def _origin(parts: SplitResult) -> tuple[str, int]:
+    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+def _own_origins(scope: Scope) -> set[tuple[str, int]]:
+    """Return where a request came to: as the client has it, and as the server has it."""
+    found: set[tuple[str, int]] = set()
+    server = scope.get("server")
+    if server and server[1]:
+        found.add((server[0].lower(), server[1]))
+    try:
+        parts = urlsplit(f"{scope.get('scheme', 'http')}://{Headers(scope=scope).get('host', '')}")
+        found.add(_origin(parts))
+    except (ValueError, KeyError):
+        pass
+    return found

@@ -1,0 +1,142 @@
+"""Refusing a request that needs what cannot be had now, and saying when to come again.
+
+The decision is made from what is known in this process, without I/O and without waiting, at the instant at which
+the endpoint would begin: of a leader by the clock, so that what was queued while the process stood still is
+refused.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from tideover.asgi.facts import CoordinatorFacts
+from tideover.asgi.problems import Problem, refuse, refuse_websocket
+from tideover.asgi.redirects import location
+from tideover.asgi.rules.requirements import Leads, Need, retry_after
+from tideover.coordinator.coordinator import Coordinator
+from tideover.functions import current_for_reads
+
+TITLE = "Requirement not met"
+SEE = "how-to/require-coordination/#requirement-not-met"
+
+
+class Refusal:
+    """A request that is not served, because something that it needs cannot be had.
+
+    Args:
+        coordinator: Where it is missing.
+        unmet: What is missing, and why.
+
+    Attributes:
+        problem: What the client is told.
+    """
+
+    def __init__(self, coordinator: Coordinator, unmet: Sequence[tuple[Need, str]]) -> None:
+        health = coordinator.health
+        self.problem = Problem(
+            503,
+            "; ".join(why for _, why in unmet),
+            title=TITLE,
+            see=SEE,
+            retry_after=retry_after(health.next_probe, random.random()),
+            outage_id=health.outage_id,
+            requirement=", ".join(need.name for need, _ in unmet),
+        )
+        elections = (need.election for need, _ in unmet if isinstance(need, Leads) and need.redirect)
+        self._leader = next(filter(None, map(coordinator.leader_address, elections)), "")
+
+    def __repr__(self) -> str:
+        """Show what is missing."""
+        return f"<Refusal for want of {self.problem.requirement}>"
+
+    def response(self, scope: Scope | None) -> Response:
+        """Return the answer to a request.
+
+        Args:
+            scope: The request's; None if it is not at hand.
+        """
+        target = location(self._leader, scope) if self._leader and scope is not None else None
+        if target is None:
+            return self.problem.response(scope)
+        return Response(status_code=307, headers={"Location": target, "Cache-Control": "no-store"})
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse a WebSocket of which nothing has been received yet."""
+        if scope["type"] == "http":
+            await self.response(scope)(scope, receive, send)
+        else:
+            await refuse(self.problem, scope, receive, send)
+
+    async def answer(self, connection: HTTPConnection | None, scope: Scope | None) -> Response | None:
+        """Return the answer to a request, or refuse a WebSocket and return None.
+
+        Args:
+            connection: The request or the WebSocket; None if it is not at hand.
+            scope: Its scope; None if that is not at hand either.
+        """
+        if isinstance(connection, WebSocket):
+            await refuse_websocket(self.problem, connection)
+            return None
+        return self.response(scope)
+
+
+class RequirementNotMet(Exception):
+    """Raised when a request requires what cannot be had now, where no answer can be returned.
+
+    Nobody needs to register a handler for it; an application that does keeps its own.
+
+    Attributes:
+        refusal: What the client is told.
+        told: Whether it has been told already.
+    """
+
+    def __init__(self, refusal: Refusal, *, told: bool = False) -> None:
+        super().__init__(refusal.problem.detail)
+        self.refusal = refusal
+        self.told = told
+
+
+def raise_refusal(error: RequirementNotMet, scope: Scope) -> NoReturn:
+    """Raise, and see to it that Starlette answers: its handlers stand in the scope, for all of the application.
+
+    Args:
+        error: What to raise.
+        scope: The request's.
+    """
+    handlers = scope.get("starlette.exception_handlers")
+    if handlers:
+        handlers[0].setdefault(RequirementNotMet, _answer)
+    raise error
+
+
+async def _answer(connection: HTTPConnection, error: RequirementNotMet) -> Any:
+    return None if error.told else await error.refusal.answer(connection, connection.scope)
+
+
+def find_refusal(needs: Sequence[Need], coordinator: Coordinator | None = None) -> Refusal | None:
+    """Return why a request is refused now; None if all that it needs can be had.
+
+    Args:
+        needs: What it needs.
+        coordinator: Of whom; None means the current one.
+
+    Raises:
+        NotConnected: No coordinator is open.
+        AmbiguousCoordinator: Several are, and none is in the context.
+        NotFollowed: It needs configuration that is not followed.
+        Closed: The coordinator is closed.
+    """
+    facts = CoordinatorFacts(coordinator or current_for_reads())
+    for need in needs:
+        if need.unmet(facts):
+            # All are named in one answer; and by now all may be met.
+            unmet = [(each, why) for each in needs if (why := each.unmet(facts))]
+            return Refusal(facts.coordinator, unmet) if unmet else None
+    return None

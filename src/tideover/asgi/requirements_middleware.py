@@ -1,0 +1,57 @@
+"""`RequirementsMiddleware`: requirements by path, for frameworks whose endpoints cannot be decorated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tideover.asgi.paths import Paths
+from tideover.asgi.refusals import find_refusal
+from tideover.asgi.requirements import Requirement
+from tideover.asgi.rules.requirements import Need
+
+
+class RequirementsMiddleware:
+    """Pure ASGI: lets a request or a WebSocket through only if what its path requires can be had.
+
+        app = RequirementsMiddleware(app, {"/pay": [requires("lock"), requires("config", max_age=60)]})
+
+    It belongs inside of `TideoverMiddleware`, or of what else runs the coordinator.
+
+    Args:
+        app: The application.
+        requirements: Path to what it requires, and all that is below it; `"/"` means all paths. Of several paths
+            that a request is for, all requirements count, and all that are not met are named in one answer.
+
+    Raises:
+        TypeError: A path is no string, or a requirement none of `requires` and `leader_only`.
+        ValueError: A path does not begin with a slash.
+    """
+
+    def __init__(self, app: ASGIApp, requirements: Mapping[str, Iterable[Requirement]]) -> None:
+        self.app = app
+        self._needs = [
+            (Paths("requirements", [path]), tuple(_need(path, each) for each in required))
+            for path, required in requirements.items()
+        ]
+
+    def __repr__(self) -> str:
+        """Show the paths."""
+        return f"<RequirementsMiddleware for {len(self._needs)} paths of {self.app!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it."""
+        if scope["type"] in ("http", "websocket"):
+            needs = [need for paths, needs in self._needs if paths.contain(scope) for need in needs]
+            refusal = find_refusal(needs) if needs else None
+            if refusal is not None:
+                await refusal.send(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _need(path: str, requirement: object) -> Need:
+    if not isinstance(requirement, Requirement):
+        raise TypeError(f"{path!r} must have a list of requires(...) and leader_only(...), not of {requirement!r}")
+    return requirement.need

@@ -1,0 +1,199 @@
+"""What a request may require of its coordination, and whether that is met.
+
+Each requirement looks at a few facts, as of now, and says why it is not met; empty means that it is. What it says
+is shown to clients: it names what the application's own code names, and no member, address or key of etcd's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tideover.status import duration
+from tideover.types import Standing
+
+# Seconds that a recovery takes after the probe that finds it: two good probes, and what is read again. Seconds
+# within which retries are spread. Both for `Retry-After`, as are the bounds, in whole seconds.
+_RECOVERY = 1.0
+_SPREAD = 2.0
+_SOONEST, _LATEST = 1, 30
+
+
+class Known(Protocol):
+    """What is known of a part of etcd."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether it was ever read."""
+        ...
+
+    @property
+    def denied(self) -> object:
+        """Whether a quorum refuses to let this process read it."""
+        ...
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was last proven in sync."""
+        ...
+
+
+class KnownService(Known, Protocol):
+    """What is known of a service."""
+
+    @property
+    def pickable(self) -> int:
+        """How many endpoints can be picked."""
+        ...
+
+
+class Facts(Protocol):
+    """How the coordinator stands, as of now."""
+
+    @property
+    def available(self) -> bool:
+        """Whether a quorum answers, as far as has been declared."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """Whether etcd takes writes, if a quorum answers."""
+        ...
+
+    @property
+    def brief(self) -> str:
+        """What is the matter with etcd, without names and addresses."""
+        ...
+
+    def config(self, prefix: str) -> Iterable[Known]:
+        """Return what is known of the configuration under a prefix."""
+        ...
+
+    def service(self, name: str) -> KnownService:
+        """Return what is known of a service."""
+        ...
+
+    def standing(self, election: str) -> Standing | None:
+        """Return on what ground an election is led here; None if it is not."""
+        ...
+
+
+class Need(Protocol):
+    """One thing that is required."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers."""
+        ...
+
+    def unmet(self, facts: Facts) -> str:
+        """Return why it is not met; empty if it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownConfig:
+    """The configuration under a prefix was read, is not denied, and is no older than `max_age` seconds."""
+
+    prefix: str = ""
+    max_age: float = math.inf
+    name: str = "config"
+
+    def unmet(self, facts: Facts) -> str:
+        """Return why it is not met; empty if it is."""
+        for known in facts.config(self.prefix):
+            if why := _unknown(known, self.max_age):
+                return f"config {self.prefix!r} {why}" if self.prefix else f"the configuration {why}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class PickableEndpoints:
+    """At least `at_least` endpoints of a service can be picked, of a list no older than `max_age` seconds."""
+
+    service: str
+    at_least: int = 1
+    max_age: float = math.inf
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers."""
+        return f"discovery:{self.service}"
+
+    def unmet(self, facts: Facts) -> str:
+        """Return why it is not met; empty if it is."""
+        known = facts.service(self.service)
+        if why := _unknown(known, self.max_age):
+            return f"the list of {self.service!r} {why}"
+        if (found := known.pickable) < self.at_least:
+            return f"{self.service!r} has {found} endpoints that can be picked, and {self.at_least} are required"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lockable:
+    """A lock could be DISTRIBUTED now."""
+
+    name: str = "lock"
+
+    def unmet(self, facts: Facts) -> str:
+        """Return why it is not met; empty if it is."""
+        return "" if facts.available and facts.writable else f"no lock can be had across machines: {facts.brief}"
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """A quorum of etcd answers."""
+
+    name: str
+
+    def unmet(self, facts: Facts) -> str:
+        """Return why it is not met; empty if it is."""
+        return "" if facts.available else facts.brief
+
+
+@dataclass(frozen=True, slots=True)
+class Leads:
+    """This process leads an election, on one of some grounds; with `redirect` the leader is as good as that."""
+
+    election: str
+    standing: Collection[Standing] = (Standing.HELD, Standing.CONFIRMED)
+    redirect: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers."""
+        return f"leader:{self.election}"
+
+    def unmet(self, facts: Facts) -> str:
+        """Return why it is not met; empty if it is."""
+        standing = facts.standing(self.election)
+        if standing is None:
+            return f"{self.election!r} is not led here"
+        return "" if standing in self.standing else f"{self.election!r} is led here, and only {standing}"
+
+
+def _unknown(known: Known, max_age: float) -> str:
+    """Return why something is not known well enough; empty if it is."""
+    if known.denied:
+        return "may not be read: etcd denies it"
+    if not known.synced:
+        return "has never been read"
+    if (age := known.age) > max_age:
+        old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
+        return f"is {old}, and may be {duration(max_age)}"
+    return ""
+
+
+def retry_after(next_probe: float, chance: float) -> int:
+    """Return the whole seconds after which a request is worth another try.
+
+    If etcd is back by the next probe, the requirement is met by then; and not all who are told come together.
+
+    Args:
+        next_probe: Seconds until the next probe.
+        chance: A number drawn uniformly from [0, 1).
+    """
+    return min(_LATEST, max(_SOONEST, math.ceil(next_probe + _RECOVERY + _SPREAD * chance)))

@@ -66,6 +66,9 @@ def make_app() -> TideoverMiddleware:
         },
         cache_dir=os.environ["SHOP_CACHE"],
         register=Registration("api", f"http://127.0.0.1:{port}"),
-        while_leading={"reaper": Leading(lead, on_outage="stay"), "price-sync": Leading(lead, on_outage="step_down")},
+        while_leading={
+            "reaper": Leading(lead, on_outage="stay"),
+            "price-sync": Leading(lead, on_outage="step_down"),
+        },
         status=PATH,
     )

@@ -62,7 +62,9 @@ async def test_links_are_relative_to_the_page() -> None:
             text = (await client.get(path)).text
             assert f'href="{base}status.json"' in text
             assert f'data-base="{base}"' in text
-            assert (await client.get(str(httpx.URL(f"http://test{path}").join(f"{base}status.json")))).status_code == 200
+            assert (
+                await client.get(str(httpx.URL(f"http://test{path}").join(f"{base}status.json")))
+            ).status_code == 200
 
 
 async def test_without_being_asked_for_there_is_no_page() -> None:
@@ -150,7 +152,9 @@ async def test_every_answer_forbids_what_it_does_not_need() -> None:
         [inline] = re.findall(f"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
         assert f"{directive} 'sha256-{digest}';" in answer.headers["content-security-policy"]
-    assert not re.search(r"\son\w+=|\sstyle=|javascript:|https?://(?!www\.w3\.org)", answer.text.split("<style>")[0])
+    assert not re.search(
+        r"\son\w+=|\sstyle=|javascript:|https?://(?!www\.w3\.org)", answer.text.split("<style>")[0]
+    )
 
 
 async def test_who_is_not_admitted_sees_no_page() -> None:
@@ -279,7 +283,9 @@ async def ask(
 
 
 _names = st.sampled_from(["/", "/events", "/status.json", "/available.svg", "/../", "//evil", "/\r\nx: y"])
-_evil = st.sampled_from([b"<script>alert(1)</script>", b"\r\nSet-Cookie: a=b", b'"><img src=x>', b"\x00\x1b[31m", b"%0d%0a"])
+_evil = st.sampled_from(
+    [b"<script>alert(1)</script>", b"\r\nSet-Cookie: a=b", b'"><img src=x>', b"\x00\x1b[31m", b"%0d%0a"]
+)
 _bytes = st.binary(max_size=60) | _evil
 
 
@@ -293,8 +299,13 @@ async def test_nothing_that_arrives_is_an_error_or_comes_back() -> None:
         @given(
             method=st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "\r\n"]),
             path=_names | st.text(max_size=40).map(lambda text: f"/{text}"),
-            query=st.builds(lambda key, value: key + b"=" + value, st.sampled_from([b"keys", b"page", b"x"]), _bytes) | _bytes,
-            header=st.tuples(st.sampled_from([b"if-none-match", b"host", b"accept", b"x-forwarded-prefix"]), _bytes),
+            query=st.builds(
+                lambda key, value: key + b"=" + value, st.sampled_from([b"keys", b"page", b"x"]), _bytes
+            )
+            | _bytes,
+            header=st.tuples(
+                st.sampled_from([b"if-none-match", b"host", b"accept", b"x-forwarded-prefix"]), _bytes
+            ),
             mounted=st.booleans(),
         )
         def check(method: str, path: str, query: bytes, header: tuple[bytes, bytes], mounted: bool) -> None:

@@ -46,8 +46,9 @@ class Age:
         """Return the markup, which consists of numbers and of words of this module alone."""
         if not self.known:
             return f'<span class="age">{self.text.replace(" ", _SPACE)}</span>'
-        return f'<span class="age" data-key="{self.key}" data-age="{self.seconds:.1f}" data-form="{self.form}">' + (
-            f"{self.text}</span>{self._meter()}"
+        return (
+            f'<span class="age" data-key="{self.key}" data-age="{self.seconds:.1f}" data-form="{self.form}">'
+            + (f"{self.text}</span>{self._meter()}")
         )
 
     def _meter(self) -> str:
@@ -104,4 +105,3 @@ def worded(seconds: float, form: Form = "for") -> str:
 def _span(seconds: float) -> str:
     text = "under 1 s" if seconds < 1 else duration(seconds)
     return text.replace(" ", _SPACE)
-

@@ -154,9 +154,7 @@ class StatusApp:
                 return self._pulses[found]
         return None
 
-    async def _stream(
-        self, streams: Streams, pulse: Pulse, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _stream(self, streams: Streams, pulse: Pulse, scope: Scope, receive: Receive, send: Send) -> None:
         if streams.full:
             await told(503, "too many viewers, or the process is about to end", retry_after="5")(scope, send)
         elif scope["method"] == "HEAD":

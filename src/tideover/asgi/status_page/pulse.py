@@ -57,7 +57,9 @@ class Fragment:
     def html(self) -> Markup:
         """Its markup, with ages as of that instant."""
         if self._html is None:
-            self._html = render(f"fragments/{self.name}", {**self.facts, "name": self.name, "version": self.version})
+            self._html = render(
+                f"fragments/{self.name}", {**self.facts, "name": self.name, "version": self.version}
+            )
         return self._html
 
 

@@ -51,9 +51,7 @@ class Streams:
             return True
         return self._open >= MOST
 
-    async def __call__(
-        self, scope: Scope, receive: Receive, send: Send, *, look: Callable[[], Look]
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, *, look: Callable[[], Look]) -> None:
         """Send events until the browser is gone, the process is to end, or the time is over.
 
         Args:
@@ -93,9 +91,7 @@ class Streams:
         # Called by the event loop, where anyio knows of none.
         self._ending.set()
 
-    async def _events(
-        self, look: Callable[[], Look]
-    ) -> AsyncIterator[ServerSentEvent]:
+    async def _events(self, look: Callable[[], Look]) -> AsyncIterator[ServerSentEvent]:
         ending, end = self._ending, anyio.current_time() + LIFETIME
         sent: dict[str, str] = {}
         yield ServerSentEvent(retry=_COMES_BACK, comment="tideover")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from tideover.asgi.status_page.ages import Age, Ages
-from tideover.status import NoteStatus, Statement, StatusReport, duration
+from tideover.status import Statement, StatusReport, duration
 from tideover.types import HealthState, Source
 
 T = TypeVar("T")
@@ -81,7 +81,8 @@ def notes(report: StatusReport, ages: Ages, about: str) -> list[Facts]:
     """Return what the report notes about a part, as alerts."""
     found, left_out = cut([note for note in report.notes if note.about == about], 10)
     alerts = [
-        alert(phrase(note.text, ages), note.tone, "" if note.name in str(note.text) else note.name) for note in found
+        alert(phrase(note.text, ages), note.tone, "" if note.name in str(note.text) else note.name)
+        for note in found
     ]
     if left_out:
         alerts.append(alert(Phrase(f"And {left_out} more, in status.json.")))

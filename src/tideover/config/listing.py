@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Listing:
             if followed.startswith(prefix):
                 found += len(names)
             elif prefix.startswith(followed):
-                found += bisect_left(names, _after(prefix)) - bisect_left(names, prefix)
+                found += _end(names, prefix) - bisect_left(names, prefix)
         return found
 
     def _names(self, prefix: str) -> list[str]:
@@ -118,7 +119,8 @@ class Listing:
         )
 
 
-def _after(prefix: str) -> str:
-    """Return the first text that comes after all that begin with a prefix; the prefix is not empty."""
-    last = ord(prefix[-1])
-    return prefix[:-1] + chr(last + 1) if last < 0x10FFFF else prefix + prefix[-1]
+def _end(names: Sequence[str], prefix: str) -> int:
+    """Return where the names end that begin with a prefix."""
+    stem = prefix.rstrip(chr(sys.maxunicode))
+    # The first text behind all of them has a larger last character; behind the largest there is none.
+    return bisect_left(names, stem[:-1] + chr(ord(stem[-1]) + 1)) if stem else len(names)

@@ -23,12 +23,9 @@ def told(report: StatusReport) -> HistoryStatus:
     """Return the report's history with its outages counted, and in words."""
     history = report.history
     bad = [t for t in history.transitions if t.state is not HealthState.AVAILABLE]
-    history = replace(
-        history,
-        outages=len({t.outage_id for t in bad}),
-        outage_seconds=sum(_within(t, history.window) for t in bad),
-    )
-    return replace(history, summary=_summary(history), caption=_caption(history))
+    outages, seconds = len({t.outage_id for t in bad}), sum(_within(t, history.window) for t in bad)
+    summary, caption = _summary(history, outages, seconds), _caption(history)
+    return replace(history, outages=outages, outage_seconds=seconds, summary=summary, caption=caption)
 
 
 def _within(stretch: TransitionStatus, window: float) -> float:
@@ -36,15 +33,15 @@ def _within(stretch: TransitionStatus, window: float) -> float:
     return max(0.0, min(stretch.ago, window) - (stretch.ago - stretch.seconds))
 
 
-def _summary(history: HistoryStatus) -> Statement:
+def _summary(history: HistoryStatus, outages: int, seconds: float) -> Statement:
     if not history.transitions:
         return Statement("Nothing is known yet.")
     changes = _changes(history.leader_changes)
-    if not history.outages:
+    if not outages:
         return Statement(joined(["No outage.", changes]))
-    number = counted(history.outages, "outage")
-    behind = " in all." if history.outages > 1 else "."
-    return Statement(f"{number}, ", history.outage_seconds, joined([behind, changes]))
+    number = counted(outages, "outage")
+    behind = " in all." if outages > 1 else "."
+    return Statement(f"{number}, ", seconds, joined([behind, changes]))
 
 
 def _changes(changes: Sequence[LeaderChangeStatus]) -> str:

@@ -61,7 +61,9 @@ def _locks(report: StatusReport) -> Iterator[NoteStatus]:
 
 def _conflict(conflict: LockConflictStatus) -> Statement:
     one, other = map(plain, conflict.holders)
-    how = f"certain, {duration(conflict.seconds)}" if conflict.certain else "possible"
+    seconds = conflict.seconds
+    lasted = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+    how = f"certain, {lasted}" if conflict.certain else "possible"
     text = f"Conflict of {plain(conflict.name)}: {how}, by {one} and {other}, ended "
     return aged(text, conflict.ended_ago, " ago.", unknown="at an unknown time.")
 

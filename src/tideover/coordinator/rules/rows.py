@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from tideover.coordinator.rules.situation import (
     Followed,
@@ -46,6 +47,21 @@ class Stand:
 Stands = Mapping[Component, Stand]
 
 
+class _Row(NamedTuple):
+    """What is told of a primitive but for since when, in the words of `PrimitiveStatus`."""
+
+    component: Component
+    what: str
+    state: HealthState | None
+    source: str | None
+    error: str | None
+    age: float | None = None
+    limit: float | None = None
+    limit_of: str = ""
+    over: bool = False
+    limit_words: str = ""
+
+
 def rows(
     report: StatusReport, before: Stands, *, now: float, live_limit: float
 ) -> tuple[tuple[PrimitiveStatus, ...], Stands]:
@@ -72,11 +88,12 @@ def rows(
             since = max(_began(report, row, floor, now, live_limit), -math.inf if known is None else known.seen_at)
         stands[row.component] = stand = Stand(row.state, min(max(since, floor), now), now)
         seconds = now - stand.since
-        found.append(replace(row, since=report.at - timedelta(seconds=seconds), seconds=seconds))
+        at = report.at - timedelta(seconds=seconds)
+        found.append(PrimitiveStatus(**row._asdict(), since=at, seconds=seconds, next_probe=report.next_probe))
     return tuple(found), stands
 
 
-def _began(report: StatusReport, row: PrimitiveStatus, floor: float, now: float, live_limit: float) -> float:
+def _began(report: StatusReport, row: _Row, floor: float, now: float, live_limit: float) -> float:
     """Return when a state that was not seen before has begun, going by what causes it."""
     if is_away(report) or row.state is not HealthState.DEGRADED or row.component not in ("config", "discovery"):
         return floor
@@ -87,7 +104,7 @@ def _began(report: StatusReport, row: PrimitiveStatus, floor: float, now: float,
 # One row each --------------------------------------------------------------------------------------------------
 
 
-def _config(report: StatusReport) -> PrimitiveStatus:
+def _config(report: StatusReport) -> _Row:
     state, source = _state_of(report, report.config), worst_source(report.config)
     keys = counted(report.keys, "key")
     if report.keys_served < report.keys:
@@ -103,13 +120,12 @@ def _config(report: StatusReport) -> PrimitiveStatus:
     row = _row(report, "config", what, state, source and source.value, error)
     if source is None:
         return row
-    row = replace(row, age=oldest(prefix for prefix in report.config if prefix.source is not None))
+    row = row._replace(age=oldest(prefix for prefix in report.config if prefix.source is not None))
     if limit is None:
-        return replace(row, limit_words="no limit")
+        return row._replace(limit_words="no limit")
     how = "over" if limit.over else "limit" if source is Source.LIVE else "of"
     words = f"{how} {span(limit.max_stale)}{f', {limit.prefix}' if limit.prefix else ''}"
-    return replace(
-        row,
+    return row._replace(
         age=limit.age if limit.over else row.age,
         limit=limit.max_stale,
         limit_of=limit.prefix,
@@ -118,7 +134,7 @@ def _config(report: StatusReport) -> PrimitiveStatus:
     )
 
 
-def _discovery(report: StatusReport) -> PrimitiveStatus:
+def _discovery(report: StatusReport) -> _Row:
     services, source = report.services, worst_source(report.services)
     state = _state_of(report, services)
     endpoints = counted(sum(service.endpoints for service in services), "endpoint")
@@ -130,10 +146,10 @@ def _discovery(report: StatusReport) -> PrimitiveStatus:
     if source is None:
         return row
     age = oldest(service for service in services if service.source is not None)
-    return replace(row, age=age, limit_words="no limit")
+    return row._replace(age=age, limit_words="no limit")
 
 
-def _elections(report: StatusReport) -> PrimitiveStatus:
+def _elections(report: StatusReport) -> _Row:
     elections = report.elections
     led = [election for election in elections if election.standing is not None]
     ground = next((ground for ground in _GROUNDS if any(e.standing is ground for e in led)), None)
@@ -155,18 +171,18 @@ def _elections(report: StatusReport) -> PrimitiveStatus:
     if led:
         return _renewed(row, max(led, key=lambda election: _over(election.renewed_ago, election.ttl)))
     if not seen:
-        return replace(row, limit_words="never read by this process")
-    return replace(row, age=max(seen), limit_words="not led here")
+        return row._replace(limit_words="never read by this process")
+    return row._replace(age=max(seen), limit_words="not led here")
 
 
-def _renewed(row: PrimitiveStatus, election: ElectionStatus) -> PrimitiveStatus:
+def _renewed(row: _Row, election: ElectionStatus) -> _Row:
     age, ttl = election.renewed_ago, election.ttl
     over = age is not None and age > ttl
     words = f"past its ttl of {ttl:g} s" if over else f"renewed every {ttl / 3:g} s, ttl {ttl:g} s"
-    return replace(row, age=age, limit=ttl, over=over, limit_words=words)
+    return row._replace(age=age, limit=ttl, over=over, limit_words=words)
 
 
-def _locks(report: StatusReport) -> PrimitiveStatus:
+def _locks(report: StatusReport) -> _Row:
     turned, held, waits = local(report.locks), report.locks, len(report.lock_waits)
     possible = bool(held) or may_be_local(report)
     if is_away(report):
@@ -181,11 +197,11 @@ def _locks(report: StatusReport) -> PrimitiveStatus:
     row = _row(report, "lock", f"{what}, {waits} waited for", state, source, error)
     if not sessions:
         later = "opened when etcd is back" if is_away(report) else "opened when it is needed"
-        return replace(row, limit_words=f"no session: it is {later}")
+        return row._replace(limit_words=f"no session: it is {later}")
     session = max(sessions, key=lambda session: _over(session.last_proof, session.ttl))
     age, ttl = session.last_proof, session.ttl
     words = f"past its ttl of {ttl} s" if age > ttl else f"proven every {ttl / 3:g} s, ttl {ttl} s"
-    return replace(row, age=age, limit=float(ttl), over=age > ttl, limit_words=words)
+    return row._replace(age=age, limit=float(ttl), over=age > ttl, limit_words=words)
 
 
 # What they have in common --------------------------------------------------------------------------------------
@@ -198,25 +214,11 @@ def _row(
     state: HealthState | None,
     source: str | None,
     error: str | None,
-) -> PrimitiveStatus:
+) -> _Row:
     trouble = trouble_of(report.members) if is_away(report) else None
     # What is read is as far as the members are; what is renewed has its own errors.
     error = (trouble or error) if component in ("config", "discovery") else (error or trouble)
-    return PrimitiveStatus(
-        component=component,
-        what=what,
-        state=state,
-        since=report.since,
-        seconds=report.seconds,
-        source=source,
-        age=None,
-        limit=None,
-        limit_of="",
-        over=False,
-        limit_words="",
-        error=None if error is None else shown(error),
-        next_probe=report.next_probe,
-    )
+    return _Row(component, what, state, source, None if error is None else shown(error))
 
 
 def _state_of(report: StatusReport, followed: Sequence[Followed]) -> HealthState | None:

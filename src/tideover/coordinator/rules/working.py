@@ -155,13 +155,11 @@ def _failing_locks(report: StatusReport) -> Iterator[Statement]:
     else:
         here = ""
     yield Statement(f"DISTRIBUTED locks: none is granted{here}")
-    if not may_be_local(report):
-        why = "this host has no place for them" if report.lock_error else "under profile=safety"
-        yield Statement(
-            f"LOCAL locks: LockUnavailable, {why}, unless on_outage='local' is asked for"
-            if report.lock_error is None
-            else f"LOCAL locks: LockUnavailable, {why}"
-        )
+    if report.lock_error is not None:
+        yield Statement("LOCAL locks: LockUnavailable: this host has no place for them")
+    elif not may_be_local(report):
+        text = "LOCAL locks: LockUnavailable under profile=safety, unless on_outage='local' is asked for"
+        yield Statement(text)
 
 
 def _failing_elections(report: StatusReport) -> Iterator[Statement]:

@@ -36,7 +36,7 @@ async def reap() -> None:
 @leader_only("reaper")
 async def write(request: Request) -> JSONResponse:
     """Take a write, on the leader."""
-    return JSONResponse({"written_by": tideover.current().status().process})
+    return JSONResponse({"written_by": tideover.current().status().process.host_pid})
 
 
 app = Starlette(

@@ -11,9 +11,9 @@ from tideover.asgi.fencing import FenceMemory, FencingMiddleware
 from tideover.asgi.framework_lifespan import lifespan
 from tideover.asgi.health import HealthApp
 from tideover.asgi.middleware import TideoverMiddleware
-from tideover.asgi.status_page import status_app
 from tideover.asgi.requirements import Requirement, leader_only, requires
 from tideover.asgi.requirements_middleware import RequirementsMiddleware
+from tideover.asgi.status_page import status_app
 from tideover.fencing.token import Fence
 
 __all__ = [

@@ -153,11 +153,13 @@ class HealthApp:
         headers = {"x-envoy-degraded": "true"} if aside else {}
         word = "not ready" if problem else "degraded" if aside else "ready"
         if "verbose" in query:
-            lines = [word, report.process, *(check.line for check in checks(report))]
+            lines = [word, report.process.host_pid, *(check.line for check in checks(report))]
             return _text(
                 *lines, *([problem.detail] if problem else ()), status=503 if problem else 200, headers=headers
             )
-        return replace(problem, headers=headers) if problem else _text(word, report.process, headers=headers)
+        return (
+            replace(problem, headers=headers) if problem else _text(word, report.process.host_pid, headers=headers)
+        )
 
     def _why_not_ready(
         self, coordinator: Coordinator, report: StatusReport, asked: Iterable[str]

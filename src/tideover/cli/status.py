@@ -45,8 +45,8 @@ _LEFT_OUT = {"rejected": "refused   ", "lock_conflicts": "conflict  "}
 @click.option(
     "--serve",
     metavar="[HOST:]PORT",
-    help="Show it as a page in a browser until Ctrl-C, at this port of 127.0.0.1 or of HOST; the page is open to all "
-    "who reach it.",
+    help="Show it as a page in a browser until Ctrl-C, at this port of 127.0.0.1 or of HOST; the page is open to "
+    "all who reach it.",
 )
 def command(target: Target, as_json: bool, serve: str | None) -> int:
     """Say how etcd is, as a client sees it.
@@ -55,8 +55,8 @@ def command(target: Target, as_json: bool, serve: str | None) -> int:
     configuration there are, the services that are registered, and locks that two have held at once. What a service
     itself holds, leads and serves from memory stands in its own `tide.status()`.
 
-    With --serve HOST:PORT it goes on looking, and shows what it sees as a page; a browser that asks for it by another
-    name than HOST, or one of this machine's own, is refused.
+    With --serve HOST:PORT it goes on looking, and shows what it sees as a page; a browser that asks for it by
+    another name than HOST, or one of this machine's own, is refused.
 
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
     unavailable (no member answers), 5 if etcd refuses the credentials.

@@ -34,7 +34,7 @@ def _made(kind: Any, text: str) -> Any:
         return {_made(inner[0], text): _made(inner[1], text)}
     if isinstance(kind, type) and issubclass(kind, Enum):
         return list(kind)[-1]
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{field.name: _made(hints[field.name], text) for field in dataclasses.fields(kind)})
     return {str: text, int: 3, float: 42.5, bool: True, datetime: NOW}[kind]

@@ -56,7 +56,7 @@ async def test_the_page_is_mounted_where_it_was_asked_for() -> None:
 
 
 async def test_links_are_relative_to_the_page() -> None:
-    """With and without the slash at its end, and behind a proxy that knows another path, links lead to the page."""
+    """With and without the slash at its end links lead to the page, also behind a proxy that rewrites paths."""
     async with serving(mounted(await store_with(rate="1"))) as client:
         for path, base in ((PATH, "./status/"), (f"{PATH}/", "")):
             text = (await client.get(path)).text

@@ -77,7 +77,7 @@ PLAIN = {name: shape(html) for name, html in pages(with_text("plain"), "plain").
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(HOSTILE) | st.text(min_size=1, max_size=60))
 def test_text_of_others_stays_text(text: str) -> None:
-    """The elements and attributes of each fragment are those of a harmless text, and no control character is left."""
+    """Each fragment has the elements and attributes that a harmless text gives it, and no control character."""
     for name, html in pages(with_text(text), text).items():
         assert shape(html) == PLAIN[name], name
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u202e\ud800-\udfff]", html), name

@@ -1,4 +1,4 @@
-"""The page's templates: the only place that imports jinja2 and its markupsafe, through one environment that escapes everything.
+"""The page's templates, through one environment that escapes everything; nothing else imports jinja2.
 
 `select_autoescape` and the environments of frameworks decide by the name of a file, and escape neither `.svg` nor
 `.html.j2`. Control characters pass every escaping, so that text of others is shown through `shown` as well, whose

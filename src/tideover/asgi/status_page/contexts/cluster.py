@@ -23,7 +23,7 @@ def members(report: StatusReport, ages: Ages) -> Facts:
         "note": note,
         "rows": [_member(each) for each in rows],
         "more": more,
-        "alerts": notes(report, "members"),
+        "alerts": notes(report, ages, "members"),
         "cluster": identity.cluster_id or "",
         "epoch": f"{identity.epoch}{known or recorded}",
         "revision": f"{identity.revision:,}{known}",
@@ -77,7 +77,7 @@ def process(report: StatusReport, ages: Ages) -> Facts:
         if report.restarts
         else "none has failed",
         "software": f"tideover {itself.version}, Python {itself.python}",
-        "alerts": notes(report, "process"),
+        "alerts": notes(report, ages, "process"),
     }
 
 

@@ -6,16 +6,7 @@ import math
 from itertools import groupby
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import (
-    Facts,
-    Phrase,
-    counted,
-    cut,
-    notes,
-    source_tone,
-    source_word,
-    span,
-)
+from tideover.asgi.status_page.contexts.words import Facts, Phrase, counted, notes, source_tone, source_word, span
 from tideover.asgi.status_page.query import Query
 from tideover.status import KeyPage, KeyStatus, LimitStatus, PrefixStatus, StatusReport
 from tideover.types import Source
@@ -26,23 +17,12 @@ SIZE = 100
 
 def config(report: StatusReport, ages: Ages) -> Facts:
     """Return what is to be said about all keys."""
-    rejected, more = cut(report.rejected, 20)
     counts = [counted(report.keys, "key"), counted(len(report.config), "prefix", "prefixes")]
     if report.rejected:
         counts.append(f"{len(report.rejected)} refused")
-    refused = [
-        {
-            "tone": "warn",
-            "subject": value.key,
-            "text": f"the value at revision {value.revision:,} is refused and not served. {value.reason}. "
-            + (f"Revision {value.served:,} is served instead." if value.served else "None is served instead."),
-        }
-        for value in rejected
-    ]
     return {
         "note": f"{', '.join(counts)}. Values are never shown.",
-        "alerts": [*notes(report, "config"), *refused],
-        "more": more,
+        "alerts": notes(report, ages, "config"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from tideover.asgi.status_page.ages import Ages
@@ -32,7 +33,7 @@ class Contexts:
 
     def of(self, report: StatusReport) -> dict[str, tuple[Facts, Ages]]:
         """Return what each fragment but that of the keys is given, and its ages."""
-        builders = {
+        builders: dict[str, Callable[[StatusReport, Ages], Facts]] = {
             "bar": verdict.bar,
             "verdict": partial(verdict.verdict, name=self._name(report)),
             "works": verdict.works,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import Facts, counted, cut, notes
+from tideover.asgi.status_page.contexts.words import Facts, Phrase, alert, counted, cut, notes
 from tideover.status import (
     ElectionStatus,
     LockConflictStatus,
@@ -26,8 +26,8 @@ def elections(report: StatusReport, ages: Ages) -> Facts:
         "rows": [_election(each, ages, well=well) for each in rows],
         "more": more,
         "alerts": [
-            *notes(report, "election"),
-            *({"tone": "plain", "subject": each.name, "text": each.error} for each in rows if each.error),
+            *notes(report, ages, "election"),
+            *(alert(Phrase(each.error), subject=each.name) for each in rows if each.error),
         ],
     }
 
@@ -42,7 +42,7 @@ def _election(election: ElectionStatus, ages: Ages, *, well: bool) -> Facts:
     remaining = election.remaining
     return {
         "name": election.name,
-        "policy": f"on_outage={election.on_outage}",
+        "policy": election.on_outage,
         "here": leads,
         "token": str(election.token),
         "holder": election.held_by or election.holder or "",
@@ -58,7 +58,7 @@ def locks(report: StatusReport, ages: Ages) -> Facts:
     """Return a row for each lock that is held or waited for."""
     held, held_more = cut(report.locks)
     waited, waited_more = cut(report.lock_waits)
-    alerts = notes(report, "lock")
+    alerts = notes(report, ages, "lock")
     conflicts, _ = cut(report.lock_conflicts, 10)
     return {
         "note": f"{len(report.locks)} held, {len(report.lock_waits)} waited for",

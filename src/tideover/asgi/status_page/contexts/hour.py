@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from tideover.asgi.status_page.ages import Ages
 from tideover.asgi.status_page.contexts.words import TONES, Facts, Phrase, clock, cut, phrase, span
@@ -114,7 +114,7 @@ def _before(recorded: float, window: float) -> Iterator[Mark]:
 
 
 def _falls(spans: list[Mark]) -> Iterator[Mark]:
-    for earlier, later in zip(spans, spans[1:], strict=False):
+    for earlier, later in pairwise(spans):
         if earlier.y != later.y:
             yield Mark(str(later.y), earlier.y, x=later.x)
 

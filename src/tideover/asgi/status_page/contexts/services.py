@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import Facts, counted, cut, notes, old, source_tone, source_word
+from tideover.asgi.status_page.contexts.words import (
+    Facts,
+    Phrase,
+    alert,
+    counted,
+    cut,
+    notes,
+    old,
+    source_tone,
+    source_word,
+)
 from tideover.status import EndpointStatus, RegistrationStatus, ServiceStatus, StatusReport
 from tideover.types import RegistrationState, Source
 
@@ -26,14 +36,14 @@ def services(report: StatusReport, ages: Ages) -> Facts:
         "more": more,
         "registrations": [_registration(each, ages) for each in registrations],
         "registrations_more": registrations_more,
-        "alerts": notes(report, "discovery"),
+        "alerts": notes(report, ages, "discovery"),
     }
 
 
 def _service(service: ServiceStatus, ages: Ages) -> Facts:
     rows, _ = cut(service.listed, 20)
     live = service.source is Source.LIVE
-    refused = [{"tone": "warn", "subject": "", "text": text} for text in service.refused[:5]]
+    refused = [alert(Phrase(text), "warn") for text in service.refused[:5]]
     return {
         "name": service.name,
         "endpoints": counted(service.endpoints, "endpoint"),

@@ -77,13 +77,21 @@ def old(seconds: float, ages: Ages) -> Age | None:
     return ages(seconds, "old") if math.isfinite(seconds) else None
 
 
-def notes(report: StatusReport, *about: str) -> list[Facts]:
+def notes(report: StatusReport, ages: Ages, about: str) -> list[Facts]:
     """Return what the report notes about a part, as alerts."""
-    found, left_out = cut([note for note in report.notes if note.about in about], 10)
-    alerts = [{"tone": note.tone, "text": note.text, "subject": note.name} for note in found]
+    found, left_out = cut([note for note in report.notes if note.about == about], 10)
+    alerts = [
+        alert(phrase(note.text, ages), note.tone, "" if note.name in str(note.text) else note.name)
+        for note in found
+    ]
     if left_out:
-        alerts.append({"tone": "plain", "text": f"And {left_out} more, in status.json.", "subject": ""})
+        alerts.append(alert(Phrase(f"And {left_out} more, in status.json.")))
     return alerts
+
+
+def alert(text: Phrase, tone: str = "plain", subject: str = "") -> Facts:
+    """Return something that needs attention in its own place."""
+    return {"tone": tone, "subject": subject, "text": text}
 
 
 def source_tone(source: Source | None, *, denied: bool = False, over: bool = False) -> str:

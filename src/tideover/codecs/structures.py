@@ -238,11 +238,12 @@ _CONTAINERS: dict[type, type] = {
 def _items(make: type, item: Convert) -> Convert:
     # The hashes of text cannot be foreseen.
     check = make in (set, frozenset) and item is not SCALARS[str]
+    cost = 2 if check else 1
 
     def convert(value: object) -> object:
         if not isinstance(value, list):
             raise Refusal("not a list")
-        spend(len(value))
+        spend(cost + len(value))
         items = [item(one) for one in value]
         try:
             if check:

@@ -17,6 +17,7 @@ from tideover.locks.context import Parts
 from tideover.locks.etcd_queue import Ahead, Queue
 from tideover.locks.options import Wish
 from tideover.locks.queue_key import Place
+from tideover.status import RejectedValue
 
 
 class Front:
@@ -60,6 +61,12 @@ class Front:
         ahead = self._ahead
         seen = ahead.holder or ahead.last
         return "others have it" if seen is None else f"others have it: {self.queue.describe(seen)}"
+
+    @property
+    def foreign(self) -> list[RejectedValue]:
+        """What was seen before our place and is nobody's; nothing while we wait for nobody."""
+        waits = self.place is not None and not self.place.first
+        return self.queue.foreign(self._ahead) if waits else []
 
     # Coming first ----------------------------------------------------------------------------------------------
 

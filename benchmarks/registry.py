@@ -16,6 +16,7 @@ from benchmarks import (
     start,
     warm_get,
     with_config,
+    worst_cases,
 )
 from benchmarks.harness import Row
 
@@ -34,4 +35,5 @@ ROWS: tuple[Row, ...] = (
     fleet.ROW,
     locks.ROW,
     locks.CONTENDED,
+    worst_cases.ROW,
 )

@@ -148,7 +148,7 @@ def test_values_have_bounds() -> None:
 ELSEWHERE = {
     "codecs/decoding.py: json.loads(text, parse_float=Written, parse_constant=_no_constant)": "the user's type",
     "codecs/scalars.py: int(value)": "the same",
-    "codecs/structures.py: int(value)": "the same",
+    "codecs/choices.py: int(value)": "the same",
     "cli/etcd_versions.py: int(number)": "a pattern has found up to nine ASCII digits, or they are our own",
     "policies.py: int(port)": "an option of the user's, of up to five digits",
     "telemetry/calls.py: int(port)": "an endpoint that has been checked",

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.integration.foreign import trial
 from tideover import HealthState, RecordCorrupt, connect
 from tideover.clock import Stamp
 from tideover.discovery.endpoint import Endpoint
@@ -155,3 +156,8 @@ async def test_a_foreign_epoch_is_no_outage(server: EtcdServer, store: EtcdStore
             status = old.status()
             assert (status.rejected, status.identity.error, status.identity.resets) == ((), None, 0)
             assert (old.health.state, old.epoch, status.restarts) == (HealthState.AVAILABLE, 1, 0)
+
+
+async def test_whatever_is_written_under_whatever_key(server: EtcdServer) -> None:
+    """Forty drawn values, of every kind and under every key: see the module, which draws more of them."""
+    await trial(server, 40)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import connected
 from tideover import Coordinator, LockConflict, LockTimeout
-from tideover.store.operations import Put
+from tideover.store.operations import Delete, Put
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -79,8 +79,8 @@ async def test_a_hold_of_this_process() -> None:
     ("value", "shown"),
     [
         (b"", r"another client \(lease 694d81, key /locks/orders/694d81, since revision 2\)$"),
-        (b"web-1/4242", "web-1/4242$"),
-        (b"\x1b[31mred\n" + b"x" * 500, r"\\x1b\[31mred\\nx{180,190}\.\.\.$"),
+        (b"web-1/4242", r"web-1/4242 \(lease 694d81, key /locks/orders/694d81, since revision 2\)$"),
+        (b"\x1b[31mred\n" + b"x" * 500, r"\\x1b\[31mred\\nx{180,190}\.\.\. \(lease 694d81, "),
     ],
 )
 async def test_keys_of_other_clients_and_versions(value: bytes, shown: str) -> None:
@@ -106,3 +106,37 @@ async def test_a_conflict_names_the_other_one() -> None:
                 await store.call(Put(b"/locks/orders/77", value), member=store.members[0], timeout=1)
                 store.touch()
                 await anyio.sleep(60)
+
+
+@pytest.mark.parametrize("name", [b"x", b"0", b"00ff", b"FF", b"\xff", b"8000000000000000"])
+async def test_a_key_that_is_nobodys_place_is_named(name: bytes) -> None:
+    """Whoever waits behind a key that no lease will take away is told its name, not what somebody has written."""
+    store = MemoryStore()
+    value = b"root since 2026-11-30T03:12:52Z"
+    await store.call(Put(b"/locks/orders/" + name, value), member=store.members[0], timeout=1)
+    key = f"/locks/orders/{name.decode(errors='backslashreplace')}"
+    async with connected(store) as tide:
+        for timeout in (0, 1):
+            assert f"foreign key {key}, since revision 2" in await refused(tide, timeout)
+        assert [(each.key, each.revision) for each in await tide.foreign_values()] == [(key, 2)]
+        assert tide.status().rejected == ()
+
+
+async def test_who_waits_behind_such_a_key_is_warned_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The status names the key as long as it is waited for, and the log once; its deletion lets the waiter in."""
+    store = MemoryStore()
+    await store.call(Put(b"/locks/orders/x", b""), member=store.members[0], timeout=1)
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+
+        async def look() -> None:
+            await anyio.sleep(25)
+            assert [each.key for each in tide.status().rejected] == ["/locks/orders/x"]
+            await store.call(Delete(b"/locks/orders/x"), member=store.members[0], timeout=1)
+
+        tasks.start_soon(look)
+        async with tide.lock("orders"):
+            assert tide.status().rejected == ()
+    assert [record.getMessage() for record in caplog.records if "/locks/orders/x" in record.getMessage()] == [
+        "tideover.lock.rejected: /locks/orders/x at revision 2 stands in the line of a lock: it is named after no "
+        "lease: until it is deleted nobody behind it has the lock"
+    ]

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, Literal, get_origin
 
 from tideover.codecs.forms import identity, name_of, options_of, stripped
+from tideover.codecs.one_value import TooMuch, one_value
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import Convert, Written, scalar
-from tideover.codecs.structures import converter, first_fit, one_value
+from tideover.codecs.structures import converter, first_fit
 
 # How many types are remembered.
 _REMEMBERED = 1024
@@ -152,8 +153,10 @@ def _structured(data: bytes, convert: Convert, as_text: Convert | None, as_bytes
         raise
     try:
         found = _json(text)
-        with one_value():
+        with one_value(len(data)):
             return convert(found)
+    except TooMuch:
+        raise
     except Refusal as exc:
         refusal = exc
     if as_text is None:

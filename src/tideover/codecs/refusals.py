@@ -34,7 +34,7 @@ class Refusal(ValueError):
 
     def at(self, place: str) -> Refusal:
         """Return it as the refusal of something that contains the value."""
-        return Refusal(f"{place}: {self}", self.exception)
+        return type(self)(f"{place}: {self}", self.exception)
 
 
 def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import PurePath
 from uuid import UUID
 
+from tideover.codecs.one_value import spend
 from tideover.codecs.refusals import Refusal, asking
 
 # Takes text, or what JSON made of it; raises Refusal for what is not of the type.
@@ -102,6 +103,7 @@ def _to_decimal(value: object) -> Decimal:
 
 
 def _to_timedelta(value: object) -> timedelta:
+    spend(3)
     try:
         if isinstance(value, str) and _DURATIONS.fullmatch(value):
             seconds = sum(float(m["number"]) * _UNITS[m["unit"]] for m in _DURATION.finditer(value))
@@ -111,8 +113,9 @@ def _to_timedelta(value: object) -> timedelta:
         raise Refusal("not a duration: write seconds, or like 250ms or 1h30m") from None
 
 
-def _from_text(parse: Callable[[str], object], what: str) -> Convert:
+def _from_text(parse: Callable[[str], object], what: str, points: int = 0) -> Convert:
     def convert(value: object) -> object:
+        spend(points)
         try:
             return parse(_to_str(value))
         except ValueError:
@@ -141,12 +144,12 @@ _BARE: dict[type, Convert] = {
     datetime: _from_text(datetime.fromisoformat, "an ISO 8601 date and time"),
     date: _from_text(date.fromisoformat, "an ISO 8601 date"),
     timedelta: _to_timedelta,
-    ipaddress.IPv4Address: _from_text(ipaddress.IPv4Address, "an IPv4 address"),
-    ipaddress.IPv6Address: _from_text(ipaddress.IPv6Address, "an IPv6 address"),
-    ipaddress.IPv4Interface: _from_text(ipaddress.IPv4Interface, "an IPv4 interface"),
-    ipaddress.IPv6Interface: _from_text(ipaddress.IPv6Interface, "an IPv6 interface"),
-    ipaddress.IPv4Network: _from_text(ipaddress.IPv4Network, "an IPv4 network"),
-    ipaddress.IPv6Network: _from_text(ipaddress.IPv6Network, "an IPv6 network"),
+    ipaddress.IPv4Address: _from_text(ipaddress.IPv4Address, "an IPv4 address", 3),
+    ipaddress.IPv6Address: _from_text(ipaddress.IPv6Address, "an IPv6 address", 4),
+    ipaddress.IPv4Interface: _from_text(ipaddress.IPv4Interface, "an IPv4 interface", 14),
+    ipaddress.IPv6Interface: _from_text(ipaddress.IPv6Interface, "an IPv6 interface", 14),
+    ipaddress.IPv4Network: _from_text(ipaddress.IPv4Network, "an IPv4 network", 9),
+    ipaddress.IPv6Network: _from_text(ipaddress.IPv6Network, "an IPv6 network", 9),
 }
 SCALARS: dict[type, Convert] = {str: _to_str, bytes: _to_bytes} | {
     form: stripping(convert) for form, convert in _BARE.items()
@@ -164,6 +167,7 @@ def scalar(form: type) -> Convert | None:
 
 
 def _to_path_text(value: object) -> str:
+    spend(2)
     text = _to_str(value)
     if not text or "\0" in text:
         raise Refusal("not a path")

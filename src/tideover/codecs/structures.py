@@ -1,16 +1,14 @@
-"""Types made of other types: enums, unions, dataclasses, dicts, lists."""
+"""Types made of other types: unions, dataclasses, dicts, lists."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
-from tideover.codecs.encoding import encode
+from tideover.codecs.choices import choice, enum_choice
 from tideover.codecs.forms import (
     fields_of,
     identity,
@@ -21,6 +19,7 @@ from tideover.codecs.forms import (
     record_of,
     stripped,
 )
+from tideover.codecs.one_value import REFUSED, TooMuch, once, require_spread, spend
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import SCALARS, Convert, Written, plain, scalar, to_none
 from tideover.shown import shown
@@ -71,7 +70,7 @@ class _Converters:
         if name not in self._named:
             self._begun.add(name)
             convert = self._make(stripped(form), where)
-            self._named[name] = _once(convert, name) if name in self._recursive else convert
+            self._named[name] = once(convert, name) if name in self._recursive else convert
             self._begun.discard(name)
         return self._named[name]
 
@@ -82,11 +81,11 @@ class _Converters:
         if form is None or form is type(None):
             return to_none
         if origin is Literal:
-            return _choice([(option, option) for option in arguments], map(repr, arguments))
+            return choice([(option, option) for option in arguments], map(repr, arguments))
         if is_union(form):
             return _union([(option, self.of(option, where or "the value")) for option in options_of(form)])
         if isinstance(form, type) and issubclass(form, enum.Enum):
-            return _enum(form)
+            return enum_choice(form)
         if isinstance(form, type) and (convert := scalar(form)) is not None:
             return convert
         if (record := record_of(form)) is not None:
@@ -140,112 +139,50 @@ def construct(form: type, fields: Mapping[str, object]) -> object:
     return asking(form.__name__, form, **fields)
 
 
-# Of the value that is being decoded: what each part has been found to be, by the part and the type.
-_found: ContextVar[dict[tuple[int, object], object]] = ContextVar("found")
-
-
-@contextmanager
-def one_value() -> Iterator[None]:
-    """Decode one value in the block: no part of it is asked twice whether it is of one type that contains itself.
-
-    A union of such types would ask each of its parts twice for each part around it: 2^depth times.
-    """
-    token = _found.set({})
-    try:
-        yield
-    finally:
-        _found.reset(token)
-
-
-def _once(convert: Convert, name: object) -> Convert:
-    """Return a converter that remembers what it has found, a refusal included; only for use in `one_value`."""
-
-    def convert_once(value: object) -> object:
-        found = _found.get()
-        # The parts live as long as the value is decoded, so that each has its own id.
-        key = (id(value), name)
-        if key not in found:
-            try:
-                found[key] = convert(value)
-            except Refusal as exc:
-                # Without the frames that it came through, and with them their values.
-                found[key] = exc.with_traceback(None)
-        result = found[key]
-        if isinstance(result, Refusal):
-            raise Refusal(str(result), result.exception)
-        return result
-
-    return convert_once
-
-
-def _choice(options: list[tuple[object, object]], names: Iterable[str]) -> Convert:
-    """Return the converter that chooses by what is stored: pairs of that and of what it means."""
-    # Where a text may mean two of them, it is the one that is text.
-    by_text = {
-        text: option
-        for are_texts in (False, True)
-        for stored, option in options
-        if isinstance(stored, str) is are_texts
-        for text in _texts(stored)
-    }
-    refusal = f"none of {', '.join(names)}"
-
-    def convert(value: object) -> object:
-        value = float(value) if isinstance(value, Written) else value
-        for stored, option in options:
-            if type(stored) is type(value) and stored == value:
-                return option
-        if isinstance(value, str):
-            for text in (value, value.strip()):
-                if text in by_text:
-                    return by_text[text]
-        raise Refusal(refusal)
-
-    return convert
-
-
-def _texts(stored: object) -> tuple[str, ...]:
-    """Return how something may be written."""
-    try:
-        return str(stored), encode(stored).decode()
-    except (TypeError, ValueError):  # of an enum that can only be written by name
-        return (str(stored),)
-
-
-def _enum(form: type[enum.Enum]) -> Convert:
-    by_value = _choice([(member.value, member) for member in form], (str(member.value) for member in form))
-
-    def convert(value: object) -> object:
-        try:
-            return by_value(value)
-        except Refusal:
-            if isinstance(value, str) and value.strip() in form.__members__:
-                return form.__members__[value.strip()]
-            if not issubclass(form, enum.Flag):
-                raise
-        return asking(form.__name__, form, _flags(value))
-
-    return convert
-
-
-def _flags(value: object) -> int:
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        value = SCALARS[int](value)
-    if isinstance(value, int):
-        return int(value)
-    raise Refusal("no combination of flags")
-
-
 def _union(options: list[tuple[object, Convert]]) -> Convert:
     # What JSON has already typed is taken as it is before anything is converted.
-    exact = [option for option, _ in options if option in (int, float, str, bool)]
+    exact = [option for option, _ in options if option in (int, float, str, bool, type(None))]
     convert = first_fit([convert for _, convert in options])
+    shapes = [(_shape(option), convert) for option, convert in options]
 
     def convert_inexact(value: object) -> object:
         kind = float if isinstance(value, Written) else type(value)
-        return plain(value) if kind in exact else convert(value)
+        if kind in exact:
+            return plain(value)
+        spend(1 + len(shapes) // 2)
+        # An object with other names, or another tag, is none of a record: that need not be found out by an error.
+        fitting = [convert for shape, convert in shapes if shape is None or shape(value)]
+        return fitting[0](value) if len(fitting) == 1 else (first_fit(fitting) if fitting else convert)(value)
 
     return convert_inexact
+
+
+def _shape(form: object) -> Callable[[object], bool] | None:
+    """Return what tells whether a value has a record's names and its tags; None if the type is no record."""
+    fields = fields_of(form)
+    if fields is None:
+        return None
+    known = frozenset(field.name for field in fields)
+    required = frozenset(field.name for field in fields if field.required)
+    tags = [(field.name, options) for field in fields if (options := _tags(field.form))]
+
+    def fits(value: object) -> bool:
+        if not isinstance(value, dict):
+            return False
+        for name, options in tags:
+            tag = value.get(name)
+            if isinstance(tag, str) and tag.strip() not in options:
+                return False
+        return required <= value.keys() <= known
+
+    return fits
+
+
+def _tags(form: object) -> frozenset[str]:
+    """Return the texts of a `Literal` of texts; none for any other type."""
+    form = stripped(form)
+    options = get_args(form) if get_origin(form) is Literal else ()
+    return frozenset(map(str.strip, options)) if all(type(option) is str for option in options) else frozenset()
 
 
 def first_fit(converters: list[Convert]) -> Convert:
@@ -256,8 +193,11 @@ def first_fit(converters: list[Convert]) -> Convert:
         for try_convert in converters:
             try:
                 return try_convert(value)
+            except TooMuch:
+                raise
             except Refusal as exc:
                 refusals.append(exc)
+                spend(REFUSED)
         exception = next((refusal.exception for refusal in refusals if refusal.exception), None)
         raise Refusal(shown("; ".join(map(str, refusals))), exception)
 
@@ -274,6 +214,7 @@ def _fields(value: object, known: Mapping[str, Convert], required: frozenset[str
         raise Refusal(f"{what} is given {count} that it does not know; it has {names}")
     if missing := required - value.keys():
         raise Refusal(f"{what} needs {', '.join(sorted(map(repr, missing)))}")
+    spend(2 + 2 * len(value))
     converted = {}
     for name in filter(value.__contains__, known):
         try:
@@ -295,11 +236,18 @@ _CONTAINERS: dict[type, type] = {
 
 
 def _items(make: type, item: Convert) -> Convert:
+    # The hashes of text cannot be foreseen.
+    check = make in (set, frozenset) and item is not SCALARS[str]
+    cost = 2 if check else 1
+
     def convert(value: object) -> object:
         if not isinstance(value, list):
             raise Refusal("not a list")
+        spend(cost + len(value))
         items = [item(one) for one in value]
         try:
+            if check:
+                require_spread(items)
             return make(items)
         except TypeError:  # an unhashable item of a set
             raise Refusal(f"not a {make.__name__}: an item is not hashable") from None
@@ -311,6 +259,7 @@ def _fixed_tuple(items: list[Convert]) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, list) or len(value) != len(items):
             raise Refusal(f"not a list of {len(items)}")
+        spend(len(value))
         return tuple(to(item) for to, item in zip(items, value, strict=True))
 
     return convert
@@ -320,6 +269,13 @@ def _dict(to_key: Convert, to_value: Convert) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, dict):
             raise Refusal("not an object")
-        return {to_key(key): to_value(item) for key, item in value.items()}
+        spend(2 * len(value))
+        keys = [to_key(key) for key in value]
+        try:
+            if to_key is not SCALARS[str]:
+                require_spread(keys)
+            return dict(zip(keys, map(to_value, value.values()), strict=True))
+        except TypeError:  # an unhashable key
+            raise Refusal("not a dict: a key is not hashable") from None
 
     return convert

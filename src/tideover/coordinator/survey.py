@@ -17,6 +17,7 @@ from tideover.epoch.rules import decode_marker
 from tideover.errors import RecordCorrupt
 from tideover.foreign_bytes import hexadecimal
 from tideover.locks import hold_document
+from tideover.locks.etcd_queue import is_place
 from tideover.sessions.key import anchors
 from tideover.status import MOST, RejectedValue
 from tideover.store.operations import Range, RangeResult, prefix_end
@@ -72,6 +73,10 @@ def _checks(namespace: str) -> dict[bytes, _Check]:
     def check_session(key: bytes, _: Entry) -> None:
         hexadecimal(key.removeprefix(sessions).decode(), "the name of a session")
 
+    def check_place(key: bytes, _: Entry) -> None:
+        if not is_place(key.rpartition(b"/")[2]):
+            raise ValueError("it stands in the line of a lock, and is named after no lease")
+
     def check_record(key: bytes, entry: Entry) -> None:
         if not key.endswith(b"/token"):
             record_document.decode(entry.value, key)
@@ -82,6 +87,7 @@ def _checks(namespace: str) -> dict[bytes, _Check]:
             key.removeprefix(base.encode()).decode(), entry.value
         ),
         elections: check_record,
+        f"{base}locks/".encode(): check_place,
         sessions: check_session,
     }
 

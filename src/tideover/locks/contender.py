@@ -17,6 +17,7 @@ from tideover.locks.context import Parts
 from tideover.locks.etcd_queue import Ahead, Queue
 from tideover.locks.options import Wish
 from tideover.locks.queue_key import Place
+from tideover.status import RejectedValue
 
 
 class Front:
@@ -65,6 +66,12 @@ class Front:
         """Who elsewhere has the lock, and since when, as last seen; None if nobody was seen to."""
         seen = self._ahead.holder or self._ahead.last
         return None if seen is None else self.queue.describe(seen)
+
+    @property
+    def foreign(self) -> list[RejectedValue]:
+        """What was seen before our place and is nobody's; nothing while we wait for nobody."""
+        waits = self.place is not None and not self.place.first
+        return self.queue.foreign(self._ahead) if waits else []
 
     # Coming first ----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from tideover import telemetry
 from tideover.client.direct import Reach
 from tideover.client.gateway import Gateway
 from tideover.cluster.state import Lanes
@@ -27,6 +28,7 @@ from tideover.foreign_bytes import INT64, hexadecimal
 from tideover.holders import Holder
 from tideover.sessions.key import OwnKey
 from tideover.shown import shown
+from tideover.status import RejectedValue
 from tideover.store.faults import FaultKind, StoreFault, public_error
 from tideover.store.leases import LeaseTimeToLive
 from tideover.store.operations import Range, RangeResult, Sort, prefix_end
@@ -40,6 +42,18 @@ _LAST_LOOK = 0.25
 # Seconds to open a watch, and up to how many to let pass before the next try.
 _OPEN_WITHIN = 1.0
 _AFTER_TROUBLE = 0.2
+
+
+_FOREIGN = "named after no lease: until it is deleted nobody behind it has the lock"
+
+
+def is_place(name: bytes) -> bool:
+    """Whether the end of a key is that of a place in a line: a lease, as tideover, Go and etcdctl write it."""
+    try:
+        lease = hexadecimal(name.decode(), "a lease", most=INT64)
+        return lease > 0 and name == b"%x" % lease
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +157,8 @@ class Queue:
             if _time_left() <= 0:
                 ahead.holder = await self.holder()
             ahead.last, ahead.gone_at = before, None
+            for each in self.foreign(ahead):
+                telemetry.place_rejected(each.key, each.revision, each.reason)
             try:
                 before = await self._departure(ahead, before, own, why=why)
             except StoreFault as exc:
@@ -183,10 +199,21 @@ class Queue:
 
     def describe(self, key: Before) -> str:
         """Return whose a key of this line is, for people, as far as it is known."""
-        holder = str(Holder.read(key.entry.value))
-        lease = shown(key.key[len(self._prefix) :])
-        known = f"lease {lease}, key {shown(key.key)}, since revision {key.entry.create_revision}"
-        return holder or f"another client ({known})"
+        where = f"key {shown(key.key)}, since revision {key.entry.create_revision}"
+        name = key.key[len(self._prefix) :]
+        if not is_place(name):
+            return f"nobody: foreign {where}, {_FOREIGN}"
+        holder = Holder.read(key.entry.value)
+        return str(holder) if holder.since else f"{holder.name or 'another client'} (lease {shown(name)}, {where})"
+
+    def foreign(self, ahead: Ahead) -> list[RejectedValue]:
+        """Return what of the keys last seen before one of ours is nobody's place, and so never goes by itself."""
+        seen = {each.key: each for each in (ahead.holder, ahead.last) if each is not None}
+        return [
+            RejectedValue(key.decode(errors="backslashreplace"), each.entry.mod_revision, f"it is {_FOREIGN}")
+            for key, each in seen.items()
+            if not is_place(key[len(self._prefix) :])
+        ]
 
     async def holder(self) -> Before | None:
         """Return the first key of the line, which has the lock; None if there is none, or it cannot be told.

@@ -376,8 +376,9 @@ class Locks:
 
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:
-        """What stands where processes publish what they have held, and is none of that."""
-        return tuple(self._ledger.rejected.values())
+        """What is foreign where processes publish what they have held, and in the lines that are waited in."""
+        waited = (each for cohort in list(self._cohorts.values()) for each in cohort.front.foreign)
+        return (*self._ledger.rejected.values(), *waited)
 
     async def published_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return all conflicts that follow from what all processes have published."""

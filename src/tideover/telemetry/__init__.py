@@ -45,6 +45,7 @@ from tideover.telemetry.locks import (
     lock_waited,
     locks_active,
     locks_unhosted,
+    place_rejected,
 )
 from tideover.telemetry.members import (
     backend_alarm,
@@ -119,6 +120,7 @@ __all__ = [
     "namespace_misspelled",
     "observe",
     "peers_noted",
+    "place_rejected",
     "prefix_refused",
     "registration_changed",
     "rejected_by_breaker",

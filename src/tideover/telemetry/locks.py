@@ -118,6 +118,19 @@ def hold_rejected(key: str, revision: int, why: str) -> None:
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 
+def place_rejected(key: str, revision: int, why: str) -> None:
+    """Report a key in the line of a lock that is nobody's place in it.
+
+    Args:
+        key: The key.
+        revision: Its revision.
+        why: What is wrong with it.
+    """
+    attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
+    text = f"{shown(key)} at revision {revision} stands in the line of a lock: {why}"
+    event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
+
+
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:
     """Report that two have held one lock at once, or may have.
 

@@ -76,6 +76,12 @@ class BodyScope:
         ours = caught or (self.cancel_scope.cancel_called and is_cancellation(exc))
         return exc is not None and ours and self._others is not None and not self._others.wanted
 
+    def has_failed(self, exc: BaseException | None) -> bool:
+        """Whether what a body has raised is a failure of its own, such as a cancellation that nobody wants."""
+        if exc is None or isinstance(exc, Exception):
+            return exc is not None
+        return self._others is not None and not self.cancel_scope.cancel_called and not self._others.explain(exc)
+
     def end(self) -> None:
         """End the body, unless it has been left: then its task has gone on with something else."""
         if self._running and not self.stray:

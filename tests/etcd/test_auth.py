@@ -18,6 +18,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
+from tests.canaries import canary
 from tests.telemetry.recording import install
 from tideover import Diagnosis, HealthState, Source
 from tideover.epoch.marker import catch_up
@@ -30,7 +31,7 @@ from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(80), pytest.mark.version]
 
-PASSWORD = "correct-horse-battery"
+PASSWORD = canary("auth-password")
 
 
 class Login(TypedDict):

@@ -61,6 +61,12 @@ class Front:
         seen = ahead.holder or ahead.last
         return "others have it" if seen is None else f"others have it: {self.queue.describe(seen)}"
 
+    @property
+    def holder(self) -> str:
+        """Who elsewhere had the lock when etcd was last asked, for people; empty if nobody was seen to."""
+        seen = self._ahead.holder
+        return "" if seen is None else self.queue.describe(seen)
+
     # Coming first ----------------------------------------------------------------------------------------------
 
     async def reach(self, wish: Wish) -> Place:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import canaries
 from tideover.telemetry.events import limiter
 from tideover.testing.etcd.binary import binary_version, find_etcd
 
@@ -22,6 +24,24 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+    canaries.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test while which a secret was said by anything: a line, an output, an error, a span, a file."""
+    report = yield
+    # What was logged has passed the search already.
+    canaries.search("what was captured", report.capstdout, report.capstderr)
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if folder is not None and report.when == "call":
+        canaries.search_files(folder)
+    found = "\n".join(canaries.taken())
+    if found:
+        report.sections.append(("Secrets that were said", found))
+    if found and report.passed:
+        report.outcome, report.longrepr = "failed", f"a secret was said:\n{found}"
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

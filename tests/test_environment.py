@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
+from tests.canaries import canary
 from tests.etcd.certificates import Authority, Signed
 from tideover import Coordinator, Tls, connect
 from tideover.asgi import TideoverMiddleware
@@ -17,7 +18,7 @@ from tideover.cli.app import run
 from tideover.environment import split_endpoints
 from tideover.testing import MemoryStore
 
-SECRET = "s3cret-of-the-test"
+SECRET = canary("environment-password")
 
 
 class Watched(dict[str, str]):

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.canaries import canary
 from tests.locks.test_ledger_file import HOLD
 from tideover.locks.host_locks import HostLocks
 from tideover.locks.ledger_file import LedgerFile
 from tideover.paths import make_private_folder
 from tideover.secret_files import is_read_once, open_to_all, read_secret
 
-SECRET = b"correct-horse-battery"
+SECRET = canary("file-secret").encode()
 
 
 def test_a_file_is_read_up_to_its_end_or_its_bound(tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ class BodyScope:
         """Whether the body has yet to be left, by the task that has entered it."""
         return self._running and not self.stray
 
+    def has_failed(self, exc: BaseException | None) -> bool:
+        """Whether what a body has raised is a failure of its own, such as a cancellation that nobody wants."""
+        if exc is None or isinstance(exc, Exception):
+            return exc is not None
+        return self._others is not None and not self.cancel_scope.cancel_called and not self._others.explain(exc)
+
     def end(self) -> None:
         """End the body, unless it has been left: then its task has gone on with something else."""
         if self.running:

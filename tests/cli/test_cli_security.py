@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.canaries import canary
 from tests.etcd.certificates import Authority, Signed
 from tideover import Registration, connect
 from tideover.cli.app import run
@@ -23,7 +24,7 @@ from tideover.options import Options
 from tideover.testing import EtcdServer
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
-PASSWORD = "s3cret-of-the-test"
+PASSWORD = canary("command-password")
 
 
 def tideover(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:

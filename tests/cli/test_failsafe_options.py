@@ -15,12 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.canaries import canary
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.takes(30)]
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
-_SECRET = "a secret that nobody must see, 0f5c"
+_SECRET = canary("failsafe-secret")
 # Tells what it is, and that it still runs.
 _LEAD = """
 import os, time

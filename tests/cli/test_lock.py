@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.canaries import canary
 from tideover.clock import Clock, Stamp
 from tideover.locks.hold_document import encode
 from tideover.locks.rules.overlaps import Hold
@@ -59,8 +62,43 @@ def test_only_one_at_a_time(server: EtcdServer) -> None:
         assert "busy" in done.stderr
         assert len(done.stderr.splitlines()) == 1
         done = tideover(server, "lock", "busy", "--timeout", "1.5", "--", "echo", "never")
-        waiting = "tideover: etcd answers; waiting for the lock 'busy', /locks/busy/ in etcd"
-        assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (1, "", waiting)
+        waiting = "tideover: etcd answers; waiting for the lock 'busy', /locks/busy/ in etcd; held by "
+        holder = rf"{re.escape(socket.gethostname())}:{first.pid} since \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(re.escape(waiting) + holder, done.stderr.splitlines()[0])
+        first.terminate()
+
+
+def test_a_waiting_candidate_names_the_leader(server: EtcdServer) -> None:
+    """So does `lead`, and both say that the other spelling of the namespace has the same name in use."""
+    with subprocess.Popen(
+        [
+            *_COMMAND,
+            "lead",
+            "-e",
+            server.endpoint,
+            "-n",
+            "/shop",
+            "reaper",
+            "--",
+            "sh",
+            "-c",
+            "echo led; exec sleep 60",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "led\n"
+        done = tideover(server, "lead", "reaper", "-n", "/shop", "--timeout", "1.5", "--", "echo", "never")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"in etcd; held by {socket.gethostname()}:{first.pid} since 2" in done.stderr.splitlines()[0]
+        twin = tideover(server, "lead", "reaper", "-n", "shop", "--", "echo", "two")
+        assert (twin.returncode, twin.stdout) == (0, "two\n")
+        assert twin.stderr == (
+            "tideover: 'shop' and '/shop' are two namespaces, and etcd has '/shop/elections/reaper': is -n /shop "
+            "meant?\n"
+        )
         first.terminate()
 
 
@@ -92,11 +130,12 @@ def test_a_command_that_does_not_exist(server: EtcdServer) -> None:
 
 def test_the_command_does_not_find_our_password(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process logs in with is not the command's; all else in the environment is."""
-    monkeypatch.setenv("TIDEOVER_PASSWORD", "canary")
+    monkeypatch.setenv("TIDEOVER_PASSWORD", canary("not-inherited"))
     monkeypatch.setenv("TIDEOVER_PASSWORD_FILE", "/some/file")
     done = tideover(server, "lock", "env", "--", "env")
     assert done.returncode == 0, done.stderr
-    assert "canary" not in done.stdout
+    assert canary("not-inherited") not in done.stdout
+    assert "TIDEOVER_PASSWORD is set and left alone, because TIDEOVER_USER is not set" in done.stderr
     assert "TIDEOVER_PASSWORD_FILE=/some/file" in done.stdout
     assert "TIDEOVER_LOCK_TOKEN=" in done.stdout
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.canaries import canary
 from tideover.testing import EtcdServer
 
 pytestmark = pytest.mark.etcd
 
-PASSWORD = "s3cret-of-the-test"
+PASSWORD = canary("namespaces-password")
 
 
 def tideover(server: EtcdServer, *args: str, user: str = "root") -> subprocess.CompletedProcess[str]:

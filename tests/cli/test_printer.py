@@ -330,3 +330,21 @@ def test_a_command_that_cannot_be_run_is_named_escaped() -> None:
     done = subprocess.run(script, capture_output=True, text=True, timeout=30)
     assert done.returncode in (126, 127)
     _check(done.stderr)
+
+
+def test_a_crash_and_the_lines_of_libraries_are_escaped() -> None:
+    """A traceback of an error that nobody has foreseen gives no orders either, nor does what a library logs."""
+    code = (
+        "import logging\n"
+        "from tideover.cli import app, main\n"
+        "def run():\n"
+        f"    logging.getLogger('somebody').warning({HOSTILE[0] + HOSTILE[2]!r})\n"
+        f"    raise ZeroDivisionError({HOSTILE[0] + HOSTILE[2]!r})\n"
+        "app.run = run\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith(r"tideover: somebody: \x1b[2J")
+    assert r"ZeroDivisionError: \x1b[2J" in done.stderr
+    _check(done.stderr)

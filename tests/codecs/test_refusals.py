@@ -14,10 +14,11 @@ import pydantic
 import pydantic.dataclasses
 import pytest
 
+from tests.canaries import canary
 from tideover import InvalidValue
 from tideover.codecs import Refusal, asking, decode
 
-SECRET = "hunter2-correct-horse"
+SECRET = canary("refused-value")
 
 
 class Token(str):

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.canaries import canary
 from tests.support import connected
 from tideover import ConfigKeyError, ConfigValueError, Coordinator, InvalidValue
 from tideover.telemetry import scope
@@ -27,7 +28,7 @@ from tideover.testing import MemoryStore
 pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
-SECRET = "hunter2-correct-horse"
+SECRET = canary("refused-setting")
 
 
 @dataclass
@@ -181,7 +182,7 @@ class Login:
         """Refuse as many do, and as operators like it."""
         if self.old:
             raise InvalidValue("the old password is set")
-        if self.password.startswith("hunter2"):
+        if self.password == SECRET:
             raise KeyError(f"{self.password} is taken")
 
 

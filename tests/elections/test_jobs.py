@@ -334,6 +334,8 @@ async def fails_and_harms_nobody(tide: Coordinator, fail: Callable[[], Any], cap
         while not tide.status().jobs or tide.status().jobs[0].state != "paused":
             await anyio.sleep(0.01)
     assert "tideover.job.failed" in caplog.text
+    (resigned,) = (record for record in caplog.records if "resigned" in record.getMessage())
+    assert (resigned.levelname, "because its body raised" in resigned.getMessage()) == ("WARNING", True)
     with anyio.fail_after(5):
         async with tide.leader("settlement"), tide.lock("a", timeout=5):
             await anyio.sleep(0.05)

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.canaries import canary
 from tests.support import connected, mock_clock
 from tideover import HealthState, Source
 from tideover.cluster.state import Lanes
@@ -219,7 +220,7 @@ async def test_a_lower_term_that_stays_is_a_reset() -> None:
 async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Path) -> None:
     """Keys that were left out of the snapshot are new to the next process, and no sign of another history."""
     store = MemoryStore()
-    await write(store, "secret/a", "x")
+    await write(store, "secret/a", canary("excluded"))
     await write(store, "b", "y")
 
     def coordinator() -> Coordinator:
@@ -240,7 +241,7 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
         store.touch()
         await tide.health.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(1)
-        assert tide.config.get("secret/a") == "x"
+        assert tide.config.get("secret/a") == canary("excluded")
         assert (tide.epoch, tide.status().identity.resets) == (1, 0)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.canaries import canary
 from tideover.etcd import password as module
 from tideover.etcd.password import PasswordError, PasswordSource, read_password
 from tideover.policies import Password
@@ -24,7 +25,7 @@ from tideover.store.faults import Fault, FaultKind, StoreFault, public_error
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "correct-horse-battery"
+SECRET = canary("source-password")
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from typing import TypedDict
 import anyio
 import anyio.to_thread
 
+from tests.canaries import canary
 from tideover.testing import EtcdCluster, EtcdServer
 
-PASSWORD = "correct-horse-battery"
+PASSWORD = canary("auth-password")
 TTL = 4
 """Seconds that a token lives."""
 

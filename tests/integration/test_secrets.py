@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
+from tests.canaries import canary
 from tests.etcd.certificates import Authority
 from tests.telemetry.recording import install
 from tideover import HealthState, Tls
@@ -23,8 +24,8 @@ from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd]
 
-PASSWORD = "correct-horse-battery-staple"
-WRONG = "incorrect-horse-battery-staple"
+PASSWORD = canary("shown-nowhere")
+WRONG = canary("wrong")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import (
     Metric,
     NumberDataPoint,
 )
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -28,6 +28,7 @@ except ImportError:  # its name until 1.38
         InMemoryLogExporter as InMemoryLogRecordExporter,
     )
 
+from tests.canaries import search
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 
@@ -56,6 +57,7 @@ class Recorded:
     def metrics(self) -> dict[str, Metric]:
         """Collect tideover's metrics; counters and histograms show what came since the last call."""
         data = self.reader.get_metrics_data()
+        search("the metrics", "" if data is None else data.to_json())
         scopes = [s for r in (data.resource_metrics if data else ()) for s in r.scope_metrics]
         return {m.name: m for s in scopes if s.scope.name == "tideover" for m in s.metrics}
 
@@ -70,6 +72,14 @@ def _is_ours(span: ReadableSpan) -> bool:
     return span.instrumentation_scope is not None and span.instrumentation_scope.name == "tideover"
 
 
+class _Searched(SpanProcessor):
+    """Looks for secrets in each span that ends."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        events = [event.attributes for event in span.events]
+        search(f"the span {span.name}", span.name, span.attributes, events, span.status.description)
+
+
 @functools.cache
 def install() -> Recorded:
     """Set up an SDK for the whole process, which can be done only once."""
@@ -82,6 +92,7 @@ def install() -> Recorded:
     )
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(recorded.span_exporter))
+    tracers.add_span_processor(_Searched())
     trace.set_tracer_provider(tracers)
     loggers = LoggerProvider()
     loggers.add_log_record_processor(SimpleLogRecordProcessor(recorded.log_exporter))

@@ -10,6 +10,7 @@ This module must work without the `cli` extra, to say that it is missing.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 
 
@@ -27,8 +28,10 @@ def main() -> None:
         print("tideover: the command line needs an extra: pip install 'tideover[cli]'", file=sys.stderr)
         sys.exit(2)
     try:
+        from tideover.cli import printer
         from tideover.cli.app import run
 
+        logging.lastResort, sys.excepthook = printer.Notes(logging.WARNING), printer.print_crash
         code = run()
     except KeyboardInterrupt:
         code = 130

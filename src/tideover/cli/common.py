@@ -20,7 +20,7 @@ from tideover.errors import TideoverError, Unavailable
 from tideover.etcd import raw_lines
 from tideover.options import Options
 from tideover.policies import Failsafe
-from tideover.shown import shown
+from tideover.shown import quoted, shown
 from tideover.types import Diagnosis, HealthState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,13 +118,16 @@ def _why_away(tide: Coordinator) -> str:
 
 
 @asynccontextmanager
-async def telling(tide: Coordinator, what: str, *, after: float = 0.0) -> AsyncIterator[Callable[[], None]]:
+async def telling(
+    tide: Coordinator, what: str, *, after: float = 0.0, held_by: Callable[[], str] = str
+) -> AsyncIterator[Callable[[], None]]:
     """Say on stderr what is waited for, how etcd is meanwhile, and each time that this changes.
 
     Args:
         tide: The coordinator.
         what: What is waited for.
         after: Seconds of waiting after which it is said.
+        held_by: Returns who has it meanwhile, for people; empty if that is not known.
 
     Yields:
         What ends it: it is waited no more.
@@ -132,7 +135,7 @@ async def telling(tide: Coordinator, what: str, *, after: float = 0.0) -> AsyncI
     scope = anyio.CancelScope()
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_tell, tide, what, after, scope)
+            tasks.start_soon(_tell, tide, what, after, held_by, scope)
             try:
                 yield scope.cancel
             finally:
@@ -144,10 +147,14 @@ async def telling(tide: Coordinator, what: str, *, after: float = 0.0) -> AsyncI
         raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
-async def _tell(tide: Coordinator, what: str, after: float, scope: anyio.CancelScope) -> None:
+async def _tell(
+    tide: Coordinator, what: str, after: float, held_by: Callable[[], str], scope: anyio.CancelScope
+) -> None:
     with scope:
         await anyio.sleep(after)
-        note(f"{sentence(tide.health.diagnosis)}; waiting for {shown(what)}")
+        holder = held_by()
+        held = f"; held by {holder}" if holder else ""
+        note(f"{sentence(tide.health.diagnosis)}; waiting for {shown(what)}{held}")
         while True:
             state = tide.health.state
             async with anyio.create_task_group() as others:
@@ -171,4 +178,4 @@ async def note_misspelled(tide: Coordinator, below: str) -> None:
     found = await tide.namespaces.find_misspelled(below)
     if found is not None:
         own, other = tide.namespaces.own, tide.namespaces.other
-        note(f"{own!r} and {other!r} are two namespaces, and etcd has {found!r}: is -n {other} meant?")
+        note(f"{own!r} and {other!r} are two namespaces, and etcd has {quoted(found)}: is -n {other} meant?")

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import click
 
-from tideover.cli.common import WAITED, telling, with_etcd
+from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.failsafe_options import failsafe_options
 from tideover.cli.printer import note
@@ -98,7 +98,8 @@ async def _lead(
     what = f"the leadership of {name!r}, {tide.namespace}/elections/{name} in etcd"
     try:
         with run:
-            async with telling(tide, what, after=WAITED) as elected:
+            await note_misspelled(tide, f"elections/{name}")
+            async with telling(tide, what, after=WAITED, held_by=lambda: leadership.held_by) as elected:
                 with anyio.move_on_after(timeout) as waiting:
                     async with leadership as term:
                         elected()

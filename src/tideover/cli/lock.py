@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import WAITED, telling, with_etcd
+from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option
@@ -68,7 +68,8 @@ async def _hold(
     what = f"the lock {name!r}, {tide.namespace}/locks/{name}/ in etcd"
     try:
         with run:
-            async with telling(tide, what, after=WAITED) as obtained, lock as held:
+            await note_misspelled(tide, f"locks/{name}/")
+            async with telling(tide, what, after=WAITED, held_by=lambda: lock.held_by) as obtained, lock as held:
                 obtained()
                 await run.run(_environment(held))
     except (LockLost, LockConflict) as exc:

@@ -9,11 +9,14 @@ escapes. `print_raw` alone prints bytes as they are, for `config get`, whose out
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import IO
 
 import click
@@ -74,6 +77,22 @@ def note(text: str) -> None:
     """Tell people something that is not the output, in one line on standard error; no matter if nobody hears."""
     with suppress(OSError):
         click.echo(f"tideover: {shown(text, LONGEST_LINE)}", err=True)
+
+
+class Notes(logging.Handler):
+    """Notes what libraries log that nobody else takes: it goes to standard error as it is otherwise."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note the line, without a traceback."""
+        note(f"{record.name}: {record.getMessage()}")
+
+
+def print_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback, as `sys.excepthook` does, each line escaped: an error may quote anything."""
+    for part in traceback.format_exception(kind, error, trace):
+        # Where something was has lines of its own; what was said of it is one.
+        for line in part.splitlines() if part.lstrip(" |").startswith("File ") else [part.rstrip("\n")]:
+            click.echo(shown(line, LONGEST_LINE), err=True)
 
 
 def print_help(ctx: click.Context) -> None:

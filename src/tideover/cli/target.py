@@ -30,6 +30,7 @@ from tideover.environment import (
     check_user,
     find_password,
     split_endpoints,
+    unused_password,
 )
 from tideover.etcd.password import read_password
 from tideover.options import check_namespace
@@ -161,6 +162,9 @@ def _target(
         source = click.get_current_context().get_parameter_source("password_file")
         if source is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("--password-file needs --user")
+        left_alone = unused_password(os.environ)
+        if left_alone:
+            note(left_alone)
         return Target(endpoints, namespace, tls)
     return Target(endpoints, namespace, tls, user, _password(user, password_file))
 

@@ -99,7 +99,7 @@ class Leadership:
             loss = candidacy.record.overdue
         # After a loss there is nothing to resign, or it may still be regained: by its own next candidacy, at once.
         self.loss = loss
-        raised = exc if isinstance(exc, Exception) else None
+        raised = exc if body.has_failed(exc) else None
         await self._close(loss=loss, raised=raised, resigning=not loss or body.stray)
         if loss:
             raise_loss(LeadershipLost(f"{self.name!r} is not led here any more: {loss}"), exc, ended=ended)
@@ -122,7 +122,7 @@ class Leadership:
             # A claim that stays has left its deadline behind, and a process that was stopped hears of it late.
             candidacy.body_until = max(deadline, record.now) + margin_of(record.timing.ttl)
 
-    async def _close(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> None:
+    async def _close(self, *, loss: str = "", raised: BaseException | None = None, resigning: bool = True) -> None:
         """Leave office, whatever is being cancelled around it."""
         candidacy = self._candidacy
         if candidacy is None:

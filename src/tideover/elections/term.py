@@ -218,7 +218,7 @@ class Candidacy:
         self.term = Term(self)
         return self.term
 
-    async def leave(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> bool:
+    async def leave(self, *, loss: str = "", raised: BaseException | None = None, resigning: bool = True) -> bool:
         """Leave office, let etcd know so that another is elected at once, and report what has become of it.
 
         Bounded in time; otherwise the office is free after ttl and margin. Who calls second waits for the first.
@@ -248,7 +248,7 @@ class Candidacy:
             self._left.set()
         return self._resigned
 
-    def _report_leaving(self, loss: str, raised: Exception | None) -> None:
+    def _report_leaving(self, loss: str, raised: BaseException | None) -> None:
         why = f": {self.ended}" if self.ended else ""
         if raised:
             why = f" because its body raised {type(raised).__name__}"

@@ -27,6 +27,10 @@ class Owner(Protocol):
         """Wait for a lock, perhaps inside a body of the same one."""
         ...
 
+    def holder(self, name: str, wish: Wish) -> str:
+        """Return who has a lock that is waited for here, for people; empty if that is not known."""
+        ...
+
     def release(self, grant: Grant) -> None:
         """Take a lock back; never waits."""
         ...
@@ -53,6 +57,11 @@ class Lock:
     def __repr__(self) -> str:
         """Show the name, and what is held."""
         return f"<Lock {self._name!r} {self._grant or 'not held'}>"
+
+    @property
+    def held_by(self) -> str:
+        """Who has it while it is waited for, for people, and since when, as etcd last said; else empty."""
+        return self._owner.holder(self._name, self._wish)
 
     async def __aenter__(self) -> Held:
         """Wait for the lock; entering the body means holding it."""

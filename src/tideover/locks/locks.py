@@ -195,6 +195,11 @@ class Locks:
         """Record a wait for etcd, or for this machine."""
         return telemetry.acquiring(self._namespace, name if self._record_names else None)
 
+    def holder(self, name: str, wish: Wish) -> str:
+        """Return who has a lock that is waited for here, for people; empty if that is not known."""
+        cohort = self._cohorts.get((name, wish.ttl))
+        return "" if cohort is None else cohort.front.holder
+
     def _why(self, cohort: Cohort) -> str:
         if self._lanes.suspected or self.outage_declared():
             return self._lanes.sentence

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.canaries import canary
 from tests.elections.peers.switchboard import Switchboard
 from tideover import Failsafe
 from tideover.elections.peers.http import HttpNetwork
@@ -16,7 +17,7 @@ from tideover.elections.rules.failsafe import Verdict
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "0123456789abcdef"
+SECRET = canary("listener-secret")
 MESSAGE = Message(Kind.ASK, "/elections/x", 1, "L", 3, 1, "n", "C", 15.0)
 
 

@@ -15,6 +15,7 @@ import anyio
 import pytest
 import trio
 
+from tests.canaries import canary
 from tests.elections.peers.switchboard import Line, Switchboard
 from tests.support import connected
 from tideover import Coordinator, ElectionMismatch, Failsafe, LeadershipLost, Standing, Term
@@ -25,7 +26,7 @@ from tideover.testing import FaultyStore, MemoryStore
 pytestmark = pytest.mark.anyio
 
 KEY = b"/elections/reaper"
-SECRET = "correct horse battery staple"
+SECRET = canary("peering-secret")
 
 
 @dataclass

@@ -29,6 +29,11 @@ def found(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> 
     """Return what the members said: `"1 of 3 members answers"`; `past` for what was found some time ago."""
     if diagnosis in _FOUND:
         return _FOUND[diagnosis]
+    return answering(quorum, past=past)
+
+
+def answering(quorum: QuorumStatus, *, past: bool = False) -> str:
+    """Return how many members answer: `"1 of 3 members answers"`."""
     answer = "answered" if past else "answers" if quorum.answering == 1 else "answer"
     return f"{quorum.answering} of {counted(quorum.members, 'member')} {answer}"
 

@@ -13,9 +13,8 @@ import click
 from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.target import Target, etcd_options
-from tideover.cluster.rules.health import sentence
+from tideover.cluster.rules.health import answering, sentence
 from tideover.coordinator.coordinator import Coordinator
-from tideover.coordinator.rules.headline import answering
 from tideover.errors import TideoverError
 from tideover.shown import shown
 from tideover.status import (

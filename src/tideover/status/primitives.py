@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 from tideover.status.statements import Statement
 from tideover.types import Component, HealthState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrimitiveStatus(Record):
     """How one of the four primitives stands in this process.
 
@@ -48,7 +47,7 @@ class PrimitiveStatus(Record):
     next_probe: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoteStatus(Record):
     """What an operator has to know about one part of the report.
 

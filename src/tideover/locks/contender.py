@@ -73,12 +73,6 @@ class Front:
         waits = self.place is not None and not self.place.first
         return self.queue.foreign(self._ahead) if waits else []
 
-    @property
-    def holder(self) -> str:
-        """Who elsewhere had the lock when etcd was last asked, for people; empty if nobody was seen to."""
-        seen = self._ahead.holder
-        return "" if seen is None else self.queue.describe(seen)
-
     # Coming first ----------------------------------------------------------------------------------------------
 
     async def reach(self, wish: Wish) -> Place:

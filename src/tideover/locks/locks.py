@@ -198,7 +198,7 @@ class Locks:
     def holder(self, name: str, wish: Wish) -> str:
         """Return who has a lock that is waited for here, for people; empty if that is not known."""
         cohort = self._cohorts.get((name, wish.ttl))
-        return "" if cohort is None else cohort.front.holder
+        return "" if cohort is None else cohort.front.holder or ""
 
     def _why(self, cohort: Cohort) -> str:
         if self._lanes.suspected or self.outage_declared():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tideover.records import record
 from tideover.status.told import Told
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemberStatus(Told):
     """One member of the cluster.
 
@@ -33,7 +32,7 @@ class MemberStatus(Told):
     origin: str = "given"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdentityStatus(Told):
     """Which etcd it is, and in which history.
 
@@ -64,7 +63,7 @@ class IdentityStatus(Told):
     reached: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QuorumStatus(Told):
     """How many members answer, and how many must.
 

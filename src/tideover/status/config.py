@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import UnknownAge
+from tideover.records import UnknownAge, record
 from tideover.status.told import Told
 from tideover.types import Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LimitStatus(Told):
     """How old the values of one prefix may be, and how old they are.
 
@@ -33,7 +31,7 @@ class LimitStatus(Told):
     then: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrefixStatus(Told):
     """One followed prefix.
 
@@ -66,7 +64,7 @@ class PrefixStatus(Told):
     limit: LimitStatus | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RejectedValue(Told):
     """A value in etcd that is not being served.
 
@@ -85,7 +83,7 @@ class RejectedValue(Told):
     etcd_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyStatus(Told):
     """One followed key; never its value.
 
@@ -112,7 +110,7 @@ class KeyStatus(Told):
     over: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyPage(Told):
     """Some of the followed keys, in their order.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import UnknownAge
+from tideover.records import UnknownAge, record
 from tideover.status.told import Told
 from tideover.types import Component, JobState, LockMode, SessionState, Standing
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SessionStatus(Told):
     """One session.
 
@@ -38,7 +36,7 @@ class SessionStatus(Told):
     component: Component = "session"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockStatus(Told):
     """One lock that is held here.
 
@@ -59,7 +57,7 @@ class LockStatus(Told):
     mode_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockWaitStatus(Told):
     """One lock that is waited for here, and not held here.
 
@@ -76,7 +74,7 @@ class LockWaitStatus(Told):
     held_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockConflictStatus(Told):
     """Two holds of one lock at the same time, one of them LOCAL and one of them here.
 
@@ -96,7 +94,7 @@ class LockConflictStatus(Told):
     ended_ago: UnknownAge | float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ElectionStatus(Told):
     """One candidacy of this process.
 
@@ -140,7 +138,7 @@ class ElectionStatus(Told):
     overdue: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobStatus(Told):
     """One job of this process that runs while it leads.
 
@@ -162,7 +160,7 @@ class JobStatus(Told):
     again_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StallStatus(Told):
     """What was found when the event loop was blocked beyond the deadline of something that was led here.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from tideover.records import record
 from tideover.status.statements import Statement
 from tideover.status.told import Told
 from tideover.types import Diagnosis, HealthState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransitionStatus(Told):
     """One stretch of time in one health state.
 
@@ -35,7 +35,7 @@ class TransitionStatus(Told):
     outage_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeaderChangeStatus(Told):
     """One time that etcd elected another leader, and no outage came of it.
 
@@ -52,7 +52,7 @@ class LeaderChangeStatus(Told):
     raft_term: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutageStatus(Told):
     """One outage, from its declaration to its end.
 
@@ -75,7 +75,7 @@ class OutageStatus(Told):
     trace_query: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistoryStatus(Told):
     """What has happened in the last hour.
 

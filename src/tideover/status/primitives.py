@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tideover.records import UnknownAge
+from tideover.records import UnknownAge, record
 from tideover.status.statements import Statement
 from tideover.status.told import Told
 from tideover.types import Component, HealthState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrimitiveStatus(Told):
     """How one of the four primitives stands in this process.
 
@@ -49,7 +48,7 @@ class PrimitiveStatus(Told):
     next_probe: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoteStatus(Told):
     """What an operator has to know about one part of the report.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from tideover.records import UnknownAge
+from tideover.records import UnknownAge, record
 from tideover.status.told import Told
 from tideover.types import Component
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessStatus(Told):
     """The process that this is the report of: other workers of the same service have reports of their own.
 
@@ -39,7 +38,7 @@ class ProcessStatus(Told):
         return f"{self.host}:{self.pid}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotStatus(Told):
     """One snapshot on disk: what the next process starts with if etcd is away then.
 

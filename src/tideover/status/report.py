@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
+from tideover.records import record
 from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus
 from tideover.status.config import LimitStatus, PrefixStatus, RejectedValue
 from tideover.status.held import (
@@ -27,7 +27,7 @@ from tideover.status.told import MOST, Told
 from tideover.types import Diagnosis, HealthState, Phase
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatusReport(Told):
     """Everything an operator asks first.
 
@@ -131,6 +131,10 @@ class StatusReport(Told):
     notes: tuple[NoteStatus, ...] = ()
     phase: Phase = Phase.RUNNING
     more: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        """Return what is equal for equal reports; `more` has no hash."""
+        return hash((self.sentence, self.at))
 
     def __post_init__(self) -> None:
         """Bound the lists that others can make longer, and count what is left out."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import UnknownAge
+from tideover.records import UnknownAge, record
 from tideover.status.told import Told
 from tideover.types import RegistrationState, Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RegistrationStatus(Told):
     """One registration of this process.
 
@@ -36,7 +34,7 @@ class RegistrationStatus(Told):
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndpointStatus(Told):
     """One endpoint of a service that is followed here.
 
@@ -58,7 +56,7 @@ class EndpointStatus(Told):
     back_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceStatus(Told):
     """One service whose endpoints are followed here.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from tideover.records import UnknownAge
+from tideover.records import UnknownAge, record
 from tideover.status.told import Told
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statement(Told):
     """A sentence, or a part of one, with at most one age in it that goes on counting after the report was made.
 

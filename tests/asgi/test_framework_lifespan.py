@@ -85,8 +85,9 @@ async def test_litestar() -> None:
 
     store = await store_with(rate="5")
     life = lifespan(store=store)
+    health = litestar.asgi("/_tideover", is_mount=True, copy_scope=True)(HealthApp(lifespan=life))
     app = litestar.Litestar(
-        [rate],
+        [rate, health],
         lifespan=[life],
         on_startup=[at_start],
         middleware=[middleware.DefineMiddleware(TideoverMiddleware, lifespan=life, status_header=True)],
@@ -96,6 +97,9 @@ async def test_litestar() -> None:
         answer = await client.get("/")
         assert (answer.status_code, answer.text, answer.headers.get("Tideover-Status")) == (200, "5", None)
         (tide,) = open_coordinators
+        async with tide.leader("jobs/reaper"):
+            for path in ("livez", "readyz", "health", "leader/jobs/reaper"):
+                assert (await client.get(f"/_tideover/{path}")).status_code == 200
         lose(store)
         await tide.health.wait_for(tideover.HealthState.UNAVAILABLE, timeout=10)
         answer = await client.get("/")

@@ -125,6 +125,8 @@ class HealthApp:
 
     def _answer(self, find: Find, path: str, scope: Scope) -> Response | Problem:
         """Return the answer to GET, or why there is none."""
+        # Litestar adds a slash to what it mounts.
+        path = path.rstrip("/")
         election = path.removeprefix(_LEADER) if path.startswith(_LEADER) else ""
         if scope["type"] != "http" or not (election or path in ("/livez", "/readyz", "/health")):
             return Problem(404, "there are livez, readyz, health and leader/ELECTION", see=_GUIDE)

@@ -1,7 +1,7 @@
 """tideover for ASGI applications: pure ASGI, one class for each concern.
 
 `TideoverMiddleware` runs the coordinator and keeps the records; `FencingMiddleware` refuses a lock's former
-holders; `status_app` is a page for people. Nothing here may call etcd within a request.
+holders; `status_page` is a page for people. Nothing here may call etcd within a request.
 """
 
 from tideover.asgi.fencing import FenceMemory, FencingMiddleware

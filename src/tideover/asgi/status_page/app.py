@@ -43,7 +43,7 @@ def status_app(
         app.mount("/_tideover/status", status_app(authorize=is_operator))
 
     `TideoverMiddleware(status="/_tideover/status")` mounts one that is open. Values of keys are never shown. It
-    answers GET and HEAD: the page itself, `status.json`, which is `tide.status()`, and `events`, its changes.
+    answers GET and HEAD: the page itself, status.json, which is `tide.status()`, and `events`, its changes.
 
     Args:
         coordinator: Whose status; None means the one that `current` returns at each request.
@@ -98,7 +98,7 @@ class StatusApp:
         self._streams = _streams()
         if authorize is None:
             telemetry.event(
-                "tideover.status.open",
+                "tideover.page.open",
                 "the status page is open to everybody who reaches it: give status_app(authorize=...), or keep its "
                 "path from the outside",
                 {},

@@ -186,7 +186,7 @@ async def test_an_open_page_is_warned_of_once(caplog: pytest.LogCaptureFixture) 
         async with serving(mounted(await store_with(rate="1"))) as client:
             await client.get(PATH)
             await client.get(PATH)
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["tideover.page.open"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["tideover.status.open"]
 
 
 @pytest.mark.parametrize(

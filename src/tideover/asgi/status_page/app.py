@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -97,13 +96,7 @@ class StatusApp:
         self._pulses: WeakKeyDictionary[Coordinator, Pulse] = WeakKeyDictionary()
         self._streams = _streams()
         if authorize is None:
-            telemetry.event(
-                "tideover.page.open",
-                "the status page is open to everybody who reaches it: give status_app(authorize=...), or keep its "
-                "path from the outside",
-                {},
-                level=logging.WARNING,
-            )
+            telemetry.page_open()
 
     def __repr__(self) -> str:
         """Show whose status it is."""

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from datetime import date, timedelta
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+R = TypeVar("R", bound="Record")
 
 
 class UnknownAge(float, Enum):
@@ -34,7 +36,11 @@ class UnknownAge(float, Enum):
 
 
 class Record:
-    """What the records have in common; each is a frozen dataclass."""
+    """What the records have in common; each is a frozen dataclass.
+
+    Comparing, hashing and showing are here, and not made for each class again: that would be a third of the time
+    that it takes to import the records.
+    """
 
     __slots__ = ()
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -45,6 +51,24 @@ class Record:
         for name in self.__dataclass_fields__:
             self._know(name)
 
+    def __repr__(self) -> str:
+        """Show all fields, as of a dataclass."""
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__)
+        return f"{type(self).__qualname__}({', '.join(fields)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields of two records of one class, as of a dataclass."""
+        if not isinstance(other, Record) or other.__class__ is not self.__class__:
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        """Return what is equal for equal records."""
+        return hash(self._values())
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
     def _know(self, name: str) -> None:
         value = getattr(self, name)
         if value.__class__ is float and value == math.inf:
@@ -53,6 +77,12 @@ class Record:
     def to_dict(self) -> dict[str, object]:
         """Return the record as JSON-ready values; an unknown (infinite) age becomes null."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+@dataclass_transform(frozen_default=True)
+def record(made: type[R]) -> type[R]:
+    """Make a class that is a `Record` a frozen dataclass with slots."""
+    return dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)(made)
 
 
 def _plain(value: object) -> object:

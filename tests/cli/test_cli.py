@@ -158,6 +158,8 @@ def test_status_and_config_with_etcd(etcd_server: EtcdServer) -> None:
     status = tideover("status", "-e", at)
     assert status.code == 0
     assert status.out.startswith("etcd answers.\n")
+    assert re.search(r"^cluster    [0-9a-f]+, .*revision \d+$", status.out, re.MULTILINE)
+    assert "\nquorum " not in status.out
     assert tideover("status", "--json", endpoints=at).json["state"] == "available"
 
     written = tideover("config", "put", "prices/tea", "2.50", "--json", "-n", "/shop", "-e", at)
@@ -268,7 +270,9 @@ def test_without_a_quorum_reads_are_labelled_and_writes_refused(etcd_cluster: Et
 
     status = tideover("status", endpoints=at)
     assert (status.code, status.out.splitlines()[0]) == (3, "etcd has no quorum.")
-    assert tideover("status", "--json", endpoints=at).json["state"] == "degraded"
+    assert "quorum     1 of 3 members answers, 2 make a quorum" in status.out.splitlines()
+    report = tideover("status", "--json", endpoints=at).json
+    assert (report["state"], report["quorum"]) == ("degraded", {"members": 3, "answering": 1, "needed": 2})
     read = tideover("config", "get", "a", endpoints=at)
     assert (read.code, read.out) == (0, "1\n")
     assert "surviving member" in read.err

@@ -38,9 +38,9 @@ async def test_a_page_of_keys() -> None:
         beyond = tide.config_keys(skip=5000)
         assert (beyond.keys, beyond.skipped) == ((), 1200)
         assert CANARY not in json.dumps(page.to_dict()) + repr(page)
-        for wrong in ({"skip": -1}, {"limit": 0}, {"limit": 1001}):
+        for skip, limit in ((-1, 1), (0, 0), (0, 1001)):
             with pytest.raises(ValueError, match="need skip >= 0 and limit from 1 to 1000"):
-                tide.config_keys(**wrong)
+                tide.config_keys(skip=skip, limit=limit)
 
 
 async def test_a_key_says_how_it_stands() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import tideover
 from tests.store.provocation import at, mend, sent
-from tideover import Diagnosis, HealthState, Source
+from tideover import Diagnosis, HealthState, Source, StatusReport
 from tideover.cluster import alarms
 from tideover.cluster.rules.health import HealthRules
 from tideover.coordinator.coordinator import Coordinator
@@ -125,7 +125,7 @@ async def test_a_leader_change(cluster: EtcdCluster, how: str) -> None:
     leader for longer than a leader change may take, and it is right to say more: then this is tried again.
     """
     for _ in range(5):
-        took, seen = await leader_changed(cluster, how)
+        took, seen, report = await leader_changed(cluster, how)
         # A follower waits for its leader for a second at the least; then the two seconds of a change begin.
         if took < 1 + HealthRules().leader_change - 0.1:
             break
@@ -138,9 +138,13 @@ async def test_a_leader_change(cluster: EtcdCluster, how: str) -> None:
         # The others cannot know yet, and it was asked: one round at least without a leader.
         assert "leader_change" in seen.diagnoses
     assert seen.diagnoses[-1] == "healthy"
+    (change,) = report.history.leader_changes
+    assert change.raft_term == report.identity.raft_term
+    assert how != "kill" or change.seconds is not None
+    assert report.history.outages == 0
 
 
-async def leader_changed(cluster: EtcdCluster, how: str) -> tuple[float, Seen]:
+async def leader_changed(cluster: EtcdCluster, how: str) -> tuple[float, Seen, StatusReport]:
     """Change the leader; return the seconds until the others had one, and what a coordinator has said."""
     leader = cluster.leader()
     async with connected(*cluster.endpoints) as (tide, seen):
@@ -161,7 +165,8 @@ async def leader_changed(cluster: EtcdCluster, how: str) -> tuple[float, Seen]:
                 await follower.quorum()
                 took = time.monotonic() - began
         await anyio.sleep(4)
-    return took, seen
+        report = tide.status()
+    return took, seen, report
 
 
 async def fetched(tide: Coordinator) -> None:

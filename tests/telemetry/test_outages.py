@@ -209,3 +209,24 @@ async def test_counters_of_an_outage(recorded: Recorded) -> None:
     assert {k for k in points(retries) if k[0] == "range"}
     assert {tuple(p.attributes or {}) for p in retries.data.data_points} == {("db.operation.name", "error.type")}
     assert set(points(restarts)) == {("config", "connection_lost")}
+
+
+async def test_the_status_names_outages_as_spans_and_events_do(recorded: Recorded) -> None:
+    """The present outage, the last one, the transitions and the query have the id of span and events."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        present = tide.status()
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        past = tide.status()
+    (span,) = recorded.spans("tideover.outage")
+    outage_id = attributes(span)["tideover.outage_id"]
+    events = [seen for name, seen, _ in recorded.events() if name == "tideover.state.transition"]
+    assert {seen["tideover.outage_id"] for seen in events} == {outage_id}
+    assert present.outage is not None
+    assert past.last_outage is not None
+    assert present.outage_id == present.outage.outage_id == past.last_outage.outage_id == outage_id
+    assert [t.outage_id for t in past.history.transitions] == ["", outage_id, ""]
+    assert present.outage.trace_query == f'{{span.tideover.outage_id="{outage_id}"}}'

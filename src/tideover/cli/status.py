@@ -14,11 +14,12 @@ from tideover.cli import installed
 from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
 from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.target import Target, etcd_options
-from tideover.cluster.rules.health import sentence
+from tideover.cluster.rules.health import answering, sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import TideoverError
 from tideover.shown import shown
 from tideover.status import (
+    IdentityStatus,
     LockConflictStatus,
     MemberStatus,
     PrefixStatus,
@@ -104,6 +105,11 @@ def _lines(report: StatusReport) -> Iterator[str]:
     yield f"state      {report.state}"
     if report.namespace:
         yield f"namespace  {report.namespace}"
+    if report.identity.cluster_id:
+        yield f"cluster    {_describe_cluster(report.identity)}"
+    if report.state is not HealthState.AVAILABLE:
+        # While all is well, the first good answer ends the asking, and nobody has counted.
+        yield f"quorum     {answering(report.quorum)}, {report.quorum.needed} make a quorum"
     for member in report.members:
         name = f"{shown(member.name)}  " if member.name else ""
         yield f"member     {shown(member.endpoint) or '-'}  {name}{member.origin}  {_describe_member(member)}"
@@ -133,6 +139,12 @@ def _describe_member(member: MemberStatus) -> str:
     if member.answers is None:
         return f"not used: {member.error}" if member.error else "not asked"
     return f"no answer: {member.error}" if member.error else "no answer"
+
+
+def _describe_cluster(identity: IdentityStatus) -> str:
+    epoch = f", epoch {identity.epoch}" if identity.epoch else ""
+    since = "" if identity.last_reset is None else f", restored, rebuilt or replaced: {shown(identity.last_reset)}"
+    return f"{identity.cluster_id}{epoch}, revision {identity.revision}{since}"
 
 
 def _describe_registration(registration: RegistrationStatus) -> str:

@@ -7,8 +7,8 @@ are monotonic; the wall clock is asked when they are shown, so that somebody who
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from tideover.clock import Clock
 from tideover.status import LeaderChangeStatus, OutageStatus, TransitionStatus
@@ -20,8 +20,7 @@ WINDOW = 3600.0
 _MOST = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Stretch(NamedTuple):
     """A time in one state: until the next one begins."""
 
     at: float
@@ -31,15 +30,13 @@ class _Stretch:
     outage_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class _LeaderChange:
+class _LeaderChange(NamedTuple):
     at: float
     seconds: float | None
     raft_term: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Outage:
+class _Outage(NamedTuple):
     began: _Stretch
     ended_at: float | None = None
 

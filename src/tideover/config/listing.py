@@ -54,7 +54,12 @@ class Listing:
             skip: How many of those to leave out.
             limit: How many to return, at the most.
             rejected: What is refused.
+
+        Raises:
+            ValueError: A number is out of range.
         """
+        if skip < 0 or not 1 <= limit <= MOST:
+            raise ValueError(f"need skip >= 0 and limit from 1 to {MOST}, not skip={skip}, limit={limit}")
         matching = [
             (prefix, name)
             for prefix in self._views

@@ -27,13 +27,10 @@ from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import Roster
 from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import Health, HealthRules, reason_of
+from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
-from tideover.config.listing import MOST as MOST_KEYS
 from tideover.coordinator.primitives import Primitives
-from tideover.coordinator.rules.headline import found
-from tideover.coordinator.status_report import Reporter
 from tideover.coordinator.survey import foreign_values
 from tideover.daemon_thread import in_daemon_thread
 from tideover.discovery.discovery import Discovery
@@ -64,6 +61,7 @@ from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
 if TYPE_CHECKING:
+    from tideover.coordinator.status_report import Reporter
     from tideover.etcd.adapter import EtcdStore
 
 # Seconds for each step of closing: a last snapshot, and the connections.
@@ -220,25 +218,7 @@ class Coordinator(Primitives):
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
         self.config = self._make_config()
-        self._reporter = Reporter(
-            options,
-            clock=self._clock,
-            lanes=self._lanes,
-            health=self._health,
-            identity=self._identity,
-            home=self._home,
-            followed=self._followed,
-            config=self.config,
-            sessions=self._sessions,
-            locks=self._locks,
-            elections=self._elections,
-            jobs=self._jobs,
-            registrations=self._registrations,
-            discovery=self._discovery,
-            outage_id=lambda: self._outages.outage_id,
-            is_proxy=self._is_proxy,
-            name=self._process_name,
-        )
+        self._reporter: Reporter | None = None
         self._identity.subscribe(self._take_reset)
 
     def __repr__(self) -> str:
@@ -286,7 +266,7 @@ class Coordinator(Primitives):
         When degraded:
             The same; this is what it is for.
         """
-        return self._reporter.report(entered=self._home.token is not None)
+        return self._reports().report(entered=self._home.token is not None)
 
     def config_keys(self, containing: str = "", *, skip: int = 0, limit: int = 100) -> KeyPage:
         """Return some of the followed keys, each with how it stands, and never with its value. No I/O.
@@ -305,9 +285,7 @@ class Coordinator(Primitives):
         When degraded:
             The same; each key says its source and age.
         """
-        if skip < 0 or not 1 <= limit <= MOST_KEYS:
-            raise ValueError(f"need skip >= 0 and limit from 1 to {MOST_KEYS}, not skip={skip}, limit={limit}")
-        return self._reporter.keys(containing, skip, limit)
+        return self._reports().keys(containing, skip, limit)
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.
@@ -621,6 +599,35 @@ class Coordinator(Primitives):
             record_keys=options.record_keys,
             outage_id=lambda: self._outages.outage_id,
             since=self._why_unknown,
+        )
+
+    def _reports(self) -> Reporter:
+        """Return what makes reports; it and all its words are loaded when they are first asked for."""
+        if self._reporter is None:
+            self._reporter = self._make_reporter()
+        return self._reporter
+
+    def _make_reporter(self) -> Reporter:
+        from tideover.coordinator.status_report import Reporter
+
+        return Reporter(
+            self.options,
+            clock=self._clock,
+            lanes=self._lanes,
+            health=self._health,
+            identity=self._identity,
+            home=self._home,
+            followed=self._followed,
+            config=self.config,
+            sessions=self._sessions,
+            locks=self._locks,
+            elections=self._elections,
+            jobs=self._jobs,
+            registrations=self._registrations,
+            discovery=self._discovery,
+            outage_id=lambda: self._outages.outage_id,
+            is_proxy=self._is_proxy,
+            name=self._process_name,
         )
 
     def _background(self, store: Store, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:

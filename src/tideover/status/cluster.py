@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import Record
+from tideover.records import Record, record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemberStatus(Record):
     """One member of the cluster.
 
@@ -33,7 +31,7 @@ class MemberStatus(Record):
     origin: str = "given"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdentityStatus(Record):
     """Which etcd it is, and in which history.
 
@@ -64,7 +62,7 @@ class IdentityStatus(Record):
     reached: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QuorumStatus(Record):
     """How many members answer, and how many must.
 

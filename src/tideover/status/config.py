@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 from tideover.types import Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LimitStatus(Record):
     """How old the values of one prefix may be, and how old they are.
 
@@ -32,7 +30,7 @@ class LimitStatus(Record):
     then: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrefixStatus(Record):
     """One followed prefix.
 
@@ -65,7 +63,7 @@ class PrefixStatus(Record):
     limit: LimitStatus | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RejectedValue(Record):
     """A value in etcd that is not being served.
 
@@ -84,7 +82,7 @@ class RejectedValue(Record):
     etcd_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyStatus(Record):
     """One followed key; never its value.
 
@@ -111,7 +109,7 @@ class KeyStatus(Record):
     over: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyPage(Record):
     """Some of the followed keys, in their order.
 

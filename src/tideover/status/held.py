@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 from tideover.types import Component, JobState, LockMode, SessionState, Standing
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SessionStatus(Record):
     """One session.
 
@@ -37,7 +35,7 @@ class SessionStatus(Record):
     component: Component = "session"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockStatus(Record):
     """One lock that is held here.
 
@@ -58,7 +56,7 @@ class LockStatus(Record):
     mode_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockWaitStatus(Record):
     """One lock that is waited for here, and not held here.
 
@@ -75,7 +73,7 @@ class LockWaitStatus(Record):
     held_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockConflictStatus(Record):
     """Two holds of one lock at the same time, one of them LOCAL and one of them here.
 
@@ -95,7 +93,7 @@ class LockConflictStatus(Record):
     ended_ago: UnknownAge | float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ElectionStatus(Record):
     """One candidacy of this process.
 
@@ -134,7 +132,7 @@ class ElectionStatus(Record):
     seen_ago: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobStatus(Record):
     """One job of this process that runs while it leads.
 
@@ -156,7 +154,7 @@ class JobStatus(Record):
     again_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StallStatus(Record):
     """What was found when the event loop was blocked beyond the deadline of something that was led here.
 

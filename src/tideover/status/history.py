@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from tideover.records import Record
+from tideover.records import Record, record
 from tideover.status.statements import Statement
 from tideover.types import Diagnosis, HealthState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransitionStatus(Record):
     """One stretch of time in one health state.
 
@@ -35,7 +34,7 @@ class TransitionStatus(Record):
     outage_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeaderChangeStatus(Record):
     """One time that etcd elected another leader, and no outage came of it.
 
@@ -52,7 +51,7 @@ class LeaderChangeStatus(Record):
     raft_term: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutageStatus(Record):
     """One outage, from its declaration to its end.
 
@@ -75,7 +74,7 @@ class OutageStatus(Record):
     trace_query: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistoryStatus(Record):
     """What has happened in the last hour.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 from tideover.status.statements import Statement
 from tideover.types import Component, HealthState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrimitiveStatus(Record):
     """How one of the four primitives stands in this process.
 
@@ -27,7 +26,7 @@ class PrimitiveStatus(Record):
             is there to be proven.
         limit: Seconds that it may be old: a `max_stale`, or a ttl; None if there is no limit.
         limit_of: The prefix whose limit that is; empty for a ttl, or where there is none.
-        over: Whether the age is beyond the limit.
+        over: Whether the age is beyond the limit, or of what is renewed, whether its deadline has passed.
         limit_words: Age and limit in words, without the age: `"of 5 min, payments/"`, `"no limit"`.
         error: The last trouble; None while all is well.
         next_probe: Seconds until etcd is next looked at.
@@ -48,7 +47,7 @@ class PrimitiveStatus(Record):
     next_probe: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoteStatus(Record):
     """What an operator has to know about one part of the report.
 

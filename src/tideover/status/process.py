@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 from tideover.types import Component
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessStatus(Record):
     """The process that this is the report of: other workers of the same service have reports of their own.
 
@@ -33,7 +32,7 @@ class ProcessStatus(Record):
     python: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotStatus(Record):
     """One snapshot on disk: what the next process starts with if etcd is away then.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from tideover.records import Record
+from tideover.records import Record, record
 from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus
 from tideover.status.config import LimitStatus, PrefixStatus, RejectedValue
 from tideover.status.held import (
@@ -25,7 +24,7 @@ from tideover.status.statements import Statement
 from tideover.types import Diagnosis, HealthState
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatusReport(Record):
     """Everything an operator asks first.
 

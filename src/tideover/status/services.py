@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 from tideover.types import RegistrationState, Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RegistrationStatus(Record):
     """One registration of this process.
 
@@ -35,7 +33,7 @@ class RegistrationStatus(Record):
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndpointStatus(Record):
     """One endpoint of a service that is followed here.
 
@@ -57,7 +55,7 @@ class EndpointStatus(Record):
     back_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceStatus(Record):
     """One service whose endpoints are followed here.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from tideover.records import Record, UnknownAge
+from tideover.records import Record, UnknownAge, record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statement(Record):
     """A sentence, or a part of one, with at most one age in it that goes on counting after the report was made.
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.coordinator.reports import OUTAGE, away, facts
-from tideover.coordinator.rules.headline import announcement, found, headline, why
+from tideover.cluster.rules.health import found
+from tideover.coordinator.rules.headline import announcement, headline, why
 from tideover.status import QuorumStatus, StatusReport
 from tideover.types import Diagnosis, HealthState
 

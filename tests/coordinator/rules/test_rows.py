@@ -119,8 +119,13 @@ def test_discovery(report: StatusReport, expected: tuple[object, ...]) -> None:
             ("1 candidacy, 0 led here", WELL, "record", 3.0, "not led here", False),
         ),
         (
-            away(elections=(election("a", Standing.UNCONFIRMED, renewed_ago=136.0), election("b", Standing.HELD))),
-            ("2 led here, UNCONFIRMED", BAD, "own record", 136.0, "past its ttl of 15 s", True),
+            away(
+                elections=(
+                    election("a", Standing.UNCONFIRMED, renewed_ago=136.0, remaining=-122.5),
+                    election("b", Standing.HELD),
+                )
+            ),
+            ("2 led here, UNCONFIRMED", BAD, "own record", 136.0, "past its deadline, ttl 15 s", True),
         ),
         (
             away(elections=(election("a", Standing.CONFIRMED, renewed_ago=14.0),)),
@@ -157,12 +162,12 @@ def test_elections(report: StatusReport, expected: tuple[object, ...]) -> None:
                 sessions=(lock_session(2.0),),
                 lock_waits=(LockWaitStatus("b", 2, 18.0, "shop-3:9120"),),
             ),
-            ("1 held here, 1 waited for", WELL, "lease", 2.0, "proven every 5 s, ttl 15 s", False),
+            ("1 held here, 1 waited for", WELL, "lease", 2.0, "renewed every 5 s, ttl 15 s", False),
         ),
         (facts(locks=(lock("a", L.LOCAL),)), ("1 LOCAL, 0 waited for", BAD, "host lock", None)),
         (
-            away(locks=(lock("a", L.LOCAL),), sessions=(lock_session(135.0),)),
-            ("1 LOCAL, 0 waited for", BAD, "host lock", 135.0, "past its ttl of 15 s", True),
+            away(locks=(lock("a", L.LOCAL),), sessions=(lock_session(135.0, seconds_left=0.0),)),
+            ("1 LOCAL, 0 waited for", BAD, "host lock", 135.0, "past its deadline, ttl 15 s", True),
         ),
         (
             away(),

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from tideover.cluster.rules.breaker import Breaker
+from tideover.status import QuorumStatus
 from tideover.types import Diagnosis, HealthState
 
 _SENTENCES = {
@@ -29,6 +30,14 @@ _SENTENCES = {
 }
 
 
+_FOUND = {
+    Diagnosis.STARTING: "nobody has been asked yet",
+    Diagnosis.HEALTHY: "a quorum answers",
+    Diagnosis.UNAUTHORIZED: "a quorum refuses this client's credentials",
+    Diagnosis.NO_SPACE: "a quorum answers, and its database quota is used up",
+    Diagnosis.CORRUPT: "a quorum answers, and it has found its data damaged",
+    Diagnosis.SLOW: "a quorum answers too slowly",
+}
 _REASONS = {
     Diagnosis.QUORUM_LOST: "quorum_lost",
     Diagnosis.LEADER_CHANGE: "quorum_lost",
@@ -40,6 +49,20 @@ _REASONS = {
 def sentence(diagnosis: Diagnosis) -> str:
     """Return the diagnosis in words for a tired person, without the full stop."""
     return _SENTENCES[diagnosis]
+
+
+def found(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> str:
+    """Return what the members said: `"1 of 3 members answers"`; `past` for what was found some time ago."""
+    if diagnosis in _FOUND:
+        return _FOUND[diagnosis]
+    return answering(quorum, past=past)
+
+
+def answering(quorum: QuorumStatus, *, past: bool = False) -> str:
+    """Return how many members answer: `"1 of 3 members answers"`."""
+    answer = "answered" if past else "answers" if quorum.answering == 1 else "answer"
+    members = "1 member" if quorum.members == 1 else f"{quorum.members} members"
+    return f"{quorum.answering} of {members} {answer}"
 
 
 def reason_of(state: HealthState, diagnosis: Diagnosis) -> str:

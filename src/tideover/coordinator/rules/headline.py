@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tideover.cluster.rules.health import sentence
+from tideover.cluster.rules.health import found, sentence
 from tideover.coordinator.rules.situation import is_away
-from tideover.coordinator.rules.words import counted
-from tideover.status import QuorumStatus, Statement, StatusReport
+from tideover.status import Statement, StatusReport
 from tideover.types import Diagnosis, HealthState
 
 _LASTING = {
@@ -15,22 +14,6 @@ _LASTING = {
     Diagnosis.UNAUTHORIZED: "etcd has refused this client's credentials for ",
     Diagnosis.SLOW: "etcd has answered too slowly to use for ",
 }
-_FOUND = {
-    Diagnosis.STARTING: "nobody has been asked yet",
-    Diagnosis.HEALTHY: "a quorum answers",
-    Diagnosis.UNAUTHORIZED: "a quorum refuses this client's credentials",
-    Diagnosis.NO_SPACE: "a quorum answers, and its database quota is used up",
-    Diagnosis.CORRUPT: "a quorum answers, and it has found its data damaged",
-    Diagnosis.SLOW: "a quorum answers too slowly",
-}
-
-
-def found(diagnosis: Diagnosis, quorum: QuorumStatus, *, past: bool = False) -> str:
-    """Return what the members said: `"1 of 3 members answers"`; `past` for what was found some time ago."""
-    if diagnosis in _FOUND:
-        return _FOUND[diagnosis]
-    answer = "answered" if past else "answers" if quorum.answering == 1 else "answer"
-    return f"{quorum.answering} of {counted(quorum.members, 'member')} {answer}"
 
 
 def why(report: StatusReport) -> str:

@@ -169,17 +169,11 @@ def _elections(report: StatusReport) -> _Row:
     error = next((election.error for election in elections if election.error), None)
     row = _row(report, "election", what, state, source, error)
     if led:
-        return _renewed(row, max(led, key=lambda election: _over(election.renewed_ago, election.ttl)))
+        nearest = min(led, key=_left)
+        return _renewed(row, nearest.renewed_ago, nearest.ttl, over=_left(nearest) <= 0)
     if not seen:
         return row._replace(limit_words="never read by this process")
     return row._replace(age=max(seen), limit_words="not led here")
-
-
-def _renewed(row: _Row, election: ElectionStatus) -> _Row:
-    age, ttl = election.renewed_ago, election.ttl
-    over = age is not None and age > ttl
-    words = f"past its ttl of {ttl:g} s" if over else f"renewed every {ttl / 3:g} s, ttl {ttl:g} s"
-    return row._replace(age=age, limit=ttl, over=over, limit_words=words)
 
 
 def _locks(report: StatusReport) -> _Row:
@@ -198,10 +192,8 @@ def _locks(report: StatusReport) -> _Row:
     if not sessions:
         later = "opened when etcd is back" if is_away(report) else "opened when it is needed"
         return row._replace(limit_words=f"no session: it is {later}")
-    session = max(sessions, key=lambda session: _over(session.last_proof, session.ttl))
-    age, ttl = session.last_proof, session.ttl
-    words = f"past its ttl of {ttl} s" if age > ttl else f"proven every {ttl / 3:g} s, ttl {ttl} s"
-    return row._replace(age=age, limit=float(ttl), over=age > ttl, limit_words=words)
+    nearest = min(sessions, key=lambda session: session.seconds_left)
+    return _renewed(row, nearest.last_proof, nearest.ttl, over=nearest.seconds_left <= 0)
 
 
 # What they have in common --------------------------------------------------------------------------------------
@@ -230,5 +222,10 @@ def _state_of(report: StatusReport, followed: Sequence[Followed]) -> HealthState
     return HealthState.AVAILABLE if live and takes_writes(report) else HealthState.DEGRADED
 
 
-def _over(age: float | None, ttl: float) -> float:
-    return -math.inf if age is None else age - ttl
+def _left(election: ElectionStatus) -> float:
+    return math.inf if election.remaining is None else election.remaining
+
+
+def _renewed(row: _Row, age: float | None, ttl: float, *, over: bool) -> _Row:
+    words = f"past its deadline, ttl {ttl:g} s" if over else f"renewed every {ttl / 3:g} s, ttl {ttl:g} s"
+    return row._replace(age=age, limit=float(ttl), over=over, limit_words=words)

@@ -35,16 +35,7 @@ def test_uvicorn_ends_with_open_pages(tmp_path: Path) -> None:
     (tmp_path / "viewed.py").write_text(_APPLICATION)
     port, log = ReservedPort(), tmp_path / "log"
     url = f"http://127.0.0.1:{port.number}/status"
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "viewed:app",
-        "--port",
-        str(port.number),
-        "--workers",
-        str(workers),
-    ]
+    command = [sys.executable, "-m", "uvicorn", "viewed:app", "--port", str(port.number)]
     with log.open("w") as out, ThreadPoolExecutor(6) as pool:
         server = subprocess.Popen(command, cwd=tmp_path, stdout=out, stderr=out, env={**os.environ})
         try:

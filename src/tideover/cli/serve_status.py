@@ -70,8 +70,11 @@ class HostCheck:
         if len(hosts) != 1:
             return False
         try:
-            host = (urlsplit(f"//{hosts[0].decode('ascii')}").hostname or "").rstrip(".")
+            asked = urlsplit(f"//{hosts[0].decode('ascii')}")
+            host = (asked.hostname or "").rstrip(".")
         except ValueError:
+            return False
+        if asked.geturl() != f"//{asked.netloc}" or "@" in asked.netloc:
             return False
         if host in (self._given, "localhost"):
             return bool(host)

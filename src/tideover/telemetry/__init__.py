@@ -59,6 +59,7 @@ from tideover.telemetry.members import (
 )
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset
+from tideover.telemetry.pages import page_open
 from tideover.telemetry.requests import (
     SpanContext,
     current_context,
@@ -119,6 +120,7 @@ __all__ = [
     "members_unlisted",
     "namespace_misspelled",
     "observe",
+    "page_open",
     "peers_noted",
     "place_rejected",
     "prefix_refused",

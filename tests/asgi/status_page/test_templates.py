@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.asgi.status_page.reports import with_text
 from tideover.asgi.status_page.ages import Ages
+from tideover.asgi.status_page.config import keys
 from tideover.asgi.status_page.contexts import Contexts
-from tideover.asgi.status_page.contexts.config import keys
 from tideover.asgi.status_page.query import Query
 from tideover.asgi.status_page.templates import environment, render
 from tideover.status import KeyPage, KeyStatus, StatusReport

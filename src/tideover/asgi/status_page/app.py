@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -43,7 +42,7 @@ def status_app(
         app.mount("/_tideover/status", status_app(authorize=is_operator))
 
     `TideoverMiddleware(status="/_tideover/status")` mounts one that is open. Values of keys are never shown. It
-    answers GET and HEAD: the page itself, `status.json`, which is `tide.status()`, and `events`, its changes.
+    answers GET and HEAD: the page itself, status.json, which is `tide.status()`, and `events`, its changes.
 
     Args:
         coordinator: Whose status; None means the one that `current` returns at each request.
@@ -97,13 +96,7 @@ class StatusApp:
         self._pulses: WeakKeyDictionary[Coordinator, Pulse] = WeakKeyDictionary()
         self._streams = _streams()
         if authorize is None:
-            telemetry.event(
-                "tideover.status.open",
-                "the status page is open to everybody who reaches it: give status_app(authorize=...), or keep its "
-                "path from the outside",
-                {},
-                level=logging.WARNING,
-            )
+            telemetry.page_open()
 
     def __repr__(self) -> str:
         """Show whose status it is."""

@@ -1,4 +1,4 @@
-"""`status.json`: the report for programs, bounded."""
+"""status.json: the report for programs, bounded."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import TONES, Facts, Phrase, clock, day, phrase, phrases
+from tideover.asgi.status_page.words import TONES, Facts, Phrase, clock, day, phrase, phrases
 from tideover.status import OutageStatus, StatusReport
 from tideover.types import HealthState
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import TONES, Facts, clock
+from tideover.asgi.status_page.words import TONES, Facts, clock
 from tideover.status import PrimitiveStatus, StatusReport
 
 _NAMES = {"config": "Config", "discovery": "Discovery", "election": "Leader election", "lock": "Locks"}

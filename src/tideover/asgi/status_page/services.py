@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import (
+from tideover.asgi.status_page.words import (
     Facts,
     Phrase,
     alert,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import TONES, Facts, Phrase, clock, cut, phrase, span
+from tideover.asgi.status_page.words import TONES, Facts, Phrase, clock, cut, phrase, span
 from tideover.status import HistoryStatus, LeaderChangeStatus, StatusReport, TransitionStatus, duration
 from tideover.types import Diagnosis, HealthState
 

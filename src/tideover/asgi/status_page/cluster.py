@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts.words import Facts, counted, cut, day, notes
+from tideover.asgi.status_page.words import Facts, counted, cut, day, notes
 from tideover.status import JobStatus, MemberStatus, SessionStatus, StatusReport
 from tideover.types import HealthState
 

@@ -1,14 +1,18 @@
-"""All fragments of a page, and what stands around them."""
+"""What each fragment shows of a report: names, words and tones for its template, which computes nothing.
+
+A function for each fragment takes the report and the fragment's `Ages`, and returns what its template is given.
+Lists are cut to what a person reads; the whole of them is in status.json.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
+from tideover.asgi.status_page import cluster, config, held, hour, primitives, services, verdict
 from tideover.asgi.status_page.ages import Ages
-from tideover.asgi.status_page.contexts import cluster, config, held, hour, primitives, services, verdict
-from tideover.asgi.status_page.contexts.words import Facts
 from tideover.asgi.status_page.query import Query
+from tideover.asgi.status_page.words import Facts
 from tideover.coordinator.coordinator import Coordinator
 from tideover.status import StatusReport
 

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 import anyio
+import pytest
 
 from tests.fuzz.harm import foreign
 from tests.fuzz.readers import ENDPOINT, HOLD, MARKER, RECORD
@@ -30,6 +31,7 @@ from tideover.elections import record_document
 from tideover.epoch.rules import decode_marker
 from tideover.etcd.adapter import EtcdStore
 from tideover.locks import hold_document
+from tideover.shown import shown
 from tideover.store.operations import Delete, Put
 from tideover.testing import EtcdServer
 from tideover.types import LockMode
@@ -52,24 +54,46 @@ class Value:
     """
 
     place: str
-    key: str
+    key: bytes
     raw: bytes
     form: Any = None
+
+    @property
+    def name(self) -> str:
+        """The key as a process names it: bytes that are no text are escaped."""
+        return self.key.decode(errors="backslashreplace")
 
 
 def _by_its_key(_: bytes, __: object) -> object:
     raise ValueError("whatever it is: it is its key that is foreign")
 
 
-# What a key is for, the key, a value that is well, and what refuses one that is not.
-PLACES: tuple[tuple[str, str, bytes, Callable[[bytes, Any], object]], ...] = (
-    ("epoch", "tideover/epoch", MARKER, lambda raw, _: decode_marker(raw)),
-    ("ledger", "tideover/ledger/{}", hold_document.encode(HOLD), lambda raw, _: hold_document.decode(raw)),
-    ("session", "tideover/sessions/{} x", b"", _by_its_key),
-    ("election", "elections/{}", RECORD.encode(), lambda raw, _: record_document.decode(raw, b"/elections/a")),
-    ("service", "services/api/{}/x", ENDPOINT.encode(), lambda raw, _: endpoint.decode("services/api/i/x", raw)),
-    ("line", "locks/{}/x", b"host:1 since 2026-11-30T03:12:52Z", _by_its_key),
-    ("config", "config/{}", b'{"below":[],"size":1}', decode),
+# What a key is for, the key, a value that is well, and what refuses one that is not. In the key %b stands for a
+# number, every second one with one of ODD behind it.
+PLACES: tuple[tuple[str, bytes, bytes, Callable[[bytes, Any], object]], ...] = (
+    ("epoch", b"tideover/epoch", MARKER, lambda raw, _: decode_marker(raw)),
+    ("ledger", b"tideover/ledger/%b", hold_document.encode(HOLD), lambda raw, _: hold_document.decode(raw)),
+    ("session", b"tideover/sessions/%b x", b"", _by_its_key),
+    ("election", b"elections/%b", RECORD.encode(), lambda raw, _: record_document.decode(raw, b"/elections/a")),
+    ("service", b"services/api/%b/x", ENDPOINT.encode(), lambda raw, _: endpoint.decode("services/api/i/x", raw)),
+    ("line", b"locks/%b/x", b"host:1 since 2026-11-30T03:12:52Z", _by_its_key),
+    ("config", b"config/%b", b'{"below":[],"size":1}', decode),
+)
+
+
+ODD = (
+    b"/",
+    b"/a/b",
+    b"//",
+    b"\xff",
+    b"\x1b[2J\x07",
+    b"\n",
+    b"%ff",
+    b"%2f",
+    b" ",
+    b"\xe2\x80\xae",
+    b"\x00",
+    b"x" * 300,
 )
 
 
@@ -84,12 +108,15 @@ def _is_foreign(read: Callable[[], object]) -> bool:
 def drawn(number: int, chance: Random) -> Value:
     """Draw the foreign value of a number."""
     place, template, document, read = PLACES[number % len(PLACES)]
-    key, form = f"{NAMESPACE}/{template.format(number)}", TYPES[number // len(PLACES) % len(TYPES)]
+    odd = chance.choice(ODD) if number // len(PLACES) % 2 else b""
+    name = template % (b"%d%b" % (number, odd)) if b"%b" in template else template
+    key, form = f"{NAMESPACE}/".encode() + name, TYPES[number // len(PLACES) % len(TYPES)]
     for _ in range(1000):
         raw = foreign(chance, document)
         # etcd takes no more than 1.5 MiB.
         if len(raw) < 2**20 and _is_foreign(lambda raw=raw: read(raw, form)):  # type: ignore[misc]
-            return Value(place, key, raw, form)
+            # A key that no program spells is followed all the same.
+            return Value("followed" if odd and place == "config" else place, key, raw, form)
     raise AssertionError("none is foreign")
 
 
@@ -120,14 +147,16 @@ class Trial:
             await self._everybody_elses_works(new)
             for value in there.values():
                 await self._is_only_of_no_use(new, value)
-            await self._is_named(new, {key for key, value in there.items() if value.place != "config"})
+            await self._is_named(
+                new, {value.name for value in there.values() if value.place not in ("config", "followed")}
+            )
             for key in there:
-                await self._others.call(Delete(key.encode()), member=self._others.members[0], timeout=5)
+                await self._others.call(Delete(key), member=self._others.members[0], timeout=5)
             await self._old._identity.confirm(2)
             await self._is_as_before(new)
 
     async def _put(self, value: Value) -> None:
-        await self._others.call(Put(value.key.encode(), value.raw), member=self._others.members[0], timeout=5)
+        await self._others.call(Put(value.key, value.raw), member=self._others.members[0], timeout=5)
         if value.place == "epoch":
             await self._old._identity.confirm(2)
 
@@ -150,20 +179,27 @@ class Trial:
 
     async def _is_only_of_no_use(self, new: Coordinator, value: Value) -> None:
         """What is asked for by its key is refused or waited for, and the key is named."""
-        name = value.key.removeprefix(NAMESPACE + "/").split("/")[1]
+        if value.name.encode() != value.key:
+            return  # nobody can name it
+        _, _, name = value.name.removeprefix(f"{NAMESPACE}/").partition("/")
         if value.place == "config":
             assert new.config.read(name, value.form, default=None).value is None
             assert name in {each.key for each in new.status().rejected}
         elif value.place == "election":
-            with suppress(RecordCorrupt):
+            # Some keys are those of no election.
+            with suppress(RecordCorrupt, ValueError):
                 async with new.leader(name):
                     raise AssertionError("somebody leads by it")
         elif value.place == "line":
-            try:
-                async with new.lock(name, timeout=0):
+            await self._is_waited_for(new, name.removesuffix("/x"), value)
+
+    async def _is_waited_for(self, new: Coordinator, name: str, value: Value) -> None:
+        with suppress(ValueError):  # no lock has such a name
+            lock = new.lock(name, timeout=0)
+            with pytest.raises(LockTimeout) as caught:
+                async with lock:
                     raise AssertionError("somebody has it")
-            except LockTimeout as exc:
-                assert value.key in str(exc), exc  # noqa: PT017
+            assert shown(value.key) in str(caught.value)
 
     async def _is_named(self, new: Coordinator, keys: set[str]) -> None:
         """All are named by a process, and by both commands."""
@@ -182,8 +218,8 @@ class Trial:
         for done, code in zip(outputs, (0, 1), strict=True):
             assert (done.returncode, done.stderr) == (code, b""), done
             for key in keys:
-                assert f"{key} at revision ".encode() in done.stdout, (key, done.stdout)
-            assert b"\x1b" not in done.stdout
+                assert shown(key)[:150].encode() in done.stdout, (key, done.stdout)
+            assert done.stdout.decode().replace("\n", "").isprintable()
 
     async def _is_as_before(self, new: Coordinator) -> None:
         """Nothing is left of them, without a restart of anything."""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tideover.fencing.token import FENCING_FIELD, Fence
+from tideover.shown import quoted
 
 Admit = Callable[[Fence], bool | Awaitable[bool]]
 
@@ -86,13 +87,15 @@ class FencingMiddleware:
             await _refuse(send, 400, str(exc))
             return
         if self._lock is not None and fence.lock != self._lock:
-            await _refuse(send, 412, f"this service is protected by lock {self._lock!r}, not by {fence.lock!r}")
+            await _refuse(
+                send, 412, f"this service is protected by lock {self._lock!r}, not by {quoted(fence.lock)}"
+            )
             return
         admitted = self._admit(fence)
         if inspect.isawaitable(admitted):
             admitted = await admitted
         if not admitted:
-            await _refuse(send, 412, f"lock {fence.lock!r} has had a later holder than token {fence.token}")
+            await _refuse(send, 412, f"lock {quoted(fence.lock)} has had a later holder than token {fence.token}")
             return
         await self.app(scope, receive, send)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tideover.shown import MOST, shown
+from tideover.shown import LONGEST_LINE, MOST, shown, shown_line
 
 
 @given(st.one_of(st.text(st.characters(exclude_categories=())), st.binary(max_size=1000)), st.integers(10, 300))
@@ -16,6 +16,25 @@ def test_it_is_one_short_printable_line(text: str | bytes, most: int) -> None:
     assert found.isprintable()
     assert len(found) <= most
     found.encode()
+
+
+@given(st.text(st.characters(exclude_categories=())), st.integers(20, 60))
+def test_a_line_is_printable_and_keeps_its_end(text: str, most: int) -> None:
+    """A whole line loses its middle: what happened stands at its end, however long a name in it is."""
+    found = shown_line(text, most)
+    assert found.isprintable()
+    assert len(found) <= most
+    assert shown_line(found, most) == found
+    if text.isprintable():
+        assert found == text if len(text) <= most else text.endswith(found[-2:])
+
+
+def test_a_long_name_hides_nothing() -> None:
+    """Of a lock with a name of a megabyte it is still said what happened to it."""
+    found = shown_line(f"lock {'x' * 2**20!r} is lost: its lease ended")
+    assert found.startswith("lock 'xxx")
+    assert found.endswith("xxx' is lost: its lease ended")
+    assert len(found) == LONGEST_LINE
 
 
 @pytest.mark.parametrize(

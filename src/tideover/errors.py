@@ -6,7 +6,7 @@ not there) is never an `Unavailable`, and an outage is never reported as a defin
 
 from __future__ import annotations
 
-from tideover.shown import LONGEST_LINE, shown
+from tideover.shown import shown_line
 
 
 class TideoverError(Exception):
@@ -16,7 +16,7 @@ class TideoverError(Exception):
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(shown(arg, LONGEST_LINE) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(shown_line(arg) if isinstance(arg, str) else arg for arg in args))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let an error with details cross to another process: exceptions are rebuilt from `args` alone."""

@@ -12,6 +12,7 @@ MOST = 200
 # Characters of a whole line, message or sentence: several names and what is said of them.
 LONGEST_LINE = 1000
 _CUT = "..."
+_LEFT_OUT = " ... "
 
 
 def shown(text: str | bytes, most: int = MOST) -> str:
@@ -26,8 +27,25 @@ def shown(text: str | bytes, most: int = MOST) -> str:
         text = text[: 4 * most + 4].decode(errors="backslashreplace")
     if len(text) <= most and text.isprintable():
         return text
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1])
-    return escaped if len(escaped) <= most else escaped[: most - len(_CUT)] + _CUT
+    return cut(_escaped(text[: most + 1]), most)
+
+
+def shown_line(text: str, most: int = LONGEST_LINE) -> str:
+    """Return a whole line or message, escaped as by `shown`; what is longer loses its middle.
+
+    A name that others have made long stands somewhere in it, and what happened at its end.
+    """
+    if len(text) <= most and text.isprintable():
+        return text
+    escaped = _escaped(text) if len(text) <= 2 * most else _escaped(text[:most]) + _escaped(text[-most:])
+    if len(escaped) <= most:
+        return escaped
+    beginning = most * 3 // 5
+    return escaped[:beginning] + _LEFT_OUT + escaped[beginning + len(_LEFT_OUT) - most :]
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def quoted(value: object) -> str:

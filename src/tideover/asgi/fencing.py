@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tideover.asgi.problems import Problem, refuse
 from tideover.fencing.token import FENCING_FIELD, Fence
-from tideover.shown import shown
+from tideover.shown import quoted, shown
 
 SEE = "how-to/fence-a-resource/#what-a-client-is-told"
 
@@ -95,12 +95,12 @@ class FencingMiddleware:
         except ValueError as exc:
             return Problem(400, shown(str(exc)), see=SEE)
         if self._lock is not None and fence.lock != self._lock:
-            text = f"this service is protected by lock {self._lock!r}, not by '{shown(fence.lock)}'"
+            text = f"this service is protected by lock {self._lock!r}, not by {quoted(fence.lock)}"
             return Problem(412, text, see=SEE)
         admitted = self._admit(fence)
         if inspect.isawaitable(admitted):
             admitted = await admitted
         if not admitted:
-            text = f"lock '{shown(fence.lock)}' has had a later holder than token {fence.token}"
+            text = f"lock {quoted(fence.lock)} has had a later holder than token {fence.token}"
             return Problem(412, text, see=SEE)
         return None

@@ -22,7 +22,7 @@ from typing import IO
 import click
 
 from tideover.cli.exit_codes import OutputGone
-from tideover.shown import LONGEST_LINE, cut, shown
+from tideover.shown import cut, shown_line
 
 # Characters of a text in JSON that nobody has asked for; a path in the file system has no more.
 LONGEST_TEXT = 4096
@@ -76,7 +76,7 @@ def print_json(record: Mapping[str, object], *, whole: Collection[str] = (), to:
 def note(text: str) -> None:
     """Tell people something that is not the output, in one line on standard error; no matter if nobody hears."""
     with suppress(OSError):
-        click.echo(f"tideover: {shown(text, LONGEST_LINE)}", err=True)
+        click.echo(f"tideover: {shown_line(text)}", err=True)
 
 
 class Notes(logging.Handler):
@@ -92,7 +92,7 @@ def print_crash(kind: type[BaseException], error: BaseException, trace: Tracebac
     for part in traceback.format_exception(kind, error, trace):
         # Where something was has lines of its own; what was said of it is one.
         for line in part.splitlines() if part.lstrip(" |").startswith("File ") else [part.rstrip("\n")]:
-            click.echo(shown(line, LONGEST_LINE), err=True)
+            click.echo(shown_line(line), err=True)
 
 
 def print_help(ctx: click.Context) -> None:
@@ -102,14 +102,12 @@ def print_help(ctx: click.Context) -> None:
 
 def ask(question: str) -> bool:
     """Ask a person at the terminal, on standard error."""
-    return click.confirm(shown(question, LONGEST_LINE), default=False, err=True)
+    return click.confirm(shown_line(question), default=False, err=True)
 
 
 def ask_password(question: str) -> str:
     """Ask a person at the terminal for what is not shown while it is typed."""
-    asked: str = click.prompt(
-        shown(question, LONGEST_LINE), hide_input=True, err=True, default="", show_default=False
-    )
+    asked: str = click.prompt(shown_line(question), hide_input=True, err=True, default="", show_default=False)
     return asked
 
 
@@ -127,8 +125,8 @@ def drop_output() -> None:
 
 def _rendered(part: str | Styled) -> str:
     if isinstance(part, str):
-        return shown(part, LONGEST_LINE)
-    return click.style(shown(part.text, LONGEST_LINE), fg=part.colour, bold=part.bold or None)
+        return shown_line(part)
+    return click.style(shown_line(part.text), fg=part.colour, bold=part.bold or None)
 
 
 def _bounded(value: object) -> object:

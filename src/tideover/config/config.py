@@ -28,6 +28,7 @@ from tideover.fencing.guard import Guard
 from tideover.home import Home
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 from tideover.prefixes.view import View
+from tideover.shown import quoted
 from tideover.status import RejectedValue
 from tideover.store.operations import Delete, Put, Range
 from tideover.store.transactions import Txn
@@ -253,7 +254,7 @@ class Config(Reader):
         try:
             return await self._write(full, Put(full, data), timeout, guard)
         except InvalidRequest as exc:
-            exc.add_note(f"the value of {key!r} has {len(data)} bytes; etcd takes 1.5 MiB by default")
+            exc.add_note(f"the value of {quoted(key)} has {len(data)} bytes; etcd takes 1.5 MiB by default")
             raise
 
     async def delete(self, key: str, *, timeout: float | None = None, guard: Guard | None = None) -> Written:

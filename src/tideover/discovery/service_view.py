@@ -12,6 +12,7 @@ from tideover import telemetry
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service import Service
 from tideover.policies import StalenessLimit
+from tideover.shown import quoted
 from tideover.types import Source
 
 # Seconds between two looks of a thread at whether a service was read.
@@ -169,9 +170,9 @@ class ServiceView:
                 await service.listed.wait()
                 service.require_open()
         if not service.known:
-            raise TimeoutError(f"the endpoints of {service.name!r} are not known: {service.why_unknown()}")
+            raise TimeoutError(f"the endpoints of {quoted(service.name)} are not known: {service.why_unknown()}")
         if not service.has(n):
-            raise TimeoutError(f"{service.name!r} has {len(service.endpoints)} of {n} endpoints")
+            raise TimeoutError(f"{quoted(service.name)} has {len(service.endpoints)} of {n} endpoints")
 
     def wait_in_thread(self, *, timeout: float) -> None:
         """Wait, in a thread, as long as the first read of the list is still to come.

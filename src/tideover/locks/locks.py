@@ -33,6 +33,7 @@ from tideover.policies import Profile
 from tideover.sessions.key import anchors
 from tideover.sessions.pool import SessionPool
 from tideover.sessions.session import Session
+from tideover.shown import quoted
 from tideover.status import LockConflictStatus, LockStatus, LockWaitStatus, RejectedValue
 from tideover.store.operations import Lane
 from tideover.store.protocol import Store
@@ -159,7 +160,7 @@ class Locks:
         """
         if self._refusal is not None:
             raise Closed(self._refusal)
-        itself = f"lock {name!r} is held by the very body that wants it again: a lock is not reentrant"
+        itself = f"lock {quoted(name)} is held by the very body that wants it again: a lock is not reentrant"
         if inside and wish.timeout is None:
             raise RuntimeError(f"{itself}, and this would wait for ever")
         if not self._used:

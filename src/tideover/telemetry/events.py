@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import anyio
 from opentelemetry import _logs
 
-from tideover.shown import cut, shown
+from tideover.shown import cut, shown_line
 from tideover.telemetry.scope import SCHEMA, Attributes, bounded
 
 # Seconds in which an event that repeats itself is told once.
@@ -121,7 +121,7 @@ def event(
         error: Whose traceback the line is to show.
         stack: Where something is, in lines of our own below the text.
     """
-    text, attributes = shown(text, _LONGEST), bounded(attributes)
+    text, attributes = shown_line(text, _LONGEST), bounded(attributes)
     if about is not None:
         left_out = limiter.admit(name, cut(about, _LONGEST))
         if left_out is None:

@@ -14,6 +14,7 @@ from benchmarks import (
     propagation,
     recovery,
     start,
+    status_report,
     warm_get,
     with_config,
 )
@@ -25,6 +26,7 @@ ROWS: tuple[Row, ...] = (
     middleware.ROW,
     outage_read.ROW,
     pick.ROW,
+    status_report.ROW,
     fetch_refused.ROW,
     point_reads.ROW,
     start.ROW,

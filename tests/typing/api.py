@@ -17,6 +17,7 @@ from tideover import Reading, StalenessLimit, connect, current, locked, while_le
 from tideover.asgi import FenceMemory, FencingMiddleware, TideoverMiddleware
 from tideover.client.namespaces import Passed, Tree
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
 
@@ -81,8 +82,8 @@ async def configuration() -> None:
         assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
-        assert_type(tide.status().headline, tideover.status.Statement)
-        assert_type(tide.config_keys("rate", skip=0, limit=20), tideover.status.KeyPage)
+        assert_type(tide.status().headline, Statement)
+        assert_type(tide.config_keys("rate", skip=0, limit=20), KeyPage)
         assert_type(tide.status().config[0].to_dict(), dict[str, object])
         assert_type(tide.config.read("k").to_dict(), dict[str, object])
         assert_type(math.ceil(tide.config.read("k").age), int)

@@ -33,6 +33,7 @@ from tideover.asgi import (
 from tideover.client.namespaces import Passed, Tree
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
 
@@ -102,6 +103,8 @@ async def configuration() -> None:
         assert_type(tide.epoch, int)
         assert_type(tide.status(), tideover.StatusReport)
         assert_type(tide.status().to_dict(), dict[str, object])
+        assert_type(tide.status().headline, Statement)
+        assert_type(tide.config_keys("rate", skip=0, limit=20), KeyPage)
         assert_type(tide.status().config[0].to_dict(), dict[str, object])
         assert_type(tide.config.read("k").to_dict(), dict[str, object])
         assert_type(math.ceil(tide.config.read("k").age), int)

@@ -76,9 +76,14 @@ class BodyScope:
         ours = caught or (self.cancel_scope.cancel_called and is_cancellation(exc))
         return exc is not None and ours and self._others is not None and not self._others.wanted
 
+    @property
+    def running(self) -> bool:
+        """Whether the body has yet to be left, by the task that has entered it."""
+        return self._running and not self.stray
+
     def end(self) -> None:
         """End the body, unless it has been left: then its task has gone on with something else."""
-        if self._running and not self.stray:
+        if self.running:
             self.cancel_scope.cancel()
 
     def _outlived(self, task: asyncio.Task[object]) -> None:

@@ -12,6 +12,7 @@ from tideover.types import (
     HealthState,
     JobState,
     LockMode,
+    Phase,
     RegistrationState,
     SessionState,
     Source,
@@ -202,6 +203,9 @@ class ElectionStatus(Record):
         silent: The addresses of those who have not answered for a ttl: in an outage they cost it the leadership.
         held_by: The holder for people: `host:pid`, with its address if it has one, and since when; for one of an
             older version as `holder`.
+        address: Where the leader says it can be reached; None if it does not say, or nobody leads.
+        overdue: Seconds for which a body that has lost its leadership still runs, beyond the deadline and its
+            margin: it ignores its cancellation, or waits for what cannot be cancelled. None if none does.
     """
 
     name: str
@@ -215,6 +219,8 @@ class ElectionStatus(Record):
     peers: int | None = None
     silent: tuple[str, ...] = ()
     held_by: str | None = None
+    address: str | None = None
+    overdue: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +355,9 @@ class StatusReport(Record):
         services: The services whose endpoints are followed.
         untold: What etcd does not tell this user, and why not, in words; no key depends on it.
         unfound: The prefixes of settings objects of which etcd has never had a key: they are all defaults.
+        phase: How far the coordinator's life has come.
+        process: This process as others see it: `host:pid`.
+        version: The version of tideover.
     """
 
     sentence: str
@@ -378,6 +387,9 @@ class StatusReport(Record):
     untold: tuple[str, ...] = ()
     unfound: tuple[str, ...] = ()
     jobs: tuple[JobStatus, ...] = ()
+    phase: Phase = Phase.RUNNING
+    process: str = ""
+    version: str = ""
 
 
 def duration(seconds: float) -> str:

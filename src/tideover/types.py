@@ -56,6 +56,24 @@ class Diagnosis(StrEnum):
     SLOW = "slow"
 
 
+class Phase(StrEnum):
+    """How far a coordinator's life has come.
+
+    Attributes:
+        NEW: It has not been entered.
+        STARTING: It is being entered: nothing is served before etcd or the disk has been read, or given up.
+        RUNNING: What it serves is usable: live, from disk, or the defaults.
+        ENDING: The application has heard that it is to end, such as by SIGTERM.
+        CLOSED: It is closed, or belongs to the process that this one was forked from.
+    """
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
 class SessionState(StrEnum):
     """How far a session may be believed in.
 

@@ -22,8 +22,8 @@ from starlette.routing import Mount, Route
 
 import tideover
 from tests.asgi.support import Server, client_of, lose, serving, store_with
-from tideover import Coordinator, connect
-from tideover.asgi import TideoverMiddleware, lifespan
+from tideover import connect
+from tideover.asgi import HealthApp, TideoverMiddleware, lifespan
 from tideover.asgi.framework_lifespan import FrameworkLifespan
 from tideover.coordinator.coordinator import open_coordinators
 from tideover.registration.registration import Registration
@@ -85,8 +85,9 @@ async def test_litestar() -> None:
 
     store = await store_with(rate="5")
     life = lifespan(store=store)
+    health = litestar.asgi("/_tideover", is_mount=True, copy_scope=True)(HealthApp(lifespan=life))
     app = litestar.Litestar(
-        [rate],
+        [rate, health],
         lifespan=[life],
         on_startup=[at_start],
         middleware=[middleware.DefineMiddleware(TideoverMiddleware, lifespan=life, status_header=True)],
@@ -96,6 +97,9 @@ async def test_litestar() -> None:
         answer = await client.get("/")
         assert (answer.status_code, answer.text, answer.headers.get("Tideover-Status")) == (200, "5", None)
         (tide,) = open_coordinators
+        async with tide.leader("jobs/reaper"):
+            for path in ("livez", "readyz", "health", "leader/jobs/reaper"):
+                assert (await client.get(f"/_tideover/{path}")).status_code == 200
         lose(store)
         await tide.health.wait_for(tideover.HealthState.UNAVAILABLE, timeout=10)
         answer = await client.get("/")
@@ -262,18 +266,25 @@ def test_misuse_is_named() -> None:
     assert repr(life).startswith("<FrameworkLifespan of <Plan of <Coordinator '' ")
 
 
-async def test_the_first_sign_of_the_end() -> None:
-    """A signal that ends the process reaches the coordinator before the framework's shutdown begins."""
-    life = lifespan(store=MemoryStore())
+@pytest.mark.parametrize("owner", ["lifespan", "middleware", "somebody else"])
+async def test_the_first_sign_of_the_end(owner: str) -> None:
+    """A signal that ends the process makes it unready at once, before the shutdown begins, whoever runs what."""
     former = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        async with serving(Starlette(lifespan=life)):
-            tide: Coordinator = tideover.current()
-            assert not tide.ending
-            signal.raise_signal(signal.SIGTERM)
-            with anyio.fail_after(5):
-                while not tide.ending:
-                    await anyio.lowlevel.checkpoint()
+        async with connect(store=MemoryStore()) as tide:
+            app: Any = TideoverMiddleware(Starlette(), store=MemoryStore(), health="/h")
+            if owner == "lifespan":
+                life = lifespan(store=MemoryStore())
+                app = Starlette(routes=[Mount("/h", HealthApp(lifespan=life))], lifespan=life)
+            elif owner == "somebody else":
+                app = TideoverMiddleware(Starlette(), coordinator=tide, health="/h")
+            async with server_of(app) as client:
+                assert (await client.get("/h/readyz")).status_code == 200
+                signal.raise_signal(signal.SIGTERM)
+                with anyio.fail_after(5):
+                    while (await client.get("/h/readyz")).status_code == 200:
+                        await anyio.lowlevel.checkpoint()
+                assert (await client.get("/h/livez")).status_code == 200
     finally:
         signal.signal(signal.SIGTERM, former)

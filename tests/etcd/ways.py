@@ -140,13 +140,21 @@ def haproxy(folder: Path, backend: str, *, mode: str = "tcp") -> Iterator[str]:
     """Run HAProxy before one endpoint; give its own."""
     port = ReservedPort()
     protocol = " proto h2" if mode == "http" else ""
-    config = folder / f"haproxy-{mode}.cfg"
-    config.write_text(
+    config = (
         f"defaults\n mode {mode}\n timeout connect 1s\n timeout client 50s\n timeout server 50s\n"
         f"listen etcd\n bind 127.0.0.1:{port.number}{protocol}\n server a {backend}{protocol}\n"
     )
-    with _running("haproxy", "-db", "-q", "-f", str(config), ports=[port]):
+    with running_haproxy(folder, config, ports=[port]):
         yield f"127.0.0.1:{port.number}"
+
+
+@contextmanager
+def running_haproxy(folder: Path, config: str, *, ports: list[ReservedPort]) -> Iterator[None]:
+    """Run HAProxy with a configuration that listens on these ports."""
+    file = folder / f"haproxy-{ports[0].number}.cfg"
+    file.write_text(config)
+    with _running("haproxy", "-db", "-q", "-f", str(file), ports=ports):
+        yield
 
 
 @contextmanager

@@ -262,6 +262,23 @@ def test_registered_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
     until("http://", there=False)
 
 
+def test_leader_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`leader_service` leads and takes writes; without etcd it stays live and ready, and says `degraded`."""
+    with service("leader_service", etcd=etcd_server, cache=tmp_path) as url:
+        deadline = time.monotonic() + 10
+        while get(f"{url}/_tideover/leader/reaper")[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/write", method="POST"), timeout=5) as response:
+            assert "written_by" in json.loads(response.read())
+        etcd_server.kill()
+        while (answer := get(f"{url}/_tideover/readyz"))[1].split()[0] != "degraded":
+            assert answer[0] == 200
+            assert time.monotonic() < deadline + 10
+            time.sleep(0.05)
+        assert get(f"{url}/_tideover/livez")[0] == 200
+
+
 def test_discovered_services(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """`discovered_services`: etcd dies, then one of two services; no call fails, the other answers them all."""
     script = str(EXAMPLES / "discovered_services.py")

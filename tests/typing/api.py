@@ -14,12 +14,14 @@ import httpx
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 import tideover
 from tideover import Reading, StalenessLimit, connect, current, locked, while_leader, with_config
 from tideover.asgi import (
     FenceMemory,
     FencingMiddleware,
+    HealthApp,
     Requirement,
     RequirementsMiddleware,
     TideoverMiddleware,
@@ -287,6 +289,10 @@ def lifespans() -> None:
     Starlette(lifespan=lifespan(stateful, endpoints=["a:1"]))
     Starlette(lifespan=plain, middleware=[Middleware(TideoverMiddleware, lifespan=plain, exclude_paths=["/a"])])
     FastAPI(lifespan=lifespan(plain, coordinator=connect("a:1")))
+    HealthApp(connect("a:1"), ready=[requires("lock"), leader_only("reaper")])
+    Starlette(routes=[Mount("/_tideover", HealthApp(lifespan=plain))])
+    Starlette(middleware=[Middleware(TideoverMiddleware, endpoints=["a:1"], health="/_tideover")])
+    assert_type(connect("a:1").phase, tideover.Phase)
 
 
 async def discovering() -> None:

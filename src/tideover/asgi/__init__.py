@@ -2,12 +2,14 @@
 
 `TideoverMiddleware` runs the coordinator and keeps the records, `framework_lifespan` runs it for frameworks that
 keep lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requirements` let routes say
-what they need, and refuse requests while that cannot be had. Nothing here may call etcd within a request.
+what they need, and refuse requests while that cannot be had; `HealthApp` answers probes. Nothing here may call
+etcd within a request.
 """
 
 from tideover.asgi.error_problems import problem_handler
 from tideover.asgi.fencing import FenceMemory, FencingMiddleware
 from tideover.asgi.framework_lifespan import lifespan
+from tideover.asgi.health import HealthApp
 from tideover.asgi.middleware import TideoverMiddleware
 from tideover.asgi.requirements import Requirement, leader_only, requires
 from tideover.asgi.requirements_middleware import RequirementsMiddleware
@@ -17,6 +19,7 @@ __all__ = [
     "Fence",
     "FenceMemory",
     "FencingMiddleware",
+    "HealthApp",
     "Requirement",
     "RequirementsMiddleware",
     "TideoverMiddleware",

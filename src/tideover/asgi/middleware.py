@@ -11,8 +11,9 @@ from typing_extensions import Unpack
 
 from tideover import telemetry
 from tideover.asgi.framework_lifespan import FrameworkLifespan
+from tideover.asgi.health import HealthApp
 from tideover.asgi.lifespan_messages import LifespanMessages
-from tideover.asgi.paths import Paths
+from tideover.asgi.paths import Paths, below, check_path
 from tideover.asgi.plan import ConnectOptions, Plan
 from tideover.asgi.status_header import status_field
 from tideover.coordinator.coordinator import Coordinator
@@ -44,6 +45,8 @@ class TideoverMiddleware:
             `Coordinator.run_while_leading` says; each is cancelled, and its end waited for, before the application
             hears of its shutdown.
         lifespan: What `tideover.asgi.lifespan` has returned and the framework runs; instead of all the above.
+        health: Where `HealthApp` answers, such as `"/_tideover"`; None means nowhere. These requests have no
+            record and do not reach the application.
         exclude_paths: Paths whose requests have no record and are not counted, each with all below it, such as
             `"/static"`; below the `root_path`, if the server or a mount has one. `tideover.current()` works there.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
@@ -69,6 +72,7 @@ class TideoverMiddleware:
         register: Registration | Iterable[Registration] = (),
         while_leading: Mapping[str, Work] | None = None,
         lifespan: FrameworkLifespan | None = None,
+        health: str | None = None,
         exclude_paths: Iterable[str] = (),
         status_header: bool = False,
         **options: Unpack[ConnectOptions],
@@ -90,7 +94,10 @@ class TideoverMiddleware:
                 options=options,
             )
         )
-        self._runs_lifespan = lifespan is None and self._plan.lives
+        self._health = None if health is None else check_path("health", health)
+        self._health_app = HealthApp()
+        # Of the first sign of the end it can only hear within a run.
+        self._runs_lifespan = lifespan is None and (self._plan.lives or health is not None)
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -101,6 +108,9 @@ class TideoverMiddleware:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
+            return
+        if self._health is not None and (path := below(self._health, scope)) is not None:
+            await self._health_app.answer(self._plan.of, path, scope, receive, send)
             return
         coordinator = self._plan.of(scope)
         if self._excluded and self._excluded.contain(scope):
@@ -122,7 +132,9 @@ class TideoverMiddleware:
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    run = await stack.enter_async_context(self._plan.run(scope.get("state")))
+                    run = await stack.enter_async_context(
+                        self._plan.run(scope.get("state"), needed=self._plan.lives)
+                    )
                 except Exception as exc:
                     await messages.refuse(exc)
                     raise

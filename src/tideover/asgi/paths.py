@@ -63,6 +63,17 @@ def check_path(what: str, path: str) -> str:
     return path.rstrip("/")
 
 
+def below(path: str, scope: Scope) -> str | None:
+    """Return what a request asks for below a path, such as `/livez`; None if it is for something else.
+
+    Args:
+        path: The path, as `check_path` has returned it.
+        scope: The request's.
+    """
+    found = route_path(scope)
+    return found[len(path) :] if found == path or found.startswith(f"{path}/") else None
+
+
 def route_path(scope: Scope) -> str:
     """Return the path of a request without the `root_path`, which servers and mounts put in front of it.
 

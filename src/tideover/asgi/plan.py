@@ -124,13 +124,14 @@ class Plan:
         return self._runs.of(scope) or self.coordinator
 
     @asynccontextmanager
-    async def run(self, state: MutableMapping[str, Any] | None) -> AsyncIterator[Run]:
+    async def run(self, state: MutableMapping[str, Any] | None, *, needed: bool = True) -> AsyncIterator[Run]:
         """Have all of it for the length of a block, in which the application starts and ends.
 
         A coordinator is single-use, so each run has one of its own, if it is not somebody else's.
 
         Args:
             state: The lifespan's; None if there is none.
+            needed: Whether somebody else's coordinator must have been entered.
 
         Raises:
             AmbiguousCoordinator: Another run goes on, and the requests of the two could not be told apart.
@@ -144,7 +145,7 @@ class Plan:
                 stack.enter_context(self._runs.run(coordinator, state))
                 await stack.enter_async_context(coordinator)
                 self.coordinator = coordinator
-            elif coordinator.loop is None:
+            elif coordinator.loop is None and needed:
                 raise Closed(
                     f"{coordinator!r}: to register or lead, enter it before the application starts, or give "
                     "endpoints"

@@ -49,6 +49,7 @@ class Problem:
         outage_id: The present outage's id, empty if there is none; None where outages do not matter.
         requirement: What the request needs and cannot have; None if it asked for nothing.
         headers: More fields of the answer, such as `Allow`.
+        more: More members of the JSON object.
     """
 
     status: int
@@ -59,6 +60,7 @@ class Problem:
     outage_id: str | None = None
     requirement: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -81,6 +83,7 @@ class Problem:
             "outage_id": self.outage_id,
             "requirement": self.requirement,
             "retry_after": self.retry_after,
+            **self.more,
         }
         return {name: value for name, value in found.items() if value is not None}
 

@@ -120,11 +120,12 @@ async def _answer(connection: HTTPConnection, error: RequirementNotMet) -> Any:
     return None if error.told else await error.refusal.answer(connection, connection.scope)
 
 
-def find_refusal(needs: Sequence[Need]) -> Refusal | None:
+def find_refusal(needs: Sequence[Need], coordinator: Coordinator | None = None) -> Refusal | None:
     """Return why a request is refused now; None if all that it needs can be had.
 
     Args:
         needs: What it needs.
+        coordinator: Of whom; None means the current one.
 
     Raises:
         NotConnected: No coordinator is open.
@@ -132,7 +133,7 @@ def find_refusal(needs: Sequence[Need]) -> Refusal | None:
         NotFollowed: It needs configuration that is not followed.
         Closed: The coordinator is closed.
     """
-    facts = CoordinatorFacts(current_for_reads())
+    facts = CoordinatorFacts(coordinator or current_for_reads())
     for need in needs:
         if need.unmet(facts):
             # All are named in one answer; and by now all may be met.

@@ -58,7 +58,7 @@ from tideover.sessions.pool import SessionPool
 from tideover.status import RejectedValue, StatusReport
 from tideover.store.operations import Range, RangeResult
 from tideover.store.protocol import Store
-from tideover.types import Component, Entry, HealthState, Source
+from tideover.types import Component, Entry, HealthState, Phase, Source
 
 if TYPE_CHECKING:
     from tideover.etcd.adapter import EtcdStore
@@ -284,7 +284,18 @@ class Coordinator(Primitives):
         When degraded:
             The same; this is what it is for.
         """
-        return self._reporter.report(entered=self._home.token is not None)
+        return self._reporter.report(self.phase)
+
+    @property
+    def phase(self) -> Phase:
+        """How far its life has come."""
+        if self._closed:
+            return Phase.CLOSED
+        if self._home.token is None:
+            return Phase.NEW
+        if self.ending:
+            return Phase.ENDING
+        return Phase.RUNNING if self in open_coordinators else Phase.STARTING
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.

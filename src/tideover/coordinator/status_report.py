@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
@@ -15,6 +17,7 @@ from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
 from tideover.epoch.tracker import Identity
+from tideover.holders import process_name
 from tideover.home import Home
 from tideover.locks.locks import Locks
 from tideover.options import Options
@@ -23,7 +26,9 @@ from tideover.prefixes.view import View
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
 from tideover.status import IdentityStatus, PrefixStatus, ServiceStatus, StatusReport, duration
-from tideover.types import HealthState, RegistrationState, Source
+from tideover.types import HealthState, Phase, RegistrationState, Source
+
+_UNTOLD = "not entered yet: use it inside `async with connect(...)`"
 
 
 class Reporter:
@@ -88,13 +93,13 @@ class Reporter:
         """Show the sentence."""
         return f"<Reporter {self.sentence()}>"
 
-    def report(self, *, entered: bool) -> StatusReport:
+    def report(self, phase: Phase) -> StatusReport:
         """Return the report; see `Coordinator.status`."""
         lanes, health = self._lanes, self._health
         locks, conflicts, lock_error = self._locks.status()
         stalls, last_stall = self._elections.stalls()
         return StatusReport(
-            sentence=self.sentence() if entered else "not entered yet: use it inside `async with connect(...)`",
+            sentence=_UNTOLD if phase is Phase.NEW else self.sentence(),
             state=health.state,
             diagnosis=health.diagnosis,
             since=health.since,
@@ -126,6 +131,9 @@ class Reporter:
             last_stall=last_stall,
             registrations=self._registrations.status(),
             services=self._discovery.status(),
+            phase=phase,
+            process=process_name(),
+            version=_version(),
         )
 
     def sentence(self) -> str:
@@ -187,6 +195,14 @@ class Reporter:
             error=view.error,
             snapshot_error=keeper.error if keeper else None,
         )
+
+
+@cache
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tideover")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 _SERVED = {

@@ -487,4 +487,6 @@ def _status(candidacy: Candidacy) -> ElectionStatus:
         peers=None if candidacy.peering is None or not record.state.held else len(record.state.electorate),
         silent=() if candidacy.peering is None else candidacy.peering.silent,
         held_by=led.holder_shown or None if led else None,
+        address=led.address or None if led else None,
+        overdue=candidacy.overdue,
     )

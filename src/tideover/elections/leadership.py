@@ -8,6 +8,7 @@ from types import TracebackType
 import anyio
 
 from tideover.body_scope import BodyScope, raise_loss
+from tideover.elections.rules.candidate import margin_of
 from tideover.elections.term import Candidacy, Term
 from tideover.errors import LeadershipLost
 from tideover.home import Home
@@ -78,7 +79,7 @@ class Leadership:
             raise
         body = self._body = BodyScope(candidacy.disown)
         body.enter()
-        self._start(f"body of {self.name}", self._watch, self._term, body)
+        self._start(f"body of {self.name}", self._watch, candidacy, self._term, body)
         return self._term
 
     async def __aexit__(
@@ -90,6 +91,7 @@ class Leadership:
         if term is None or body is None or candidacy is None:
             raise RuntimeError("not entered")
         ended = body.leave(exc)
+        candidacy.body_until = None
         loss = term.loss
         term.end("its body has been left")
         if ended and not loss:
@@ -102,12 +104,12 @@ class Leadership:
         if loss:
             raise_loss(LeadershipLost(f"{self.name!r} is not led here any more: {loss}"), exc, ended=ended)
 
-    async def _watch(self, term: Term, body: BodyScope) -> None:
+    async def _watch(self, candidacy: Candidacy, term: Term, body: BodyScope) -> None:
         """Let the body's deadline move with each renewal, and end the body when the term is over."""
-        record = term._record
+        record, deadline = term._record, term.deadline
         try:
             while term.leads:
-                changed = record.changed.next()
+                changed, deadline = record.changed.next(), term.deadline
                 if not record.claim.stays:
                     body.cancel_scope.deadline = anyio.current_time() + max(0.0, record.left)
                 with anyio.move_on_after(_TICK):
@@ -116,6 +118,9 @@ class Leadership:
             body.end()
             raise
         body.end()
+        if body.running:
+            # A claim that stays has left its deadline behind, and a process that was stopped hears of it late.
+            candidacy.body_until = max(deadline, record.now) + margin_of(record.timing.ttl)
 
     async def _close(self, *, loss: str = "", raised: Exception | None = None, resigning: bool = True) -> None:
         """Leave office, whatever is being cancelled around it."""

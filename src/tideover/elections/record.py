@@ -181,6 +181,11 @@ class Record:
         return self._calls.error
 
     @property
+    def now(self) -> float:
+        """The time on the clock of its deadline, in seconds."""
+        return self._clock.boot()
+
+    @property
     def left(self) -> float:
         """Seconds until the deadline; negative beyond it."""
         return self.state.deadline - self._clock.boot()

@@ -50,6 +50,8 @@ class Candidacy:
         record: The record.
         refusal: Why it can never be elected; None if it can.
         ended: Why it ended from outside; empty if it did not.
+        body_until: Until when a body that has lost its leadership may still run, in boot-time seconds; None if
+            there is none.
         term: Its one term; None before it.
     """
 
@@ -69,6 +71,7 @@ class Candidacy:
         self.record = record
         self.refusal: TideoverError | None = None
         self.ended = ""
+        self.body_until: float | None = None
         self.term: Term | None = None
         self.epoch = epoch
         self._closing = closing
@@ -193,6 +196,12 @@ class Candidacy:
         if record.held:
             return Standing.CONFIRMED if record.confirmed else Standing.HELD
         return Standing.UNCONFIRMED if record.stands else None
+
+    @property
+    def overdue(self) -> float | None:
+        """Seconds for which its body has run for longer than it may; None if it has not."""
+        late = 0.0 if self.body_until is None else self.record.now - self.body_until
+        return late if late > 0 else None
 
     async def elected(self, namespace: str) -> Term:
         """Wait until it is in office.

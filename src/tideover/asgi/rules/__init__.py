@@ -1,1 +1,1 @@
-"""Decisions about requests: pure functions of what is required and of what is known now."""
+"""Decisions about requests and probes: pure functions of what is required and of what is known now."""

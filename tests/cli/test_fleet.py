@@ -340,7 +340,7 @@ def test_from_disk(tmp_path: Path) -> None:
     assert last == {
         "service": "payments",
         "source": "disk",
-        "disagreements": ["i0: not known how it is"],
+        "disagreements": ["i0 has not said how it is"],
     }
 
 

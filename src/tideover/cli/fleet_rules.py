@@ -196,7 +196,8 @@ def disagreements(rows: Sequence[Row]) -> list[str]:
     well = [row for row in known if row.state is HealthState.AVAILABLE]
     found = []
     if silent:
-        found.append(f"{_names(silent)}: not known how {'it is' if len(silent) == 1 else 'they are'}")
+        how = "has not said how it is" if len(silent) == 1 else "have not said how they are"
+        found.append(f"{_names(silent)} {how}")
     found += [f"{_name(row)} fails: {shown(row.output)}" for row in known if row.status == "fail"][:_NAMED]
     found += _rivals(known)
     found += _others(known, "sees cluster", [row.cluster_id for row in known])

@@ -24,6 +24,7 @@ _COMMANDS = {
     "namespaces": ("tideover.cli.namespaces", "List the namespaces that are in etcd."),
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
+    "fleet": ("tideover.cli.fleet", "Show how all instances of a service are, and what disagrees."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
 }
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.

@@ -83,7 +83,7 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
             note(why)
     print_endpoints(endpoints, source, age, as_json=as_json)
     if source is not Source.LIVE:
-        _note_source(tide, source, age)
+        note(describe_source(tide, source, age))
     if watch:
         before = endpoints
         async for endpoints in changes:
@@ -99,7 +99,14 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
     return Exit.REFUSED
 
 
-def _note_source(tide: Coordinator, source: Source, age: float) -> None:
+def describe_source(tide: Coordinator, source: Source, age: float) -> str:
+    """Return why an answer is not etcd's, whose it is, and how old.
+
+    Args:
+        tide: The coordinator.
+        source: Who has told it.
+        age: Seconds since that was last proven; infinite if unknown.
+    """
     old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
     who = "a surviving member's" if source is Source.MEMBER else f"from {source}"
-    note(f"{sentence(tide.health.diagnosis)}; the answer is {who}, {old}")
+    return f"{sentence(tide.health.diagnosis)}; the answer is {who}, {old}"

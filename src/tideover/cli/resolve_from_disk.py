@@ -19,7 +19,7 @@ from tideover.cli.printer import note
 from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
-from tideover.discovery.endpoint import decode, service_prefix
+from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import default_folder, snapshot_paths
@@ -48,6 +48,24 @@ def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_js
     Raises:
         Failure: There is no such snapshot.
     """
+    return _print(_load(tide, name, folder), name, _from_disk(tide), as_json=as_json)
+
+
+def find_on_disk(tide: Coordinator, name: str, folder: Path | None) -> tuple[list[Endpoint], str]:
+    """Return what `answer_from_disk` prints: the endpoints, and what is to be said of them.
+
+    Raises:
+        Failure: There is no such snapshot.
+    """
+    snapshot = _load(tide, name, folder)
+    return _endpoints(snapshot, name), f"{_from_disk(tide)}, {_old(snapshot)}"
+
+
+def _from_disk(tide: Coordinator) -> str:
+    return f"{sentence(tide.health.diagnosis)}; the answer is from disk"
+
+
+def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
     try:
         folder = folder or default_folder()
     except RuntimeError as exc:
@@ -68,9 +86,7 @@ def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_js
     if loaded is None or loaded.snapshot is None:
         consequence = f"; there is no snapshot of {name!r} for these endpoints, this namespace and user"
         raise failure(tide, Unreachable(""), consequence=consequence)
-    return _print(
-        loaded.snapshot, name, f"{sentence(tide.health.diagnosis)}; the answer is from disk", as_json=as_json
-    )
+    return loaded.snapshot
 
 
 def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) -> int:
@@ -99,7 +115,7 @@ def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) ->
     return _print(snapshot, name, f"the answer is from {path}, {_origin(snapshot)}", as_json=as_json)
 
 
-def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
+def _endpoints(snapshot: Snapshot, name: str) -> list[Endpoint]:
     base = snapshot.prefix.removesuffix(service_prefix(name).encode())
     known = []
     for key, entry in snapshot.entries.items():
@@ -109,7 +125,11 @@ def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
             note(str(exc))
         else:
             known.append((entry.create_revision, endpoint))
-    found = [endpoint for _, endpoint in sorted(newest(known).items())]
+    return [endpoint for _, endpoint in sorted(newest(known).items())]
+
+
+def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
+    found = _endpoints(snapshot, name)
     print_endpoints(found, Source.DISK, _age(snapshot), as_json=as_json)
     nothing = "" if found else f", which has no endpoints of {name!r}"
     note(f"{where}, {_old(snapshot)}{nothing}")

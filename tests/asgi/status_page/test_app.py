@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import importlib.util
 import json
 import logging
 import re
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,7 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Scope
 
-from tests.asgi.support import client_of, lose, recover, serving, store_with
+from tests.asgi.support import client_of, serving, store_with
 from tideover import connect
 from tideover.asgi import TideoverMiddleware, status_app
 from tideover.request_record import current_record
@@ -212,26 +214,6 @@ async def test_without_jinja2_it_says_what_is_missing(monkeypatch: pytest.Monkey
         status_app()
 
 
-async def test_status_json_is_asked_for_again_with_its_tag() -> None:
-    """304 as long as no fact has changed, though ages have grown; another tag in an outage."""
-    store = await store_with(rate="1")
-    async with connect(store=store, cache_dir=False) as tide:
-        async with client_of(status_app(tide, authorize=lambda scope: True)) as client:
-            first = await client.get("/status.json")
-            assert first.json()["state"] == "available"
-            tag = first.headers["etag"]
-            again = await client.get("/status.json", headers={"if-none-match": f'"other", {tag}'})
-            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-            assert re.fullmatch(r"\d\d:\d\d:\d\d", again.headers["tideover-as-of"])
-            lose(store)
-            while tide.health.state == "available":
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(1.1)
-            other = await client.get("/status.json", headers={"if-none-match": tag})
-            assert (other.status_code, other.json()["state"]) == (200, str(tide.health.state))
-            recover(store)
-
-
 async def test_no_value_is_anywhere() -> None:
     """Neither one that is served nor one that is refused is on the page, in a fragment or in the JSON."""
     async with connect(store=await store_with(secret="CANARY-1", limit="CANARY-2"), cache_dir=False) as tide:
@@ -242,6 +224,19 @@ async def test_no_value_is_anywhere() -> None:
                 text = (await client.get(path)).text
                 assert "limit" in text
                 assert "CANARY" not in text
+
+
+async def test_a_coordinator_that_is_closed_is_not_kept() -> None:
+    """A page outlives coordinators, as with each new start of an application object, and holds none of them."""
+    app = status_app(authorize=lambda scope: True)
+    async with connect(store=await store_with(rate="1"), cache_dir=False) as tide:
+        async with client_of(app) as client:
+            assert (await client.get("/")).status_code == 200
+    gone = weakref.ref(tide)
+    del tide
+    await asyncio.sleep(0)
+    gc.collect()
+    assert gone() is None
 
 
 async def test_the_report_is_bounded_and_its_cuts_are_counted() -> None:

@@ -124,12 +124,12 @@ class StatusApp:
             await told(404, _NOT_FOUND)(scope, send)
         elif scope["method"] not in ("GET", "HEAD"):
             await told(405, "method not allowed", allow="GET, HEAD")(scope, send)
-        elif (pulse := self._pulse(coordinator)) is None:
+        elif (tide := _find(coordinator)) is None:
             await told(503, "no coordinator is open here", retry_after="5")(scope, send)
         elif path_within(scope) == "/events" and self._streams is not None:
-            await self._stream(self._streams, pulse, scope, receive, send)
+            await self._stream(self._streams, tide, scope, receive, send)
         else:
-            await (self._answer(pulse, scope) or told(404, _NOT_FOUND))(scope, send)
+            await (self._answer(tide, scope) or told(404, _NOT_FOUND))(scope, send)
 
     async def _admits(self, scope: Scope) -> bool:
         if self._authorize is None:
@@ -138,32 +138,40 @@ class StatusApp:
         # Only a yes is one: what a forgotten `return` hands out is none.
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
-    def _pulse(self, coordinator: Coordinator | None) -> Pulse | None:
-        with suppress(NotConnected, AmbiguousCoordinator):
-            found = coordinator or current()
-            if found.loop is not None:
-                if found not in self._pulses:
-                    self._pulses[found] = self._new_pulse(found)
-                return self._pulses[found]
-        return None
+    def _pulse(self, tide: Coordinator) -> Pulse:
+        if tide not in self._pulses:
+            self._pulses[tide] = self._new_pulse()
+        return self._pulses[tide]
 
-    async def _stream(self, streams: Streams, pulse: Pulse, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(
+        self, streams: Streams, tide: Coordinator, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if streams.full:
             await told(503, "too many viewers, or the process is about to end", retry_after="5")(scope, send)
         elif scope["method"] == "HEAD":
             await Answer(200, media_type="text/event-stream")(scope, send)
         else:
-            await streams(scope, receive, send, look=partial(pulse.look, Query.of(scope)))
+            look = partial(self._pulse(tide).look, tide, Query.of(scope))
+            await streams(scope, receive, send, look=look)
 
-    def _answer(self, pulse: Pulse, scope: Scope) -> Answer | None:
+    def _answer(self, tide: Coordinator, scope: Scope) -> Answer | None:
         name = path_within(scope).removeprefix("/")
         if not name:
-            return pulse.page(Query.of(scope), base=_base(scope), live=self._streams is not None)
+            live = self._streams is not None
+            return self._pulse(tide).page(tide, Query.of(scope), base=_base(scope), live=live)
         if name == "status.json":
-            return _conditional(scope, pulse.beat().as_json())
+            return _conditional(scope, self._pulse(tide).beat(tide).as_json())
         if name in self._icons:
             return Answer(200, self._icons[name], "image/svg+xml", {"cache-control": "max-age=3600"})
         return None
+
+
+def _find(coordinator: Coordinator | None) -> Coordinator | None:
+    """Return the coordinator, or the present one; None if there is none, or it has not been entered."""
+    with suppress(NotConnected, AmbiguousCoordinator):
+        found = coordinator or current()
+        return found if found.loop is not None else None
+    return None
 
 
 def _streams() -> Streams | None:

@@ -109,22 +109,14 @@ class Look:
 
 
 class Pulse:
-    """The page of one coordinator.
+    """The page of one coordinator; who calls holds it, so that none is kept alive by a page that nobody sees.
 
     Args:
-        coordinator: The coordinator.
         title: The page's name; None means the namespace.
         window: Seconds that the chart shows.
     """
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        *,
-        title: str | None,
-        window: float,
-    ) -> None:
-        self._coordinator = coordinator
+    def __init__(self, *, title: str | None, window: float) -> None:
         self._contexts = Contexts(title=title, window=window)
         # Versions of another process are others.
         self._nonce = secrets.token_hex(4)
@@ -133,15 +125,15 @@ class Pulse:
         self._keys: OrderedDict[Query, tuple[object, Fragment]] = OrderedDict()
 
     def __repr__(self) -> str:
-        """Show whose it is."""
-        return f"<Pulse of {self._coordinator!r}>"
+        """Count the changes."""
+        return f"<Pulse {self._changes} changes>"
 
-    def beat(self) -> Beat:
+    def beat(self, tide: Coordinator) -> Beat:
         """Return the page as it is, or was less than a second ago."""
         now, last = anyio.current_time(), self._beat
         if last is not None and 0 <= now - last.at < EVERY:
             return last
-        report = self._coordinator.status()
+        report = tide.status()
         contexts = self._contexts.of(report)
         before = last.fragments if last is not None else {}
         fragments = {
@@ -151,20 +143,21 @@ class Pulse:
         self._beat = Beat(now, report, fragments)
         return self._beat
 
-    def look(self, query: Query) -> Look:
+    def look(self, tide: Coordinator, query: Query) -> Look:
         """Return the page as it is for a viewer of these keys."""
-        beat = self.beat()
-        return Look(beat, {**beat.fragments, "keys": self._keys_of(query, beat)})
+        beat = self.beat(tide)
+        return Look(beat, {**beat.fragments, "keys": self._keys_of(tide, query, beat)})
 
-    def page(self, query: Query, *, base: str, live: bool) -> Answer:
+    def page(self, tide: Coordinator, query: Query, *, base: str, live: bool) -> Answer:
         """Return the whole page.
 
         Args:
+            tide: Whose.
             query: Which keys.
             base: What its links begin with.
             live: Whether it can be sent events.
         """
-        look = self.look(query)
+        look = self.look(tide, query)
         context = {
             "base": base,
             "live": live,
@@ -179,14 +172,14 @@ class Pulse:
         body = render("page", context).encode()
         return Answer(200, body, "text/html; charset=utf-8", {"content-security-policy": POLICY})
 
-    def _keys_of(self, query: Query, beat: Beat) -> Fragment:
+    def _keys_of(self, tide: Coordinator, query: Query, beat: Beat) -> Fragment:
         """Return a viewer's keys, gathered again only when the configuration has changed."""
         token = self._contexts.keys_token(beat.report)
         known = self._keys.get(query)
         if known is not None and known[0] == token:
             self._keys.move_to_end(query)
             return known[1]
-        facts, ages = self._contexts.keys(self._coordinator, query, beat.report)
+        facts, ages = self._contexts.keys(tide, query, beat.report)
         fragment = Fragment("keys", facts, ages, self._version(facts, known[1] if known else None))
         self._keys[query] = token, fragment
         if len(self._keys) > _MOST_LISTS:

@@ -109,6 +109,11 @@
     var start = id && "selectionStart" in focused ? [focused.selectionStart, focused.selectionEnd] : null;
     var at = performance.now();
     now.querySelectorAll("[data-age]").forEach(function (element) { element.dataset.from = at; });
+    if (old.getAttribute("role") === "status") { // heard only as long as it is the same element
+      old.textContent = now.textContent;
+      old.dataset.version = now.dataset.version;
+      return;
+    }
     old.replaceWith(now);
     if (id) {
       var again = document.getElementById(id);

@@ -1,4 +1,4 @@
-"""The list of keys: filtered and paged by the server, and rendered only when it has changed."""
+"""What is asked for: a page of the keys, and the report if it has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.asgi.support import client_of, store_with
+from tests.asgi.support import client_of, lose, store_with
 from tests.support import connected, mock_trio
 from tideover.asgi import status_app
 from tideover.asgi.status_page import pulse
@@ -51,6 +51,27 @@ async def test_a_filter_and_a_page_choose_the_keys() -> None:
             assert "0 of 251" in (await client.get("/?keys=nothing")).text
 
 
+async def test_status_json_is_asked_for_again_with_its_tag() -> None:
+    """304 as long as no fact has changed, though ages have grown; another tag in an outage."""
+    store = await store_with(rate="1")
+    async with connected(store) as tide, client_of(status_app(tide, authorize=lambda scope: True)) as client:
+        await anyio.sleep(20)
+        first = await client.get("/status.json")
+        tag = first.headers["etag"]
+        await anyio.sleep(5)
+        again = await client.get("/status.json", headers={"if-none-match": f'"other", {tag}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", again.headers["tideover-as-of"])
+        lose(store)
+        await anyio.sleep(15)
+        other = await client.get("/status.json", headers={"if-none-match": tag})
+        assert (first.json()["state"], other.status_code, other.json()["state"]) == (
+            "available",
+            200,
+            "unavailable",
+        )
+
+
 async def test_a_tick_touches_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as no key, source or minute has changed, the list is gathered for nobody."""
     async with connected(await store_with(rate="1")) as tide:
@@ -63,23 +84,23 @@ async def test_a_tick_touches_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
             return config_keys(*args, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(tide, "config_keys", counted)
-        shared = pulse.Pulse(tide, title=None, window=3600.0)
+        shared = pulse.Pulse(title=None, window=3600.0)
         for _ in range(30):
-            shared.look(Query())
+            shared.look(tide, Query())
             await anyio.sleep(1)
         assert looked == 1
         await tide.config.put("rate", "2")
         await anyio.sleep(2)
-        shared.look(Query())
+        shared.look(tide, Query())
         assert looked == 2
 
 
 async def test_filters_of_many_viewers_are_not_kept_for_ever() -> None:
     """However many filters are asked for, few lists are remembered."""
     async with connected(await store_with(rate="1")) as tide:
-        shared = pulse.Pulse(tide, title=None, window=3600.0)
+        shared = pulse.Pulse(title=None, window=3600.0)
         for number in range(500):
-            shared.look(Query(str(number)))
+            shared.look(tide, Query(str(number)))
         assert len(shared._keys) == pulse._MOST_LISTS
 
 

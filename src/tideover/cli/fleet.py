@@ -12,10 +12,11 @@ from pathlib import Path
 import anyio
 import click
 
-from tideover.cli.common import failure, json_option, note, print_json, print_line, with_etcd
+from tideover.cli.common import failure, json_option, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.fleet_asking import Asker
 from tideover.cli.fleet_rules import Row, disagreements, table
+from tideover.cli.printer import note, print_json, print_line
 from tideover.cli.resolve import describe_source
 from tideover.cli.resolve_from_disk import find_on_disk
 from tideover.cli.target import Target, etcd_options

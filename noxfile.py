@@ -78,6 +78,42 @@ def litestar(session: nox.Session) -> None:
 
 
 @nox.session
+def starlette_suite(session: nox.Session) -> None:
+    """Run Starlette's own tests of what touches middleware, with every application wrapped in tideover's."""
+    chosen = ["tests/middleware", *(f"tests/test_{name}.py" for name in ("responses", "websockets", "background"))]
+    run_wrapped(session, "starlette", extra="full", needs="dev", without=("mypy", "ruff", "twine"), chosen=chosen)
+
+
+@nox.session
+def fastapi_suite(session: nox.Session) -> None:
+    """Run FastAPI's own tests, but for those of its tutorial, with every application wrapped in tideover's."""
+    without = ("mypy", "ty", "pytest-sugar", "pytest-cov")
+    chosen = ["tests", "--ignore=tests/test_tutorial"]
+    run_wrapped(session, "fastapi", extra="all", needs="tests", without=without, chosen=chosen)
+
+
+def run_wrapped(
+    session: nox.Session, name: str, *, extra: str, needs: str, without: tuple[str, ...], chosen: Sequence[str]
+) -> None:
+    """Run the tests in a library's sdist, as they are and wrapped; arguments after `--` go to pytest."""
+    session.install("-e", ".", f"{name}[{extra}]", "pip")
+    asked = f"import importlib.metadata as m; print(m.version({name!r}))"
+    version = str(session.run("python", "-c", asked, silent=True)).strip()
+    place = Path(session.create_tmp()).resolve()
+    source = place / f"{name}-{version}"
+    if not source.is_dir():
+        pip = ("python", "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, "-d", str(place))
+        session.run(*pip, f"{name}=={version}")
+        shutil.unpack_archive(f"{source}.tar.gz", place, filter="data")
+    needed = nox.project.dependency_groups(nox.project.load_toml(source / "pyproject.toml"), needs)
+    session.install(*(each for each in needed if re.split(r"[^\w-]", each)[0] not in (name, *without)))
+    plugin = {"PYTHONPATH": str(Path("tools/suites").resolve())}
+    session.chdir(source)
+    for options in ((), ("-p", "wrapped_apps")):
+        session.run("pytest", "-q", *options, *(session.posargs or chosen), env=plugin)
+
+
+@nox.session
 def tests_debian(session: nox.Session) -> None:
     """Run what a version of etcd can change on Debian's own, 3.4.23 in Debian 12; it is not installed for that."""
     session.install("-e", ".[demo]", *group("tests"))

@@ -15,7 +15,7 @@ from benchmarks.coordinators import healthy
 from benchmarks.harness import Comparison, Formula, Goal, Row, awaiting, interleave
 from tideover.asgi import TideoverMiddleware
 
-_SCOPE: Scope = {
+SCOPE: Scope = {
     "type": "http",
     "asgi": {"version": "3.0", "spec_version": "2.3"},
     "http_version": "1.1",
@@ -40,12 +40,14 @@ async def trivial(scope: Scope, receive: Receive, send: Send) -> None:
     await send(_BODY)
 
 
-async def _receive() -> Message:
+async def receive() -> Message:
+    """Receive an empty request."""
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def _send(message: Message) -> None:
-    return None
+async def send(message: Message) -> None:
+    """Send to nobody."""
+    return
 
 
 async def _endpoint(request: Request) -> Response:
@@ -70,7 +72,7 @@ async def time_requests() -> dict[str, float]:
             "base": PassThrough(trivial),
             "starlette": Starlette(routes=[Route("/", _endpoint)]),
         }
-        names = {"scope": _SCOPE, "receive": _receive, "send": _send}
+        names = {"scope": SCOPE, "receive": receive, "send": send}
         line = "await app(scope.copy(), receive, send)"
         times = await interleave({name: awaiting(line, {"app": app, **names}) for name, app in apps.items()})
     return times.best

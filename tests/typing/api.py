@@ -355,12 +355,11 @@ async def requirements(app: FastAPI, term: Annotated[tideover.Term, LeaderOnly("
 async def facts(tide: tideover.Coordinator) -> None:
     """What requirements look at."""
     assert_type(tide.term("reaper"), tideover.Term | None)
+    assert_type(tide.standing("reaper"), tideover.Standing | None)
     assert_type(tide.leader_address("reaper"), str | None)
     assert_type(tide.health.next_probe, float)
     assert_type(tide.health.outage_id, str)
     assert_type(tide.health.brief, str)
-    assert_type(tide.discover("billing").pickable, int)
-    assert_type(tide.discover("billing").denied, bool)
 
 
 def application(coordinator: tideover.Coordinator) -> None:

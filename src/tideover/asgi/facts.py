@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from tideover.asgi.rules.requirements import Known, KnownService
 from tideover.coordinator.coordinator import Coordinator
-from tideover.errors import LeadershipLost
 from tideover.types import Diagnosis, HealthState, Standing
 
 _READ_ONLY = frozenset({Diagnosis.NO_SPACE, Diagnosis.CORRUPT})
@@ -49,12 +48,8 @@ class CoordinatorFacts:
 
     def service(self, name: str) -> KnownService:
         """Return what is known of a service, which is followed from now on."""
-        return self.coordinator.discover(name)
+        return self.coordinator.require_service(name)
 
     def standing(self, election: str) -> Standing | None:
         """Return on what ground an election is led here; None if it is not."""
-        term = self.coordinator.term(election)
-        try:
-            return None if term is None else term.standing
-        except LeadershipLost:  # in this very moment
-            return None
+        return self.coordinator.standing(election)

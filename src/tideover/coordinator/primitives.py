@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tideover.discovery.discovery import Discovery
+from tideover.discovery.service import Service
 from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import Election, Elections
 from tideover.elections.elections import OnOutage as ElectionOutage
@@ -26,6 +27,7 @@ from tideover.registration.registrations import Registrations
 from tideover.sessions.block import OnOutage, SessionBlock
 from tideover.sessions.pool import SessionPool
 from tideover.status import LockConflictStatus
+from tideover.types import Standing
 
 
 class Primitives:
@@ -161,6 +163,20 @@ class Primitives:
             The same: `term.standing` says on what ground it is led.
         """
         return self._elections.term(name)
+
+    def standing(self, name: str) -> Standing | None:
+        """Return on what ground this process leads an election, by the clock at this instant. No I/O.
+
+        Args:
+            name: The election.
+
+        Returns:
+            As `Term.standing`; None if it is not led here.
+
+        When degraded:
+            The same; this is what tells.
+        """
+        return self._elections.standing(name)
 
     def leader_address(self, name: str) -> str | None:
         """Return where another process that leads an election says it can be reached. No I/O.
@@ -383,6 +399,18 @@ class Primitives:
             process that starts in one has it from disk.
         """
         return self._discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
+
+    def require_service(self, name: str) -> Service:
+        """Return what is known of a service, which is followed from now on, whoever else is: for requirements.
+
+        Args:
+            name: The service.
+
+        Raises:
+            NotFollowed: As `discover`.
+            Closed: The coordinator is not open.
+        """
+        return self._discovery.require(name)
 
     async def services(self) -> Mapping[str, int]:
         """Ask etcd which services there are, and how many registrations each has.

@@ -78,6 +78,7 @@ class Discovery:
         self._scopes: dict[str, anyio.CancelScope] = {}
         # Who drops the last handle has given up the service, if its place is needed.
         self._kept: list[ServiceView] = []
+        self._required: dict[str, Service] = {}
         self._views: WeakValueDictionary[tuple[str, StalenessLimit | None], ServiceView] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -96,6 +97,16 @@ class Discovery:
             service = self._services.get(name) or self._add(check_name(name))
             view = self._views[name, limit] = ServiceView(service, limit)
         return view
+
+    def require(self, name: str) -> Service:
+        """Return a service that is followed for good; see `Coordinator.require_service`."""
+        if self._closed is not None:
+            raise Closed(self._closed)
+        service = self._required.get(name)
+        if service is None:
+            self._kept.append(self.discover(name, max_stale=None, on_stale="serve"))
+            service = self._required[name] = self._services[name]
+        return service
 
     def _add(self, name: str) -> Service:
         """Begin to follow a service."""

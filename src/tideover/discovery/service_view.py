@@ -197,16 +197,6 @@ class ServiceView:
         return self._service.awaited
 
     @property
-    def denied(self) -> bool:
-        """Whether a quorum refuses to let this client read them: `pick` raises, whatever is held."""
-        return self._service.view.denied is not None
-
-    @property
-    def pickable(self) -> int:
-        """How many endpoints can be picked: neither ejected nor of weight 0."""
-        return self._service.pickable
-
-    @property
     def source(self) -> Source | None:
         """The rung of the ladder the list stands on now; None if nothing was ever read."""
         return self._service.view.source

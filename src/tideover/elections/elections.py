@@ -28,7 +28,7 @@ from tideover.home import Home
 from tideover.policies import Profile
 from tideover.status import ElectionStatus, StallStatus
 from tideover.store.protocol import Store
-from tideover.types import Leader
+from tideover.types import Leader, Standing
 
 OnOutage = Literal["step_down", "stay", "peers"]
 
@@ -126,8 +126,17 @@ class Elections:
 
     def term(self, name: str) -> Term | None:
         """Return the term of an election that is led here; see `Coordinator.term`."""
-        terms = (candidacy.term for candidacy in list(self._running) if candidacy.name == name)
-        return next((term for term in terms if term is not None and term.leads), None)
+        for candidacy in list(self._running):
+            if candidacy.name == name and candidacy.term is not None and candidacy.term.ground is not None:
+                return candidacy.term
+        return None
+
+    def standing(self, name: str) -> Standing | None:
+        """Return on what ground an election is led here; see `Coordinator.standing`."""
+        for candidacy in list(self._running):
+            if candidacy.name == name and candidacy.term is not None and (ground := candidacy.term.ground):
+                return ground
+        return None
 
     def leader_address(self, name: str) -> str | None:
         """Return where another process that leads can be reached; see `Coordinator.leader_address`."""

@@ -190,11 +190,12 @@ class Candidacy:
     @property
     def standing(self) -> Standing | None:
         """On what ground it is in office; None if it is not."""
-        if not self.leads:
+        record = self.record
+        if self.ended or self._tenure not in (None, record.tenure):
             return None
-        if not self.record.held:
-            return Standing.UNCONFIRMED
-        return Standing.CONFIRMED if self.record.confirmed else Standing.HELD
+        if record.held:
+            return Standing.CONFIRMED if record.confirmed else Standing.HELD
+        return Standing.UNCONFIRMED if record.stands else None
 
     @property
     def overdue(self) -> float | None:
@@ -328,6 +329,11 @@ class Term:
         self.check()
         # None only if the clock struck between the two.
         return self._candidacy.standing or Standing.UNCONFIRMED
+
+    @property
+    def ground(self) -> Standing | None:
+        """On what ground it leads; None if it leads no more."""
+        return None if self._left else self._candidacy.standing
 
     @property
     def deadline(self) -> float:

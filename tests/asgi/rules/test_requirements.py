@@ -34,6 +34,11 @@ class Part:
     age: float = 5.0
     pickable: int = 2
 
+    @property
+    def view(self) -> Part:
+        """What is known of its list."""
+        return self
+
 
 @dataclass(frozen=True)
 class Some:

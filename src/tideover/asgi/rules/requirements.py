@@ -40,8 +40,13 @@ class Known(Protocol):
         ...
 
 
-class KnownService(Known, Protocol):
-    """What is known of a service."""
+class KnownService(Protocol):
+    """A service."""
+
+    @property
+    def view(self) -> Known:
+        """What is known of its list."""
+        ...
 
     @property
     def pickable(self) -> int:
@@ -124,10 +129,10 @@ class PickableEndpoints:
 
     def unmet(self, facts: Facts) -> str:
         """Return why it is not met; empty if it is."""
-        known = facts.service(self.service)
-        if why := _unknown(known, self.max_age):
+        service = facts.service(self.service)
+        if why := _unknown(service.view, self.max_age):
             return f"the list of {self.service!r} {why}"
-        if (found := known.pickable) < self.at_least:
+        if (found := service.pickable) < self.at_least:
             return f"{self.service!r} has {found} endpoints that can be picked, and {self.at_least} are required"
         return ""
 

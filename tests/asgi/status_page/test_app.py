@@ -277,6 +277,15 @@ async def ask(
     return sent
 
 
+async def test_a_mount_of_any_name_has_links() -> None:
+    """What a framework took from the path to mount the page is no markup, and no other place, in its links."""
+    async with connect(store=await store_with(rate="1"), cache_dir=False) as tide:
+        app = status_app(tide, authorize=lambda scope: True)
+        root = '/a/?b"#c:d\r\n'
+        _, body = await ask(app, "GET", root, b"", (b"host", b"test"), root)
+    assert b'href="./%3Fb%22%23c%3Ad%0D%0A/status.json"' in body["body"]
+
+
 _names = st.sampled_from(["/", "/events", "/status.json", "/available.svg", "/../", "//evil", "/\r\nx: y"])
 _evil = st.sampled_from(
     [b"<script>alert(1)</script>", b"\r\nSet-Cookie: a=b", b'"><img src=x>', b"\x00\x1b[31m", b"%0d%0a"]

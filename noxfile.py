@@ -73,7 +73,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def litestar(session: nox.Session) -> None:
     """Run what meets a real Litestar; not a dependency of the tests, because it brings 50 MB with it."""
-    session.install("-e", ".[demo]", *group("tests"), "litestar>=2.25")
+    session.install("-e", ".[demo,status]", *group("tests"), "litestar>=2.25")
     session.run("pytest", "tests/asgi/test_framework_lifespan.py", *session.posargs)
 
 
@@ -150,7 +150,7 @@ def lowest(session: nox.Session) -> None:
     bounds = [*project["dependencies"], *extras["cli"], *page]
     pins = [re.sub(r"^([\w-]+)>=([\w.]+).*", r"\1==\2", bound) for bound in bounds]
     demo = [bound for bound in extras["demo"] if not bound.startswith(("tideover", "starlette"))]
-    session.install("--resolution=lowest-direct", "-e", ".[cli,httpx]", *demo, *group("tests"), *pins)
+    session.install("--resolution=lowest-direct", "-e", ".[cli,httpx,status]", *demo, *group("tests"), *pins)
     streams = "--ignore=tests/asgi/status_page/test_streams.py"
     session.run("pytest", *(session.posargs or [*WITHOUT_ETCD, streams]))
 
@@ -191,7 +191,7 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Search all readers of foreign bytes, guided by coverage; `-- --seconds 60` says for how long in all."""
-    session.install("-e", ".[demo]", *group("fuzz"))
+    session.install("-e", ".[demo,status]", *group("fuzz"))
     session.run("python", "-m", "tests.fuzz", *session.posargs)
 
 

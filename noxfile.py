@@ -86,9 +86,21 @@ def starlette_suite(session: nox.Session) -> None:
 
 @nox.session
 def fastapi_suite(session: nox.Session) -> None:
-    """Run FastAPI's own tests, but for those of its tutorial, with every application wrapped in tideover's."""
+    """Run FastAPI's own tests with every application wrapped in tideover's.
+
+    But for those of its tutorial and of speed; of what else is recorded, to which an outage of etcd's belongs; and of
+    the whole state of a lifespan, in which the middleware keeps which run it is.
+    """
     without = ("mypy", "ty", "pytest-sugar", "pytest-cov")
-    chosen = ["tests", "--ignore=tests/test_tutorial"]
+    left = [
+        f"--ignore=tests/{name}" for name in ("test_tutorial", "benchmarks", "memory_benchmarks", "test_telemetry")
+    ]
+    states = [
+        "nested_lifespan_state_overriding_by_parent",
+        "no_return_lifespans_return_none",
+        "mixed_state_lifespans",
+    ]
+    chosen = ["tests", "-n", "auto", *left, "-k", f"not ({' or '.join(states)} or fastapi_cli)"]
     run_wrapped(session, "fastapi", extra="all", needs="tests", without=without, chosen=chosen)
 
 

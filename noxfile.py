@@ -88,19 +88,20 @@ def starlette_suite(session: nox.Session) -> None:
 def fastapi_suite(session: nox.Session) -> None:
     """Run FastAPI's own tests with every application wrapped in tideover's.
 
-    But for those of its tutorial and of speed; of what else is recorded, to which an outage of etcd's belongs; and of
-    the whole state of a lifespan, in which the middleware keeps which run it is.
+    But for those of its tutorial and of speed; of what else is recorded, to which an outage of etcd's belongs; and
+    of the whole state of a lifespan, in which the middleware keeps which run it is.
     """
     without = ("mypy", "ty", "pytest-sugar", "pytest-cov")
-    left = [
-        f"--ignore=tests/{name}" for name in ("test_tutorial", "benchmarks", "memory_benchmarks", "test_telemetry")
+    left = ("test_tutorial", "benchmarks", "memory_benchmarks", "test_telemetry")
+    named = ("lifespan_state_overriding_by_parent", "no_return_lifespans", "mixed_state_lifespans", "fastapi_cli")
+    chosen = [
+        "tests",
+        "-n",
+        "auto",
+        *(f"--ignore=tests/{name}" for name in left),
+        "-k",
+        f"not ({' or '.join(named)})",
     ]
-    states = [
-        "nested_lifespan_state_overriding_by_parent",
-        "no_return_lifespans_return_none",
-        "mixed_state_lifespans",
-    ]
-    chosen = ["tests", "-n", "auto", *left, "-k", f"not ({' or '.join(states)} or fastapi_cli)"]
     run_wrapped(session, "fastapi", extra="all", needs="tests", without=without, chosen=chosen)
 
 

@@ -86,9 +86,22 @@ def starlette_suite(session: nox.Session) -> None:
 
 @nox.session
 def fastapi_suite(session: nox.Session) -> None:
-    """Run FastAPI's own tests, but for those of its tutorial, with every application wrapped in tideover's."""
+    """Run FastAPI's own tests with every application wrapped in tideover's.
+
+    But for those of its tutorial and of speed; of what else is recorded, to which an outage of etcd's belongs; and
+    of the whole state of a lifespan, in which the middleware keeps which run it is.
+    """
     without = ("mypy", "ty", "pytest-sugar", "pytest-cov")
-    chosen = ["tests", "--ignore=tests/test_tutorial"]
+    left = ("test_tutorial", "benchmarks", "memory_benchmarks", "test_telemetry")
+    named = ("lifespan_state_overriding_by_parent", "no_return_lifespans", "mixed_state_lifespans", "fastapi_cli")
+    chosen = [
+        "tests",
+        "-n",
+        "auto",
+        *(f"--ignore=tests/{name}" for name in left),
+        "-k",
+        f"not ({' or '.join(named)})",
+    ]
     run_wrapped(session, "fastapi", extra="all", needs="tests", without=without, chosen=chosen)
 
 

@@ -167,7 +167,7 @@ def leader_only(
     check_election(election)
     if isinstance(standing, str):
         raise TypeError(f"standing must be a collection, such as ({standing!r},), not a string")
-    grounds = frozenset(Standing(each) for each in standing)
+    grounds = tuple(Standing(each) for each in standing)
     if not grounds:
         raise ValueError("standing must name at least one of 'held', 'confirmed' and 'unconfirmed'")
     return Requirement(Leads(election, grounds, redirect))

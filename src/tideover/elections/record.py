@@ -167,11 +167,6 @@ class Record:
         return self.held or (self.claim.stays and self.state.held and self._calls.refused is None)
 
     @property
-    def confirmed(self) -> bool:
-        """Whether it is ours for certain only because the other candidates have confirmed it."""
-        return self.state.confirmed_only(self._clock.boot())
-
-    @property
     def refused(self) -> bool:
         """Whether etcd has answered with a definite no: that is no outage."""
         return self._calls.refused is not None

@@ -193,8 +193,9 @@ class Candidacy:
         record = self.record
         if self.ended or self._tenure not in (None, record.tenure):
             return None
-        if record.held:
-            return Standing.CONFIRMED if record.confirmed else Standing.HELD
+        state, now = record.state, record.now
+        if state.believes(now):
+            return Standing.CONFIRMED if state.confirmed_only(now) else Standing.HELD
         return Standing.UNCONFIRMED if record.stands else None
 
     @property

@@ -143,6 +143,29 @@ class Output:
                 return line
 
 
+def post(url: str) -> dict[str, Any]:
+    """Return the answer to a POST, if it is a JSON object, with its `Retry-After`."""
+    try:
+        answer: Any = urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10)
+    except urllib.error.HTTPError as exc:
+        answer = exc
+    with answer:
+        problem = answer.headers["Content-Type"] == "application/problem+json"
+        return {**json.load(answer), "field": answer.headers["Retry-After"]} if problem else {}
+
+
+def test_guarded_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`guarded_service` refuses payments once etcd is killed, says when to come again, and serves prices."""
+    with service("guarded_service", etcd=etcd_server, cache=tmp_path) as url:
+        assert post(f"{url}/pay") == {}
+        etcd_server.kill()
+        deadline = time.monotonic() + 15
+        while (refused := post(f"{url}/pay")).get("requirement") != "lock" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (refused["requirement"], refused["field"]) == ("lock", str(refused["retry_after"]))
+        assert get(f"{url}/price")[0] == 200
+
+
 def test_worker(etcd_server: EtcdServer, tmp_path: Path) -> None:
     """`worker` follows its settings, keeps the last good ones, and works on when etcd is killed."""
     etcd_server.etcdctl("put", "/mailer/config/batch/pause", "0.1")

@@ -78,7 +78,7 @@ def hour(report: StatusReport, ages: Ages, *, window: float) -> Facts:
         "note": phrase(history.summary, ages),
         "told": phrase(history.caption, ages),
         # So that it is drawn again now and then.
-        "step": int(report.at.timestamp() * _STEPS / window),
+        "step": report.at.timestamp() * _STEPS // window,
         "spans": [*_before(history.recorded_seconds, window), *spans],
         "falls": list(_falls(spans)),
         "ticks": [_tick(each, window) for each in history.leader_changes if each.ago < window],

@@ -42,7 +42,7 @@ def group(name: str) -> list[str]:
 
 def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Sequence[str]) -> None:
     """Run tests on each of some versions of etcd, also after a failure, and name those that failed."""
-    session.install("-e", ".[demo]", *group("tests"))
+    session.install("-e", ".[demo,status]", *group("tests"))
     failed = []
     for version in chosen:
         try:
@@ -58,7 +58,7 @@ def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Seque
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
-    session.install("-e", ".[demo]", *group("tests"))
+    session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
     failed = []
     for chosen in [session.posargs] if session.posargs else [WITHOUT_ETCD, WITH_ETCD]:
@@ -73,7 +73,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def tests_debian(session: nox.Session) -> None:
     """Run what a version of etcd can change on Debian's own, 3.4.23 in Debian 12; it is not installed for that."""
-    session.install("-e", ".[demo]", *group("tests"))
+    session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}
     session.run("pytest", "-m", "etcd and version", *(session.posargs or PARALLEL), env=where)
 
@@ -99,15 +99,17 @@ def lowest(session: nox.Session) -> None:
     """Run the tests that need no etcd on the lowest versions that pyproject.toml allows; arguments go to pytest.
 
     The product's are pinned, so that a test that needs a newer one fails to install. The demo's own starlette is
-    an application's: its tests run here on the middleware's lowest.
+    an application's: its tests run here on the middleware's lowest, which sse-starlette does not take.
     """
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    bounds = [*project["dependencies"], *extras["cli"]]
+    page = [bound for bound in extras["status"] if not bound.startswith("sse-starlette")]
+    bounds = [*project["dependencies"], *extras["cli"], *page]
     pins = [re.sub(r"^([\w-]+)>=([\w.]+).*", r"\1==\2", bound) for bound in bounds]
     demo = [bound for bound in extras["demo"] if not bound.startswith(("tideover", "starlette"))]
     session.install("--resolution=lowest-direct", "-e", ".[cli,httpx]", *demo, *group("tests"), *pins)
-    session.run("pytest", *(session.posargs or WITHOUT_ETCD))
+    streams = "--ignore=tests/asgi/status_page/test_streams.py"
+    session.run("pytest", *(session.posargs or [*WITHOUT_ETCD, streams]))
 
 
 @nox.session(venv_backend="none")
@@ -122,14 +124,23 @@ def pythons(session: nox.Session) -> None:
         place = Path(".nox", f"pythons-{version}").resolve()
         own = str(place / "bin" / "python")
         session.run(*uv, "venv", "-q", "--allow-existing", "--python", python, str(place))
-        session.run(*uv, "pip", "install", "-q", "--python", own, "-e", ".[demo,httpx]", *group("tests"))
+        session.run(*uv, "pip", "install", "-q", "--python", own, "-e", ".[demo,httpx,status]", *group("tests"))
         session.run(own, "-m", "pytest", *(session.posargs or WITHOUT_ETCD))
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Look at the status page with a real Chromium; arguments after `--` go to pytest."""
+    if shutil.which("chromium") is None and "TIDEOVER_CHROMIUM" not in os.environ:
+        session.error("needs Chromium: apt-get install chromium, or its path in TIDEOVER_CHROMIUM")
+    session.install("-e", ".[demo,status]", *group("tests"), *group("browser"))
+    session.run("pytest", "tests/browser", *session.posargs)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """Run the trials under random faults at length, on both etcds; arguments after `--` go to pytest."""
-    session.install("-e", ".[demo]", *group("tests"))
+    session.install("-e", ".[demo,status]", *group("tests"))
     for where in ({}, {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}):
         session.run("pytest", "-s", "-m", "faults", "--faults-count=200", *session.posargs, env=where)
 
@@ -158,28 +169,28 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check the types of src and tests."""
-    session.install("-e", ".[demo]", *group("typing"))
+    session.install("-e", ".[demo,status]", *group("typing"))
     session.run("mypy", *session.posargs)
 
 
 @nox.session
 def layers(session: nox.Session) -> None:
     """Check that imports point down only."""
-    session.install("-e", ".[demo]", *group("layers"))
+    session.install("-e", ".[demo,status]", *group("layers"))
     session.run("lint-imports", *session.posargs)
 
 
 @nox.session
 def house(session: nox.Session) -> None:
     """Count sizes, hops of a call, stock phrases and imports, without a gate; `-- --json` to compare two trees."""
-    session.install("-e", ".[demo]", *group("layers"))
+    session.install("-e", ".[demo,status]", *group("layers"))
     session.run("python", "-m", "tools.house", *session.posargs)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; `nox -s docs -- serve` shows it while you write."""
-    session.install("-e", ".[demo]", *group("docs"))
+    session.install("-e", ".[demo,status]", *group("docs"))
     session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
 
 

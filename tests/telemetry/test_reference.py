@@ -161,6 +161,7 @@ def tell_the_rest() -> None:
     telemetry.session_left(95, ["locks/orders/5f"], "no leader", component="lock", within=16)
     telemetry.locks_unhosted("no home")
     telemetry.ledger_failed("the ledger cannot be written: the disk is full")
+    telemetry.page_open()
 
 
 @pytest.mark.usefixtures("disk_at_once")

@@ -19,6 +19,7 @@ from tideover.asgi.lifespan import Lifespan
 from tideover.asgi.registration import Announcement
 from tideover.asgi.runs import Runs
 from tideover.asgi.status_header import status_field
+from tideover.asgi.status_page.mount import StatusMount
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
@@ -83,12 +84,15 @@ class TideoverMiddleware:
             hears of its shutdown.
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.
+        status: Where the status page is mounted, such as `"/_tideover/status"`: `status_app()` for this
+            coordinator, open to everybody who reaches it. Its requests have no record. None means nowhere.
         options: Everything else goes to `connect`.
 
     Raises:
         TypeError: Both of `endpoints` and `coordinator` were given, or neither and the environment has no
             endpoints; or `register` is no registration, or `while_leading` names what cannot be run.
         ValueError: An option is wrong, or a variable of the environment; see `connect`.
+        ImportError: `status` was given, and the extra `status` is not installed.
 
     When degraded:
         Requests are served as ever; nothing waits for etcd.
@@ -103,6 +107,7 @@ class TideoverMiddleware:
         register: Registration | Iterable[Registration] = (),
         while_leading: Mapping[str, Work] | None = None,
         status_header: bool = False,
+        status: str | None = None,
         **options: Unpack[ConnectOptions],
     ) -> None:
         _check_sources(endpoints, coordinator, options)
@@ -125,6 +130,7 @@ class TideoverMiddleware:
         self._work = dict(while_leading or {})
         LeadingJobs(self._coordinator, self._work)
         self._runs = Runs(self._coordinator.options)
+        self._status = StatusMount(status) if status is not None else None
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -135,6 +141,9 @@ class TideoverMiddleware:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
+            return
+        if self._status is not None and (within := self._status.scope_of(scope)) is not None:
+            await self._status(self._runs.of(scope) or self._coordinator, within, receive, send)
             return
         record = RequestRecord(self._runs.of(scope) or self._coordinator, telemetry.current_span())
         token = current_record.set(record)

@@ -58,6 +58,7 @@ from tideover.telemetry.members import (
 )
 from tideover.telemetry.observing import Observed, observe, unobserve
 from tideover.telemetry.outages import Outages, backend_reset
+from tideover.telemetry.pages import page_open
 from tideover.telemetry.requests import (
     SpanContext,
     current_context,
@@ -117,6 +118,7 @@ __all__ = [
     "members_unlisted",
     "namespace_misspelled",
     "observe",
+    "page_open",
     "password_exposed",
     "peers_noted",
     "prefix_refused",

@@ -1,0 +1,211 @@
+"""`status_app`: which request gets which answer, and who gets any."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tideover import telemetry
+from tideover.asgi.status_page.answers import Answer, told
+from tideover.asgi.status_page.query import Query
+from tideover.coordinator.coordinator import Coordinator
+from tideover.errors import AmbiguousCoordinator, NotConnected
+from tideover.functions import current
+
+if TYPE_CHECKING:
+    from tideover.asgi.status_page.pulse import Pulse
+    from tideover.asgi.status_page.streams import Streams
+
+Authorize = Callable[[Scope], bool | Awaitable[bool]]
+
+_NOT_FOUND = "not found"
+
+
+def status_app(
+    coordinator: Coordinator | None = None,
+    *,
+    authorize: Authorize | None = None,
+    title: str | None = None,
+    window: float = 3600.0,
+) -> ASGIApp:
+    """Return an ASGI application that shows people how a coordinator stands, and goes on doing so.
+
+        app.mount("/_tideover/status", status_app(authorize=is_operator))
+
+    `TideoverMiddleware(status="/_tideover/status")` mounts one that is open. Values of keys are never shown. It
+    answers GET and HEAD: the page itself, status.json, which is `tide.status()`, and `events`, its changes.
+
+    Args:
+        coordinator: Whose status; None means the one that `current` returns at each request.
+        authorize: Called with the scope of each request, and awaited if it returns an awaitable; what it refuses
+            is answered with 404, as if there were no page. Without it everybody who reaches the page may see it,
+            which is said once at WARNING.
+        title: The name of the service at the top of the page; None means the namespace.
+        window: Seconds that the chart shows, from 60 to 3600: what a coordinator remembers.
+
+    Returns:
+        The application, to be mounted.
+
+    Raises:
+        ImportError: jinja2 is not installed; the extra `status` has it.
+        TypeError: `coordinator` is no coordinator, or `authorize` cannot be called.
+        ValueError: `window` is out of range.
+
+    When degraded:
+        The same; this is what it is for. No request waits for etcd.
+    """
+    return StatusApp(coordinator, authorize=authorize, title=title, window=window)
+
+
+class StatusApp:
+    """The application of `status_app`, which documents the arguments and what they raise."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator | None = None,
+        *,
+        authorize: Authorize | None = None,
+        title: str | None = None,
+        window: float = 3600.0,
+    ) -> None:
+        if coordinator is not None and not isinstance(coordinator, Coordinator):
+            raise TypeError(f"coordinator must be what connect() returns, not {coordinator!r}")
+        if authorize is not None and not callable(authorize):
+            raise TypeError(f"authorize must be a function of the scope, not {authorize!r}")
+        if not 60 <= window <= 3600:
+            raise ValueError(f"window must be from 60 to 3600 seconds, not {window!r}")
+        if importlib.util.find_spec("jinja2") is None:
+            raise ImportError("the status page needs jinja2: pip install 'tideover[status]'")
+        # Here, because it takes a while, and not within a request.
+        from tideover.asgi.status_page.pulse import Pulse
+        from tideover.asgi.status_page.templates import ICONS
+
+        self._new_pulse = partial(Pulse, title=title, window=float(window))
+        self._icons = ICONS
+        self._coordinator = coordinator
+        self._authorize = authorize
+        self._pulses: WeakKeyDictionary[Coordinator, Pulse] = WeakKeyDictionary()
+        self._streams = _streams()
+        if authorize is None:
+            telemetry.page_open()
+
+    def __repr__(self) -> str:
+        """Show whose status it is."""
+        return f"<StatusApp {self._coordinator!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request about the coordinator that was given, or the present one."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await self.serve(self._coordinator, scope, receive, send)
+
+    async def serve(self, coordinator: Coordinator | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request.
+
+        Args:
+            coordinator: About whom; None means the one that `current` returns.
+            scope: The request's.
+            receive: The server's.
+            send: The server's.
+        """
+        if not await self._admits(scope):
+            await told(404, _NOT_FOUND)(scope, send)
+        elif scope["method"] not in ("GET", "HEAD"):
+            await told(405, "method not allowed", allow="GET, HEAD")(scope, send)
+        elif (tide := _find(coordinator)) is None:
+            await told(503, "no coordinator is open here", retry_after="5")(scope, send)
+        elif path_within(scope) == "/events" and self._streams is not None:
+            await self._stream(self._streams, tide, scope, receive, send)
+        else:
+            await (self._answer(tide, scope) or told(404, _NOT_FOUND))(scope, send)
+
+    async def _admits(self, scope: Scope) -> bool:
+        if self._authorize is None:
+            return True
+        answer = self._authorize(scope)
+        # Only a yes is one: what a forgotten `return` hands out is none.
+        return bool(await answer if inspect.isawaitable(answer) else answer)
+
+    def _pulse(self, tide: Coordinator) -> Pulse:
+        if tide not in self._pulses:
+            self._pulses[tide] = self._new_pulse()
+        return self._pulses[tide]
+
+    async def _stream(
+        self, streams: Streams, tide: Coordinator, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if streams.full:
+            await told(503, "too many viewers, or the process is about to end", retry_after="5")(scope, send)
+        elif scope["method"] == "HEAD":
+            await Answer(200, media_type="text/event-stream")(scope, send)
+        else:
+            look = partial(self._pulse(tide).look, tide, Query.of(scope))
+            await streams(scope, receive, send, look=look)
+
+    def _answer(self, tide: Coordinator, scope: Scope) -> Answer | None:
+        name = path_within(scope).removeprefix("/")
+        if not name:
+            live = self._streams is not None
+            return self._pulse(tide).page(tide, Query.of(scope), base=_base(scope), live=live)
+        if name == "status.json":
+            return _conditional(scope, self._pulse(tide).beat(tide).as_json())
+        if name in self._icons:
+            return Answer(200, self._icons[name], "image/svg+xml", {"cache-control": "max-age=3600"})
+        return None
+
+
+def _find(coordinator: Coordinator | None) -> Coordinator | None:
+    """Return the coordinator, or the present one; None if there is none, or it has not been entered."""
+    with suppress(NotConnected, AmbiguousCoordinator):
+        found = coordinator or current()
+        return found if found.loop is not None else None
+    return None
+
+
+def _streams() -> Streams | None:
+    """Return the streams; None where the extra is missing, and the page asks again and again instead."""
+    if importlib.util.find_spec("sse_starlette") is None:
+        return None
+    from tideover.asgi.status_page.streams import Streams
+
+    return Streams()
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+def path_within(scope: Scope) -> str:
+    """Return the path below the place where the page is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+def _base(scope: Scope) -> str:
+    """Return what the page's links begin with, relative to it, so that no proxy's rewriting breaks them."""
+    last = scope["path"].rpartition("/")[2]
+    return f"./{quote(last, safe='')}/" if last else ""
+
+
+def _conditional(scope: Scope, answer: Answer) -> Answer:
+    """Return the answer, or that nothing has changed since the client asked last."""
+    asked = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
+    tags = {tag.strip() for tag in asked.decode("latin-1").split(",")}
+    return replace(answer, status=304, body=b"") if answer.headers["etag"] in tags else answer

@@ -1,0 +1,84 @@
+"""What each fragment shows of a report: names, words and tones for its template, which computes nothing.
+
+A function for each fragment takes the report and the fragment's `Ages`, and returns what its template is given.
+Lists are cut to what a person reads; the whole of them is in status.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from tideover.asgi.status_page import cluster, config, held, hour, primitives, services, verdict
+from tideover.asgi.status_page.ages import Ages
+from tideover.asgi.status_page.query import Query
+from tideover.asgi.status_page.words import Facts
+from tideover.coordinator.coordinator import Coordinator
+from tideover.status import StatusReport
+
+_SECTIONS = ("primitives", "hour", "elections", "locks", "members", "process", "config", "services")
+
+
+class Contexts:
+    """What the page of one coordinator shows.
+
+    Args:
+        title: The name of the service; None means the namespace.
+        window: Seconds that the chart shows.
+    """
+
+    def __init__(self, *, title: str | None, window: float) -> None:
+        self._title = title
+        self._window = window
+
+    def __repr__(self) -> str:
+        """Show the title."""
+        return f"<Contexts of {self._title!r}>"
+
+    def of(self, report: StatusReport) -> dict[str, tuple[Facts, Ages]]:
+        """Return what each fragment but that of the keys is given, and its ages."""
+        builders: dict[str, Callable[[StatusReport, Ages], Facts]] = {
+            "bar": verdict.bar,
+            "verdict": partial(verdict.verdict, name=self._name(report)),
+            "works": verdict.works,
+            "primitives": primitives.primitives,
+            "hour": partial(hour.hour, window=self._window),
+            "elections": held.elections,
+            "locks": held.locks,
+            "members": cluster.members,
+            "process": cluster.process,
+            "config": config.config,
+            "services": services.services,
+            "announce": verdict.announce,
+        }
+        made: dict[str, tuple[Facts, Ages]] = {}
+        for name, build in builders.items():
+            ages = Ages()
+            made[name] = build(report, ages), ages
+        return made
+
+    def keys(self, coordinator: Coordinator, query: Query, report: StatusReport) -> tuple[Facts, Ages]:
+        """Return what the fragment of one page of the keys is given, and its ages."""
+        ages = Ages()
+        page = coordinator.config_keys(query.text, skip=(query.page - 1) * config.SIZE, limit=config.SIZE)
+        return config.keys(page, query, report, ages), ages
+
+    def keys_token(self, report: StatusReport) -> object:
+        """Return what the keys depend on; equal as long as nothing of them has changed."""
+        return config.token(report)
+
+    def head(self, report: StatusReport) -> Facts:
+        """Return what stands around the fragments."""
+        name = self._name(report)
+        return {
+            "title": verdict.title(name, report),
+            "state": str(report.state),
+            "brand": name,
+            "namespace": report.namespace if report.namespace.strip("/") != name else "",
+            "sections": [
+                (section, section.capitalize() if section != "hour" else "Last hour") for section in _SECTIONS
+            ],
+        }
+
+    def _name(self, report: StatusReport) -> str:
+        return self._title or report.namespace.strip("/") or report.process.host

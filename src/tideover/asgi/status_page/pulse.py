@@ -1,0 +1,193 @@
+"""What all viewers of a page share: one look at the coordinator a second, and each fragment rendered once.
+
+There is no task: the first who looks after a second is over has the report gathered. A fragment has a new version
+when its facts have changed, not when its ages have grown.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from tideover.asgi.status_page.ages import Ages
+from tideover.asgi.status_page.answers import Answer
+from tideover.asgi.status_page.contexts import Contexts
+from tideover.asgi.status_page.query import Query
+from tideover.asgi.status_page.report_json import to_json
+from tideover.asgi.status_page.templates import POLICY, SCRIPT, STYLE, Markup, render
+from tideover.coordinator.coordinator import Coordinator
+from tideover.status import StatusReport
+
+# Seconds for which a look counts as the present.
+EVERY = 1.0
+# How many lists of keys, each with its filter, are remembered.
+_MOST_LISTS = 64
+
+
+class Fragment:
+    """One part of the page, as it is at one instant.
+
+    Args:
+        name: Which.
+        facts: What its template is given.
+        ages: Its ages.
+        version: Tells its facts from other ones.
+    """
+
+    __slots__ = ("_html", "ages", "facts", "name", "version")
+
+    def __init__(self, name: str, facts: Mapping[str, Any], ages: Ages, version: str) -> None:
+        self.name = name
+        self.facts = facts
+        self.ages = ages
+        self.version = version
+        self._html: Markup | None = None
+
+    def __repr__(self) -> str:
+        """Show which it is."""
+        return f"<Fragment {self.name} {self.version}>"
+
+    @property
+    def html(self) -> Markup:
+        """Its markup, with ages as of that instant."""
+        if self._html is None:
+            self._html = render(
+                f"fragments/{self.name}", {**self.facts, "name": self.name, "version": self.version}
+            )
+        return self._html
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The page at one instant, but for the keys, of which each viewer sees others.
+
+    Attributes:
+        at: When, on the event loop's clock.
+        report: What it shows.
+        fragments: Its parts.
+    """
+
+    at: float
+    report: StatusReport
+    fragments: Mapping[str, Fragment]
+
+    @property
+    def as_of(self) -> str:
+        """When, for people."""
+        return f"{self.report.at:%H:%M:%S}"
+
+    def as_json(self) -> Answer:
+        """Return the report for programs, under a tag that changes with its facts."""
+        tag = "-".join(fragment.version for fragment in self.fragments.values())
+        headers = {"etag": f'W/"{tag}"', "cache-control": "no-cache", "tideover-as-of": self.as_of}
+        return Answer(200, to_json(self.report), "application/json", headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one viewer sees at one instant.
+
+    Attributes:
+        beat: What all see.
+        fragments: All parts of the page.
+    """
+
+    beat: Beat
+    fragments: Mapping[str, Fragment]
+
+    @property
+    def ages(self) -> str:
+        """All ages, and the time that they are of, as JSON."""
+        ages = {name: fragment.ages.seconds for name, fragment in self.fragments.items() if fragment.ages.seconds}
+        return json.dumps({"as_of": self.beat.as_of, "ages": ages}, separators=(",", ":"))
+
+
+class Pulse:
+    """The page of one coordinator; who calls holds it, so that none is kept alive by a page that nobody sees.
+
+    Args:
+        title: The page's name; None means the namespace.
+        window: Seconds that the chart shows.
+    """
+
+    def __init__(self, *, title: str | None, window: float) -> None:
+        self._contexts = Contexts(title=title, window=window)
+        # Versions of another process are others.
+        self._nonce = secrets.token_hex(4)
+        self._changes = 0
+        self._beat: Beat | None = None
+        self._keys: OrderedDict[Query, tuple[object, Fragment]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        """Count the changes."""
+        return f"<Pulse {self._changes} changes>"
+
+    def beat(self, tide: Coordinator) -> Beat:
+        """Return the page as it is, or was less than a second ago."""
+        now, last = anyio.current_time(), self._beat
+        if last is not None and 0 <= now - last.at < EVERY:
+            return last
+        report = tide.status()
+        contexts = self._contexts.of(report)
+        before = last.fragments if last is not None else {}
+        fragments = {
+            name: Fragment(name, facts, ages, self._version(facts, before.get(name)))
+            for name, (facts, ages) in contexts.items()
+        }
+        self._beat = Beat(now, report, fragments)
+        return self._beat
+
+    def look(self, tide: Coordinator, query: Query) -> Look:
+        """Return the page as it is for a viewer of these keys."""
+        beat = self.beat(tide)
+        return Look(beat, {**beat.fragments, "keys": self._keys_of(tide, query, beat)})
+
+    def page(self, tide: Coordinator, query: Query, *, base: str, live: bool) -> Answer:
+        """Return the whole page.
+
+        Args:
+            tide: Whose.
+            query: Which keys.
+            base: What its links begin with.
+            live: Whether it can be sent events.
+        """
+        look = self.look(tide, query)
+        context = {
+            "base": base,
+            "live": live,
+            "fragments": {name: fragment.html for name, fragment in look.fragments.items()},
+            "names": " ".join(look.fragments),
+            "as_of": look.beat.as_of,
+            "style": Markup(STYLE),
+            "script": Markup(SCRIPT),
+            "filter": query.text,
+            **self._contexts.head(look.beat.report),
+        }
+        body = render("page", context).encode()
+        return Answer(200, body, "text/html; charset=utf-8", {"content-security-policy": POLICY})
+
+    def _keys_of(self, tide: Coordinator, query: Query, beat: Beat) -> Fragment:
+        """Return a viewer's keys, gathered again only when the configuration has changed."""
+        token = self._contexts.keys_token(beat.report)
+        known = self._keys.get(query)
+        if known is not None and known[0] == token:
+            self._keys.move_to_end(query)
+            return known[1]
+        facts, ages = self._contexts.keys(tide, query, beat.report)
+        fragment = Fragment("keys", facts, ages, self._version(facts, known[1] if known else None))
+        self._keys[query] = token, fragment
+        if len(self._keys) > _MOST_LISTS:
+            self._keys.popitem(last=False)
+        return fragment
+
+    def _version(self, facts: Mapping[str, Any], before: Fragment | None) -> str:
+        if before is not None and before.facts == facts:
+            return before.version
+        self._changes += 1
+        return f"{self._nonce}.{self._changes}"

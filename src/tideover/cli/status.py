@@ -10,8 +10,9 @@ from functools import partial
 
 import click
 
+from tideover.cli import installed
 from tideover.cli.common import json_option, note_misspelled, print_json, print_line, with_etcd
-from tideover.cli.exit_codes import Exit, exit_of_state
+from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import answering, sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -37,17 +38,41 @@ _MOST_SERVICES = 20
 @click.command("status")
 @etcd_options
 @json_option
-def command(target: Target, as_json: bool) -> int:
+@click.option(
+    "--serve",
+    metavar="[HOST:]PORT",
+    help="Show it as a page in a browser until Ctrl-C, at this port of 127.0.0.1 or of HOST; the page is open to "
+    "all who reach it.",
+)
+def command(target: Target, as_json: bool, serve: str | None) -> int:
     """Say how etcd is, as a client sees it.
 
     Connects, looks once, and prints what it has found: the members and which of them answers, how many keys of
     configuration there are, the services that are registered, and locks that two have held at once. What a service
     itself holds, leads and serves from memory stands in its own `tide.status()`.
 
+    With --serve HOST:PORT it goes on looking, and shows what it sees as a page; a browser that asks for it by
+    another name than HOST, or one of this machine's own, is refused.
+
     Exits with 0 if etcd is available, 3 if it is degraded (no usable quorum, but a member answers), 4 if it is
     unavailable (no member answers), 5 if etcd refuses the credentials.
     """
+    if serve is not None:
+        return _serve(target, serve, as_json=as_json)
     return with_etcd(partial(_show, as_json=as_json), target=target, follow=("",))
+
+
+def _serve(target: Target, where: str, *, as_json: bool) -> int:
+    if as_json:
+        raise click.UsageError("--serve has no --json: the page has a status.json of its own")
+    missing = [name for name in ("jinja2", "sse_starlette", "uvicorn") if not installed(name)]
+    if missing:
+        names = ", ".join(missing).replace("_", "-")
+        raise Failure(f"--serve needs {names}: pip install 'tideover[cli,status]' uvicorn", code=Exit.USAGE)
+    from tideover.cli.serve_status import serve, split_address
+
+    host, port = split_address(where)
+    return with_etcd(partial(serve, host=host, port=port), target=target, follow=("",))
 
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:

@@ -176,7 +176,7 @@ ROUNDED = {
     "elections/peers/http.py: int(listener.extra(anyio.abc.SocketAttribute.local_port))",
     "elections/peers/peering.py: int(clock.boot() * 1000000)",
     "locks/ledger.py: int(KEPT)",
-    "status.py: int(seconds)",
+    "status/statements.py: int(seconds)",
     "telemetry/observing.py: int(state is now)",
 }
 

@@ -128,6 +128,26 @@ def test_a_command_that_does_not_exist(server: EtcdServer) -> None:
     assert (refused.returncode, refused.stderr) == (126, "tideover: /etc/passwd: Permission denied\n")
 
 
+def test_a_foreign_key_in_the_line_is_named(server: EtcdServer) -> None:
+    """Who waits is told of what will not go by itself, also where it stands behind the one that has the lock.
+
+    What only looks like it, in the line of a longer name, is not named.
+    """
+    server.etcdctl("put", "/locks/line/1a", "")
+    for number in range(4):
+        server.etcdctl("put", f"/locks/line/no\x1b[31m{number}", "")
+    server.etcdctl("put", "/locks/line/2b", "")
+    server.etcdctl("put", "/locks/line/longer/no", "")
+    done = tideover(server, "lock", "line", "--timeout", "1.5", "--", "echo", "never")
+    waiting, *foreign, more, _ = done.stderr.splitlines()
+    assert "held by another client (lease 1a, " in waiting
+    assert [line.partition(", at revision ")[0] for line in foreign] == [
+        f"tideover: foreign key /locks/line/no\\x1b[31m{number}" for number in range(3)
+    ]
+    assert all("named after no lease: until it is deleted" in line for line in foreign)
+    assert more == "tideover: and 1 more: see `tideover doctor`"
+
+
 def test_the_command_does_not_find_our_password(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process logs in with is not the command's; all else in the environment is."""
     monkeypatch.setenv("TIDEOVER_PASSWORD", canary("not-inherited"))

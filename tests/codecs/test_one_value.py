@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any, ClassVar, Literal, get_origin
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Any, ClassVar, Literal, Union, get_origin
 from uuid import UUID
 
 import pytest
@@ -142,6 +143,46 @@ def test_what_people_write_is_far_from_it() -> None:
     ]
     found: Any = decode(json.dumps([*rules, {"kind": "comment"}]).encode(), list[Comment | Rule])
     assert (len(found), found[-1]) == (12_001, Comment("comment"))
+
+
+def addresses(many: int, end: str = "") -> list[str]:
+    """Return as many different addresses."""
+    return [f"10.0.{n // 256}.{n % 256}{end}" for n in range(many)]
+
+
+@pytest.mark.parametrize(
+    ("form", "items"),
+    [
+        (list[IPv4Interface], addresses(5_000, "/24")),
+        (list[IPv6Interface], [f"fd00::{n:x}/64" for n in range(5_000)]),
+        (list[IPv6Address | IPv4Address], addresses(5_000)),
+        (set[IPv6Network | IPv4Network], addresses(5_000, "/32")),
+        (list[IPv4Address | IPv4Network], addresses(5_000, "/32")),
+        (list[IPv4Address | IPv6Address | IPv4Network | IPv6Network], [f"fd00:{n:x}::/64" for n in range(5_000)]),
+        (list[int], list(range(150_000))),
+        (list[list[int]], [[]] * 250_000),
+    ],
+)
+def test_a_long_list_that_is_of_its_type_is_read(form: Any, items: list[object]) -> None:
+    """Five thousand addresses, whichever kind a union names first, and a megabyte of numbers are no harm."""
+    assert len(decode(json.dumps(items).encode(), form)) == len(items)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1", "10.0.0.1/32", "10.0.0.0/8", "fd00::1", "fd00::1/64", " fd00::/64\n", "::ffff:1.2.3.4"]
+)
+def test_an_address_is_what_the_first_member_that_takes_it_makes_of_it(text: str) -> None:
+    """That others are not tried changes nothing: not for any order of the members."""
+    kinds = (IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface)
+    for members in itertools.permutations(kinds, 3):
+        alone: list[object] = []
+        for member in members:
+            with suppress(Refusal):
+                alone += [decode(text.encode(), member)]
+        found: object = []
+        with suppress(Refusal):
+            found = decode(json.dumps([text]).encode(), list[Union[members]])  # type: ignore[valid-type]  # noqa: UP007
+        assert found == alone[:1]
 
 
 def test_a_tag_needs_no_error() -> None:

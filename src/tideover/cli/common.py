@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 import click
 
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
@@ -119,7 +120,12 @@ def _why_away(tide: Coordinator) -> str:
 
 @asynccontextmanager
 async def telling(
-    tide: Coordinator, what: str, *, after: float = 0.0, held_by: Callable[[], str] = str
+    tide: Coordinator,
+    what: str,
+    *,
+    after: float = 0.0,
+    held_by: Callable[[], str] = str,
+    then: Callable[[], Coroutine[Any, Any, object]] = anyio.lowlevel.checkpoint,
 ) -> AsyncIterator[Callable[[], None]]:
     """Say on stderr what is waited for, how etcd is meanwhile, and each time that this changes.
 
@@ -128,6 +134,7 @@ async def telling(
         what: What is waited for.
         after: Seconds of waiting after which it is said.
         held_by: Returns who has it meanwhile, for people; empty if that is not known.
+        then: Says what else there is to say of it, after that and while it is waited for.
 
     Yields:
         What ends it: it is waited no more.
@@ -135,7 +142,7 @@ async def telling(
     scope = anyio.CancelScope()
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_tell, tide, what, after, held_by, scope)
+            tasks.start_soon(_tell, tide, what, after, held_by, then, scope)
             try:
                 yield scope.cancel
             finally:
@@ -148,19 +155,30 @@ async def telling(
 
 
 async def _tell(
-    tide: Coordinator, what: str, after: float, held_by: Callable[[], str], scope: anyio.CancelScope
+    tide: Coordinator,
+    what: str,
+    after: float,
+    held_by: Callable[[], str],
+    then: Callable[[], Coroutine[Any, Any, object]],
+    scope: anyio.CancelScope,
 ) -> None:
     with scope:
         await anyio.sleep(after)
         holder = held_by()
         held = f"; held by {holder}" if holder else ""
         note(f"{sentence(tide.health.diagnosis)}; waiting for {shown(what)}{held}")
-        while True:
-            state = tide.health.state
-            async with anyio.create_task_group() as others:
-                for other in set(HealthState) - {state}:
-                    others.start_soon(_until, tide, other, others.cancel_scope)
-            note(sentence(tide.health.diagnosis))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(then)
+            await _tell_health(tide)
+
+
+async def _tell_health(tide: Coordinator) -> None:
+    while True:
+        state = tide.health.state
+        async with anyio.create_task_group() as others:
+            for other in set(HealthState) - {state}:
+                others.start_soon(_until, tide, other, others.cancel_scope)
+        note(sentence(tide.health.diagnosis))
 
 
 async def _until(tide: Coordinator, state: HealthState, scope: anyio.CancelScope) -> None:

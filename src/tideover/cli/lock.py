@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
+import anyio
 import click
 
 from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
@@ -13,12 +16,15 @@ from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
-from tideover.errors import LockConflict, LockLost
+from tideover.errors import LockConflict, LockLost, TideoverError
 from tideover.locks.held import Held
+from tideover.shown import shown
 from tideover.types import LockMode
 
 # Seconds a command has to end by itself when the lock is lost.
 _GRACE = 5.0
+# How many foreign keys in the line are named.
+_MOST_FOREIGN = 3
 
 
 @click.command("lock", context_settings={"ignore_unknown_options": True})
@@ -65,17 +71,40 @@ async def _hold(
         lock = tide.lock(name, ttl=ttl, timeout=timeout, on_outage=on_outage)  # type: ignore[arg-type]
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    what = f"the lock {name!r}, {tide.namespace}/locks/{name}/ in etcd"
+    line = f"locks/{name}/"
+    what = f"the lock {name!r}, {tide.namespace}/{line} in etcd"
+    then = partial(_tell_foreign, tide, line, lambda: lock.held_by)
     try:
         with run:
-            await note_misspelled(tide, f"locks/{name}/")
-            async with telling(tide, what, after=WAITED, held_by=lambda: lock.held_by) as obtained, lock as held:
+            await note_misspelled(tide, line)
+            waiting = telling(tide, what, after=WAITED, held_by=lambda: lock.held_by, then=then)
+            async with waiting as obtained, lock as held:
                 obtained()
                 await run.run(_environment(held))
     except (LockLost, LockConflict) as exc:
         note(str(exc))
         return Exit.FAILED
     return run.code
+
+
+async def _tell_foreign(tide: Coordinator, line: str, held_by: Callable[[], str]) -> None:
+    """Say what stands in the line and will not go by itself: once, as nothing comes before a waiter afterwards.
+
+    The waiter itself sees the first one of the line, and the one right before it.
+    """
+    while True:
+        with suppress(TideoverError):
+            found = await tide.survey(line)
+            break
+        await anyio.sleep(WAITED)
+    prefix = f"{tide.namespace}/{line}"
+    foreign = [each for each in found.named if "/" not in each.key.removeprefix(prefix)]
+    for each in foreign[:_MOST_FOREIGN]:
+        if shown(each.key) not in held_by():
+            note(f"foreign key {shown(each.key)}, at revision {each.revision}: {each.reason}")
+    more = len(foreign) - _MOST_FOREIGN + found.more
+    if more > 0:
+        note(f"and {more} more: see `tideover doctor`")
 
 
 def _environment(held: Held) -> dict[str, str]:

@@ -72,7 +72,7 @@ def enum_choice(form: type[enum.Enum]) -> Convert:
                 return form.__members__[value.strip()]
             if not issubclass(form, enum.Flag):
                 raise
-        spend(2)
+        spend(4)
         return asking(form.__name__, form, _flags(value))
 
     return convert

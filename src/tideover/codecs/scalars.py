@@ -146,14 +146,33 @@ _BARE: dict[type, Convert] = {
     timedelta: _to_timedelta,
     ipaddress.IPv4Address: _from_text(ipaddress.IPv4Address, "an IPv4 address", 3),
     ipaddress.IPv6Address: _from_text(ipaddress.IPv6Address, "an IPv6 address", 4),
-    ipaddress.IPv4Interface: _from_text(ipaddress.IPv4Interface, "an IPv4 interface", 14),
-    ipaddress.IPv6Interface: _from_text(ipaddress.IPv6Interface, "an IPv6 interface", 14),
+    ipaddress.IPv4Interface: _from_text(ipaddress.IPv4Interface, "an IPv4 interface", 10),
+    ipaddress.IPv6Interface: _from_text(ipaddress.IPv6Interface, "an IPv6 interface", 10),
     ipaddress.IPv4Network: _from_text(ipaddress.IPv4Network, "an IPv4 network", 9),
     ipaddress.IPv6Network: _from_text(ipaddress.IPv6Network, "an IPv6 network", 9),
 }
 SCALARS: dict[type, Convert] = {str: _to_str, bytes: _to_bytes} | {
     form: stripping(convert) for form, convert in _BARE.items()
 }
+
+
+# Whether a text of the type has colons, and whether it may have a slash.
+_ADDRESSES: dict[object, tuple[bool, bool]] = {
+    ipaddress.IPv4Address: (False, False),
+    ipaddress.IPv4Interface: (False, True),
+    ipaddress.IPv4Network: (False, True),
+    ipaddress.IPv6Address: (True, False),
+    ipaddress.IPv6Interface: (True, True),
+    ipaddress.IPv6Network: (True, True),
+}
+
+
+def shape_of_address(form: object) -> Callable[[object], bool] | None:
+    """Return what tells an address, interface or network of one kind from others; None for any other type."""
+    if not isinstance(form, type) or form not in _ADDRESSES:
+        return None
+    colons, slash = _ADDRESSES[form]
+    return lambda value: isinstance(value, str) and (":" in value) is colons and (slash or "/" not in value)
 
 
 def scalar(form: type) -> Convert | None:

@@ -21,7 +21,7 @@ from tideover.codecs.forms import (
 )
 from tideover.codecs.one_value import REFUSED, TooMuch, once, require_spread, spend
 from tideover.codecs.refusals import Refusal, asking
-from tideover.codecs.scalars import SCALARS, Convert, Written, plain, scalar, to_none
+from tideover.codecs.scalars import SCALARS, Convert, Written, plain, scalar, shape_of_address, to_none
 from tideover.shown import shown
 
 _SUPPORTED = (
@@ -150,7 +150,8 @@ def _union(options: list[tuple[object, Convert]]) -> Convert:
         if kind in exact:
             return plain(value)
         spend(1 + len(shapes) // 2)
-        # An object with other names, or another tag, is none of a record: that need not be found out by an error.
+        # An object with other names, or another tag, is none of a record, and what has a slash is no address: that
+        # need not be found out by an error.
         fitting = [convert for shape, convert in shapes if shape is None or shape(value)]
         return fitting[0](value) if len(fitting) == 1 else (first_fit(fitting) if fitting else convert)(value)
 
@@ -158,10 +159,10 @@ def _union(options: list[tuple[object, Convert]]) -> Convert:
 
 
 def _shape(form: object) -> Callable[[object], bool] | None:
-    """Return what tells whether a value has a record's names and its tags; None if the type is no record."""
+    """Return what tells a record by its names and tags, and an address by its colons; None for other types."""
     fields = fields_of(form)
     if fields is None:
-        return None
+        return shape_of_address(form)
     known = frozenset(field.name for field in fields)
     required = frozenset(field.name for field in fields if field.required)
     tags = [(field.name, options) for field in fields if (options := _tags(field.form))]

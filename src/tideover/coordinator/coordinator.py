@@ -333,10 +333,10 @@ class Coordinator(Primitives):
         self._home.check(self)
         return (await self.survey()).named
 
-    async def survey(self) -> Survey:
-        """Ask for what `foreign_values` returns, and how many more there are."""
+    async def survey(self, below: str = "") -> Survey:
+        """Ask for what `foreign_values` returns, below a prefix or all of it, and how many more there are."""
         self._home.check(self)
-        return await foreign_values(self.namespace, self._read_or_none)
+        return await foreign_values(self.namespace, self._read_or_none, below=below)
 
     async def _read_or_none(self, op: Range) -> RangeResult | None:
         try:

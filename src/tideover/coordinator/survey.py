@@ -17,7 +17,7 @@ from tideover.epoch.rules import decode_marker
 from tideover.errors import RecordCorrupt
 from tideover.foreign_bytes import hexadecimal
 from tideover.locks import hold_document
-from tideover.locks.etcd_queue import is_place
+from tideover.locks.etcd_queue import NO_PLACE, is_place
 from tideover.sessions.key import anchors
 from tideover.status import MOST, RejectedValue
 from tideover.store.operations import Range, RangeResult, prefix_end
@@ -42,20 +42,23 @@ class Survey:
     more: int
 
 
-async def foreign_values(namespace: str, read: Read) -> Survey:
+async def foreign_values(namespace: str, read: Read, *, below: str = "") -> Survey:
     """Return what others have written under the keys that tideover reads.
 
     Args:
         namespace: The namespace.
         read: Makes one read; what it raises comes out. What may not be read is left out.
+        below: A prefix in the namespace: nothing else is read.
     """
     found: list[RejectedValue] = []
     more = 0
-    marker = marker_key(namespace)
+    marker, asked = marker_key(namespace), f"{namespace}/{below}".encode()
     checks: dict[bytes, _Check] = {marker: lambda _, entry: decode_marker(entry.value), **_checks(namespace)}
-    for first, check in checks.items():
-        end = None if first == marker else prefix_end(first)
-        answer = await read(Range(first, end))
+    for prefix, check in checks.items():
+        if not (prefix.startswith(asked) or asked.startswith(prefix)):
+            continue
+        first = max(prefix, asked, key=len)
+        answer = await read(Range(first, None if first == marker else prefix_end(first)))
         for key, entry in answer.entries.items() if answer is not None else ():
             why = _refusal(check, key, entry)
             if why and len(found) < MOST:
@@ -75,7 +78,7 @@ def _checks(namespace: str) -> dict[bytes, _Check]:
 
     def check_place(key: bytes, _: Entry) -> None:
         if not is_place(key.rpartition(b"/")[2]):
-            raise ValueError("it stands in the line of a lock, and is named after no lease")
+            raise ValueError(f"it stands in the line of a lock, and is {NO_PLACE}")
 
     def check_record(key: bytes, entry: Entry) -> None:
         if not key.endswith(b"/token"):

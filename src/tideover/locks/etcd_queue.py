@@ -42,9 +42,8 @@ _LAST_LOOK = 0.25
 # Seconds to open a watch, and up to how many to let pass before the next try.
 _OPEN_WITHIN = 1.0
 _AFTER_TROUBLE = 0.2
-
-
-_FOREIGN = "named after no lease: until it is deleted nobody behind it has the lock"
+# What is said of a key in the line that is no place in it.
+NO_PLACE = "named after no lease: until it is deleted nobody behind it has the lock"
 
 
 def is_place(name: bytes) -> bool:
@@ -202,7 +201,7 @@ class Queue:
         where = f"key {shown(key.key)}, since revision {key.entry.create_revision}"
         name = key.key[len(self._prefix) :]
         if not is_place(name):
-            return f"nobody: foreign {where}, {_FOREIGN}"
+            return f"nobody: foreign {where}, {NO_PLACE}"
         holder = Holder.read(key.entry.value)
         return str(holder) if holder.since else f"{holder.name or 'another client'} (lease {shown(name)}, {where})"
 
@@ -210,7 +209,7 @@ class Queue:
         """Return what of the keys last seen before one of ours is nobody's place, and so never goes by itself."""
         seen = {each.key: each for each in (ahead.holder, ahead.last) if each is not None}
         return [
-            RejectedValue(key.decode(errors="backslashreplace"), each.entry.mod_revision, f"it is {_FOREIGN}")
+            RejectedValue(key.decode(errors="backslashreplace"), each.entry.mod_revision, f"it is {NO_PLACE}")
             for key, each in seen.items()
             if not is_place(key[len(self._prefix) :])
         ]

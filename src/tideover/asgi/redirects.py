@@ -6,17 +6,20 @@ make the two together mean another place than the leader's.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from tideover.addresses import is_wildcard
+from tideover.addresses import is_wildcard, same_host
 
 _LONGEST = 2000
 _PORTS = {"http": 80, "https": 443}
-# What RFC 3986 allows in a path and in a query, and escapes that are there already.
-_PATH = "/%:@!$&'()*+,;=~"
+# What may stand in a path and in a query: by RFC 3986, and the brackets that all send.
+_PATH = "/:@!$&'()*+,;=~[]"
+# Escapes that are there already stay.
+_ESCAPED = _PATH + "%"
 
 
 def location(address: str, scope: Scope) -> str | None:
@@ -33,10 +36,11 @@ def location(address: str, scope: Scope) -> str | None:
     base = _base(address)
     if base is None or _origin(base) in _own_origins(scope):
         return None
-    path = scope.get("raw_path") or str(scope["path"]).encode(errors="replace")
+    raw = scope.get("raw_path")
+    path = quote(raw, safe=_ESCAPED) if raw else quote(scope["path"], safe=_PATH, errors="replace")
     # Without the slash the path would be a part of the host's name.
-    whole = address.rstrip("/") + "/" + quote(path, safe=_PATH).removeprefix("/")
-    query = quote(scope.get("query_string", b""), safe=_PATH + "?")
+    whole = address.rstrip("/") + "/" + path.removeprefix("/")
+    query = quote(scope.get("query_string", b""), safe=_ESCAPED + "?")
     return f"{whole}?{query}" if query else whole
 
 
@@ -53,7 +57,7 @@ def _base(address: str) -> SplitResult | None:
 
 
 def _origin(parts: SplitResult) -> tuple[str, int]:
-    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    return same_host(parts.hostname or ""), parts.port or _PORTS[parts.scheme]
 
 
 def _own_origins(scope: Scope) -> set[tuple[str, int]]:
@@ -61,10 +65,10 @@ def _own_origins(scope: Scope) -> set[tuple[str, int]]:
     found: set[tuple[str, int]] = set()
     server = scope.get("server")
     if server and server[1]:
-        found.add((server[0].lower(), server[1]))
-    try:
-        parts = urlsplit(f"{scope.get('scheme', 'http')}://{Headers(scope=scope).get('host', '')}")
-        found.add(_origin(parts))
-    except (ValueError, KeyError):
-        pass
+        found.add((same_host(server[0].lower()), server[1]))
+    with suppress(ValueError):
+        parts = urlsplit(f"//{Headers(scope=scope).get('host', '')}")
+        # Who ends TLS in front of the server knows whether it was http or https; the server need not.
+        ports = _PORTS.values() if parts.port is None else [parts.port]
+        found.update((same_host(parts.hostname or ""), port) for port in ports)
     return found

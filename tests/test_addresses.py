@@ -56,7 +56,12 @@ def test_one_address_or_a_name(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("::1", "0:0:0:0:0:0:0:1"), ("127.0.0.1", "127.1"), ("10.0.0.7", "::ffff:a00:7"), ("shop.example", "shop.example")],
+    [
+        ("::1", "0:0:0:0:0:0:0:1"),
+        ("127.0.0.1", "127.1"),
+        ("10.0.0.7", "::ffff:a00:7"),
+        ("shop.example", "shop.example"),
+    ],
 )
 def test_one_host_in_any_spelling(one: str, other: str) -> None:
     """However a host is written, it is the same."""

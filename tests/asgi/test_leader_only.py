@@ -217,7 +217,7 @@ def scope(path: str, query: bytes = b"", **more: Any) -> dict[str, Any]:
     ],
 )
 def test_the_same_place_is_no_place_to_go(address: str, host: bytes) -> None:
-    """A client is not sent round in a circle: however its host is written, and if TLS ends in front of the server."""
+    """A client is not sent in a circle, however its host is written, and if TLS ends in front of the server."""
     assert location(address, {**scope("/"), "headers": [(b"host", host)]}) is None
 
 
@@ -242,6 +242,8 @@ def test_the_same_place_is_no_place_to_go(address: str, host: bytes) -> None:
         ("http://SHOP.example:8080/", scope("/"), None),
         ("http://shop.example", scope("/"), "http://shop.example/"),
         ("http://10.0.0.9:80", scope("/", server=("10.0.0.9", 80)), None),
+        ("http://10.0.0.9:80", scope("/", server=("10.0.0.9", "80")), None),
+        (LEADER, scope("/", server=("/run/shop.socket", None)), f"{LEADER}/"),
         ("http://0.0.0.0:80", scope("/"), None),
         ("http://user@10.0.0.7", scope("/"), None),
         ("http://10.0.0.7\\@evil", scope("/"), None),

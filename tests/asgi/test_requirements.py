@@ -377,7 +377,12 @@ async def test_a_path_that_is_another_is_not(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "root", "reached"),
-    [("/shop/pay", "/shop", False), ("/pay", "/shop", False), ("/shop", "/shop", True), ("/shop//pay", "/shop/", False)],
+    [
+        ("/shop/pay", "/shop", False),
+        ("/pay", "/shop", False),
+        ("/shop", "/shop", True),
+        ("/shop//pay", "/shop/", False),
+    ],
 )
 async def test_a_path_below_where_the_application_is(path: str, root: str, reached: bool) -> None:
     """The `root_path` that servers and mounts put in front of a path is no part of it."""
@@ -461,6 +466,8 @@ def untyped(function: Any) -> Any:
         lambda: untyped(requires("lock"))(Orders),
         lambda: untyped(requires("lock"))(Starlette()),
         lambda: untyped(requires("lock"))(3),
+        lambda: untyped(requires("lock"))(staticmethod(len)),
+        lambda: untyped(requires("lock"))(classmethod(lambda cls: None)),
         lambda: untyped(RequirementsMiddleware)(Starlette(), {"/a": ["lock"]}),
         lambda: untyped(RequirementsMiddleware)(Starlette(), {1: []}),
     ],

@@ -48,7 +48,7 @@ class Paths:
 
 
 def is_plain(scope: Scope) -> bool:
-    """Whether a request's path means the same to every application: it begins with a slash, and has no `..` or `.`.
+    """Whether every application reads a path as it is written: it begins with a slash, and has no `..` or `.`.
 
     Some servers hand on the absolute form of a target (`GET http://a/pay`, RFC 9112, 3.2.2) as it came, and some
     applications follow dots, as for files, or pass them on to a server that does.

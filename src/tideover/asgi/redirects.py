@@ -56,19 +56,20 @@ def _base(address: str) -> SplitResult | None:
     return parts if usable and "@" not in parts.netloc and not {"?", "#"} & set(address) else None
 
 
-def _origin(parts: SplitResult) -> tuple[str, int]:
-    return same_host(parts.hostname or ""), parts.port or _PORTS[parts.scheme]
+def _origin(parts: SplitResult) -> tuple[str, str]:
+    return same_host(parts.hostname or ""), str(parts.port or _PORTS[parts.scheme])
 
 
-def _own_origins(scope: Scope) -> set[tuple[str, int]]:
+def _own_origins(scope: Scope) -> set[tuple[str, str]]:
     """Return where a request came to: as the client has it, and as the server has it."""
-    found: set[tuple[str, int]] = set()
+    found: set[tuple[str, str]] = set()
     server = scope.get("server")
     if server and server[1]:
-        found.add((same_host(server[0].lower()), server[1]))
+        # Granian gives the port as a string.
+        found.add((same_host(server[0].lower()), str(server[1])))
     with suppress(ValueError):
         parts = urlsplit(f"//{Headers(scope=scope).get('host', '')}")
         # Who ends TLS in front of the server knows whether it was http or https; the server need not.
         ports = _PORTS.values() if parts.port is None else [parts.port]
-        found.update((same_host(parts.hostname or ""), port) for port in ports)
+        found.update((same_host(parts.hostname or ""), str(port)) for port in ports)
     return found

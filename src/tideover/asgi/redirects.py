@@ -36,12 +36,22 @@ def location(address: str, scope: Scope) -> str | None:
     base = _base(address)
     if base is None or _origin(base) in _own_origins(scope):
         return None
-    raw = scope.get("raw_path")
-    path = quote(raw, safe=_ESCAPED) if raw else quote(scope["path"], safe=_PATH, errors="replace")
     # Without the slash the path would be a part of the host's name.
-    whole = address.rstrip("/") + "/" + path.removeprefix("/")
+    whole = address.rstrip("/") + "/" + _path(scope).removeprefix("/")
     query = quote(scope.get("query_string", b""), safe=_ESCAPED + "?")
     return f"{whole}?{query}" if query else whole
+
+
+def _path(scope: Scope) -> str:
+    """Return a request's path as the client has sent it, without what the server has put in front of it.
+
+    With `--root-path` uvicorn does that, for proxies that take it away; the leader's server does it again. What
+    Starlette adds to `root_path` for its mounts is the client's, and `app_root_path` is what was there before.
+    """
+    raw = scope.get("raw_path")
+    path = quote(raw, safe=_ESCAPED) if raw else quote(scope["path"], safe=_PATH, errors="replace")
+    root = quote(scope.get("app_root_path", scope.get("root_path", "")), safe=_PATH)
+    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
 def _base(address: str) -> SplitResult | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tideover.addresses import is_wildcard
+from tideover.addresses import is_wildcard, same_host
 
 WILDCARDS = (
     "0.0.0.0",
@@ -52,3 +52,23 @@ def test_all_addresses_in_any_spelling(host: str) -> None:
 def test_one_address_or_a_name(host: str) -> None:
     """What means one machine, or may, is no wildcard, whatever zeros it has."""
     assert not is_wildcard(host)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("::1", "0:0:0:0:0:0:0:1"),
+        ("127.0.0.1", "127.1"),
+        ("10.0.0.7", "::ffff:a00:7"),
+        ("shop.example", "shop.example"),
+    ],
+)
+def test_one_host_in_any_spelling(one: str, other: str) -> None:
+    """However a host is written, it is the same."""
+    assert same_host(one) == same_host(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("::1", "127.0.0.1"), ("a", "b"), ("10.0.0.7", "10.0.0.70")])
+def test_two_hosts(one: str, other: str) -> None:
+    """Different hosts are never taken for the same."""
+    assert same_host(one) != same_host(other)

@@ -1,9 +1,9 @@
-"""Hosts that are none: what a server listens on, and nobody can connect to."""
+"""Hosts as people and servers write them: which are nobody's address, and which are the same."""
 
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 
 def is_wildcard(host: str) -> bool:
@@ -15,12 +15,28 @@ def is_wildcard(host: str) -> bool:
     """
     if host in ("", "*"):
         return True
+    address = _address(host)
+    return address is not None and address.is_unspecified
+
+
+def same_host(host: str) -> str:
+    """Return one way to write a host, for comparisons: clients and servers each write addresses in their own.
+
+    Args:
+        host: Such as `"::1"`, `"0:0::1"` or `"127.1"`, without brackets, in lower case.
+    """
+    address = _address(host)
+    return host if address is None else str(address)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is, however it is written; None if it is a name."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         try:
-            return socket.inet_aton(host) == bytes(4)
+            return IPv4Address(socket.inet_aton(host))
         except (OSError, UnicodeError):
-            return False
+            return None
     mapped = None if address.version == 4 else address.ipv4_mapped
-    return (mapped or address).is_unspecified
+    return mapped or address

@@ -344,6 +344,35 @@ async def test_readyz_is_strict_for_those_who_say_so() -> None:
         assert await statuses(client, "/readyz?require=discovery:billing") == [503]
 
 
+@pytest.mark.parametrize("alarm", ["NOSPACE", "CORRUPT"])
+async def test_a_probe_and_a_route_agree_about_locks(alarm: str) -> None:
+    """With an alarm no lock can be had, say `?require=lock`, the line of locks and `requires("lock")` alike."""
+
+    @requires("lock")
+    async def pay(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("paid")
+
+    async with probed() as (store, tide, client):
+        app = TideoverMiddleware(Starlette(routes=[Route("/pay", pay)]), coordinator=tide)
+        async with client_of(app) as shop:
+
+            async def say() -> tuple[int, int, bool]:
+                lines = (await client.get("/readyz?verbose")).text
+                probe, route = await client.get("/readyz?require=lock"), await shop.get("/pay")
+                if probe.status_code == 503:
+                    assert probe.json()["detail"] == route.json()["detail"]
+                return probe.status_code, route.status_code, " lock obtainable" in lines
+
+            assert await say() == (200, 200, True)
+            store.alarms.add(alarm)
+            await anyio.sleep(40)
+            assert tide.health.state is HealthState.AVAILABLE
+            assert await say() == (503, 503, False)
+            store.alarms.clear()
+            await anyio.sleep(40)
+            assert await say() == (200, 200, True)
+
+
 async def test_what_cannot_be_required() -> None:
     """What is no requirement is 400; a probe does not make the process follow a service that it did not."""
     async with probed() as (_, tide, client):

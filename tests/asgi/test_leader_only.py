@@ -207,6 +207,21 @@ def scope(path: str, query: bytes = b"", **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://shop.example", b"shop.example"),
+        ("http://shop.example:80", b"SHOP.example"),
+        ("https://shop.example", b"shop.example:443"),
+        ("http://[0:0::1]:8000", b"[::1]:8000"),
+        ("http://127.1:8000", b"127.0.0.1:8000"),
+    ],
+)
+def test_the_same_place_is_no_place_to_go(address: str, host: bytes) -> None:
+    """A client is not sent in a circle, however its host is written, and if TLS ends in front of the server."""
+    assert location(address, {**scope("/"), "headers": [(b"host", host)]}) is None
+
+
+@pytest.mark.parametrize(
     ("address", "where", "expected"),
     [
         (LEADER, scope("/a b"), f"{LEADER}/a%20b"),
@@ -220,10 +235,20 @@ def scope(path: str, query: bytes = b"", **more: Any) -> dict[str, Any]:
         (LEADER, scope("/", raw_path=b"//evil.example"), f"{LEADER}//evil.example"),
         (LEADER, scope("/", raw_path=b"/a\r\nSet-Cookie: x\\"), f"{LEADER}/a%0D%0ASet-Cookie:%20x%5C"),
         (LEADER, scope("/", b"a=\r\n#b\xff"), f"{LEADER}/?a=%0D%0A%23b%FF"),
+        (LEADER, scope("/100%"), f"{LEADER}/100%25"),
+        (LEADER, scope("/api/a", root_path="/api", raw_path=b"/api/%61"), f"{LEADER}/%61"),
+        (LEADER, scope("/api/é/a", root_path="/api/é"), f"{LEADER}/a"),
+        (LEADER, scope("/apis", root_path="/api"), f"{LEADER}/apis"),
+        (LEADER, scope("/shop/a", root_path="/shop", app_root_path=""), f"{LEADER}/shop/a"),
+        (LEADER, scope("/api/shop/a", root_path="/api/shop", app_root_path="/api"), f"{LEADER}/shop/a"),
+        (LEADER, scope("/a%2Fb?c"), f"{LEADER}/a%252Fb%3Fc"),
+        (LEADER, scope("/", b"a[]=1&b=%5B", raw_path=b"/x[1]%5b"), f"{LEADER}/x[1]%5b?a[]=1&b=%5B"),
         ("http://shop.example:8080", scope("/"), None),
         ("http://SHOP.example:8080/", scope("/"), None),
         ("http://shop.example", scope("/"), "http://shop.example/"),
         ("http://10.0.0.9:80", scope("/", server=("10.0.0.9", 80)), None),
+        ("http://10.0.0.9:80", scope("/", server=("10.0.0.9", "80")), None),
+        (LEADER, scope("/", server=("/run/shop.socket", None)), f"{LEADER}/"),
         ("http://0.0.0.0:80", scope("/"), None),
         ("http://user@10.0.0.7", scope("/"), None),
         ("http://10.0.0.7\\@evil", scope("/"), None),

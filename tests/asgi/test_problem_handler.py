@@ -129,6 +129,28 @@ async def test_what_a_user_handles_stays_theirs() -> None:
     assert (await raising(Unavailable("x"), {LockTimeout: mine}))[0].status_code == 503
 
 
+@pytest.mark.parametrize(
+    ("errors", "status"),
+    [
+        ([LockTimeout(SECRET)], 503),
+        ([Unavailable(SECRET), LockConflict(SECRET), TooStale(SECRET, age=2, max_stale=1)], 409),
+        ([Unavailable(SECRET), ExceptionGroup("inner", [PermissionDenied(SECRET), LockConflict(SECRET)])], 500),
+    ],
+)
+async def test_a_group_is_as_bad_as_its_worst_error(errors: list[Exception], status: int) -> None:
+    """What a task group makes of errors is answered where the application says so, in groups of groups too."""
+    answer, _ = await raising(ExceptionGroup("group", errors), {ExceptionGroup: problem_handler})
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert SECRET not in answer.text
+
+
+async def test_a_group_with_another_error_stays_an_error() -> None:
+    """One error that is nobody's of these makes the group one that is raised on."""
+    group = ExceptionGroup("group", [LockTimeout("x"), ValueError("x")])
+    answer, _ = await raising(group, {ExceptionGroup: problem_handler})
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+
+
 async def test_it_works_without_a_coordinator() -> None:
     """An application that has none at hand answers all the same."""
 

@@ -13,6 +13,7 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import Message, Receive, Scope, Send
 
 from tests.asgi.requirements_support import service
 from tests.asgi.support import client_of, lose, recover, store_with
@@ -326,6 +327,68 @@ async def test_requirements_by_path(path: str, status: int, mounted: str) -> Non
     assert await by_middleware(await store_with(a="1"), path, mounted=mounted) == status
 
 
+async def as_sent(path: str, required: dict[str, Any], **more: Any) -> list[str]:
+    """Return what an application that looks at no path is reached by, in an outage."""
+    reached = []
+
+    async def anything(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["path"])
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        return None
+
+    guarded = RequirementsMiddleware(anything, required)
+    async with connected(lose(await store_with(a="1"))):
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], **more}
+        await guarded(scope, receive, send)
+    return reached
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://shop/pay",
+        "HTTP://shop:80/pay/now",
+        "http:/pay",
+        "http://shop",
+        "pay",
+        "/x/../pay",
+        "/./pay",
+        "/x//../pay",
+        "/pay/../x",
+        "/x/..",
+        "*",
+    ],
+)
+async def test_a_path_that_may_be_read_as_another_is_guarded(path: str) -> None:
+    """What an application may take for a guarded path, although something else is written, requires all."""
+    assert await as_sent(path, {"/pay": [requires("lock")]}) == []
+    assert await as_sent(path, {"/": [requires("lock")]}) == []
+
+
+@pytest.mark.parametrize("path", ["/payments", "/.well-known/pay", "/...", "/a..b", "/PAY", "/x/pay", "", "/"])
+async def test_a_path_that_is_another_is_not(path: str) -> None:
+    """A plain path requires what is said of it, as it is written."""
+    assert await as_sent(path, {"/pay": [requires("lock")]}) == [path]
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "reached"),
+    [
+        ("/shop/pay", "/shop", False),
+        ("/pay", "/shop", False),
+        ("/shop", "/shop", True),
+        ("/shop//pay", "/shop/", False),
+    ],
+)
+async def test_a_path_below_where_the_application_is(path: str, root: str, reached: bool) -> None:
+    """The `root_path` that servers and mounts put in front of a path is no part of it."""
+    assert bool(await as_sent(path, {"/pay": [requires("lock")]}, root_path=root)) is reached
+
+
 async def test_requirements_of_all_paths() -> None:
     """`/` means all paths, and what several paths require counts together."""
     store = await store_with(a="1")
@@ -403,6 +466,8 @@ def untyped(function: Any) -> Any:
         lambda: untyped(requires("lock"))(Orders),
         lambda: untyped(requires("lock"))(Starlette()),
         lambda: untyped(requires("lock"))(3),
+        lambda: untyped(requires("lock"))(staticmethod(len)),
+        lambda: untyped(requires("lock"))(classmethod(lambda cls: None)),
         lambda: untyped(RequirementsMiddleware)(Starlette(), {"/a": ["lock"]}),
         lambda: untyped(RequirementsMiddleware)(Starlette(), {1: []}),
     ],

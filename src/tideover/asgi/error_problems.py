@@ -28,6 +28,8 @@ from tideover.functions import current_for_reads
 from tideover.status import duration
 from tideover.types import Diagnosis
 
+# What a group of errors is answered as: the one of them that comes last here.
+_WORSE = [503, 409, 500]
 PAGE = "how-to/require-coordination/"
 # The most special ones first: status, title, and the section that explains it.
 ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
@@ -53,8 +55,11 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
     | `LockConflict` | 409 |
     | `ElectionMismatch`, `PermissionDenied` | 500, and the error is logged |
 
-    Every other error is raised again. The answer says in words of its own what is the matter, and quotes no
-    message: these name keys, addresses and holders, which are for operators.
+    Every other error is raised again. Task groups raise groups of errors: with `ExceptionGroup: problem_handler`
+    as well, one that holds only errors from above is answered as the worst of them.
+
+    The answer says in words of its own what is the matter, and quotes no message: these name keys, addresses and
+    holders, which are for operators.
 
     Args:
         connection: The request, or a WebSocket, which is refused, or closed with 1013.
@@ -69,16 +74,28 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
     When degraded:
         This is what it is for.
     """
-    kind = next((kind for kind in ANSWERS if isinstance(error, kind)), None)
-    if kind is None:
+    known = [(each, answer) for each in _single(error) if (answer := _answer(each)) is not None]
+    if len(known) < len(_single(error)):
         raise error
-    problem = _problem(error, *ANSWERS[kind])
+    worst, answer = max(known, key=lambda each: _WORSE.index(each[1][0]))
+    problem = _problem(worst, *answer)
     if problem.status == 500:
-        telemetry.request_failed(error)
+        telemetry.request_failed(worst)
     if isinstance(connection, WebSocket):
         await refuse_websocket(problem, connection)
         return None
     return problem.response(connection.scope)
+
+
+def _single(error: Exception) -> list[Exception]:
+    """Return the errors that a group holds, and those of groups in it; of an error itself, that one."""
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [single for each in error.exceptions for single in _single(each)]
+
+
+def _answer(error: Exception) -> tuple[int, str, str] | None:
+    return next((answer for kind, answer in ANSWERS.items() if isinstance(error, kind)), None)
 
 
 def _problem(error: Exception, status: int, title: str, section: str) -> Problem:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from tideover.asgi.rules.requirements import Known, KnownService
 from tideover.coordinator.coordinator import Coordinator
-from tideover.types import Diagnosis, HealthState, Standing
-
-_READ_ONLY = frozenset({Diagnosis.NO_SPACE, Diagnosis.CORRUPT})
+from tideover.coordinator.rules.situation import READ_ONLY
+from tideover.types import HealthState, Standing
 
 
 class CoordinatorFacts:
@@ -35,7 +34,7 @@ class CoordinatorFacts:
     @property
     def writable(self) -> bool:
         """Whether etcd takes writes, if a quorum answers."""
-        return self.coordinator.health.diagnosis not in _READ_ONLY
+        return self.coordinator.health.diagnosis not in READ_ONLY
 
     @property
     def brief(self) -> str:

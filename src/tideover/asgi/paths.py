@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from starlette.types import Scope
 
 _SLASHES = re.compile("/+")
+_DOTS = re.compile(r"/\.\.?(/|$)")
 
 
 class Paths:
@@ -26,7 +27,8 @@ class Paths:
         if isinstance(given, str):
             raise TypeError(f"{what} must be a list, such as [{given!r}], not a string")
         self._given = tuple(check_path(what, path) for path in given)
-        self._below = tuple(f"{path}/" for path in self._given)
+        # Of the root all are below it, also what does not begin with a slash.
+        self._below = tuple(path and f"{path}/" for path in self._given)
 
     def __repr__(self) -> str:
         """Show them."""
@@ -43,6 +45,19 @@ class Paths:
             # Some frameworks take several slashes for one.
             path = _SLASHES.sub("/", path)
         return path in self._given or path.startswith(self._below)
+
+
+def is_plain(scope: Scope) -> bool:
+    """Whether every application reads a path as it is written: it begins with a slash, and has no `..` or `.`.
+
+    Some servers hand on the absolute form of a target (`GET http://a/pay`, RFC 9112, 3.2.2) as it came, and some
+    applications follow dots, as for files, or pass them on to a server that does.
+
+    Args:
+        scope: The request's.
+    """
+    path = route_path(scope)
+    return (path.startswith("/") or not path) and not ("/." in path and _DOTS.search(path))
 
 
 def check_path(what: str, path: str) -> str:

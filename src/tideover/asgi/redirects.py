@@ -6,17 +6,20 @@ make the two together mean another place than the leader's.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from tideover.addresses import is_wildcard
+from tideover.addresses import is_wildcard, same_host
 
 _LONGEST = 2000
 _PORTS = {"http": 80, "https": 443}
-# What RFC 3986 allows in a path and in a query, and escapes that are there already.
-_PATH = "/%:@!$&'()*+,;=~"
+# What may stand in a path and in a query: by RFC 3986, and the brackets that all send.
+_PATH = "/:@!$&'()*+,;=~[]"
+# Escapes that are there already stay.
+_ESCAPED = _PATH + "%"
 
 
 def location(address: str, scope: Scope) -> str | None:
@@ -33,11 +36,22 @@ def location(address: str, scope: Scope) -> str | None:
     base = _base(address)
     if base is None or _origin(base) in _own_origins(scope):
         return None
-    path = scope.get("raw_path") or str(scope["path"]).encode(errors="replace")
     # Without the slash the path would be a part of the host's name.
-    whole = address.rstrip("/") + "/" + quote(path, safe=_PATH).removeprefix("/")
-    query = quote(scope.get("query_string", b""), safe=_PATH + "?")
+    whole = address.rstrip("/") + "/" + _path(scope).removeprefix("/")
+    query = quote(scope.get("query_string", b""), safe=_ESCAPED + "?")
     return f"{whole}?{query}" if query else whole
+
+
+def _path(scope: Scope) -> str:
+    """Return a request's path as the client has sent it, without what the server has put in front of it.
+
+    With `--root-path` uvicorn does that, for proxies that take it away; the leader's server does it again. What
+    Starlette adds to `root_path` for its mounts is the client's, and `app_root_path` is what was there before.
+    """
+    raw = scope.get("raw_path")
+    path = quote(raw, safe=_ESCAPED) if raw else quote(scope["path"], safe=_PATH, errors="replace")
+    root = quote(scope.get("app_root_path", scope.get("root_path", "")), safe=_PATH)
+    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
 def _base(address: str) -> SplitResult | None:
@@ -52,19 +66,20 @@ def _base(address: str) -> SplitResult | None:
     return parts if usable and "@" not in parts.netloc and not {"?", "#"} & set(address) else None
 
 
-def _origin(parts: SplitResult) -> tuple[str, int]:
-    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+def _origin(parts: SplitResult) -> tuple[str, str]:
+    return same_host(parts.hostname or ""), str(parts.port or _PORTS[parts.scheme])
 
 
-def _own_origins(scope: Scope) -> set[tuple[str, int]]:
+def _own_origins(scope: Scope) -> set[tuple[str, str]]:
     """Return where a request came to: as the client has it, and as the server has it."""
-    found: set[tuple[str, int]] = set()
+    found: set[tuple[str, str]] = set()
     server = scope.get("server")
     if server and server[1]:
-        found.add((server[0].lower(), server[1]))
-    try:
-        parts = urlsplit(f"{scope.get('scheme', 'http')}://{Headers(scope=scope).get('host', '')}")
-        found.add(_origin(parts))
-    except (ValueError, KeyError):
-        pass
+        # Granian gives the port as a string.
+        found.add((same_host(server[0].lower()), str(server[1])))
+    with suppress(ValueError):
+        parts = urlsplit(f"//{Headers(scope=scope).get('host', '')}")
+        # Who ends TLS in front of the server knows whether it was http or https; the server need not.
+        ports = _PORTS.values() if parts.port is None else [parts.port]
+        found.update((same_host(parts.hostname or ""), str(port)) for port in ports)
     return found

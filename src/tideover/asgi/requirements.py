@@ -228,10 +228,11 @@ def _check_endpoint(endpoint: Callable[..., Any]) -> None:
     """Refuse what is no endpoint, or cannot be refused."""
     inner = behind(endpoint) if callable(endpoint) else endpoint
     what = getattr(endpoint, "__qualname__", repr(endpoint))
-    if isinstance(endpoint, type) or not (inspect.isroutine(endpoint) or isinstance(endpoint, functools.partial)):
+    known = inspect.isroutine(endpoint) or isinstance(endpoint, functools.partial)
+    if not known or isinstance(endpoint, type | staticmethod | classmethod):
         raise TypeError(
-            f"a requirement decorates functions and methods, not {what}: decorate a class's methods, and wrap an "
-            "application in RequirementsMiddleware"
+            f"a requirement decorates functions and methods, not {what}: decorate a class's methods, below "
+            "@staticmethod and @classmethod, and wrap an application in RequirementsMiddleware"
         )
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tideover.asgi.paths import Paths
+from tideover.asgi.paths import Paths, is_plain
 from tideover.asgi.refusals import find_refusal
 from tideover.asgi.requirements import Requirement
 from tideover.asgi.rules.requirements import Need
@@ -22,7 +22,10 @@ class RequirementsMiddleware:
     Args:
         app: The application.
         requirements: Path to what it requires, and all that is below it; `"/"` means all paths. Of several paths
-            that a request is for, all requirements count, and all that are not met are named in one answer.
+            that a request is for, all requirements count, and all that are not met are named in one answer. Paths
+            are compared as they are written, percent-encoding resolved and several slashes taken for one. Of a
+            request that applications may read as another path than is written, because of `/../` in it, or
+            because it begins with no slash (`GET http://shop/pay`), the requirements of all paths count.
 
     Raises:
         TypeError: A path is no string, or a requirement none of `requires` and `leader_only`.
@@ -43,7 +46,8 @@ class RequirementsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] in ("http", "websocket"):
-            needs = [need for paths, needs in self._needs if paths.contain(scope) for need in needs]
+            plain = is_plain(scope)
+            needs = [need for paths, needs in self._needs if not plain or paths.contain(scope) for need in needs]
             refusal = find_refusal(needs) if needs else None
             if refusal is not None:
                 await refusal.send(scope, receive, send)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from tideover.coordinator.rules.situation import takes_writes
 from tideover.records import UnknownAge
 from tideover.shown import shown
 from tideover.status import (
@@ -123,7 +124,7 @@ def checks(report: StatusReport) -> list[Check]:
         )
         for job in report.jobs
     ]
-    obtainable = "refused" if degraded(report) else "obtainable"
+    obtainable = "obtainable" if takes_writes(report) else "refused"
     found = [
         etcd,
         *_worst_first(map(_config, report.config)),

@@ -1,17 +1,21 @@
 """An application whose writes are for leaders: its processes are candidates when they are told to.
 
-Run with some ports it serves each of them in a process of its own, until its stdin ends: forked from this one,
-which has imported all they need. It prints their ids.
+Run with some ports it serves each of them in a process of its own, and the last one by `uvicorn --workers`, until
+its stdin ends: all forked from this one, which has imported all they need. It prints the ids of the former.
 """
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import anyio
 import uvicorn
+import uvicorn._subprocess as uvicorn_subprocess
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -24,6 +28,15 @@ from tideover.asgi import TideoverMiddleware, leader_only
 
 # Seconds: hardly more than the least.
 TTL = 4.6
+WORKERS = 4
+# What the first coordinator of a process imports, and the first server.
+LATE = (
+    "tideover.etcd.adapter",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
 
 stood = os.environ.get("STAND", "")
 
@@ -66,18 +79,35 @@ app = Starlette(
 )
 
 
-def serve(port: str) -> int:
-    """Serve a port in another process; return its id."""
+def serve(port: str) -> None:
+    """Serve a port."""
+    uvicorn.run(app, port=int(port), access_log=False)
+
+
+def serve_by_workers(port: str) -> None:
+    """Serve a port by several workers, which stand for an election at once."""
+    os.environ["STAND"] = "shared"
+    uvicorn_subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
+    uvicorn.run("tests.asgi.elected:app", port=int(port), workers=WORKERS, access_log=False)
+
+
+def fork(target: Callable[[str], None], port: str) -> int:
+    """Run a function in another process, in a group of its own; return its id."""
     if pid := os.fork():
         return pid
-    uvicorn.run(app, port=int(port), access_log=False)
+    os.setpgid(0, 0)
+    target(port)
     os._exit(0)
 
 
 if __name__ == "__main__":
-    served = [serve(port) for port in sys.argv[1:]]
+    for name in LATE:
+        importlib.import_module(name)
+    *alone, shared = sys.argv[1:]
+    served = [fork(serve, port) for port in alone]
     print(*served, flush=True)
+    served.append(fork(serve_by_workers, shared))
     sys.stdin.read()
     for pid in served:
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.asgi.elected import TTL, WORKERS
 from tests.etcd.ways import running_haproxy
 from tideover.testing import EtcdServer
 from tideover.testing.etcd.ports import ReservedPort
@@ -30,9 +32,10 @@ pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.takes(12)]
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "how-to" / "route-to-the-leader.md"
-WORKERS = 4
-# Seconds: the ttl of tests/asgi/elected.py, and its margin.
-TTL, MARGIN = 4.6, 1.0
+# Seconds: the margin of the ttl.
+MARGIN = 1.0
+# For clients without TLS, which would read all CAs of the system, each of them.
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def haproxy_config(frontends: dict[str, ReservedPort], servers: list[ReservedPort]) -> str:
@@ -49,7 +52,7 @@ def haproxy_config(frontends: dict[str, ReservedPort], servers: list[ReservedPor
 
 
 @contextmanager
-def running(etcd: EtcdServer, log: Path, *args: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(etcd: EtcdServer, log: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run Python; what it complains of is in a file."""
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -58,7 +61,7 @@ def running(etcd: EtcdServer, log: Path, *args: str, **env: str) -> Iterator[sub
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=out,
-            env={**os.environ, "ENDPOINT": etcd.endpoint, **env},
+            env={**os.environ, "ENDPOINT": etcd.endpoint},
         )
         try:
             yield process
@@ -91,21 +94,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     frontends = {"reaper": ReservedPort(), "mailer": ReservedPort()}
     with ExitStack() as stack:
         etcd = stack.enter_context(EtcdServer())
-        served = stack.enter_context(
-            running(etcd, folder / "log", "-m", "tests.asgi.elected", *(str(port.number) for port in ports))
-        )
-        with_workers = [
-            "--port",
-            str(shared.number),
-            "--workers",
-            str(WORKERS),
-            "--no-access-log",
-            "tests.asgi.elected:app",
-        ]
-        workers = stack.enter_context(
-            running(etcd, folder / "workers.log", "-m", "uvicorn", *with_workers, STAND="shared")
-        )
-        stack.callback(workers.terminate)
+        numbers = [str(port.number) for port in (*ports, shared)]
+        served = stack.enter_context(running(etcd, folder / "log", "-m", "tests.asgi.elected", *numbers))
         config = haproxy_config(frontends, ports)
         stack.enter_context(running_haproxy(folder, config, ports=list(frontends.values())))
         assert served.stdout is not None
@@ -115,7 +105,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def ask(method: str, port: ReservedPort, path: str, timeout: float = 5.0) -> httpx.Response:
     """Make a request over a connection of its own; one that is not answered is a 599."""
     try:
-        return httpx.request(method, f"http://127.0.0.1:{port.number}{path}", timeout=timeout)
+        return httpx.request(method, f"http://127.0.0.1:{port.number}{path}", timeout=timeout, verify=PLAIN)
     except httpx.TransportError as exc:
         return httpx.Response(599, text=repr(exc))
 
@@ -216,7 +206,7 @@ def test_workers_that_share_a_port(fleet: Fleet) -> None:
 
     def complete() -> bool:
         """Whether all workers have been met, and one of them as leader; by one connection the same one answers."""
-        with httpx.Client(base_url=f"http://127.0.0.1:{fleet.shared.number}", timeout=5) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{fleet.shared.number}", timeout=5, verify=PLAIN) as client:
             try:
                 checked, written = client.get("/_tideover/leader/shared"), client.post("/write/shared")
             except httpx.TransportError:

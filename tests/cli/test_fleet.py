@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,34 @@ def test_one_that_differs_is_named(changed: dict[str, Any], said: str) -> None:
     assert disagreements(rows({}, {}, changed)) == [said]
 
 
+def test_a_process_is_one_leader_however_often_it_answers() -> None:
+    """What is registered twice, or answers at two addresses, leads once; another process of its name does not."""
+    twice = [ROW, replace(ROW, url="http://b:1")]
+    assert disagreements(twice) == []
+    other = replace(ROW, leads=(Led("reaper", "unconfirmed", 4),))
+    assert disagreements([*twice, other]) == [
+        "'reaper' has 2 leaders: web-1:7 (held, token 5), web-1:7 (unconfirmed, token 4)"
+    ]
+
+
+def test_workers_that_share_a_port() -> None:
+    """Where another process answers than is registered, and that one nowhere, nothing is known of it."""
+    raw = json.dumps(document()).encode()
+    right, wrong = (read(raw, "shop", "http://a:1", registered=name) for name in ("web-1:7", "web-1:8"))
+    assert disagreements([right]) == []
+    assert disagreements([right, wrong]) == ["web-1:7 has answered for web-1:8, of which nothing is known"]
+    assert disagreements([wrong, replace(right, instance="web-1:8", leads=())]) == []
+
+
+def test_all_that_are_cut_off_are_not_well() -> None:
+    """Instances that agree with each other disagree with what is seen from here."""
+    outage = rows(*[{"state": "unavailable"}] * 2)
+    assert disagreements(outage, here=HealthState.UNAVAILABLE) == []
+    assert disagreements(outage, here=HealthState.AVAILABLE) == [
+        "web-1:7, web-2:7 have etcd unavailable, while it is available from here"
+    ]
+
+
 # Five processes -------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +320,8 @@ async def test_hostile_endpoints_are_rows() -> None:
         "brackets": "http://[::1",
         "another scheme": "amqp://127.0.0.1:1",
         "idna": "http://xn--a/",
+        "space": "http://exa mple/",
+        "control": "http://exa\x1bmple/",
         "refused": "http://127.0.0.1:1/",
     }
     with served(HOSTILE) as endpoints:
@@ -344,6 +375,20 @@ def test_from_disk(tmp_path: Path) -> None:
     }
 
 
+def test_one_more_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is named by --url is asked too, also when nobody tells the endpoints, and only once."""
+    with listening(saying(reply(json.dumps(document()).encode()))) as address:
+        command = ["fleet", "payments", "-e", "127.0.0.1:1", "--cache-dir", str(tmp_path)]
+        assert run([*command, "--url", f"http://{address}"]) == 4
+        done = capsys.readouterr()
+        assert "there is no snapshot" in done.err
+        assert done.out.splitlines()[-1] == "nothing disagrees among 1"
+        save(tmp_path, "127.0.0.1:1", f"http://{address}", revision=9, cluster=0x1F)
+        assert run([*command, "--json", "--url", f"http://{address}/"]) == 4
+        assert len(capsys.readouterr().out.splitlines()) == 2
+        assert run([*command, "--url", "http://127.0.0.1:1"]) == 1
+
+
 def test_usage_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """Fields and paths that are none are refused, and a field is not repeated: it may be a secret."""
     for args in (
@@ -351,6 +396,7 @@ def test_usage_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
         ["shop", "--header", "Authorization: b\r\nC: d"],
         ["shop", "--path", "health"],
         ["shop", "--path", "/a b"],
+        ["shop", "--url", "10.0.0.7"],
         [""],
     ):
         assert run(["fleet", *args]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import urlparse
 
 from starlette.types import Scope
 
@@ -93,10 +94,20 @@ def route_path(scope: Scope) -> str:
     """Return the path of a request without the `root_path`, which servers and mounts put in front of it.
 
     Servers that give the path alone, as those did that are older than the ASGI specification's word on it (2.4),
-    are understood too.
+    are understood too, and those that leave the absolute form of a request's target as it is.
 
     Args:
         scope: The request's.
     """
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    if not path.startswith("/"):
+        path = _path_of_target(path)
     return path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
+
+
+def _path_of_target(target: str) -> str:
+    """Return the path of `http://host/path`, read as Quart does, which serves it as `/path`."""
+    try:
+        return urlparse(target).path or "/"
+    except ValueError:
+        return target

@@ -13,7 +13,7 @@ import anyio
 import click
 
 from tideover.cli.common import failure, json_option, with_etcd
-from tideover.cli.exit_codes import Exit, exit_of_state
+from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.fleet_asking import Asker
 from tideover.cli.fleet_rules import Row, disagreements, table
 from tideover.cli.printer import note, print_json, print_line
@@ -24,6 +24,7 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import Endpoint, check_name
 from tideover.errors import Unreachable
 from tideover.policies import Tls
+from tideover.registration.registration import check_url
 from tideover.shown import shown
 from tideover.types import HealthState, Source
 
@@ -44,6 +45,15 @@ def _headers(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
 def _path(ctx: click.Context, param: click.Parameter, given: str) -> str:
     if not re.fullmatch(r"/[\x21-\x7e]*", given):
         raise click.BadParameter(f"a path begins with a slash and has no spaces: {given!r}")
+    return given
+
+
+def _urls(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    for url in given:
+        try:
+            check_url(url)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc)) from exc
     return given
 
 
@@ -71,6 +81,14 @@ def _path(ctx: click.Context, param: click.Parameter, given: str) -> str:
     type=click.Path(path_type=Path),
     help="Where to look for the endpoints if no member answers: a service's cache_dir; else this user's.",
 )
+@click.option(
+    "--url",
+    "urls",
+    metavar="URL",
+    multiple=True,
+    callback=_urls,
+    help="One more to ask, such as one that is cut off: its registration has ended.",
+)
 @click.option("--watch", is_flag=True, help="Look again every 2 s, until Ctrl-C.")
 @json_option
 def command(
@@ -79,6 +97,7 @@ def command(
     path: str,
     headers: dict[str, str],
     cache_dir: Path | None,
+    urls: Sequence[str],
     watch: bool,
     as_json: bool,
 ) -> int:
@@ -97,7 +116,8 @@ def command(
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     asker = Asker(path, headers, _context(target.tls))
-    look = partial(_look, name, asker, cache_dir=cache_dir, watch=watch, as_json=as_json)
+    extra = [Endpoint(url, service=name) for url in urls]
+    look = partial(_look, name, asker, extra=extra, cache_dir=cache_dir, watch=watch, as_json=as_json)
     return with_etcd(look, target=target, follow=())
 
 
@@ -112,20 +132,37 @@ def _context(tls: Tls | None) -> ssl.SSLContext:
 
 
 async def _look(
-    name: str, asker: Asker, tide: Coordinator, *, cache_dir: Path | None, watch: bool, as_json: bool
+    name: str,
+    asker: Asker,
+    tide: Coordinator,
+    *,
+    cache_dir: Path | None,
+    watch: bool,
+    as_json: bool,
+    extra: Sequence[Endpoint] = (),
 ) -> int:
     while True:
-        listed = await _endpoints(tide, name, cache_dir)
+        try:
+            listed = await _endpoints(tide, name, cache_dir)
+        except Failure as exc:
+            if not extra:
+                raise
+            listed = _Listed((), Source.DEFAULT, str(exc))
         if listed.label:
             note(listed.label)
-        rows = await _ask_all(asker, listed.endpoints)
-        wrong = disagreements(rows)
+        rows = await _ask_all(asker, _with_extra(listed.endpoints, extra))
+        wrong = disagreements(rows, here=tide.health.state)
         _show(name, rows, wrong, listed.source, as_json=as_json)
         if not watch:
             if not rows:
                 return Exit.REFUSED if listed.source is Source.LIVE else exit_of_state(tide.health.state)
             return Exit.FAILED if wrong else exit_of_state(tide.health.state)
         await anyio.sleep(_INTERVAL)
+
+
+def _with_extra(listed: Sequence[Endpoint], extra: Sequence[Endpoint]) -> list[Endpoint]:
+    known = {endpoint.url.rstrip("/") for endpoint in listed}
+    return [*listed, *(endpoint for endpoint in extra if endpoint.url.rstrip("/") not in known)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,12 @@ class Asker:
         trouble = "timed out"
         try:
             connection = self._connection(endpoint.url)
-        except ValueError:
+        except (ValueError, http.client.InvalidURL):
             return self._unknown(endpoint, "its address is none that can be asked over HTTP")
         with anyio.move_on_after(TIMEOUT):
             try:
                 raw = await in_daemon_thread(partial(self._get, connection), name="tideover-fleet")
-                return read(raw, endpoint.service, endpoint.url)
+                return read(raw, endpoint.service, endpoint.url, registered=endpoint.process)
             except _Refused as exc:
                 trouble = str(exc)
             except Malformed as exc:

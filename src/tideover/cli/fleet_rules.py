@@ -44,6 +44,7 @@ class Row(Record):
         instance: Its name: `host:pid` if it has answered, else as it is registered.
         url: Where it was asked.
         trouble: Why nothing is known of it; empty if it has answered.
+        expected: The process that is registered there, if it is another one than has answered; else empty.
         status: `pass`, `warn` or `fail`.
         output: The situation, in its own words.
         state: The state of etcd as it sees it.
@@ -64,6 +65,7 @@ class Row(Record):
     instance: str
     url: str
     trouble: str = ""
+    expected: str = ""
     status: str = ""
     output: str = ""
     state: HealthState | None = None
@@ -81,13 +83,14 @@ class Row(Record):
     outage_id: str | None = None
 
 
-def read(raw: bytes, service: str, url: str) -> Row:
+def read(raw: bytes, service: str, url: str, *, registered: str = "") -> Row:
     """Return what an instance has answered.
 
     Args:
         raw: The answer.
         service: The service.
         url: Where it was asked.
+        registered: The process that is registered there, as `host:pid`; empty if that is not known.
 
     Raises:
         Malformed: It is not what `health` answers.
@@ -102,10 +105,11 @@ def read(raw: bytes, service: str, url: str) -> Row:
     config = list(_parts(checks, "config"))
     ages = [_number(part, "age") for part in config]
     sources = [Source(part["source"]) for part in config if _text(part, "source") in set(Source)]
-    registered = [_text(part, "observedValue") for part in _parts(checks, "registration") if _is_of(part, service)]
+    own = [_text(part, "observedValue") for part in _parts(checks, "registration") if _is_of(part, service)]
     return Row(
         instance=process,
         url=url,
+        expected=registered if registered != process else "",
         status=status,
         output=_text(found, "output"),
         state=HealthState(state),
@@ -119,7 +123,7 @@ def read(raw: bytes, service: str, url: str) -> Row:
             if (token := _whole(part, "token"))
         ),
         locks=sum(1 for part in _parts(checks, "lock") if _whole(part, "token") or _text(part, "componentId")),
-        registered=registered[0] if registered else None,
+        registered=own[0] if own else None,
         version=_text(found, "version"),
         cluster_id=_text(found, "cluster_id") or None,
         epoch=_whole(found, "epoch"),
@@ -189,8 +193,13 @@ def _cells(row: Row) -> tuple[str, ...]:
 # What disagrees -------------------------------------------------------------------------------------------------
 
 
-def disagreements(rows: Sequence[Row]) -> list[str]:
-    """Return what does not go together, or is not as it should be, each in words."""
+def disagreements(rows: Sequence[Row], *, here: HealthState | None = None) -> list[str]:
+    """Return what does not go together, or is not as it should be, each in words.
+
+    Args:
+        rows: What the instances have said.
+        here: The state of etcd as it is seen from here; None if that is not known.
+    """
     known = [row for row in rows if not row.trouble]
     silent = [row for row in rows if row.trouble]
     well = [row for row in known if row.state is HealthState.AVAILABLE]
@@ -199,12 +208,13 @@ def disagreements(rows: Sequence[Row]) -> list[str]:
         how = "has not said how it is" if len(silent) == 1 else "have not said how they are"
         found.append(f"{_names(silent)} {how}")
     found += [f"{_name(row)} fails: {shown(row.output)}" for row in known if row.status == "fail"][:_NAMED]
+    found += _strangers(known)
     found += _rivals(known)
     found += _others(known, "sees cluster", [row.cluster_id for row in known])
     found += _others(known, "is in epoch", [row.epoch or None for row in known])
     found += _behind(well)
-    if well:
-        others = f"while {_counted(len(well))} well"
+    if well or here is HealthState.AVAILABLE:
+        others = f"while {_counted(len(well))} well" if well else "while it is available from here"
         found += [
             f"{_names(rows)} {'has' if len(rows) == 1 else 'have'} etcd {state}, {others}"
             for state in (HealthState.DEGRADED, HealthState.UNAVAILABLE)
@@ -213,12 +223,22 @@ def disagreements(rows: Sequence[Row]) -> list[str]:
     return found
 
 
+def _strangers(rows: Sequence[Row]) -> list[str]:
+    """Name those that have not been reached, because another process has answered where they are registered."""
+    answered = {row.instance for row in rows}
+    return [
+        f"{_name(row)} has answered for {shown(row.expected, 60)}, of which nothing is known"
+        for row in rows
+        if row.expected and row.expected not in answered
+    ][:_NAMED]
+
+
 def _rivals(rows: Sequence[Row]) -> list[str]:
     leaders: dict[str, list[str]] = {}
-    for row in rows:
-        for led in row.leads:
-            who = f"{_name(row)} ({shown(led.standing, 20)}, token {led.token})"
-            leaders.setdefault(led.election, []).append(who)
+    # A process that is registered more than once answers more than once.
+    for instance, led in dict.fromkeys((row.instance, led) for row in rows for led in row.leads):
+        who = f"{shown(instance, 60)} ({shown(led.standing, 20)}, token {led.token})"
+        leaders.setdefault(led.election, []).append(who)
     return [
         f"{shown(election)!r} has {len(those)} leaders: {', '.join(those[:_NAMED])}"
         for election, those in leaders.items()

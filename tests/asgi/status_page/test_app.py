@@ -249,6 +249,18 @@ async def test_no_value_is_anywhere() -> None:
                 assert "CANARY" not in text
 
 
+async def test_what_load_balancers_are_told_is_said() -> None:
+    """As the health endpoints of the same process answer, so that nobody has to ask them by hand."""
+    app = mounted(await store_with(rate="1"), health="/health")
+    async with serving(app) as client:
+        tide = app._plan.of({"type": "http"})
+        async with tide.leader("reaper"):
+            text = (await client.get(PATH)).text
+            for path in ("readyz", "livez", "leader/reaper"):
+                status = (await client.get(f"/health/{path}")).status_code
+                assert f"<code>{path}</code>&nbsp;{status}" in text
+
+
 async def test_a_coordinator_that_is_closed_is_not_kept() -> None:
     """A page outlives coordinators, as with each new start of an application object, and holds none of them."""
     app = status_app(authorize=lambda scope: True)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
-from tideover.asgi.status_page.answers import told
+from tideover.asgi.status_page.answers import Answer
 from tideover.cli.serve_status import HostCheck, split_address
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -46,7 +46,7 @@ async def status_of(given: str, hosts: list[bytes]) -> int:
     sent: list[Message] = []
 
     async def page(scope: Scope, receive: object, send: object) -> None:
-        await told(200, "page")(scope, send)  # type: ignore[arg-type]
+        await Answer(200, b"page")(scope, send)  # type: ignore[arg-type]
 
     async def receive() -> Message:
         raise AssertionError

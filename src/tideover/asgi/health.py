@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tideover.asgi.framework_lifespan import FrameworkLifespan
-from tideover.asgi.lifespan_messages import LifespanMessages
+from tideover.asgi.lifespan_messages import run_lifespan
 from tideover.asgi.paths import route_path
 from tideover.asgi.problems import Problem, refuse
 from tideover.asgi.refusals import find_refusal
@@ -90,9 +90,7 @@ class HealthApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; where this is a server's whole application, also its lifespan."""
         if scope["type"] == "lifespan":
-            messages = LifespanMessages(receive, send)
-            await messages.run(_no_lifespan)
-            await messages.finish()
+            await run_lifespan(receive, send)
             return
         await self.answer(self._find, route_path(scope), scope, receive, send)
 
@@ -193,10 +191,6 @@ def _asked_for(name: str, report: StatusReport) -> Requirement:
     if kind == "discovery" and service not in {each.name for each in report.services}:
         raise ValueError(service)
     return requires(name)
-
-
-async def _no_lifespan(receive: Receive, send: Send) -> None:
-    return
 
 
 def _text(*lines: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

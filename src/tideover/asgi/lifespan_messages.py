@@ -101,3 +101,19 @@ class LifespanMessages:
         """Let the server hear the end."""
         if self._last is not None:
             await self._send(self._last)
+
+
+async def run_lifespan(receive: Receive, send: Send) -> None:
+    """Run the lifespan of an application that has nothing to do in it.
+
+    Args:
+        receive: The server's.
+        send: The server's.
+    """
+    messages = LifespanMessages(receive, send)
+    await messages.run(_nothing)
+    await messages.finish()
+
+
+async def _nothing(receive: Receive, send: Send) -> None:
+    return

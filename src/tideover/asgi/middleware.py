@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -13,14 +13,17 @@ from tideover import telemetry
 from tideover.asgi.framework_lifespan import FrameworkLifespan
 from tideover.asgi.health import HealthApp
 from tideover.asgi.lifespan_messages import LifespanMessages
-from tideover.asgi.paths import Paths, below, check_path
+from tideover.asgi.paths import Paths, below, check_mount
 from tideover.asgi.plan import ConnectOptions, Plan
 from tideover.asgi.status_header import status_field
-from tideover.asgi.status_page.mount import StatusMount
+from tideover.asgi.status_page.app import StatusApp
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
 from tideover.registration.registration import Registration
 from tideover.request_record import RequestRecord, current_coordinator, current_record
+
+# Answers what is asked for below its path, for the coordinator that is found.
+Answerer = Callable[[Callable[[Scope], Coordinator], str, Scope, Receive, Send], Awaitable[None]]
 
 
 class TideoverMiddleware:
@@ -99,11 +102,14 @@ class TideoverMiddleware:
                 options=options,
             )
         )
-        self._health = None if health is None else check_path("health", health)
-        self._health_app = HealthApp()
+        # The page may be below the health endpoints' path.
+        self._mounts: list[tuple[str, Answerer]] = []
+        if status is not None:
+            self._mounts.append((check_mount("status", status), StatusApp().answer))
+        if health is not None:
+            self._mounts.append((check_mount("health", health), HealthApp().answer))
         # Of the first sign of the end it can only hear within a run.
         self._runs_lifespan = lifespan is None and (self._plan.lives or health is not None)
-        self._status = StatusMount(status) if status is not None else None
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -115,12 +121,10 @@ class TideoverMiddleware:
         if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
             return
-        if self._status is not None and (within := self._status.scope_of(scope)) is not None:
-            await self._status(self._plan.of(scope), within, receive, send)
-            return
-        if self._health is not None and (path := below(self._health, scope)) is not None:
-            await self._health_app.answer(self._plan.of, path, scope, receive, send)
-            return
+        for mounted_at, answer in self._mounts:
+            if (path := below(mounted_at, scope)) is not None:
+                await answer(self._plan.of, path, scope, receive, send)
+                return
         coordinator = self._plan.of(scope)
         if self._excluded and self._excluded.contain(scope):
             await self._within(coordinator, scope, receive, send)

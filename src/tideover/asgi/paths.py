@@ -79,6 +79,23 @@ def check_path(what: str, path: str) -> str:
     return path.rstrip("/")
 
 
+def check_mount(what: str, path: str) -> str:
+    """Return the path of something that is mounted in front of an application, without the slash at its end.
+
+    Args:
+        what: The name of the option it was given as.
+        path: The path.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It does not begin with a slash, or is the root, where it would hide the application.
+    """
+    found = check_path(what, path)
+    if not found:
+        raise ValueError(f"{what}: at {path!r} it would hide the application; give a path such as '/_tideover'")
+    return found
+
+
 def below(path: str, scope: Scope) -> str | None:
     """Return what a request asks for below a path, such as `/livez`; None if it is for something else.
 

@@ -16,12 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tideover.addresses import is_wildcard
 from tideover.asgi import status_app
+from tideover.asgi.problems import refuse
+from tideover.asgi.status_page.answers import problem
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.printer import print_line
 from tideover.coordinator.coordinator import Coordinator
 from tideover.foreign_bytes import Malformed, decimal
 
 _LOOPBACK = "127.0.0.1"
+_NOT_THIS_HOST = "this host is not served here: ask by the address that the page was told to listen at"
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -58,10 +61,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] == "http" and not self._admits(scope):
-            text = b"this host is not served here: ask for it by the address that it was told to listen at\n"
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-            await send({"type": "http.response.start", "status": 421, "headers": headers})
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+            await refuse(problem(421, _NOT_THIS_HOST), scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -173,6 +173,7 @@ class Reporter:
             lock_waits=self._locks.waits(),
             lock_conflicts=conflicts,
             lock_error=lock_error,
+            host_locks=self._locks.hosted,
             elections=self._elections.status(),
             jobs=self._jobs.status(),
             stalls=stalls,

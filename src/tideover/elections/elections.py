@@ -478,6 +478,7 @@ def check_claim(claim: Claim) -> Claim:
 def _status(candidacy: Candidacy) -> ElectionStatus:
     record, leads = candidacy.record, candidacy.leads
     led = record.document if record.document and not record.document.vacant else None
+    trouble = record.error.brief if record.error else record.state.loss
     return ElectionStatus(
         name=candidacy.name,
         standing=candidacy.standing,
@@ -485,7 +486,7 @@ def _status(candidacy: Candidacy) -> ElectionStatus:
         token=record.state.token if leads else None,
         remaining=record.left if leads else None,
         holder=led.holder if led else None,
-        error=str(candidacy.refusal or record.error or record.state.loss or "") or None,
+        error=str(candidacy.refusal or trouble or "") or None,
         listed=None if candidacy.peering is None else candidacy.peering.listed,
         peers=None if candidacy.peering is None or not record.state.held else len(record.state.electorate),
         silent=() if candidacy.peering is None else candidacy.peering.silent,

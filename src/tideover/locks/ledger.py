@@ -19,7 +19,7 @@ import anyio
 from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock, Stamp
-from tideover.errors import InvalidRequest, TideoverError, Unavailable
+from tideover.errors import AuthenticationFailed, InvalidRequest, TideoverError, Unavailable
 from tideover.foreign_bytes import Malformed
 from tideover.locks.hold_document import KEPT, MOST_HOLDS, decode, encode, latest, published
 from tideover.locks.ledger_file import LedgerFile
@@ -166,9 +166,8 @@ class Ledger:
     def _stamp(self, boot: float) -> Stamp:
         return self._clock.stamp(max(0.0, self._clock.boot() - boot))
 
-    def _complain(self, error: str, *, passing: bool = False) -> None:
-        # In an outage it is published later, which is its purpose: nothing that anybody need look into.
-        if self.error != error and not passing:
+    def _complain(self, error: str) -> None:
+        if self.error != error:
             telemetry.ledger_failed(error)
         self.error = error
 
@@ -196,8 +195,11 @@ class Ledger:
             await self._read()
             if self._recall():
                 await self._publish(self._due())
+        except (Unavailable, AuthenticationFailed):
+            # It is published when that is over, which is its purpose: nothing that anybody need look into.
+            return
         except TideoverError as exc:
-            self._complain(f"the ledger cannot be published: {exc}", passing=isinstance(exc, Unavailable))
+            self._complain(f"the ledger cannot be published: {exc}")
             return
         except OSError as exc:
             self._complain(f"the ledger's folder cannot be read: {exc}")

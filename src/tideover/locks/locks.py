@@ -374,6 +374,11 @@ class Locks:
         locks = tuple(self._books.describe(grant, cohort.waiting) for grant, cohort in list(self._active.items()))
         return locks, self._books.conflicts(), self._host_error or self._ledger.error
 
+    @property
+    def hosted(self) -> bool:
+        """Whether this machine has a place for host locks, as far as is known."""
+        return self._host_error is None
+
     def waits(self) -> tuple[LockWaitStatus, ...]:
         """Return what is waited for, and not held, here."""
         held = {grant.name for grant in list(self._active)}

@@ -37,6 +37,10 @@ class ProcessStatus(Told):
         """Its name without the URL."""
         return f"{self.host}:{self.pid}"
 
+    def is_named(self, holder: str) -> bool:
+        """Whether a holder, as others see it in etcd, is this process: with or without a URL in brackets."""
+        return holder == self.host_pid or holder.startswith(f"{self.host_pid} ")
+
 
 @record
 class SnapshotStatus(Told):

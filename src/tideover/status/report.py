@@ -55,7 +55,8 @@ class StatusReport(Told):
         locks: The locks that are held here.
         lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
             etcd was away.
-        lock_error: What does not work about host locks or the ledger; None if all does.
+        lock_error: What does not work about host locks or the ledger; None if all does. That the ledger cannot be
+            published in an outage is no trouble: that is what it is kept for.
         registrations: What this process has registered.
         services: The services whose endpoints are followed.
         untold: What etcd does not tell this user, and why not, in words; no key depends on it.
@@ -79,6 +80,7 @@ class StatusReport(Told):
         outage: The present outage; None if there is none.
         last_outage: The last outage that is over; None if this process has seen none.
         notes: What else an operator has to know, part by part.
+        host_locks: Whether this host has a place for host locks, as far as is known: without, none can be LOCAL.
         phase: How far the coordinator's life has come.
         more: How many entries are left out of `rejected` and of `lock_conflicts`, which have 100 at the most.
     """
@@ -129,6 +131,7 @@ class StatusReport(Told):
     outage: OutageStatus | None = None
     last_outage: OutageStatus | None = None
     notes: tuple[NoteStatus, ...] = ()
+    host_locks: bool = True
     phase: Phase = Phase.RUNNING
     more: Mapping[str, int] = dataclasses.field(default_factory=dict)
 

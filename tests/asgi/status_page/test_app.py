@@ -76,11 +76,34 @@ async def test_without_being_asked_for_there_is_no_page() -> None:
         assert (await client.get(PATH)).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["", "/", "status", "/status/"])
-async def test_a_path_that_is_none_is_refused(path: str) -> None:
-    """A mount at the root would hide the application."""
-    with pytest.raises(ValueError, match="status must be a path"):
-        TideoverMiddleware(Starlette(), store=MemoryStore(), status=path)
+@pytest.mark.parametrize("option", ["status", "health"])
+@pytest.mark.parametrize("path", ["", "/", "//", "status"])
+async def test_a_path_that_is_none_is_refused(path: str, option: str) -> None:
+    """A mount at the root would hide the application, whatever is mounted."""
+    with pytest.raises(ValueError, match=f"^{option}: "):
+        TideoverMiddleware(Starlette(), store=MemoryStore(), **{option: path})  # type: ignore[arg-type]
+
+
+async def test_a_slash_at_the_end_of_its_path_means_nothing() -> None:
+    """As with `health` and `exclude_paths`."""
+    app = TideoverMiddleware(Starlette(), store=await store_with(rate="1"), cache_dir=False, status="/status/")
+    async with serving(app) as client:
+        for path in ("/status", "/status/", "/status/status.json"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_what_is_refused_is_a_problem() -> None:
+    """As everywhere in tideover: JSON with a page of the documentation, or plain text; HEAD without a body."""
+    async with serving(mounted(await store_with(rate="1"))) as client:
+        answer = await client.get(f"{PATH}/nothing")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+        told = answer.json()
+        assert (told["status"], told["detail"], told["instance"]) == (404, "not found", f"{PATH}/nothing")
+        assert told["type"].endswith("how-to/status-page/")
+        plain = await client.get(f"{PATH}/nothing", headers={"accept": "text/plain"})
+        assert plain.text == "404 Not Found: not found\n"
+        assert (await client.head(f"{PATH}/nothing")).content == b""
 
 
 async def test_requests_to_the_page_have_no_record() -> None:
@@ -176,7 +199,7 @@ async def test_who_is_not_admitted_sees_no_page() -> None:
                 for path in ("/", "/events", "/status.json", "/available.svg"):
                     for method in ("GET", "POST"):
                         answer = await client.request(method, path)
-                        assert (answer.status_code, answer.text) == (404, "not found\n")
+                        assert (answer.status_code, answer.json()["detail"]) == (404, "not found")
                 assert (await client.get("/", headers={"authorization": "yes"})).status_code == 200
 
 
@@ -224,6 +247,18 @@ async def test_no_value_is_anywhere() -> None:
                 text = (await client.get(path)).text
                 assert "limit" in text
                 assert "CANARY" not in text
+
+
+async def test_what_load_balancers_are_told_is_said() -> None:
+    """As the health endpoints of the same process answer, so that nobody has to ask them by hand."""
+    app = mounted(await store_with(rate="1"), health="/health")
+    async with serving(app) as client:
+        tide = app._plan.of({"type": "http"})
+        async with tide.leader("reaper"):
+            text = (await client.get(PATH)).text
+            for path in ("readyz", "livez", "leader/reaper"):
+                status = (await client.get(f"/health/{path}")).status_code
+                assert f"<code>{path}</code>&nbsp;{status}" in text
 
 
 async def test_a_coordinator_that_is_closed_is_not_kept() -> None:

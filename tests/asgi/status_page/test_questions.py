@@ -95,6 +95,23 @@ async def test_a_tick_touches_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         assert looked == 2
 
 
+async def test_ages_of_a_list_that_is_kept_go_on() -> None:
+    """A list that is not gathered again says how old its prefix is now, on the page and among the ages sent."""
+    store = await store_with(rate="1")
+    async with connected(store) as tide:
+        lose(store)
+        await anyio.sleep(70)
+        shared = pulse.Pulse(title=None, window=3600.0)
+        before = shared.look(tide, Query())
+        await anyio.sleep(15)
+        after = shared.look(tide, Query())
+        [first], [later] = before.fragments["keys"].ages.seconds, after.fragments["keys"].ages.seconds
+        assert first is not None
+        assert later == pytest.approx(first + 15, abs=0.2)
+        assert f'data-age="{later}"' in after.fragments["keys"].html
+        assert before.fragments["keys"].version == after.fragments["keys"].version
+
+
 async def test_filters_of_many_viewers_are_not_kept_for_ever() -> None:
     """However many filters are asked for, few lists are remembered."""
     async with connected(await store_with(rate="1")) as tide:

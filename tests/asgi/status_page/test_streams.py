@@ -33,6 +33,7 @@ class Viewer:
 
     app: ASGIApp
     query: bytes = b""
+    text: str = ""
     status: int = 0
     events: list[tuple[str, str]] = field(default_factory=list)
     whole: bool = False
@@ -53,6 +54,7 @@ class Viewer:
                 self.status = message["status"]
                 return
             text += message["body"].decode()
+            self.text += message["body"].decode()
             self.whole = not message.get("more_body", False)
             *complete, text = text.replace("\r\n", "\n").split("\n\n")
             self.events += map(_event, complete)
@@ -76,6 +78,8 @@ class Viewer:
 
 def _event(block: str) -> tuple[str, str]:
     name, data = "", []
+    # A client that is no browser takes a block without data for an event that is empty.
+    assert "data:" in block, block
     for line in block.split("\n"):
         kind, _, rest = line.partition(": ")
         if kind == "event":
@@ -110,6 +114,7 @@ async def test_all_comes_first_and_then_what_has_changed() -> None:
         await anyio.sleep(20)
         async with viewed(guarded(tide)) as viewer:
             names = viewer.names()
+            assert viewer.text.count("retry: ") == 1
             assert {"bar", "verdict", "works", "primitives", "hour", "config", "keys", "announce"} <= set(names)
             assert names[-1] == "ages"
             await anyio.sleep(25)

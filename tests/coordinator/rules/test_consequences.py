@@ -90,7 +90,10 @@ def test_a_start_without_etcd() -> None:
     ("report", "text"),
     [
         (away(profile="safety"), "Locks are refused: no lock is granted until a quorum answers."),
-        (away(lock_error="no place"), "Locks are refused: no lock is granted until a quorum answers."),
+        (
+            away(lock_error="no place", host_locks=False),
+            "Locks are refused: no lock is granted until a quorum answers.",
+        ),
         (away(config=(prefix("", S.MEMORY, NEVER),)), "Config comes from memory, of unknown age."),
         (away(config=(prefix("", S.MEMORY, 61.0),)), "Config comes from memory, 1 min 1 s old."),
         (away(services=(service("a", S.MEMORY, age=61.0),)), "Endpoints come from memory, 1 min 1 s old."),
@@ -121,6 +124,18 @@ def test_a_start_without_etcd() -> None:
                 )
             ),
             "'a' and 'b' are not led here, and shop-1:31877 led them when last seen.",
+        ),
+        (
+            away(
+                elections=(
+                    election("a", None, held_by="shop-2:48213 (http://10.0.7.3:80) since 2026-03-14T02:00:00Z"),
+                )
+            ),
+            "'a' is not led here, and this process led it when last seen.",
+        ),
+        (
+            away(elections=(election("a", None, held_by="shop-2:4821 since 2026-03-14T02:00:00Z"),)),
+            "'a' is not led here, and shop-2:4821 led it when last seen.",
         ),
         (
             away(elections=(election("a", Standing.CONFIRMED),)),

@@ -65,6 +65,14 @@ def test_the_hour_in_words(past: HistoryStatus, summary: str, caption: str) -> N
     assert str(found.caption) == caption
 
 
+def test_an_outage_that_is_over_does_not_grow() -> None:
+    """Its length is an age only as long as it lasts: a browser counts ages up."""
+    over = history(stretch(S.AVAILABLE, 60, 60), stretch(S.DEGRADED, 102, 42), stretch(S.AVAILABLE, 600, 498))
+    lasting = history(stretch(S.DEGRADED, 42, 42), stretch(S.AVAILABLE, 600, 558))
+    assert told(facts(history=over)).summary.seconds is None
+    assert told(facts(history=lasting)).summary.seconds == 42
+
+
 def test_an_outage_in_two_states_is_one() -> None:
     """Degraded and then unavailable is one outage, as its id says, and lasts for both."""
     found = told(

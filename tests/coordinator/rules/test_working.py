@@ -141,6 +141,9 @@ def test_locks_on_different_grounds() -> None:
         ((distributed, turned), "1 of 2 held here have turned LOCAL"),
     ):
         assert f"DISTRIBUTED locks: none is granted; {words}" in said(fails(away(locks=held)))
-    no_place = away(lock_error="no folder")
+    no_place = away(lock_error="no folder", host_locks=False)
     assert "LOCAL locks: LockUnavailable: this host has no place for them" in said(fails(no_place))
     assert not any("Locks of this host" in text for text in said(works(no_place)))
+    unpublished = away(lock_error="the ledger cannot be written: no space", locks=(turned,))
+    assert not any(text.startswith("LOCAL locks") for text in said(fails(unpublished)))
+    assert any("Locks of this host" in text for text in said(works(unpublished)))

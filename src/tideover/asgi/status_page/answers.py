@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope, Send
 
+from tideover.asgi.problems import Problem
+
 # Nothing is loaded but the page's own style, script, icon and events; `{style}` and `{script}` are their hashes.
 _POLICY = (
     "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; "
     "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_GUIDE = "how-to/status-page/"
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 ALWAYS = {
@@ -53,10 +56,19 @@ class Answer:
         await send({"type": "http.response.body", "body": body})
 
 
-def told(status: int, text: str, **headers: str) -> Answer:
-    """Return an answer of one line; underscores in the names of headers stand for hyphens."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, f"{text}\n".encode(), headers=named)
+def problem(status: int, detail: str, *, retry_after: int | None = None, **headers: str) -> Problem:
+    """Return why a request is not served.
+
+    Args:
+        status: The HTTP status.
+        detail: The reason, for people.
+        retry_after: Seconds after which it is worth another try; None if that is not known.
+        headers: What is added to `ALWAYS`.
+    """
+    named = {**ALWAYS, **headers}
+    # A problem is never stored, and says so itself.
+    del named["cache-control"]
+    return Problem(status, detail, see=_GUIDE, retry_after=retry_after, headers=named)
 
 
 def policy(*, style: str, script: str) -> str:

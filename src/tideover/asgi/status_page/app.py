@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +14,10 @@ from weakref import WeakKeyDictionary
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tideover import telemetry
-from tideover.asgi.status_page.answers import Answer, told
+from tideover.asgi.lifespan_messages import run_lifespan
+from tideover.asgi.paths import route_path
+from tideover.asgi.problems import Problem, refuse
+from tideover.asgi.status_page.answers import Answer, problem
 from tideover.asgi.status_page.query import Query
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import AmbiguousCoordinator, NotConnected
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 
 Authorize = Callable[[Scope], bool | Awaitable[bool]]
 
+# Finds the coordinator of a request.
+Find = Callable[[Scope], Coordinator]
+
 _NOT_FOUND = "not found"
+_NOBODY = "no coordinator is open here, or several are and it is not known which one is meant"
 
 
 def status_app(
@@ -91,7 +97,8 @@ class StatusApp:
 
         self._new_pulse = partial(Pulse, title=title, window=float(window))
         self._icons = ICONS
-        self._coordinator = coordinator
+        self._find: Find = lambda _: current() if coordinator is None else coordinator
+        self._shown = coordinator or "the current coordinator"
         self._authorize = authorize
         self._pulses: WeakKeyDictionary[Coordinator, Pulse] = WeakKeyDictionary()
         self._streams = _streams()
@@ -100,36 +107,32 @@ class StatusApp:
 
     def __repr__(self) -> str:
         """Show whose status it is."""
-        return f"<StatusApp {self._coordinator!r}>"
+        return f"<StatusApp of {self._shown!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request about the coordinator that was given, or the present one."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
+            await run_lifespan(receive, send)
         else:
-            await self.serve(self._coordinator, scope, receive, send)
+            await self.answer(self._find, route_path(scope), scope, receive, send)
 
-    async def serve(self, coordinator: Coordinator | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request.
+    async def answer(self, find: Find, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, for the coordinator that it belongs to.
 
         Args:
-            coordinator: About whom; None means the one that `current` returns.
+            find: Finds that.
+            path: What is asked for, such as `/status.json`.
             scope: The request's.
             receive: The server's.
             send: The server's.
         """
-        if not await self._admits(scope):
-            await told(404, _NOT_FOUND)(scope, send)
-        elif scope["method"] not in ("GET", "HEAD"):
-            await told(405, "method not allowed", allow="GET, HEAD")(scope, send)
-        elif (tide := _find(coordinator)) is None:
-            await told(503, "no coordinator is open here", retry_after="5")(scope, send)
-        elif path_within(scope) == "/events" and self._streams is not None:
-            await self._stream(self._streams, tide, scope, receive, send)
+        found = await self._answer(find, path.strip("/"), scope)
+        if isinstance(found, Problem):
+            await refuse(found, scope, receive, send)
+        elif isinstance(found, Answer):
+            await found(scope, send)
         else:
-            await (self._answer(tide, scope) or told(404, _NOT_FOUND))(scope, send)
+            await found(scope, receive, send)
 
     async def _admits(self, scope: Scope) -> bool:
         if self._authorize is None:
@@ -143,19 +146,20 @@ class StatusApp:
             self._pulses[tide] = self._new_pulse()
         return self._pulses[tide]
 
-    async def _stream(
-        self, streams: Streams, tide: Coordinator, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        if streams.full:
-            await told(503, "too many viewers, or the process is about to end", retry_after="5")(scope, send)
-        elif scope["method"] == "HEAD":
-            await Answer(200, media_type="text/event-stream")(scope, send)
-        else:
-            look = partial(self._pulse(tide).look, tide, Query.of(scope))
-            await streams(scope, receive, send, look=look)
-
-    def _answer(self, tide: Coordinator, scope: Scope) -> Answer | None:
-        name = path_within(scope).removeprefix("/")
+    async def _answer(self, find: Find, name: str, scope: Scope) -> Answer | ASGIApp | Problem:
+        """Return the answer to a request, or why there is none."""
+        if scope["type"] != "http" or not await self._admits(scope):
+            return problem(404, _NOT_FOUND)
+        if scope["method"] not in ("GET", "HEAD"):
+            return problem(405, "GET and HEAD are answered here", allow="GET, HEAD")
+        try:
+            tide = find(scope)
+        except (NotConnected, AmbiguousCoordinator):
+            return problem(503, _NOBODY, retry_after=5)
+        if tide.loop is None:
+            return problem(503, "the coordinator has not been entered", retry_after=5)
+        if name == "events" and self._streams is not None:
+            return self._stream(self._streams, tide, scope)
         if not name:
             live = self._streams is not None
             return self._pulse(tide).page(tide, Query.of(scope), base=_base(scope), live=live)
@@ -163,15 +167,14 @@ class StatusApp:
             return _conditional(scope, self._pulse(tide).beat(tide).as_json())
         if name in self._icons:
             return Answer(200, self._icons[name], "image/svg+xml", {"cache-control": "max-age=3600"})
-        return None
+        return problem(404, _NOT_FOUND)
 
-
-def _find(coordinator: Coordinator | None) -> Coordinator | None:
-    """Return the coordinator, or the present one; None if there is none, or it has not been entered."""
-    with suppress(NotConnected, AmbiguousCoordinator):
-        found = coordinator or current()
-        return found if found.loop is not None else None
-    return None
+    def _stream(self, streams: Streams, tide: Coordinator, scope: Scope) -> Answer | ASGIApp | Problem:
+        if streams.full:
+            return problem(503, "too many viewers, or the process is about to end", retry_after=5)
+        if scope["method"] == "HEAD":
+            return Answer(200, media_type="text/event-stream")
+        return partial(streams, look=partial(self._pulse(tide).look, tide, Query.of(scope)))
 
 
 def _streams() -> Streams | None:
@@ -181,21 +184,6 @@ def _streams() -> Streams | None:
     from tideover.asgi.status_page.streams import Streams
 
     return Streams()
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
-
-
-def path_within(scope: Scope) -> str:
-    """Return the path below the place where the page is mounted."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root) else path
 
 
 def _base(scope: Scope) -> str:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 
+from tideover.asgi.rules.checks import degraded
+from tideover.asgi.rules.health import why_not_live, why_not_ready
+from tideover.asgi.rules.leading import GROUNDS, leading
 from tideover.asgi.status_page.ages import Ages
 from tideover.asgi.status_page.words import Facts, counted, cut, day, notes
 from tideover.status import JobStatus, MemberStatus, SessionStatus, StatusReport
 from tideover.types import HealthState
+
+# Elections of which it is said what load balancers are told.
+_PROBES = 5
 
 
 def members(report: StatusReport, ages: Ages) -> Facts:
@@ -69,6 +75,7 @@ def process(report: StatusReport, ages: Ages) -> Facts:
         "sessions": [_session(each, ages) for each in sessions],
         "sessions_more": sessions_more,
         "jobs": [_job(each, ages) for each in jobs],
+        "probes": _probes(report),
         "stalls": f"blocked past a deadline {counted(report.stalls, 'time')}"
         if report.stalls
         else "never blocked past a deadline",
@@ -79,6 +86,21 @@ def process(report: StatusReport, ages: Ages) -> Facts:
         "software": f"tideover {itself.version}, Python {itself.python}",
         "alerts": notes(report, ages, "process"),
     }
+
+
+def _probes(report: StatusReport) -> list[Facts]:
+    """Return what load balancers are told, where the health endpoints are mounted and no more is required."""
+    ready, live = not why_not_ready(report), not why_not_live(report)
+    named = [each.name for each in report.elections]
+    led = [(f"leader/{name}", leading(report, name, GROUNDS["confirmed"]).leads) for name in dict.fromkeys(named)]
+    return [
+        {"name": name, "status": 200 if well else 503, "word": word}
+        for name, well, word in (
+            ("readyz", ready, "degraded" if ready and degraded(report) else ""),
+            ("livez", live, ""),
+            *((name, leads, "") for name, leads in led[:_PROBES]),
+        )
+    ]
 
 
 def _snapshot(report: StatusReport, ages: Ages) -> Facts:

@@ -13,8 +13,7 @@ from tideover.asgi.status_page import cluster, config, held, hour, primitives, s
 from tideover.asgi.status_page.ages import Ages
 from tideover.asgi.status_page.query import Query
 from tideover.asgi.status_page.words import Facts
-from tideover.coordinator.coordinator import Coordinator
-from tideover.status import StatusReport
+from tideover.status import KeyPage, StatusReport
 
 _SECTIONS = ("primitives", "hour", "elections", "locks", "members", "process", "config", "services")
 
@@ -57,10 +56,9 @@ class Contexts:
             made[name] = build(report, ages), ages
         return made
 
-    def keys(self, coordinator: Coordinator, query: Query, report: StatusReport) -> tuple[Facts, Ages]:
+    def keys(self, page: KeyPage, query: Query, report: StatusReport) -> tuple[Facts, Ages]:
         """Return what the fragment of one page of the keys is given, and its ages."""
         ages = Ages()
-        page = coordinator.config_keys(query.text, skip=(query.page - 1) * config.SIZE, limit=config.SIZE)
         return config.keys(page, query, report, ages), ages
 
     def keys_token(self, report: StatusReport) -> object:

@@ -23,7 +23,7 @@ def elections(report: StatusReport, ages: Ages) -> Facts:
     well = report.state is HealthState.AVAILABLE
     return {
         "note": f"{counted(len(report.elections), 'candidacy', 'candidacies')} of this process",
-        "rows": [_election(each, ages, well=well) for each in rows],
+        "rows": [_election(report, each, ages, well=well) for each in rows],
         "more": more,
         "alerts": [
             *notes(report, ages, "election"),
@@ -32,20 +32,20 @@ def elections(report: StatusReport, ages: Ages) -> Facts:
     }
 
 
-def _election(election: ElectionStatus, ages: Ages, *, well: bool) -> Facts:
+def _election(report: StatusReport, election: ElectionStatus, ages: Ages, *, well: bool) -> Facts:
     leads = election.standing is not None
     if election.standing is None:
         tone, standing = ("none", "candidate") if well else ("bad", "not led here")
     else:
         tone = "warn" if election.standing is Standing.UNCONFIRMED else "ok"
         standing = str(election.standing).upper()
-    remaining = election.remaining
+    remaining, holder = election.remaining, election.held_by or election.holder or ""
     return {
         "name": election.name,
         "policy": election.on_outage,
         "here": leads,
         "token": str(election.token),
-        "holder": election.held_by or election.holder or "",
+        "holder": "this process" if report.process.is_named(holder) else holder,
         "old": not well,
         "tone": tone,
         "standing": standing,

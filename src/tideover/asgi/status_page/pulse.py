@@ -17,12 +17,13 @@ import anyio
 
 from tideover.asgi.status_page.ages import Ages
 from tideover.asgi.status_page.answers import Answer
+from tideover.asgi.status_page.config import SIZE
 from tideover.asgi.status_page.contexts import Contexts
 from tideover.asgi.status_page.query import Query
 from tideover.asgi.status_page.report_json import to_json
 from tideover.asgi.status_page.templates import POLICY, SCRIPT, STYLE, Markup, render
 from tideover.coordinator.coordinator import Coordinator
-from tideover.status import StatusReport
+from tideover.status import KeyPage, StatusReport
 
 # Seconds for which a look counts as the present.
 EVERY = 1.0
@@ -108,6 +109,23 @@ class Look:
         return json.dumps({"as_of": self.beat.as_of, "ages": ages}, separators=(",", ":"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What one filter and page of the keys has found.
+
+    Attributes:
+        at: As of which beat.
+        token: What the page of keys depends on.
+        page: The page of keys.
+        fragment: What is shown of it.
+    """
+
+    at: float
+    token: object
+    page: KeyPage
+    fragment: Fragment
+
+
 class Pulse:
     """The page of one coordinator; who calls holds it, so that none is kept alive by a page that nobody sees.
 
@@ -122,7 +140,7 @@ class Pulse:
         self._nonce = secrets.token_hex(4)
         self._changes = 0
         self._beat: Beat | None = None
-        self._keys: OrderedDict[Query, tuple[object, Fragment]] = OrderedDict()
+        self._keys: OrderedDict[Query, _Keys] = OrderedDict()
 
     def __repr__(self) -> str:
         """Count the changes."""
@@ -173,15 +191,19 @@ class Pulse:
         return Answer(200, body, "text/html; charset=utf-8", {"content-security-policy": POLICY})
 
     def _keys_of(self, tide: Coordinator, query: Query, beat: Beat) -> Fragment:
-        """Return a viewer's keys, gathered again only when the configuration has changed."""
-        token = self._contexts.keys_token(beat.report)
+        """Return a viewer's keys: gathered when the configuration has changed, their prefixes' ages at each beat."""
         known = self._keys.get(query)
-        if known is not None and known[0] == token:
-            self._keys.move_to_end(query)
-            return known[1]
-        facts, ages = self._contexts.keys(tide, query, beat.report)
-        fragment = Fragment("keys", facts, ages, self._version(facts, known[1] if known else None))
-        self._keys[query] = token, fragment
+        if known is not None and known.at == beat.at:
+            return known.fragment
+        token = self._contexts.keys_token(beat.report)
+        if known is not None and known.token == token:
+            page = known.page
+        else:
+            page = tide.config_keys(query.text, skip=(query.page - 1) * SIZE, limit=SIZE)
+        facts, ages = self._contexts.keys(page, query, beat.report)
+        fragment = Fragment("keys", facts, ages, self._version(facts, known.fragment if known else None))
+        self._keys[query] = _Keys(beat.at, token, page, fragment)
+        self._keys.move_to_end(query)
         if len(self._keys) > _MOST_LISTS:
             self._keys.popitem(last=False)
         return fragment

@@ -94,12 +94,14 @@ class Streams:
     async def _events(self, look: Callable[[], Look]) -> AsyncIterator[ServerSentEvent]:
         ending, end = self._ending, anyio.current_time() + LIFETIME
         sent: dict[str, str] = {}
-        yield ServerSentEvent(retry=_COMES_BACK, comment="tideover")
+        # With an event: clients that are no browsers take a block without one for an event that is empty.
+        retry: int | None = _COMES_BACK
         while not ending.is_set() and anyio.current_time() < end:
             seen = look()
             changed = [each for each in seen.fragments.values() if sent.get(each.name) != each.version]
             for fragment in changed:
-                yield ServerSentEvent(fragment.html, event=fragment.name)
+                yield ServerSentEvent(fragment.html, event=fragment.name, retry=retry)
+                retry = None
                 sent[fragment.name] = fragment.version
             if changed:
                 yield _ages(seen)

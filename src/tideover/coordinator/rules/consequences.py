@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from tideover.coordinator.rules.situation import (
     READ_ONLY,
     is_away,
+    led_last_by,
     local,
     lock_sessions,
     may_be_local,
@@ -102,7 +103,7 @@ def _not_led(report: StatusReport) -> Iterator[Statement]:
     others: dict[str, list[ElectionStatus]] = {}
     for election in report.elections:
         if election.standing is None:
-            others.setdefault(plain(election.held_by or ""), []).append(election)
+            others.setdefault(led_last_by(report, election), []).append(election)
     for leader, elections in others.items():
         names = listed(named(election.name) for election in elections)
         one = len(elections) == 1

@@ -40,8 +40,11 @@ def _summary(history: HistoryStatus, outages: int, seconds: float) -> Statement:
     if not outages:
         return Statement(joined(["No outage.", changes]))
     number = counted(outages, "outage")
-    behind = " in all." if outages > 1 else "."
-    return Statement(f"{number}, ", seconds, joined([behind, changes]))
+    behind = joined([" in all." if outages > 1 else ".", changes])
+    if history.transitions[0].state is HealthState.AVAILABLE:
+        # Of what is over, the length does not grow.
+        return Statement(f"{number}, {duration(seconds)}{behind}")
+    return Statement(f"{number}, ", seconds, behind)
 
 
 def _changes(changes: Sequence[LeaderChangeStatus]) -> str:

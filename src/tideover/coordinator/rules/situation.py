@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tideover.coordinator.rules.words import plain
 from tideover.status import (
+    ElectionStatus,
     LimitStatus,
     LockStatus,
     MemberStatus,
@@ -100,7 +101,13 @@ def lock_sessions(report: StatusReport) -> tuple[SessionStatus, ...]:
 
 def may_be_local(report: StatusReport) -> bool:
     """Whether a lock without a word of its own becomes LOCAL in an outage, and can."""
-    return report.profile == "availability" and report.lock_error is None
+    return report.profile == "availability" and report.host_locks
+
+
+def led_last_by(report: StatusReport, election: ElectionStatus) -> str:
+    """Return who led an election that is not led here, when that was last seen; empty if nobody was seen to."""
+    holder = plain((election.held_by or "").partition(" since ")[0])
+    return "this process" if report.process.is_named(holder) else holder
 
 
 def survivor(report: StatusReport) -> str:

@@ -155,7 +155,7 @@ def _failing_locks(report: StatusReport) -> Iterator[Statement]:
     else:
         here = ""
     yield Statement(f"DISTRIBUTED locks: none is granted{here}")
-    if report.lock_error is not None:
+    if not report.host_locks:
         yield Statement("LOCAL locks: LockUnavailable: this host has no place for them")
     elif not may_be_local(report):
         text = "LOCAL locks: LockUnavailable under profile=safety, unless on_outage='local' is asked for"

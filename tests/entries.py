@@ -20,7 +20,7 @@ from tideover.sessions.key import Notice
 # What is no annotation of anything, and yet in users' hands.
 _SEEDS = (Notice,)
 # Run by the coordinator itself, in the background.
-BACKGROUND = {"Config.tend", "Session.run"}
+BACKGROUND = {"Config.tend", "Service.save", "Service.tend", "Session.run"}
 _SPECIAL = ("__aenter__", "__aexit__", "__anext__", "__await__")
 
 
@@ -171,6 +171,7 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.run_while_leading": lambda t: t.tide.run_while_leading("foreign", nothing),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
     "Coordinator.foreign_values": lambda t: t.tide.foreign_values(),
+    "Coordinator.survey": lambda t: t.tide.survey(),
     "Coordinator.services": lambda t: t.tide.services(),
     "Namespaces.find_misspelled": lambda t: t.tide.namespaces.find_misspelled("config/"),
     "Namespaces.walk": lambda t: anext(t.tide.namespaces.walk()),

@@ -497,7 +497,7 @@ def test_whatever_comes_is_classified(code: str, message: str) -> None:
     """No code and no message makes the classification fail; the words are kept, and escaped where shown."""
     fault = classify(code, message)
     assert fault.message == message
-    assert str(fault) == f"{code}: {shown(message)}"
+    assert str(fault).startswith(f"{code}: {shown(message)}")
     assert isinstance(public_error(fault, doing="x", writes=True), errors.TideoverError)
 
 

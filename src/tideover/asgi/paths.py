@@ -57,7 +57,7 @@ def is_plain(scope: Scope) -> bool:
     Args:
         scope: The request's.
     """
-    path = route_path(scope)
+    path = _below_root(str(scope["path"]), scope)
     return (path.startswith("/") or not path) and not ("/." in path and _DOTS.search(path))
 
 
@@ -116,9 +116,12 @@ def route_path(scope: Scope) -> str:
     Args:
         scope: The request's.
     """
-    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
-    if not path.startswith("/"):
-        path = _path_of_target(path)
+    path = str(scope["path"])
+    return _below_root(path if path.startswith("/") else _path_of_target(path), scope)
+
+
+def _below_root(path: str, scope: Scope) -> str:
+    root = str(scope.get("root_path", "")).rstrip("/")
     return path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
 
 

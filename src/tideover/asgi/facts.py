@@ -9,6 +9,11 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.coordinator.rules.situation import READ_ONLY
 from tideover.types import HealthState, Standing
 
+# Named here, because looking a member of an enumeration up takes as long as the rest of a decision.
+_AVAILABLE = HealthState.AVAILABLE
+# A tuple, because the hash of such a member takes longer than two comparisons.
+_READ_ONLY = tuple(READ_ONLY)
+
 
 class CoordinatorFacts:
     """The facts of one coordinator.
@@ -29,12 +34,13 @@ class CoordinatorFacts:
     @property
     def available(self) -> bool:
         """Whether a quorum answers, as far as has been declared."""
-        return self.coordinator.health.state is HealthState.AVAILABLE
+        return self.coordinator.health.state is _AVAILABLE
 
     @property
     def writable(self) -> bool:
-        """Whether etcd takes writes, if a quorum answers."""
-        return self.coordinator.health.diagnosis not in READ_ONLY
+        """Whether a quorum answers and takes writes, as far as is known."""
+        health = self.coordinator.health
+        return health.state is _AVAILABLE and health.diagnosis not in _READ_ONLY
 
     @property
     def brief(self) -> str:

@@ -23,6 +23,8 @@ from tideover.types import Standing
 
 # Seconds between two looks at the clock, where nothing else happens.
 _TICK = 0.25
+# Each request to a leader asks for it, and looking a member of an enumeration up takes a tenth of the answer.
+_HELD = Standing.HELD
 
 # What is reported of a leader that stands on other ground than before, and at which level.
 _AGAIN = {
@@ -195,7 +197,7 @@ class Candidacy:
             return None
         state, now = record.state, record.now
         if state.believes(now):
-            return Standing.CONFIRMED if state.confirmed_only(now) else Standing.HELD
+            return Standing.CONFIRMED if state.confirmed_only(now) else _HELD
         return Standing.UNCONFIRMED if record.stands else None
 
     @property

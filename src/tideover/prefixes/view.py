@@ -67,6 +67,10 @@ class Origin(StrEnum):
     QUORUM = "quorum"
 
 
+# Looking a member of an enumeration up takes longer than the comparison, and requirements ask at each request.
+_NOTHING = Origin.NOTHING
+
+
 class View:
     """The last known content of a prefix.
 
@@ -138,7 +142,7 @@ class View:
     @property
     def synced(self) -> bool:
         """Whether anything was ever read, so that a key that is not there is known to be absent."""
-        return self.origin is not Origin.NOTHING
+        return self.origin is not _NOTHING
 
     @property
     def error(self) -> str | None:

@@ -78,7 +78,11 @@ class Some:
         (PickableEndpoints("b", max_age=1), Some(), "the list of 'b' is 5 s old, and may be 1 s"),
         (PickableEndpoints("b"), Some(parts=(Part(synced=False, pickable=9),)), "has never been read"),
         (Lockable(), Some(), ""),
-        (Lockable(), Some(available=False), "no lock can be had across machines: etcd has no quorum"),
+        (
+            Lockable(),
+            Some(available=False, writable=False),
+            "had across machines: etcd has no quorum",
+        ),
         (Lockable(), Some(writable=False), "no lock can be had across machines"),
         (Available("etcd"), Some(writable=False), ""),
         (Available("etcd"), Some(available=False), "etcd has no quorum"),

@@ -64,7 +64,7 @@ class Facts(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether etcd takes writes, if a quorum answers."""
+        """Whether a quorum answers and takes writes, as far as is known."""
         ...
 
     @property
@@ -145,7 +145,7 @@ class Lockable:
 
     def unmet(self, facts: Facts) -> str:
         """Return why it is not met; empty if it is."""
-        return "" if facts.available and facts.writable else f"no lock can be had across machines: {facts.brief}"
+        return "" if facts.writable else f"no lock can be had across machines: {facts.brief}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _unknown(known: Known, max_age: float) -> str:
         return "may not be read: etcd denies it"
     if not known.synced:
         return "has never been read"
-    if (age := known.age) > max_age:
+    if max_age != math.inf and (age := known.age) > max_age:
         old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
         return f"is {old}, and may be {duration(max_age)}"
     return ""

@@ -6,6 +6,7 @@ import json
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -335,6 +336,18 @@ async def test_hostile_endpoints_are_rows() -> None:
     everything = "\n".join([*table(list(found.values())), *disagreements(list(found.values()))])
     assert "\x1b" not in everything
     assert all(line.isprintable() for line in everything.splitlines())
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_nothing_is_left_behind() -> None:
+    """Those that do not end their answer in time are left: no thread of `--watch` goes on with them."""
+    slow = {name: HOSTILE[name] for name in ("slow", "silent")}
+    with served(slow) as endpoints:
+        asked = [*endpoints, *(replace(each, url=each.url.replace("http:", "https:")) for each in endpoints)]
+        assert {row.trouble for row in (await ask_all(asked)).values()} == {"timed out"}
+        with anyio.fail_after(5):
+            while any(thread.name == "tideover-fleet" for thread in threading.enumerate()):
+                await anyio.sleep(0.02)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

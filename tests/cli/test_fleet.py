@@ -266,7 +266,19 @@ def endlessly(client: Any) -> None:
 def drop_by_drop(client: Any) -> None:
     """Answer a byte now and then."""
     client.recv(65_536)
-    for byte in reply(json.dumps(document()).encode()):
+    drip(client, reply(json.dumps(document()).encode()))
+
+
+def body_drop_by_drop(client: Any) -> None:
+    """Answer at once, but for a body that goes on and on."""
+    client.recv(65_536)
+    client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    drip(client, b" " * 65_536)
+
+
+def drip(client: Any, answer: bytes) -> None:
+    """Send a byte now and then, until nobody wants it."""
+    for byte in answer:
         client.sendall(bytes([byte]))
         client.settimeout(0.5)
         try:
@@ -279,6 +291,7 @@ def drop_by_drop(client: Any) -> None:
 HOSTILE: dict[str, tuple[Answer, str]] = {
     "endless": (endlessly, "answers more than 64 KiB"),
     "slow": (drop_by_drop, "timed out"),
+    "slow body": (body_drop_by_drop, "timed out"),
     "silent": (silent, "timed out"),
     "not HTTP": (saying(b"\x00\xff\x1b[31m garbage\r\n\r\n"), "no answer: "),
     "empty": (saying(reply(b"")), "answers something else: it is not JSON"),
@@ -341,7 +354,7 @@ async def test_hostile_endpoints_are_rows() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_nothing_is_left_behind() -> None:
     """Those that do not end their answer in time are left: no thread of `--watch` goes on with them."""
-    slow = {name: HOSTILE[name] for name in ("slow", "silent")}
+    slow = {name: HOSTILE[name] for name in ("slow", "slow body", "silent")}
     with served(slow) as endpoints:
         asked = [*endpoints, *(replace(each, url=each.url.replace("http:", "https:")) for each in endpoints)]
         assert {row.trouble for row in (await ask_all(asked)).values()} == {"timed out"}

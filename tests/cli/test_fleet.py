@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -382,18 +380,18 @@ async def test_two_hundred_instances() -> None:
 # The command ----------------------------------------------------------------------------------------------------
 
 
-def test_from_disk(tmp_path: Path) -> None:
+def test_from_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With etcd dead the snapshot's endpoints are asked: 4 if all is well with them, 1 if one does not answer."""
+    command = ["fleet", "payments", "-e", "127.0.0.1:1", "--cache-dir", str(tmp_path)]
     with listening(saying(reply(json.dumps(document()).encode()))) as address:
         save(tmp_path, "127.0.0.1:1", f"http://{address}", revision=9, cluster=0x1F)
-        command = [sys.executable, "-P", "-m", "tideover.cli", "fleet", "payments", "-e", "127.0.0.1:1"]
-        command += ["--cache-dir", str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        assert (done.returncode, done.stdout.splitlines()[-1]) == (4, "nothing disagrees among 1"), done.stderr
-        assert "the answer is from disk, 3 d 4 h old" in done.stderr
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=30)
-    row, last = map(json.loads, done.stdout.splitlines())
-    assert (done.returncode, row["instance"], row["trouble"]) == (1, "i0", "no answer: Connection refused")
+        assert run(command) == 4
+        done = capsys.readouterr()
+        assert done.out.splitlines()[-1] == "nothing disagrees among 1"
+        assert "the answer is from disk, 3 d 4 h old" in done.err
+    assert run([*command, "--json"]) == 1
+    row, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (row["instance"], row["trouble"]) == ("i0", "no answer: Connection refused")
     assert last == {
         "service": "payments",
         "source": "disk",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
-import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -265,7 +264,19 @@ def endlessly(client: Any) -> None:
 def drop_by_drop(client: Any) -> None:
     """Answer a byte now and then."""
     client.recv(65_536)
-    for byte in reply(json.dumps(document()).encode()):
+    drip(client, reply(json.dumps(document()).encode()))
+
+
+def body_drop_by_drop(client: Any) -> None:
+    """Answer at once, but for a body that goes on and on."""
+    client.recv(65_536)
+    client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    drip(client, b" " * 65_536)
+
+
+def drip(client: Any, answer: bytes) -> None:
+    """Send a byte now and then, until nobody wants it."""
+    for byte in answer:
         client.sendall(bytes([byte]))
         client.settimeout(0.5)
         try:
@@ -278,6 +289,7 @@ def drop_by_drop(client: Any) -> None:
 HOSTILE: dict[str, tuple[Answer, str]] = {
     "endless": (endlessly, "answers more than 64 KiB"),
     "slow": (drop_by_drop, "timed out"),
+    "slow body": (body_drop_by_drop, "timed out"),
     "silent": (silent, "timed out"),
     "not HTTP": (saying(b"\x00\xff\x1b[31m garbage\r\n\r\n"), "no answer: "),
     "empty": (saying(reply(b"")), "answers something else: it is not JSON"),
@@ -338,6 +350,18 @@ async def test_hostile_endpoints_are_rows() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_nothing_is_left_behind() -> None:
+    """Those that do not end their answer in time are left: no thread of `--watch` goes on with them."""
+    slow = {name: HOSTILE[name] for name in ("slow", "slow body", "silent")}
+    with served(slow) as endpoints:
+        asked = [*endpoints, *(replace(each, url=each.url.replace("http:", "https:")) for each in endpoints)]
+        assert {row.trouble for row in (await ask_all(asked)).values()} == {"timed out"}
+        with anyio.fail_after(5):
+            while any(thread.name == "tideover-fleet" for thread in threading.enumerate()):
+                await anyio.sleep(0.02)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_two_hundred_instances() -> None:
     """Two hundred are asked at once, with the fields that were given, and all of them are rows."""
     seen: list[bytes] = []
@@ -356,18 +380,18 @@ async def test_two_hundred_instances() -> None:
 # The command ----------------------------------------------------------------------------------------------------
 
 
-def test_from_disk(tmp_path: Path) -> None:
+def test_from_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With etcd dead the snapshot's endpoints are asked: 4 if all is well with them, 1 if one does not answer."""
+    command = ["fleet", "payments", "-e", "127.0.0.1:1", "--cache-dir", str(tmp_path)]
     with listening(saying(reply(json.dumps(document()).encode()))) as address:
         save(tmp_path, "127.0.0.1:1", f"http://{address}", revision=9, cluster=0x1F)
-        command = [sys.executable, "-P", "-m", "tideover.cli", "fleet", "payments", "-e", "127.0.0.1:1"]
-        command += ["--cache-dir", str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        assert (done.returncode, done.stdout.splitlines()[-1]) == (4, "nothing disagrees among 1"), done.stderr
-        assert "the answer is from disk, 3 d 4 h old" in done.stderr
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=30)
-    row, last = map(json.loads, done.stdout.splitlines())
-    assert (done.returncode, row["instance"], row["trouble"]) == (1, "i0", "no answer: Connection refused")
+        assert run(command) == 4
+        done = capsys.readouterr()
+        assert done.out.splitlines()[-1] == "nothing disagrees among 1"
+        assert "the answer is from disk, 3 d 4 h old" in done.err
+    assert run([*command, "--json"]) == 1
+    row, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (row["instance"], row["trouble"]) == ("i0", "no answer: Connection refused")
     assert last == {
         "service": "payments",
         "source": "disk",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import partial
@@ -24,6 +25,7 @@ from tideover.shown import shown
 
 # Seconds for one instance, whatever it does.
 TIMEOUT = 2.0
+_PORTS = {"http": 80, "https": 443}
 
 
 class _Refused(Exception):
@@ -52,12 +54,12 @@ class Asker:
         """Return what an instance says, or why it is not known."""
         trouble = "timed out"
         try:
-            connection = self._connection(endpoint.url)
+            line = _Line(endpoint.url)
         except (ValueError, http.client.InvalidURL):
             return self._unknown(endpoint, "its address is none that can be asked over HTTP")
-        with anyio.move_on_after(TIMEOUT):
+        with closing(line), anyio.move_on_after(TIMEOUT):
             try:
-                raw = await in_daemon_thread(partial(self._get, connection), name="tideover-fleet")
+                raw = await in_daemon_thread(partial(self._get, line), name="tideover-fleet")
                 return read(raw, endpoint.service, endpoint.url, registered=endpoint.process)
             except _Refused as exc:
                 trouble = str(exc)
@@ -65,25 +67,14 @@ class Asker:
                 trouble = f"answers something else: {exc}"
             except (OSError, http.client.HTTPException, ValueError) as exc:
                 trouble = f"no answer: {getattr(exc, 'strerror', None) or str(exc) or type(exc).__name__}"
-        _cut(connection)
         return self._unknown(endpoint, shown(trouble))
 
     @staticmethod
     def _unknown(endpoint: Endpoint, trouble: str) -> Row:
         return Row(endpoint.process or endpoint.instance or endpoint.url, endpoint.url, trouble)
 
-    def _connection(self, url: str) -> http.client.HTTPConnection:
-        parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname:
-            return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
-        if parts.scheme == "https" and parts.hostname:
-            return http.client.HTTPSConnection(
-                parts.hostname, parts.port or 443, timeout=TIMEOUT, context=self._context
-            )
-        raise ValueError(url)
-
-    def _get(self, connection: http.client.HTTPConnection) -> bytes:
-        with closing(connection):
+    def _get(self, line: _Line) -> bytes:
+        with closing(line.open(self._context)) as connection:
             connection.request("GET", self._path, headers=dict(self._headers))
             with connection.getresponse() as response:
                 # What fails says so with 503, and in the same document.
@@ -95,8 +86,53 @@ class Asker:
         return raw
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    """Wake the thread that waits for it."""
-    if isinstance(connection.sock, socket.socket):
-        with suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+class _Line:
+    """A connection that one thread uses and another may cut, whatever the former waits for.
+
+    Args:
+        url: Where to.
+
+    Raises:
+        ValueError: That is no address of HTTP.
+        InvalidURL: Likewise.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise ValueError(url)
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port or _PORTS[parts.scheme])
+        self._tls = parts.scheme == "https"
+        self._lock = threading.Lock()
+        self._closed = False
+        self._handle: socket.socket | None = None
+
+    def __repr__(self) -> str:
+        """Show where to."""
+        return f"<_Line to {self._connection.host}:{self._connection.port}>"
+
+    def open(self, context: ssl.SSLContext) -> http.client.HTTPConnection:
+        """Connect, if it has not been closed meanwhile.
+
+        Raises:
+            OSError: Nobody answers there, or not with TLS as it is believed.
+        """
+        host, port = self._connection.host, self._connection.port
+        sock = socket.create_connection((host, port), timeout=TIMEOUT)
+        with self._lock:
+            if self._closed:
+                sock.close()
+                raise TimeoutError
+            # Of its own: what reads may have closed, detached or wrapped the socket itself.
+            self._handle = sock.dup()
+        self._connection.sock = context.wrap_socket(sock, server_hostname=host) if self._tls else sock
+        return self._connection
+
+    def close(self) -> None:
+        """Wake the thread that waits for it."""
+        with self._lock:
+            self._closed = True
+            if self._handle is not None:
+                with suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+                self._handle.close()

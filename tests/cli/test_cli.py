@@ -387,3 +387,15 @@ def test_an_empty_cache_is_no_error(tmp_path: Path) -> None:
     done = tideover("cache", "show", str(tmp_path))
     assert (done.code, done.out) == (0, f"no snapshots in {tmp_path}\n")
     assert tideover("cache", "show", "--json", str(tmp_path)).out == ""
+
+
+def test_the_help_of_no_command_into_nothing() -> None:
+    """`tideover | head -0` ends with 141 and no word, as each command does."""
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tideover.cli"], stdout=write, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(write)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (141, "")

@@ -84,13 +84,14 @@ def run(args: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        code = cli.main(args, prog_name="tideover", standalone_mode=False)
+        try:
+            code = cli.main(args, prog_name="tideover", standalone_mode=False)
+        except _NO_COMMAND as exc:
+            print_help(exc.ctx)
+            code = Exit.OK
         flush()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except _NO_COMMAND as exc:
-        print_help(exc.ctx)
-        return Exit.OK
     except click.UsageError as exc:
         path = exc.ctx.command_path if exc.ctx else "tideover"
         _complain(f"{exc.format_message().rstrip('.')}; see `{path} --help`")

@@ -96,8 +96,12 @@ def print_crash(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def print_help(ctx: click.Context) -> None:
-    """Print what click says of a command; only we have written in it."""
-    click.echo(ctx.get_help())
+    """Print what click says of a command; only we have written in it.
+
+    Raises:
+        OutputGone: As `print_line`.
+    """
+    _write(ctx.get_help())
 
 
 def ask(question: str) -> bool:

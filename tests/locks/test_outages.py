@@ -569,6 +569,14 @@ async def test_a_ledger_that_waits_for_etcd_is_no_trouble(tmp_path: Path) -> Non
     async with connected_on(store, tmp_path / "a", profile="availability") as tide:
         lose_all(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
+        async with tide.lock("yesterday"):
+            pass
+        heal(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(1)
+        # After an outage it is looked at often, and so in the next one.
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
         async with tide.lock("orders"):
             for _ in range(100):
                 await anyio.sleep(1)

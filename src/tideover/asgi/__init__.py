@@ -2,8 +2,8 @@
 
 `TideoverMiddleware` runs the coordinator and keeps the records, `framework_lifespan` runs it for frameworks that
 keep lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requirements` let routes say
-what they need, and refuse requests while that cannot be had; `HealthApp` answers probes, `status_app` is a page
-for people. Nothing here may call etcd within a request.
+what they need, and refuse requests while that cannot be had; `HealthApp` answers probes, `status_page` has
+the page for people. Nothing here may call etcd within a request.
 """
 
 from tideover.asgi.error_problems import problem_handler

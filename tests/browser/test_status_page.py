@@ -166,7 +166,7 @@ def test_text_of_others_is_text(browser: Browser, shop: Shop) -> None:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_axe_finds_nothing_serious(browser: Browser, shop: Shop, look: str) -> None:
-    """In all colours and on a phone, with a quorum and without; and nothing is wider than the screen."""
+    """In all colours and on a phone, in each of the three states; and nothing is wider than the screen."""
     with opened(browser, shop, **LOOKS[look]) as page:
         state_is(page, "available")
         check(page, look)
@@ -174,6 +174,12 @@ def test_axe_finds_nothing_serious(browser: Browser, shop: Shop, look: str) -> N
             state_is(page, "degraded")
             page.wait_for_selector("h1:has-text('no quorum')", timeout=_SOON)
             check(page, look)
+        shop.cluster.kill_all()
+        try:
+            state_is(page, "unavailable")
+            check(page, look)
+        finally:
+            shop.cluster.start_all()
 
 
 def check(page: Page, look: str) -> None:

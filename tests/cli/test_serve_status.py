@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 
+import anyio
 import click
 import httpx
 import pytest
 from starlette.types import Message, Scope
 
+from tideover import connect
 from tideover.asgi.status_page.answers import Answer
-from tideover.cli.serve_status import HostCheck, split_address
+from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.serve_status import HostCheck, serve, split_address
+from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -76,6 +81,24 @@ async def status_of(given: str, hosts: list[bytes]) -> int:
         ("127.0.0.1", b"10.0.7.3", 421),
         ("127.0.0.1", b"", 421),
         ("127.0.0.1", b"[", 421),
+        ("127.0.0.1", b"localhost.:8099", 200),
+        ("127.0.0.1", b"LocalHost.", 200),
+        ("127.0.0.1", b"[::ffff:10.0.7.3]:8099", 421),
+        ("127.0.0.1", b"localhost:8099/evil.example", 421),
+        ("127.0.0.1", b"localhost evil.example", 421),
+        ("127.0.0.1", b"localhost:99999", 421),
+        ("127.0.0.1", b"localhost:evil", 421),
+        ("127.0.0.1", b"0.0.0.0", 421),
+        ("::1", b"[::1]:8099", 200),
+        ("::1", b"[0:0:0:0:0:0:0:1]", 200),
+        ("::1", b"::1", 421),
+        ("::", b"[2001:db8::1]:8099", 200),
+        ("::", b"evil.example", 421),
+        ("2001:db8::1", b"[2001:DB8::1]:8099", 200),
+        ("2001:db8:0::1", b"[2001:db8::1]:8099", 200),
+        ("shop-2.internal.", b"shop-2.internal:8099", 200),
+        ("10.0.7.3", b"10.0.7.3:8099", 200),
+        ("10.0.7.3", b"10.0.7.4:8099", 421),
         ("127.0.0.1", b"\xff", 421),
         ("shop-2.internal", b"Shop-2.internal:8099", 200),
         ("shop-2.internal", b"127.0.0.1", 200),
@@ -121,13 +144,11 @@ def test_it_serves_until_a_signal() -> None:
 
 def test_a_port_that_is_taken_is_one_line() -> None:
     """And the exit code of something that did not hold."""
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "tideover.cli", "status", "--serve", str(port), "-e", "127.0.0.1:1"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"tideover: --serve 127.0.0.1:{port}: ")
+        with pytest.raises(Failure, match=f"^--serve 127.0.0.1:{port}: ") as failed:
+            anyio.run(serve, connect(store=MemoryStore(), cache_dir=False), "127.0.0.1", port)
+    assert failed.value.code is Exit.FAILED
+    assert "\n" not in str(failed.value)

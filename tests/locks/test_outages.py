@@ -563,6 +563,30 @@ async def test_holds_in_an_outage_are_written_down_and_told(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
+async def test_a_ledger_that_waits_for_etcd_is_no_trouble(tmp_path: Path) -> None:
+    """In an outage it is published later: nothing that does not work, and LOCAL locks are not said to fail."""
+    store = MemoryStore()
+    async with connected_on(store, tmp_path / "a", profile="availability") as tide:
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        async with tide.lock("yesterday"):
+            pass
+        heal(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(1)
+        # After an outage it is looked at often, and so in the next one.
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        async with tide.lock("orders"):
+            for _ in range(100):
+                await anyio.sleep(1)
+                report = tide.status()
+                assert report.lock_error is None
+            assert report.host_locks
+            assert not any("LOCAL locks" in str(each) for each in report.fails)
+            assert any("Locks of this host" in str(each) for each in report.works)
+
+
 async def test_overlaps_are_found_and_reported(tmp_path: Path) -> None:
     """Two machines hold one lock LOCAL at the same time: both report a certain conflict."""
     store = MemoryStore()

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 import anyio
@@ -52,7 +52,7 @@ class HostCheck:
 
     def __init__(self, app: ASGIApp, given: str) -> None:
         self._app = app
-        self._given = given.lower()
+        self._given = given.lower().rstrip(".")
 
     def __repr__(self) -> str:
         """Show what is admitted."""
@@ -71,19 +71,26 @@ class HostCheck:
             return False
         try:
             asked = urlsplit(f"//{hosts[0].decode('ascii')}")
-            host = (asked.hostname or "").rstrip(".")
-        except ValueError:
+            host, _ = (asked.hostname or "").rstrip("."), asked.port
+        except ValueError:  # of a port that is none, too
             return False
         if asked.geturl() != f"//{asked.netloc}" or "@" in asked.netloc:
             return False
         if host in (self._given, "localhost"):
             return bool(host)
-        try:
-            address = ip_address(host)
-        except ValueError:
+        address = _address(host)
+        if address is None:
             return False
         # An address cannot be pointed elsewhere: one that is listened at with all others is as good as given.
-        return address.is_loopback or is_wildcard(self._given)
+        return address.is_loopback or address == _address(self._given) or is_wildcard(self._given)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is, however it is written; None if it is a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 class _Server(uvicorn.Server):

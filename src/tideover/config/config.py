@@ -411,12 +411,17 @@ class Config(Reader):
             with anyio.move_on_after(self.next_refresh()):
                 await changed.wait()
 
-    @property
-    def rejected(self) -> tuple[RejectedValue, ...]:
-        """What is refused: single values by their keys, settings objects by their prefixes."""
-        bound = (live.refused for live in list(self._bound))
-        found = (*super().rejected, *(refused for refused in bound if refused is not None))
-        return tuple(replace(refused, etcd_key=self.full_name(refused.key)) for refused in found)
+    def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
+        """Return what is refused, and how much: single values by their keys, settings objects by their prefixes.
+
+        Args:
+            most: How many to return, at the most; None means all.
+        """
+        values, count = super().first_rejected(most)
+        bound = [refused for live in list(self._bound) if (refused := live.refused) is not None]
+        first = (*values, *bound)[:most]
+        named = tuple(replace(refused, etcd_key=self.full_name(refused.key)) for refused in first)
+        return named, count + len(bound)
 
     @property
     def unfound(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from tideover.codecs import Decoder, Refusal, decoder, is_distinct
 from tideover.errors import ConfigValueError
@@ -84,14 +85,18 @@ class Values:
         decoded = sum(len(kept.values) for kept in list(self._kept.values()))
         return f"<Values {decoded} decoded as {len(self._kept)} types, {len(self._rejected)} rejected>"
 
-    @property
-    def rejected(self) -> tuple[RejectedValue, ...]:
-        """The refused values that are still in etcd, one per key."""
-        found = {
-            key: RejectedValue(key, at, str(why), served=self._served(key, identity))
-            for (key, identity), (at, why) in list(self._rejected.items())
-        }
-        return tuple(found.values())
+    def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
+        """Return the refused values that are still in etcd, one per key, and how many there are in all.
+
+        Args:
+            most: How many to return, at the most; None means all.
+        """
+        found = {key: (identity, at, why) for (key, identity), (at, why) in list(self._rejected.items())}
+        first = (
+            RejectedValue(key, at, str(why), served=self._served(key, identity))
+            for key, (identity, at, why) in islice(found.items(), most)
+        )
+        return tuple(first), len(found)
 
     def revision(self, key: str, decode: Decoder) -> int:
         """Return the revision of the value being served; 0 if none is."""

@@ -452,7 +452,15 @@ class Reader:
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:
         """Values in etcd that are refused, one per key."""
-        return self._values.rejected
+        return self.first_rejected(None)[0]
+
+    def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
+        """Return values in etcd that are refused, one per key, and how many there are in all.
+
+        Args:
+            most: How many to return, at the most; None means all.
+        """
+        return self._values.first_rejected(most)
 
     def count_reads(self) -> Mapping[tuple[str, bool], int]:
         """Return how many reads there were, by source and whether they were degraded."""

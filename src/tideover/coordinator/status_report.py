@@ -35,6 +35,7 @@ from tideover.prefixes.view import ViewRules
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
 from tideover.status import (
+    MOST,
     HistoryStatus,
     IdentityStatus,
     KeyPage,
@@ -137,6 +138,7 @@ class Reporter:
         lanes, health = self._lanes, self._health
         locks, conflicts, lock_error = self._locks.status()
         stalls, last_stall = self._elections.stalls()
+        rejected, more = self._rejected()
         limits = tuple(map(self._limit_status, sorted(self._options.limits)))
         known = [len(each.view.entries) for each in self._followed if each.view.synced and not each.view.denied]
         return StatusReport(
@@ -154,7 +156,8 @@ class Reporter:
             untold=tuple(f"{what}: {why}" for what, why in list(lanes.untold.items())),
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
-            rejected=self._rejected(),
+            rejected=rejected,
+            more={"rejected": more} if more else {},
             unfound=self._config.unfound,
             restarts=self._home.restarts,
             at=self._wall(0.0),
@@ -191,14 +194,17 @@ class Reporter:
     def _wall(self, ago: float) -> datetime:
         return datetime.fromtimestamp(self._clock.wall() - ago, UTC)
 
-    def _rejected(self) -> tuple[RejectedValue, ...]:
-        found = (
-            *self._config.rejected,
+    def _rejected(self) -> tuple[tuple[RejectedValue, ...], int]:
+        """Return the first refused values, and how many more there are: others can make any number of them."""
+        config, count = self._config.first_rejected(MOST)
+        others = (
             *filter(None, [self._identity.overwritten]),
             *self._locks.rejected,
             *self._discovery.rejected,
         )
-        return tuple(value if value.etcd_key else replace(value, etcd_key=value.key) for value in found)
+        found = (*config, *others[: MOST - len(config)])
+        named = tuple(value if value.etcd_key else replace(value, etcd_key=value.key) for value in found)
+        return named, count + len(others) - len(found)
 
     def _process(self) -> ProcessStatus:
         return ProcessStatus(

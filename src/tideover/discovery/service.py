@@ -489,9 +489,9 @@ class Service:
             for e in self.ejected
         }
         found = []
-        for e in self.endpoints:
+        in_order = sorted(self.endpoints, key=lambda e: e.weight != 0 and (e.instance, e.incarnation) not in out)
+        for e in in_order[:_MOST_LISTED]:
             back_in = out.get((e.instance, e.incarnation))
             use = "drained" if e.weight == 0 else "picked" if back_in is None else "ejected"
             found.append(EndpointStatus(e.instance, e.url, e.weight, use, e.instance in gone, back_in))
-        found.sort(key=lambda endpoint: endpoint.use == "picked")
-        return tuple(found[:_MOST_LISTED])
+        return tuple(found)

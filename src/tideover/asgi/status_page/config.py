@@ -19,7 +19,7 @@ def config(report: StatusReport, ages: Ages) -> Facts:
     """Return what is to be said about all keys."""
     counts = [counted(report.keys, "key"), counted(len(report.config), "prefix", "prefixes")]
     if report.rejected:
-        counts.append(f"{len(report.rejected)} refused")
+        counts.append(f"{len(report.rejected) + report.more.get('rejected', 0):,} refused")
     return {
         "note": f"{', '.join(counts)}. Values are never shown.",
         "alerts": notes(report, ages, "config"),

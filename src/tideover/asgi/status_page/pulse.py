@@ -191,7 +191,7 @@ class Pulse:
         return Answer(200, body, "text/html; charset=utf-8", {"content-security-policy": POLICY})
 
     def _keys_of(self, tide: Coordinator, query: Query, beat: Beat) -> Fragment:
-        """Return a viewer's keys, gathered when the configuration has changed, with ages as of each beat."""
+        """Return a viewer's keys, gathered when the configuration has changed, and how old they are now."""
         known = self._keys.get(query)
         if known is not None and known.at == beat.at:
             return known.fragment

@@ -60,7 +60,7 @@ def _locks_in_danger(report: StatusReport) -> Iterator[Statement]:
         yield Statement(f"{names} {'is' if len(held) == 1 else 'are'} LOCAL still: held on this host only.")
     if report.lock_conflicts:
         names = listed(dict.fromkeys(plain(conflict.name) for conflict in report.lock_conflicts))
-        number = counted(len(report.lock_conflicts), "lock conflict")
+        number = counted(len(report.lock_conflicts) + report.more.get("lock_conflicts", 0), "lock conflict")
         yield Statement(f"{number} of the last 7 days: {names}.")
 
 
@@ -123,9 +123,12 @@ def _registrations(report: StatusReport) -> Iterator[Statement]:
 
 def _attention(report: StatusReport) -> Iterator[Statement]:
     config = refused_config(report)
-    others = [value for value in report.rejected if value not in config]
+    others = [value for value in report.rejected if value.key == value.etcd_key]
+    if more := report.more.get("rejected", 0):
+        number = counted(len(report.rejected) + more, "value is refused", "values are refused")
+        yield Statement(f"{number}: {listed((plain(v.key) for v in report.rejected), beyond=more)}.")
     for what, values in (("config value", config), ("value of others", others)):
-        if values:
+        if values and not more:
             number = counted(len(values), f"{what} is refused", f"{what.replace('value', 'values')} are refused")
             yield Statement(f"{number}: {listed(plain(value.key) for value in values)}.")
     for prefix in report.unfound:

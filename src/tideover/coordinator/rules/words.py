@@ -23,11 +23,17 @@ def plain(name: str) -> str:
     return shown(name, _LONGEST)
 
 
-def listed(names: Iterable[str], most: int = _MOST) -> str:
-    """Return names in a row: `"a, b and c"`, `"a, b and 7 more"`."""
+def listed(names: Iterable[str], most: int = _MOST, *, beyond: int = 0) -> str:
+    """Return names in a row: `"a, b and c"`, `"a, b and 7 more"`.
+
+    Args:
+        names: The names.
+        most: How many are named, with "more" for one of them.
+        beyond: How many there are that are not among `names`.
+    """
     found = list(names)
-    if len(found) > most:
-        found = [*found[: most - 1], f"{len(found) - most + 1} more"]
+    if (number := len(found) + beyond) > most:
+        found = [*found[: most - 1], f"{number - most + 1:,} more"]
     return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 

@@ -71,13 +71,6 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
-def litestar(session: nox.Session) -> None:
-    """Run what meets a real Litestar; not a dependency of the tests, because it brings 50 MB with it."""
-    session.install("-e", ".[demo,status]", *group("tests"), "litestar>=2.25")
-    session.run("pytest", "tests/asgi/test_framework_lifespan.py", *session.posargs)
-
-
-@nox.session
 def starlette_suite(session: nox.Session) -> None:
     """Run Starlette's own tests of what touches middleware, with every application wrapped in tideover's."""
     chosen = ["tests/middleware", *(f"tests/test_{name}.py" for name in ("responses", "websockets", "background"))]

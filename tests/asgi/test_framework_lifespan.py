@@ -12,8 +12,10 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import httpx
+import litestar
 import pytest
 from fastapi import FastAPI
+from litestar.middleware import DefineMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -71,12 +73,9 @@ async def test_lifespan_of_a_framework(framework: type[Starlette]) -> None:
 
 async def test_litestar() -> None:
     """In Litestar, whose middleware sees no lifespan, both work together, and degraded requests say so."""
-    litestar = pytest.importorskip("litestar")
-    middleware = pytest.importorskip("litestar.middleware")
-
     seen: list[str] = []
 
-    @litestar.get("/", sync_to_thread=True)  # type: ignore[untyped-decorator]
+    @litestar.get("/", sync_to_thread=True)
     def rate() -> str:
         return tideover.current().config.get("rate")
 
@@ -85,12 +84,13 @@ async def test_litestar() -> None:
 
     store = await store_with(rate="5")
     life = lifespan(store=store)
+    within: Any = TideoverMiddleware  # its types of ASGI are Starlette's
     health = litestar.asgi("/_tideover", is_mount=True, copy_scope=True)(HealthApp(lifespan=life))
     app = litestar.Litestar(
         [rate, health],
         lifespan=[life],
         on_startup=[at_start],
-        middleware=[middleware.DefineMiddleware(TideoverMiddleware, lifespan=life, status_header=True)],
+        middleware=[DefineMiddleware(within, lifespan=life, status_header=True)],
         openapi_config=None,
     )
     async with server_of(app) as client:

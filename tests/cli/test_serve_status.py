@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import socket
 import subprocess
 import sys
+import warnings
 
 import anyio
 import click
@@ -143,12 +145,15 @@ def test_it_serves_until_a_signal() -> None:
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
-    """And the exit code of something that did not hold."""
-    with socket.socket() as taken:
+    """And the exit code of something that did not hold; no socket is left open."""
+    with socket.socket() as taken, warnings.catch_warnings(record=True, action="always") as told:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Failure, match=f"^--serve 127.0.0.1:{port}: ") as failed:
             anyio.run(serve, connect(store=MemoryStore(), cache_dir=False), "127.0.0.1", port)
-    assert failed.value.code is Exit.FAILED
-    assert "\n" not in str(failed.value)
+        assert failed.value.code is Exit.FAILED
+        assert "\n" not in str(failed.value)
+        del failed
+        gc.collect()
+    assert [each.message for each in told if each.category is ResourceWarning] == []

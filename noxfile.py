@@ -35,6 +35,11 @@ WITH_ETCD = ("-m", "etcd or netns", *PARALLEL)
 WITHOUT_ETCD = ("-m", "not etcd and not netns", "-n", "auto", *BY_FILE)
 
 
+def of_version() -> list[str]:
+    """Return the files with tests of what a version of etcd can change; to collect the others takes long."""
+    return [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if "mark.version" in path.read_text()]
+
+
 def group(name: str) -> list[str]:
     """Return the requirements of a dependency group of pyproject.toml."""
     return list(nox.project.dependency_groups(PROJECT, name))
@@ -124,7 +129,7 @@ def tests_debian(session: nox.Session) -> None:
     """Run what a version of etcd can change on Debian's own, 3.4.23 in Debian 12; it is not installed for that."""
     session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_ETCD_DIR": str(debian_etcd(session))}
-    session.run("pytest", "-m", "etcd and version", *(session.posargs or PARALLEL), env=where)
+    session.run("pytest", "-m", "etcd and version", *(session.posargs or [*PARALLEL, *of_version()]), env=where)
 
 
 @nox.session
@@ -140,7 +145,8 @@ def etcd(session: nox.Session) -> None:
 @nox.session
 def newest(session: nox.Session) -> None:
     """Run what a version of etcd can change on the newest 3.5 and 3.7; arguments after `--` go to pytest."""
-    on_each(session, [versions.newest("3.5"), versions.newest("3.7")], "etcd and version", session.posargs)
+    chosen = [versions.newest("3.5"), versions.newest("3.7")]
+    on_each(session, chosen, "etcd and version", session.posargs or [*PARALLEL, *of_version()])
 
 
 @nox.session

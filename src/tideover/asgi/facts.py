@@ -56,5 +56,5 @@ class CoordinatorFacts:
         return self.coordinator.require_service(name)
 
     def standing(self, election: str) -> Standing | None:
-        """Return on what ground an election is led here; None if it is not."""
+        """Return the standing with which an election is led here; None if it is not."""
         return self.coordinator.standing(election)

@@ -41,7 +41,7 @@ class Problem:
 
     Attributes:
         status: The status of HTTP.
-        detail: What is the matter, in words for whoever reads the answer; without secrets.
+        detail: What is the matter, in words for the reader of the answer; without secrets.
         title: The kind of problem in a few words; empty means the status's own phrase.
         see: The section of the documentation that explains it, such as `how-to/use-locks/#when-etcd-is-away`;
             empty means none, and then the status says all there is to say (`about:blank`).

@@ -1,4 +1,4 @@
-"""Asking instances over HTTP, whoever answers there: bounded in time and size, without redirects.
+"""Asking instances over HTTP, whatever answers there: bounded in time and size, without redirects.
 
 Each is asked in a thread of its own, because `http.client` blocks, and a name that is looked up blocks in any
 case; what takes longer than it may is cut off and left behind.

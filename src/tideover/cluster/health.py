@@ -132,7 +132,7 @@ class ClusterHealth:
 
 
 class History:
-    """The last changes of the health state: kept once, whoever reads them."""
+    """The last changes of the health state: kept once for all readers."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -157,15 +157,15 @@ class Primitives:
             name: The election.
 
         Returns:
-            The term, whoever has entered it: a body, a job or a handle; None if it is not led here.
+            The term, entered by a body, a job or a handle; None if it is not led here.
 
         When degraded:
-            The same: `term.standing` says on what ground it is led.
+            The same: `term.standing` says with which standing it is led.
         """
         return self._elections.term(name)
 
     def standing(self, name: str) -> Standing | None:
-        """Return on what ground this process leads an election, by the clock at this instant. No I/O.
+        """Return the standing with which this process leads an election, by the clock at this instant. No I/O.
 
         Args:
             name: The election.
@@ -189,7 +189,7 @@ class Primitives:
             leads, if it does not say, or if it is this process; None if no candidate for it is here.
 
         When degraded:
-            What was last seen; whoever is reached there may have lost the leadership since.
+            What was last seen; the process there may have lost the leadership since.
         """
         return self._elections.leader_address(name)
 
@@ -401,7 +401,7 @@ class Primitives:
         return self._discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
 
     def require_service(self, name: str) -> Service:
-        """Return what is known of a service, which is followed from now on, whoever else is: for requirements.
+        """Return what is known of a service, which is followed from now on: for requirements.
 
         Args:
             name: The service.

@@ -81,7 +81,7 @@ class Facts(Protocol):
         ...
 
     def standing(self, election: str) -> Standing | None:
-        """Return on what ground an election is led here; None if it is not."""
+        """Return the standing with which an election is led here; None if it is not."""
         ...
 
 

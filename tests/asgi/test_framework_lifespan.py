@@ -92,6 +92,7 @@ async def test_litestar() -> None:
         on_startup=[at_start],
         middleware=[DefineMiddleware(within, lifespan=life, status_header=True)],
         openapi_config=None,
+        logging_config=None,  # its own is the whole process's, and stays
     )
     async with server_of(app) as client:
         answer = await client.get("/")

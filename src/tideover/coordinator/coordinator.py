@@ -741,6 +741,18 @@ class Coordinator(Primitives):
         """Return how many endpoints are registered here, by service and state."""
         return self._registrations.count()
 
+    def observe_rejected(self) -> int:
+        """Return how many values of the configuration are refused now: of keys and of bound objects."""
+        return self.config.first_rejected(0)[1]
+
+    def observe_candidates(self) -> Mapping[str, int]:
+        """Return how often this process stands in each election, led or not."""
+        return self._elections.candidacies()
+
+    def observe_members(self) -> Mapping[str, str]:
+        """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
+        return self._lanes.known_versions()
+
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""
         return self._elections.leading()

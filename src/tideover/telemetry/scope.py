@@ -14,17 +14,17 @@ from tideover.shown import cut
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 
 
-def _version() -> str | None:
+def _version() -> str:
     try:
         return version("tideover")
     except PackageNotFoundError:  # copied somewhere without its metadata
-        return None
+        return ""
 
 
 VERSION = _version()
 
 tracer = trace.get_tracer("tideover", VERSION, schema_url=SCHEMA)
-meter = metrics.get_meter("tideover", VERSION or "", schema_url=SCHEMA)
+meter = metrics.get_meter("tideover", VERSION, schema_url=SCHEMA)
 
 Attributes = Mapping[str, str | bool | int | float]
 

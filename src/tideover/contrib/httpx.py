@@ -8,11 +8,13 @@ What they do is in `tideover.contrib.transports`; here are the classes that http
 
 from __future__ import annotations
 
-import httpx
-
 from tideover.contrib.transports.bodies import PassedBody
 from tideover.contrib.transports.library import Library
 from tideover.contrib.transports.transport import AsyncDiscovering, SyncDiscovering
+from tideover.extras import importing
+
+with importing(__name__, extra="httpx"):
+    import httpx
 
 __all__ = ["DiscoveryTransport", "SyncDiscoveryTransport"]
 

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from tideover import telemetry
 from tideover.client.rules.retry_budget import RetryBudget
-from tideover.contrib.transports.bodies import Receiving, Sending
-from tideover.contrib.transports.library import Error, Library, Request, Response
 from tideover.contrib.rules.attempts import Patience, may_repeat, pause_before
 from tideover.contrib.rules.locations import as_called, at_endpoint, is_secure
+from tideover.contrib.transports.bodies import Receiving, Sending
+from tideover.contrib.transports.library import Error, Library, Request, Response
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import NoEndpoints, TideoverError

@@ -7,8 +7,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
-from tideover.contrib.transports.bodies import PassedBody, Receiving, Sending
 from tideover.contrib.rules.locations import Url, read_base
+from tideover.contrib.transports.bodies import PassedBody, Receiving, Sending
 
 _BASES = 1000
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import anyio
 
 from tideover.client.rules.retry_budget import RetryBudget
+from tideover.contrib.rules.hosts import check_suffix, name_in
 from tideover.contrib.transports.call import Call
 from tideover.contrib.transports.library import Library
-from tideover.contrib.rules.hosts import check_suffix, name_in
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.service_view import ServiceView
 from tideover.functions import current_for_reads

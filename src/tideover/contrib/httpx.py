@@ -49,6 +49,7 @@ class DiscoveryTransport(
 
     Raises:
         ValueError: An option is out of range.
+        TypeError: `transport` is one of httpx2; so does a request of a client of httpx2.
 
     When degraded:
         The last known endpoints are used. Where none is known a request raises `httpx.ConnectError`, whose cause

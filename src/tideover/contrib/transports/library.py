@@ -18,6 +18,10 @@ Request: TypeAlias = Any
 Response: TypeAlias = Any
 
 
+# Those that look the same.
+_LIBRARIES = ("httpx", "httpx2")
+
+
 class BodyClass(Protocol):
     """Makes bodies that the library accepts."""
 
@@ -34,6 +38,7 @@ class Library:
         body: Makes bodies that it accepts.
 
     Attributes:
+        name: The library's own name, also if it stands in for another one.
         names: The module.
         body: Makes bodies that it accepts.
         read_base: Returns where an endpoint is, or why no request can be sent to it.
@@ -47,6 +52,7 @@ class Library:
 
     def __init__(self, module: ModuleType, body: BodyClass) -> None:
         names: Any = module
+        self.name = module.__name__
         self.names = names
         self.body = body
         self.never_sent = (names.ConnectError, names.ConnectTimeout, names.UnsupportedProtocol)
@@ -63,7 +69,30 @@ class Library:
 
     def __repr__(self) -> str:
         """Show its name."""
-        return f"<Library {self.names.__name__}>"
+        return f"<Library {self.name}>"
+
+    def check(self, what: str, given: object) -> None:
+        """Refuse what belongs to a library that looks the same and shares no class with this one.
+
+        Args:
+            what: What has it.
+            given: The client's request, or a transport.
+
+        Raises:
+            TypeError: It belongs to the other library; the message names both.
+        """
+        other = _origin(given)
+        if other not in ("", self.name):
+            raise TypeError(
+                f"{what} is for {self.name}, and was given a {type(given).__name__} of {other}, which shares no "
+                f"class with it: tideover.contrib.{other} has the same for {other}"
+            )
 
     def _read_base(self, text: str) -> Url | str:
         return read_base(text, self.names.URL, self.no_url)
+
+
+def _origin(given: object) -> str:
+    """Return which library something belongs to; empty if to none."""
+    modules = (each.__module__.partition(".")[0] for each in type(given).__mro__)
+    return next((module for module in modules if module in _LIBRARIES), "")

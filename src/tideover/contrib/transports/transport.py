@@ -57,6 +57,7 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
         self._coordinator = coordinator
         self._suffix = check_suffix("suffix", suffix)
         self._max_stale = max_stale
+        self.library.check(type(self).__name__, transport)
         self._transport: Any = self._ordinary() if transport is None else transport
 
     def __repr__(self) -> str:
@@ -69,6 +70,7 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
 
     def _view(self, request: Any) -> ServiceView | None:
         """Return the service that a request is for; None if it is for an ordinary host."""
+        self.library.check(type(self).__name__, request)
         name = name_in(request.url.host, self._suffix)
         if not name:
             return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, Self, TypeVar
 
+import idna
+
 from tideover.shown import shown
 
 _SECURE = ("https", "wss")
@@ -131,10 +133,13 @@ def _checked(url: UrlT) -> UrlT:
     Raises:
         ValueError: One of them cannot.
     """
-    if not url.host:  # decoded only now, and not all punycode means something
+    if not url.host:  # httpx decodes it only now, and not all punycode means something
         raise ValueError("it names no host")
+    host = url.raw_host.decode("ascii")
     # As `socket.getaddrinfo` does it: the labels of a name have from 1 to 63 characters.
-    url.raw_host.decode("ascii").encode("idna")
+    host.encode("idna")
+    if "xn--" in host:
+        idna.decode(host)  # httpx has done so by now, and httpx2 shows what means nothing as it is
     if url.port is not None and not 0 < url.port < 65536:
         raise ValueError(f"{url.port} is not a port from 1 to 65535")
     return url

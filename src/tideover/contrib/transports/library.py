@@ -84,7 +84,7 @@ class Library:
         other = _origin(given)
         if other not in ("", self.name):
             raise TypeError(
-                f"{what} is for {self.name}, and was given a {type(given).__name__} of {other}, which shares no "
+                f"{what} is for {self.name}, and was given {type(given).__name__} of {other}, which shares no "
                 f"class with it: tideover.contrib.{other} has the same for {other}"
             )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, assert_type
 
 import httpx
+import httpx2
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -31,6 +32,7 @@ from tideover.asgi import (
     requires,
 )
 from tideover.client.namespaces import Passed, Tree
+from tideover.contrib import httpx2 as for_httpx2
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.status import KeyPage, Statement
@@ -317,6 +319,13 @@ async def discovering() -> None:
         assert_type(tide.status().services, tuple[tideover.ServiceStatus, ...])
         httpx.AsyncClient(transport=DiscoveryTransport(tide))
         httpx.Client(transport=SyncDiscoveryTransport())
+        httpx.AsyncClient(transport=DiscoveryTransport(transport=httpx.AsyncHTTPTransport()), mounts={})
+        httpx2.AsyncClient(transport=for_httpx2.DiscoveryTransport(tide, transport=httpx2.AsyncHTTPTransport()))
+        httpx2.Client(mounts={"all://*.service": for_httpx2.SyncDiscoveryTransport(attempts=2)})
+        answered = await for_httpx2.DiscoveryTransport().handle_async_request(
+            httpx2.Request("GET", "http://a.service")
+        )
+        assert_type(answered, httpx2.Response)
 
 
 async def injected() -> None:

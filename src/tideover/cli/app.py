@@ -9,6 +9,7 @@ from typing import Any, NoReturn, cast
 
 import click
 
+from tideover.cli.common import color_option
 from tideover.cli.exit_codes import HELP, Exit, Failure, OutputGone
 from tideover.cli.printer import drop_output, flush, note, print_help
 
@@ -17,10 +18,10 @@ _COMMANDS = {
     "demo": ("tideover.cli.demo.command", "See it work: a real cluster, a service under load, and an outage."),
     "status": ("tideover.cli.status", "Say how etcd is, as a client sees it."),
     "doctor": ("tideover.cli.doctor", "Check members, cluster, epoch, clocks and the snapshot folder."),
-    "lock": ("tideover.cli.lock", "Run a command while holding a lock."),
+    "lock": ("tideover.cli.lock", "Run a command while holding a lock; list locks, show one."),
     "lead": ("tideover.cli.lead", "Run a command while leading."),
-    "election": ("tideover.cli.election", "Look at an election, or take its record away."),
-    "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "election": ("tideover.cli.election", "List elections, look at one, or take its record away."),
+    "config": ("tideover.cli.config", "Read, list, write, delete and watch configuration."),
     "namespaces": ("tideover.cli.namespaces", "List the namespaces that are in etcd."),
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
@@ -66,6 +67,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@color_option
 @click.version_option(package_name="tideover", message="%(prog)s %(version)s")
 def cli() -> None:
     """tideover keeps a service running while etcd is away; this looks at it from outside.

@@ -17,7 +17,10 @@ from tideover.cli.printer import drop_output, flush, note, print_help
 _COMMANDS = {
     "demo": ("tideover.cli.demo.command", "See it work: a real cluster, a service under load, and an outage."),
     "status": ("tideover.cli.status", "Say how etcd is, as a client sees it."),
-    "doctor": ("tideover.cli.doctor", "Check members, cluster, epoch, clocks and the snapshot folder."),
+    "doctor": (
+        "tideover.cli.doctor",
+        "Check members, cluster, epoch, clocks, snapshots: can a service restart?",
+    ),
     "lock": ("tideover.cli.lock", "Run a command while holding a lock; list locks, show one."),
     "lead": ("tideover.cli.lead", "Run a command while leading."),
     "election": ("tideover.cli.election", "List elections, look at one, or take its record away."),

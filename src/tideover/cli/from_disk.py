@@ -50,9 +50,9 @@ def disk_options(command: F) -> F:
 
     @functools.wraps(command)
     def run(*args: Any, from_disk: bool, cache_dir: Path | None, file: Path | None, **options: Any) -> Any:
-        if cache_dir is not None and file is not None:
-            raise click.UsageError("--from names the snapshot: leave out --cache-dir")
-        looks = from_disk or cache_dir is not None or file is not None
+        if cache_dir is not None and (file is not None or not from_disk):
+            raise click.UsageError("--cache-dir says where --from-disk looks")
+        looks = from_disk or file is not None
         return command(*args, disk=Disk(cache_dir, file) if looks else None, **options)
 
     for option in reversed(_OPTIONS):
@@ -70,7 +70,7 @@ _OPTIONS = (
         "--cache-dir",
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="The same, from that service's cache_dir instead of this user's.",
+        help="Where --from-disk looks: that service's cache_dir; else this user's.",
     ),
     click.option(
         "--from",

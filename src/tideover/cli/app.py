@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from tideover.cli.common import color_option
 from tideover.cli.exit_codes import HELP, Exit, Failure, OutputGone
@@ -30,7 +32,10 @@ _COMMANDS = {
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "fleet": ("tideover.cli.fleet", "Show how all instances of a service are, and what disagrees."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
+    "completion": ("tideover.cli.completion_script", "Print what lets bash, zsh or fish complete command lines."),
 }
+# Set by a shell that wants a command line completed.
+VARIABLE = "_TIDEOVER_COMPLETE"
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # A user and a password before the host of an endpoint, which click repeats where no endpoint belongs.
@@ -50,6 +55,12 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(_COMMANDS[cmd_name][0])
         return cast("click.Command", module.command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, without importing them, and the options."""
+        named = ((name, line) for name, (_, line) in _COMMANDS.items() if name.startswith(incomplete))
+        found = [CompletionItem(name, help=line) for name, line in named]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -88,6 +99,8 @@ def run(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if VARIABLE in os.environ:
+        importlib.import_module("tideover.cli.completion_script").prepare()
     try:
         try:
             code = cli.main(args, prog_name="tideover", standalone_mode=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,16 +17,24 @@ from tideover.cli.snapshots import Left, folder_of, left_in
 from tideover.discovery.endpoint import service_prefix
 
 # Letters and digits of all languages, and what no shell knows a meaning for, nor divides words at.
-_PLAIN = re.compile(r"[\w./@%+,][\w./@%+,-]*")
-# How many names are offered.
+_PLAIN = re.compile(r"[\w./@%+][\w./@%+-]*")
+# How many keys are offered.
 _MOST = 1000
 
 
 def complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return keys, folder by folder, as files are completed."""
+    """Return keys; of many, the folders that they are in."""
     base = f"{_namespace(ctx)}/config/"
     names = (name for left in _left(ctx) for name in _keys(left, base))
-    return _offered(_next_folder(name, incomplete) for name in names if name.startswith(incomplete))
+    offered = _offered(name for name in names if name.startswith(incomplete))
+    while len(offered) > _MOST:
+        folders = sorted({_folder(name, incomplete) for name in offered})
+        if len(folders) > 1:
+            # Of too many none: a shell would take what some have in common for what all have.
+            return folders if len(folders) <= _MOST else []
+        # A single one would be taken for the whole word.
+        (incomplete,) = folders
+    return offered
 
 
 def complete_services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -45,11 +52,10 @@ def complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: 
 
 
 def _offered(names: Iterable[str]) -> list[str]:
-    plain = (name for name in names if _PLAIN.fullmatch(name))
-    return sorted(islice(dict.fromkeys(plain), _MOST))
+    return sorted({name for name in names if _PLAIN.fullmatch(name)})
 
 
-def _next_folder(name: str, incomplete: str) -> str:
+def _folder(name: str, incomplete: str) -> str:
     end = name.find("/", len(incomplete))
     return name if end < 0 else name[: end + 1]
 

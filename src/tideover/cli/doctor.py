@@ -73,9 +73,7 @@ class Examined:
     refused: bool = False
 
 
-@click.command(
-    "doctor", short_help="Check what would harm a service later: can it restart now?"
-)
+@click.command("doctor", short_help="Check what would harm a service later: can it restart now?")
 @click.option("--bump-epoch", is_flag=True, help="Begin the next epoch: after a restore that nobody could notice.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="A service's cache_dir; else this user's.")
 @click.option(

@@ -61,7 +61,9 @@ _LOOKS = {"list": list_locks, "show": show}
     help="What to do while etcd is away.",
 )
 @if_killed_option
-@click.argument("name")
+@click.argument(
+    "name", shell_complete=lambda ctx, param, typed: [word for word in _LOOKS if word.startswith(typed)]
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     target: Target,

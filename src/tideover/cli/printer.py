@@ -29,8 +29,8 @@ from tideover.shown import cut, shown_line
 
 # Characters of a text in JSON that nobody has asked for; a path in the file system has no more.
 LONGEST_TEXT = 4096
-# Takes a terminal to its upper left corner, and empties it from there.
-_CLEARED = "\x1b[H\x1b[2J"
+# Take a terminal to its upper left corner, and empty the rest of a line, or of all: what stays does not flicker.
+_HOME, _END_OF_LINE, _END_OF_ALL = "\x1b[H", "\x1b[K\n", "\x1b[J"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,15 @@ def print_screen(lines: Iterable[Sequence[str | Styled]]) -> None:
         OutputGone: As `print_line`.
     """
     width, height = shutil.get_terminal_size()
-    text, coloured = _CLEARED, has_colour()
+    text, coloured = _HOME, has_colour()
     for parts in islice(lines, height - 1):
         left = width
         for part in parts:
             plain = shown_line(_plain(part))[:left]
             left -= len(plain)
             text += _rendered(plain if isinstance(part, str) else replace(part, text=plain), coloured)
-        text += "\n"
-    _write(text, newline=False)
+        text += _END_OF_LINE
+    _write(text + _END_OF_ALL, newline=False)
 
 
 def print_raw(value: bytes) -> None:

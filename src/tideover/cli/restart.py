@@ -1,4 +1,4 @@
-"""What `tideover doctor` says of a restart: what services have left on disk, and what one knows that starts now."""
+"""What `tideover doctor` says of a restart: what services have left on disk, and what one that starts knows."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ async def judge_restart(
     own = [each for each in left if each.is_of(options)]
     findings = [Finding("snapshot", False, shown(text, 500)) for text in damaged]
     findings += [await _judge(each, cluster, count, max_age) for each in own]
-    usable = [each for each in own if max_age is None or age_of(each.snapshot) <= max_age]
-    missing = "" if usable else f"all is older than {duration(max_age or 0)}"
-    if not own:
+    config = [each for each in own if each.path.name.startswith("config-")]
+    usable = [each for each in config if max_age is None or age_of(each.snapshot) <= max_age]
+    missing = f"all is older than {duration(max_age or 0)}"
+    if not config:
         missing = f"there is no snapshot for these endpoints, this namespace and this user in {folder}"
-        others = f"; of others there are {len(left)}: see `tideover cache show`" if left else ""
-        findings.append(Finding("snapshot", None, missing + others))
+        others = f"; of others there are {len(left) - len(own)}: see `tideover cache show`"
+        findings.append(Finding("snapshot", None, missing + (others if len(left) > len(own) else "")))
     return [*findings, _verdict(usable, cluster, missing)]
 
 
@@ -87,9 +88,7 @@ async def _judge(left: Left, cluster: Cluster, count: Count, max_age: float | No
 def _verdict(usable: Sequence[Left], cluster: Cluster, missing: str) -> Finding:
     """Answer whether a service can be restarted now."""
     known = ", ".join(
-        f"{_keys(len(left.snapshot.entries))} of {shown(left.prefix)} ({old(left.snapshot)})"
-        for left in usable
-        if left.path.name.startswith("config-")
+        f"{_keys(len(left.snapshot.entries))} of {shown(left.prefix)} ({old(left.snapshot)})" for left in usable
     )
     if len(cluster.ids) > 1:
         return Finding("restart", False, "no: the endpoints belong to several clusters")

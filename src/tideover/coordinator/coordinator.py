@@ -30,6 +30,7 @@ from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
+from tideover.coordinator.catalog import Catalog
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.survey import Survey, foreign_values
 from tideover.daemon_thread import in_daemon_thread
@@ -261,6 +262,11 @@ class Coordinator(Primitives):
             The last epoch known.
         """
         return self._identity.epoch
+
+    @property
+    def catalog(self) -> Catalog:
+        """What this namespace has in etcd, listed: keys, elections, locks."""
+        return Catalog(self.namespace, self.options.base, gateway=self._gateway, home=self._home)
 
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.

@@ -70,7 +70,7 @@ from tideover.telemetry.requests import (
     within,
 )
 from tideover.telemetry.sessions import session_changed, session_left
-from tideover.telemetry.snapshots import snapshot_failed, snapshot_rejected, snapshot_written
+from tideover.telemetry.snapshots import snapshot_failed, snapshot_put_aside, snapshot_rejected, snapshot_written
 from tideover.telemetry.targets import environment_read, namespace_misspelled, secret_exposed
 from tideover.telemetry.tasks import task_failed
 
@@ -134,6 +134,7 @@ __all__ = [
     "session_changed",
     "session_left",
     "snapshot_failed",
+    "snapshot_put_aside",
     "snapshot_rejected",
     "snapshot_written",
     "task_failed",

@@ -23,8 +23,8 @@ from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.shown import shown
 from tideover.status import duration
 from tideover.types import Source

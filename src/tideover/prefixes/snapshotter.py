@@ -16,8 +16,10 @@ import anyio.to_thread
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
+from tideover.encryption import KeysUnusable
 from tideover.epoch.rules import Known
 from tideover.epoch.tracker import Identity
+from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot
@@ -105,6 +107,11 @@ class Keeper:
         )
 
     def _load(self) -> Loaded | None:
+        try:
+            self._file.check_keys()
+        except KeysUnusable as exc:
+            # Also where nothing is on disk that they would open: nothing will be.
+            self._fail(exc)
         loaded = self._file.load()
         self.size = self._file.size()
         return loaded
@@ -176,13 +183,14 @@ class Keeper:
         snapshot = self._snapshot()
         try:
             await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
-        except OSError as exc:
+        except (OSError, KeysUnusable, SnapshotSealed) as exc:
             self._fail(exc)
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
             self._written_at = self._clock.monotonic()
             telemetry.snapshot_written(self._view.component, None)
+        self._tell_aside()
         self._saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
@@ -223,7 +231,13 @@ class Keeper:
             user=self._file.user,
         )
 
-    def _fail(self, exc: OSError) -> None:
+    def _tell_aside(self) -> None:
+        """Report what has made room, whether or not something has come of it."""
+        put_aside, self._file.aside = self._file.aside, []
+        for each in put_aside:
+            telemetry.snapshot_put_aside(self._view.component, each.why.path, str(each.path), str(each.why))
+
+    def _fail(self, exc: Exception) -> None:
         telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self.error:

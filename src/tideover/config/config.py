@@ -341,7 +341,7 @@ class Config(Reader):
         """Return a settings object that follows its keys.
 
         Args:
-            type: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
+            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`.
             prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
             validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
                 the status show the text, of any other exception the class.
@@ -355,7 +355,7 @@ class Config(Reader):
             ConfigValueError: The object would not be valid now.
             NotFollowed: The prefix is not followed.
             InvalidRequest: The prefix begins with a slash.
-            TypeError: `type` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
+            TypeError: `type` is none of these, or a field's type cannot be decoded.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -364,9 +364,13 @@ class Config(Reader):
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
         live = Live(type, settings_prefix(prefix), reader=self, validate=validate)
+        self.keep(live)
+        return live
+
+    def keep(self, live: Live[Any]) -> None:
+        """Let a settings object follow its keys, as long as somebody holds it."""
         self._bound.add(live)
         live.tell_unfound()
-        return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what a view announces.

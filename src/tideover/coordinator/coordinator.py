@@ -626,6 +626,21 @@ class Coordinator(Primitives):
             since=self._why_unknown,
         )
 
+    def config_on_disk(self) -> dict[str, Entry]:
+        """Return the followed configuration as an earlier process has left it on disk, by key. Blocks, without etcd.
+
+        When degraded:
+            The same.
+        """
+        base = self.options.base
+        known: dict[str, Entry] = {}
+        for followed in self._followed:
+            entries = {} if followed.keeper is None else followed.keeper.peek()
+            known |= {
+                key.decode(errors="surrogateescape").removeprefix(base): entry for key, entry in entries.items()
+            }
+        return known
+
     def _reports(self) -> Reporter:
         """Return what makes reports; it and all its words are loaded when they are first asked for."""
         if self._reporter is None:

@@ -20,7 +20,6 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import anyio
-import httpx
 
 from tideover import telemetry
 from tideover.client.rules.backoff import delay_cap
@@ -29,9 +28,13 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import NoEndpoints, TideoverError
+from tideover.extras import importing
 from tideover.functions import current_for_reads
 from tideover.policies import RetryPolicy
 from tideover.shown import shown
+
+with importing(__name__, extra="httpx"):
+    import httpx
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 # Nothing was sent: the connection did not come about, or there is no way to make one to such a URL.

@@ -64,7 +64,10 @@ def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Seque
 def tests(session: nox.Session) -> None:
     """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))
-    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    where = {
+        "TIDEOVER_PROXIES_DIR": str(debian_proxies(session)),
+        "TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session)),
+    }
     failed = []
     for chosen in [session.posargs] if session.posargs else [WITHOUT_ETCD, WITH_ETCD]:
         try:
@@ -308,6 +311,11 @@ def debian_proxies(session: nox.Session) -> Path:
     libraries = ("liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1")
     programs = ("../sbin/nginx", "../sbin/haproxy")
     return unpacked(session, "proxies", ("nginx", "haproxy", *libraries), programs).with_name("sbin")
+
+
+def debian_prometheus(session: nox.Session) -> Path:
+    """Return the folder of Prometheus and promtool from Debian's package."""
+    return unpacked(session, "prometheus", ("prometheus",), ("prometheus", "promtool"))
 
 
 def unpacked(session: nox.Session, name: str, packages: tuple[str, ...], programs: tuple[str, ...]) -> Path:

@@ -167,7 +167,8 @@ def lowest(session: nox.Session) -> None:
     demo = [bound for bound in extras["demo"] if not bound.startswith(("tideover", "starlette"))]
     session.install("--resolution=lowest-direct", "-e", ".[cli,httpx,status]", *demo, *group("tests"), *pins)
     streams = "--ignore=tests/asgi/status_page/test_streams.py"
-    session.run("pytest", *(session.posargs or [*WITHOUT_ETCD, streams]))
+    where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
+    session.run("pytest", *(session.posargs or [*WITHOUT_ETCD, streams]), env=where)
 
 
 @nox.session(venv_backend="none")
@@ -178,12 +179,13 @@ def pythons(session: nox.Session) -> None:
     missing = [version for version in versions if version not in found]
     session.log(f"Python {', '.join(found)}; not found: {', '.join(missing) or 'none'}")
     uv = (sys.executable, "-m", "uv")
+    where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
     for version, python in found.items():
         place = Path(".nox", f"pythons-{version}").resolve()
         own = str(place / "bin" / "python")
         session.run(*uv, "venv", "-q", "--allow-existing", "--python", python, str(place))
         session.run(*uv, "pip", "install", "-q", "--python", own, "-e", ".[demo,httpx,status]", *group("tests"))
-        session.run(own, "-m", "pytest", *(session.posargs or WITHOUT_ETCD))
+        session.run(own, "-m", "pytest", *(session.posargs or WITHOUT_ETCD), env=where)
 
 
 @nox.session

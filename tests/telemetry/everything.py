@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import Metric
@@ -134,6 +136,16 @@ def tell_the_rest() -> None:
     telemetry.locks_unhosted("no home")
     telemetry.ledger_failed("the ledger cannot be written: the disk is full")
     telemetry.page_open()
+
+
+def at_once(patch: pytest.MonkeyPatch) -> None:
+    """Let the disk be read and written without a thread: the mock clock does not wait for threads."""
+
+    async def run(work: Callable[..., object], *args: object, **_: object) -> object:
+        await anyio.lowlevel.checkpoint()
+        return work(*args)
+
+    patch.setattr(anyio.to_thread, "run_sync", run)
 
 
 async def live_through_everything(recorded: Recorded, folder: Path) -> Seen:

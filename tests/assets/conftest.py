@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -25,19 +26,23 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Exposed:
     with pytest.MonkeyPatch.context() as patch:
         at_once(patch)
         folder = tmp_path_factory.mktemp("snapshots")
-        return anyio.run(live_through_everything, install(), folder, backend=backend, backend_options=options).exposed
+        life = partial(live_through_everything, install(), folder)
+        return anyio.run(life, backend=backend, backend_options=options).exposed
 
 
 @pytest.fixture(scope="session")
 def promtool() -> Promtool:
     """Run `promtool` with some arguments, every version that is here; it must succeed, and complain of nothing."""
     unpacked = os.environ.get("TIDEOVER_PROMETHEUS_DIR", "").split(os.pathsep)
-    found = [str(Path(folder, "promtool")) for folder in unpacked if folder] or [shutil.which("promtool")]
+    found = [str(Path(folder, "promtool")) for folder in unpacked if folder]
+    if not found:
+        installed = shutil.which("promtool")
+        if installed is None:
+            raise RuntimeError("promtool is not here: apt-get install prometheus, or run the tests by nox")
+        found = [installed]
 
     def run(*arguments: str | Path) -> None:
         for program in found:
-            if program is None:
-                raise RuntimeError("promtool is not here: apt-get install prometheus, or run the tests by nox")
             done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120)
             # `test rules` says SUCCESS of files that match nothing, and says so on standard error.
             assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

@@ -78,11 +78,12 @@ def kept(expression: str) -> set[str]:
 
 
 def test_attributes_in_traceql_are_recorded() -> None:
-    """An attribute or the name of a span in a TraceQL query, of the dashboard or a page, is on the reference page."""
+    """An attribute, or the name of a span, in TraceQL of the dashboard or a page is on the reference page."""
     reference = REFERENCE.read_text()
     texts = [(panel["title"], str(panel)) for panel in dashboard()["panels"] if panel["type"] == "table"]
     for page in (ROOT / "docs/how-to").glob("*.md"):
-        texts += [(page.name, block) for block in re.findall(r"^```traceql\n(.*?)^```$", page.read_text(), re.M | re.S)]
+        blocks = re.findall(r"^```traceql\n(.*?)^```$", page.read_text(), re.M | re.S)
+        texts += [(page.name, block) for block in blocks]
     wrong = [
         f"{where}: {name}"
         for where, text in texts

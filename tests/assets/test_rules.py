@@ -40,7 +40,8 @@ def parsed() -> Mapping[str, Any]:
 
 def seconds(text: str) -> int:
     """Return the seconds of a duration such as 4m20s."""
-    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
 def fired(case: Mapping[str, Any], alert: str) -> list[bool]:

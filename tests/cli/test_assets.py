@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def export(*arguments: str | Path) -> int:
     return run(["assets", "export", *map(str, arguments)])
 
 
-def tree(folder: Path) -> Mapping[str, bytes | None]:
+def tree(folder: Path) -> dict[str, bytes | None]:
     """Return all that is in a folder: files with their content, folders with None."""
     found = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in found}
@@ -80,7 +79,7 @@ def test_force_replaces_files_of_the_same_name_alone(tmp_path: Path) -> None:
     (tmp_path / "grafana/tideover.json").unlink()
     (tmp_path / "grafana/tideover.json").symlink_to(elsewhere)
     assert export(tmp_path, "--force") == Exit.OK
-    assert tree(tmp_path) == whole | {"prometheus/mine.yml": b"mine", "elsewhere": b"linked"}
+    assert tree(tmp_path) == {**whole, "prometheus/mine.yml": b"mine", "elsewhere": b"linked"}
     assert not (tmp_path / "grafana/tideover.json").is_symlink()
 
 

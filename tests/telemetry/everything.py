@@ -1,4 +1,4 @@
-"""A life of a process in which everything that is recorded happens once, and what an SDK and Prometheus receive of it."""
+"""The life of a process in which everything that is recorded happens, and what an SDK and a Prometheus get of it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ class Row:
     lines: Sequence[Sequence[Panel]] = field(default_factory=tuple)
 
 
-def lines(title: str, normal: str, queries: Mapping[str, str], *, unit: str = "short", **custom: object) -> Panel:
+def lines(
+    title: str, normal: str, queries: Mapping[str, str], *, unit: str = "short", custom: Json | None = None
+) -> Panel:
     """Return a panel of lines over time.
 
     Args:
@@ -59,7 +61,7 @@ def lines(title: str, normal: str, queries: Mapping[str, str], *, unit: str = "s
         normal: What is normal.
         queries: Expressions by their legends.
         unit: Grafana's name of the unit.
-        custom: How the lines are drawn.
+        custom: How the lines are drawn, where it differs.
     """
     return Panel(
         title,
@@ -68,7 +70,7 @@ def lines(title: str, normal: str, queries: Mapping[str, str], *, unit: str = "s
             "type": "timeseries",
             "datasource": PROMETHEUS,
             "targets": _targets(queries),
-            "fieldConfig": _fields(unit, {"showPoints": "never", "fillOpacity": 8, **custom}),
+            "fieldConfig": _fields(unit, {"showPoints": "never", "fillOpacity": 8, **(custom or {})}),
             "options": {
                 "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
                 "tooltip": {"mode": "multi", "sort": "desc"},
@@ -86,10 +88,9 @@ def strip(title: str, normal: str, query: str, colours: Mapping[str, str]) -> Pa
         query: An expression by `tideover_state`.
         colours: The colour of each state.
     """
-    custom = {"drawStyle": "bars", "barWidthFactor": 1, "fillOpacity": 100, "lineWidth": 0}
-    panel = lines(
-        title, normal, {"{{tideover_state}}": query}, **custom, stacking={"mode": "percent", "group": "A"}
-    )
+    bars = {"drawStyle": "bars", "barWidthFactor": 1, "fillOpacity": 100, "lineWidth": 0}
+    whole = {"stacking": {"mode": "percent", "group": "A"}}
+    panel = lines(title, normal, {"{{tideover_state}}": query}, custom=bars | whole)
     panel.model["fieldConfig"]["overrides"] = [
         {
             "matcher": {"id": "byName", "options": state},

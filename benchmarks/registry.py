@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    fastapi_setting,
     fetch_refused,
     fleet,
     followed_keys,
@@ -27,6 +28,7 @@ ROWS: tuple[Row, ...] = (
     with_config.ROW,
     middleware.ROW,
     requirements.ROW,
+    fastapi_setting.ROW,
     outage_read.ROW,
     pick.ROW,
     status_report.ROW,

@@ -11,6 +11,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from tideover import telemetry
@@ -130,8 +131,8 @@ class Reader:
     def get(self, key: str, type: object = str, *, default: object = MISSING) -> object:
         """Return the value of a followed key. No I/O, ever; callable from any thread.
 
-        The value is decoded once per revision and shared by all reads: do not change a list, dict or dataclass
-        that you are given.
+        The value is decoded once per revision and shared by all reads: do not change a list, dict, dataclass
+        or model that you are given.
 
         Args:
             key: The key, without the namespace.
@@ -380,6 +381,12 @@ class Reader:
     def is_live(self, key: str) -> bool:
         """Whether a quorum has said lately what a followed key is, or that there is none."""
         return self._keys.followed(key).source is Source.LIVE
+
+    def keys_below(self, prefix: str) -> list[str]:
+        """Return the followed keys there are that begin with a prefix; looks through all that is followed there."""
+        full = self.full_name(prefix).encode(errors="surrogateescape")
+        known = chain(*(view.entries for view in self.views_under(prefix)), self._overrides.entries)
+        return [self._keys.short(key) for key in dict.fromkeys(known) if key.startswith(full)]
 
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""

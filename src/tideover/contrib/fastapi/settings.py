@@ -7,12 +7,17 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import tideover.contrib.pydantic  # noqa: F401  # its models are what people write with FastAPI
 from tideover.config.decoded import decoder_for
 from tideover.config.reader import MISSING
 from tideover.contrib.fastapi.by_type import ByType, replaceable
 from tideover.decorators.injection import check_key
+from tideover.extras import installed
 from tideover.functions import current_for_reads
+
+# Its models are what people write with FastAPI. Without the settings that belong to that module a model is refused
+# where the route is made, with the command.
+if installed("pydantic_settings"):
+    import tideover.contrib.pydantic  # noqa: F401
 
 
 @replaceable

@@ -3,7 +3,8 @@
     import tideover.contrib.pydantic
 
 Importing this is all that models need. `adapters` validates and writes them, `schemas` bounds what that may cost,
-`dumping` is the JSON on both ways, `fields` says which keys a model's fields have.
+`dumping` is the JSON on both ways, `fields` says which keys a model's fields have; `source` is the source of
+pydantic-settings, `origins` where it reads, and `live` the settings that follow their keys.
 """
 
 from tideover.codecs.decoding import add_library
@@ -11,5 +12,9 @@ from tideover.extras import importing
 
 with importing(__name__, extra="pydantic"):
     from tideover.contrib.pydantic.adapters import Pydantic
+    from tideover.contrib.pydantic.live import live_settings
+    from tideover.contrib.pydantic.source import TideoverSettingsSource
+
+__all__ = ["TideoverSettingsSource", "live_settings"]
 
 add_library(Pydantic())

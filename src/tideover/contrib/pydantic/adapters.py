@@ -18,7 +18,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from tideover.codecs import asking, name_of
 from tideover.codecs.decoding import is_scalar
-from tideover.codecs.forms import stripped
+from tideover.codecs.forms import options_of, stripped
 from tideover.codecs.libraries import Field, library_of
 from tideover.codecs.refusals import field_names
 from tideover.codecs.structures import converter
@@ -71,7 +71,7 @@ class Pydantic:
             if library_of(stripped(inner)) is None and is_scalar(stripped(inner)):
                 return self._checked(form, inner)
         adapter = adapter_of(form)
-        charge, name = charging(adapter.core_schema), name_of(form)
+        charge, name = charging(adapter.core_schema), " | ".join(map(name_of, _named(form)))
 
         def convert(value: object) -> object:
             charge(value)
@@ -139,6 +139,11 @@ def _made(form: Any, arbitrary: bool) -> pydantic.TypeAdapter[Any]:
 @lru_cache(maxsize=1024)
 def _adapter_of_class(form: type) -> pydantic.TypeAdapter[Any]:
     return _made(form, False)
+
+
+def _named(form: object) -> list[object]:
+    """Return what a type is named after: without None, which needs no name."""
+    return [option for option in options_of(form) if option not in (None, type(None))]
 
 
 def _sees_text(schema: Any) -> bool:

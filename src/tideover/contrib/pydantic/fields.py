@@ -137,7 +137,7 @@ def read_by_key(form: object, note: ByKey) -> Callable[[object], object]:
             try:
                 return SCALARS[timedelta](text)
             except Refusal:  # `PT1M` and the like
-                return text
+                return text.strip()
         if secret is not None:
             return secret(text)  # errors quote what pydantic is given
         return text if keeps_space else text.strip()

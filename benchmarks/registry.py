@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     fetch_refused,
+    flags,
     fleet,
     followed_keys,
     locks,
@@ -25,6 +26,7 @@ from benchmarks.harness import Row
 ROWS: tuple[Row, ...] = (
     warm_get.ROW,
     with_config.ROW,
+    flags.ROW,
     middleware.ROW,
     requirements.ROW,
     outage_read.ROW,

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 NEEDED_BY = {
     "tideover.contrib.fastapi": ("fastapi", "fastapi"),
     "tideover.contrib.httpx": ("httpx", "httpx"),
+    "tideover.contrib.openfeature": ("openfeature", "openfeature"),
 }
 
 _WITHOUT = """

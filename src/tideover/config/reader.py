@@ -354,6 +354,15 @@ class Reader:
         """Whether a quorum has said lately what a followed key is, or that there is none."""
         return self._keys.followed(key).source is Source.LIVE
 
+    def check_prefix(self, prefix: str) -> None:
+        """Make sure that some followed keys may begin with a prefix.
+
+        Raises:
+            NotFollowed: None can.
+            InvalidRequest: It begins with a slash.
+        """
+        self._keys.check_prefix(prefix)
+
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""
         return self._keys.base + prefix

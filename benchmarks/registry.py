@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks import (
     fastapi_setting,
     fetch_refused,
+    flags,
     fleet,
     followed_keys,
     locks,
@@ -28,6 +29,7 @@ ROWS: tuple[Row, ...] = (
     warm_get.ROW,
     warm_models.ROW,
     with_config.ROW,
+    flags.ROW,
     middleware.ROW,
     requirements.ROW,
     fastapi_setting.ROW,

@@ -21,6 +21,7 @@ NEEDED_BY = {
     "tideover.contrib.httpx": ("httpx", "httpx"),
     "tideover.contrib.pydantic": ("pydantic", "pydantic"),
     "tideover.contrib.httpx2": ("httpx2", "httpx2"),
+    "tideover.contrib.openfeature": ("openfeature", "openfeature"),
 }
 # What several of them have in common imports none of their libraries.
 _SHARED = {"rules", "transports"}

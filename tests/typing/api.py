@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, assert_type
 
 import httpx
 from fastapi import FastAPI
+from openfeature import api
+from openfeature.flag_evaluation import FlagEvaluationDetails, FlagResolutionDetails
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -33,6 +35,7 @@ from tideover.asgi import (
 from tideover.client.namespaces import Passed, Tree
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.contrib.openfeature import TideoverProvider
 from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -317,6 +320,19 @@ async def discovering() -> None:
         assert_type(tide.status().services, tuple[tideover.ServiceStatus, ...])
         httpx.AsyncClient(transport=DiscoveryTransport(tide))
         httpx.Client(transport=SyncDiscoveryTransport())
+
+
+async def flags() -> None:
+    """Feature flags, by OpenFeature's client and by the provider itself."""
+    async with connect("127.0.0.1:2379") as tide:
+        provider = TideoverProvider(tide, prefix="flags/")
+        api.set_provider(TideoverProvider(tide))
+        api.set_provider_and_wait(provider, "shop")
+        client = api.get_client("shop")
+        assert_type(client.get_boolean_value("new-checkout", False), bool)
+        assert_type(await client.get_integer_details_async("limit", 3), FlagEvaluationDetails[int])
+        assert_type(provider.resolve_float_details("rate", 0.5), FlagResolutionDetails[float])
+        assert_type(await provider.resolve_string_details_async("theme", ""), FlagResolutionDetails[str])
 
 
 async def injected() -> None:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, assert_type
 import httpx
 import httpx2
 from fastapi import FastAPI
+from openfeature import api
+from openfeature.flag_evaluation import FlagEvaluationDetails, FlagResolutionDetails
 from pydantic import BaseModel, PositiveInt, RootModel, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from starlette.applications import Starlette
@@ -37,6 +39,7 @@ from tideover.client.namespaces import Passed, Tree
 from tideover.contrib import httpx2 as for_httpx2
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.contrib.openfeature import TideoverProvider
 from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
 from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
@@ -379,6 +382,19 @@ async def discovering() -> None:
             httpx2.Request("GET", "http://a.service")
         )
         assert_type(answered, httpx2.Response)
+
+
+async def flags() -> None:
+    """Feature flags, by OpenFeature's client and by the provider itself."""
+    async with connect("127.0.0.1:2379") as tide:
+        provider = TideoverProvider(tide, prefix="flags/")
+        api.set_provider(TideoverProvider(tide))
+        api.set_provider_and_wait(provider, "shop")
+        client = api.get_client("shop")
+        assert_type(client.get_boolean_value("new-checkout", False), bool)
+        assert_type(await client.get_integer_details_async("limit", 3), FlagEvaluationDetails[int])
+        assert_type(provider.resolve_float_details("rate", 0.5), FlagResolutionDetails[float])
+        assert_type(await provider.resolve_string_details_async("theme", ""), FlagResolutionDetails[str])
 
 
 async def injected() -> None:

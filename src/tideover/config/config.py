@@ -20,6 +20,7 @@ from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
+from tideover.config.listener import Listener
 from tideover.config.live import Live
 from tideover.config.news import News
 from tideover.config.overrides import Layer, Overrides
@@ -72,6 +73,7 @@ class Config(Reader):
         record_keys: Whether spans may name keys.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
+        listeners: Who is told what becomes of it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Config(Reader):
         record_keys: bool,
         outage_id: Callable[[], str],
         since: Callable[[], str],
+        listeners: Sequence[Listener],
     ) -> None:
         super().__init__(
             base,
@@ -113,6 +116,7 @@ class Config(Reader):
         self._on_demand = OnDemandCache(cache, clock=clock)
         self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
+        self._listeners = listeners
 
     # Asking etcd -----------------------------------------------------------------------------------------------
 
@@ -397,6 +401,8 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+        for listener in list(self._listeners):
+            listener.changed(revisions)
 
     def override(self, values: Mapping[str, bytes]) -> Layer:
         """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
@@ -456,6 +462,8 @@ class Config(Reader):
         super().refresh()
         if self._closed is None:
             self._news.look()
+        for listener in list(self._listeners):
+            listener.refreshed()
 
     def forget_answers(self) -> None:
         """Drop what is known of keys that are not followed: etcd is in another history."""

@@ -387,6 +387,15 @@ class Reader:
         views = self.views_under(prefix)
         return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]
 
+    def check_prefix(self, prefix: str) -> None:
+        """Make sure that some followed keys may begin with a prefix.
+
+        Raises:
+            NotFollowed: None can.
+            InvalidRequest: It begins with a slash.
+        """
+        self._keys.check_prefix(prefix)
+
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""
         return self._keys.base + prefix

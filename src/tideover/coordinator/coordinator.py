@@ -30,6 +30,7 @@ from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
+from tideover.config.listener import Listener
 from tideover.coordinator.catalog import Catalog
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.survey import Survey, foreign_values
@@ -120,6 +121,7 @@ class Coordinator(Primitives):
         self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
         self._monitor: Monitor | None = None
+        self._listeners: list[Listener] = []
         self._make()
 
     def _make(self) -> None:
@@ -452,8 +454,17 @@ class Coordinator(Primitives):
             await self._stop()
             raise
         open_coordinators.add(self)
+        self.config.refresh()
         telemetry.observe(self)
         return self
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody what becomes of the configuration, from now on and to the end; callable in any thread.
+
+        Args:
+            listener: Who is told, in the event loop.
+        """
+        self._listeners.append(listener)
 
     async def _open_etcd(self) -> EtcdStore:
         """Look names up and connect."""
@@ -542,6 +553,7 @@ class Coordinator(Primitives):
         self._lanes.closing.begin()
         self._jobs.cancel()
         self.config.close(self._closed)
+        self.config.refresh()
         self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
@@ -679,6 +691,7 @@ class Coordinator(Primitives):
             record_keys=options.record_keys,
             outage_id=lambda: self._outages.outage_id,
             since=self._why_unknown,
+            listeners=self._listeners,
         )
 
     def config_on_disk(self) -> dict[str, Entry]:

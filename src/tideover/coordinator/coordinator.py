@@ -193,6 +193,8 @@ class Coordinator(Primitives):
             desk=self._desk,
             watchdog=self._make_watchdog(),
             name=self._process_name,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
         )
         self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(

@@ -262,7 +262,7 @@ async def test_a_body_that_was_begun_is_not_sent_to_the_next_leader() -> None:
 
 
 async def test_a_leader_that_is_dead_costs_no_more_than_the_requests_time() -> None:
-    """While the record names it, it is asked again until the time to connect is over; then the error is its own."""
+    """While the record names it, it is asked again until the time to connect is over; then its error is told."""
     network = Network(**{"10_0_0_1": httpx.ConnectError})
     async with calling(network, timeout=httpx.Timeout(30, connect=0.6)) as (client, tide):
         async with tide.leader("reaper", address=A):

@@ -27,7 +27,7 @@ def misdirected(scope: Scope, coordinator: Coordinator) -> Problem | None:
         scope: The request's.
         coordinator: Where the election would be led.
     """
-    for name, value in scope["headers"]:
+    for name, value in scope.get("headers", ()):
         if name == _FIELD and coordinator.standing(election := unquote(value.decode("latin-1"))) is None:
             detail = f"the request is for the leader of {shown(election)!r}, which is not led here"
             # The next attempt is for another connection: behind one port there may be other workers.

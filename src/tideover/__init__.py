@@ -16,6 +16,7 @@ from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading
 from tideover.elections.term import Term
+from tideover.encryption import Encryption
 from tideover.errors import (
     AmbiguousCoordinator,
     AuthenticationFailed,
@@ -47,6 +48,7 @@ from tideover.errors import (
     RecordCorrupt,
     SessionLost,
     SnapshotCorrupt,
+    SnapshotSealed,
     SpaceExhausted,
     TideoverError,
     TooStale,
@@ -109,6 +111,7 @@ __all__ = [
     "Diagnosis",
     "Election",
     "ElectionMismatch",
+    "Encryption",
     "Endpoint",
     "EndpointChanges",
     "EndpointsUnknown",
@@ -165,6 +168,7 @@ __all__ = [
     "SessionState",
     "SessionStatus",
     "SnapshotCorrupt",
+    "SnapshotSealed",
     "Source",
     "SpaceExhausted",
     "StalenessLimit",

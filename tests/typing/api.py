@@ -438,6 +438,8 @@ async def facts(tide: tideover.Coordinator) -> None:
     assert_type(tide.term("reaper"), tideover.Term | None)
     assert_type(tide.standing("reaper"), tideover.Standing | None)
     assert_type(tide.leader_address("reaper"), str | None)
+    assert_type(tide.follow_leader("reaper"), tideover.LeaderView)
+    assert_type(tide.follow_leader("reaper").pick(), tideover.Leader)
     assert_type(tide.health.next_probe, float)
     assert_type(tide.health.outage_id, str)
     assert_type(tide.health.brief, str)

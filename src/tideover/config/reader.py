@@ -382,7 +382,7 @@ class Reader:
         return self._keys.followed(key).source is Source.LIVE
 
     def keys_below(self, prefix: str) -> list[str]:
-        """Return the followed keys there are that begin with a prefix; looks through all that is followed there."""
+        """Return the followed keys there are below a prefix; looks through all that is followed there."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
         views = self.views_under(prefix)
         return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]

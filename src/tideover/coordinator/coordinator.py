@@ -197,6 +197,8 @@ class Coordinator(Primitives):
             desk=self._desk,
             watchdog=self._make_watchdog(),
             name=self._process_name,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
         )
         self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(
@@ -695,7 +697,7 @@ class Coordinator(Primitives):
         )
 
     def config_on_disk(self) -> dict[str, Entry]:
-        """Return the followed configuration as an earlier process has left it on disk, by key. Blocks, without etcd.
+        """Return the followed configuration as an earlier process has left it on disk, by key; blocks, asks nobody.
 
         When degraded:
             The same.

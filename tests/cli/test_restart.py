@@ -1,4 +1,4 @@
-"""Whether a service can be restarted now: what `tideover doctor` makes of the snapshots and the members' answers."""
+"""Whether a service can be restarted now: what `tideover doctor` makes of snapshots and of members' answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def leave(folder: Path, *keys: str, age: float = 42, cluster: int = 7, options: 
     file = SnapshotFile(folder, namespace=options.namespace, prefix=prefix, endpoints=options.endpoints)
     clock = Clock()
     entries = {prefix + key.encode(): Entry(b"1", 1, 1) for key in keys}
-    made = Snapshot(prefix, cluster, 0, 2, 9, clock.stamp(ago=age), clock.stamp(), entries, endpoints=file.endpoints)
+    made = Snapshot(
+        prefix, cluster, 0, 2, 9, clock.stamp(ago=age), clock.stamp(), entries, endpoints=file.endpoints
+    )
     assert file.save(made)
     return file.path
 
@@ -66,7 +68,9 @@ async def test_etcd_is_away_and_the_disk_knows(tmp_path: Path) -> None:
     leave(tmp_path, "a")
     _, last = await judged(tmp_path, DOWN)
     assert last.ok is True
-    assert last.text.startswith("yes, without etcd, unless the service has require='etcd': it begins with 1 key of")
+    assert last.text.startswith(
+        "yes, without etcd, unless the service has require='etcd': it begins with 1 key of"
+    )
     assert "nobody is elected" in last.text
 
 
@@ -126,7 +130,10 @@ async def test_a_damaged_snapshot_is_bad_and_the_one_before_it_counts(tmp_path: 
 @pytest.mark.parametrize(
     ("cluster", "said"),
     [
-        (Cluster(frozenset({7, 8}), has_quorum=True, refuses=False), "no: the endpoints belong to several clusters"),
+        (
+            Cluster(frozenset({7, 8}), has_quorum=True, refuses=False),
+            "no: the endpoints belong to several clusters",
+        ),
         (Cluster(frozenset({7}), has_quorum=False, refuses=True), "no: etcd refuses this client"),
     ],
 )

@@ -40,13 +40,13 @@ async def lines(tide: Coordinator) -> dict[str, tuple[str, int]]:
 
 
 async def test_keys_are_read_in_pages_without_their_values() -> None:
-    """2,500 keys are three reads of a thousand at the most, each of them once, in order, and no value is asked for."""
+    """2,500 keys are three reads of a thousand at the most, each once and in order; no value is asked for."""
     store = MemoryStore()
     names = sorted(f"k{number}" for number in range(2500))
     await fill(store, *(f"/shop/config/{name}" for name in names), "/shop/confiG/no", "/shop/config0")
     async with connected(store, namespace="/shop", follow=()) as tide:
         store.calls.clear()
-        found = [each async for each in tide.catalog.keys()]
+        found = [each async for each in tide.catalog.config()]
         reads = [op for _, op in store.calls if isinstance(op, Range) and op.limit > 1]
     assert [each.key for each in found] == names
     assert {each.source for each in found} == {Source.QUORUM}
@@ -54,22 +54,22 @@ async def test_keys_are_read_in_pages_without_their_values() -> None:
 
 
 async def test_keys_begin_with_the_prefix_whatever_they_are_made_of() -> None:
-    """A prefix is no folder; bytes that are no text come as `get` names them, and a slash at the start is refused."""
+    """A prefix is no folder; bytes that are no text come as `get` names them; a slash at the start is refused."""
     store = MemoryStore()
     await fill(store, "/config/pay", "/config/payments/a", "/config/pax", "/config/pay\udcff\n")
     async with connected(store, follow=()) as tide:
-        assert [each.key async for each in tide.catalog.keys("pay")] == ["pay", "payments/a", "pay\udcff\n"]
+        assert [each.key async for each in tide.catalog.config("pay")] == ["pay", "payments/a", "pay\udcff\n"]
         with pytest.raises(InvalidRequest, match="write 'pay'"):
-            _ = [each async for each in tide.catalog.keys("/pay")]
+            _ = [each async for each in tide.catalog.config("/pay")]
 
 
 async def test_without_a_quorum_a_member_goes_on_where_the_quorum_ended() -> None:
-    """The quorum is lost between two pages: the rest is a surviving member's, labelled; with no member it raises."""
+    """The quorum is lost between two pages: the rest is a surviving member's, labelled; without one it raises."""
     store = MemoryStore()
     await fill(store, *(f"/config/k{number:04}" for number in range(1500)))
     async with connected(store, follow=()) as tide:
         sources = []
-        async for each in tide.catalog.keys():
+        async for each in tide.catalog.config():
             sources.append(each.source)
             if len(sources) == 1000:
                 store.down = set(store.members[:2])
@@ -78,7 +78,7 @@ async def test_without_a_quorum_a_member_goes_on_where_the_quorum_ended() -> Non
         store.down = set(store.members)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         with pytest.raises(Unavailable):
-            _ = [each async for each in tide.catalog.keys()]
+            _ = [each async for each in tide.catalog.config()]
 
 
 # Elections -----------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ async def test_elections_without_a_quorum_are_a_members() -> None:
 
 
 async def test_locks_are_told_apart_however_their_names_nest() -> None:
-    """The keys of `a` stand before and behind those of `a/b` and `a/b/c`: each line has its own, and its oldest."""
+    """The keys of `a` stand before and behind those of `a/b` and `a/b/c`: each line has its own."""
     store = MemoryStore()
     await fill(store, "/locks/a/c1", value=b"host:1 since 2026-11-30T03:12:52Z")
     await fill(store, "/locks/a/b/3", "/locks/a/b/c/9", "/locks/a/1f", "/locks/a/b/1", "/locks/a-b/1", "/locks/x")
@@ -132,7 +132,7 @@ async def test_locks_are_told_apart_however_their_names_nest() -> None:
 
 
 async def test_a_line_is_in_the_order_in_which_its_keys_were_made() -> None:
-    """The oldest key has the lock; each says for how long its lease lasts, and a client without a name is nobody."""
+    """The oldest key has the lock; each says for how long its lease lasts, some clients leave no name."""
     store = MemoryStore()
     for lease, ttl in ((0x2A, 60), (0x1B, 10)):
         await store.call(LeaseGrant(ttl, lease), member=store.members[0], timeout=1)

@@ -22,7 +22,7 @@ from tideover.cli.snapshots import Left, folder_of, left_in, old, origin
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshot_file import read
-from tideover.prefixes.snapshot_format import supersedes
+from tideover.prefixes.snapshot import supersedes
 from tideover.shown import shown
 from tideover.types import Entry
 

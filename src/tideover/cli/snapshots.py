@@ -17,7 +17,7 @@ from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot_file import SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.snapshot import Snapshot
 from tideover.status import duration
 
 _PREVIOUS = ".prev.json"

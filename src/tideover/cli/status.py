@@ -10,7 +10,6 @@ from functools import partial
 
 import click
 
-from tideover.cli import installed
 from tideover.cli.common import color_option, json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.printer import Styled, print_json, print_line
@@ -19,6 +18,7 @@ from tideover.cluster.rules.health import answering, sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.coordinator.survey import Survey
 from tideover.errors import TideoverError
+from tideover.extras import lacking
 from tideover.shown import cut, shown
 from tideover.status import (
     LONGEST,
@@ -83,10 +83,9 @@ def command(target: Target, as_json: bool, serve: str | None, watch: bool) -> in
 def _serve(target: Target, where: str, *, as_json: bool) -> int:
     if as_json:
         raise click.UsageError("--serve has no --json: the page has a status.json of its own")
-    missing = [name for name in ("jinja2", "sse_starlette", "uvicorn") if not installed(name)]
-    if missing:
-        names = ", ".join(missing).replace("_", "-")
-        raise Failure(f"--serve needs {names}: pip install 'tideover[cli,status]' uvicorn", code=Exit.USAGE)
+    install = "'tideover[cli,status]' uvicorn"
+    if needs := lacking("--serve", "jinja2", "sse_starlette", "uvicorn", install=install):
+        raise Failure(needs, code=Exit.USAGE)
     from tideover.cli.serve_status import serve, split_address
 
     host, port = split_address(where)

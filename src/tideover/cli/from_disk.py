@@ -21,8 +21,8 @@ from tideover.cli.printer import note
 from tideover.cli.snapshots import Left, folder_of, left_in, old, origin
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
-from tideover.prefixes.snapshot_file import read
 from tideover.prefixes.snapshot import supersedes
+from tideover.prefixes.snapshot_file import read
 from tideover.shown import shown
 from tideover.types import Entry
 

@@ -16,8 +16,8 @@ from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot_file import SnapshotFile, read
 from tideover.prefixes.snapshot import Snapshot
+from tideover.prefixes.snapshot_file import SnapshotFile, read
 from tideover.status import duration
 
 _PREVIOUS = ".prev.json"
@@ -70,7 +70,7 @@ class Left:
 
 
 def left_in(folder: Path, *, refused: Callable[[str], object], most: float = math.inf) -> Iterator[Left]:
-    """Return what was left in a folder: of each snapshot the newest generation that can be used.
+    """Return what was left in a folder: of each raw snapshot the newest generation that can be used.
 
     Args:
         folder: The folder.
@@ -99,7 +99,8 @@ def left_in(folder: Path, *, refused: Callable[[str], object], most: float = mat
 
 def _newest_first(folder: Path) -> list[Path]:
     try:
-        return sorted(snapshot_paths(folder), key=lambda path: (_stem(path), path.name.endswith(_PREVIOUS)))
+        raw = [path for path in snapshot_paths(folder) if not path.name.startswith("accepted-")]
+        return sorted(raw, key=lambda path: (_stem(path), path.name.endswith(_PREVIOUS)))
     except OSError as exc:
         raise Failure(f"{folder}: {exc.strerror}", code=Exit.FAILED) from exc
 

@@ -91,7 +91,7 @@ def test_names_come_from_snapshots(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_name_gives_a_shell_no_orders(folder: Path) -> None:
-    """What a shell would run, expand, divide or take for an option is not offered; letters of all languages are."""
+    """What a shell would run, expand, divide or take as an option is not offered; any letters are."""
     evil = [
         "$(touch x)",
         "`x`",

@@ -20,6 +20,7 @@ from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
 from tideover.environment import ENDPOINTS
 from tideover.errors import Closed
+from tideover.encryption import Encryption
 from tideover.functions import connect
 from tideover.options import Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
@@ -51,6 +52,8 @@ class ConnectOptions(TypedDict, total=False):
     sync_members: bool
     failsafe: Failsafe | None
     on_stall: OnStall
+    encryption: Encryption | None
+    bootstrap: str | Path | None
     store: Store | None
 
 

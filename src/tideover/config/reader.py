@@ -69,7 +69,6 @@ class Reader:
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix, as `get` names keys, to how old its values may be.
-        exclude: Prefixes of keys that are in no snapshot.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
     """
@@ -82,7 +81,6 @@ class Reader:
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        exclude: Sequence[str],
         outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
@@ -93,7 +91,6 @@ class Reader:
         self._monotonic = clock.monotonic
         # The longest prefix decides.
         self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
-        self._excluded = tuple(exclude)
         self._outage_id = outage_id
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
@@ -209,14 +206,16 @@ class Reader:
         """Read with everything checked; `strict` raises for an absent key without a default."""
         view = self._view_of(key)
         decode = decoder_for(key, form)
-        source, age = view.source, view.age
+        full = self._keys.full(key)
+        source, age, entry = view.source, view.age_of(full), view.entries.get(full)
         if view.denied is not None:
             raise view.denied
-        if source is None and self._lanes.unauthorized:
+        known = source is not None and (entry is not None or view.tells_of(full))
+        if not known and not view.synced and self._lanes.unauthorized:
             # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
             raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING
-        if source is None or not self._is_known(key, source):
+        if source is None or not known:
             if required:
                 raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}")
             return self._defaulted(key, default, math.inf)
@@ -226,7 +225,6 @@ class Reader:
             stale = True
             if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
                 return self._defaulted(key, default, age)
-        entry = view.entries.get(self._keys.full(key))
         if entry is None:
             if required:
                 raise ConfigKeyError(key, f"no configuration key {key!r}: etcd has no {self._keys.base + key!r}")
@@ -242,10 +240,6 @@ class Reader:
         revision = self._values.revision(key, decode) or entry.mod_revision
         rejection = self._values.rejection(key, decode)
         return Reading(key, value, True, source, revision, age, stale, rejection and rejection[0])
-
-    def _is_known(self, key: str, source: Source) -> bool:
-        """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
-        return source is not Source.DISK or not key.startswith(self._excluded)
 
     def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
         verdict = judge(limit, age, has_default=has_default)
@@ -305,17 +299,18 @@ class Reader:
             ConfigValueError: The present value is refused.
         """
         view = self._view_of(key)
-        entry = view.entries.get(self._keys.full(key))
+        full = self._keys.full(key)
+        entry, age = view.entries.get(full), view.age_of(full)
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
-            return Reading(key, None, False, source, 0, view.age, stale)
+            return Reading(key, None, False, source, 0, age, stale)
         decode = decoder_for(key, form)
         value = self._values.value(key, form, decode, entry)
         rejection = self._values.rejection(key, decode)
         if rejection is not None:
             raise refused(key, *rejection)
-        return Reading(key, value, True, source, self._values.revision(key, decode), view.age, stale)
+        return Reading(key, value, True, source, self._values.revision(key, decode), age, stale)
 
     def note_use(self, key: str) -> None:
         """Do for a value that is held elsewhere what `get` does: check its limit, mark the request.
@@ -329,15 +324,14 @@ class Reader:
             view = self._view_of(key)
             if view.denied is not None:
                 raise view.denied
-            limit, age = self._limit(key), view.age
+            limit, age = self._limit(key), view.age_of(self._keys.full(key))
             if limit is not None and age > limit.max_stale:
                 self._judge(key, limit, age, has_default=False)
             self._note_view(view)
 
     def synced(self, key: str) -> bool:
         """Whether an absent followed key is known to be absent."""
-        source = self._view_of(key).source
-        return source is not None and self._is_known(key, source)
+        return self._view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
         """Return what is known of the followed keys under a prefix.
@@ -405,7 +399,7 @@ class Reader:
         self._fold_counts()
         self._marked_context = None
         views = self._views
-        if self._closed is not None or any(v.denied is not None or not v.synced for v in views):
+        if self._closed is not None or any(v.denied is not None or not v.synced or v.bootstrapped for v in views):
             self._mode = _CHECKED
             return
         live = sum(v.source is Source.LIVE for v in views)

@@ -87,7 +87,7 @@ def test_the_whole_set_is_read_and_said(
 
 def test_where_endpoints_are_given_no_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A password that is meant for one cluster never goes to another: nothing is even looked at."""
-    names = "ENDPOINTS NAMESPACE CACERT CERT KEY SERVER_NAME USER PASSWORD PASSWORD_FILE".split()
+    names = ["ENDPOINTS", "NAMESPACE", "CACERT", "CERT", "KEY", "SERVER_NAME", "USER", "PASSWORD", "PASSWORD_FILE"]
     names += ["SNAPSHOT_KEYS", "SNAPSHOT_KEYS_FILE", "BOOTSTRAP"]
     watched = Watched({f"TIDEOVER_{name}": "10.9.9.9:1" for name in names})
     monkeypatch.setattr("tideover.functions.os.environ", watched)

@@ -34,6 +34,12 @@ def snapshot_paths(folder: Path) -> list[Path]:
     return sorted(path for component in ("config", "discovery") for path in folder.glob(f"{component}-*.json"))
 
 
+def aside_paths(folder: Path) -> list[Path]:
+    """Return the snapshots in a folder that could not be used and were put aside, in the order of their names."""
+    kinds = ("config", "discovery")
+    return sorted(path for component in kinds for path in folder.glob(f"{component}-*.json.aside-*"))
+
+
 def default_state_folder() -> Path:
     """Return the user's folder for what must not be lost to a cleaning of caches, and make it.
 

@@ -18,9 +18,9 @@ from tideover.asgi.shutdown import EarlyWarning
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
+from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS
 from tideover.errors import Closed
-from tideover.encryption import Encryption
 from tideover.functions import connect
 from tideover.options import Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls

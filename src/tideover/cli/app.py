@@ -25,7 +25,7 @@ _COMMANDS = {
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "fleet": ("tideover.cli.fleet", "Show how all instances of a service are, and what disagrees."),
-    "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
+    "cache": ("tideover.cli.cache", "List and check the snapshots on disk, import and export them."),
 }
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())

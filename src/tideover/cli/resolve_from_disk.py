@@ -15,6 +15,7 @@ from pathlib import Path
 from tideover.cli.common import failure
 from tideover.cli.endpoint_lines import print_endpoints
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.keys import keys, read
 from tideover.cli.printer import note
 from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
@@ -23,7 +24,7 @@ from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshot_format import Snapshot
 from tideover.shown import shown
 from tideover.status import duration
@@ -78,6 +79,7 @@ def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
         endpoints=options.endpoints,
         user=options.username or "",
         component="discovery",
+        encryption=keys(),
     )
     loaded = file.load()
     for damage in loaded.rejected if loaded else ():

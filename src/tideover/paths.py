@@ -12,6 +12,9 @@ from pathlib import Path
 
 import platformdirs
 
+# What the name of a snapshot begins with.
+_KINDS = ("accepted", "config", "discovery")
+
 
 def default_folder() -> Path:
     """Return the user's cache folder for tideover; it need not exist yet.
@@ -31,13 +34,12 @@ def snapshot_paths(folder: Path) -> list[Path]:
     Args:
         folder: The folder; one that does not exist has none.
     """
-    return sorted(path for component in ("config", "discovery") for path in folder.glob(f"{component}-*.json"))
+    return sorted(path for kind in _KINDS for path in folder.glob(f"{kind}-*.json"))
 
 
 def aside_paths(folder: Path) -> list[Path]:
     """Return the snapshots in a folder that could not be used and were put aside, in the order of their names."""
-    kinds = ("config", "discovery")
-    return sorted(path for component in kinds for path in folder.glob(f"{component}-*.json.aside-*"))
+    return sorted(path for kind in _KINDS for path in folder.glob(f"{kind}-*.json.aside-*"))
 
 
 def default_state_folder() -> Path:

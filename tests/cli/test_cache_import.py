@@ -20,8 +20,8 @@ from tideover.cli.app import run
 from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 from tideover.types import Entry

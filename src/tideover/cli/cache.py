@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from tideover.cli.cache_transfer import age_of, export, folder_of, import_file
+from tideover.cli.cache_transfer import export, import_file
 from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys, keys_option
 from tideover.cli.printer import print_json, print_line
+from tideover.cli.snapshots import age_of, folder_of
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import Malformed
 from tideover.paths import aside_paths, snapshot_paths
@@ -43,6 +44,7 @@ class Found:
         endpoints: The endpoints that its writer was given; None if an earlier version has written it.
         user: The etcd user that it was read as; None likewise, empty if there was none.
         age: Seconds since it was last proven in sync; None if that is unknown.
+        accepted_by: The class that has accepted it, by its full name; None for the newest state of a prefix.
         problem: What is wrong with it.
     """
 
@@ -58,6 +60,7 @@ class Found:
     endpoints: Sequence[str] | None = None
     user: str | None = None
     age: float | None = None
+    accepted_by: str | None = None
     problem: str | None = None
 
 
@@ -170,6 +173,7 @@ def _examine(path: Path) -> Found:
         endpoints=snapshot.endpoints[:MOST] or None,
         user=snapshot.user if snapshot.endpoints else None,
         age=age if math.isfinite(age) else None,
+        accepted_by=snapshot.accepted.form if snapshot.accepted else None,
     )
 
 
@@ -183,8 +187,8 @@ def _told_by(found: Found, envelope: Envelope | None) -> Found:
 def _describe(found: Found) -> str:
     name = Path(found.file).name
     if not found.opened:
-        what = f"{found.prefix}  revision {found.revision}  cluster {found.cluster}"
-        return shown(f"SEALED   {found.generation:<8}  {what}  {found.problem}", 500) + f"  {name}"
+        stands = f"{found.prefix}  revision {found.revision}  cluster {found.cluster}"
+        return shown(f"SEALED   {found.generation:<8}  {stands}  {found.problem}", 500) + f"  {name}"
     if not found.whole:
         return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
     age = "unknown age" if found.age is None else f"{duration(found.age)} old"
@@ -192,7 +196,8 @@ def _describe(found: Found) -> str:
     origin = f"cluster {found.cluster}"
     if found.endpoints:
         origin += f" at {','.join(found.endpoints)}" + (f" as {found.user}" if found.user else "")
-    text = f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {count}  {age}  {origin}"
+    what = found.prefix if found.accepted_by is None else f"{found.prefix} as accepted by {found.accepted_by}"
+    text = f"whole    {found.generation:<8}  {what}  revision {found.revision}  {count}  {age}  {origin}"
     if found.sealed:
         text += f"  key {found.sealed}"
     return f"{shown(text)}  {name}"

@@ -13,6 +13,7 @@ from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys, keys_option, read
 from tideover.cli.printer import note, print_json, print_line
+from tideover.cli.snapshots import age_of, folder_of, old, origin
 from tideover.cli.target import Owner, owner_options
 from tideover.clock import Clock
 from tideover.discovery.endpoint import service_prefix
@@ -20,12 +21,11 @@ from tideover.encryption import KeysUnusable
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import load_json
 from tideover.options import Options
-from tideover.paths import default_folder
 from tideover.prefixes.bootstrap import read_plain_or_snapshot
+from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import MOST_BYTES, Snapshot, encode
+from tideover.prefixes.snapshot_format import MOST_BYTES, encode
 from tideover.shown import shown
-from tideover.status import duration
 from tideover.types import Component, Entry
 
 _cache_dir = click.option(
@@ -43,6 +43,7 @@ class _Part:
     component: Component
     prefix: bytes
     entries: Mapping[bytes, Entry]
+    accepted: Accepted | None = None
 
 
 @click.command("import", short_help="Put a snapshot, or JSON by key, into the cache folder.")
@@ -91,8 +92,9 @@ def _parts(file: Path, owner: Owner, follow: Sequence[str]) -> Iterator[tuple[_P
         raise Failure(f"{file} cannot be used: {exc}", code=Exit.FAILED) from exc
     if isinstance(found, Snapshot):
         of_services = f"{owner.options.namespace}/{service_prefix('')}".removesuffix("/").encode()
-        if found.prefix.startswith(of_services):
-            yield _Part("discovery", found.prefix, found.entries), found
+        component: Component = "discovery" if found.prefix.startswith(of_services) else "config"
+        if component == "discovery" or (found.accepted and found.prefix.startswith(base.encode())):
+            yield _Part(component, found.prefix, found.entries, found.accepted), found
             return
         entries, whole = found.entries, found.prefix
     else:
@@ -110,7 +112,7 @@ def _put(
     file: Path, part: _Part, found: Snapshot | None, owner: Owner, folder: Path, *, overwrite: bool, as_json: bool
 ) -> bool:
     """Write one snapshot, say what was done, and return whether it was written."""
-    target = owner.file(folder, part.prefix, part.component)
+    target = owner.file(folder, part.prefix, part.component, part.accepted)
     loaded = target.load()
     there = None if loaded is None else loaded.snapshot
     for damage in loaded.rejected if loaded else ():
@@ -150,6 +152,7 @@ def _snapshot(part: _Part, found: Snapshot | None, target: SnapshotFile, there: 
         entries={key: Entry(entry.value, 0, 0) for key, entry in part.entries.items()},
         endpoints=target.endpoints,
         user=target.user,
+        accepted=part.accepted,
     )
 
 
@@ -205,7 +208,7 @@ def export(
     if as_json:
         _print_document(snapshot, with_values=with_values)
         return Exit.OK
-    print_line(f"{shown(snapshot.prefix)}  {_dated(snapshot)}  {_counted(snapshot)}  {_origin(snapshot)}")
+    print_line(f"{shown(snapshot.prefix)}  {_dated(snapshot)}  {_counted(snapshot)}  {shown(origin(snapshot))}")
     for key, entry in sorted(snapshot.entries.items()):
         value = f" = {shown(entry.value)}" if with_values else ""
         print_line(f"{shown(key)}  revision {entry.mod_revision}{value}")
@@ -261,34 +264,10 @@ def _print_document(snapshot: Snapshot, *, with_values: bool) -> None:
     )
 
 
-def folder_of(cache_dir: Path | None) -> Path:
-    """Return where snapshots are: the folder that was given, or this user's.
-
-    Raises:
-        Failure: This user has none.
-    """
-    try:
-        return cache_dir or default_folder()
-    except RuntimeError as exc:
-        raise Failure(str(exc), code=Exit.USAGE) from exc
-
-
-def age_of(snapshot: Snapshot) -> float:
-    """Return the seconds since a snapshot was last proven in sync; infinite if that is unknown."""
-    return math.inf if snapshot.synced_at is None else Clock().elapsed(snapshot.synced_at)
-
-
 def _dated(snapshot: Snapshot) -> str:
-    age = age_of(snapshot)
-    old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
-    return f"revision {snapshot.revision}, {old}" if snapshot.cluster_id else old
+    return f"revision {snapshot.revision}, {old(snapshot)}" if snapshot.cluster_id else old(snapshot)
 
 
 def _counted(snapshot: Snapshot) -> str:
     count = len(snapshot.entries)
     return f"{count} key" if count == 1 else f"{count} keys"
-
-
-def _origin(snapshot: Snapshot) -> str:
-    where = ",".join(snapshot.endpoints) or "unknown endpoints"
-    return shown(f"cluster {snapshot.cluster_id:x} at {where}" + (f" as {snapshot.user}" if snapshot.user else ""))

@@ -18,7 +18,7 @@ from tideover.cli.exit_codes import Exit, Failure
 from tideover.encryption import Encryption
 from tideover.environment import SNAPSHOT_KEYS, SNAPSHOT_KEYS_FILE, find_encryption
 from tideover.prefixes import snapshot_file
-from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.snapshot import Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
 

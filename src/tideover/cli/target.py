@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tideover.cli.completion import complete_namespaces
 from tideover.cli.keys import keys
 from tideover.cli.printer import ask_password, note
 from tideover.environment import (
@@ -37,6 +38,7 @@ from tideover.environment import (
 from tideover.etcd.password import read_password
 from tideover.options import Options, check_namespace
 from tideover.policies import Tls
+from tideover.prefixes.snapshot import Accepted
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.secret_files import is_read_once, open_to_all
 from tideover.types import Component
@@ -74,8 +76,17 @@ class Owner:
     options: Options
     user: str
 
-    def file(self, folder: Path, prefix: bytes, component: Component) -> SnapshotFile:
-        """Return the file that such a service has in a folder, for a prefix that it follows."""
+    def file(
+        self, folder: Path, prefix: bytes, component: Component, accepted: Accepted | None = None
+    ) -> SnapshotFile:
+        """Return the file that such a service has in a folder, for a prefix that it follows.
+
+        Args:
+            folder: The folder.
+            prefix: The whole prefix in etcd.
+            component: Whose snapshot it is.
+            accepted: The label of an accepted snapshot; None for a raw one.
+        """
         return SnapshotFile(
             folder,
             namespace=self.options.namespace,
@@ -83,6 +94,7 @@ class Owner:
             endpoints=self.options.endpoints,
             user=self.user,
             component=component,
+            accepted=None if accepted is None else (accepted.form, accepted.shape),
             encryption=keys(),
         )
 
@@ -153,6 +165,7 @@ _WHICH = (
         default="",
         envvar=NAMESPACE,
         callback=_check_namespace,
+        shell_complete=complete_namespaces,
         help="The services' namespace in etcd, such as /shop.",
     ),
 )

@@ -8,7 +8,7 @@ nothing else: it is reported and tried again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -21,11 +21,11 @@ from tideover.epoch.rules import Known
 from tideover.epoch.tracker import History, Identity
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.prefixes.view import View
 from tideover.status import SnapshotStatus
-from tideover.types import Component, Source
+from tideover.types import Component, Entry, Source
 
 # Seconds in which further changes join a write.
 _DEBOUNCE = 0.2
@@ -115,6 +115,12 @@ class Keeper:
         loaded = self._file.load()
         self.size = self._file.size()
         return loaded
+
+    def peek(self) -> Mapping[bytes, Entry]:
+        """Return what a start without etcd begins with, and put it nowhere. Blocks."""
+        loaded = self._file.load()
+        snapshot = None if loaded is None else loaded.snapshot
+        return self._view.at_start(None if snapshot is None else snapshot.entries, self._exclude)[0]
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)

@@ -219,7 +219,23 @@ class View:
         """Serve what is in the bootstrap file, until somebody knows better."""
         if self._bootstrap and not self.synced:
             self.origin = Origin.BOOTSTRAP
-            self._replace(dict(self._bootstrap), 0, bootstrapped=frozenset(self._bootstrap))
+            content, bootstrapped = self.at_start(None)
+            self._replace(content, 0, bootstrapped=bootstrapped)
+
+    def at_start(
+        self, snapshot: Mapping[bytes, Entry] | None, left_out: tuple[bytes, ...] = ()
+    ) -> tuple[dict[bytes, Entry], frozenset[bytes]]:
+        """Return what is served until etcd answers, and which of these keys are from the bootstrap file.
+
+        Args:
+            snapshot: What an earlier process has left; None if that is nothing.
+            left_out: Prefixes of keys that are in no snapshot.
+        """
+        if snapshot is None:
+            return dict(self._bootstrap), frozenset(self._bootstrap)
+        content = {key: entry for key, entry in snapshot.items() if not key.startswith(left_out)}
+        bootstrapped = {key: entry for key, entry in self._bootstrap.items() if key.startswith(left_out)}
+        return {**content, **bootstrapped}, frozenset(bootstrapped)
 
     def restore(
         self,
@@ -240,9 +256,8 @@ class View:
         """
         self.freshness, self.history, self._left_out = freshness, history, left_out
         self.origin = Origin.DISK
-        content = {key: entry for key, entry in entries.items() if not key.startswith(left_out)}
-        bootstrapped = {key: entry for key, entry in self._bootstrap.items() if key.startswith(left_out)}
-        self._replace({**content, **bootstrapped}, freshness.reached, bootstrapped=frozenset(bootstrapped))
+        content, bootstrapped = self.at_start(entries, left_out)
+        self._replace(content, freshness.reached, bootstrapped=bootstrapped)
 
     def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
         """Take over a linearizable full read.

@@ -321,7 +321,9 @@ class Written:
         revision: The revision it was applied at.
         visible: Whether this process's followed view has already reached that revision. False for a key that
             is not followed, and where the view needed longer than a second.
+        absent: Whether it was the deletion of a key that was not there.
     """
 
     revision: int
     visible: bool
+    absent: bool = False

@@ -101,7 +101,7 @@ def test_without_click_the_extra_is_named() -> None:
     code = "import sys; sys.modules['click'] = None; from tideover.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip() == "tideover: the command line needs an extra: pip install 'tideover[cli]'"
+    assert done.stderr.strip() == "tideover: the command line needs click: pip install 'tideover[cli]'"
 
 
 @pytest.mark.parametrize(

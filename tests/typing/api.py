@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, assert_type
 
 import httpx
+import httpx2
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -31,6 +32,7 @@ from tideover.asgi import (
     requires,
 )
 from tideover.client.namespaces import Passed, Tree
+from tideover.contrib import httpx2 as for_httpx2
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.status import KeyPage, Statement
@@ -192,6 +194,10 @@ async def elections(tide: tideover.Coordinator) -> None:
         guard = term.guard()
         assert_type(guard, tideover.Guard)
         assert_type(await tide.config.put("k", 1, guard=guard), tideover.Written)
+    assert_type(tideover.Encryption(["first", b"second"]), tideover.Encryption)
+    assert_type(tideover.Encryption.from_environment("SHOP_KEYS"), tideover.Encryption)
+    keys = tideover.Encryption(Path("/run/secrets/keys"))
+    assert_type(tideover.connect("h:1", encryption=keys), tideover.Coordinator)
     failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
     assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
     async with tideover.leader("reaper", on_outage="peers"):
@@ -317,6 +323,13 @@ async def discovering() -> None:
         assert_type(tide.status().services, tuple[tideover.ServiceStatus, ...])
         httpx.AsyncClient(transport=DiscoveryTransport(tide))
         httpx.Client(transport=SyncDiscoveryTransport())
+        httpx.AsyncClient(transport=DiscoveryTransport(transport=httpx.AsyncHTTPTransport()), mounts={})
+        httpx2.AsyncClient(transport=for_httpx2.DiscoveryTransport(tide, transport=httpx2.AsyncHTTPTransport()))
+        httpx2.Client(mounts={"all://*.service": for_httpx2.SyncDiscoveryTransport(attempts=2)})
+        answered = await for_httpx2.DiscoveryTransport().handle_async_request(
+            httpx2.Request("GET", "http://a.service")
+        )
+        assert_type(answered, httpx2.Response)
 
 
 async def injected() -> None:

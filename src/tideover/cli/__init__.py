@@ -1,4 +1,4 @@
-"""The command line: `tideover`, also as `python -m tideover.cli`.
+"""The command line: `tideover`, also as `python -m tideover`.
 
 One module per command group, each imported only when its command is used; `demo/` is a whole little service with
 its cluster. Nothing here is imported by the library, and nothing here knows more of it than its users do, except
@@ -9,23 +9,16 @@ This module must work without the `cli` extra, to say that it is missing.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 
-
-def installed(module: str) -> bool:
-    """Whether a module could be imported."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+from tideover.extras import lacking
 
 
 def main() -> None:
     """Run the command line and exit; the exit codes are in `tideover.cli.exit_codes` and in `tideover --help`."""
-    if not installed("click"):
-        print("tideover: the command line needs an extra: pip install 'tideover[cli]'", file=sys.stderr)
+    if needs := lacking("the command line", "click", install="'tideover[cli]'"):
+        print(f"tideover: {needs}", file=sys.stderr)
         sys.exit(2)
     try:
         from tideover.cli import printer

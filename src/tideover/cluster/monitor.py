@@ -181,6 +181,7 @@ class Monitor:
         known = lanes.well, lanes.unwell, lanes.health.diagnosis, lanes.health.state
         lanes.well = (lanes.well | well) - failed - left
         lanes.unwell = (lanes.unwell | failed) - well
+        lanes.forget_versions()
         if left:
             lanes.use(good[0])
         elif well and lanes.active not in well:

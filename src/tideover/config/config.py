@@ -31,7 +31,7 @@ from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.view import View
 from tideover.shown import quoted
 from tideover.status import RejectedValue
-from tideover.store.operations import Delete, Put, Range
+from tideover.store.operations import Delete, Put, Range, WriteResult
 from tideover.store.transactions import Txn
 from tideover.types import Change, Entry, Reading, Source, Written
 
@@ -270,7 +270,7 @@ class Config(Reader):
             guard: What fences the deletion; see `put`.
 
         Returns:
-            The revision, and whether this process's own view shows it already.
+            The revision, whether this process's own view shows it already, and whether the key was absent.
 
         Raises:
             LockLost: The guard's lock is not held any more; nothing was deleted.
@@ -291,24 +291,24 @@ class Config(Reader):
         full = self._keys.full(key)
         return await self._write(full, Delete(full), timeout, guard)
 
-    async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> int:
-        """Write, fenced if it is to be; return the revision."""
+    async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> WriteResult:
+        """Write, fenced if it is to be."""
         if guard is None:
-            return (await self._gateway.call(op, policy)).result.header.revision
+            return (await self._gateway.call(op, policy)).result
         with guard.writing() as condition:
             result = (await self._gateway.call(Txn((condition,), then=(op,)), policy)).result
         if not result.succeeded:
             raise guard.refused()
-        return result.header.revision
+        return result.written(0)
 
     async def _write(self, full: bytes, op: Put | Delete, timeout: float | None, guard: Guard | None) -> Written:
         self._on_demand.forget(full)
         try:
-            revision = await self._send(op, self._policy(timeout), guard)
+            result = await self._send(op, self._policy(timeout), guard)
         finally:
             # Again: a fetch meanwhile may have seen the value from before.
             self._on_demand.forget(full)
-        view = self._keys.view_of(full)
+        view, revision = self._keys.view_of(full), result.header.revision
         visible = view is not None
         if view is not None:
             with anyio.move_on_after(_VISIBLE_WITHIN) as scope:
@@ -316,7 +316,7 @@ class Config(Reader):
                 while view.freshness.reached < revision and (full in view.entries or isinstance(op, Put)):
                     await view.changed.wait()
             visible = not scope.cancelled_caught
-        return Written(revision, visible)
+        return Written(revision, visible, absent=isinstance(op, Delete) and not result.deleted)
 
     # Following -------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
+from tideover.coordinator.catalog import Catalog
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.survey import Survey, foreign_values
 from tideover.daemon_thread import in_daemon_thread
@@ -262,6 +263,11 @@ class Coordinator(Primitives):
             The last epoch known.
         """
         return self._identity.epoch
+
+    @property
+    def catalog(self) -> Catalog:
+        """What this namespace has in etcd, listed: keys, elections, locks."""
+        return Catalog(self.namespace, self.options.base, gateway=self._gateway, home=self._home)
 
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
@@ -746,6 +752,18 @@ class Coordinator(Primitives):
     def observe_registrations(self) -> Mapping[tuple[str, str], int]:
         """Return how many endpoints are registered here, by service and state."""
         return self._registrations.count()
+
+    def observe_rejected(self) -> int:
+        """Return how many values of the configuration are refused now: of keys and of bound objects."""
+        return self.config.first_rejected(0)[1]
+
+    def observe_candidates(self) -> Mapping[str, int]:
+        """Return how often this process stands in each election, led or not."""
+        return self._elections.candidacies()
+
+    def observe_members(self) -> Mapping[str, str]:
+        """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
+        return self._lanes.known_versions()
 
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""

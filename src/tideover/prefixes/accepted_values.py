@@ -24,6 +24,7 @@ from tideover.options import Options
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile, read
 from tideover.prefixes.snapshot_names import accepted_paths, sorted_endpoints
+from tideover.prefixes.snapshotter import NOT_WRITTEN, tell_aside
 from tideover.prefixes.view import View
 from tideover.types import Entry
 
@@ -140,9 +141,11 @@ class AcceptedValues:
                 await anyio.to_thread.run_sync(
                     self._write, self._file(name), snapshot, self._take_surplus(name), abandon_on_cancel=True
                 )
-            except OSError as exc:
+            except NOT_WRITTEN as exc:
                 self._fail(snapshot, exc)
                 return
+            finally:
+                tell_aside(self._file(name), "config")
             telemetry.snapshot_written("config", None)
             if self._known[name] is snapshot:
                 self._unsaved.discard(name)
@@ -173,10 +176,11 @@ class AcceptedValues:
                 endpoints=options.endpoints,
                 user=options.username or "",
                 accepted=(form, shape),
+                encryption=options.encryption,
             ),
         )
 
-    def _fail(self, snapshot: Snapshot, exc: OSError) -> None:
+    def _fail(self, snapshot: Snapshot, exc: Exception) -> None:
         telemetry.snapshot_written("config", type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self._error:
@@ -217,7 +221,7 @@ class AcceptedValues:
         )
         for path in paths:
             try:
-                snapshot = read(path)
+                snapshot = read(path, options.encryption, namespace=options.namespace)
             except OSError as exc:
                 damaged.append(SnapshotCorrupt(f"snapshot {path} cannot be read: {exc.strerror}", path=str(path)))
             except SnapshotCorrupt as exc:

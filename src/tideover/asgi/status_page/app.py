@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from tideover.asgi.status_page.answers import Answer, problem
 from tideover.asgi.status_page.query import Query
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import AmbiguousCoordinator, NotConnected
+from tideover.extras import installed, lacking
 from tideover.functions import current
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class StatusApp:
             raise TypeError(f"authorize must be a function of the scope, not {authorize!r}")
         if not 60 <= window <= 3600:
             raise ValueError(f"window must be from 60 to 3600 seconds, not {window!r}")
-        if importlib.util.find_spec("jinja2") is None:
-            raise ImportError("the status page needs jinja2: pip install 'tideover[status]'")
+        if needs := lacking("the status page", "jinja2", install="'tideover[status]'"):
+            raise ImportError(needs)
         # Here, because it takes a while, and not within a request.
         from tideover.asgi.status_page.pulse import Pulse
         from tideover.asgi.status_page.templates import ICONS
@@ -179,7 +179,7 @@ class StatusApp:
 
 def _streams() -> Streams | None:
     """Return the streams; None where the extra is missing, and the page asks again and again instead."""
-    if importlib.util.find_spec("sse_starlette") is None:
+    if not installed("sse_starlette"):
         return None
     from tideover.asgi.status_page.streams import Streams
 

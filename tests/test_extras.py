@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 NEEDED_BY = {
     "tideover.contrib.fastapi": ("fastapi", "fastapi"),
     "tideover.contrib.httpx": ("httpx", "httpx"),
+    "tideover.contrib.pydantic": ("pydantic", "pydantic"),
     "tideover.contrib.httpx2": ("httpx2", "httpx2"),
 }
 # What several of them have in common imports none of their libraries.

@@ -157,7 +157,7 @@ async def test_depth_has_a_bound() -> None:
 
 async def test_keys_of_no_field_build_nothing() -> None:
     """A change of a key that is no field's builds no object; a field's builds one."""
-    made = []
+    made: list[Settings] = []
     async with connected(MemoryStore()) as tide:
         await put(tide, {"db/host": "a"})
         live = tide.config.bind(Settings, prefix="shop/", validate=made.append)

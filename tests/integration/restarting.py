@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from tideover import connect
 from tideover.testing import EtcdServer
@@ -54,7 +54,8 @@ def _rejections(reader: InMemoryMetricReader) -> float:
     data = reader.get_metrics_data()
     scopes = [scope for each in data.resource_metrics for scope in each.scope_metrics] if data else []
     found = [metric for scope in scopes for metric in scope.metrics if metric.name == "tideover.config.rejections"]
-    return sum(point.value for metric in found for point in metric.data.data_points)  # type: ignore[union-attr] # a sum
+    points = [point for metric in found for point in metric.data.data_points]
+    return sum(point.value for point in points if isinstance(point, NumberDataPoint))
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def restart(count: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        anyio.run(serve, *sys.argv[1:])
+        anyio.run(serve, sys.argv[1], sys.argv[2])
     else:
         with tempfile.TemporaryDirectory() as name:
             restart(int(sys.argv[1]), Path(name))

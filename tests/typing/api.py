@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, assert_type
 import httpx
 import httpx2
 from fastapi import FastAPI
+from pydantic import BaseModel, PositiveInt, RootModel, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -35,6 +37,7 @@ from tideover.client.namespaces import Passed, Tree
 from tideover.contrib import httpx2 as for_httpx2
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
 from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -249,6 +252,52 @@ async def reap(much: int) -> str:
 async def decorated() -> None:
     """A function that runs while leading keeps its parameters and its result."""
     assert_type(await reap(3), str)
+
+
+class Pool(BaseModel):
+    size: PositiveInt = 3
+    token: SecretStr = SecretStr("")
+
+
+class PoolSettings(BaseSettings):
+    size: int = 3
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TideoverSettingsSource(settings_cls, prefix="pool/")
+
+
+def not_too_many(settings: PoolSettings) -> None:
+    if settings.size > 50:
+        raise tideover.InvalidValue("the database allows 50 connections")
+
+
+async def models(tide: tideover.Coordinator) -> None:
+    assert_type(tide.config.get("k", Pool), Pool)
+    assert_type(tide.config.get("k", Pool, default=None), Pool | None)
+    assert_type(tide.config.get("k", list[Pool]), list[Pool])
+    assert_type(tide.config.get("k", RootModel[list[int]]), RootModel[list[int]])
+    assert_type(tide.config.get("k", SecretStr), SecretStr)
+    assert_type(tide.config.get("k", PositiveInt), int)
+    assert_type(tide.config.read("k", Pool), Reading[Pool | None])
+    assert_type(await tide.config.fetch("k", Pool), Reading[Pool | None])
+    assert_type(await tide.config.put("k", Pool(size=4)), tideover.Written)
+    assert_type(tide.config.bind(Pool, prefix="pool/"), tideover.Live[Pool])
+    assert_type(live_settings(PoolSettings), tideover.Live[PoolSettings])
+    assert_type(live_settings(PoolSettings, coordinator=tide, validate=not_too_many).value, PoolSettings)
+    TideoverSettingsSource(PoolSettings, prefix="pool/", coordinator=tide)
+
+
+@with_config(pool="pool")
+async def use(*, pool: Pool | None = None) -> int:
+    return 0 if pool is None else pool.size
 
 
 @with_config(timeout="payments/timeout")

@@ -11,11 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from tideover.codecs import Field, Refusal, asking, construct, fields_of, name_of, options_of, record_of
+from tideover.config.live import Made
 from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
 from tideover.foreign_bytes import DEPTH
 from tideover.types import Reading
@@ -44,21 +44,6 @@ class Origin(Protocol):
 
     def below(self, prefix: str) -> Collection[str]:
         """Return the keys there are that begin with a prefix."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made(Generic[T]):
-    """A settings object, and what it was made of.
-
-    Attributes:
-        value: The object.
-        revision: The newest revision among its keys; 0 if it is made of none.
-        refusal: Why it has defaults where there are values; None if it has not.
-    """
-
-    value: T
-    revision: int
-    refusal: ConfigValueError | ConfigKeyError | None = None
 
 
 class Record:
@@ -101,7 +86,7 @@ class Record:
         Raises:
             Refusal: They have.
         """
-        return construct(self.made, fields) if is_dataclass(self.made) else fields
+        return construct(self.made, fields)
 
     def shape(self, within: tuple[object, ...] = ()) -> Iterator[object]:
         """Yield what tells apart versions of the type."""
@@ -141,7 +126,7 @@ class Assembly(Generic[T]):
     def __init__(self, form: type[T], prefix: str, validate: Callable[[T], object] | None) -> None:
         made = record_of(form)
         if made is None or not fields_of(form):
-            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, not {form!r}")
+            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, or a model, not {form!r}")
         self._record = Record(form, made)
         self._validate = validate
         self.prefix = prefix

@@ -16,12 +16,14 @@ from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, encode
+from tideover.config.bound import Bound, OnInvalid
 from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
-from tideover.config.live import Live, OnInvalid
+from tideover.config.live import Live
 from tideover.config.news import News
+from tideover.config.overrides import Layer, Overrides
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
@@ -160,6 +162,8 @@ class Config(Reader):
         self._home.check(self)
         self._ensure_open()
         full, decode = self._keys.full(key), decoder_for(key, type)
+        if (laid := self._overridden(key, type, decode, default)) is not None:
+            return laid
         policy, patience = self._retry, None
         if timeout is not None:
             policy = self._policy(timeout)
@@ -352,8 +356,9 @@ class Config(Reader):
         """Return a settings object that follows its keys.
 
         Args:
-            type: A dataclass or a `TypedDict`; each field is the key `prefix + name`. A field that is one itself
-                is JSON under that key, or has a key for each of its own: `db`, or `db/host` and `db/port`.
+            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`. A
+                field that is one itself is JSON under that key, or has a key for each of its own: `db`, or
+                `db/host` and `db/port`.
             prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
             validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
                 the status show the text, of any other exception the class.
@@ -373,7 +378,7 @@ class Config(Reader):
                 (`cache_dir=False`) what was accepted ends with the process.
             NotFollowed: The prefix is not followed.
             InvalidRequest: The prefix begins with a slash.
-            TypeError: `type` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
+            TypeError: `type` is none of these, or a field's type cannot be decoded.
             ValueError: `on_invalid` is none of the three.
             Closed: The coordinator is not open.
 
@@ -382,7 +387,7 @@ class Config(Reader):
         """
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
-        live = Live(
+        live = Bound(
             type,
             settings_prefix(prefix),
             reader=self,
@@ -390,9 +395,13 @@ class Config(Reader):
             validate=validate,
             on_invalid=on_invalid,
         )
+        self.keep(live)
+        return live
+
+    def keep(self, live: Live[Any]) -> None:
+        """Let a settings object follow its keys, as long as somebody holds it."""
         self._bound.add(live)
         live.tell_unfound()
-        return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what a view announces.
@@ -403,6 +412,11 @@ class Config(Reader):
         """
         self._news.changed(changes, revision)
         self.redecode(changes)
+        hidden = self._overrides.entries
+        self._announce({full: entry for full, entry in changes.items() if full not in hidden}, revision)
+
+    def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        """Tell all who follow."""
         revisions = {}
         for full, entry in changes.items():
             key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
@@ -411,6 +425,54 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+
+    def override(self, values: Mapping[str, bytes]) -> Layer:
+        """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
+
+        Args:
+            values: Key, as `get` names it, to the bytes that etcd might have.
+
+        Returns:
+            What `lift` takes.
+
+        Raises:
+            InvalidRequest: A key cannot be a key.
+            Closed: The coordinator is not open.
+        """
+        self._ensure_open()
+        keys = {self._keys.full(key): data for key, data in values.items()}
+
+        def add() -> Layer:
+            # As if they had been put at this moment.
+            at = {full: self._reached(full) for full in keys}
+            layer = {full: Entry(data, at[full], at[full]) for full, data in keys.items()}
+            self._lay((*self._overrides.layers, layer))
+            return layer
+
+        return self._home.loop.call(add)
+
+    def lift(self, layer: Layer) -> None:
+        """Take away what `override` has laid."""
+
+        def remove() -> None:
+            self._lay(tuple(each for each in self._overrides.layers if each is not layer))
+
+        self._home.loop.call(remove)
+
+    def _lay(self, layers: tuple[Layer, ...]) -> None:
+        before, now = self._overrides.entries, Overrides(self._keys, layers)
+        self._overrides = now
+        if self._closed is not None:
+            return
+        self.refresh()
+        for full in sorted(before.keys() | now.entries.keys()):
+            entry = now.entries.get(full) or self._entry_of(full)
+            if entry is not (before.get(full) or self._entry_of(full)):
+                self._announce({full: entry}, self._reached(full))
+
+    def _reached(self, full: bytes) -> int:
+        view = self._keys.view_of(full)
+        return 0 if view is None else view.freshness.reached
 
     def started(self) -> None:
         """Record that the start is over: what is known now is served."""

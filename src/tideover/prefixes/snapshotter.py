@@ -8,7 +8,7 @@ nothing else: it is reported and tried again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -25,7 +25,7 @@ from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.view import View
 from tideover.status import SnapshotStatus
-from tideover.types import Component, Source
+from tideover.types import Component, Entry, Source
 
 # Seconds in which further changes join a write.
 _DEBOUNCE = 0.2
@@ -118,6 +118,11 @@ class Keeper:
         loaded = self._file.load()
         self.size = self._file.size()
         return loaded
+
+    def peek(self) -> Mapping[bytes, Entry]:
+        """Return what is on disk, and put it nowhere; empty if there is nothing that can be used. Blocks."""
+        loaded = self._file.load()
+        return {} if loaded is None or loaded.snapshot is None else loaded.snapshot.entries
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)

@@ -18,7 +18,7 @@ from tideover import ConfigKeyError, ConfigValueError, Encryption, InvalidValue,
 from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
 from tideover.prefixes.snapshot_file import read
-from tideover.testing import MemoryStore
+from tideover.testing import MemoryStore, overriding
 from tideover.types import HealthState, Source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("threads_stop_the_clock")]
@@ -350,6 +350,16 @@ async def test_what_was_accepted_is_sealed_as_all_else(tmp_path: Path, caplog: p
         tide.config.bind(Login, prefix="db/", on_invalid="last_good")
         await anyio.sleep(1)
     assert path.read_bytes() == sealed
+
+
+async def test_a_tests_values_are_not_accepted(tmp_path: Path) -> None:
+    """What a test lays over the values in etcd is on no disk, and the next start knows nothing of it."""
+    store = MemoryStore()
+    async with started(store, tmp_path) as tide:
+        await tide.config.put("pool/size", "many")
+        with overriding(tide, {"pool/size": 8}):
+            assert tide.config.bind(Pool, prefix="pool/", on_invalid="last_good").value == Pool(8)
+    assert not list(tmp_path.glob("accepted-*"))
 
 
 # Default -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tests.support import connected
 from tideover import ConfigKeyError, ConfigValueError, InvalidValue
 from tideover.coordinator.coordinator import Coordinator
 from tideover.foreign_bytes import DEPTH
-from tideover.testing import MemoryStore
+from tideover.testing import MemoryStore, overriding
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +139,16 @@ async def test_defaults_and_last_good_reach_into_records() -> None:
         await put(tide, {"db/port": "x", "db/options/tls": True})
         again = tide.config.bind(Settings, prefix="shop/", on_invalid="last_good")
         assert first.value == again.value == Settings(Db("a", 7))
+
+
+async def test_a_tests_values_reach_into_records() -> None:
+    """A key of a record's field can be overridden, also one that etcd does not have."""
+    async with connected(MemoryStore()) as tide:
+        await put(tide, {"db/host": "a"})
+        live = tide.config.bind(Settings, prefix="shop/")
+        with overriding(tide, {"shop/db/port": 7, "shop/replica/host": "b"}):
+            assert live.value == tide.config.bind(Settings, prefix="shop/").value == Settings(Db("a", 7), Db("b"))
+        assert live.value == Settings(Db("a"))
 
 
 async def test_depth_has_a_bound() -> None:

@@ -468,10 +468,13 @@ class Config(Reader):
         if self._closed is not None:
             return
         self.refresh()
+        changes: dict[bytes, Entry | None] = {}
         for full in sorted(before.keys() | now.entries.keys()):
-            entry = now.entries.get(full) or self._entry_of(full)
-            if entry is not (before.get(full) or self._entry_of(full)):
-                self._announce({full: entry}, self._reached(full))
+            etcd = self._entry_of(full)
+            if now.entries.get(full, etcd) is not before.get(full, etcd):
+                changes[full] = now.entries.get(full, etcd)
+        # Together, because a settings object may accept them only so.
+        self._announce(changes, max(map(self._reached, changes), default=0))
 
     def _reached(self, full: bytes) -> int:
         view = self._keys.view_of(full)

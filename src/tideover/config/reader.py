@@ -359,7 +359,7 @@ class Reader:
 
     def synced(self, key: str) -> bool:
         """Whether an absent followed key is known to be absent."""
-        return self._view_of(key).tells_of(self._keys.full(key))
+        return self.view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
         """Return what is known of the followed keys under a prefix.
@@ -389,7 +389,7 @@ class Reader:
 
     def is_recorded(self, key: str) -> bool:
         """Whether a snapshot may hold a key."""
-        return not self._view_of(key).leaves_out(self._keys.full(key))
+        return not self.view_of(key).leaves_out(self._keys.full(key))
 
     def check_prefix(self, prefix: str) -> None:
         """Make sure that some followed keys may begin with a prefix.

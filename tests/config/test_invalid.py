@@ -293,6 +293,24 @@ async def test_a_key_that_is_excluded_later_leaves_the_disk(tmp_path: Path) -> N
         assert b"s3cret" not in path.read_bytes()
 
 
+async def test_workers_share_what_they_have_accepted(tmp_path: Path) -> None:
+    """Of two processes with the same news one writes; a third begins with it, and so does either of them again."""
+    store = MemoryStore()
+    async with started(store, tmp_path) as one, started(store, tmp_path) as other:
+        await one.config.put("pool/size", 4)
+        await anyio.sleep(1)
+        lives = [tide.config.bind(Pool, prefix="pool/", on_invalid="last_good") for tide in (one, other)]
+        await one.config.put("pool/size", 5)
+        await anyio.sleep(1)
+        assert [live.value for live in lives] == [Pool(5), Pool(5)]
+        (path,) = set(tmp_path.glob("accepted-*.json")) - set(tmp_path.glob("*.prev.json"))
+        assert read(path).entries[b"/config/pool/size"].value == b"5"
+        await one.config.put("pool/size", "many")
+    async with started(store, tmp_path) as one, started(store, tmp_path) as other:
+        for tide in (one, other):
+            assert tide.config.bind(Pool, prefix="pool/", on_invalid="last_good").value == Pool(5)
+
+
 async def test_a_disk_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is told once and tried again; what was accepted is in memory all the same."""
     store = MemoryStore()

@@ -18,6 +18,7 @@ from benchmarks import (
     start,
     status_report,
     warm_get,
+    warm_models,
     with_config,
     worst_cases,
 )
@@ -25,6 +26,7 @@ from benchmarks.harness import Row
 
 ROWS: tuple[Row, ...] = (
     warm_get.ROW,
+    warm_models.ROW,
     with_config.ROW,
     flags.ROW,
     middleware.ROW,

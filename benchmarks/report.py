@@ -17,6 +17,7 @@ _VERSIONS = (
     "grpcio",
     "aetcd",
     "starlette",
+    "pydantic",
     "cachetools",
     "cashews",
     "aiocache",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import canaries
+from tideover.codecs import decoding, libraries
 from tideover.telemetry.events import limiter
 from tideover.testing.etcd.binary import binary_version, find_etcd
 
@@ -67,6 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_told_yet() -> None:
     """Events that repeat themselves are told once in 30 s: not if it was another test that told them."""
     limiter.forget()
+
+
+@pytest.fixture
+def own_types_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No module of `tideover.contrib` has been imported, as far as types are concerned."""
+    monkeypatch.setattr(libraries, "libraries", [])
+    monkeypatch.setattr(decoding, "_known", {})
 
 
 def pytest_report_header() -> str:

@@ -19,6 +19,7 @@ SAMPLES = [
     errors.ConfigValueError("why", key="k", revision=3),
     errors.TooStale("why", age=9.0, max_stale=5.0),
     errors.SnapshotCorrupt("why", path="/x"),
+    errors.SnapshotSealed("why", path="/x"),
     errors.SessionLost("why", definite=True),
     errors.KeyTaken("why", key="k"),
 ]
@@ -63,6 +64,7 @@ def test_is_etcd_away(cls: type[errors.TideoverError]) -> None:
         errors.PermissionDenied,
         errors.SessionLost,
         errors.SnapshotCorrupt,
+        errors.SnapshotSealed,
         errors.SpaceExhausted,
         errors.TooStale,
     ],

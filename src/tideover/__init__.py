@@ -15,6 +15,7 @@ from tideover.elections.jobs import Job
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading
 from tideover.elections.term import Term
+from tideover.encryption import Encryption
 from tideover.errors import (
     AmbiguousCoordinator,
     AuthenticationFailed,
@@ -46,6 +47,7 @@ from tideover.errors import (
     RecordCorrupt,
     SessionLost,
     SnapshotCorrupt,
+    SnapshotSealed,
     SpaceExhausted,
     TideoverError,
     TooStale,
@@ -108,6 +110,7 @@ __all__ = [
     "Diagnosis",
     "Election",
     "ElectionMismatch",
+    "Encryption",
     "Endpoint",
     "EndpointChanges",
     "EndpointsUnknown",
@@ -163,6 +166,7 @@ __all__ = [
     "SessionState",
     "SessionStatus",
     "SnapshotCorrupt",
+    "SnapshotSealed",
     "Source",
     "SpaceExhausted",
     "StalenessLimit",

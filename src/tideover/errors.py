@@ -274,6 +274,14 @@ class SnapshotCorrupt(TideoverError):
         self.path = path
 
 
+class SnapshotSealed(SnapshotCorrupt):
+    """Raised when a snapshot file is encrypted and cannot be opened, or is not where only encrypted ones are used.
+
+    It may be whole: another key may open it. A file that was altered after it was encrypted is among them, for no
+    key opens that one.
+    """
+
+
 class LeadershipLost(TideoverError):
     """Raised when a body that runs while leading has outlived its leadership; the message says how it was lost."""
 

@@ -15,6 +15,7 @@ from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
+from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.locks.lock import Lock
@@ -46,6 +47,7 @@ def connect(
     sync_members: bool = True,
     failsafe: Failsafe | None = None,
     on_stall: OnStall = "report",
+    encryption: Encryption | None = None,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -96,6 +98,8 @@ def connect(
         on_stall: What happens when the event loop is blocked beyond the deadline of something that is led here, so
             that another process may be elected. `"report"`: an error is logged, with the stack of what blocks.
             `"abort"`: it is written to stderr as well, and the process ends by SIGABRT, before another one leads.
+        encryption: How snapshots are encrypted on disk; None means not at all. A key that is missing or wrong is a
+            start without snapshots: each file that cannot be opened is told of, and none is deleted.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -143,6 +147,7 @@ def connect(
         sync_members=sync_members,
         failsafe=failsafe,
         on_stall=on_stall,
+        encryption=encryption,
     )
     return Coordinator(options, store=store)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tideover.encryption import Encryption
 from tideover.etcd.password import is_unicode
 from tideover.policies import CachePolicy, Failsafe, Password, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.store.endpoints import parse_endpoints, tls_for
@@ -42,6 +43,7 @@ class Options:
     sync_members: bool = True
     failsafe: Failsafe | None = None
     on_stall: Literal["report", "abort"] = "report"
+    encryption: Encryption | None = None
     # Whether anything may be written to etcd, or looked for, that nobody asked for; the command line only looks.
     bookkeeping: bool = True
 
@@ -64,6 +66,10 @@ class Options:
             raise TypeError(
                 f"failsafe must be a Failsafe(secret=...) or None, not a {type(self.failsafe).__name__}"
             )
+        if not isinstance(self.encryption, Encryption | None):
+            # Never shown: it may be a key itself.
+            kind = type(self.encryption).__name__
+            raise TypeError(f"encryption must be an Encryption(keys) or None, not a {kind}")
         if not isinstance(self.retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy, not {self.retry!r}")
         if not isinstance(self.cache, CachePolicy):

@@ -146,6 +146,7 @@ class Source(StrEnum):
         MEMORY: The last value known to this process.
         DISK: The snapshot of an earlier process.
         DEFAULT: The caller's default; etcd's value is absent or unknown.
+        OVERRIDE: No rung at all: a test's own value, from `tideover.testing.overriding`.
     """
 
     LIVE = "live"
@@ -154,6 +155,7 @@ class Source(StrEnum):
     MEMORY = "memory"
     DISK = "disk"
     DEFAULT = "default"
+    OVERRIDE = "override"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +323,9 @@ class Written:
         revision: The revision it was applied at.
         visible: Whether this process's followed view has already reached that revision. False for a key that
             is not followed, and where the view needed longer than a second.
+        absent: Whether it was the deletion of a key that was not there.
     """
 
     revision: int
     visible: bool
+    absent: bool = False

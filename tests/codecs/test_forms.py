@@ -20,6 +20,8 @@ import typing_extensions
 
 from tideover.codecs import decode, decoder, encode, is_distinct
 
+pytestmark = pytest.mark.usefixtures("own_types_only")
+
 T = TypeVar("T")
 U = TypeVar("U")
 N = TypeVar("N", bound=int)
@@ -345,21 +347,23 @@ class Endless(Generic[T]):
     inner: Endless[list[T]] | None = None
 
 
+_IMPORT = r"{}: import tideover.contrib.pydantic first \(pip install 'tideover\[pydantic\]'\)"
 UNSUPPORTED: list[tuple[object, str]] = [
-    (pydantic.SecretStr, "as SecretStr; supported are Decimal,"),
-    (pydantic.SecretStr | None, "in which the value is SecretStr; supported are"),
-    (list[pydantic.SecretStr], r"in which the value\[\] is SecretStr; supported"),
+    (complex, "as complex; supported are Decimal,"),
+    (pydantic.SecretStr, _IMPORT.format("as SecretStr")),
+    (pydantic.SecretStr | None, _IMPORT.format("in which the value is SecretStr")),
+    (list[pydantic.SecretStr], _IMPORT.format(r"in which the value\[\] is SecretStr")),
     (dict[str, complex], r"in which the value\[value\] is complex; supported"),
     (dict[complex, str], r"in which the value\[key\] is complex; supported"),
     (tuple[int, complex], r"in which the value\[1\] is complex; supported"),
-    (Database, r"as Database, in which Database\.password is SecretStr; supported"),
-    (Settings, r"as Settings, in which Settings\.databases\[value\]\[\]\.password is SecretStr; supported"),
-    (Checked, r"Checked\.secret is SecretStr; supported"),
+    (Database, _IMPORT.format(r"as Database, in which Database\.password is SecretStr")),
+    (Settings, _IMPORT.format(r"as Settings, in which Settings\.databases\[value\]\[\]\.password is SecretStr")),
+    (Checked, _IMPORT.format(r"Checked\.secret is SecretStr")),
     (Box[complex], r"in which Box\.item is complex"),
     (Crate[complex], r"in which Crate\.item is complex"),
     (Two[complex], r"in which the value\[0\] is complex"),
-    (Model, "as Model, a pydantic model: use a dataclass"),
-    (list[Model], r"in which the value\[\] is Model, a pydantic model: use a dataclass"),
+    (Model, _IMPORT.format("as Model")),
+    (list[Model], _IMPORT.format(r"in which the value\[\] is Model")),
     (Point, "as Point; supported"),
     (Callable[[int], str], "supported"),
     (Endless[int], "no end"),

@@ -18,6 +18,8 @@ from tests.canaries import canary
 from tideover import InvalidValue
 from tideover.codecs import Refusal, asking, decode
 
+pytestmark = pytest.mark.usefixtures("own_types_only")
+
 SECRET = canary("refused-value")
 
 

@@ -6,17 +6,24 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
-import httpx
 import pytest
 
 from tests.contrib.backend import Backend, Heard, reply, serving
+from tests.contrib.libraries import library  # noqa: F401
 from tests.contrib.test_httpx import Network, calling, published
 from tideover import connect
-from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 
-pytestmark = pytest.mark.anyio
+if TYPE_CHECKING:
+    import httpx
+
+    from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+else:
+    from tests.contrib.libraries import DiscoveryTransport, SyncDiscoveryTransport, httpx
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("library")]
 
 # No URL at all, no URL for httpx, no host for idna or for getaddrinfo, no port for a socket.
 NOWHERE = (
@@ -40,14 +47,17 @@ NOWHERE = (
     "x" * 66_000,
 )
 UNUSABLE = (*NOWHERE, "http://", "http:///x", "10.0.0.9:9", f"http://10.0.0.9:9/{'x' * 40_000}")
-# A pool that one lost connection uses up.
-ONE = httpx.Limits(max_connections=1)
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Run on asyncio, whose streams the servers are made of."""
     return "asyncio"
+
+
+def one() -> httpx.Limits:
+    """Return a pool that one lost connection uses up."""
+    return httpx.Limits(max_connections=1)
 
 
 async def lead_nowhere(heard: Heard, writer: asyncio.StreamWriter) -> None:
@@ -82,7 +92,7 @@ async def test_locations_that_lead_nowhere_cost_no_connection(follow: bool) -> N
     """A `Location` that is no URL is left to the caller, or one of httpx's errors, and the pool is as before."""
     backend = Backend(lead_nowhere)
     async with serving(backend), connect(store=await published(backend.url)) as tide:
-        transport = DiscoveryTransport(tide, transport=httpx.AsyncHTTPTransport(limits=ONE))
+        transport = DiscoveryTransport(tide, transport=httpx.AsyncHTTPTransport(limits=one()))
         async with httpx.AsyncClient(
             transport=transport, timeout=httpx.Timeout(5, pool=0.5), follow_redirects=follow
         ) as client:
@@ -107,7 +117,7 @@ async def test_the_synchronous_transport_loses_no_connection_either() -> None:
         await tide.discover("billing").wait_for(1, timeout=5)
 
         def work() -> str:
-            transport = SyncDiscoveryTransport(tide, transport=httpx.HTTPTransport(limits=ONE))
+            transport = SyncDiscoveryTransport(tide, transport=httpx.HTTPTransport(limits=one()))
             with httpx.Client(transport=transport, timeout=httpx.Timeout(5, pool=0.5)) as client:
                 for path in paths(1):
                     with only_httpx_errors([]):
@@ -124,7 +134,7 @@ async def test_unusable_endpoints_cost_nothing(caplog: pytest.LogCaptureFixture)
     async with serving(backend), connect(store=await published(*UNUSABLE, backend.url)) as tide:
         view = tide.discover("billing")
         await view.wait_for(len(UNUSABLE) + 1, timeout=5)
-        transport = DiscoveryTransport(tide, transport=httpx.AsyncHTTPTransport(limits=ONE))
+        transport = DiscoveryTransport(tide, transport=httpx.AsyncHTTPTransport(limits=one()))
         with caplog.at_level(logging.ERROR, logger="tideover"):
             async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(5, pool=0.5)) as client:
                 for _ in range(40):

@@ -7,19 +7,26 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import httpx
 import pytest
 
 from tests.contrib.backend import Backend, Heard, reply, serving, stream
+from tests.contrib.libraries import library  # noqa: F401
 from tests.contrib.test_httpx import published
 from tideover import connect
-from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.discovery.service_view import ServiceView
 
-pytestmark = pytest.mark.anyio
+if TYPE_CHECKING:
+    import httpx
+
+    from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+else:
+    from tests.contrib.libraries import DiscoveryTransport, SyncDiscoveryTransport, httpx
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("library")]
 
 
 @pytest.fixture

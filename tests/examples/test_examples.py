@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from tideover import connect
 from tideover.testing import EtcdServer
 from tideover.testing.etcd.ports import ReservedPort
 
@@ -40,13 +42,13 @@ def running(*command: str, etcd: EtcdServer, cache: Path) -> Iterator[subprocess
 
 
 @contextmanager
-def service(name: str, *, etcd: EtcdServer, cache: Path) -> Iterator[str]:
+def service(name: str, *options: str, etcd: EtcdServer, cache: Path) -> Iterator[str]:
     """Run an example's `app` with uvicorn and return its base URL, once it listens."""
     port = ReservedPort()
-    command = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), f"{name}:app", "--port", str(port.number)]
+    command = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), f"{name}:app", "--port", str(port.number), *options]
     with running(*command, "--log-level", "warning", etcd=etcd, cache=cache):
         url = f"http://127.0.0.1:{port.number}"
-        wait_until_listening(url)
+        wait_until_listening(url, timeout=60.0 if options else 20.0)
         yield url
     port.release()
 
@@ -135,6 +137,44 @@ def test_feature_flags(etcd_server: EtcdServer, tmp_path: Path) -> None:
         assert (code, body) == (200, "the old checkout\n")
         assert field.startswith("config=memory;age=")
         assert json.loads(get(f"{url}/flag")[1]) == {"value": False, "variant": "off", "reason": "STALE"}
+
+
+def by_worker(url: str, workers: int, price: float, refused: str = "") -> set[int]:
+    """Ask until each of so many workers has answered as said, and return their ids; every answer must be a 200."""
+    found: set[int] = set()
+    deadline = time.monotonic() + 30
+    while len(found) < workers and time.monotonic() < deadline:
+        code, body, _ = get(url)
+        assert code == 200
+        answer = json.loads(body)
+        if answer["price"] == price and bool(refused) is bool(answer["refused"]):
+            assert answer["refused"].endswith(refused)
+            found.add(answer["worker"])
+    assert len(found) == workers
+    return found
+
+
+def test_settings_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """With etcd dead four workers of `settings_service` start from the snapshot; none uses a bad value."""
+
+    async def leave_a_snapshot() -> None:
+        folder = tmp_path / "tideover"
+        async with connect(etcd_server.endpoint, namespace="/taxi", cache_dir=folder, start_timeout=5) as tide:
+            await tide.config.put("fares/per_km", 3)
+            await tide.config.put("fares/night/factor", 2)
+
+    anyio.run(leave_a_snapshot)
+    etcd_server.kill()
+    with service("settings_service", "--workers", "4", etcd=etcd_server, cache=tmp_path) as url:
+        ride = f"{url}/fare?km=10&night=true"
+        workers = by_worker(ride, 4, price=60.0)
+        assert get(ride)[2].startswith("config=disk;age=")
+        etcd_server.restart()
+        etcd_server.etcdctl("put", "/taxi/config/fares/per_km", "cheap")
+        bad = "Settings refuses it: ValidationError: per_km: float_parsing"
+        assert by_worker(ride, 4, price=60.0, refused=bad) == workers
+        etcd_server.etcdctl("put", "/taxi/config/fares/per_km", "4")
+        assert by_worker(ride, 4, price=80.0) == workers
 
 
 class Output:

@@ -210,8 +210,8 @@ async def test_nobody_answers(cluster: EtcdCluster, how: str) -> None:
         assert [member.answers for member in tide.status().members] == [False] * 3
         await anyio.to_thread.run_sync(mend, cluster)
         await back(tide)
-        assert seen.states[0] == "available"
-        assert seen.states[-2:] == ["unavailable", "available"]
+        # They go and come one after the other: with the first of them there is something, but no quorum yet.
+        assert [state for state in seen.states if state != "degraded"] == ["available", "unavailable", "available"]
 
 
 # Slow -----------------------------------------------------------------------------------------------------------
@@ -286,8 +286,8 @@ async def test_slowness_of_one_member_is_left_behind(cluster: EtcdCluster) -> No
         async with connected(slow, *cluster.endpoints[1:]) as (tide, seen):
             tide._lanes.active = slow
             await tide.config.fetch("k", default="")
-            delay[0] = 0.8
-            await until(lambda: tide._lanes.active != slow, within=8)
+            delay[0] = 2.0  # longer than any answer took until now, on a busy machine too
+            await until(lambda: tide._lanes.active != slow, within=12)
             await anyio.sleep(4)
             assert seen.states == ["available"]
 

@@ -7,10 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 
 import anyio
 import pytest
-from opentelemetry.sdk.metrics.export import Gauge, Sum
+from opentelemetry.sdk.metrics.export import Gauge, HistogramDataPoint, Sum
 
 import tideover
 from tests.support import connected
@@ -209,3 +210,90 @@ async def test_of_several_coordinators_the_oldest_age_is_shown(recorded: Recorde
         await anyio.sleep(60)
         (age,) = points(recorded.metrics()["tideover.config.age"]).values()
         assert value(age) == pytest.approx(behind.observe_age())
+
+
+async def test_what_is_refused_now_is_counted(recorded: Recorded) -> None:
+    """A value counts as long as it is refused, as what a key and as what an object has; a good one ends that."""
+
+    @dataclass(frozen=True)
+    class Pool:
+        size: int = 1
+
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+
+    def refused() -> float:
+        return value(points(recorded.metrics()["tideover.config.rejected.active"])[("",)])
+
+    async with connected(store) as tide:
+        pool = tide.config.bind(Pool, prefix="pool/")
+        assert (tide.config.get("rate", int), refused()) == (5, 0)
+        await put(store, "/config/rate", b"five")
+        await put(store, "/config/pool/size", b"many")
+        await anyio.sleep(1)
+        assert (tide.config.get("rate", int), pool.value) == (5, Pool())
+        assert refused() == 3  # two keys, and the object that one of them belongs to
+        await put(store, "/config/rate", b"6")
+        await put(store, "/config/pool/size", b"2")
+        await anyio.sleep(1)
+        assert (tide.config.get("rate", int), pool.value, refused()) == (6, Pool(2), 0)
+
+
+async def test_candidates_are_counted_with_and_without_a_leader(recorded: Recorded) -> None:
+    """An election with candidates here is shown, also while nobody leads: that is what an alert compares."""
+    store = MemoryStore()
+
+    def shown(name: str) -> dict[tuple[object, ...], float]:
+        found = recorded.metrics().get(f"tideover.election.{name}")
+        return {} if found is None else {k: value(p) for k, p in points(found).items()}
+
+    async def stand(tide: tideover.Coordinator) -> None:
+        async with tide.leader("reaper"):
+            await anyio.sleep_forever()
+
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+        tasks.start_soon(stand, tide)
+        await anyio.sleep(1)
+        assert (shown("candidate.active"), shown("leader")) == ({("reaper",): 1}, {("reaper", "held"): 1})
+        tasks.cancel_scope.cancel()
+    async with connected(store) as tide, anyio.create_task_group() as tasks:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        tasks.start_soon(stand, tide)
+        await anyio.sleep(1)
+        assert (shown("candidate.active"), shown("leader")) == ({("reaper",): 1}, {})
+        tasks.cancel_scope.cancel()
+
+
+async def test_members_are_shown_with_their_versions(recorded: Recorded) -> None:
+    """Each member that is known is shown once; its version where it has told it, and not after it was away."""
+    store = MemoryStore()
+
+    def versions() -> dict[str, str]:
+        found = points(recorded.metrics()["tideover.backend.member.info"])
+        assert {value(point) for point in found.values()} == {1}
+        return {str(member): str(version) for member, version in found}
+
+    async with connected(store) as tide, connected(store):
+        await anyio.sleep(1)
+        before = versions()
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        after = versions()
+    assert set(before) == set(after) == set(store.members)
+    assert set(before.values()) == {"3.5.9", "unknown"}
+    assert set(after.values()) == {"unknown"}
+
+
+async def test_boundaries_are_floats(recorded: Recorded) -> None:
+    """A whole number would be `le="1"` on a scrape, which Prometheus 2 keeps and Prometheus 3 calls `"1.0"`."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        await tide.config.fetch("rate", default="1")
+        async with tide.lock("orders"):
+            pass
+    found = [
+        p for m in recorded.metrics().values() for p in points(m).values() if isinstance(p, HistogramDataPoint)
+    ]
+    assert len(found) >= 3
+    assert {type(bound) for point in found for bound in point.explicit_bounds} == {float}

@@ -147,6 +147,7 @@ def tell_the_rest() -> None:
     telemetry.config_restored(3, 60.0, ["disk"], away="no etcd member answers")
     telemetry.prefix_refused("discovery", "'/services/x/' may not be read")
     telemetry.snapshot_failed("discovery", "the disk is full")
+    telemetry.snapshot_put_aside("config", "/file", "/file.aside-1", "sealed with another key")
     telemetry.backend_alarm("etcd refuses writes")
     telemetry.backend_untold("its list of members", "permission denied")
     telemetry.epoch_unshared("permission denied", level=logging.INFO)

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, assert_type
 
 import httpx
+import httpx2
 from fastapi import FastAPI
 from openfeature import api
 from openfeature.flag_evaluation import FlagEvaluationDetails, FlagResolutionDetails
+from pydantic import BaseModel, PositiveInt, RootModel, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -33,9 +36,11 @@ from tideover.asgi import (
     requires,
 )
 from tideover.client.namespaces import Passed, Tree
+from tideover.contrib import httpx2 as for_httpx2
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.contrib.openfeature import TideoverProvider
+from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
 from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -195,6 +200,10 @@ async def elections(tide: tideover.Coordinator) -> None:
         guard = term.guard()
         assert_type(guard, tideover.Guard)
         assert_type(await tide.config.put("k", 1, guard=guard), tideover.Written)
+    assert_type(tideover.Encryption(["first", b"second"]), tideover.Encryption)
+    assert_type(tideover.Encryption.from_environment("SHOP_KEYS"), tideover.Encryption)
+    keys = tideover.Encryption(Path("/run/secrets/keys"))
+    assert_type(tideover.connect("h:1", encryption=keys), tideover.Coordinator)
     failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
     assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
     async with tideover.leader("reaper", on_outage="peers"):
@@ -242,6 +251,52 @@ async def reap(much: int) -> str:
 async def decorated() -> None:
     """A function that runs while leading keeps its parameters and its result."""
     assert_type(await reap(3), str)
+
+
+class Pool(BaseModel):
+    size: PositiveInt = 3
+    token: SecretStr = SecretStr("")
+
+
+class PoolSettings(BaseSettings):
+    size: int = 3
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TideoverSettingsSource(settings_cls, prefix="pool/")
+
+
+def not_too_many(settings: PoolSettings) -> None:
+    if settings.size > 50:
+        raise tideover.InvalidValue("the database allows 50 connections")
+
+
+async def models(tide: tideover.Coordinator) -> None:
+    assert_type(tide.config.get("k", Pool), Pool)
+    assert_type(tide.config.get("k", Pool, default=None), Pool | None)
+    assert_type(tide.config.get("k", list[Pool]), list[Pool])
+    assert_type(tide.config.get("k", RootModel[list[int]]), RootModel[list[int]])
+    assert_type(tide.config.get("k", SecretStr), SecretStr)
+    assert_type(tide.config.get("k", PositiveInt), int)
+    assert_type(tide.config.read("k", Pool), Reading[Pool | None])
+    assert_type(await tide.config.fetch("k", Pool), Reading[Pool | None])
+    assert_type(await tide.config.put("k", Pool(size=4)), tideover.Written)
+    assert_type(tide.config.bind(Pool, prefix="pool/"), tideover.Live[Pool])
+    assert_type(live_settings(PoolSettings), tideover.Live[PoolSettings])
+    assert_type(live_settings(PoolSettings, coordinator=tide, validate=not_too_many).value, PoolSettings)
+    TideoverSettingsSource(PoolSettings, prefix="pool/", coordinator=tide)
+
+
+@with_config(pool="pool")
+async def use(*, pool: Pool | None = None) -> int:
+    return 0 if pool is None else pool.size
 
 
 @with_config(timeout="payments/timeout")
@@ -320,6 +375,13 @@ async def discovering() -> None:
         assert_type(tide.status().services, tuple[tideover.ServiceStatus, ...])
         httpx.AsyncClient(transport=DiscoveryTransport(tide))
         httpx.Client(transport=SyncDiscoveryTransport())
+        httpx.AsyncClient(transport=DiscoveryTransport(transport=httpx.AsyncHTTPTransport()), mounts={})
+        httpx2.AsyncClient(transport=for_httpx2.DiscoveryTransport(tide, transport=httpx2.AsyncHTTPTransport()))
+        httpx2.Client(mounts={"all://*.service": for_httpx2.SyncDiscoveryTransport(attempts=2)})
+        answered = await for_httpx2.DiscoveryTransport().handle_async_request(
+            httpx2.Request("GET", "http://a.service")
+        )
+        assert_type(answered, httpx2.Response)
 
 
 async def flags() -> None:

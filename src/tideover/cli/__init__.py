@@ -1,4 +1,4 @@
-"""The command line: `tideover`, also as `python -m tideover.cli`.
+"""The command line: `tideover`, also as `python -m tideover`.
 
 One module per command group, each imported only when its command is used; `demo/` is a whole little service with
 its cluster. Nothing here is imported by the library, and nothing here knows more of it than its users do, except

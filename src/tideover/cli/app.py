@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 import click
+from click.shell_completion import CompletionItem
 
+from tideover.cli.common import color_option
 from tideover.cli.exit_codes import HELP, Exit, Failure, OutputGone
 from tideover.cli.printer import drop_output, flush, note, print_help
 
@@ -16,17 +19,23 @@ from tideover.cli.printer import drop_output, flush, note, print_help
 _COMMANDS = {
     "demo": ("tideover.cli.demo.command", "See it work: a real cluster, a service under load, and an outage."),
     "status": ("tideover.cli.status", "Say how etcd is, as a client sees it."),
-    "doctor": ("tideover.cli.doctor", "Check members, cluster, epoch, clocks and the snapshot folder."),
-    "lock": ("tideover.cli.lock", "Run a command while holding a lock."),
+    "doctor": (
+        "tideover.cli.doctor",
+        "Check members, cluster, epoch, clocks, snapshots: can a service restart?",
+    ),
+    "lock": ("tideover.cli.lock", "Run a command while holding a lock; list locks, show one."),
     "lead": ("tideover.cli.lead", "Run a command while leading."),
-    "election": ("tideover.cli.election", "Look at an election, or take its record away."),
-    "config": ("tideover.cli.config", "Read, write and watch configuration."),
+    "election": ("tideover.cli.election", "List elections, look at one, or take its record away."),
+    "config": ("tideover.cli.config", "Read, list, write, delete and watch configuration."),
     "namespaces": ("tideover.cli.namespaces", "List the namespaces that are in etcd."),
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "fleet": ("tideover.cli.fleet", "Show how all instances of a service are, and what disagrees."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk."),
+    "completion": ("tideover.cli.completion_script", "Print what lets bash, zsh or fish complete command lines."),
 }
+# Set by a shell that wants a command line completed.
+VARIABLE = "_TIDEOVER_COMPLETE"
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # A user and a password before the host of an endpoint, which click repeats where no endpoint belongs.
@@ -47,6 +56,12 @@ class Commands(click.Group):
         module = importlib.import_module(_COMMANDS[cmd_name][0])
         return cast("click.Command", module.command)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, without importing them, and the options."""
+        named = ((name, line) for name, (_, line) in _COMMANDS.items() if name.startswith(incomplete))
+        found = [CompletionItem(name, help=line) for name, line in named]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
@@ -66,6 +81,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@color_option
 @click.version_option(package_name="tideover", message="%(prog)s %(version)s")
 def cli() -> None:
     """tideover keeps a service running while etcd is away; this looks at it from outside.
@@ -83,6 +99,8 @@ def run(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if VARIABLE in os.environ:
+        importlib.import_module("tideover.cli.completion_script").prepare()
     try:
         try:
             code = cli.main(args, prog_name="tideover", standalone_mode=False)

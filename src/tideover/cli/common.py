@@ -13,7 +13,7 @@ import anyio.lowlevel
 import click
 
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
-from tideover.cli.printer import note
+from tideover.cli.printer import note, print_line
 from tideover.cli.target import Target
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -22,7 +22,7 @@ from tideover.etcd import raw_lines
 from tideover.options import Options
 from tideover.policies import Failsafe
 from tideover.shown import quoted, shown
-from tideover.types import Diagnosis, HealthState
+from tideover.types import Diagnosis, HealthState, Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +37,53 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(command)
 
 
+def color_option(command: F) -> F:
+    """Add `--color` to a command; it holds for all that is printed while that runs."""
+    return click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        expose_value=False,
+        is_eager=True,
+        callback=_choose_color,
+        help="Print colours: auto, to a terminal unless NO_COLOR is set.",
+    )(command)
+
+
+def _choose_color(ctx: click.Context, param: click.Parameter, given: str) -> None:
+    # What was said before the command's name holds if nothing is said behind it.
+    if given != "auto":
+        ctx.color = given == "always"
+
+
+def options_of(target: Target, *, follow: Sequence[str] = (), failsafe: Failsafe | None = None) -> Options:
+    """Return the options of a command's own coordinator; configuration is never written to this user's disk.
+
+    Args:
+        target: Which etcd, and as whom.
+        follow: The prefixes to follow.
+        failsafe: How leaders are confirmed by other candidates; None if they are not.
+
+    Raises:
+        click.UsageError: One makes no sense.
+    """
+    try:
+        return Options(
+            target.endpoints,
+            target.namespace,
+            follow,
+            cache_dir=False,
+            start_timeout=_START_TIMEOUT,
+            tls=target.tls,
+            username=target.username,
+            password=target.password,
+            failsafe=failsafe,
+            bookkeeping=False,
+        )
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
 def with_etcd(
     body: Callable[[Coordinator], Awaitable[int]],
     *,
@@ -44,7 +91,7 @@ def with_etcd(
     follow: Sequence[str],
     failsafe: Failsafe | None = None,
 ) -> int:
-    """Connect, run `body`, and close; configuration is never written to this user's disk.
+    """Connect, run `body`, and close.
 
     Args:
         body: Gets the coordinator, returns the exit code.
@@ -62,21 +109,7 @@ def with_etcd(
     # Every command says in its own words what it found.
     raw_lines.silence()
     logging.getLogger("tideover").addHandler(logging.NullHandler())
-    try:
-        options = Options(
-            target.endpoints,
-            target.namespace,
-            follow,
-            cache_dir=False,
-            start_timeout=_START_TIMEOUT,
-            tls=target.tls,
-            username=target.username,
-            password=target.password,
-            failsafe=failsafe,
-            bookkeeping=False,
-        )
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+    options = options_of(target, follow=follow, failsafe=failsafe)
     return anyio.run(partial(_run, Coordinator(options), body))
 
 
@@ -197,3 +230,31 @@ async def note_misspelled(tide: Coordinator, below: str) -> None:
     if found is not None:
         own, other = tide.namespaces.own, tide.namespaces.other
         note(f"{own!r} and {other!r} are two namespaces, and etcd has {quoted(found)}: is -n {other} meant?")
+
+
+async def end_list(tide: Coordinator, source: Source | None, what: str, *, below: str, as_json: bool) -> Exit:
+    """Say what is to be said of a list that has been printed.
+
+    Args:
+        tide: The coordinator.
+        source: Who has told the last of it; None if there was nothing.
+        what: What was listed, such as `"locks"`.
+        below: What its keys begin with in the namespace, such as `"locks/"`.
+        as_json: Whether it was printed as JSON.
+
+    Returns:
+        How the command ends: `OK`, or `DEGRADED` if a surviving member knows of nothing, which is no definite no.
+    """
+    if source is Source.QUORUM:
+        return Exit.OK
+    away = sentence(tide.health.diagnosis)
+    if source is Source.MEMBER:
+        note(f"{away}; the list is a surviving member's, and may be old")
+        return Exit.OK
+    if tide.health.state is not HealthState.AVAILABLE:
+        note(f"{away}, and the surviving member knows no {what}")
+        return Exit.DEGRADED
+    if not as_json:
+        print_line(f"no {what}")
+    await note_misspelled(tide, below)
+    return Exit.OK

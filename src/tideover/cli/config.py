@@ -1,4 +1,4 @@
-"""`tideover config`: read, write and watch configuration."""
+"""`tideover config`: read, list, write, delete and watch configuration."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from functools import partial
 
 import click
 
-from tideover.cli.common import failure, json_option, note_misspelled, telling, with_etcd
-from tideover.cli.exit_codes import Exit
+from tideover.cli.common import failure, json_option, note_misspelled, options_of, telling, with_etcd
+from tideover.cli.completion import complete_keys
+from tideover.cli.config_list import FROM_DISK, list_keys, tree
+from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.from_disk import Disk, disk_options, known_of_config, note_disk
 from tideover.cli.printer import note, print_json, print_line, print_raw
+from tideover.cli.snapshots import age_of
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
+from tideover.config.keys import Keys
 from tideover.coordinator.coordinator import Coordinator
-from tideover.errors import TideoverError, Unavailable
+from tideover.errors import InvalidRequest, TideoverError, Unavailable
 from tideover.shown import shown
 from tideover.status import duration
 from tideover.types import HealthState, Reading, Source
@@ -30,32 +35,43 @@ _LARGEST = 10 * 1024 * 1024
 
 @click.group("config")
 def command() -> None:
-    """Read, write and watch configuration.
+    """Read, list, write, delete and watch configuration.
 
     Keys are named as services name them: with -n /shop, KEY is /shop/config/KEY in etcd.
     """
 
 
+command.add_command(list_keys)
+command.add_command(tree)
+
+_key = click.argument("key", shell_complete=complete_keys)
+
+
 @command.command("get")
-@click.argument("key")
+@_key
 @etcd_options
+@disk_options
 @json_option
-def get(key: str, target: Target, as_json: bool) -> int:
+def get(key: str, target: Target, disk: Disk | None, as_json: bool) -> int:
     """Print the value of KEY as it is, asking etcd now. Of all commands this alone escapes nothing.
 
-    Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON.
+    Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON. With
+    --from-disk nobody is asked, and the line says how old the answer is.
+
     Exits with 5 if there is no such key, with 3 or 4 if that cannot be said.
     """
+    if disk is not None:
+        return _get_from_disk(key, target, disk, as_json=as_json)
     return with_etcd(partial(_get, key, as_json=as_json), target=target, follow=())
 
 
 async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
-    reading = await tide.config.fetch(key, bytes)
+    try:
+        reading = await tide.config.fetch(key, bytes)
+    except Unavailable as exc:
+        raise failure(tide, exc, consequence=FROM_DISK) from exc
     full = tide.options.base + key
-    if as_json:
-        print_json(_reading_record(reading, full), whole=["value"])
-    elif reading.value is not None:
-        print_raw(reading.value)
+    _print_reading(reading, full, as_json=as_json)
     if reading.source is Source.QUORUM:
         if not reading.present:
             note(f"no such key: {full!r}")
@@ -69,6 +85,34 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
     age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
     note(f"{away}; the answer is a surviving member's, {age}")
     return Exit.OK
+
+
+def _get_from_disk(key: str, target: Target, disk: Disk, *, as_json: bool) -> int:
+    options = options_of(target)
+    try:
+        full = Keys(options.base, ()).full(key)
+    except InvalidRequest as exc:
+        raise Failure(str(exc), code=Exit.REFUSED) from exc
+    left = known_of_config(options, disk).authority(full)
+    if left is None:
+        raise Failure(f"no snapshot there has keys that begin like {options.base + key!r}", code=Exit.UNAVAILABLE)
+    entry, age = left.snapshot.entries.get(full), age_of(left.snapshot)
+    value, revision = (None, 0) if entry is None else (entry.value, entry.mod_revision)
+    reading = Reading(key, value, entry is not None, Source.DISK, revision, age, stale=True)
+    _print_reading(reading, options.base + key, as_json=as_json)
+    note_disk(left)
+    if entry is not None:
+        return Exit.OK
+    # That is how it was, as far as it was written down: no definite no.
+    note(f"{options.base + key!r} is not known there: it did not exist, or its service keeps it off the disk")
+    return Exit.UNAVAILABLE
+
+
+def _print_reading(reading: Reading[bytes | None], full: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_reading_record(reading, full), whole=["value"])
+    elif reading.value is not None:
+        print_raw(reading.value)
 
 
 def _reading_record(reading: Reading[bytes | None], full: str) -> dict[str, object]:
@@ -93,7 +137,7 @@ def _spell(value: bytes) -> object:
 
 
 @command.command("put", short_help="Write VALUE to KEY.")
-@click.argument("key")
+@_key
 @click.argument("value")
 @etcd_options
 @json_option
@@ -152,8 +196,39 @@ async def _is_absent(tide: Coordinator, key: str) -> bool:
     return False
 
 
+@command.command("delete", short_help="Delete KEY.")
+@_key
+@etcd_options
+@json_option
+def delete(key: str, target: Target, as_json: bool) -> int:
+    """Delete KEY, without asking, as `config put` writes it.
+
+    Writes never degrade. Exits with 5 if there was no such key, with 3 or 4 if etcd is away and nothing was
+    deleted, with 6 if the answer was lost and the key may or may not be deleted.
+    """
+    return with_etcd(partial(_delete, key, as_json=as_json), target=target, follow=())
+
+
+async def _delete(key: str, tide: Coordinator, *, as_json: bool) -> int:
+    full = tide.options.base + key
+    try:
+        written = await tide.config.delete(key)
+    except Unavailable as exc:
+        raise failure(tide, exc, consequence="; nothing was deleted") from exc
+    if as_json:
+        record = {"key": key, "etcd_key": full, "deleted": not written.absent, "revision": written.revision}
+        print_json(record, whole=["key", "etcd_key"])
+    elif not written.absent:
+        print_line(f"{full} deleted at revision {written.revision}")
+    if written.absent:
+        note(f"no such key: {full!r}; nothing was deleted")
+        await note_misspelled(tide, "config/")
+        return Exit.REFUSED
+    return Exit.OK
+
+
 @command.command("watch", short_help="Print changes under PREFIX, from now on.")
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", shell_complete=complete_keys)
 @etcd_options
 @json_option
 def watch(prefix: str, target: Target, as_json: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -17,10 +17,12 @@ import anyio
 import anyio.to_thread
 import click
 
-from tideover.cli.common import json_option
+from tideover.cli.common import color_option, json_option, options_of
 from tideover.cli.etcd_versions import remarks
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
-from tideover.cli.printer import print_json, print_line
+from tideover.cli.findings import Finding, print_findings
+from tideover.cli.restart import Cluster, judge_restart
+from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id
@@ -29,10 +31,11 @@ from tideover.epoch.marker import Look, marker_key, read_marker, write_marker
 from tideover.epoch.rules import after
 from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
+from tideover.options import Options
 from tideover.paths import default_folder
 from tideover.shown import shown
 from tideover.store.faults import FaultKind, StoreFault, public_error
-from tideover.store.operations import Range, RangeResult, Status
+from tideover.store.operations import Range, RangeResult, Status, prefix_end
 from tideover.store.protocol import Store
 from tideover.types import HealthState
 
@@ -43,21 +46,6 @@ _READ_TIMEOUT = 10.0
 # Seconds by which clocks may differ: an HTTP date has whole seconds.
 _CLOCK_LIMIT = 2.0
 _BUMP_TRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes:
-        what: What was looked at.
-        ok: Whether it is as it should be; None if that cannot be said, or is for people to judge.
-        text: What was found.
-    """
-
-    what: str
-    ok: bool | None
-    text: str
 
 
 @dataclass(slots=True)
@@ -85,23 +73,35 @@ class Examined:
     refused: bool = False
 
 
-@click.command("doctor", short_help="Check members, cluster, versions, epoch, clocks and the snapshot folder.")
+@click.command("doctor", short_help="Check what would harm a service later: can it restart now?")
 @click.option("--bump-epoch", is_flag=True, help="Begin the next epoch: after a restore that nobody could notice.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="A service's cache_dir; else this user's.")
+@click.option(
+    "--max-age",
+    metavar="SECONDS",
+    type=Seconds(min=0),
+    help="How old a snapshot may be that a service starts with, such as its max_stale.",
+)
 @etcd_options
+@color_option
 @json_option
-def command(target: Target, as_json: bool, bump_epoch: bool, cache_dir: Path | None) -> int:
+def command(target: Target, as_json: bool, bump_epoch: bool, cache_dir: Path | None, max_age: float | None) -> int:
     """Check what would harm a service later: members, that all are of one cluster, versions of etcd with known
-    faults, the epoch, clocks, the disk.
+    faults, the epoch, clocks, the disk, and the snapshots on it.
+
+    The last line answers whether a service with these endpoints, this namespace and this user can be restarted
+    now: what it would know if etcd were away then.
 
     Exits with 0 if all is well, 1 if something is not, 3 if no quorum answers, 4 if no member does, 5 if
     they refuse this client. With --bump-epoch also with 5 if it may not write the epoch, and with 6 if that may or
     may not have been done.
     """
-    return anyio.run(partial(_examine_all, target, bump_epoch, cache_dir, as_json))
+    return anyio.run(partial(_examine_all, target, bump_epoch, cache_dir, max_age, as_json))
 
 
-async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_json: bool) -> int:
+async def _examine_all(
+    target: Target, bump: bool, cache_dir: Path | None, max_age: float | None, as_json: bool
+) -> int:
     key = marker_key(target.namespace)
     raw_lines.silence()
     try:
@@ -122,14 +122,10 @@ async def _examine_all(target: Target, bump: bool, cache_dir: Path | None, as_js
         ]
         if bump:
             findings = [*findings, await _bump(store, key, members)]
+        findings += await _judge_restart(store, options_of(target), cache_dir, members, max_age)
     finally:
         await store.aclose()
-    for finding in findings:
-        if as_json:
-            print_json(asdict(finding))
-        else:
-            mark = {True: "ok  ", False: "BAD ", None: "-   "}[finding.ok]
-            print_line(f"{mark}  {finding.what:<10}  {finding.text}")
+    print_findings(findings, as_json=as_json)
     if not any(member.answers for member in members):
         return Exit.UNAVAILABLE
     if not any(member.look or member.denied for member in members):
@@ -281,6 +277,26 @@ def _judge_folder(cache_dir: Path | None) -> Finding:
             return Finding("disk", True, f"snapshots can be written to {folder}")
     except (OSError, RuntimeError) as exc:
         return Finding("disk", False, f"snapshots cannot be written: {exc}")
+
+
+async def _judge_restart(
+    store: Store, options: Options, cache_dir: Path | None, members: Sequence[Examined], max_age: float | None
+) -> list[Finding]:
+    well = next((member.endpoint for member in members if member.look or member.denied), None)
+
+    async def count(prefix: bytes) -> int | None:
+        try:
+            op = Range(prefix, prefix_end(prefix), limit=1, keys_only=True)
+            return (await store.call(op, member=well or "", timeout=_READ_TIMEOUT)).count
+        except StoreFault:
+            return None
+
+    cluster = Cluster(
+        frozenset(member.cluster_id for member in members if member.cluster_id),
+        has_quorum=well is not None,
+        refuses=well is None and any(member.refused for member in members),
+    )
+    return await judge_restart(options, cache_dir, cluster, count, max_age=max_age)
 
 
 async def _bump(store: Store, key: bytes, members: Sequence[Examined]) -> Finding:

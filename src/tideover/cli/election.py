@@ -1,4 +1,4 @@
-"""`tideover election`: look at an election's record, and take it away."""
+"""`tideover election`: list elections, look at a record, and take it away."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import partial
 import anyio.to_thread
 import click
 
-from tideover.cli.common import json_option, note_misspelled, with_etcd
+from tideover.cli.common import color_option, end_list, json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit, Failure
-from tideover.cli.printer import ask, note, print_json, print_line
+from tideover.cli.printer import Styled, ask, note, print_json, print_line
+from tideover.cli.tables import Cell, Table
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.admin import Office, Sighting
@@ -25,11 +26,27 @@ _RENEWS_EVERY = 3.0
 _SLACK = 1.5
 # The ttl of a record that cannot be read.
 _USUAL_TTL = 15.0
+_COLOURS = {"led": "green", "vacant": "yellow", "corrupt": "red"}
 
 
-@click.group("election", short_help="Look at an election, or take its record away.")
+@click.group("election", short_help="List elections, look at one, or take its record away.")
 def command() -> None:
-    """Look at an election, or take its record away."""
+    """List elections, look at one, or take its record away."""
+
+
+@command.command("list", short_help="List the elections that have a record.")
+@etcd_options
+@color_option
+@json_option
+def list_elections(target: Target, as_json: bool) -> int:
+    """List the elections that have a record: who leads each, since when, by which policy, with which token.
+
+    A leader that has died is still named for a while. Without a quorum a surviving member is asked; then a line on
+    stderr says so, and `source` in the JSON.
+
+    Exits with 0 also if there are none, 1 if a record cannot be read, 3 or 4 if etcd is away.
+    """
+    return with_etcd(partial(_list, as_json=as_json), target=target, follow=())
 
 
 @command.command("show", short_help="Say who leads.")
@@ -68,6 +85,29 @@ def _office(tide: Coordinator, name: str) -> Office:
         return tide.election(name).office()
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
+
+
+async def _list(tide: Coordinator, *, as_json: bool) -> int:
+    table, source, corrupt = Table("ELECTION", "STATE", "HELD BY", "SINCE", "POLICY", "TOKEN"), None, False
+    async for name, seen in tide.catalog.elections():
+        source, corrupt = seen.source, corrupt or seen.corrupt is not None
+        if as_json:
+            print_json({"election": name, **_as_record(seen)}, whole=["election", "value"])
+        else:
+            table.add(*_as_row(name, seen))
+    table.flush()
+    ended = await end_list(tide, source, "elections", below="elections/", as_json=as_json)
+    return Exit.FAILED if corrupt else ended
+
+
+def _as_row(name: str, seen: Sighting) -> list[Cell]:
+    found = seen.document
+    state = Styled(seen.state, _COLOURS.get(seen.state))
+    token = str(seen.token or "-")
+    if found is None:
+        return [shown(name), state, "-", "-", "-", token]
+    holder = shown(found.held_by.name or found.holder) or "-"
+    return [shown(name), state, holder, shown(found.held_by.since) or "-", shown(found.policy), token]
 
 
 async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:

@@ -13,6 +13,7 @@ import anyio
 import click
 
 from tideover.cli.common import failure, json_option, with_etcd
+from tideover.cli.completion import complete_services
 from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.fleet_asking import Asker
 from tideover.cli.fleet_rules import Row, disagreements, table
@@ -58,7 +59,7 @@ def _urls(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
 
 
 @click.command("fleet")
-@click.argument("name", metavar="SERVICE")
+@click.argument("name", metavar="SERVICE", shell_complete=complete_services)
 @etcd_options
 @click.option(
     "--path",

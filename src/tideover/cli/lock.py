@@ -1,16 +1,22 @@
-"""`tideover lock`: run a command while holding a lock."""
+"""`tideover lock`: run a command while holding a lock, or look at locks.
+
+`lock list` and `lock show NAME` are commands of their own, unless there is a `--`: then the word is the name of a
+lock, and what follows is run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import anyio
 import click
 
 from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
 from tideover.cli.exit_codes import Exit
+from tideover.cli.lock_show import list_locks, show
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option
 from tideover.cli.seconds import Seconds
@@ -27,7 +33,23 @@ _GRACE = 5.0
 _MOST_FOREIGN = 3
 
 
-@click.command("lock", context_settings={"ignore_unknown_options": True})
+class _Lock(click.Command):
+    """Runs a command, unless the first word says to look."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments, as this command or as the one that looks."""
+        looks = _LOOKS.get(args[0]) if args and "--" not in args else None
+        if looks is None:
+            return super().make_context(info_name, args, parent, **extra)
+        return looks.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+
+
+_LOOKS = {"list": list_locks, "show": show}
+
+
+@click.command("lock", cls=_Lock, context_settings={"ignore_unknown_options": True})
 @etcd_options
 @click.option("--ttl", type=click.IntRange(min=5), default=15, show_default=True, help="Seconds after a crash.")
 @click.option("--timeout", type=Seconds(min=0), default=None, help="Seconds to wait; without: for ever.")
@@ -39,7 +61,9 @@ _MOST_FOREIGN = 3
     help="What to do while etcd is away.",
 )
 @if_killed_option
-@click.argument("name")
+@click.argument(
+    "name", shell_complete=lambda ctx, param, typed: [word for word in _LOOKS if word.startswith(typed)]
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     target: Target,
@@ -51,6 +75,8 @@ def command(
     if_killed: str,
 ) -> int:
     """Run COMMAND while holding the lock NAME: tideover lock deploy -- ./deploy.sh
+
+    To look instead: tideover lock list, tideover lock show NAME.
 
     The command finds TIDEOVER_LOCK_TOKEN and TIDEOVER_LOCK_EPOCH in its environment; both are empty for a LOCAL
     lock. If the lock is lost it gets SIGTERM, and 5 s later SIGKILL. Signals that would end tideover are passed on

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tideover.cli.common import WAITED, failure, json_option, note_misspelled, telling, with_etcd
+from tideover.cli.completion import complete_services
 from tideover.cli.endpoint_lines import print_changes, print_endpoints
 from tideover.cli.exit_codes import Exit
 from tideover.cli.printer import note
@@ -26,7 +27,7 @@ _TIMEOUT = 3.0
 
 
 @click.command("resolve")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_services)
 @etcd_options
 @click.option(
     "--cache-dir",

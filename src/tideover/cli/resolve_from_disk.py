@@ -7,7 +7,6 @@ with the same endpoints, namespace and user has left. Of all others people choos
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +15,16 @@ from tideover.cli.common import failure
 from tideover.cli.endpoint_lines import print_endpoints
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.printer import note
-from tideover.clock import Clock
+from tideover.cli.snapshots import age_of, folder_of, old, origin
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
-from tideover.paths import default_folder, snapshot_paths
+from tideover.paths import snapshot_paths
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.shown import shown
-from tideover.status import duration
 from tideover.types import Source
 
 # How many snapshots of others are named.
@@ -58,7 +56,7 @@ def find_on_disk(tide: Coordinator, name: str, folder: Path | None) -> tuple[lis
         Failure: There is no such snapshot.
     """
     snapshot = _load(tide, name, folder)
-    return _endpoints(snapshot, name), f"{_from_disk(tide)}, {_old(snapshot)}"
+    return _endpoints(snapshot, name), f"{_from_disk(tide)}, {old(snapshot)}"
 
 
 def _from_disk(tide: Coordinator) -> str:
@@ -66,10 +64,7 @@ def _from_disk(tide: Coordinator) -> str:
 
 
 def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
-    try:
-        folder = folder or default_folder()
-    except RuntimeError as exc:
-        raise Failure(str(exc), code=Exit.USAGE) from exc
+    folder = folder_of(folder)
     options, prefix = tide.options, f"{tide.namespace}/{service_prefix(name)}".encode()
     file = SnapshotFile(
         folder,
@@ -112,7 +107,7 @@ def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) ->
     if snapshot.prefix != prefix.encode():
         found = snapshot.prefix.decode(errors="backslashreplace")
         raise Failure(shown(f"{path} is of {found!r}, not of {prefix!r}"), code=Exit.USAGE)
-    return _print(snapshot, name, f"the answer is from {path}, {_origin(snapshot)}", as_json=as_json)
+    return _print(snapshot, name, f"the answer is from {path}, {origin(snapshot)}", as_json=as_json)
 
 
 def _endpoints(snapshot: Snapshot, name: str) -> list[Endpoint]:
@@ -130,9 +125,9 @@ def _endpoints(snapshot: Snapshot, name: str) -> list[Endpoint]:
 
 def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
     found = _endpoints(snapshot, name)
-    print_endpoints(found, Source.DISK, _age(snapshot), as_json=as_json)
+    print_endpoints(found, Source.DISK, age_of(snapshot), as_json=as_json)
     nothing = "" if found else f", which has no endpoints of {name!r}"
-    note(f"{where}, {_old(snapshot)}{nothing}")
+    note(f"{where}, {old(snapshot)}{nothing}")
     return Exit.OK if found else Exit.UNAVAILABLE
 
 
@@ -141,7 +136,7 @@ def _note_others(folder: Path, name: str, prefix: bytes, own: SnapshotFile) -> N
     found = list(_others(folder, prefix, own))
     for path, snapshot in found[:_MOST_OTHERS]:
         remedy = f"--from {shlex.quote(str(path))}"
-        note(f"not used: a snapshot of {name!r}, {_origin(snapshot)}, {_old(snapshot)}: {remedy}")
+        note(f"not used: a snapshot of {name!r}, {origin(snapshot)}, {old(snapshot)}: {remedy}")
     if len(found) > _MOST_OTHERS:
         note(f"and {len(found) - _MOST_OTHERS} more: see `tideover cache show {shlex.quote(str(folder))}`")
 
@@ -157,17 +152,3 @@ def _others(folder: Path, prefix: bytes, own: SnapshotFile) -> Iterator[tuple[Pa
             continue
         if snapshot.prefix == prefix:
             yield path, snapshot
-
-
-def _origin(snapshot: Snapshot) -> str:
-    where = ",".join(snapshot.endpoints) or "unknown endpoints"
-    return f"cluster {snapshot.cluster_id:x} at {where}" + (f" as {snapshot.user}" if snapshot.user else "")
-
-
-def _age(snapshot: Snapshot) -> float:
-    return math.inf if snapshot.synced_at is None else Clock().elapsed(snapshot.synced_at)
-
-
-def _old(snapshot: Snapshot) -> str:
-    age = _age(snapshot)
-    return f"{duration(age)} old" if math.isfinite(age) else "of unknown age"

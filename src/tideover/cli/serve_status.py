@@ -142,7 +142,7 @@ def _listening(host: str, port: int) -> socket.socket:
             listening = opened.enter_context(socket.socket(family))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen()  # the address is printed before uvicorn does: a browser that is quick waits, and is not refused
+            listening.listen()  # uvicorn does so after the address is printed: who is quick would be refused
             opened.pop_all()
             return listening
     except OSError as exc:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import click
 
-from tideover.cli.common import json_option, note_misspelled, with_etcd
+from tideover.cli.common import color_option, json_option, note_misspelled, with_etcd
 from tideover.cli.exit_codes import Exit, Failure, exit_of_state
-from tideover.cli.printer import print_json, print_line
+from tideover.cli.printer import Styled, print_json, print_line
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import answering, sentence
 from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.survey import Survey
 from tideover.errors import TideoverError
 from tideover.extras import lacking
 from tideover.shown import cut, shown
@@ -34,6 +35,7 @@ from tideover.types import Diagnosis, HealthState, Source
 
 # Seconds to wait for the cluster's member list.
 _LIST_TIMEOUT = 1.5
+COLOURS = {HealthState.AVAILABLE: "green", HealthState.DEGRADED: "yellow", HealthState.UNAVAILABLE: "red"}
 # How many services are shown.
 _MOST_SERVICES = 20
 # The lists that are bounded, as lines are headed.
@@ -42,6 +44,7 @@ _LEFT_OUT = {"rejected": "refused   ", "lock_conflicts": "conflict  "}
 
 @click.command("status")
 @etcd_options
+@color_option
 @json_option
 @click.option(
     "--serve",
@@ -49,12 +52,16 @@ _LEFT_OUT = {"rejected": "refused   ", "lock_conflicts": "conflict  "}
     help="Show it as a page in a browser until Ctrl-C, at this port of 127.0.0.1 or of HOST; the page is open to "
     "all who reach it.",
 )
-def command(target: Target, as_json: bool, serve: str | None) -> int:
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C, and show what changes.")
+def command(target: Target, as_json: bool, serve: str | None, watch: bool) -> int:
     """Say how etcd is, as a client sees it.
 
     Connects, looks once, and prints what it has found: the members and which of them answers, how many keys of
     configuration there are, the services that are registered, and locks that two have held at once. What a service
     itself holds, leads and serves from memory stands in its own `tide.status()`.
+
+    With --watch it goes on until Ctrl-C. A terminal shows it as it is now; a pipe gets a line for each change,
+    with the time, and with --json the whole as an object for each change.
 
     With --serve HOST:PORT it goes on looking, and shows what it sees as a page; a browser that asks for it by
     another name than HOST, or one of this machine's own, is refused.
@@ -63,7 +70,13 @@ def command(target: Target, as_json: bool, serve: str | None) -> int:
     unavailable (no member answers), 5 if etcd refuses the credentials.
     """
     if serve is not None:
+        if watch:
+            raise click.UsageError("--serve goes on looking by itself: leave out --watch")
         return _serve(target, serve, as_json=as_json)
+    if watch:
+        from tideover.cli.status_watch import show_changes
+
+        return with_etcd(partial(show_changes, as_json=as_json), target=target, follow=("",))
     return with_etcd(partial(_show, as_json=as_json), target=target, follow=("",))
 
 
@@ -79,26 +92,84 @@ def _serve(target: Target, where: str, *, as_json: bool) -> int:
     return with_etcd(partial(serve, host=host, port=port), target=target, follow=("",))
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What etcd was asked for beside what the coordinator sees; None where it has not said.
+
+    Attributes:
+        conflicts: Locks that two have held at once.
+        foreign: What others have written under tideover's keys.
+        services: How many registrations each service has.
+    """
+
+    conflicts: tuple[LockConflictStatus, ...] | None = None
+    foreign: Survey | None = None
+    services: Mapping[str, int] | None = None
+
+    def report(self, seen: StatusReport) -> StatusReport:
+        """Return the coordinator's report with it.
+
+        Args:
+            seen: The coordinator's.
+        """
+        if self.conflicts is not None:
+            seen = replace(seen, lock_conflicts=self.conflicts)
+        if self.foreign is not None:
+            more = {**seen.more, "rejected": self.foreign.more}
+            seen = replace(seen, rejected=self.foreign.named, more=more)
+        return seen
+
+    def to_dict(self, seen: StatusReport) -> dict[str, object]:
+        """Return all of it as JSON has it.
+
+        Args:
+            seen: The coordinator's report.
+        """
+        report, counts = self.report(seen), self.services or {}
+        more = {**report.more, **({"registered": len(counts) - MOST} if len(counts) > MOST else {})}
+        named = {cut(name, LONGEST): count for name, count in list(counts.items())[:MOST]}
+        return {**replace(report, more=more).to_dict(), "registered": named}
+
+    def lines(self, seen: StatusReport) -> Iterator[Sequence[str | Styled]]:
+        """Return all of it as people read it.
+
+        Args:
+            seen: The coordinator's report.
+        """
+        first, *rest = _lines(self.report(seen))
+        yield (Styled(first, COLOURS[seen.state], bold=True),)
+        yield from ((line,) for line in rest)
+        yield from ((line,) for line in _service_lines(self.services or {}))
+
+
+async def ask(tide: Coordinator, before: Asked) -> Asked:
+    """Ask etcd; what it does not say is as it was before.
+
+    Args:
+        tide: The coordinator.
+        before: What it has said before.
+    """
+    if tide.health.state is not HealthState.AVAILABLE:
+        return before
+    with suppress(TideoverError):  # such as a user who may not read the ledger
+        before = replace(before, conflicts=await tide.lock_conflicts())
+    with suppress(TideoverError):
+        before = replace(before, foreign=await tide.survey())
+    with suppress(TideoverError):
+        before = replace(before, services=await tide.services())
+    return before
+
+
 async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if tide.health.state is HealthState.AVAILABLE:
         await tide.know_members(_LIST_TIMEOUT)
     report = tide.status()
-    counts: Mapping[str, int] = {}
-    if tide.health.state is HealthState.AVAILABLE:
-        with suppress(TideoverError):  # such as a user who may not read the ledger
-            report = replace(report, lock_conflicts=await tide.lock_conflicts())
-        with suppress(TideoverError):
-            found = await tide.survey()
-            report = replace(report, rejected=found.named, more={**report.more, "rejected": found.more})
-        with suppress(TideoverError):
-            counts = await tide.services()
+    asked = await ask(tide, Asked())
     if as_json:
-        more = {**report.more, **({"registered": len(counts) - MOST} if len(counts) > MOST else {})}
-        named = {cut(name, LONGEST): count for name, count in list(counts.items())[:MOST]}
-        print_json({**replace(report, more=more).to_dict(), "registered": named})
+        print_json(asked.to_dict(report))
     else:
-        for line in (*_lines(report), *_service_lines(counts)):
-            print_line(line)
+        for line in asked.lines(report):
+            print_line(*line)
     if all(prefix.source is Source.LIVE and not prefix.keys for prefix in report.config):
         await note_misspelled(tide, "config/")
     # That is a no, and no outage.

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tideover.cli.completion import complete_namespaces
 from tideover.cli.printer import ask_password, note
 from tideover.environment import (
     CACERT,
@@ -112,6 +113,7 @@ _OPTIONS = (
         default="",
         envvar=NAMESPACE,
         callback=_check_namespace,
+        shell_complete=complete_namespaces,
         help="The services' namespace in etcd, such as /shop.",
     ),
     click.option("--cacert", "ca_file", type=_FILE, envvar=CACERT, help="The CAs to verify etcd with."),

@@ -71,9 +71,12 @@ class Alarms:
         if lanes.alarms is not None and not lanes.breaker(Lane.MEMBER).closed:
             return self._interval()  # nobody is there to be asked
         try:
-            limit = lanes.limit(lanes.active, _TIMEOUT)
+            member = lanes.active
+            limit = lanes.limit(member, _TIMEOUT)
             with anyio.fail_after(limit):
-                about = await self._store.call(Status(), member=lanes.active, timeout=limit)
+                about = await self._store.call(Status(), member=member, timeout=limit)
+            if about.version is not None:
+                lanes.versions[member] = about.version
             self._report("its version and alarms in its status", _LISTED if about.alarms is None else None)
             alarms = await self._list() if about.alarms is None else about.alarms
         except (StoreFault, TimeoutError):

@@ -7,7 +7,7 @@ writes the verdict here. Nothing in this module waits for etcd.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +77,7 @@ class Lanes:
         errors: For members that answered with an error, the newest one in words.
         proof: The newest linearizable read that was answered.
         heard: For members, the newest serializable read that was answered to a probe.
+        versions: For members that answer, the version they told last.
         suspected: Whether something failed and the monitor has not yet said that all is well.
         suspected_at: When that began, in monotonic seconds; of no meaning while nothing is suspected.
         suspicions: How often something failed.
@@ -104,6 +105,7 @@ class Lanes:
         self.errors: dict[str, str] = {}
         self.proof: Proof | None = None
         self.heard: dict[str, Proof] = {}
+        self.versions: dict[str, str] = {}
         self.suspected = False
         self.suspected_at = 0.0
         self.suspicions = 0
@@ -233,7 +235,17 @@ class Lanes:
             return
         self.well = self.well | {member} if well else self.well - {member}
         self.unwell = self.unwell - {member} if well else self.unwell | {member}
+        self.forget_versions()
         self.changed.fire()
+
+    def forget_versions(self) -> None:
+        """Forget the versions of members that do not answer: they may come back as others."""
+        for member in self.unwell & self.versions.keys():
+            del self.versions[member]
+
+    def known_versions(self) -> Mapping[str, str]:
+        """Return the version of each member, by endpoint; empty if it is unknown."""
+        return {member: self.versions.get(member, "") for member in self.members}
 
     def join(self, member: str, *, learned: bool) -> None:
         """Take in a member, which has just answered."""
@@ -252,6 +264,7 @@ class Lanes:
         self.errors.pop(member, None)
         self._round_trips.pop(member, None)
         self.heard.pop(member, None)
+        self.versions.pop(member, None)
         self.roll.remove(member)
         self.changed.fire()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Callable
-from typing import Any, Literal, get_origin
+from functools import partial
+from typing import Annotated, Any, Literal, get_origin
 
 from tideover.codecs.forms import identity, name_of, options_of, stripped
+from tideover.codecs.libraries import Library, libraries, library_of
 from tideover.codecs.one_value import TooMuch, one_value
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import Convert, Written, scalar
@@ -57,6 +59,12 @@ class Decoder:
 
 
 _known: dict[object, Decoder] = {}
+
+
+def add_library(library: Library) -> None:
+    """Let a library read and write its types from now on."""
+    libraries.append(library)
+    _known.clear()
 
 
 def decoder(form: object) -> Decoder:
@@ -109,18 +117,44 @@ def _made(form: object) -> Callable[[bytes], object]:
         return bytes
     if form is str or form is Any or form is object:
         return _text
-    if _is_scalar(form):
-        return lambda data: convert(_text(data))
+    if is_scalar(form):
+        return partial(_any_text if library_of(form) else _plain_text, convert)
     some = [option for option in options if option not in (None, type(None))]
-    if len(some) == 1 and len(options) > 1 and some[0] is not str and _is_scalar(some[0]):
+    if len(some) == 1 and len(options) > 1 and some[0] is not str and is_scalar(some[0]):
         return _optional(_made(some[0]), convert)
     # Text is no JSON string: the first scalar that takes it wins, though `str` may be another.
-    as_text = [converter(option) for option in options if _is_scalar(option) or option in (Any, object)]
+    # What notes of a library's are on may be text as well: a validator may make a list of it.
+    as_text = [
+        converter(option)
+        for option in options
+        if is_scalar(option) or option in (Any, object) or get_origin(option) is Annotated
+    ]
     return lambda data: _structured(data, convert, first_fit(as_text) if as_text else None, bytes in options)
 
 
-def _is_scalar(form: object) -> bool:
+def _plain_text(convert: Convert, data: bytes) -> object:
+    return convert(_text(data))
+
+
+def _any_text(convert: Convert, data: bytes) -> object:
+    """Decode what a library may read as text, as text without white space around it, or as JSON."""
+    text = _text(data)
+    with one_value(len(data)):
+        for each in dict.fromkeys((text, text.strip())):
+            try:
+                return convert(each)
+            except Refusal as exc:
+                refusal = exc
+        try:
+            return convert(parse_json(text))
+        except Refusal:
+            raise refusal from None
+
+
+def is_scalar(form: object) -> bool:
     """Whether a type's values are stored as plain text."""
+    if (library := library_of(form)) is not None:
+        return library.is_scalar(form)
     if isinstance(form, type):
         return issubclass(form, enum.Enum) or scalar(form) is not None
     return get_origin(form) is Literal
@@ -137,7 +171,7 @@ def _optional(decode: Callable[[bytes], object], convert: Convert) -> Callable[[
         except Refusal as exc:
             refusal = exc
         try:
-            return convert(_json(_text(data)))
+            return convert(parse_json(_text(data)))
         except Refusal:
             raise refusal from None
 
@@ -152,7 +186,7 @@ def _structured(data: bytes, convert: Convert, as_text: Convert | None, as_bytes
             return data
         raise
     try:
-        found = _json(text)
+        found = parse_json(text)
         with one_value(len(data)):
             return convert(found)
     except TooMuch:
@@ -172,7 +206,12 @@ class _NotJson(Refusal):
     """Raised when a text is no JSON."""
 
 
-def _json(text: str) -> object:
+def parse_json(text: str) -> object:
+    """Return what a text is as JSON, each number with a fraction as it was written.
+
+    Raises:
+        Refusal: It is no JSON.
+    """
     try:
         return json.loads(text, parse_float=Written, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:

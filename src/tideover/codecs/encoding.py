@@ -20,6 +20,8 @@ from ipaddress import (
 from pathlib import PurePath
 from uuid import UUID
 
+from tideover.codecs.libraries import how_to_import, library_of, module_for
+
 _IP = IPv4Address | IPv4Interface | IPv4Network | IPv6Address | IPv6Interface | IPv6Network
 
 
@@ -39,8 +41,8 @@ def encode(value: object) -> bytes:
     """
     if isinstance(value, bytes):
         return value
-    plain = _plain(value)
-    if isinstance(plain, str):
+    plain, library = _plain(value), library_of(type(value))
+    if isinstance(plain, str) and (library is None or library.is_scalar(type(value))):
         return plain.encode()
     return json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
 
@@ -53,6 +55,8 @@ def _plain(value: object) -> object:
         return _plain(value.value)
     if isinstance(value, str | int):
         return value
+    if (library := library_of(type(value))) is not None:
+        return library.plain(value)
     if isinstance(value, bytes):
         return _text(value)
     if isinstance(value, float):
@@ -75,6 +79,8 @@ def _plain(value: object) -> object:
         return {_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
+    if (module := module_for(type(value))) is not None:
+        raise TypeError(f"cannot store a {type(value).__name__} as configuration: {how_to_import(module)}")
     raise TypeError(f"cannot store a {type(value).__name__} as configuration")
 
 

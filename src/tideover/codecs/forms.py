@@ -11,14 +11,20 @@ import typing_extensions
 
 from tideover.codecs.constructors import check_constructor
 from tideover.codecs.generics import default_of, fill, hints_of
+from tideover.codecs.libraries import Field, library_of
 
 _WRAPPERS = (Annotated, typing.Required, typing.NotRequired, typing_extensions.ReadOnly, typing.Final)
 _UNIONS = (Union, types.UnionType)
 
 
 def stripped(form: object) -> object:
-    """Return the type without `Annotated`, `Required` and other wrappers, and an alias's own type."""
+    """Return the type without `Annotated`, `Required` and other wrappers, and an alias's own type.
+
+    Notes of a library that reads its types itself stay: they are part of the type.
+    """
     while True:
+        if get_origin(form) is Annotated and library_of(form) is not None:
+            return form
         if get_origin(form) in _WRAPPERS:
             form = get_args(form)[0]
         elif hasattr(form, "__supertype__"):
@@ -65,6 +71,8 @@ def identity(form: object) -> object:
     if isinstance(form, types.UnionType):  # frequent, and another object at each call
         return (Union, *map(identity, form.__args__))
     while get_origin(form) in _WRAPPERS:
+        if get_origin(form) is Annotated and library_of(form) is not None:
+            return (Annotated, identity(get_args(form)[0]), *map(_identity_of_note, get_args(form)[1:]))
         form = get_args(form)[0]
     origin, arguments = get_origin(form), get_args(form)
     if not arguments or origin is Literal:
@@ -72,13 +80,22 @@ def identity(form: object) -> object:
     return (Union if origin in _UNIONS else origin, *map(identity, arguments))
 
 
-def is_distinct(form: object) -> bool:
-    """Whether a type can be a key by itself: no other type equals it and yet decodes otherwise."""
+def _identity_of_note(note: object) -> object:
+    """Return what tells a note apart; one that has no hash, or its own at each call, by what it shows."""
+    return note if type(note).__eq__ is not object.__eq__ and _has_hash(note) else repr(note)
+
+
+def _has_hash(form: object) -> bool:
     try:
         hash(form)
     except TypeError:
         return False
-    return not _has_order(form)
+    return True
+
+
+def is_distinct(form: object) -> bool:
+    """Whether a type can be a key by itself: no other type equals it and yet decodes otherwise."""
+    return _has_hash(form) and not _has_order(form)
 
 
 def _has_order(form: object) -> bool:
@@ -86,32 +103,22 @@ def _has_order(form: object) -> bool:
     return (is_union(form) and len(members) > 1) or any(map(_has_order, members))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a dataclass or a `TypedDict`.
-
-    Attributes:
-        name: Its name.
-        form: Its type.
-        required: Whether it may not be left out.
-    """
-
-    name: str
-    form: object
-    required: bool
-
-
 def record_of(form: object) -> type | None:
-    """Return the dataclass or `TypedDict` that a type is, without its parameters; None for any other type."""
+    """Return the dataclass, `TypedDict` or record of a library's that a type is; None for any other type.
+
+    Of generic ones it is the class without its parameters.
+    """
     form = stripped(form)
     made = get_origin(form) or form
+    if isinstance(made, type) and (library := library_of(made)) is not None:
+        return None if library.fields(made) is None else made
     if isinstance(made, type) and (dataclasses.is_dataclass(made) or typing_extensions.is_typeddict(made)):
         return made
     return None
 
 
 def fields_of(form: object) -> tuple[Field, ...] | None:
-    """Return the fields of a dataclass or a `TypedDict`; None for any other type.
+    """Return the fields of a dataclass, a `TypedDict` or a record of a library's; None for any other type.
 
     Raises:
         TypeError: The dataclass cannot be made from them by their names.
@@ -119,6 +126,8 @@ def fields_of(form: object) -> tuple[Field, ...] | None:
     record = record_of(form)
     if record is None:
         return None
+    if (library := library_of(record)) is not None:
+        return library.fields(record)
     hints = hints_of(stripped(form))
     if dataclasses.is_dataclass(record):
         check_constructor(record, [f.name for f in dataclasses.fields(record) if f.init])
@@ -143,5 +152,7 @@ def _is_needed(hint: object, otherwise: bool) -> bool:
 
 
 def name_of(form: object) -> str:
-    """Return a type's name for people."""
+    """Return a type's name for people, without notes."""
+    if get_origin(form) is Annotated:
+        return name_of(get_args(form)[0])
     return form.__name__ if isinstance(form, type) else str(form)

@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 # Kinds of errors of pydantic's whose place is a name that there is no field for.
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+# How many errors of one value are told.
+_MOST_ERRORS = 5
+# Names of fields in the code of this process: none of them tells anything of a value.
+field_names: set[str] = set()
 
 
 class Refusal(ValueError):
@@ -76,19 +80,22 @@ def _told(exc: BaseException) -> str:
     # What is checked by itself has a type for a title, such as `dict[str,int]`, and no fields.
     has_fields = exc.title.isidentifier()
     errors = exc.errors(include_input=False, include_url=False)
-    return f"{name}: {'; '.join(_told_of_pydantic(error, has_fields) for error in errors)}"
+    told = [_told_of_pydantic(error, has_fields) for error in errors[:_MOST_ERRORS]]
+    more = [f"and {len(errors) - len(told)} more"] if len(errors) > len(told) else []
+    return f"{name}: {'; '.join(told + more)}"
 
 
 def _told_of_pydantic(error: dict[str, Any], has_fields: bool) -> str:
     """Return where and what kind an error is: its message quotes what a validator has raised.
 
-    Of the place a field's name and indices are told; what else is text may be the key of a dict.
+    Of the place names of fields and indices are told; what else is text may be the key of a dict.
     """
     context, place = error.get("ctx"), error["loc"]
     cause = context.get("error") if isinstance(context, dict) else None
     what = str(cause) if isinstance(cause, InvalidValue) else str(error["type"])
     named = has_fields and error["type"] not in _UNKNOWN
     path = ".".join(
-        str(part) if isinstance(part, int) or (named and at == 0) else "[key]" for at, part in enumerate(place)
+        str(part) if isinstance(part, int) or part in field_names or (named and at == 0) else "[key]"
+        for at, part in enumerate(place)
     )
     return f"{path}: {what}" if path else what

@@ -19,6 +19,7 @@ from tideover.codecs.forms import (
     record_of,
     stripped,
 )
+from tideover.codecs.libraries import ImportNeeded, Library, how_to_import, library_of, module_for
 from tideover.codecs.one_value import REFUSED, TooMuch, once, require_spread, spend
 from tideover.codecs.refusals import Refusal, asking
 from tideover.codecs.scalars import SCALARS, Convert, Written, plain, scalar, shape_of_address, to_none
@@ -61,7 +62,7 @@ class _Converters:
 
     def of(self, form: object, where: str = "") -> Convert:
         """Return the converter of a type that stands somewhere in the whole one."""
-        if not is_alias(form) and record_of(form) is None:
+        if not is_alias(form) and (record_of(form) is None or library_of(form) is not None):
             return self._make(stripped(form), where)
         name = identity(form)
         if name in self._begun:
@@ -76,6 +77,8 @@ class _Converters:
 
     def _make(self, form: object, where: str) -> Convert:
         origin, arguments = get_origin(form), get_args(form)
+        if (library := next(filter(None, map(library_of, options_of(form))), None)) is not None:
+            return self._library(library, form, where)
         if form is Any or form is object:
             return plain
         if form is None or form is type(None):
@@ -93,14 +96,22 @@ class _Converters:
         container = origin or form
         if isinstance(container, type) and container in _CONTAINERS:
             return self._container(_CONTAINERS[container], arguments, where or "the value")
+        if (module := module_for(form)) is not None:
+            raise ImportNeeded(f"{self._cannot(form, where)}: {how_to_import(module)}")
         raise TypeError(self._unsupported(form, where))
+
+    def _library(self, library: Library, form: object, where: str) -> Convert:
+        try:
+            return library.converter(form)
+        except TypeError as exc:
+            raise TypeError(f"{self._cannot(form, where)}: {exc}") from None
 
     def _record(self, form: object, record: type, where: str) -> Convert:
         # Tags first: what they refuse need not be looked into.
         fields = sorted(fields_of(form) or (), key=lambda field: get_origin(stripped(field.form)) is not Literal)
         known = {field.name: self.of(field.form, f"{where}.{field.name}") for field in fields}
         required = frozenset(field.name for field in fields if field.required)
-        make = partial(construct, record) if dataclasses.is_dataclass(record) else dict
+        make = partial(construct, record)
         return lambda value: make(_fields(value, known, required, record.__name__))
 
     def _container(self, make: type, arguments: tuple[object, ...], where: str) -> Convert:
@@ -112,22 +123,20 @@ class _Converters:
         return _items(make, self.of(arguments[0] if arguments else Any, f"{where}[]"))
 
     def _unsupported(self, form: object, where: str) -> str:
-        plain = not where and not isinstance(form, type) and get_origin(form) is None
-        text = f"cannot decode configuration as {repr(form) if plain else name_of(self._whole)}"
-        if where:
-            text += f", in which {where} is {name_of(form)}"
-        if hasattr(form, "model_validate"):
-            text += ", a pydantic model: use a dataclass instead, of pydantic's if you like"
-        if plain:
-            return f"{text}, which is no type; a default is given as default="
-        return f"{text}; supported are {_SUPPORTED}"
+        if not where and not isinstance(form, type) and get_origin(form) is None:
+            return f"cannot decode configuration as {form!r}, which is no type; a default is given as default="
+        return f"{self._cannot(form, where)}; supported are {_SUPPORTED}"
+
+    def _cannot(self, form: object, where: str) -> str:
+        text = f"cannot decode configuration as {name_of(self._whole)}"
+        return f"{text}, in which {where} is {name_of(form)}" if where else text
 
 
 def construct(form: type, fields: Mapping[str, object]) -> object:
-    """Make a dataclass, whose own checks may refuse the fields.
+    """Make a dataclass or a record of a library's, whose own checks may refuse the fields; or a `TypedDict`.
 
     Args:
-        form: The dataclass.
+        form: What to make.
         fields: Field name to value.
 
     Returns:
@@ -136,6 +145,10 @@ def construct(form: type, fields: Mapping[str, object]) -> object:
     Raises:
         Refusal: It has refused.
     """
+    if (library := library_of(form)) is not None:
+        return asking(form.__name__, library.construct, form, fields)
+    if not dataclasses.is_dataclass(form):
+        return dict(fields)
     return asking(form.__name__, form, **fields)
 
 

@@ -23,6 +23,7 @@ from tideover.config.keys import settings_prefix
 from tideover.config.listener import Listener
 from tideover.config.live import Live
 from tideover.config.news import News
+from tideover.config.overrides import Layer, Overrides
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
@@ -31,7 +32,7 @@ from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
 from tideover.prefixes.view import View
 from tideover.shown import quoted
 from tideover.status import RejectedValue
-from tideover.store.operations import Delete, Put, Range
+from tideover.store.operations import Delete, Put, Range, WriteResult
 from tideover.store.transactions import Txn
 from tideover.types import Change, Entry, Reading, Source, Written
 
@@ -160,6 +161,8 @@ class Config(Reader):
         self._home.check(self)
         self._ensure_open()
         full, decode = self._keys.full(key), decoder_for(key, type)
+        if (laid := self._overridden(key, type, decode, default)) is not None:
+            return laid
         policy, patience = self._retry, None
         if timeout is not None:
             policy = self._policy(timeout)
@@ -270,7 +273,7 @@ class Config(Reader):
             guard: What fences the deletion; see `put`.
 
         Returns:
-            The revision, and whether this process's own view shows it already.
+            The revision, whether this process's own view shows it already, and whether the key was absent.
 
         Raises:
             LockLost: The guard's lock is not held any more; nothing was deleted.
@@ -291,24 +294,24 @@ class Config(Reader):
         full = self._keys.full(key)
         return await self._write(full, Delete(full), timeout, guard)
 
-    async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> int:
-        """Write, fenced if it is to be; return the revision."""
+    async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> WriteResult:
+        """Write, fenced if it is to be."""
         if guard is None:
-            return (await self._gateway.call(op, policy)).result.header.revision
+            return (await self._gateway.call(op, policy)).result
         with guard.writing() as condition:
             result = (await self._gateway.call(Txn((condition,), then=(op,)), policy)).result
         if not result.succeeded:
             raise guard.refused()
-        return result.header.revision
+        return result.written(0)
 
     async def _write(self, full: bytes, op: Put | Delete, timeout: float | None, guard: Guard | None) -> Written:
         self._on_demand.forget(full)
         try:
-            revision = await self._send(op, self._policy(timeout), guard)
+            result = await self._send(op, self._policy(timeout), guard)
         finally:
             # Again: a fetch meanwhile may have seen the value from before.
             self._on_demand.forget(full)
-        view = self._keys.view_of(full)
+        view, revision = self._keys.view_of(full), result.header.revision
         visible = view is not None
         if view is not None:
             with anyio.move_on_after(_VISIBLE_WITHIN) as scope:
@@ -316,7 +319,7 @@ class Config(Reader):
                 while view.freshness.reached < revision and (full in view.entries or isinstance(op, Put)):
                     await view.changed.wait()
             visible = not scope.cancelled_caught
-        return Written(revision, visible)
+        return Written(revision, visible, absent=isinstance(op, Delete) and not result.deleted)
 
     # Following -------------------------------------------------------------------------------------------------
 
@@ -345,7 +348,7 @@ class Config(Reader):
         """Return a settings object that follows its keys.
 
         Args:
-            type: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
+            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`.
             prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
             validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
                 the status show the text, of any other exception the class.
@@ -359,7 +362,7 @@ class Config(Reader):
             ConfigValueError: The object would not be valid now.
             NotFollowed: The prefix is not followed.
             InvalidRequest: The prefix begins with a slash.
-            TypeError: `type` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
+            TypeError: `type` is none of these, or a field's type cannot be decoded.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -368,9 +371,13 @@ class Config(Reader):
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
         live = Live(type, settings_prefix(prefix), reader=self, validate=validate)
+        self.keep(live)
+        return live
+
+    def keep(self, live: Live[Any]) -> None:
+        """Let a settings object follow its keys, as long as somebody holds it."""
         self._bound.add(live)
         live.tell_unfound()
-        return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what a view announces.
@@ -381,6 +388,11 @@ class Config(Reader):
         """
         self._news.changed(changes, revision)
         self.redecode(changes)
+        hidden = self._overrides.entries
+        self._announce({full: entry for full, entry in changes.items() if full not in hidden}, revision)
+
+    def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        """Tell all who follow."""
         revisions = {}
         for full, entry in changes.items():
             key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
@@ -391,6 +403,54 @@ class Config(Reader):
             live.take_changes(revisions)
         for listener in list(self._listeners):
             listener.changed(revisions)
+
+    def override(self, values: Mapping[str, bytes]) -> Layer:
+        """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
+
+        Args:
+            values: Key, as `get` names it, to the bytes that etcd might have.
+
+        Returns:
+            What `lift` takes.
+
+        Raises:
+            InvalidRequest: A key cannot be a key.
+            Closed: The coordinator is not open.
+        """
+        self._ensure_open()
+        keys = {self._keys.full(key): data for key, data in values.items()}
+
+        def add() -> Layer:
+            # As if they had been put at this moment.
+            at = {full: self._reached(full) for full in keys}
+            layer = {full: Entry(data, at[full], at[full]) for full, data in keys.items()}
+            self._lay((*self._overrides.layers, layer))
+            return layer
+
+        return self._home.loop.call(add)
+
+    def lift(self, layer: Layer) -> None:
+        """Take away what `override` has laid."""
+
+        def remove() -> None:
+            self._lay(tuple(each for each in self._overrides.layers if each is not layer))
+
+        self._home.loop.call(remove)
+
+    def _lay(self, layers: tuple[Layer, ...]) -> None:
+        before, now = self._overrides.entries, Overrides(self._keys, layers)
+        self._overrides = now
+        if self._closed is not None:
+            return
+        self.refresh()
+        for full in sorted(before.keys() | now.entries.keys()):
+            entry = now.entries.get(full) or self._entry_of(full)
+            if entry is not (before.get(full) or self._entry_of(full)):
+                self._announce({full: entry}, self._reached(full))
+
+    def _reached(self, full: bytes) -> int:
+        view = self._keys.view_of(full)
+        return 0 if view is None else view.freshness.reached
 
     def started(self) -> None:
         """Record that the start is over: what is known now is served."""

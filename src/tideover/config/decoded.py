@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from tideover.codecs import Decoder, Refusal, decoder, is_distinct
+from tideover.codecs import Decoder, ImportNeeded, Refusal, decoder, is_distinct
 from tideover.errors import ConfigValueError
 from tideover.status import RejectedValue
 from tideover.types import Entry
@@ -27,7 +27,8 @@ def decoder_for(key: str, form: object) -> Decoder:
             raise TypeError("None is not a type to decode as; a default is given as default=")
         return decoder(form)
     except TypeError as exc:
-        raise TypeError(f"{key!r}: {exc}") from None
+        made = ImportNeeded if isinstance(exc, ImportNeeded) else TypeError
+        raise made(f"{key!r}: {exc}") from None
 
 
 def refused(key: str, revision: int, refusal: Refusal, what: str = "") -> ConfigValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
@@ -46,11 +45,11 @@ class Live(Generic[T]):
         self.prefix = prefix
         self._name = name_of(form)
         self._fields = fields_of(form) or ()
-        # First what cannot be decoded at all, such as a pydantic model: that says more.
+        # First what cannot be decoded at all: that says more.
         decoder_for(prefix, form)
         record = record_of(form)
         if record is None or not self._fields:
-            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, not {form!r}")
+            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, or a model, not {form!r}")
         self._record = record
         self._reader = reader
         self._validate = validate
@@ -149,6 +148,4 @@ class Live(Generic[T]):
         return value, revision
 
     def _make(self, fields: dict[str, object]) -> T:
-        if dataclasses.is_dataclass(self._record):
-            return cast("T", construct(self._record, fields))
-        return cast("T", fields)
+        return cast("T", construct(self._record, fields))

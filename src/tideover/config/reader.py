@@ -20,6 +20,7 @@ from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
+from tideover.config.overrides import Overrides
 from tideover.errors import (
     AuthenticationFailed,
     Closed,
@@ -98,6 +99,7 @@ class Reader:
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
         self._warm = self._values.warm
+        self._overrides = Overrides(self._keys)
         self._mode = _CHECKED
         self._unlimited_until = 0.0
         self._marked_context: object = None
@@ -128,8 +130,8 @@ class Reader:
     def get(self, key: str, type: object = str, *, default: object = MISSING) -> object:
         """Return the value of a followed key. No I/O, ever; callable from any thread.
 
-        The value is decoded once per revision and shared by all reads: do not change a list, dict or dataclass
-        that you are given.
+        The value is decoded once per revision and shared by all reads: do not change a list, dict, dataclass
+        or model that you are given.
 
         Args:
             key: The key, without the namespace.
@@ -209,6 +211,8 @@ class Reader:
         """Read with everything checked; `strict` raises for an absent key without a default."""
         view = self._view_of(key)
         decode = decoder_for(key, form)
+        if (laid := self._overridden(key, form, decode, default)) is not None:
+            return laid
         source, age = view.source, view.age
         if view.denied is not None:
             raise view.denied
@@ -242,6 +246,24 @@ class Reader:
         revision = self._values.revision(key, decode) or entry.mod_revision
         rejection = self._values.rejection(key, decode)
         return Reading(key, value, True, source, revision, age, stale, rejection and rejection[0])
+
+    def _overridden(
+        self, key: str, form: object, decode: Decoder, default: object, *, counted: bool = True
+    ) -> Reading[object] | None:
+        """Return what a test has laid over a key; None if that is nothing."""
+        overrides = self._overrides
+        entry = overrides.entries.get(self._keys.full(key)) if overrides.layers else None
+        if entry is None:
+            return None
+        if counted:
+            self._count((Source.OVERRIDE.value, False))
+        try:
+            value = overrides.values.value(key, form, decode, entry)
+        except ConfigValueError as exc:
+            if default is MISSING:
+                raise
+            return Reading(key, default, True, Source.DEFAULT, 0, 0.0, False, exc.revision)
+        return Reading(key, value, True, Source.OVERRIDE, entry.mod_revision, 0.0, False)
 
     def _is_known(self, key: str, source: Source) -> bool:
         """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
@@ -305,12 +327,14 @@ class Reader:
             ConfigValueError: The present value is refused.
         """
         view = self._view_of(key)
+        decode = decoder_for(key, form)
+        if (laid := self._overridden(key, form, decode, MISSING, counted=False)) is not None:
+            return laid
         entry = view.entries.get(self._keys.full(key))
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
             return Reading(key, None, False, source, 0, view.age, stale)
-        decode = decoder_for(key, form)
         value = self._values.value(key, form, decode, entry)
         rejection = self._values.rejection(key, decode)
         if rejection is not None:
@@ -327,6 +351,9 @@ class Reader:
         """
         if self._mode != _PLAIN:
             view = self._view_of(key)
+            if self._keys.full(key) in self._overrides.entries:
+                self._count((Source.OVERRIDE.value, False))
+                return
             if view.denied is not None:
                 raise view.denied
             limit, age = self._limit(key), view.age
@@ -363,6 +390,12 @@ class Reader:
         """
         self._keys.check_prefix(prefix)
 
+    def keys_below(self, prefix: str) -> list[str]:
+        """Return the followed keys there are that begin with a prefix; looks through all that is followed there."""
+        full = self.full_name(prefix).encode(errors="surrogateescape")
+        views = self.views_under(prefix)
+        return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]
+
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""
         return self._keys.base + prefix
@@ -376,7 +409,9 @@ class Reader:
             raise Closed(self._closed)
 
     def _entry(self, key: str) -> Entry | None:
-        full = self._keys.full(key)
+        return self._entry_of(self._keys.full(key))
+
+    def _entry_of(self, full: bytes) -> Entry | None:
         view = self._keys.view_of(full)
         return None if view is None else view.entries.get(full)
 
@@ -414,7 +449,11 @@ class Reader:
         self._fold_counts()
         self._marked_context = None
         views = self._views
-        if self._closed is not None or any(v.denied is not None or not v.synced for v in views):
+        if (
+            self._closed is not None
+            or self._overrides.layers
+            or any(v.denied is not None or not v.synced for v in views)
+        ):
             self._mode = _CHECKED
             return
         live = sum(v.source is Source.LIVE for v in views)

@@ -31,6 +31,7 @@ from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
 from tideover.config.listener import Listener
+from tideover.coordinator.catalog import Catalog
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.survey import Survey, foreign_values
 from tideover.daemon_thread import in_daemon_thread
@@ -120,6 +121,7 @@ class Coordinator(Primitives):
         self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
         self._listeners: list[Listener] = []
+        self._monitor: Monitor | None = None
         self._make()
 
     def _make(self) -> None:
@@ -243,6 +245,11 @@ class Coordinator(Primitives):
         return self._home.token
 
     @property
+    def is_in_this_thread(self) -> bool:
+        """Whether its event loop belongs to the thread that asks, and cannot be waited for there."""
+        return self._home.loop.is_in_this_thread
+
+    @property
     def namespace(self) -> str:
         """The namespace given to `connect`."""
         return self.options.namespace
@@ -263,6 +270,11 @@ class Coordinator(Primitives):
             The last epoch known.
         """
         return self._identity.epoch
+
+    @property
+    def catalog(self) -> Catalog:
+        """What this namespace has in etcd, listed: keys, elections, locks."""
+        return Catalog(self.namespace, self.options.base, gateway=self._gateway, home=self._home)
 
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
@@ -301,6 +313,55 @@ class Coordinator(Primitives):
             The same; each key says its source and age.
         """
         return self._reports().keys(containing, skip, limit)
+
+    @property
+    def store(self) -> Store | None:
+        """The cluster that was handed in for tests, or the real etcd from the moment it is entered."""
+        return self._store
+
+    @property
+    def live(self) -> bool:
+        """Whether a quorum answers, and all that is followed is live."""
+        views = (*self._views, *self._discovery.followed_views())
+        return self._lanes.health.state is HealthState.AVAILABLE and all(v.source is Source.LIVE for v in views)
+
+    async def until_live(self) -> None:
+        """Wait until `live`, for as long as it takes."""
+        self._home.check(self)
+        await self._until(lambda: self.live)
+
+    def declare_outage(self, cut_off: Callable[[], None]) -> None:
+        """Declare at once that no member answers: for tests, see `tideover.testing.declare_outage`.
+
+        Args:
+            cut_off: Sees to it that none does; called in the event loop.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        monitor = self._monitor
+        if self._closed or monitor is None:
+            raise Closed(self._closed or f"{self!r}: enter it first")
+
+        def declare() -> None:
+            cut_off()
+            monitor.declare()
+
+        self._home.loop.call(declare)
+
+    def end_outage(self, reconnect: Callable[[], None]) -> None:
+        """Look at once whether members answer again: the end of what `declare_outage` has begun.
+
+        Args:
+            reconnect: Lets them answer; called in the event loop.
+        """
+
+        def end() -> None:
+            reconnect()
+            if self._monitor is not None:
+                self._monitor.retry()
+
+        self._home.loop.call(end)
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.
@@ -633,6 +694,21 @@ class Coordinator(Primitives):
             listeners=self._listeners,
         )
 
+    def config_on_disk(self) -> dict[str, Entry]:
+        """Return the followed configuration as an earlier process has left it on disk, by key. Blocks, without etcd.
+
+        When degraded:
+            The same.
+        """
+        base = self.options.base
+        known: dict[str, Entry] = {}
+        for followed in self._followed:
+            entries = {} if followed.keeper is None else followed.keeper.peek()
+            known |= {
+                key.decode(errors="surrogateescape").removeprefix(base): entry for key, entry in entries.items()
+            }
+        return known
+
     def _reports(self) -> Reporter:
         """Return what makes reports; it and all its words are loaded when they are first asked for."""
         if self._reporter is None:
@@ -665,7 +741,7 @@ class Coordinator(Primitives):
     def _background(self, store: Store, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the background tasks by name."""
         lanes, clock = self._lanes, self._clock
-        monitor = Monitor(
+        monitor = self._monitor = Monitor(
             urgent,
             lanes,
             # Of what is followed, because a user may be allowed to read nothing else.
@@ -753,6 +829,18 @@ class Coordinator(Primitives):
     def observe_registrations(self) -> Mapping[tuple[str, str], int]:
         """Return how many endpoints are registered here, by service and state."""
         return self._registrations.count()
+
+    def observe_rejected(self) -> int:
+        """Return how many values of the configuration are refused now: of keys and of bound objects."""
+        return self.config.first_rejected(0)[1]
+
+    def observe_candidates(self) -> Mapping[str, int]:
+        """Return how often this process stands in each election, led or not."""
+        return self._elections.candidacies()
+
+    def observe_members(self) -> Mapping[str, str]:
+        """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
+        return self._lanes.known_versions()
 
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""

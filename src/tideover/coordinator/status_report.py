@@ -9,9 +9,8 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
+from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_status import count_members, describe_members
@@ -213,7 +212,7 @@ class Reporter:
             name=self._name(),
             started=self._wall(self._running),
             seconds=self._running,
-            version=_version(),
+            version=telemetry.VERSION or "unknown",
             python=platform.python_version(),
         )
 
@@ -298,11 +297,3 @@ class Reporter:
 
 _NOT_ENTERED = "not entered yet: use it inside `async with connect(...)`"
 _THEN = {"raise": "raises TooStale", "default": "gives the default", "serve": "is served all the same"}
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("tideover")
-    except PackageNotFoundError:  # its files are there, and it was not installed
-        return "unknown"

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Never, TypeVar, cast
 
 from tideover.callables import behind, is_async, refuse_endpoint
+from tideover.codecs import ImportNeeded
 from tideover.config.decoded import decoder_for
 from tideover.config.reader import MISSING
 from tideover.decorators.signatures import resolve, show
@@ -57,8 +58,9 @@ class Injection:
         }
         self._first = min(self._positions.values(), default=0)
         self._plan: list[tuple[str, str, object, object]] | None = None
-        # What the annotations name may not have been defined yet: then at the first call.
-        with suppress(NameError, AttributeError):
+        # What the annotations name may not have been defined yet, nor what decodes it imported: then at the
+        # first call.
+        with suppress(NameError, AttributeError, ImportNeeded):
             self._make_plan()
 
     def __repr__(self) -> str:
@@ -89,7 +91,8 @@ class Injection:
                 exc.add_note(f"with_config: the type of {_name(self._function)}'s parameter {name!r} is needed")
                 raise
             except TypeError as exc:
-                raise TypeError(f"with_config: {_name(self._function)}'s parameter {name!r}: {exc}") from None
+                made = ImportNeeded if isinstance(exc, ImportNeeded) else TypeError
+                raise made(f"with_config: {_name(self._function)}'s parameter {name!r}: {exc}") from None
             plan.append((name, key, form, default))
         self._plan = plan
         return plan

@@ -8,11 +8,14 @@ for so long. Tokens are revisions, so that the next one is larger.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 
 from tideover.client.gateway import Gateway
+from tideover.client.pages import pages
 from tideover.elections.record_document import Document, decode
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
 from tideover.home import Home
@@ -23,6 +26,9 @@ from tideover.types import Entry, Source
 
 # Seconds between two looks at whether somebody renews it.
 _LOOK_EVERY = 0.25
+# Records in a page of a list; their tokens are read in one call.
+_PAGE = 64
+_TOKEN = b"/token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Office:
 
     def __init__(self, key: bytes, *, home: Home, gateway: Gateway) -> None:
         self._key = key
-        self._token_key = key + b"/token"
+        self._token_key = key + _TOKEN
         self._home = home
         self._gateway = gateway
 
@@ -88,12 +94,11 @@ class Office:
             found = (await self._gateway.call(ReadBatch(keys))).result.entries
         except Unavailable as away:
             try:
-                answers = [(await self._gateway.call(Range(key, serializable=True))).result for key in keys]
+                entries = await _read_from_member(keys, self._gateway)
             except Unavailable:
                 raise away from None
-            entries = {key: entry for answer in answers for key, entry in answer.entries.items()}
-            return self._sighting(entries, Source.MEMBER)
-        return self._sighting(found, Source.QUORUM)
+            return _sighting(self._key, entries, Source.MEMBER)
+        return _sighting(self._key, found, Source.QUORUM)
 
     async def renewed(self, seen: Sighting, within: float) -> Sighting | None:
         """Wait for a change of the record; return it, or None if there was none.
@@ -136,18 +141,57 @@ class Office:
             raise ElectionMismatch(f"{shown(self._key)} has changed meanwhile: it was left alone")
         return result.header.revision
 
-    def _sighting(self, entries: dict[bytes, Entry], source: Source) -> Sighting:
-        record, token = entries.get(self._key), entries.get(self._token_key)
-        document: Document | None = None
-        corrupt: RecordCorrupt | None = None
-        try:
-            document = None if record is None else decode(record.value, self._key)
-        except RecordCorrupt as exc:
-            corrupt = exc
-        return Sighting(
-            record.mod_revision if record else 0,
-            token.mod_revision if token else 0,
-            document,
-            corrupt,
-            source,
-        )
+
+async def sightings(prefix: bytes, gateway: Gateway) -> AsyncIterator[tuple[str, Sighting]]:
+    """Go through all elections that have a record, in the order of their keys.
+
+    Args:
+        prefix: What the records' keys begin with.
+        gateway: The way to etcd.
+
+    Yields:
+        The name, with bytes that are no text escaped, and the record with its token.
+
+    Raises:
+        TideoverError: As of `pages`.
+    """
+    async for page in pages(gateway, prefix, size=_PAGE):
+        records = {key: entry for key, entry in page.entries.items() if not key.endswith(_TOKEN)}
+        # Beside its record in the sense of the name, but other names may come between them.
+        tokens, source = await _tokens(tuple(key + _TOKEN for key in records), page.source, gateway)
+        for key, entry in records.items():
+            name = key.removeprefix(prefix).decode(errors="backslashreplace")
+            yield name, _sighting(key, {**tokens, key: entry}, source)
+
+
+async def _tokens(
+    keys: tuple[bytes, ...], source: Source, gateway: Gateway
+) -> tuple[Mapping[bytes, Entry], Source]:
+    if not keys:
+        return {}, source
+    if source is Source.QUORUM:
+        with suppress(Unavailable):
+            return (await gateway.call(ReadBatch(keys))).result.entries, source
+    return await _read_from_member(keys, gateway), Source.MEMBER
+
+
+async def _read_from_member(keys: tuple[bytes, ...], gateway: Gateway) -> Mapping[bytes, Entry]:
+    answers = [(await gateway.call(Range(key, serializable=True))).result for key in keys]
+    return {key: entry for answer in answers for key, entry in answer.entries.items()}
+
+
+def _sighting(key: bytes, entries: Mapping[bytes, Entry], source: Source) -> Sighting:
+    record, token = entries.get(key), entries.get(key + _TOKEN)
+    document: Document | None = None
+    corrupt: RecordCorrupt | None = None
+    try:
+        document = None if record is None else decode(record.value, key)
+    except RecordCorrupt as exc:
+        corrupt = exc
+    return Sighting(
+        record.mod_revision if record else 0,
+        token.mod_revision if token else 0,
+        document,
+        corrupt,
+        source,
+    )

@@ -160,6 +160,10 @@ class Elections:
         standings = [(candidacy.name, candidacy.standing) for candidacy in list(self._running)]
         return Counter((name, standing.value) for name, standing in standings if standing is not None)
 
+    def candidacies(self) -> Mapping[str, int]:
+        """Return how many candidacies there are, by election, those that lead among them."""
+        return Counter(candidacy.name for candidacy in list(self._running))
+
     # Life ------------------------------------------------------------------------------------------------------
 
     def open(self, store: Store) -> None:

@@ -153,6 +153,7 @@ class Following:
             prefix=view.prefix,
             endpoints=tuple(self._options.endpoints),
             user=self._options.username or "",
+            encryption=self._options.encryption,
         )
         excluded = tuple(each.encode() for each in exclude)
         return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=excluded, may_save=may_save)

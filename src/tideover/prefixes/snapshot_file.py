@@ -2,11 +2,18 @@
 
 Guaranteed, also with many processes on one host and with any of them killed at any moment: once a snapshot
 has been saved, a reader finds a whole one; what `save` has acknowledged survives a power cut; an older
-snapshot never replaces a newer one unasked; a damaged file is never kept as the previous generation.
+snapshot never replaces a newer one unasked; a damaged file is never kept as the previous generation. A file that
+cannot be used, because it is damaged, of another cluster or sealed with another key, is never deleted: before
+another one takes its name it is put aside under a name of its own. There are `MOST_ASIDE` such names; when all are
+taken, nothing is written.
 
-Not guaranteed: that every snapshot reaches the disk (the newest does), or secrecy from root and from this
-user's other processes. If somebody deletes the lock file while it is held, two writers can meet: one of them
-may then fail or be overwritten, but no file is torn.
+With keys, files are sealed (`sealing`), and a file that is not sealed is not used: somebody who may write to the
+folder could have put it there. The first sealed file replaces it, and it is not kept. Without keys nothing is
+written in the place of a sealed file: a forgotten key must not bring to light what was hidden.
+
+Not guaranteed: that every snapshot reaches the disk (the newest does), or, without keys, secrecy from root and
+from this user's other processes. If somebody deletes the lock file while it is held, two writers can meet: one of
+them may then fail or be overwritten, but no file is torn.
 
 The recipe is the usual one (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014): temporary
 file in the same folder, fsync, rename, fsync of the folder. The lock is flock's, not fcntl's, which vanishes
@@ -18,25 +25,32 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import json
 import math
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tideover.errors import SnapshotCorrupt
+from tideover.encryption import Encryption
+from tideover.errors import SnapshotCorrupt, SnapshotSealed
+from tideover.foreign_bytes import Malformed
 from tideover.paths import make_private_folder
-from tideover.prefixes.snapshot_format import MOST_BYTES, Snapshot, decode, encode, supersedes
+from tideover.prefixes.sealing import Origin, Sealed, is_sealed, seal, unseal
+from tideover.prefixes.snapshot import Snapshot, supersedes
+from tideover.prefixes.snapshot_format import MOST_BYTES, decode, encode
+from tideover.prefixes.snapshot_names import accepted_stem, raw_stem, sorted_endpoints
 from tideover.regular_files import open_regular, read_regular
+from tideover.shown import quoted, shown
 from tideover.types import Component
 
 _FILE_MODE = 0o600
 _LOCK_POLL = 0.01
+# How many files that cannot be used are kept beside one snapshot.
+MOST_ASIDE = 4
 
 _Mark = tuple[int, int, int, int]
 
@@ -56,6 +70,34 @@ class Loaded:
     rejected: tuple[SnapshotCorrupt, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A file that could not be used and has made room for one that can.
+
+    Attributes:
+        path: What it is called now.
+        why: Why it could not be used.
+    """
+
+    path: Path
+    why: SnapshotCorrupt
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What bears a snapshot's name.
+
+    Attributes:
+        mark: Which file it is; None if there is none.
+        snapshot: What it says, perhaps without its entries; None if there is none, or it cannot be used.
+        why: Why it cannot be used.
+    """
+
+    mark: _Mark | None
+    snapshot: Snapshot | None = None
+    why: SnapshotCorrupt | None = None
+
+
 class SnapshotFile:
     """The snapshot of one prefix on disk, with one previous generation, shared by the processes of a host.
 
@@ -68,10 +110,13 @@ class SnapshotFile:
         endpoints: The cluster's addresses; their order does not matter.
         user: The etcd user. Users may see different keys, so each has a file of its own.
         component: Whose it is; its name begins with that.
+        accepted: Which accepted snapshot it is, by its label's class and shape; None for the raw one.
+        encryption: How the file is sealed, and others are not used; None if it is not.
         lock_timeout: Seconds to wait for another writer before giving up.
 
     Attributes:
         endpoints: The cluster's addresses, sorted.
+        aside: What saving has put aside; whoever tells of it takes it away.
 
     Raises:
         ValueError: `lock_timeout` is negative or not finite, or `endpoints` is a single string.
@@ -86,25 +131,31 @@ class SnapshotFile:
         endpoints: Sequence[str],
         user: str = "",
         component: Component = "config",
+        accepted: tuple[str, str] | None = None,
+        encryption: Encryption | None = None,
         lock_timeout: float = 5.0,
     ) -> None:
-        if isinstance(endpoints, str):
-            raise ValueError(f"endpoints must be a sequence of addresses, not the string {endpoints!r}")
         if not 0 <= lock_timeout < math.inf:
             raise ValueError(f"lock_timeout must be at least 0 seconds and finite, not {lock_timeout}")
         # Absolute, so that a daemon's later chdir does not move it.
         self.folder = folder.absolute()
         self.prefix = prefix
         self.lock_timeout = lock_timeout
-        self.endpoints = tuple(sorted(set(endpoints)))
+        self.endpoints = sorted_endpoints(endpoints)
         self.user = user
-        identity = json.dumps([namespace, prefix.hex(), list(self.endpoints), user])
+        self.aside: list[Aside] = []
+        self._namespace = namespace
+        self._encryption = encryption
         # What this process wrote last, without its entries: not to be read again to learn what it says.
-        self._own: tuple[_Mark, Snapshot] | None = None
-        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        self._stem = f"{component}-{name}"
+        self._own = _Found(None)
+        of_whom = namespace, self.endpoints, user
+        if accepted is None:
+            self._stem = raw_stem(component, prefix, *of_whom)
+        else:
+            form, shape = accepted
+            self._stem = accepted_stem(prefix, form, shape, *of_whom)
         # All were named after the configuration once: such a file is read until it has been given its own name.
-        self._former = None if component == "config" else f"config-{name}"
+        self._former = raw_stem("config", prefix, *of_whom) if component == "discovery" else None
 
     @property
     def path(self) -> Path:
@@ -145,20 +196,23 @@ class SnapshotFile:
             found = self._newest()
         return found
 
-    def save(self, snapshot: Snapshot) -> bool:
+    def save(self, snapshot: Snapshot, *, unasked: bool = True) -> bool:
         """Write the snapshot durably if it tells more than what is on disk (`supersedes`).
 
         Args:
             snapshot: What to write. After a reset its epoch is higher, whatever its revision.
+            unasked: False writes it whatever is on disk; what was there is the previous generation then.
 
         Returns:
             Whether it was written; False means that the disk already holds something at least as new.
 
         Raises:
             ValueError: The snapshot is of another prefix or cannot be encoded.
+            KeysUnusable: There are to be keys, and there are none.
+            SnapshotSealed: There are no keys, and what is on disk was sealed.
             TimeoutError: Another process held the lock for `lock_timeout` seconds.
-            OSError: The folder or file cannot be written (full, read-only, no permission). What was on disk
-                before is still there.
+            OSError: The folder or file cannot be written (full, read-only, no permission), or `MOST_ASIDE` files
+                that cannot be used are beside it. What was on disk before is still there.
 
         When degraded:
             Needs no etcd.
@@ -167,24 +221,41 @@ class SnapshotFile:
             raise ValueError(f"this file is for prefix {self.prefix!r}, not {snapshot.prefix!r}")
         # Looked at without the lock first: of many processes with the same news, most end here, and those
         # that go on hold the lock for a write only.
-        mark, current = self._look()
-        if not _is_wanted(snapshot, current):
+        found = self._look()
+        if unasked and not _is_wanted(snapshot, found.snapshot):
             return False
+        if self._encryption is None and isinstance(found.why, SnapshotSealed):
+            raise found.why
         make_private_folder(self.folder)
         with _locked(self.lock_path, timeout=self.lock_timeout):
             self._remove_leftovers()
             self._rename_former()
-            if _mark(self.path) != mark:
-                _, current = self._look()
-                if not _is_wanted(snapshot, current):
+            if _mark(self.path) != found.mark:
+                found = self._look()
+                if unasked and not _is_wanted(snapshot, found.snapshot):
                     return False
-            data = encode(snapshot)
+            data = self._encode(snapshot)
             if len(data) > MOST_BYTES:
                 raise OSError(errno.EFBIG, f"it would have more than {MOST_BYTES:,} bytes", str(self.path))
-            self._publish(data, keep_current=current is not None)
+            in_the_clear = isinstance(found.why, _InTheClear)
+            if found.why is not None and not in_the_clear:
+                self._make_room(found.why)
+            self._publish(data, keep_current=found.snapshot is not None)
+            if in_the_clear:
+                with suppress(FileNotFoundError):
+                    self.previous_path.unlink()
             mark = _mark(self.path)
-            self._own = None if mark is None else (mark, replace(snapshot, entries={}))
+            self._own = _Found(mark, None if mark is None else replace(snapshot, entries={}))
         return True
+
+    def check_keys(self) -> None:
+        """Look whether there are keys, if there are to be.
+
+        Raises:
+            KeysUnusable: There are none.
+        """
+        if self._encryption is not None:
+            self._encryption.ring()
 
     def size(self) -> int:
         """Return the bytes of the newest generation; 0 if there is none, or it cannot be looked at."""
@@ -204,18 +275,24 @@ class SnapshotFile:
                 return Loaded(snapshot, path, tuple(rejected))
         return Loaded(None, None, tuple(rejected)) if rejected else None
 
-    def _look(self) -> tuple[_Mark | None, Snapshot | None]:
+    def _encode(self, snapshot: Snapshot) -> bytes:
+        data = encode(snapshot)
+        if self._encryption is None:
+            return data
+        return seal(data, Origin(self._namespace, f"{snapshot.cluster_id:x}", snapshot.revision), self._encryption)
+
+    def _look(self) -> _Found:
         mark = _mark(self.path)  # taken before reading: a change in between must not go unseen
-        if self._own is not None and self._own[0] == mark:
+        if mark is not None and self._own.mark == mark:
             return self._own
         try:
-            return mark, self._read(self.path)
-        except SnapshotCorrupt:
-            return mark, None
+            return _Found(mark, self._read(self.path))
+        except SnapshotCorrupt as exc:
+            return _Found(mark, None, exc.with_traceback(None))
 
     def _read(self, path: Path) -> Snapshot | None:
         try:
-            snapshot = read(path)
+            snapshot, was_sealed = _read(path, self._encryption, self._namespace)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -224,7 +301,40 @@ class SnapshotFile:
             raise SnapshotCorrupt(
                 f"snapshot {path} is of prefix {snapshot.prefix!r}, not {self.prefix!r}", path=str(path)
             )
+        # An earlier version has written none.
+        ours, theirs = (self.endpoints, self.user), (snapshot.endpoints, snapshot.user)
+        if snapshot.endpoints and theirs != ours:
+            raise SnapshotCorrupt(
+                f"snapshot {path} is of {_where(*theirs)}, not of {_where(*ours)}", path=str(path)
+            )
+        if self._encryption is not None and not was_sealed:
+            raise _InTheClear(
+                f"snapshot {path} is not encrypted, and only encrypted ones are used", path=str(path)
+            )
         return snapshot
+
+    def _make_room(self, why: SnapshotCorrupt) -> None:
+        """Put what cannot be used aside, and the generation before it, if that one cannot be used either."""
+        self._put_aside(self.path, why)
+        try:
+            self._read(self.previous_path)
+        except SnapshotCorrupt as exc:
+            self._put_aside(self.previous_path, exc.with_traceback(None))
+
+    def _put_aside(self, path: Path, why: SnapshotCorrupt) -> None:
+        if not _is_file(path):
+            return  # a link, a FIFO: nothing of a snapshot's is in it
+        for number in range(1, MOST_ASIDE + 1):
+            place = self.path.with_name(f"{self.path.name}.aside-{number}")
+            if not os.path.lexists(place):
+                os.replace(path, place)
+                self.aside.append(Aside(place, why))
+                return
+        raise OSError(
+            errno.EEXIST,
+            f"{MOST_ASIDE} files that cannot be used are beside it: open them with their keys, or take them away",
+            str(place),
+        )
 
     def _publish(self, data: bytes, *, keep_current: bool) -> None:
         temporary = self._temporary_path()
@@ -282,14 +392,65 @@ class SnapshotFile:
                 leftover.unlink()
 
 
-def read(path: Path) -> Snapshot:
-    """Return the snapshot in a file.
+class _InTheClear(SnapshotSealed):
+    """Raised when a snapshot that is to be sealed is not."""
+
+
+def read(path: Path, encryption: Encryption | None = None, *, namespace: str | None = None) -> Snapshot:
+    """Return the snapshot in a file, sealed or not.
+
+    Args:
+        path: The file.
+        encryption: What opens one that is sealed.
+        namespace: The namespace that such a one must be of; None means any.
 
     Raises:
+        SnapshotSealed: It cannot be opened.
         SnapshotCorrupt: It is damaged.
         OSError: It cannot be read; an `OddFile` is none.
     """
-    return decode(read_regular(path, most=MOST_BYTES), path=str(path))
+    return _read(path, encryption, namespace)[0]
+
+
+def understand(
+    data: bytes, encryption: Encryption | None = None, *, path: str, namespace: str | None = None
+) -> Snapshot:
+    """Return the snapshot in the bytes of a file; see `read`."""
+    if not is_sealed(data):
+        return decode(data, path=path)
+    try:
+        opened, origin = unseal(data, encryption, most=MOST_BYTES)
+        if namespace not in (None, origin.namespace):
+            raise Sealed(f"it is of the namespace {quoted(origin.namespace)}, not of {quoted(namespace)}")
+    except Sealed as exc:
+        raise SnapshotSealed(f"snapshot {path} cannot be opened: {exc}", path=path) from None
+    except Malformed as exc:
+        problem = str(exc)
+    else:
+        snapshot = decode(opened, path=path)
+        if (f"{snapshot.cluster_id:x}", snapshot.revision) == (origin.cluster, origin.revision):
+            return snapshot
+        problem = "it is of another cluster or revision than it says"
+    # Raised outside the handler, as in `decode`.
+    raise SnapshotCorrupt(f"snapshot {path} is damaged: {problem}", path=path)
+
+
+def _read(path: Path, encryption: Encryption | None, namespace: str | None) -> tuple[Snapshot, bool]:
+    """Return a snapshot, and whether it was sealed."""
+    data = read_regular(path, most=MOST_BYTES)
+    return understand(data, encryption, path=str(path), namespace=namespace), is_sealed(data)
+
+
+def _where(endpoints: Sequence[str], user: str) -> str:
+    where = ", ".join(endpoints)
+    return shown(f"the cluster at {where}" + (f" as user {user!r}" if user else ""))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _is_wanted(snapshot: Snapshot, current: Snapshot | None) -> bool:

@@ -8,7 +8,7 @@ nothing else: it is reported and tried again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -16,14 +16,16 @@ import anyio.to_thread
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
+from tideover.encryption import KeysUnusable
 from tideover.epoch.rules import Known
 from tideover.epoch.tracker import Identity
+from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.prefixes.view import View
 from tideover.status import SnapshotStatus
-from tideover.types import Component, Source
+from tideover.types import Component, Entry, Source
 
 # Seconds in which further changes join a write.
 _DEBOUNCE = 0.2
@@ -105,9 +107,19 @@ class Keeper:
         )
 
     def _load(self) -> Loaded | None:
+        try:
+            self._file.check_keys()
+        except KeysUnusable as exc:
+            # Also where nothing is on disk that they would open: nothing will be.
+            self._fail(exc)
         loaded = self._file.load()
         self.size = self._file.size()
         return loaded
+
+    def peek(self) -> Mapping[bytes, Entry]:
+        """Return what is on disk, and put it nowhere; empty if there is nothing that can be used. Blocks."""
+        loaded = self._file.load()
+        return {} if loaded is None or loaded.snapshot is None else loaded.snapshot.entries
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)
@@ -171,13 +183,14 @@ class Keeper:
         snapshot = self._snapshot()
         try:
             await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
-        except OSError as exc:
+        except (OSError, KeysUnusable, SnapshotSealed) as exc:
             self._fail(exc)
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
             self._written_at = self._clock.monotonic()
             telemetry.snapshot_written(self._view.component, None)
+        self._tell_aside()
         self._saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
@@ -218,7 +231,13 @@ class Keeper:
             user=self._file.user,
         )
 
-    def _fail(self, exc: OSError) -> None:
+    def _tell_aside(self) -> None:
+        """Report what has made room, whether or not something has come of it."""
+        put_aside, self._file.aside = self._file.aside, []
+        for each in put_aside:
+            telemetry.snapshot_put_aside(self._view.component, each.why.path, str(each.path), str(each.why))
+
+    def _fail(self, exc: Exception) -> None:
         telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
         if error != self.error:

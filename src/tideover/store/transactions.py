@@ -70,6 +70,20 @@ class TxnResult:
             raise TypeError(f"step {step} was a write")
         return found
 
+    def written(self, step: int) -> WriteResult:
+        """Return the answer to a step that was a write.
+
+        Args:
+            step: Its place among the steps that were taken, from 0.
+
+        Raises:
+            TypeError: It was a `Range`.
+        """
+        found = self.results[step]
+        if not isinstance(found, WriteResult):
+            raise TypeError(f"step {step} was a read")
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Txn(Op[TxnResult]):

@@ -16,7 +16,7 @@ _durations = meter.create_histogram(
     "db.client.operation.duration",
     unit="s",
     description="Duration of one attempt of a call to etcd.",
-    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0],
 )
 _retries = meter.create_counter(
     "tideover.retry.attempts", unit="{attempt}", description="Second and later attempts of calls to etcd."

@@ -18,7 +18,7 @@ import anyio
 from opentelemetry import _logs
 
 from tideover.shown import cut, shown_line
-from tideover.telemetry.scope import SCHEMA, Attributes, bounded
+from tideover.telemetry.scope import SCHEMA, VERSION, Attributes, bounded
 
 # Seconds in which an event that repeats itself is told once.
 INTERVAL = 30.0
@@ -28,7 +28,14 @@ _LONGEST = 900
 _REMEMBERED = 1000
 
 _log = logging.getLogger("tideover")
-_events = _logs.get_logger("tideover", schema_url=SCHEMA)
+_events = _logs.get_logger("tideover", VERSION, schema_url=SCHEMA)
+
+# Fields of the line to `logging`, for formatters that print them, and where each comes from.
+_FIELDS = {
+    "component": "tideover.component",
+    "state": "tideover.state",
+    "outage_id": "tideover.outage_id",
+}
 
 _SEVERITIES = {
     logging.INFO: _logs.SeverityNumber.INFO,
@@ -131,7 +138,8 @@ def event(
             attributes = {**attributes, "tideover.left_out": left_out}
     if stack:
         text = f"{text}\n{stack}"
-    _log.log(level, "%s: %s", name, text, exc_info=error)
+    fields = {key: attributes[of] for key, of in _FIELDS.items() if of in attributes}
+    _log.log(level, "%s: %s", name, text, exc_info=error, extra={"event_name": name, **fields})
     _events.emit(
         _logs.LogRecord(
             timestamp=time.time_ns(),

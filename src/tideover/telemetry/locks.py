@@ -14,13 +14,13 @@ _lock_waits = meter.create_histogram(
     "tideover.lock.acquire.duration",
     unit="s",
     description="How long a lock was waited for.",
-    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60],
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
 )
 _lock_holds = meter.create_histogram(
     "tideover.lock.hold.duration",
     unit="s",
     description="How long a lock was held.",
-    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60],
+    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
 )
 _locks_active = meter.create_up_down_counter(
     "tideover.lock.active", unit="{lock}", description="Locks held, by what ground they are held on."

@@ -48,6 +48,18 @@ class Observed(Protocol):
         """Return how many endpoints are registered here, by service and state."""
         ...
 
+    def observe_rejected(self) -> int:
+        """Return how many values of the configuration are refused now: of keys and of bound objects."""
+        ...
+
+    def observe_candidates(self) -> Mapping[str, int]:
+        """Return how often this process stands in each election, led or not."""
+        ...
+
+    def observe_members(self) -> Mapping[str, str]:
+        """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
+        ...
+
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""
         ...
@@ -133,6 +145,25 @@ def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
         yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
 
 
+def _observe_rejected(coordinator: Observed) -> Iterable[Observation]:
+    yield Observation(coordinator.observe_rejected(), {"db.namespace": coordinator.namespace})
+
+
+def _observe_candidates(coordinator: Observed) -> Iterable[Observation]:
+    for election, count in coordinator.observe_candidates().items():
+        yield Observation(count, {"tideover.election": election})
+
+
+def _observe_members(_: CallbackOptions) -> Iterable[Observation]:
+    # Several coordinators may know one member, and not all of them its version.
+    known: dict[str, str] = {}
+    for coordinator in _coordinators():
+        for member, version in coordinator.observe_members().items():
+            known[member] = version or known.get(member, "")
+    for member, version in known.items():
+        yield Observation(1, {"server.address": member, "tideover.backend.version": version or "unknown"})
+
+
 def _observe_endpoints(coordinator: Observed) -> Iterable[Observation]:
     for (service, source), count in coordinator.observe_endpoints().items():
         yield Observation(count, {"tideover.service": service, "tideover.source": source})
@@ -178,6 +209,24 @@ meter.create_observable_gauge(
     callbacks=[_observe_ages],
     unit="s",
     description="Age of the oldest followed prefix.",
+)
+meter.create_observable_up_down_counter(
+    "tideover.config.rejected.active",
+    callbacks=_observing(_observe_rejected),
+    unit="{value}",
+    description="Values refused now, in whose place an older one or a default is served.",
+)
+meter.create_observable_up_down_counter(
+    "tideover.election.candidate.active",
+    callbacks=_observing(_observe_candidates),
+    unit="{candidate}",
+    description="Candidates of this process, the one that leads among them.",
+)
+meter.create_observable_gauge(
+    "tideover.backend.member.info",
+    callbacks=[_observe_members],
+    unit="1",
+    description="1 for each member of etcd that is known here, with its version.",
 )
 meter.create_observable_up_down_counter(
     "tideover.election.leader",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, Status, StatusCode
@@ -12,8 +13,18 @@ from tideover.shown import cut
 
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 
-tracer = trace.get_tracer("tideover", schema_url=SCHEMA)
-meter = metrics.get_meter("tideover", schema_url=SCHEMA)
+
+def _version() -> str:
+    try:
+        return version("tideover")
+    except PackageNotFoundError:  # copied somewhere without its metadata
+        return ""
+
+
+VERSION = _version()
+
+tracer = trace.get_tracer("tideover", VERSION, schema_url=SCHEMA)
+meter = metrics.get_meter("tideover", VERSION, schema_url=SCHEMA)
 
 Attributes = Mapping[str, str | bool | int | float]
 

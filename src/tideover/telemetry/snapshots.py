@@ -25,6 +25,20 @@ def snapshot_rejected(component: Component, path: str, why: str) -> None:
     event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR, about=path)
 
 
+def snapshot_put_aside(component: Component, path: str, place: str, why: str) -> None:
+    """Report that a snapshot file that cannot be used has made room for another one.
+
+    Args:
+        component: Whose it is.
+        path: What the file was called.
+        place: What it is called now.
+        why: What is wrong with it.
+    """
+    attributes = {"tideover.component": component}
+    text = f"{path} is kept as {place}, and another one is written: {why}"
+    event("tideover.snapshot.put_aside", text, attributes, level=logging.WARNING, about=place)
+
+
 def snapshot_failed(component: Component | None, what: str) -> None:
     """Report that nothing is kept on disk, or not what is known now.
 

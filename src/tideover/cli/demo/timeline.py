@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 import time
 from typing import IO
@@ -32,8 +31,6 @@ class Timeline:
         self._out = out
         self._as_json = as_json
         self._began = time.monotonic()
-        terminal = out.isatty() and os.environ.get("TERM") != "dumb"
-        self._coloured = terminal and not os.environ.get("NO_COLOR")
 
     def __repr__(self) -> str:
         """Show for how long it has been running."""
@@ -58,7 +55,7 @@ class Timeline:
             return
         width = _COLUMNS - len(self._time()) - 2
         first, *rest = [part for line in text.splitlines() for part in _wrap(line, width)]
-        print_line(f"{self._time()}  ", self._style(first, bold=True), to=self._out)
+        print_line(f"{self._time()}  ", Styled(first, bold=True), to=self._out)
         for line in rest:
             print_line(f"{'':7}  {line}", to=self._out)
 
@@ -75,9 +72,9 @@ class Timeline:
         synced = "never synced" if age is None else f"synced {age:4.1f} s ago"
         print_line(
             f"{self._time()}  etcd {etcd:<11}  ",
-            self._style(f"{source:<6}", colour=_COLOURS.get(source)),
+            Styled(f"{source:<6}", colour=_COLOURS.get(source)),
             f"  {synced}  tea {price:.2f}  {per_second:>3}/s  ",
-            self._style(f"{failed} failed", colour="red" if failed else None),
+            Styled(f"{failed} failed", colour="red" if failed else None),
             to=self._out,
         )
 
@@ -94,9 +91,6 @@ class Timeline:
 
     def _time(self) -> str:
         return f"{self.seconds:5.1f} s"
-
-    def _style(self, text: str, *, colour: str | None = None, bold: bool = False) -> str | Styled:
-        return Styled(text, colour, bold) if self._coloured else text
 
     def _record(self, record: dict[str, object]) -> None:
         print_json(record, to=self._out)

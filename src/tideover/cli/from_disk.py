@@ -1,0 +1,157 @@
+"""The configuration as services on this machine have last known it: what is read where etcd cannot be asked.
+
+Of itself only what services with the same endpoints, namespace and user have left is used; of all else people
+choose one.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cmp_to_key
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.printer import note
+from tideover.cli.snapshots import Left, folder_of, left_in, old, origin
+from tideover.errors import SnapshotCorrupt
+from tideover.options import Options
+from tideover.prefixes.snapshot_file import read
+from tideover.prefixes.snapshot import supersedes
+from tideover.shown import shown
+from tideover.types import Entry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# How many snapshots of others are named.
+_MOST_OTHERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Where to look instead of asking etcd.
+
+    Attributes:
+        cache_dir: Where snapshots are; None means this user's folder.
+        file: The one to use, whosever it is; None means those of these endpoints, this namespace and this user.
+    """
+
+    cache_dir: Path | None
+    file: Path | None
+
+
+def disk_options(command: F) -> F:
+    """Add the options that say not to ask etcd; the command gets them as `disk`, which is None if it is asked."""
+
+    @functools.wraps(command)
+    def run(*args: Any, from_disk: bool, cache_dir: Path | None, file: Path | None, **options: Any) -> Any:
+        if cache_dir is not None and (file is not None or not from_disk):
+            raise click.UsageError("--cache-dir says where --from-disk looks")
+        looks = from_disk or file is not None
+        return command(*args, disk=Disk(cache_dir, file) if looks else None, **options)
+
+    for option in reversed(_OPTIONS):
+        run = option(run)
+    return run  # type: ignore[return-value] # click's decorators know nothing of F
+
+
+_OPTIONS = (
+    click.option(
+        "--from-disk",
+        is_flag=True,
+        help="Do not ask etcd: print what a service with the same endpoints, namespace and user has left.",
+    ),
+    click.option(
+        "--cache-dir",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Where --from-disk looks: that service's cache_dir; else this user's.",
+    ),
+    click.option(
+        "--from",
+        "file",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Do not ask etcd, but answer from this snapshot.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What snapshots know of the configuration.
+
+    Attributes:
+        snapshots: The snapshots, the one that tells most last.
+    """
+
+    snapshots: Sequence[Left]
+
+    def authority(self, key: bytes) -> Left | None:
+        """Return the snapshot that says whether there is such a key; None if none does."""
+        return next((left for left in reversed(self.snapshots) if key.startswith(left.prefix)), None)
+
+    def entries(self, prefix: bytes) -> dict[bytes, Entry]:
+        """Return what is known of the keys under a prefix, in their order.
+
+        Args:
+            prefix: What they begin with.
+        """
+        found: dict[bytes, Entry] = {}
+        for left in self.snapshots:
+            # Of a prefix the one that tells most is believed, also that a key is gone.
+            found = {key: entry for key, entry in found.items() if not key.startswith(left.prefix)}
+            found |= {key: entry for key, entry in left.snapshot.entries.items() if key.startswith(prefix)}
+        return dict(sorted(found.items()))
+
+
+def known_of_config(options: Options, disk: Disk) -> Known:
+    """Return what is on disk of the configuration, and say on stderr what is there and not used.
+
+    Args:
+        options: Which etcd, and as whom.
+        disk: Where to look.
+
+    Raises:
+        Failure: There is none that can be used.
+    """
+    base = options.base.encode()
+    if disk.file is not None:
+        return Known([_chosen(disk.file, base)])
+    folder = folder_of(disk.cache_dir)
+    left_here = [left for left in left_in(folder, refused=note) if left.prefix.startswith(base)]
+    own = [left for left in left_here if left.is_of(options)]
+    others = [left for left in left_here if left not in own]
+    for left in others[:_MOST_OTHERS]:
+        what = f"a snapshot of '{shown(left.prefix)}', {origin(left.snapshot)}, {old(left.snapshot)}"
+        note(f"not used: {what}: --from {shlex.quote(str(left.path))}")
+    if len(others) > _MOST_OTHERS:
+        note(f"and {len(others) - _MOST_OTHERS} more: see `tideover cache show {shlex.quote(str(folder))}`")
+    if not own:
+        missing = f"there is no snapshot of {options.base!r} for these endpoints, this namespace and user"
+        raise Failure(f"{missing} in {folder}", code=Exit.UNAVAILABLE)
+    return Known(sorted(own, key=cmp_to_key(_compare)))
+
+
+def _chosen(file: Path, base: bytes) -> Left:
+    try:
+        left = Left(file, read(file))
+    except (OSError, SnapshotCorrupt) as exc:
+        raise Failure(f"{file} cannot be used: {exc}", code=Exit.FAILED) from exc
+    if not left.prefix.startswith(base):
+        raise Failure(f"{file} is of '{shown(left.prefix)}', not of '{shown(base)}'", code=Exit.USAGE)
+    return left
+
+
+def _compare(one: Left, other: Left) -> int:
+    return int(supersedes(one.snapshot, other.snapshot)) - int(supersedes(other.snapshot, one.snapshot))
+
+
+def note_disk(left: Left) -> None:
+    """Say that an answer is not live, and whose and how old it is."""
+    note(f"from disk, not live: {left.path}, {old(left.snapshot)}, {origin(left.snapshot)}")

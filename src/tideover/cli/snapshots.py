@@ -1,0 +1,122 @@
+"""The snapshots that services on this machine have left: which of them are of these endpoints, and what they know.
+
+A snapshot's file is named after the namespace, the prefix, the endpoints and the user that a service was given. So
+it is told by its name whose it is; another one may be of another cluster, and is used only if a person says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tideover.cli.exit_codes import Exit, Failure
+from tideover.clock import Clock
+from tideover.errors import SnapshotCorrupt
+from tideover.options import Options
+from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot import Snapshot
+from tideover.status import duration
+
+_PREVIOUS = ".prev.json"
+
+
+def folder_of(cache_dir: Path | None) -> Path:
+    """Return where snapshots are: the folder that was given, or this user's.
+
+    Raises:
+        Failure: This user has none.
+    """
+    try:
+        return cache_dir or default_folder()
+    except RuntimeError as exc:
+        raise Failure(str(exc), code=Exit.USAGE) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A snapshot that was left on disk.
+
+    Attributes:
+        path: Its file.
+        snapshot: What it knows.
+    """
+
+    path: Path
+    snapshot: Snapshot
+
+    @property
+    def prefix(self) -> bytes:
+        """What its keys begin with."""
+        return self.snapshot.prefix
+
+    def is_of(self, options: Options) -> bool:
+        """Whether a service with the same endpoints, namespace and user has left it.
+
+        Args:
+            options: Which etcd, and as whom.
+        """
+        file = SnapshotFile(
+            self.path.parent,
+            namespace=options.namespace,
+            prefix=self.prefix,
+            endpoints=options.endpoints,
+            user=options.username or "",
+            component="discovery" if self.path.name.startswith("discovery-") else "config",
+        )
+        return _stem(file.path) == _stem(self.path)
+
+
+def left_in(folder: Path, *, refused: Callable[[str], object]) -> Iterator[Left]:
+    """Return what was left in a folder: of each snapshot the newest generation that can be used.
+
+    Args:
+        folder: The folder.
+        refused: Is told why a newer generation cannot be used.
+
+    Raises:
+        Failure: The folder cannot be read.
+    """
+    usable: set[str] = set()
+    for path in _newest_first(folder):
+        if _stem(path) in usable:
+            continue
+        try:
+            left = Left(path, read(path))
+        except SnapshotCorrupt as exc:
+            refused(str(exc))
+        except OSError as exc:
+            refused(f"snapshot {path} cannot be read: {exc.strerror}")
+        else:
+            usable.add(_stem(path))
+            yield left
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    try:
+        return sorted(snapshot_paths(folder), key=lambda path: (_stem(path), path.name.endswith(_PREVIOUS)))
+    except OSError as exc:
+        raise Failure(f"{folder}: {exc.strerror}", code=Exit.FAILED) from exc
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".json").removesuffix(".prev")
+
+
+def origin(snapshot: Snapshot) -> str:
+    """Return of which cluster a snapshot is, where that was, and who has read it."""
+    where = ",".join(snapshot.endpoints) or "unknown endpoints"
+    return f"cluster {snapshot.cluster_id:x} at {where}" + (f" as {snapshot.user}" if snapshot.user else "")
+
+
+def age_of(snapshot: Snapshot) -> float:
+    """Return the seconds since a snapshot was last proven in sync; infinite if that is unknown."""
+    return math.inf if snapshot.synced_at is None else Clock().elapsed(snapshot.synced_at)
+
+
+def old(snapshot: Snapshot) -> str:
+    """Return how old a snapshot is, in words."""
+    age = age_of(snapshot)
+    return f"{duration(age)} old" if math.isfinite(age) else "of unknown age"

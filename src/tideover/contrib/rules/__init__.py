@@ -1,0 +1,1 @@
+"""What integrations decide: which hosts are services, what is tried again, where an answer leads."""

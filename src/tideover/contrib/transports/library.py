@@ -1,0 +1,98 @@
+"""The names of the library whose client is served: its requests, its answers and its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, Protocol, TypeAlias
+
+from tideover.contrib.rules.locations import Url, read_base
+from tideover.contrib.transports.bodies import PassedBody, Receiving, Sending
+
+_BASES = 1000
+
+# Of any library that looks like httpx, with the same names.
+Error: TypeAlias = Any
+Request: TypeAlias = Any
+Response: TypeAlias = Any
+
+
+# Those that look the same.
+_LIBRARIES = ("httpx", "httpx2")
+
+
+class BodyClass(Protocol):
+    """Makes bodies that the library accepts."""
+
+    def __call__(self, stream: Any, watcher: Sending | Receiving, /) -> PassedBody:
+        """Return a body."""
+        ...
+
+
+class Library:
+    """A library.
+
+    Args:
+        module: What `import` gives; looked at for its names.
+        body: Makes bodies that it accepts.
+
+    Attributes:
+        name: The library's own name, also if it stands in for another one.
+        names: The module.
+        body: Makes bodies that it accepts.
+        read_base: Returns where an endpoint is, or why no request can be sent to it.
+        never_sent: What is raised if nothing was sent: the connection did not come about, or there is no way to
+            make one to such a URL.
+        failures: What is the endpoint's failure, as opposed to the caller's own, such as a pool without a free
+            connection.
+        no_url: What is raised for text that is no URL, by the library, idna and urllib, some of it only when its
+            parts are asked for.
+    """
+
+    def __init__(self, module: ModuleType, body: BodyClass) -> None:
+        names: Any = module
+        self.name = module.__name__
+        self.names = names
+        self.body = body
+        self.never_sent = (names.ConnectError, names.ConnectTimeout, names.UnsupportedProtocol)
+        self.failures = (
+            names.NetworkError,
+            names.ConnectTimeout,
+            names.ReadTimeout,
+            names.WriteTimeout,
+            names.RemoteProtocolError,
+            names.UnsupportedProtocol,
+        )
+        self.no_url: tuple[type[Exception], ...] = (names.InvalidURL, ValueError)
+        self.read_base: Callable[[str], Url | str] = lru_cache(maxsize=_BASES)(self._read_base)
+
+    def __repr__(self) -> str:
+        """Show its name."""
+        return f"<Library {self.name}>"
+
+    def check(self, what: str, given: object) -> None:
+        """Refuse what belongs to a library that looks the same and shares no class with this one.
+
+        Args:
+            what: What has it.
+            given: The client's request, or a transport.
+
+        Raises:
+            TypeError: It belongs to the other library; the message names both.
+        """
+        other = _origin(given)
+        if other not in ("", self.name):
+            raise TypeError(
+                f"{what} is for {self.name}, and was given {type(given).__name__} of {other}, which shares no "
+                f"class with it: tideover.contrib.{other} has the same for {other}"
+            )
+
+    def _read_base(self, text: str) -> Url | str:
+        return read_base(text, self.names.URL, self.no_url)
+
+
+def _origin(given: object) -> str:
+    """Return which library something belongs to; empty if to none."""
+    modules = (each.__module__.partition(".")[0] for each in type(given).__mro__)
+    return next((module for module in modules if module in _LIBRARIES), "")

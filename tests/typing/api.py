@@ -41,6 +41,9 @@ from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.contrib.openfeature import TideoverProvider
 from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
+from tideover.coordinator.catalog import ListedKey
+from tideover.elections.admin import Sighting
+from tideover.locks.lines import LockLine
 from tideover.status import KeyPage, Statement
 from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
 
@@ -361,6 +364,10 @@ async def discovering() -> None:
     async with connect("127.0.0.1:2379") as tide:
         assert_type(await tide.namespaces.find_misspelled("services/"), str | None)
         assert_type([each async for each in tide.namespaces.walk()], list[Tree | Passed])
+        assert_type([each async for each in tide.catalog.config("payments/")], list[ListedKey])
+        assert_type([each async for each in tide.catalog.elections()], list[tuple[str, Sighting]])
+        assert_type([each async for each in tide.catalog.locks()], list[LockLine])
+        assert_type(await tide.catalog.lock("orders/42"), LockLine)
         view = tide.discover("api", max_stale=60, on_stale="raise")
         assert_type(tideover.discover("api"), tideover.ServiceView)
         assert_type(view.pick(), tideover.Endpoint)
@@ -438,6 +445,8 @@ async def facts(tide: tideover.Coordinator) -> None:
     assert_type(tide.term("reaper"), tideover.Term | None)
     assert_type(tide.standing("reaper"), tideover.Standing | None)
     assert_type(tide.leader_address("reaper"), str | None)
+    assert_type(tide.follow_leader("reaper"), tideover.LeaderView)
+    assert_type(tide.follow_leader("reaper").pick(), tideover.Leader)
     assert_type(tide.health.next_probe, float)
     assert_type(tide.health.outage_id, str)
     assert_type(tide.health.brief, str)

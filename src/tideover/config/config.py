@@ -66,7 +66,6 @@ class Config(Reader):
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
-        exclude: Prefixes of keys that are in no snapshot.
         cache: How answers about keys that are not followed are kept.
         retry: How calls are tried again.
         namespace: For spans.
@@ -87,7 +86,6 @@ class Config(Reader):
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        exclude: Sequence[str],
         cache: CachePolicy,
         retry: RetryPolicy,
         namespace: str,
@@ -102,7 +100,6 @@ class Config(Reader):
             lanes=lanes,
             clock=clock,
             limits=limits,
-            exclude=exclude,
             outage_id=outage_id,
             since=since,
         )
@@ -211,7 +208,7 @@ class Config(Reader):
         self, key: str, full: bytes, form: object, default: object, error: Unavailable
     ) -> Reading[object]:
         view = self._keys.view_of(full)
-        if view is not None and view.synced:
+        if view is not None and (view.synced or full in view.entries):
             return self._look_up(key, form, default, strict=False)
         known = self._on_demand.last(full)
         if known is not None:

@@ -103,6 +103,10 @@ async def configuration() -> None:
         if live.rejection is not None:
             assert_type(live.rejection.exception, Exception | None)
         tide.config.bind(Payments, prefix="payments/", validate=refuse)
+        assert_type(tide.config.bind(Payments, on_invalid="raise"), tideover.Live[Payments])
+        assert_type(tide.config.bind(Payments, on_invalid="default"), tideover.Live[Payments])
+        assert_type(tide.config.bind(Payments, on_invalid="last_good"), tideover.Live[Payments])
+        tide.config.bind(Payments, on_invalid="last-good")  # type: ignore[arg-type]
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)

@@ -95,7 +95,8 @@ def left_in(folder: Path, *, refused: Callable[[str], object], most: float = mat
             refused(f"snapshot {path} cannot be read: {exc.strerror}")
         else:
             usable.add(_stem(path))
-            yield left
+            if left.snapshot.accepted is None:
+                yield left
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     fetch_refused,
+    flags,
     fleet,
     followed_keys,
     locks,
@@ -27,6 +28,7 @@ ROWS: tuple[Row, ...] = (
     warm_get.ROW,
     warm_models.ROW,
     with_config.ROW,
+    flags.ROW,
     middleware.ROW,
     requirements.ROW,
     outage_read.ROW,

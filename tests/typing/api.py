@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, assert_type
 import httpx
 import httpx2
 from fastapi import FastAPI
+from openfeature import api
+from openfeature.flag_evaluation import FlagEvaluationDetails, FlagResolutionDetails
 from pydantic import BaseModel, PositiveInt, RootModel, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from starlette.applications import Starlette
@@ -37,6 +39,7 @@ from tideover.client.namespaces import Passed, Tree
 from tideover.contrib import httpx2 as for_httpx2
 from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.contrib.openfeature import TideoverProvider
 from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
 from tideover.coordinator.catalog import ListedKey
 from tideover.elections.admin import Sighting
@@ -100,6 +103,10 @@ async def configuration() -> None:
         if live.rejection is not None:
             assert_type(live.rejection.exception, Exception | None)
         tide.config.bind(Payments, prefix="payments/", validate=refuse)
+        assert_type(tide.config.bind(Payments, on_invalid="raise"), tideover.Live[Payments])
+        assert_type(tide.config.bind(Payments, on_invalid="default"), tideover.Live[Payments])
+        assert_type(tide.config.bind(Payments, on_invalid="last_good"), tideover.Live[Payments])
+        tide.config.bind(Payments, on_invalid="last-good")  # type: ignore[arg-type]
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
@@ -388,6 +395,19 @@ async def discovering() -> None:
         assert_type(answered, httpx2.Response)
 
 
+async def flags() -> None:
+    """Feature flags, by OpenFeature's client and by the provider itself."""
+    async with connect("127.0.0.1:2379") as tide:
+        provider = TideoverProvider(tide, prefix="flags/")
+        api.set_provider(TideoverProvider(tide))
+        api.set_provider_and_wait(provider, "shop")
+        client = api.get_client("shop")
+        assert_type(client.get_boolean_value("new-checkout", False), bool)
+        assert_type(await client.get_integer_details_async("limit", 3), FlagEvaluationDetails[int])
+        assert_type(provider.resolve_float_details("rate", 0.5), FlagResolutionDetails[float])
+        assert_type(await provider.resolve_string_details_async("theme", ""), FlagResolutionDetails[str])
+
+
 async def injected() -> None:
     """A decorated function keeps its type."""
     assert_type(await charge("order"), bool)
@@ -429,6 +449,8 @@ async def facts(tide: tideover.Coordinator) -> None:
     assert_type(tide.term("reaper"), tideover.Term | None)
     assert_type(tide.standing("reaper"), tideover.Standing | None)
     assert_type(tide.leader_address("reaper"), str | None)
+    assert_type(tide.follow_leader("reaper"), tideover.LeaderView)
+    assert_type(tide.follow_leader("reaper").pick(), tideover.Leader)
     assert_type(tide.health.next_probe, float)
     assert_type(tide.health.outage_id, str)
     assert_type(tide.health.brief, str)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.keys import read
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.status import duration
 
 _PREVIOUS = ".prev.json"
@@ -94,7 +95,8 @@ def left_in(folder: Path, *, refused: Callable[[str], object], most: float = mat
             refused(f"snapshot {path} cannot be read: {exc.strerror}")
         else:
             usable.add(_stem(path))
-            yield left
+            if left.snapshot.accepted is None:
+                yield left
 
 
 def _newest_first(folder: Path) -> list[Path]:

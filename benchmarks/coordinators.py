@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tideover import Coordinator, HealthState, StalenessLimit, connect
 from tideover.clock import Clock
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.testing import MemoryStore
 from tideover.types import Entry
 

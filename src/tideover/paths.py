@@ -31,7 +31,8 @@ def snapshot_paths(folder: Path) -> list[Path]:
     Args:
         folder: The folder; one that does not exist has none.
     """
-    return sorted(path for component in ("config", "discovery") for path in folder.glob(f"{component}-*.json"))
+    kinds = ("accepted", "config", "discovery")
+    return sorted(path for kind in kinds for path in folder.glob(f"{kind}-*.json"))
 
 
 def default_state_folder() -> Path:

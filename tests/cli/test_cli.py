@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,8 +30,8 @@ from tideover.errors import (
     TideoverError,
     Unreachable,
 )
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshot_file import SnapshotFile, read
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 from tideover.testing.etcd import http as etcd_http
 from tideover.types import Component, Entry, HealthState
@@ -357,6 +357,21 @@ def test_cache_lists_snapshots_and_never_values(tmp_path: Path) -> None:
     assert (verified.code, verified.out) == (0, f"1 whole, 0 damaged in {tmp_path}\n")
     for done in (shown, verified, tideover("cache", "show", "--json", str(tmp_path))):
         assert "secret" not in done.out + done.err
+
+
+def test_cache_says_who_has_accepted_what(tmp_path: Path) -> None:
+    """Beside the newest state of a prefix stands what a class has accepted of it, labelled with the class."""
+    path = _save(tmp_path, b"/config/")
+    label = Accepted("shop.Pool", "9f", frozenset({b"/config/key"}))
+    file = SnapshotFile(
+        tmp_path, namespace="", prefix=b"/config/", endpoints=[_NOWHERE], accepted=("shop.Pool", "9f")
+    )
+    assert file.save(replace(read(path), accepted=label))
+    accepted, raw = tideover("cache", "show", str(tmp_path)).out.splitlines()
+    assert " /config/ as accepted by shop.Pool  revision 7  1 key " in accepted
+    assert "accepted by" not in raw
+    records = tideover("cache", "show", "--json", str(tmp_path)).out.splitlines()
+    assert [json.loads(record)["accepted_by"] for record in records] == ["shop.Pool", None]
 
 
 def test_cache_lists_services_too(tmp_path: Path) -> None:

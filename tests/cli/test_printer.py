@@ -27,8 +27,8 @@ from tideover.discovery.endpoint import Endpoint
 from tideover.elections.record_document import Document
 from tideover.etcd.adapter import EtcdStore
 from tideover.holders import Holder
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.shown import LONGEST_LINE
 from tideover.store.operations import Put
 from tideover.testing.etcd import EtcdServer

@@ -11,8 +11,8 @@ import pytest
 
 from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.types import Entry
 
 _PROD, _STAGING = "127.0.0.1:1", "127.0.0.1:2"

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from tideover.locks import hold_document, ledger_file
 from tideover.locks.rules.overlaps import Hold, overlaps
 from tideover.prefixes import snapshot_format
 from tideover.prefixes.rules import progress_is_ordered
-from tideover.prefixes.snapshot_format import Snapshot
+from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.shown import shown
 from tideover.store.endpoints import advertised, is_loopback, parse_endpoint
 from tideover.types import Entry, LockMode
@@ -53,6 +54,8 @@ SNAPSHOT = Snapshot(
     b"/config/", 7, 1, 2, 9, BEGAN, SEEN, {b"/config/a": Entry(b"1", 7, 9), b"/config/\xff": Entry(b"\xff", 8, 8)},
     history="h", endpoints=("a:1",), user="u",
 )  # fmt: skip
+ACCEPTED = replace(SNAPSHOT, accepted=Accepted("shop.Pool", "9f", frozenset(SNAPSHOT.entries)))
+SNAPSHOTS = tuple(map(snapshot_format.encode, (SNAPSHOT, ACCEPTED)))
 RINGS = (Keyring([b"a secret of theirs"]), Keyring([b"a secret of ours..", b"a secret of theirs"]))
 
 
@@ -203,7 +206,7 @@ READERS = (
     plain("record", _read_record, RecordCorrupt, RECORD.encode()),
     plain("registration", _read_endpoint, ValueError, ENDPOINT.encode()),
     plain("registration's key", _read_endpoint_key, ValueError, ENDPOINT.key.encode()),
-    plain("snapshot", _read_snapshot, SnapshotCorrupt, snapshot_format.encode(SNAPSHOT)),
+    plain("snapshot", _read_snapshot, SnapshotCorrupt, *SNAPSHOTS),
     Reader("ledger file", _ledger_file, (), (hold_document.encode(HOLD) + b"\n" + hold_document.encode(HOLD),)),
     plain("peers' request", _over_a_wire(lambda wire: http._understand(wire, _handle)), _WIRE, REQUEST),
     plain("peers' response", _over_a_wire(http._read_response), _WIRE, RESPONSE),

@@ -235,8 +235,8 @@ async def test_damaged_snapshot(tmp_path: Path, caplog: pytest.LogCaptureFixture
 async def leave_snapshots(endpoints: tuple[str, ...], folder: Path) -> None:
     """Write two generations: "a" is "1" in the previous and "2" in the newest."""
     from tideover.clock import Clock
+    from tideover.prefixes.snapshot import Snapshot
     from tideover.prefixes.snapshot_file import SnapshotFile
-    from tideover.prefixes.snapshot_format import Snapshot
     from tideover.types import Entry
 
     file = SnapshotFile(folder, namespace="", prefix=b"/config/", endpoints=endpoints)

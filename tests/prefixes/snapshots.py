@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tideover.clock import Stamp
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.types import Entry
 
 PREFIX = b"/config/"

@@ -15,8 +15,8 @@ from tests.test_encryption import new_key
 from tideover.encryption import Encryption, KeysUnusable
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.prefixes.sealing import _PIECE
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.types import Entry
 
 OLD, NEW, OTHER = (Encryption(new_key()) for _ in range(3))

@@ -23,10 +23,12 @@ import pytest
 from tests.prefixes.snapshots import PREFIX, make, open_file
 from tideover.clock import Stamp
 from tideover.errors import SnapshotCorrupt
-from tideover.paths import default_folder
+from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes import snapshot_file
+from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot, decode, encode
+from tideover.prefixes.snapshot_format import decode, encode
+from tideover.prefixes.snapshot_names import accepted_paths
 
 
 def revision_of(loaded: Loaded | None) -> int:
@@ -107,6 +109,26 @@ def test_name_depends_on_everything_that_changes_what_is_seen(tmp_path: Path) ->
     assert len({base, *others}) == 7
     assert base.startswith("config-")
     assert len(base) == len("config-") + 32 + len(".json")
+
+
+def test_the_name_of_an_accepted_snapshot_says_what_has_accepted_it(tmp_path: Path) -> None:
+    """Class, shape and prefix have a file each; a start finds those of one user and no others."""
+
+    def file(form: str, shape: str, prefix: bytes = PREFIX, user: str = "u") -> SnapshotFile:
+        return SnapshotFile(
+            tmp_path, namespace="ns", prefix=prefix, endpoints=["b", "a"], user=user, accepted=(form, shape)
+        )
+
+    found = [file("a.B", "1"), file("a.B", "2"), file("a.C", "1"), file("a.B", "1", b"/config/x/")]
+    raw = SnapshotFile(tmp_path, namespace="ns", prefix=PREFIX, endpoints=["a", "b"], user="u")
+    for each in (*found, file("a.B", "1", user="v"), raw):
+        label = None if each is raw else Accepted("a.B", "1", frozenset())
+        for revision in (1, 2):
+            assert each.save(replace(make(revision, prefix=each.prefix, keys=0), accepted=label))
+    paths = accepted_paths(tmp_path, namespace="ns", endpoints=["a", "b"], user="u")
+    assert paths == sorted(path for each in found for path in (each.path, each.previous_path))
+    assert len(snapshot_paths(tmp_path)) == 12
+    assert accepted_paths(tmp_path / "missing", namespace="ns", endpoints=["a", "b"], user="u") == []
 
 
 def former(tmp_path: Path, *revisions: int) -> tuple[SnapshotFile, SnapshotFile]:

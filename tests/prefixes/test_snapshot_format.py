@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tideover.clock import Stamp
 from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
-from tideover.prefixes.snapshot_format import Snapshot, decode, encode, supersedes
+from tideover.prefixes.snapshot import Accepted, Snapshot, supersedes
+from tideover.prefixes.snapshot_format import decode, encode
 from tideover.types import Entry
 
 counters = st.integers(min_value=0, max_value=2**63 - 1)
@@ -29,6 +30,9 @@ entries = st.builds(Entry, value=raw, create_revision=counters, mod_revision=cou
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     prefix = draw(raw)
+    found = draw(st.dictionaries(raw.map(lambda rest: prefix + rest), entries, max_size=6))
+    absent = draw(st.lists(raw.map(lambda rest: prefix + rest), max_size=3))
+    label = Accepted(draw(st.text(max_size=9)), draw(st.text(max_size=9)), frozenset({*found, *absent}))
     return Snapshot(
         prefix=prefix,
         cluster_id=draw(st.integers(0, 2**64 - 1)),
@@ -37,7 +41,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         revision=draw(counters),
         synced_at=draw(st.none() | stamps),
         saved_at=draw(stamps),
-        entries=draw(st.dictionaries(raw.map(lambda rest: prefix + rest), entries, max_size=6)),
+        entries=found,
+        accepted=draw(st.none() | st.just(label)),
     )
 
 
@@ -56,6 +61,12 @@ def make(*, revision: int = 9, epoch: int = 0, cluster_id: int = 1, synced_at: S
             b"/config/\xff": Entry(b"\x00\xff", 8, 8),
         },
     )
+
+
+def make_accepted() -> Snapshot:
+    keys = frozenset({b"/config/\xff", b"/config/absent", b"/config/db/", b"/config/name", b"/config/rate"})
+    entries = {**make().entries, b"/config/db/host": Entry(b"a", 3, 3)}
+    return replace(make(), entries=entries, accepted=Accepted("shop.Größe", "9f86d081884c7d65", keys))
 
 
 def corrupt(data: bytes) -> str:
@@ -132,6 +143,68 @@ def test_endpoints_and_user_stand_in_the_header() -> None:
     assert "exactly the members" in corrupt(seal(document))
 
 
+# What the version before wrote for `make()` with endpoints and a user.
+BEFORE = (
+    b'{"header":{"cluster_id":1,"endpoints":["a:1"],"epoch":0,"format":1,"history":"","prefix":"/config/",'
+    b'"raft_term":3,"revision":9,"saved_at":{"boot":12.25,"boot_id":"boot-a","wall":1700000000.5},"sha256":'
+    b'"f3d6bd71e807fd3f7410f2124be045a184561e8cc36561a7083b45cd026e3eaa","synced_at":null,"user":"u"},\n"entries":{\n'
+    b'"/config/name":{"create_revision":2,"mod_revision":2,"value":"Gr\xc3\xb6\xc3\x9fe\\n"},\n'
+    b'"/config/rate":{"create_revision":7,"mod_revision":9,"value":"10"},\n'
+    b'"base64:L2NvbmZpZy//":{"create_revision":8,"mod_revision":8,"value":{"base64":"AP8="}}\n}}\n'
+)
+
+
+def test_a_raw_snapshot_is_what_the_version_before_wrote() -> None:
+    """Raw snapshots are the very bytes of format 1, so each version starts from what the other has left."""
+    snapshot = replace(make(), endpoints=("a:1",), user="u")
+    assert encode(snapshot) == BEFORE
+    assert decode(BEFORE, path="p") == snapshot
+
+
+def test_an_accepted_snapshot_is_of_another_format() -> None:
+    """An accepted snapshot names its class, its shape and all keys that it speaks of, absent ones too."""
+    snapshot = make_accepted()
+    data = encode(snapshot)
+    document = json.loads(data)
+    assert document["header"]["format"] == 2
+    assert document["header"]["accepted"] == {
+        "class": "shop.Größe",
+        "keys": ["/config/absent", "/config/db/", "/config/name", "/config/rate", "base64:L2NvbmZpZy//"],
+        "shape": "9f86d081884c7d65",
+    }
+    assert decode(data, path="p") == snapshot
+    assert "accepted by shop.Größe" in repr(snapshot)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        None,
+        {},
+        {"class": "a", "keys": ["/config/name"]},
+        {"class": "a", "keys": ["/config/name"], "shape": "b"},
+        {"class": 1, "keys": [], "shape": "b"},
+        {"class": "a", "keys": "/config/", "shape": "b"},
+        {"class": "a", "keys": [1], "shape": "b"},
+        {"class": "a", "keys": [], "shape": None},
+        {"class": "a", "keys": [], "shape": "b", "more": 1},
+    ],
+)
+def test_label_of_wrong_shape(label: object) -> None:
+    """A label that is none, or that leaves an entry out, is refused although the checksum is right."""
+    document = json.loads(encode(make_accepted()))
+    document["header"]["accepted"] = label
+    corrupt(seal(document))
+
+
+def test_a_label_belongs_to_its_format() -> None:
+    """A raw snapshot with a label, and an accepted one without, are refused."""
+    for snapshot, number in ((make(), 2), (make_accepted(), 1)):
+        document = json.loads(encode(snapshot))
+        document["header"]["format"] = number
+        assert "exactly the members" in corrupt(seal(document))
+
+
 def test_equal_snapshots_have_equal_bytes() -> None:
     """The order in which the entries came does not matter."""
     snapshot = make()
@@ -139,9 +212,10 @@ def test_equal_snapshots_have_equal_bytes() -> None:
     assert encode(turned) == encode(snapshot)
 
 
-def test_every_changed_byte_is_found() -> None:
+@pytest.mark.parametrize("accepted", [None, Accepted("shop.Pool", "9f", frozenset(make().entries))])
+def test_every_changed_byte_is_found(accepted: Accepted | None) -> None:
     """No change of a single byte of a file yields another snapshot: it is refused, or it means the same."""
-    snapshot = make(synced_at=Stamp(1_700_000_000.0, 11.0, "boot-a"))
+    snapshot = replace(make(synced_at=Stamp(1_700_000_000.0, 11.0, "boot-a")), accepted=accepted)
     data = encode(snapshot)
     harmless = 0
     for position in range(len(data)):
@@ -177,6 +251,7 @@ def test_every_truncation_is_found() -> None:
         b'{"header":1,"entries":{}}',
         b'{"header":{},"entries":{}}',
         b'{"header":{"format":2},"entries":{}}',
+        b'{"header":{"format":3},"entries":{}}',
         b'{"header":{"format":true},"entries":{}}',
         b'{"header":{"format":NaN},"entries":{}}',
         b"[" * 200_000,
@@ -198,7 +273,7 @@ def test_not_a_snapshot(data: bytes) -> None:
 
 def test_other_format_is_named() -> None:
     """A file of a later version is refused with its format, not as a failed checksum."""
-    assert "format is 2" in corrupt(seal({"header": {"format": 2, "new": 1}, "entries": {}}))
+    assert "format is 3" in corrupt(seal({"header": {"format": 3, "new": 1}, "entries": {}}))
 
 
 @pytest.mark.parametrize(
@@ -330,6 +405,10 @@ def test_constructor_refuses_contradictions() -> None:
         make(revision=-1)
     with pytest.raises(ValueError, match="outside the prefix b'/config/'"):
         replace(make(), entries={b"/conf": Entry(b"", 1, 1)})
+    with pytest.raises(ValueError, match="does not speak of"):
+        replace(make(), accepted=Accepted("a", "b", frozenset({b"/config/rate"})))
+    with pytest.raises(ValueError, match="outside the prefix b'/config/'"):
+        replace(make(), entries={}, accepted=Accepted("a", "b", frozenset({b"/conf"})))
 
 
 def test_repr_is_one_line_without_values() -> None:

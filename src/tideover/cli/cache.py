@@ -35,6 +35,7 @@ class Found:
         endpoints: The endpoints that its writer was given; None if an earlier version has written it.
         user: The etcd user that it was read as; None likewise, empty if there was none.
         age: Seconds since it was last proven in sync; None if that is unknown.
+        accepted_by: The class that has accepted it, by its full name; None for the newest state of a prefix.
         problem: What is wrong with it.
     """
 
@@ -48,6 +49,7 @@ class Found:
     endpoints: Sequence[str] | None = None
     user: str | None = None
     age: float | None = None
+    accepted_by: str | None = None
     problem: str | None = None
 
 
@@ -152,6 +154,7 @@ def _examine(path: Path) -> Found:
         endpoints=snapshot.endpoints[:MOST] or None,
         user=snapshot.user if snapshot.endpoints else None,
         age=age if math.isfinite(age) else None,
+        accepted_by=snapshot.accepted.form if snapshot.accepted else None,
     )
 
 
@@ -164,5 +167,6 @@ def _describe(found: Found) -> str:
     origin = f"cluster {found.cluster}"
     if found.endpoints:
         origin += f" at {','.join(found.endpoints)}" + (f" as {found.user}" if found.user else "")
-    text = f"whole    {found.generation:<8}  {found.prefix}  revision {found.revision}  {keys}  {age}  {origin}"
+    what = found.prefix if found.accepted_by is None else f"{found.prefix} as accepted by {found.accepted_by}"
+    text = f"whole    {found.generation:<8}  {what}  revision {found.revision}  {keys}  {age}  {origin}"
     return f"{shown(text)}  {name}"

@@ -22,8 +22,8 @@ from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import snapshot_paths
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.shown import shown
 from tideover.types import Source
 

@@ -16,8 +16,8 @@ from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile, read
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.status import duration
 
 _PREVIOUS = ".prev.json"
@@ -70,7 +70,7 @@ class Left:
 
 
 def left_in(folder: Path, *, refused: Callable[[str], object]) -> Iterator[Left]:
-    """Return what was left in a folder: of each snapshot the newest generation that can be used.
+    """Return what was left in a folder: of each raw snapshot the newest generation that can be used.
 
     Args:
         folder: The folder.
@@ -91,7 +91,8 @@ def left_in(folder: Path, *, refused: Callable[[str], object]) -> Iterator[Left]
             refused(f"snapshot {path} cannot be read: {exc.strerror}")
         else:
             usable.add(_stem(path))
-            yield left
+            if left.snapshot.accepted is None:
+                yield left
 
 
 def _newest_first(folder: Path) -> list[Path]:

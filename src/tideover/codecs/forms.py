@@ -152,7 +152,7 @@ def _is_needed(hint: object, otherwise: bool) -> bool:
 
 
 def name_of(form: object) -> str:
-    """Return a type's name for people, without notes."""
-    if get_origin(form) is Annotated:
+    """Return a type's name for people, without notes of a library's, which say too much."""
+    if get_origin(form) is Annotated and library_of(form) is not None:
         return name_of(get_args(form)[0])
     return form.__name__ if isinstance(form, type) else str(form)

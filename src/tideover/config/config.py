@@ -16,17 +16,19 @@ from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, encode
+from tideover.config.assembly import Assembly
 from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
-from tideover.config.live import Live
+from tideover.config.live import Live, OnInvalid
 from tideover.config.news import News
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
 from tideover.home import Home
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.view import View
 from tideover.shown import quoted
 from tideover.status import RejectedValue
@@ -69,6 +71,7 @@ class Config(Reader):
         retry: How calls are tried again.
         namespace: For spans.
         record_keys: Whether spans may name keys.
+        accepted: What settings objects have accepted.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
     """
@@ -89,6 +92,7 @@ class Config(Reader):
         retry: RetryPolicy,
         namespace: str,
         record_keys: bool,
+        accepted: AcceptedValues,
         outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
@@ -108,6 +112,7 @@ class Config(Reader):
         self._retry = retry
         self._namespace = namespace
         self._record_keys = record_keys
+        self._accepted = accepted
         self._news = News(views, lanes=lanes, clock=clock)
         self._on_demand = OnDemandCache(cache, clock=clock)
         self._subscriptions = Subscriptions(home)
@@ -337,25 +342,41 @@ class Config(Reader):
         self._keys.check_prefix(prefix)
         return self._subscriptions.open(prefix)
 
-    def bind(self, type: type[T], *, prefix: str = "", validate: Callable[[T], object] | None = None) -> Live[T]:
+    def bind(
+        self,
+        type: type[T],
+        *,
+        prefix: str = "",
+        validate: Callable[[T], object] | None = None,
+        on_invalid: OnInvalid = "raise",
+    ) -> Live[T]:
         """Return a settings object that follows its keys.
 
         Args:
-            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`.
+            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`. A
+                field that is one itself is JSON under that key, or has a key for each of its own: `db`, or
+                `db/host` and `db/port`.
             prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
             validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
                 the status show the text, of any other exception the class.
+            on_invalid: What to do if the object would not be valid now: `"raise"`; or give it the class's
+                `"default"` for each value that is refused, and all defaults if the object as a whole is; or begin
+                with the values that the class has accepted `"last_good"` at this prefix, in this process or an
+                earlier one. The newest values are tried first, and again at every change.
 
         Returns:
-            The live object; its `value` is always the last valid one.
+            The live object; its `value` is the last valid one, or stands in until there is one.
 
         Raises:
-            ConfigKeyError: A field without a default has no key.
-            NotSynced: Nothing is known of the prefix.
-            ConfigValueError: The object would not be valid now.
+            ConfigKeyError: A field without a default has no key, and nothing stands in.
+            NotSynced: The same, and nothing is known of the prefix.
+            ConfigValueError: The object would not be valid now, and nothing stands in: what is refused has no
+                default, or nothing was accepted before, or that is not valid any more. Without snapshots
+                (`cache_dir=False`) what was accepted ends with the process.
             NotFollowed: The prefix is not followed.
             InvalidRequest: The prefix begins with a slash.
             TypeError: `type` is none of these, or a field's type cannot be decoded.
+            ValueError: `on_invalid` is none of the three.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -363,14 +384,17 @@ class Config(Reader):
         """
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
-        live = Live(type, settings_prefix(prefix), reader=self, validate=validate)
-        self.keep(live)
-        return live
+        prefix = settings_prefix(prefix)
+        # First what cannot be decoded at all: that says more.
+        decoder_for(prefix, type)
+        return self.keep(Assembly(type, prefix, validate), on_invalid)
 
-    def keep(self, live: Live[Any]) -> None:
-        """Let a settings object follow its keys, as long as somebody holds it."""
+    def keep(self, assembly: Assembly[T], on_invalid: OnInvalid = "raise") -> Live[T]:
+        """Return what an assembly makes, as a settings object that follows its keys; see `bind`."""
+        live = Live(assembly, reader=self, accepted=self._accepted, on_invalid=on_invalid)
         self._bound.add(live)
         live.tell_unfound()
+        return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what a view announces.

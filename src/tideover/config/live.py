@@ -2,67 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Generic, Literal, TypeVar, get_args
 
 from tideover import telemetry
-from tideover.codecs import Refusal, asking, construct, fields_of, name_of, record_of
-from tideover.config.decoded import decoder_for
+from tideover.config.assembly import Assembly, Made
+from tideover.config.origins import Acceptance, LastAccepted, Newest
 from tideover.config.reader import Reader
-from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
-from tideover.status import RejectedValue
-from tideover.types import Reading
+from tideover.errors import ConfigKeyError, ConfigValueError
+from tideover.prefixes.accepted_values import AcceptedValues
+from tideover.status import RejectedValue, StandIn
 
 T = TypeVar("T")
+
+OnInvalid = Literal["raise", "default", "last_good"]
+# What stands in for the newest values.
+_INSTEAD: dict[OnInvalid, StandIn] = {"default": "default", "last_good": "accepted"}
 
 
 class Live(Generic[T]):
     """A settings object kept up to date.
 
     `value` is always the last object that was valid as a whole: if a change makes one field unreadable, or the
-    object's own checks or the validator refuse it, the former object stays and the refusal is reported.
+    object's own checks or the validator refuse it, the former object stays and the refusal is reported. The first
+    object has no former one: what is served instead of it is for `on_invalid` to say.
     That etcd has none of its keys is reported once: more often than not the prefix is a wrong one.
 
     Args:
-        form: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
-        prefix: The keys' common prefix.
+        assembly: What makes the object of its keys.
         reader: Where they are read.
-        validate: Called with each new object; raising refuses it.
-
-    Attributes:
-        unfound: Whether etcd has never had any of the keys, as far as a quorum has told.
+        accepted: What settings objects have accepted before.
+        on_invalid: What to do if the first object is refused.
 
     Raises:
         ConfigKeyError: A field without a default has no key.
         NotSynced: Nothing is known of the prefix.
         ConfigValueError: The first object would not be valid.
-        TypeError: `form` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
+        ValueError: `on_invalid` is none of the three.
     """
 
     def __init__(
-        self, form: type[T], prefix: str, *, reader: Reader, validate: Callable[[T], object] | None
+        self, assembly: Assembly[T], *, reader: Reader, accepted: AcceptedValues, on_invalid: OnInvalid
     ) -> None:
-        self.prefix = prefix
-        self._name = name_of(form)
-        self._fields = fields_of(form) or ()
-        # First what cannot be decoded at all: that says more.
-        decoder_for(prefix, form)
-        record = record_of(form)
-        if record is None or not self._fields:
-            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, or a model, not {form!r}")
-        self._record = record
+        if on_invalid not in get_args(OnInvalid):
+            raise ValueError(f"on_invalid must be 'raise', 'default' or 'last_good', not {on_invalid!r}")
+        self.prefix = assembly.prefix
+        self._assembly = assembly
         self._reader = reader
-        self._validate = validate
-        self.unfound = False
-        self._found = False
-        self._value, self._revision = self._build()
+        self._on_invalid = on_invalid
+        self._newest = Newest(reader, self._assembly)
+        self._acceptance = Acceptance(accepted, reader, self._assembly)
+        self._told_unfound = False
         self._rejection: ConfigValueError | ConfigKeyError | None = None
         self._refused: RejectedValue | None = None
+        # Whether an object of newest values has been valid.
+        self._valid = False
+        made = self._make()
+        self._take(made, getattr(made.refusal, "revision", 0) or self._newest.revision)
+        if made.refusal is not None:
+            what = f"{self._assembly.name} at {reader.full_name(self.prefix)!r}"
+            telemetry.config_stood_in(what, _INSTEAD[on_invalid], self._revision)
 
     def __repr__(self) -> str:
         """Show the type, the prefix and whether a newer object was refused."""
         refused = ", newer refused" if self._rejection else ""
-        return f"<Live {self._name} of {self.prefix!r} at revision {self._revision}{refused}>"
+        return f"<Live {self._assembly.name} of {self.prefix!r} at revision {self._revision}{refused}>"
 
     @property
     def value(self) -> T:
@@ -76,13 +81,18 @@ class Live(Generic[T]):
         When degraded:
             The last valid object still, and the request is marked as degraded.
         """
-        self._reader.note_use(self.prefix + self._fields[0].name)
+        self._reader.note_use(self._assembly.keys[0])
         return self._value
 
     @property
     def revision(self) -> int:
         """The newest revision among the keys of `value`."""
         return self._revision
+
+    @property
+    def unfound(self) -> bool:
+        """Whether etcd has never had any of the keys, as far as a quorum has told."""
+        return self._told_unfound and not self._newest.found
 
     @property
     def rejection(self) -> ConfigValueError | ConfigKeyError | None:
@@ -100,52 +110,67 @@ class Live(Generic[T]):
         Args:
             keys: Changed keys and the revisions of the changes.
         """
-        mine = [revision for key, revision in keys.items() if self._concerns(key)]
+        mine = {key: revision for key, revision in keys.items() if self._assembly.concerns(key)}
         if not mine:
             return
+        self._newest.note(mine)
         try:
-            self._value, self._revision = self._build()
+            made = self._make()
         except (ConfigValueError, ConfigKeyError) as exc:
-            why = str(exc).removeprefix(f"{self.prefix!r}: ")
-            self._rejection = exc
-            self._refused = RejectedValue(self.prefix, max(mine), why, served=self._revision)
-            telemetry.config_rejected(self.prefix, max(mine), why)
+            self._reject(exc, max(mine.values()))
         else:
-            self._rejection = self._refused = None
+            self._take(made, max(mine.values()))
 
     def tell_unfound(self) -> None:
         """Report, once, that a quorum has none of the keys, and had none before."""
-        keys = [self.prefix + field.name for field in self._fields]
-        if self._found or self.unfound or not all(map(self._reader.is_live, keys)):
+        told = self._told_unfound or self._newest.found or not self._valid
+        if told or not all(map(self._reader.is_live, self._assembly.keys)):
             return
-        self.unfound = True
-        telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
+        self._told_unfound = True
+        telemetry.config_unfound(self._reader.full_name(self.prefix), self._assembly.name)
 
-    def _concerns(self, key: str) -> bool:
-        return key.startswith(self.prefix) and any(key == self.prefix + f.name for f in self._fields)
+    def _make(self) -> Made[T]:
+        """Make an object of the newest values, or one that stands in for it while none of them has been valid.
 
-    def _build(self) -> tuple[T, int]:
-        readings: dict[str, Reading[Any]] = {}
-        for field in self._fields:
-            key = self.prefix + field.name
-            reading = self._reader.read_quietly(key, field.form)
-            if not reading.present:
-                if field.required:
-                    error = ConfigKeyError if self._reader.synced(key) else NotSynced
-                    raise error(key, f"no configuration key {key!r}, which {self._name} needs")
-                continue
-            self._found, self.unfound = True, False
-            readings[field.name] = reading
-        revision = max((r.revision for r in readings.values()), default=0)
+        Raises:
+            ConfigKeyError: A field without a default has no key.
+            ConfigValueError: The object is refused.
+        """
         try:
-            value = self._make({name: reading.value for name, reading in readings.items()})
-            if self._validate is not None:
-                asking(getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, value)
-        except Refusal as exc:
-            raise ConfigValueError(
-                f"{self.prefix!r}: {exc}", key=self.prefix, revision=revision, exception=exc.exception
-            ) from exc
-        return value, revision
+            made = self._assembly.make(self._newest)
+        except (ConfigValueError, ConfigKeyError) as exc:
+            if self._valid or self._on_invalid == "raise":
+                raise
+            return self._stand_in(exc)
+        if self._on_invalid == "last_good":
+            self._acceptance.accept(self._newest)
+        return made
 
-    def _make(self, fields: dict[str, object]) -> T:
-        return cast("T", construct(self._record, fields))
+    def _stand_in(self, refusal: ConfigValueError | ConfigKeyError) -> Made[T]:
+        if self._on_invalid == "default":
+            return self._assembly.make(self._newest, defaults=True)
+        accepted = self._acceptance.last()
+        if accepted is None:
+            refusal.add_note(f"on_invalid='last_good': {self._acceptance.why_none}")
+            raise refusal
+        try:
+            made = self._assembly.make(LastAccepted(accepted, self._newest, self._reader))
+        except (ConfigValueError, ConfigKeyError) as exc:
+            refusal.add_note(f"on_invalid='last_good': what was last accepted is refused now: {exc}")
+            raise refusal from None
+        return replace(made, refusal=refusal)
+
+    def _take(self, made: Made[T], revision: int) -> None:
+        self._value, self._revision = made.value, made.revision
+        self._valid = made.refusal is None
+        if made.refusal is None:
+            self._rejection = self._refused = None
+        else:
+            self._reject(made.refusal, revision)
+
+    def _reject(self, exc: ConfigValueError | ConfigKeyError, revision: int) -> None:
+        why = str(exc).removeprefix(f"{self.prefix!r}: ")
+        instead = "" if self._valid else _INSTEAD[self._on_invalid]
+        self._rejection = exc
+        self._refused = RejectedValue(self.prefix, revision, why, served=self._revision, instead=instead)
+        telemetry.config_rejected(self.prefix, revision, why)

@@ -96,7 +96,7 @@ class Reader:
         self._excluded = tuple(exclude)
         self._outage_id = outage_id
         self._since = since
-        self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
+        self._values = Values(entry_of=self.entry, on_rejected=telemetry.config_rejected)
         self._warm = self._values.warm
         self._mode = _CHECKED
         self._unlimited_until = 0.0
@@ -128,8 +128,8 @@ class Reader:
     def get(self, key: str, type: object = str, *, default: object = MISSING) -> object:
         """Return the value of a followed key. No I/O, ever; callable from any thread.
 
-        The value is decoded once per revision and shared by all reads: do not change a list, dict, dataclass
-        or model that you are given.
+        The value is decoded once per revision and shared by all reads: do not change a list, dict or dataclass
+        that you are given.
 
         Args:
             key: The key, without the namespace.
@@ -167,7 +167,7 @@ class Reader:
             if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
                 self._degraded_reads += 1
             else:
-                self._note_view(self._view_of(key))
+                self._note_view(self.view_of(key))
             return value
         return self._look_up(key, type, default).value
 
@@ -207,7 +207,7 @@ class Reader:
 
     def _look_up(self, key: str, form: object, default: object, *, strict: bool = True) -> Reading[object]:
         """Read with everything checked; `strict` raises for an absent key without a default."""
-        view = self._view_of(key)
+        view = self.view_of(key)
         decode = decoder_for(key, form)
         source, age = view.source, view.age
         if view.denied is not None:
@@ -245,7 +245,7 @@ class Reader:
 
     def _is_known(self, key: str, source: Source) -> bool:
         """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
-        return source is not Source.DISK or not key.startswith(self._excluded)
+        return source is not Source.DISK or self.is_recorded(key)
 
     def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
         verdict = judge(limit, age, has_default=has_default)
@@ -304,7 +304,7 @@ class Reader:
         Raises:
             ConfigValueError: The present value is refused.
         """
-        view = self._view_of(key)
+        view = self.view_of(key)
         entry = view.entries.get(self._keys.full(key))
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
@@ -326,7 +326,7 @@ class Reader:
             Closed: The coordinator is not open.
         """
         if self._mode != _PLAIN:
-            view = self._view_of(key)
+            view = self.view_of(key)
             if view.denied is not None:
                 raise view.denied
             limit, age = self._limit(key), view.age
@@ -336,7 +336,7 @@ class Reader:
 
     def synced(self, key: str) -> bool:
         """Whether an absent followed key is known to be absent."""
-        source = self._view_of(key).source
+        source = self.view_of(key).source
         return source is not None and self._is_known(key, source)
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
@@ -355,16 +355,39 @@ class Reader:
         return self._keys.followed(key).source is Source.LIVE
 
     def keys_below(self, prefix: str) -> list[str]:
-        """Return the followed keys there are that begin with a prefix; looks through all that is followed there."""
+        """Return the followed keys there are that begin with a prefix; looks through all of their views."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
         views = self.views_under(prefix)
         return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]
+
+    def is_recorded(self, key: str) -> bool:
+        """Whether a snapshot may hold a key."""
+        return not key.startswith(self._excluded)
 
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""
         return self._keys.base + prefix
 
-    def _view_of(self, key: str) -> View:
+    def full_key(self, key: str) -> bytes:
+        """Return a key as etcd has it.
+
+        Raises:
+            InvalidRequest: It cannot be a key.
+        """
+        return self._keys.full(key)
+
+    def short_name(self, full: bytes) -> str:
+        """Return an etcd key as `get` names it."""
+        return self._keys.short(full)
+
+    def view_of(self, key: str) -> View:
+        """Return the view that a followed key belongs to.
+
+        Raises:
+            NotFollowed: The key is in no followed prefix.
+            InvalidRequest: The key cannot be a key.
+            Closed: The coordinator is not open.
+        """
         self._ensure_open()
         return self._keys.followed(key)
 
@@ -372,7 +395,8 @@ class Reader:
         if self._closed is not None:
             raise Closed(self._closed)
 
-    def _entry(self, key: str) -> Entry | None:
+    def entry(self, key: str) -> Entry | None:
+        """Return what is known of a followed key; None if there is none, or it is not followed."""
         full = self._keys.full(key)
         view = self._keys.view_of(full)
         return None if view is None else view.entries.get(full)

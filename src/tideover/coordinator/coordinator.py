@@ -164,6 +164,7 @@ class Coordinator(Primitives):
             )
             for prefix in options.follow
         ]
+        self._accepted = self._following.accepted()
         self._views = [followed.view for followed in self._followed]
         self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         self._sessions = SessionPool(
@@ -439,7 +440,7 @@ class Coordinator(Primitives):
         For etcd `start_timeout` is waited at the most; the disk has a bound of its own.
         """
         with anyio.move_on_after(self.options.start_timeout):
-            await self._until(self._started)
+            await self._until(lambda: self._started() and self._accepted.restored)
         # The first round of probes ends in the same moment, unless it was given next to none.
         with anyio.move_on_after(_TIE):
             await self._until(lambda: self._lanes.health.decided)
@@ -449,14 +450,15 @@ class Coordinator(Primitives):
     async def _until(self, done: Callable[[], bool]) -> None:
         while True:
             views = (view.changed.next() for view in self._views)
-            events = [self._lanes.changed.next(), *views, *self._discovery.listed()]
+            events = [self._lanes.changed.next(), self._accepted.changed.next(), *views, *self._discovery.listed()]
             if done():
                 return
             await first_of(events)
 
     @property
     def _restored(self) -> bool:
-        return all(followed.restored for followed in self._followed) and self._discovery.restored
+        config = all(followed.restored for followed in self._followed) and self._accepted.restored
+        return config and self._discovery.restored
 
     def _started(self) -> bool:
         health, restored = self._lanes.health, self._restored
@@ -506,6 +508,8 @@ class Coordinator(Primitives):
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
                             await followed.keeper.save()
+                with anyio.move_on_after(_CLOSE_TIMEOUT):
+                    await self._accepted.save()
                 await self._discovery.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
@@ -622,12 +626,13 @@ class Coordinator(Primitives):
             retry=options.retry,
             namespace=options.namespace,
             record_keys=options.record_keys,
+            accepted=self._accepted,
             outage_id=lambda: self._outages.outage_id,
             since=self._why_unknown,
         )
 
     def config_on_disk(self) -> dict[str, Entry]:
-        """Return the followed configuration as an earlier process has left it on disk, by key. Blocks, without etcd.
+        """Return the followed configuration as an earlier process has left it on disk, by key. Blocks.
 
         When degraded:
             The same.
@@ -705,6 +710,7 @@ class Coordinator(Primitives):
             "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
+            "accepted": self._accepted.run,
         }
         for followed in self._followed:
             background |= followed.tasks(store)

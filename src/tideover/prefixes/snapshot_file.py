@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import json
 import math
 import os
 import secrets
@@ -42,7 +40,9 @@ from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import Malformed
 from tideover.paths import make_private_folder
 from tideover.prefixes.sealing import Origin, Sealed, is_sealed, seal, unseal
-from tideover.prefixes.snapshot_format import MOST_BYTES, Snapshot, decode, encode, supersedes
+from tideover.prefixes.snapshot import Snapshot, supersedes
+from tideover.prefixes.snapshot_format import MOST_BYTES, decode, encode
+from tideover.prefixes.snapshot_names import accepted_stem, raw_stem, sorted_endpoints
 from tideover.regular_files import open_regular, read_regular
 from tideover.shown import quoted, shown
 from tideover.types import Component
@@ -110,6 +110,7 @@ class SnapshotFile:
         endpoints: The cluster's addresses; their order does not matter.
         user: The etcd user. Users may see different keys, so each has a file of its own.
         component: Whose it is; its name begins with that.
+        accepted: Which accepted snapshot it is, by its label's class and shape; None for the raw one.
         encryption: How the file is sealed, and others are not used; None if it is not.
         lock_timeout: Seconds to wait for another writer before giving up.
 
@@ -130,29 +131,31 @@ class SnapshotFile:
         endpoints: Sequence[str],
         user: str = "",
         component: Component = "config",
+        accepted: tuple[str, str] | None = None,
         encryption: Encryption | None = None,
         lock_timeout: float = 5.0,
     ) -> None:
-        if isinstance(endpoints, str):
-            raise ValueError(f"endpoints must be a sequence of addresses, not the string {endpoints!r}")
         if not 0 <= lock_timeout < math.inf:
             raise ValueError(f"lock_timeout must be at least 0 seconds and finite, not {lock_timeout}")
         # Absolute, so that a daemon's later chdir does not move it.
         self.folder = folder.absolute()
         self.prefix = prefix
         self.lock_timeout = lock_timeout
-        self.endpoints = tuple(sorted(set(endpoints)))
+        self.endpoints = sorted_endpoints(endpoints)
         self.user = user
         self.aside: list[Aside] = []
         self._namespace = namespace
         self._encryption = encryption
-        identity = json.dumps([namespace, prefix.hex(), list(self.endpoints), user])
         # What this process wrote last, without its entries: not to be read again to learn what it says.
         self._own = _Found(None)
-        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        self._stem = f"{component}-{name}"
+        of_whom = namespace, self.endpoints, user
+        if accepted is None:
+            self._stem = raw_stem(component, prefix, *of_whom)
+        else:
+            form, shape = accepted
+            self._stem = accepted_stem(prefix, form, shape, *of_whom)
         # All were named after the configuration once: such a file is read until it has been given its own name.
-        self._former = None if component == "config" else f"config-{name}"
+        self._former = raw_stem("config", prefix, *of_whom) if component == "discovery" else None
 
     @property
     def path(self) -> Path:

@@ -1,4 +1,4 @@
-"""The snapshot: the last good state of one prefix, and its encoding as bytes.
+"""A snapshot as bytes.
 
 One JSON document, one entry per line, so that `grep` and `jq` serve an operator during an outage::
 
@@ -7,6 +7,13 @@ One JSON document, one entry per line, so that `grep` and `jq` serve an operator
     "/config/rate":{"create_revision":7,"mod_revision":9,"value":"10"},
     "base64:L2NvbmZpZy//":{"create_revision":8,"mod_revision":8,"value":{"base64":"/w=="}}
     }}
+
+Format 2 is that of an accepted snapshot. Its header has one more member, and all else is as in format 1::
+
+    "accepted":{"class":"shop.Pool","keys":["/config/pool/size",...],"shape":"9f86d081884c7d65"}
+
+A raw snapshot stays in format 1, because a version that knows no other refuses the whole of any other file. Such
+a version finds the raw snapshot where it has always been, and looks at no accepted one.
 
 `sha256` is over the canonical JSON (sorted names, no spaces, no ASCII escapes) of the whole document without
 `sha256` itself. It guards against accidents, not against an attacker who can write the file.
@@ -22,16 +29,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tideover.clock import Stamp
 from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
 from tideover.foreign_bytes import INT64, UINT64, integer, load_json, text
-from tideover.shown import quoted
+from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.types import Entry
 
-FORMAT = 1
+_RAW, _ACCEPTED = 1, 2
 # Bytes of a file: more than anybody follows, and less than harms.
 MOST_BYTES = 256 * 1024 * 1024
 
@@ -53,85 +59,10 @@ _HEADER_NAMES = frozenset(
 )
 # Absent in snapshots of earlier versions.
 _ORIGIN_NAMES = frozenset({"endpoints", "user"})
+_ACCEPTED_NAMES = frozenset({"class", "keys", "shape"})
 _STAMP_NAMES = frozenset({"wall", "boot", "boot_id"})
 
 _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Snapshot:
-    """What is known of one prefix at one revision, fit for outliving the process.
-
-    Attributes:
-        prefix: The full etcd prefix.
-        cluster_id: The cluster it came from.
-        epoch: The operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced.
-        raft_term: The term at the time.
-        revision: The store revision up to which the entries are complete.
-        synced_at: The newest moment proven in sync with a quorum; None if none was (a member read).
-        saved_at: When it was handed to the disk.
-        entries: Full etcd key to entry. Must not change while it is being saved.
-        history: The random id of that epoch's marker in etcd; empty if none was seen.
-        endpoints: The endpoints of the cluster that its writer was given; empty if unknown.
-        user: The etcd user that it was read as; empty for none, or if unknown.
-
-    Raises:
-        ValueError: A counter is negative, or a key lies outside the prefix.
-    """
-
-    prefix: bytes
-    cluster_id: int
-    epoch: int
-    raft_term: int
-    revision: int
-    synced_at: Stamp | None
-    saved_at: Stamp
-    entries: Mapping[bytes, Entry]
-    history: str = ""
-    endpoints: tuple[str, ...] = ()
-    user: str = ""
-
-    def __post_init__(self) -> None:
-        """Reject what cannot have come from etcd."""
-        for name in ("cluster_id", "epoch", "raft_term", "revision"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        for key in self.entries:
-            if not key.startswith(self.prefix):
-                raise ValueError(f"key {quoted(key)} lies outside the prefix {quoted(self.prefix)}")
-
-    def __repr__(self) -> str:
-        """Return one line without the values: they may be secret, and there may be many."""
-        return (
-            f"<Snapshot prefix={self.prefix!r} cluster_id={self.cluster_id:x} epoch={self.epoch} "
-            f"revision={self.revision} entries={len(self.entries)}>"
-        )
-
-
-def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
-    """Return whether `ours` tells more than `theirs`, so that it may take its place.
-
-    Args:
-        ours: The candidate.
-        theirs: What is on disk.
-
-    Returns:
-        True for a higher (epoch, revision), and at the same one for a later proof of being in sync. Revisions
-        of different clusters cannot be compared: there only a higher epoch counts.
-    """
-    if ours.cluster_id != theirs.cluster_id:
-        return ours.epoch > theirs.epoch
-    if (ours.epoch, ours.revision) != (theirs.epoch, theirs.revision):
-        return (ours.epoch, ours.revision) > (theirs.epoch, theirs.revision)
-    return _is_later(ours.synced_at, theirs.synced_at)
-
-
-def _is_later(ours: Stamp | None, theirs: Stamp | None) -> bool:
-    if ours is None or theirs is None:
-        return ours is not None
-    if ours.boot_id and ours.boot_id == theirs.boot_id:
-        return ours.boot > theirs.boot
-    return ours.wall > theirs.wall
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -179,7 +110,7 @@ def _header(snapshot: Snapshot) -> dict[str, object]:
     origin = {"endpoints": list(snapshot.endpoints), "user": snapshot.user} if snapshot.endpoints else {}
     return {
         **origin,
-        "format": FORMAT,
+        **_label(snapshot.accepted),
         "prefix": _spell_key(snapshot.prefix),
         "cluster_id": snapshot.cluster_id,
         "epoch": snapshot.epoch,
@@ -189,6 +120,13 @@ def _header(snapshot: Snapshot) -> dict[str, object]:
         "synced_at": None if synced_at is None else _spell_stamp(synced_at),
         "saved_at": _spell_stamp(snapshot.saved_at),
     }
+
+
+def _label(accepted: Accepted | None) -> dict[str, object]:
+    if accepted is None:
+        return {"format": _RAW}
+    keys = sorted(map(_spell_key, accepted.keys))
+    return {"format": _ACCEPTED, "accepted": {"class": accepted.form, "keys": keys, "shape": accepted.shape}}
 
 
 def _entry_lines(entries: Mapping[bytes, Entry]) -> list[str]:
@@ -232,10 +170,11 @@ def _understand(data: bytes) -> Snapshot:
     root = _read_record(document, frozenset({"header", "entries"}), "the document")
     if not isinstance(root["header"], dict):
         raise ValueError("the header is not an object")
-    if (number := integer(root["header"].get("format"), "format")) != FORMAT:
-        raise ValueError(f"its format is {number}, and only {FORMAT} is known here")
+    if (number := integer(root["header"].get("format"), "format")) not in (_RAW, _ACCEPTED):
+        raise ValueError(f"its format is {number}, and only {_RAW} and {_ACCEPTED} are known here")
     told = _ORIGIN_NAMES & root["header"].keys()
-    header = _read_record(root["header"], _HEADER_NAMES | (_ORIGIN_NAMES if told else set()), "the header")
+    names = _HEADER_NAMES | (_ORIGIN_NAMES if told else set()) | ({"accepted"} if number == _ACCEPTED else set())
+    header = _read_record(root["header"], names, "the header")
     synced_at = header["synced_at"]
     snapshot = Snapshot(
         prefix=_read_key(text(header["prefix"], "prefix")),
@@ -249,6 +188,7 @@ def _understand(data: bytes) -> Snapshot:
         entries=_read_entries(root["entries"]),
         endpoints=_read_texts(header["endpoints"], "endpoints") if told else (),
         user=text(header["user"], "user") if told else "",
+        accepted=_read_label(header["accepted"]) if number == _ACCEPTED else None,
     )
     if header["sha256"] != _checksum(_header(snapshot), _entry_lines(snapshot.entries)):
         raise ValueError("the checksum does not match")
@@ -267,6 +207,15 @@ def _read_texts(value: object, what: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{what} is not a list")
     return tuple(text(each, what) for each in value)
+
+
+def _read_label(value: object) -> Accepted:
+    label = _read_record(value, _ACCEPTED_NAMES, "accepted")
+    return Accepted(
+        form=text(label["class"], "class"),
+        shape=text(label["shape"], "shape"),
+        keys=frozenset(map(_read_key, _read_texts(label["keys"], "keys"))),
+    )
 
 
 def _read_seconds(value: object, what: str) -> float:

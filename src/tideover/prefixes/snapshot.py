@@ -1,0 +1,121 @@
+"""The snapshot: what is known of one prefix, fit for outliving the process, and which of two tells more.
+
+There are two kinds. A *raw* one is the newest state of a followed prefix. An *accepted* one is the state of one
+settings object's keys that its class has last accepted: a restart runs on it while the newest state is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from tideover.clock import Stamp
+from tideover.shown import quoted
+from tideover.types import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The label of an accepted snapshot.
+
+    Attributes:
+        form: The class that has accepted it, as `module.qualname`.
+        shape: What tells apart versions of the class that have other fields, or fields of other types.
+        keys: The full etcd keys that it speaks of; those without an entry were absent. One that ends with a slash
+            stands for all keys that begin so.
+    """
+
+    form: str
+    shape: str
+    keys: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Snapshot:
+    """What is known of one prefix at one revision, fit for outliving the process.
+
+    Attributes:
+        prefix: The full etcd prefix.
+        cluster_id: The cluster it came from.
+        epoch: The operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced.
+        raft_term: The term at the time.
+        revision: The store revision up to which the entries are complete.
+        synced_at: The newest moment proven in sync with a quorum; None if none was (a member read).
+        saved_at: When it was handed to the disk.
+        entries: Full etcd key to entry. Must not change while it is being saved.
+        history: The random id of that epoch's marker in etcd; empty if none was seen.
+        endpoints: The endpoints of the cluster that its writer was given; empty if unknown.
+        user: The etcd user that it was read as; empty for none, or if unknown.
+        accepted: Whose accepted snapshot it is; None for a raw one.
+
+    Raises:
+        ValueError: A counter is negative, or a key lies outside the prefix, or an entry outside what an accepted
+            snapshot speaks of.
+    """
+
+    prefix: bytes
+    cluster_id: int
+    epoch: int
+    raft_term: int
+    revision: int
+    synced_at: Stamp | None
+    saved_at: Stamp
+    entries: Mapping[bytes, Entry]
+    history: str = ""
+    endpoints: tuple[str, ...] = ()
+    user: str = ""
+    accepted: Accepted | None = None
+
+    def __post_init__(self) -> None:
+        """Reject what cannot have come from etcd."""
+        for name in ("cluster_id", "epoch", "raft_term", "revision"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        spoken_of = () if self.accepted is None else self.accepted.keys
+        for key in chain(self.entries, spoken_of):
+            if not key.startswith(self.prefix):
+                raise ValueError(f"key {quoted(key)} lies outside the prefix {quoted(self.prefix)}")
+        if self.accepted is not None and not all(map(self.speaks_of, self.entries)):
+            raise ValueError("an accepted snapshot holds a key that it does not speak of")
+
+    def speaks_of(self, key: bytes) -> bool:
+        """Return whether it says what a key of its prefix is, or that there is none."""
+        if self.accepted is None or key in self.accepted.keys:
+            return True
+        head, slash, _ = key.removeprefix(self.prefix).partition(b"/")
+        return slash != b"" and self.prefix + head + slash in self.accepted.keys
+
+    def __repr__(self) -> str:
+        """Return one line without the values: they may be secret, and there may be many."""
+        return (
+            f"<Snapshot prefix={self.prefix!r} cluster_id={self.cluster_id:x} epoch={self.epoch} "
+            f"revision={self.revision} entries={len(self.entries)}"
+            f"{f' accepted by {self.accepted.form}' if self.accepted else ''}>"
+        )
+
+
+def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
+    """Return whether `ours` tells more than `theirs`, so that it may take its place.
+
+    Args:
+        ours: The candidate.
+        theirs: What is on disk.
+
+    Returns:
+        True for a higher (epoch, revision), and at the same one for a later proof of being in sync. Revisions
+        of different clusters cannot be compared: there only a higher epoch counts.
+    """
+    if ours.cluster_id != theirs.cluster_id:
+        return ours.epoch > theirs.epoch
+    if (ours.epoch, ours.revision) != (theirs.epoch, theirs.revision):
+        return (ours.epoch, ours.revision) > (theirs.epoch, theirs.revision)
+    return _is_later(ours.synced_at, theirs.synced_at)
+
+
+def _is_later(ours: Stamp | None, theirs: Stamp | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is not None
+    if ours.boot_id and ours.boot_id == theirs.boot_id:
+        return ours.boot > theirs.boot
+    return ours.wall > theirs.wall

@@ -8,22 +8,29 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.lowlevel
 
 from tideover.errors import WrongLoop
 
+R = TypeVar("R")
+
+# Seconds that another thread waits for an event loop: one that takes longer is blocked, or does not run any more.
+_PATIENCE = 10.0
+
 
 class EventLoop:
     """One event loop, of asyncio or trio, or none yet."""
 
-    __slots__ = ("_loop", "_thread")
+    __slots__ = ("_ident", "_loop", "_thread")
 
     def __init__(self) -> None:
         self._loop: Any = None
         self._thread = ""
+        self._ident = 0
 
     def __repr__(self) -> str:
         """Show the loop and its thread."""
@@ -39,6 +46,7 @@ class EventLoop:
     def enter(self) -> None:
         """Be the one that runs here, if any does."""
         self._loop, self._thread = _running(), threading.current_thread().name
+        self._ident = threading.get_ident()
 
     def leave(self) -> None:
         """Be none any more, so that nothing is refused."""
@@ -48,6 +56,11 @@ class EventLoop:
     def is_here(self) -> bool:
         """Whether it runs here."""
         return self._loop is not None and _running() is self._loop
+
+    @property
+    def is_in_this_thread(self) -> bool:
+        """Whether it belongs to the thread that asks, running or not; or is none."""
+        return self._loop is None or self._ident == threading.get_ident()
 
     def check(self, caller: object) -> None:
         """Return if it runs here, or is none.
@@ -65,6 +78,31 @@ class EventLoop:
                 "worker thread of that loop, such as a synchronous endpoint's, with `anyio.from_thread.run(...)`; "
                 "or connect() here"
             )
+
+    def call(self, function: Callable[..., R], *args: Any) -> R:
+        """Call something in it from any thread, and return what comes of it.
+
+        In its own thread, and where it is none, that is a plain call: nothing else runs there now.
+
+        Args:
+            function: What.
+            args: Its arguments.
+
+        Raises:
+            TimeoutError: The event loop has not come to it within 10 s.
+        """
+        if self.is_in_this_thread:
+            return function(*args)
+        answer: Future[R] = Future()
+
+        def there() -> None:
+            try:
+                answer.set_result(function(*args))
+            except Exception as exc:  # noqa: BLE001  # raised in the thread that waits
+                answer.set_exception(exc)
+
+        self.soon(there)
+        return answer.result(_PATIENCE)
 
     def soon(self, call: Callable[..., object], *args: Any) -> None:
         """Call something in it: now if it runs here, or is none, else as soon as it can.

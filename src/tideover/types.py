@@ -146,6 +146,7 @@ class Source(StrEnum):
         MEMORY: The last value known to this process.
         DISK: The snapshot of an earlier process.
         DEFAULT: The caller's default; etcd's value is absent or unknown.
+        OVERRIDE: No rung at all: a test's own value, from `tideover.testing.overriding`.
     """
 
     LIVE = "live"
@@ -154,6 +155,7 @@ class Source(StrEnum):
     MEMORY = "memory"
     DISK = "disk"
     DEFAULT = "default"
+    OVERRIDE = "override"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass
 
 from tideover.cli.printer import Styled, print_json, print_line
 
-_MARKS = {True: Styled("ok  ", "green"), False: Styled("BAD ", "red", bold=True), None: "-   "}
+_MARKS: dict[bool | None, str | Styled] = {
+    True: Styled("ok  ", "green"),
+    False: Styled("BAD ", "red", bold=True),
+    None: "-   ",
+}
 
 
 @dataclass(frozen=True, slots=True)

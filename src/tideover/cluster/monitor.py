@@ -194,6 +194,27 @@ class Monitor:
         )
         news = known != (lanes.well, lanes.unwell, lanes.health.diagnosis, lanes.health.state)
         lanes.retry_at = max(now, began + self._interval(began, news=news))
+        self._announce(before)
+
+    def declare(self) -> None:
+        """Declare that no member answers, as after `outage_after` of it: tests see to that, and do not wait."""
+        lanes, before, now = self._lanes, self._lanes.health, self._clock.monotonic()
+        lanes.well, lanes.unwell = frozenset(), frozenset(lanes.members)
+        lanes.blackouts += 1
+        lanes.health = before.assess(
+            Assessment(Diagnosis.CUT_OFF, False, False, sent_at=now - self._rules.outage_after, now=now),
+            self._rules,
+        )
+        lanes.suspect()
+        self._announce(before)
+
+    def retry(self) -> None:
+        """Ask again now: tests know when somebody answers."""
+        self._prober.revived.fire()
+
+    def _announce(self, before: Health) -> None:
+        """Tell all whom a verdict concerns."""
+        lanes = self._lanes
         lanes.changed.fire()
         if lanes.health.quorum.closed and not before.quorum.closed:
             lanes.returned.fire()

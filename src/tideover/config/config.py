@@ -23,6 +23,7 @@ from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
 from tideover.config.live import Live, OnInvalid
 from tideover.config.news import News
+from tideover.config.overrides import Layer, Overrides
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
@@ -161,6 +162,8 @@ class Config(Reader):
         self._home.check(self)
         self._ensure_open()
         full, decode = self._keys.full(key), decoder_for(key, type)
+        if (laid := self._overridden(key, type, decode, default)) is not None:
+            return laid
         policy, patience = self._retry, None
         if timeout is not None:
             policy = self._policy(timeout)
@@ -405,6 +408,11 @@ class Config(Reader):
         """
         self._news.changed(changes, revision)
         self.redecode(changes)
+        hidden = self._overrides.entries
+        self._announce({full: entry for full, entry in changes.items() if full not in hidden}, revision)
+
+    def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
+        """Tell all who follow."""
         revisions = {}
         for full, entry in changes.items():
             key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
@@ -413,6 +421,54 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+
+    def override(self, values: Mapping[str, bytes]) -> Layer:
+        """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
+
+        Args:
+            values: Key, as `get` names it, to the bytes that etcd might have.
+
+        Returns:
+            What `lift` takes.
+
+        Raises:
+            InvalidRequest: A key cannot be a key.
+            Closed: The coordinator is not open.
+        """
+        self._ensure_open()
+        keys = {self._keys.full(key): data for key, data in values.items()}
+
+        def add() -> Layer:
+            # As if they had been put at this moment.
+            at = {full: self._reached(full) for full in keys}
+            layer = {full: Entry(data, at[full], at[full]) for full, data in keys.items()}
+            self._lay((*self._overrides.layers, layer))
+            return layer
+
+        return self._home.loop.call(add)
+
+    def lift(self, layer: Layer) -> None:
+        """Take away what `override` has laid."""
+
+        def remove() -> None:
+            self._lay(tuple(each for each in self._overrides.layers if each is not layer))
+
+        self._home.loop.call(remove)
+
+    def _lay(self, layers: tuple[Layer, ...]) -> None:
+        before, now = self._overrides.entries, Overrides(self._keys, layers)
+        self._overrides = now
+        if self._closed is not None:
+            return
+        self.refresh()
+        for full in sorted(before.keys() | now.entries.keys()):
+            entry = now.entries.get(full) or self._entry_of(full)
+            if entry is not (before.get(full) or self._entry_of(full)):
+                self._announce({full: entry}, self._reached(full))
+
+    def _reached(self, full: bytes) -> int:
+        view = self._keys.view_of(full)
+        return 0 if view is None else view.freshness.reached
 
     def started(self) -> None:
         """Record that the start is over: what is known now is served."""

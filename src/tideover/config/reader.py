@@ -20,6 +20,7 @@ from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
+from tideover.config.overrides import Overrides
 from tideover.errors import (
     AuthenticationFailed,
     Closed,
@@ -96,8 +97,11 @@ class Reader:
         self._excluded = tuple(exclude)
         self._outage_id = outage_id
         self._since = since
-        self._values = Values(entry_of=self.entry, on_rejected=telemetry.config_rejected)
+        self._values = Values(
+            entry_of=lambda key: self._entry_of(self._keys.full(key)), on_rejected=telemetry.config_rejected
+        )
         self._warm = self._values.warm
+        self._overrides = Overrides(self._keys)
         self._mode = _CHECKED
         self._unlimited_until = 0.0
         self._marked_context: object = None
@@ -209,6 +213,8 @@ class Reader:
         """Read with everything checked; `strict` raises for an absent key without a default."""
         view = self.view_of(key)
         decode = decoder_for(key, form)
+        if (laid := self._overridden(key, form, decode, default)) is not None:
+            return laid
         source, age = view.source, view.age
         if view.denied is not None:
             raise view.denied
@@ -242,6 +248,24 @@ class Reader:
         revision = self._values.revision(key, decode) or entry.mod_revision
         rejection = self._values.rejection(key, decode)
         return Reading(key, value, True, source, revision, age, stale, rejection and rejection[0])
+
+    def _overridden(
+        self, key: str, form: object, decode: Decoder, default: object, *, counted: bool = True
+    ) -> Reading[object] | None:
+        """Return what a test has laid over a key; None if that is nothing."""
+        overrides = self._overrides
+        entry = overrides.entries.get(self._keys.full(key)) if overrides.layers else None
+        if entry is None:
+            return None
+        if counted:
+            self._count((Source.OVERRIDE.value, False))
+        try:
+            value = overrides.values.value(key, form, decode, entry)
+        except ConfigValueError as exc:
+            if default is MISSING:
+                raise
+            return Reading(key, default, True, Source.DEFAULT, 0, 0.0, False, exc.revision)
+        return Reading(key, value, True, Source.OVERRIDE, entry.mod_revision, 0.0, False)
 
     def _is_known(self, key: str, source: Source) -> bool:
         """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
@@ -305,12 +329,14 @@ class Reader:
             ConfigValueError: The present value is refused.
         """
         view = self.view_of(key)
+        decode = decoder_for(key, form)
+        if (laid := self._overridden(key, form, decode, MISSING, counted=False)) is not None:
+            return laid
         entry = view.entries.get(self._keys.full(key))
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
             return Reading(key, None, False, source, 0, view.age, stale)
-        decode = decoder_for(key, form)
         value = self._values.value(key, form, decode, entry)
         rejection = self._values.rejection(key, decode)
         if rejection is not None:
@@ -327,6 +353,9 @@ class Reader:
         """
         if self._mode != _PLAIN:
             view = self.view_of(key)
+            if self._keys.full(key) in self._overrides.entries:
+                self._count((Source.OVERRIDE.value, False))
+                return
             if view.denied is not None:
                 raise view.denied
             limit, age = self._limit(key), view.age
@@ -358,7 +387,9 @@ class Reader:
         """Return the followed keys there are that begin with a prefix; looks through all of their views."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
         views = self.views_under(prefix)
-        return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]
+        known = {key for view in views for key in view.entries if key.startswith(full)}
+        known.update(key for key in self._overrides.entries if key.startswith(full))
+        return [self._keys.short(key) for key in known]
 
     def is_recorded(self, key: str) -> bool:
         """Whether a snapshot may hold a key."""
@@ -398,6 +429,9 @@ class Reader:
     def entry(self, key: str) -> Entry | None:
         """Return what is known of a followed key; None if there is none, or it is not followed."""
         full = self._keys.full(key)
+        return self._overrides.entries.get(full) or self._entry_of(full)
+
+    def _entry_of(self, full: bytes) -> Entry | None:
         view = self._keys.view_of(full)
         return None if view is None else view.entries.get(full)
 
@@ -435,7 +469,11 @@ class Reader:
         self._fold_counts()
         self._marked_context = None
         views = self._views
-        if self._closed is not None or any(v.denied is not None or not v.synced for v in views):
+        if (
+            self._closed is not None
+            or self._overrides.layers
+            or any(v.denied is not None or not v.synced for v in views)
+        ):
             self._mode = _CHECKED
             return
         live = sum(v.source is Source.LIVE for v in views)

@@ -119,6 +119,7 @@ class Coordinator(Primitives):
         self._closed: str | None = None
         self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
+        self._monitor: Monitor | None = None
         self._make()
 
     def _make(self) -> None:
@@ -243,6 +244,11 @@ class Coordinator(Primitives):
         return self._home.token
 
     @property
+    def is_in_this_thread(self) -> bool:
+        """Whether its event loop belongs to the thread that asks, and cannot be waited for there."""
+        return self._home.loop.is_in_this_thread
+
+    @property
     def namespace(self) -> str:
         """The namespace given to `connect`."""
         return self.options.namespace
@@ -306,6 +312,55 @@ class Coordinator(Primitives):
             The same; each key says its source and age.
         """
         return self._reports().keys(containing, skip, limit)
+
+    @property
+    def store(self) -> Store | None:
+        """The cluster that was handed in for tests, or the real etcd from the moment it is entered."""
+        return self._store
+
+    @property
+    def live(self) -> bool:
+        """Whether a quorum answers, and all that is followed is live."""
+        views = (*self._views, *self._discovery.followed_views())
+        return self._lanes.health.state is HealthState.AVAILABLE and all(v.source is Source.LIVE for v in views)
+
+    async def until_live(self) -> None:
+        """Wait until `live`, for as long as it takes."""
+        self._home.check(self)
+        await self._until(lambda: self.live)
+
+    def declare_outage(self, cut_off: Callable[[], None]) -> None:
+        """Declare at once that no member answers: for tests, see `tideover.testing.declare_outage`.
+
+        Args:
+            cut_off: Sees to it that none does; called in the event loop.
+
+        Raises:
+            Closed: The coordinator is not open.
+        """
+        monitor = self._monitor
+        if self._closed or monitor is None:
+            raise Closed(self._closed or f"{self!r}: enter it first")
+
+        def declare() -> None:
+            cut_off()
+            monitor.declare()
+
+        self._home.loop.call(declare)
+
+    def end_outage(self, reconnect: Callable[[], None]) -> None:
+        """Look at once whether members answer again: the end of what `declare_outage` has begun.
+
+        Args:
+            reconnect: Lets them answer; called in the event loop.
+        """
+
+        def end() -> None:
+            reconnect()
+            if self._monitor is not None:
+                self._monitor.retry()
+
+        self._home.loop.call(end)
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.
@@ -678,7 +733,7 @@ class Coordinator(Primitives):
     def _background(self, store: Store, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the background tasks by name."""
         lanes, clock = self._lanes, self._clock
-        monitor = Monitor(
+        monitor = self._monitor = Monitor(
             urgent,
             lanes,
             # Of what is followed, because a user may be allowed to read nothing else.

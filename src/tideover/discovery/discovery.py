@@ -21,6 +21,7 @@ from tideover.errors import Closed, NotFollowed
 from tideover.home import Home
 from tideover.policies import StalenessLimit
 from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.view import View
 from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
 from tideover.store.protocol import Store
@@ -194,6 +195,10 @@ class Discovery:
     def restored(self) -> bool:
         """Whether it is known of each service what an earlier process has left on disk."""
         return all(service.followed.restored for service in self._services.values())
+
+    def followed_views(self) -> Iterator[View]:
+        """Return what is known of each service that is followed."""
+        return (service.view for service in list(self._services.values()))
 
     def listed(self) -> Iterator[anyio.Event]:
         """Return what fires when one of the services has changed."""

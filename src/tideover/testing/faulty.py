@@ -55,6 +55,11 @@ class FaultyStore:
         return f"<FaultyStore {self._store!r}, {len(self._injections)} faults waiting>"
 
     @property
+    def store(self) -> Store:
+        """The store behind it."""
+        return self._store
+
+    @property
     def members(self) -> Sequence[str]:
         """The members of the store behind it."""
         return self._store.members

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -12,6 +12,8 @@ import anyio
 
 from tideover.broadcast import Signal
 from tideover.cluster.rules.diagnosis import quorum_of
+from tideover.codecs import encode
+from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify, unless_expected
@@ -59,6 +61,13 @@ class MemoryStore:
     Args:
         members: How many members the cluster has.
         given: How many of them a client is told of; None means all. The others are in the cluster's list only.
+        values: What the configuration has: key, as `get` names it, to value, of any type that `put` takes.
+        namespace: Where these values are: that of `connect`, letter for letter.
+
+    Raises:
+        TypeError: A value is of a type that cannot be stored.
+        ValueError: A value cannot be stored, such as NaN.
+        InvalidRequest: A key cannot be a key.
 
     Attributes:
         listed: The cluster's own list of its members.
@@ -82,7 +91,14 @@ class MemoryStore:
         watched: How often a watch was opened.
     """
 
-    def __init__(self, members: int = 3, *, given: int | None = None) -> None:
+    def __init__(
+        self,
+        members: int = 3,
+        *,
+        given: int | None = None,
+        values: Mapping[str, object] | None = None,
+        namespace: str = "",
+    ) -> None:
         self._cluster = tuple(f"memory-{n}:2379" for n in range(1, members + 1))
         self._members = self._cluster[:given]
         self.listed: tuple[ClusterMember, ...] = tuple(
@@ -111,6 +127,11 @@ class MemoryStore:
         self._compacted = 0
         self._leases = MemoryLeases()
         self._changed = Signal()
+        # Who has cut the clients off, and from which members that were up.
+        self._cut_off: dict[object, set[str]] = {}
+        keys = Keys(f"{namespace}/config/", ())
+        for key, value in (values or {}).items():
+            self._apply([Put(keys.full(key), encode(value))], self._members[0])
 
     def __repr__(self) -> str:
         """Show members, revision and what is broken."""
@@ -158,6 +179,30 @@ class MemoryStore:
         if not self.has_leader:
             self._leases.freeze()
         self._changed.fire()
+
+    def cut_off(self, by: object) -> None:
+        """Let no member be reached, until `reconnect`.
+
+        Args:
+            by: On whose behalf; each ends what is its own.
+        """
+        self._cut_off[by] = set(self._cluster) - self.down
+        self.down |= self._cut_off[by]
+        self.touch()
+
+    def reconnect(self, by: object) -> None:
+        """End what `cut_off` has begun; if others go on, the members stay down for them."""
+        mine = self._cut_off.pop(by, set())
+        if self._cut_off:
+            next(iter(self._cut_off.values())).update(mine)
+        else:
+            self.down -= mine
+        self.touch()
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether somebody has cut the clients off."""
+        return bool(self._cut_off)
 
     def compact(self, revision: int) -> None:
         """Forget the history below a revision."""

@@ -354,7 +354,7 @@ def test_the_plugin_gives_tests_running_etcd(tmp_path: Path) -> None:
         """)
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tideover.testing.plugin", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "tideover_pytest", str(tmp_path)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,

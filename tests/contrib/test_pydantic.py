@@ -110,6 +110,10 @@ class Leaf(BaseModel):
     value: int = 0
 
 
+# By itself pydantic 2.7 finds no class that a module defines later, if pytest has imported it.
+Node.model_rebuild()
+
+
 def megabytes(text: str) -> int:
     """Take the unit off, which only text has."""
     return int(text.removesuffix("MB"))

@@ -41,10 +41,11 @@ class Pydantic:
         """Whether a class or a note is pydantic's, or says itself how pydantic validates it."""
         if isinstance(part, ByKey | BaseMetadata | GroupedMetadata) or is_model(part):
             return True
+        is_class = isinstance(part, type)
         made = part if isinstance(part, type) else type(part)
-        return hasattr(made, "__get_pydantic_core_schema__") or (
-            made is part.__class__ and made.__module__.partition(".")[0] == "pydantic"
-        )
+        # Before 2.10 URLs are of pydantic_core, and say nothing of themselves.
+        own = made.__module__.partition(".")[0] == ("pydantic_core" if is_class else "pydantic")
+        return own or hasattr(made, "__get_pydantic_core_schema__")
 
     def is_scalar(self, form: object) -> bool:
         """Whether the values of a type are stored as plain text: not if it is a model or has parts."""

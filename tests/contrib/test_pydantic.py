@@ -110,7 +110,6 @@ class Leaf(BaseModel):
     value: int = 0
 
 
-# By itself pydantic 2.7 finds no class that a module defines later, if pytest has imported it.
 Node.model_rebuild()
 
 
@@ -408,6 +407,9 @@ async def test_models_within_models_have_keys_of_their_own() -> None:
         mixed = tide.config.bind(Mixed, prefix="m")
         assert outer.value == Outer(pool=Pool(size=5), spare=Pool(size=6))
         assert mixed.value == Mixed(Pool(wait=timedelta(seconds=0.25)), Cat(kind="cat"))
+        await tide.config.put("n/inner/inner/value", 3)
+        node = tide.config.bind(Node, prefix="n").value
+        assert node == Node(inner=None)
         await tide.config.put("m/cat/lives", 7)
         await tide.config.put("o/pool/size", 0)
         assert mixed.value.cat == Cat(kind="cat", lives=7)

@@ -111,7 +111,7 @@ def record_of(form: object) -> type | None:
     form = stripped(form)
     made = get_origin(form) or form
     if isinstance(made, type) and (library := library_of(made)) is not None:
-        return None if library.fields(made) is None else made
+        return made if library.is_record(made) else None
     if isinstance(made, type) and (dataclasses.is_dataclass(made) or typing_extensions.is_typeddict(made)):
         return made
     return None

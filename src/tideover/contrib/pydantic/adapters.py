@@ -23,7 +23,7 @@ from tideover.codecs.libraries import Field, library_of
 from tideover.codecs.refusals import field_names
 from tideover.codecs.structures import converter
 from tideover.contrib.pydantic.dumping import as_json, as_plain
-from tideover.contrib.pydantic.fields import ByKey, fields_by_key, is_model, read_by_key
+from tideover.contrib.pydantic.fields import ByKey, fields_by_key, is_model, is_record, read_by_key
 from tideover.contrib.pydantic.schemas import charging, names_in
 from tideover.shown import shown
 
@@ -96,7 +96,11 @@ class Pydantic:
         """
         return as_plain(adapter_of(type(value)), value)
 
-    def fields(self, form: type) -> tuple[Field, ...] | None:
+    def is_record(self, form: type) -> bool:
+        """Whether a type is a model with fields."""
+        return is_record(form)
+
+    def fields(self, form: type) -> tuple[Field, ...]:
         """Return the fields of a model, as keys name them: by aliases where it has them."""
         return fields_by_key(form)
 

@@ -13,11 +13,12 @@ import anyio
 import pytest
 
 from tests.support import connected, mock_clock, request
-from tideover import ConfigKeyError, ConfigValueError, InvalidValue, NotSynced
+from tests.test_encryption import new_key
+from tideover import ConfigKeyError, ConfigValueError, Encryption, InvalidValue, NotSynced
 from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
 from tideover.prefixes.snapshot_file import read
-from tideover.testing import MemoryStore
+from tideover.testing import MemoryStore, overriding
 from tideover.types import HealthState, Source
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("threads_stop_the_clock")]
@@ -326,6 +327,39 @@ async def test_a_damaged_file_is_told_and_not_used(tmp_path: Path, caplog: pytes
         with pytest.raises(ConfigValueError):
             tide.config.bind(Pool, prefix="pool/", on_invalid="last_good")
     assert f"snapshot {path.with_suffix('.prev.json')} is damaged" in caplog.text
+
+
+async def test_what_was_accepted_is_sealed_as_all_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With keys no accepted value is in the clear; without them it is told, not used, and left where it is."""
+    encryption, store = Encryption(new_key()), MemoryStore()
+    async with started(store, tmp_path, encryption=encryption) as tide:
+        await tide.config.put("db/host", "secret-host")
+        tide.config.bind(Login, prefix="db/", on_invalid="last_good")
+        await tide.config.delete("db/host")
+    (path,) = tmp_path.glob("accepted-*.json")
+    sealed = path.read_bytes()
+    assert sealed.startswith(b'{"sealed":1,')
+    async with started(store, tmp_path, encryption=encryption) as tide:
+        assert tide.config.bind(Login, prefix="db/", on_invalid="last_good").value == Login("secret-host")
+    caplog.clear()
+    async with started(store, tmp_path) as tide:
+        with pytest.raises(ConfigKeyError):
+            tide.config.bind(Login, prefix="db/", on_invalid="last_good")
+        assert any(f"snapshot {path} cannot be opened" in text for text in caplog.messages)
+        await tide.config.put("db/host", "b")
+        tide.config.bind(Login, prefix="db/", on_invalid="last_good")
+        await anyio.sleep(1)
+    assert path.read_bytes() == sealed
+
+
+async def test_a_tests_values_are_not_accepted(tmp_path: Path) -> None:
+    """What a test lays over the values in etcd is on no disk, and the next start knows nothing of it."""
+    store = MemoryStore()
+    async with started(store, tmp_path) as tide:
+        await tide.config.put("pool/size", "many")
+        with overriding(tide, {"pool/size": 8}):
+            assert tide.config.bind(Pool, prefix="pool/", on_invalid="last_good").value == Pool(8)
+    assert not list(tmp_path.glob("accepted-*"))
 
 
 # Default -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from tideover.codecs.decoding import Decoder, decode, decoder
 from tideover.codecs.encoding import encode
 from tideover.codecs.forms import fields_of, is_distinct, name_of, options_of, record_of
 from tideover.codecs.libraries import Field, ImportNeeded
-from tideover.codecs.refusals import Refusal, asking
+from tideover.codecs.refusals import Refusal, asking, blamed
 from tideover.codecs.structures import construct
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ImportNeeded",
     "Refusal",
     "asking",
+    "blamed",
     "construct",
     "decode",
     "decoder",

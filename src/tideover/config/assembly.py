@@ -11,11 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
-from tideover.codecs import Field, Refusal, asking, construct, fields_of, name_of, options_of, record_of
+from tideover.codecs import Field, Refusal, asking, blamed, construct, fields_of, name_of, options_of, record_of
+from tideover.config.live import Made
 from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
 from tideover.foreign_bytes import DEPTH
 from tideover.types import Reading
@@ -44,21 +44,6 @@ class Origin(Protocol):
 
     def below(self, prefix: str) -> Collection[str]:
         """Return the keys there are that begin with a prefix."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made(Generic[T]):
-    """A settings object, and what it was made of.
-
-    Attributes:
-        value: The object.
-        revision: The newest revision among its keys; 0 if it is made of none.
-        refusal: Why it has defaults where there are values; None if it has not.
-    """
-
-    value: T
-    revision: int
-    refusal: ConfigValueError | ConfigKeyError | None = None
 
 
 class Record:
@@ -118,11 +103,6 @@ def _record_within(form: object) -> Record | None:
     return None if made is None else Record(options[0], made)
 
 
-def shape_of(record: Record) -> str:
-    """Return what tells apart versions of a type, as one word."""
-    return hashlib.sha256(json.dumps(list(record.shape())).encode()).hexdigest()[:16]
-
-
 class Assembly(Generic[T]):
     """Makes settings objects of one class.
 
@@ -152,7 +132,7 @@ class Assembly(Generic[T]):
         self.prefix = prefix
         self.name = name_of(form)
         self.full_name = f"{made.__module__}.{made.__qualname__}"
-        self.shape = shape_of(self._record)
+        self.shape = hashlib.sha256(json.dumps(list(self._record.shape())).encode()).hexdigest()[:16]
         self.keys = tuple(prefix + name for name in self._record.fields)
         self.nested = tuple(prefix + name for name, (_, record) in self._record.fields.items() if record)
 
@@ -179,7 +159,7 @@ class Assembly(Generic[T]):
         making = _Making(origin, defaults)
         fields = making.fields(self._record, self.prefix, DEPTH)
         try:
-            value = self._construct(fields)
+            value = self._checked(making.construct(self._record, fields, self.prefix))
         except Refusal as exc:
             text = f"{self.prefix!r}: {exc}"
             error = ConfigValueError(text, key=self.prefix, revision=making.revision, exception=exc.exception)
@@ -188,8 +168,8 @@ class Assembly(Generic[T]):
             return Made(self._of_defaults(error), 0, making.refusal or error)
         return Made(value, making.revision, making.refusal)
 
-    def _construct(self, fields: dict[str, object]) -> T:
-        value = cast("T", self._record.construct(fields))
+    def _checked(self, made: object) -> T:
+        value = cast("T", made)
         if self._validate is not None:
             asking(getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, value)
         return value
@@ -199,7 +179,7 @@ class Assembly(Generic[T]):
         if any(field.required for field, _ in self._record.fields.values()):
             raise error
         try:
-            return self._construct({})
+            return self._checked(self._record.construct({}))
         except Refusal:
             raise error from None
 
@@ -247,6 +227,28 @@ class _Making:
                 raise error(key, f"no configuration key {key!r}, which {name_of(record.form)} needs")
         return found
 
+    def construct(self, record: Record, fields: dict[str, object], key: str) -> object:
+        """Make a record, without those fields that its own checks name if there are defaults for them.
+
+        Args:
+            record: The record.
+            fields: Its fields.
+            key: Its key.
+
+        Raises:
+            Refusal: Its checks have refused it.
+        """
+        try:
+            return record.construct(fields)
+        except Refusal as exc:
+            names = blamed(exc) & fields.keys()
+            if not self._defaults or not names or any(record.fields[name][0].required for name in names):
+                raise
+            text = f"{key!r}: {exc}"
+            error = ConfigValueError(text, key=key, revision=self.revision, exception=exc.exception)
+        self.refusal = self.refusal or error
+        return record.construct({name: value for name, value in fields.items() if name not in names})
+
     def _value(self, key: str, field: Field, within: Record | None, levels: int) -> object:
         reading = self._origin.read(key, field.form)
         if reading.present:
@@ -259,7 +261,7 @@ class _Making:
             raise ConfigValueError(text, key=key, revision=reading.revision)
         fields = self.fields(within, key + "/", levels - 1)
         try:
-            return within.construct(fields)
+            return self.construct(within, fields, key)
         except Refusal as exc:
             text = f"{key!r}: {exc}"
             raise ConfigValueError(text, key=key, revision=self.revision, exception=exc.exception) from exc

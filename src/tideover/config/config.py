@@ -17,11 +17,13 @@ from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, encode
 from tideover.config.assembly import Assembly
+from tideover.config.bound import Bound, OnInvalid
 from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
-from tideover.config.live import Live, OnInvalid
+from tideover.config.listener import Listener
+from tideover.config.live import Live
 from tideover.config.news import News
 from tideover.config.overrides import Layer, Overrides
 from tideover.config.reader import MISSING, Reader
@@ -67,7 +69,6 @@ class Config(Reader):
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
-        exclude: Prefixes of keys that are in no snapshot.
         cache: How answers about keys that are not followed are kept.
         retry: How calls are tried again.
         namespace: For spans.
@@ -75,6 +76,7 @@ class Config(Reader):
         accepted: What settings objects have accepted.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
+        listeners: Who is told what becomes of it.
     """
 
     def __init__(
@@ -88,7 +90,6 @@ class Config(Reader):
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        exclude: Sequence[str],
         cache: CachePolicy,
         retry: RetryPolicy,
         namespace: str,
@@ -96,6 +97,7 @@ class Config(Reader):
         accepted: AcceptedValues,
         outage_id: Callable[[], str],
         since: Callable[[], str],
+        listeners: Sequence[Listener],
     ) -> None:
         super().__init__(
             base,
@@ -103,7 +105,6 @@ class Config(Reader):
             lanes=lanes,
             clock=clock,
             limits=limits,
-            exclude=exclude,
             outage_id=outage_id,
             since=since,
         )
@@ -118,6 +119,7 @@ class Config(Reader):
         self._on_demand = OnDemandCache(cache, clock=clock)
         self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
+        self._listeners = listeners
 
     # Asking etcd -----------------------------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Config(Reader):
         self, key: str, full: bytes, form: object, default: object, error: Unavailable
     ) -> Reading[object]:
         view = self._keys.view_of(full)
-        if view is not None and view.synced:
+        if view is not None and (view.synced or full in view.entries):
             return self._look_up(key, form, default, strict=False)
         known = self._on_demand.last(full)
         if known is not None:
@@ -390,11 +392,11 @@ class Config(Reader):
         prefix = settings_prefix(prefix)
         # First what cannot be decoded at all: that says more.
         decoder_for(prefix, type)
-        return self.keep(Assembly(type, prefix, validate), on_invalid)
+        return self.follow(Assembly(type, prefix, validate), on_invalid)
 
-    def keep(self, assembly: Assembly[T], on_invalid: OnInvalid = "raise") -> Live[T]:
+    def follow(self, assembly: Assembly[T], on_invalid: OnInvalid) -> Live[T]:
         """Return what an assembly makes, as a settings object that follows its keys; see `bind`."""
-        live = Live(assembly, reader=self, accepted=self._accepted, on_invalid=on_invalid)
+        live = Bound(assembly, reader=self, accepted=self._accepted, on_invalid=on_invalid)
         self._bound.add(live)
         live.tell_unfound()
         return live
@@ -421,6 +423,8 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+        for listener in list(self._listeners):
+            listener.changed(revisions)
 
     def override(self, values: Mapping[str, bytes]) -> Layer:
         """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
@@ -461,10 +465,13 @@ class Config(Reader):
         if self._closed is not None:
             return
         self.refresh()
+        changes: dict[bytes, Entry | None] = {}
         for full in sorted(before.keys() | now.entries.keys()):
-            entry = now.entries.get(full) or self._entry_of(full)
-            if entry is not (before.get(full) or self._entry_of(full)):
-                self._announce({full: entry}, self._reached(full))
+            etcd = self._entry_of(full)
+            if now.entries.get(full, etcd) is not before.get(full, etcd):
+                changes[full] = now.entries.get(full, etcd)
+        # Together, because a settings object may accept them only so.
+        self._announce(changes, max(map(self._reached, changes), default=0))
 
     def _reached(self, full: bytes) -> int:
         view = self._keys.view_of(full)
@@ -480,6 +487,8 @@ class Config(Reader):
         super().refresh()
         if self._closed is None:
             self._news.look()
+        for listener in list(self._listeners):
+            listener.refreshed()
 
     def forget_answers(self) -> None:
         """Drop what is known of keys that are not followed: etcd is in another history."""

@@ -2,72 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Generic, Literal, TypeVar, get_args
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tideover import telemetry
-from tideover.config.assembly import Assembly, Made
-from tideover.config.origins import Acceptance, LastAccepted, Newest
 from tideover.config.reader import Reader
 from tideover.errors import ConfigKeyError, ConfigValueError
-from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.status import RejectedValue, StandIn
 
 T = TypeVar("T")
 
-OnInvalid = Literal["raise", "default", "last_good"]
-# What stands in for the newest values.
-_INSTEAD: dict[OnInvalid, StandIn] = {"default": "default", "last_good": "accepted"}
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[T]):
+    """A settings object, made now.
+
+    Attributes:
+        value: The object.
+        revision: The newest revision among its keys; 0 if it is made of none.
+        refusal: Why it is not what the newest values would make; None if it is.
+    """
+
+    value: T
+    revision: int
+    refusal: ConfigValueError | ConfigKeyError | None = None
 
 
 class Live(Generic[T]):
     """A settings object kept up to date.
 
     `value` is always the last object that was valid as a whole: if a change makes one field unreadable, or the
-    object's own checks or the validator refuse it, the former object stays and the refusal is reported. The first
-    object has no former one: what is served instead of it is for `on_invalid` to say.
+    object's own checks or the validator refuse it, the former object stays and the refusal is reported.
     That etcd has none of its keys is reported once: more often than not the prefix is a wrong one.
 
-    Args:
-        assembly: What makes the object of its keys.
-        reader: Where they are read.
-        accepted: What settings objects have accepted before.
-        on_invalid: What to do if the first object is refused.
+    A kind of it says which keys there are, and makes the object; it calls `_begin` when it can.
 
-    Raises:
-        ConfigKeyError: A field without a default has no key.
-        NotSynced: Nothing is known of the prefix.
-        ConfigValueError: The first object would not be valid.
-        ValueError: `on_invalid` is none of the three.
+    Args:
+        name: The object's type, for people.
+        prefix: The keys' common prefix.
+        reader: Where they are read.
     """
 
-    def __init__(
-        self, assembly: Assembly[T], *, reader: Reader, accepted: AcceptedValues, on_invalid: OnInvalid
-    ) -> None:
-        if on_invalid not in get_args(OnInvalid):
-            raise ValueError(f"on_invalid must be 'raise', 'default' or 'last_good', not {on_invalid!r}")
-        self.prefix = assembly.prefix
-        self._assembly = assembly
+    # What the object stands on as long as none of newest values has been valid.
+    _instead: StandIn = ""
+
+    def __init__(self, name: str, prefix: str, *, reader: Reader) -> None:
+        self.prefix = prefix
+        self._name = name
         self._reader = reader
-        self._on_invalid = on_invalid
-        self._newest = Newest(reader, self._assembly)
-        self._acceptance = Acceptance(accepted, reader, self._assembly)
-        self._told_unfound = False
+        self._keys: Sequence[str] = ()
+        self._told_unfound = self._found = False
+        self._valid = False
         self._rejection: ConfigValueError | ConfigKeyError | None = None
         self._refused: RejectedValue | None = None
-        # Whether an object of newest values has been valid.
-        self._valid = False
-        made = self._make()
-        self._take(made, getattr(made.refusal, "revision", 0) or self._newest.revision)
-        if made.refusal is not None:
-            what = f"{self._assembly.name} at {reader.full_name(self.prefix)!r}"
-            telemetry.config_stood_in(what, _INSTEAD[on_invalid], self._revision)
 
     def __repr__(self) -> str:
         """Show the type, the prefix and whether a newer object was refused."""
         refused = ", newer refused" if self._rejection else ""
-        return f"<Live {self._assembly.name} of {self.prefix!r} at revision {self._revision}{refused}>"
+        return f"<Live {self._name} of {self.prefix!r} at revision {self._revision}{refused}>"
 
     @property
     def value(self) -> T:
@@ -81,18 +75,13 @@ class Live(Generic[T]):
         When degraded:
             The last valid object still, and the request is marked as degraded.
         """
-        self._reader.note_use(self._assembly.keys[0])
+        self._reader.note_use(self._keys[0])
         return self._value
 
     @property
     def revision(self) -> int:
         """The newest revision among the keys of `value`."""
         return self._revision
-
-    @property
-    def unfound(self) -> bool:
-        """Whether etcd has never had any of the keys, as far as a quorum has told."""
-        return self._told_unfound and not self._newest.found
 
     @property
     def rejection(self) -> ConfigValueError | ConfigKeyError | None:
@@ -104,16 +93,20 @@ class Live(Generic[T]):
         """The same, as the status shows it."""
         return self._refused
 
+    @property
+    def unfound(self) -> bool:
+        """Whether etcd has never had any of the keys, as far as a quorum has told."""
+        return self._told_unfound and not self._found
+
     def take_changes(self, keys: Mapping[str, int]) -> None:
         """Build anew if any of the keys concerns this object.
 
         Args:
             keys: Changed keys and the revisions of the changes.
         """
-        mine = {key: revision for key, revision in keys.items() if self._assembly.concerns(key)}
+        mine = {key: revision for key, revision in keys.items() if self._concerns(key)}
         if not mine:
             return
-        self._newest.note(mine)
         try:
             made = self._make()
         except (ConfigValueError, ConfigKeyError) as exc:
@@ -123,42 +116,30 @@ class Live(Generic[T]):
 
     def tell_unfound(self) -> None:
         """Report, once, that a quorum has none of the keys, and had none before."""
-        told = self._told_unfound or self._newest.found or not self._valid
-        if told or not all(map(self._reader.is_live, self._assembly.keys)):
+        if self._found or self._told_unfound or not self._valid or not all(map(self._reader.is_live, self._keys)):
             return
         self._told_unfound = True
-        telemetry.config_unfound(self._reader.full_name(self.prefix), self._assembly.name)
+        telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
 
+    @abstractmethod
+    def _concerns(self, key: str) -> bool:
+        """Return whether the object may be another if a key changes."""
+
+    @abstractmethod
     def _make(self) -> Made[T]:
-        """Make an object of the newest values, or one that stands in for it while none of them has been valid.
+        """Make the object.
 
         Raises:
-            ConfigKeyError: A field without a default has no key.
-            ConfigValueError: The object is refused.
+            ConfigKeyError: Something that it needs has no key.
+            ConfigValueError: It is refused.
         """
-        try:
-            made = self._assembly.make(self._newest)
-        except (ConfigValueError, ConfigKeyError) as exc:
-            if self._valid or self._on_invalid == "raise":
-                raise
-            return self._stand_in(exc)
-        if self._on_invalid == "last_good":
-            self._acceptance.accept(self._newest)
-        return made
 
-    def _stand_in(self, refusal: ConfigValueError | ConfigKeyError) -> Made[T]:
-        if self._on_invalid == "default":
-            return self._assembly.make(self._newest, defaults=True)
-        accepted = self._acceptance.last()
-        if accepted is None:
-            refusal.add_note(f"on_invalid='last_good': {self._acceptance.why_none}")
-            raise refusal
-        try:
-            made = self._assembly.make(LastAccepted(accepted, self._newest, self._reader))
-        except (ConfigValueError, ConfigKeyError) as exc:
-            refusal.add_note(f"on_invalid='last_good': what was last accepted is refused now: {exc}")
-            raise refusal from None
-        return replace(made, refusal=refusal)
+    def _begin(self) -> Made[T]:
+        """Make the first object, and return it."""
+        made = self._make()
+        known = self._reader.view_of(self._keys[0]).freshness.reached
+        self._take(made, getattr(made.refusal, "revision", 0) or known)
+        return made
 
     def _take(self, made: Made[T], revision: int) -> None:
         self._value, self._revision = made.value, made.revision
@@ -170,7 +151,7 @@ class Live(Generic[T]):
 
     def _reject(self, exc: ConfigValueError | ConfigKeyError, revision: int) -> None:
         why = str(exc).removeprefix(f"{self.prefix!r}: ")
-        instead = "" if self._valid else _INSTEAD[self._on_invalid]
+        instead = "" if self._valid else self._instead
         self._rejection = exc
         self._refused = RejectedValue(self.prefix, revision, why, served=self._revision, instead=instead)
         telemetry.config_rejected(self.prefix, revision, why)

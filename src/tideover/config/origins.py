@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import chain
 from typing import Any
 
@@ -29,7 +28,6 @@ class Newest:
     def __init__(self, reader: Reader, assembly: Assembly[Any]) -> None:
         self.found = False
         self._reader = reader
-        self._first = assembly.keys[0]
         self._nested = tuple(f"{key}/" for key in assembly.nested)
         # Kept up to date by `note`: to look through all that is followed takes long.
         self._below = {key for prefix in self._nested for key in reader.keys_below(prefix)}
@@ -38,21 +36,15 @@ class Newest:
         """Show where they are read."""
         return f"<Newest of {self._reader!r}>"
 
-    def note(self, changed: Collection[str]) -> None:
-        """Note that there are other keys below the fields that are records."""
-        for key in changed:
-            if key.startswith(self._nested):
-                (self._below.add if self._reader.entry(key) is not None else self._below.discard)(key)
+    def note(self, key: str) -> None:
+        """Note that a key has changed, which may be there or not: it may be below a field that is a record."""
+        if key.startswith(self._nested):
+            (self._below.add if self._reader.entry(key) is not None else self._below.discard)(key)
 
     def read(self, key: str, form: object) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
         self.found = self.found or self._reader.entry(key) is not None
         return self._reader.read_quietly(key, form)
-
-    @property
-    def revision(self) -> int:
-        """The revision that is known."""
-        return self._reader.view_of(self._first).freshness.reached
 
     def synced(self, key: str) -> bool:
         """Return whether an absent key is known to be absent."""
@@ -144,8 +136,10 @@ class Acceptance:
         return self._values.last(self._prefix, self._assembly.full_name, self._assembly.shape)
 
     def accept(self, newest: Newest) -> None:
-        """Record that the newest values are accepted, unless they are not known."""
+        """Record that the newest values are accepted, unless they are not known, or are a test's."""
         reader, assembly = self._reader, self._assembly
+        if reader.is_overridden:
+            return
         recorded = [key for key in assembly.keys if reader.is_recorded(key)]
         if not recorded or not all(map(newest.synced, recorded)):
             return

@@ -74,6 +74,7 @@ class Following:
         identity: Which history etcd is in.
         clock: The clocks.
         namespaces: Where else to look for what is not there.
+        bootstrap: Configuration by full key, for keys of which nobody knows anything.
 
     Attributes:
         rights_every: Seconds between two looks at whether what is followed may still be read.
@@ -88,8 +89,10 @@ class Following:
         identity: Identity,
         clock: Clock,
         namespaces: Namespaces,
+        bootstrap: Mapping[bytes, Entry],
     ) -> None:
         self._namespaces = namespaces
+        self._bootstrap = bootstrap
         self._options = options
         self._gateway = gateway
         self._lanes = lanes
@@ -121,13 +124,15 @@ class Following:
             exclude: Whole prefixes of keys that must not be written to disk.
             may_save: Returns whether the content may be written to disk now.
         """
+        start = prefix.encode()
         view = View(
-            prefix.encode(),
+            start,
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
             rules=self._rules,
             component=component,
+            bootstrap={key: entry for key, entry in self._bootstrap.items() if key.startswith(start)},
             on_change=on_change,
         )
         return Followed(view, self._keeper(view, exclude, may_save), self)

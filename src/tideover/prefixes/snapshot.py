@@ -37,7 +37,7 @@ class Snapshot:
 
     Attributes:
         prefix: The full etcd prefix.
-        cluster_id: The cluster it came from.
+        cluster_id: The cluster it came from; 0 if an operator has made it.
         epoch: The operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced.
         raft_term: The term at the time.
         revision: The store revision up to which the entries are complete.
@@ -104,8 +104,11 @@ def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
 
     Returns:
         True for a higher (epoch, revision), and at the same one for a later proof of being in sync. Revisions
-        of different clusters cannot be compared: there only a higher epoch counts.
+        of different clusters cannot be compared: there only a higher epoch counts. What an operator has made of
+        plain values is of no cluster, and gives way to any that is of one.
     """
+    if not theirs.cluster_id and ours.cluster_id:
+        return True  # theirs is an operator's, and etcd has said something since
     if ours.cluster_id != theirs.cluster_id:
         return ours.epoch > theirs.epoch
     if (ours.epoch, ours.revision) != (theirs.epoch, theirs.revision):

@@ -420,17 +420,18 @@ def understand(
         return decode(data, path=path)
     try:
         opened, origin = unseal(data, encryption, most=MOST_BYTES)
-        if namespace not in (None, origin.namespace):
-            raise Sealed(f"it is of the namespace {quoted(origin.namespace)}, not of {quoted(namespace)}")
     except Sealed as exc:
         raise SnapshotSealed(f"snapshot {path} cannot be opened: {exc}", path=path) from None
     except Malformed as exc:
         problem = str(exc)
     else:
         snapshot = decode(opened, path=path)
-        if (f"{snapshot.cluster_id:x}", snapshot.revision) == (origin.cluster, origin.revision):
-            return snapshot
-        problem = "it is of another cluster or revision than it says"
+        if namespace in (None, origin.namespace):
+            if (f"{snapshot.cluster_id:x}", snapshot.revision) == (origin.cluster, origin.revision):
+                return snapshot
+            problem = "it is of another cluster or revision than it says"
+        else:
+            problem = f"it is of the namespace {quoted(origin.namespace)}, not of {quoted(namespace)}"
     # Raised outside the handler, as in `decode`.
     raise SnapshotCorrupt(f"snapshot {path} is damaged: {problem}", path=path)
 

@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.encryption import KeysUnusable
 from tideover.epoch.rules import Known
-from tideover.epoch.tracker import Identity
+from tideover.epoch.tracker import History, Identity
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshot import Snapshot
@@ -120,9 +120,10 @@ class Keeper:
         return loaded
 
     def peek(self) -> Mapping[bytes, Entry]:
-        """Return what is on disk, and put it nowhere; empty if there is nothing that can be used. Blocks."""
+        """Return what a start without etcd begins with, and put it nowhere. Blocks."""
         loaded = self._file.load()
-        return {} if loaded is None or loaded.snapshot is None else loaded.snapshot.entries
+        snapshot = None if loaded is None else loaded.snapshot
+        return self._view.at_start(None if snapshot is None else snapshot.entries, self._exclude)[0]
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)
@@ -137,16 +138,7 @@ class Keeper:
         if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
-        history = self._identity.recall(
-            Known(
-                snapshot.cluster_id,
-                snapshot.raft_term,
-                snapshot.revision,
-                self._clock.monotonic(),
-                snapshot.epoch,
-                snapshot.history,
-            )
-        )
+        history = self._recall(snapshot)
         if self._view.synced:
             return
         synced_at = -math.inf
@@ -159,6 +151,20 @@ class Keeper:
             left_out=self._exclude,
         )
         self._saved_content, self._saved_synced_at = self._content(), synced_at
+
+    def _recall(self, snapshot: Snapshot) -> History:
+        if not snapshot.cluster_id:  # of no history: an operator has made it
+            return self._identity.history
+        return self._identity.recall(
+            Known(
+                snapshot.cluster_id,
+                snapshot.raft_term,
+                snapshot.revision,
+                self._clock.monotonic(),
+                snapshot.epoch,
+                snapshot.history,
+            )
+        )
 
     async def run(self) -> None:
         """Restore what an earlier process has left, then write whenever it is due, until cancelled."""

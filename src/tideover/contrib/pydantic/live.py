@@ -15,8 +15,9 @@ from pydantic_settings import (
 )
 
 from tideover.codecs import Refusal, asking
-from tideover.config.assembly import Assembly, Made, Origin, Record, shape_of
-from tideover.config.live import Live, OnInvalid
+from tideover.config.assembly import Assembly, Origin
+from tideover.config.bound import OnInvalid
+from tideover.config.live import Live, Made
 from tideover.contrib.pydantic.adapters import adapter_of
 from tideover.contrib.pydantic.origins import Building, present_building
 from tideover.contrib.pydantic.source import TideoverSettingsSource, keys_of
@@ -63,7 +64,7 @@ def live_settings(
     tide = coordinator or current()
     if tide.loop is None:
         raise Closed(f"{tide!r} is not open: live settings follow their keys inside `async with`")
-    return tide.config.keep(SettingsAssembly(settings, validate), on_invalid)
+    return tide.config.follow(SettingsAssembly(settings, validate), on_invalid)
 
 
 class SettingsAssembly(Assembly[S]):
@@ -81,18 +82,13 @@ class SettingsAssembly(Assembly[S]):
         prefixes = [source.prefix for source in _sources_of(settings)]
         if not prefixes:
             raise TypeError(f"{settings.__name__} has no TideoverSettingsSource among its sources")
+        super().__init__(settings, prefixes[0], validate)
         # So that refusals have the names of fields.
         adapter_of(settings)
         self._settings = settings
-        self._record = Record(settings, settings)
-        self._validate = validate
-        self.prefix = prefixes[0]
-        self.name = settings.__name__
-        self.full_name = f"{settings.__module__}.{settings.__qualname__}"
         found = [keys_of(settings, prefix) for prefix in prefixes]
         self.keys = tuple(key for keys, _ in found for key in keys)
         self.nested = tuple(key for _, nested in found for key in nested)
-        self.shape = shape_of(self._record)
         self._within = tuple(f"{key}/" for key in self.nested)
 
     def concerns(self, key: str) -> bool:
@@ -119,9 +115,7 @@ class SettingsAssembly(Assembly[S]):
         made = asking(self.name, self._made, building)
         if isinstance(made, TideoverError):
             raise made
-        if self._validate is not None:
-            asking(getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, made)
-        return made
+        return self._checked(made)
 
     def _made(self, building: Building) -> S | TideoverError:
         """Return the settings, or what a source has raised, which is not about them as a whole."""

@@ -13,6 +13,9 @@ from tideover.records import Record, UnknownAge
 T_co = TypeVar("T_co", covariant=True)
 
 # On whose behalf something is done: the four primitives, and sessions that users open themselves.
+# The field by which a request says that it is for the leader of an election, whose name follows percent-encoded.
+LEADER_FIELD = "Tideover-Leader"
+
 Component = Literal["config", "discovery", "election", "lock", "session"]
 
 

@@ -440,3 +440,49 @@ async def test_a_secret_is_shown_by_no_repr(caplog: pytest.LogCaptureFixture) ->
         assert reading.value is not None
         assert reading.value.token.get_secret_value() == live.value.token.get_secret_value() == SECRET
         assert SECRET not in shown + caplog.text
+
+
+class Base(BaseModel):
+    host: str
+    port: int = Field(default=5432, ge=1)
+    password: SecretStr = SecretStr("none")
+
+
+class Service(BaseModel):
+    base: Base = Field(description="where it keeps things")
+    replica: Base | None = None
+    size: int = Field(default=3, alias="poolSize", lt=10)
+
+
+async def test_a_model_within_a_model_is_bound_by_the_keys_of_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """Fields have keys under the names that they are read by; of what their own checks refuse no value is told."""
+    async with connected(MemoryStore()) as tide:
+        for key, value in (
+            ("base/host", "a"),
+            ("base/password", SECRET),
+            ("poolSize", 4),
+            ("replica", {"host": "b"}),
+        ):
+            await tide.config.put(f"service/{key}", value)
+        live = tide.config.bind(Service, prefix="service/")
+        made = Service(base=Base(host="a", password=SecretStr(SECRET)), replica=Base(host="b"), poolSize=4)
+        assert live.value == made
+        await tide.config.put("service/base/port", 0)
+        assert str(live.rejection) == "'service/base': Base refuses it: ValidationError: port: greater_than_equal"
+        assert live.value == made
+        assert SECRET not in caplog.text
+
+
+async def test_a_field_that_a_model_refuses_has_its_default_or_what_was_accepted() -> None:
+    """A model's own checks say which field they refuse: the others are as in etcd."""
+    async with connected(MemoryStore()) as tide:
+        for key, value in (("base/host", "a"), ("base/port", 7), ("poolSize", 4)):
+            await tide.config.put(f"service/{key}", value)
+        tide.config.bind(Service, prefix="service/", on_invalid="last_good")
+        await tide.config.put("service/base/port", 0)
+        await tide.config.put("service/poolSize", 50)
+        accepted = tide.config.bind(Service, prefix="service/", on_invalid="last_good").value
+        assert accepted == Service(base=Base(host="a", port=7), poolSize=4)
+        live = tide.config.bind(Service, prefix="service/", on_invalid="default")
+        assert live.value == Service(base=Base(host="a"))
+        assert "base" in str(live.rejection)

@@ -57,7 +57,7 @@ SNAPSHOT = Snapshot(
     b"/config/", 7, 1, 2, 9, BEGAN, SEEN, {b"/config/a": Entry(b"1", 7, 9), b"/config/\xff": Entry(b"\xff", 8, 8)},
     history="h", endpoints=("a:1",), user="u",
 )  # fmt: skip
-ACCEPTED = replace(SNAPSHOT, accepted=Accepted("shop.Pool", "9f", tuple(SNAPSHOT.entries)))
+ACCEPTED = replace(SNAPSHOT, accepted=Accepted("shop.Pool", "9f", frozenset(SNAPSHOT.entries)))
 SNAPSHOTS = tuple(map(snapshot_format.encode, (SNAPSHOT, ACCEPTED)))
 KEY = b"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 KEYS = Encryption(KEY)

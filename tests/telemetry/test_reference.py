@@ -164,6 +164,7 @@ def tell_the_rest() -> None:
     telemetry.locks_unhosted("no home")
     telemetry.ledger_failed("the ledger cannot be written: the disk is full")
     telemetry.page_open()
+    telemetry.config_stood_in("Pool at '/config/pool/'", "accepted", 7)
 
 
 @pytest.mark.usefixtures("disk_at_once")

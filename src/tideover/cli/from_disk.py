@@ -143,6 +143,8 @@ def _chosen(file: Path, base: bytes) -> Left:
         left = Left(file, read(file))
     except (OSError, SnapshotCorrupt) as exc:
         raise Failure(f"{file} cannot be used: {exc}", code=Exit.FAILED) from exc
+    if (accepted := left.snapshot.accepted) is not None:
+        raise Failure(f"{file} is what {shown(accepted.form)} has accepted, not the newest state", code=Exit.USAGE)
     if not left.prefix.startswith(base):
         raise Failure(f"{file} is of '{shown(left.prefix)}', not of '{shown(base)}'", code=Exit.USAGE)
     return left

@@ -11,6 +11,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from tideover import telemetry
@@ -166,7 +167,7 @@ class Reader:
             if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
                 self._degraded_reads += 1
             else:
-                self._note_view(self._view_of(key))
+                self._note_view(self.view_of(key))
             return value
         return self._look_up(key, type, default).value
 
@@ -206,7 +207,7 @@ class Reader:
 
     def _look_up(self, key: str, form: object, default: object, *, strict: bool = True) -> Reading[object]:
         """Read with everything checked; `strict` raises for an absent key without a default."""
-        view = self._view_of(key)
+        view = self.view_of(key)
         decode = decoder_for(key, form)
         if (laid := self._overridden(key, form, decode, default)) is not None:
             return laid
@@ -320,7 +321,7 @@ class Reader:
         Raises:
             ConfigValueError: The present value is refused.
         """
-        view = self._view_of(key)
+        view = self.view_of(key)
         decode = decoder_for(key, form)
         if (laid := self._overridden(key, form, decode, MISSING, counted=False)) is not None:
             return laid
@@ -345,7 +346,7 @@ class Reader:
             Closed: The coordinator is not open.
         """
         if self._mode != _PLAIN:
-            view = self._view_of(key)
+            view = self.view_of(key)
             if self._keys.full(key) in self._overrides.entries:
                 self._count((Source.OVERRIDE.value, False))
                 return
@@ -358,7 +359,7 @@ class Reader:
 
     def synced(self, key: str) -> bool:
         """Whether an absent followed key is known to be absent."""
-        return self._view_of(key).tells_of(self._keys.full(key))
+        return self.view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
         """Return what is known of the followed keys under a prefix.
@@ -376,22 +377,64 @@ class Reader:
         return self._keys.followed(key).source is Source.LIVE
 
     def keys_below(self, prefix: str) -> list[str]:
-        """Return the followed keys there are that begin with a prefix; looks through all that is followed there."""
+        """Return the followed keys there are below a prefix; looks through all that is followed there."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
-        views = self.views_under(prefix)
-        return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]
+        known = chain(*(view.entries for view in self.views_under(prefix)), self._overrides.entries)
+        return [self._keys.short(key) for key in dict.fromkeys(known) if key.startswith(full)]
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether a test has laid values over those in etcd."""
+        return bool(self._overrides.layers)
+
+    def is_recorded(self, key: str) -> bool:
+        """Whether a snapshot may hold a key."""
+        return not self.view_of(key).leaves_out(self._keys.full(key))
+
+    def check_prefix(self, prefix: str) -> None:
+        """Make sure that some followed keys may begin with a prefix.
+
+        Raises:
+            NotFollowed: None can.
+            InvalidRequest: It begins with a slash.
+        """
+        self._keys.check_prefix(prefix)
 
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""
         return self._keys.base + prefix
 
-    def _view_of(self, key: str) -> View:
+    def full_key(self, key: str) -> bytes:
+        """Return a key as etcd has it.
+
+        Raises:
+            InvalidRequest: It cannot be a key.
+        """
+        return self._keys.full(key)
+
+    def short_name(self, full: bytes) -> str:
+        """Return an etcd key as `get` names it."""
+        return self._keys.short(full)
+
+    def view_of(self, key: str) -> View:
+        """Return the view that a followed key belongs to.
+
+        Raises:
+            NotFollowed: The key is in no followed prefix.
+            InvalidRequest: The key cannot be a key.
+            Closed: The coordinator is not open.
+        """
         self._ensure_open()
         return self._keys.followed(key)
 
     def _ensure_open(self) -> None:
         if self._closed is not None:
             raise Closed(self._closed)
+
+    def entry(self, key: str) -> Entry | None:
+        """Return what a read of a key sees; None if there is none, or it is not followed."""
+        full = self._keys.full(key)
+        return self._overrides.entries.get(full) or self._entry_of(full)
 
     def _entry(self, key: str) -> Entry | None:
         return self._entry_of(self._keys.full(key))

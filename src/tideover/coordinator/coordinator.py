@@ -30,6 +30,7 @@ from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
+from tideover.config.listener import Listener
 from tideover.coordinator.catalog import Catalog
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.survey import Survey, foreign_values
@@ -125,6 +126,7 @@ class Coordinator(Primitives):
         self._roster: Roster | None = None
         self._bootstrap = _read_bootstrap(options)
         self._monitor: Monitor | None = None
+        self._listeners: list[Listener] = []
         self._make()
 
     def _make(self) -> None:
@@ -171,6 +173,7 @@ class Coordinator(Primitives):
             )
             for prefix in options.follow
         ]
+        self._accepted = self._following.accepted()
         self._views = [followed.view for followed in self._followed]
         self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         self._sessions = SessionPool(
@@ -201,6 +204,8 @@ class Coordinator(Primitives):
             desk=self._desk,
             watchdog=self._make_watchdog(),
             name=self._process_name,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
         )
         self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(
@@ -460,8 +465,17 @@ class Coordinator(Primitives):
             await self._stop()
             raise
         open_coordinators.add(self)
+        self.config.refresh()
         telemetry.observe(self)
         return self
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody what becomes of the configuration, from now on and to the end; callable in any thread.
+
+        Args:
+            listener: Who is told, in the event loop.
+        """
+        self._listeners.append(listener)
 
     async def _open_etcd(self) -> EtcdStore:
         """Look names up and connect."""
@@ -502,7 +516,7 @@ class Coordinator(Primitives):
         For etcd `start_timeout` is waited at the most; the disk has a bound of its own.
         """
         with anyio.move_on_after(self.options.start_timeout):
-            await self._until(self._started)
+            await self._until(lambda: self._started() and self._accepted.restored)
         # The first round of probes ends in the same moment, unless it was given next to none.
         with anyio.move_on_after(_TIE):
             await self._until(lambda: self._lanes.health.decided)
@@ -512,14 +526,15 @@ class Coordinator(Primitives):
     async def _until(self, done: Callable[[], bool]) -> None:
         while True:
             views = (view.changed.next() for view in self._views)
-            events = [self._lanes.changed.next(), *views, *self._discovery.listed()]
+            events = [self._lanes.changed.next(), self._accepted.changed.next(), *views, *self._discovery.listed()]
             if done():
                 return
             await first_of(events)
 
     @property
     def _restored(self) -> bool:
-        return all(followed.restored for followed in self._followed) and self._discovery.restored
+        config = all(followed.restored for followed in self._followed) and self._accepted.restored
+        return config and self._discovery.restored
 
     def _started(self) -> bool:
         health, restored = self._lanes.health, self._restored
@@ -550,6 +565,7 @@ class Coordinator(Primitives):
         self._lanes.closing.begin()
         self._jobs.cancel()
         self.config.close(self._closed)
+        self.config.refresh()
         self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
@@ -569,6 +585,8 @@ class Coordinator(Primitives):
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
                             await followed.keeper.save()
+                with anyio.move_on_after(_CLOSE_TIMEOUT):
+                    await self._accepted.save()
                 await self._discovery.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
@@ -684,8 +702,10 @@ class Coordinator(Primitives):
             retry=options.retry,
             namespace=options.namespace,
             record_keys=options.record_keys,
+            accepted=self._accepted,
             outage_id=lambda: self._outages.outage_id,
             since=self._why_unknown,
+            listeners=self._listeners,
         )
 
     def config_on_disk(self) -> dict[str, Entry]:
@@ -770,6 +790,7 @@ class Coordinator(Primitives):
             "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
+            "accepted": self._accepted.run,
         }
         for followed in self._followed:
             background |= followed.tasks(store)

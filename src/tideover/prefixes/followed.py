@@ -13,6 +13,7 @@ from tideover.cluster.state import Lanes
 from tideover.epoch.tracker import Identity
 from tideover.options import Options
 from tideover.paths import default_folder
+from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshotter import Keeper
@@ -147,6 +148,10 @@ class Following:
             clock=self._clock,
             namespaces=self._namespaces if self._options.bookkeeping else None,
         )
+
+    def accepted(self) -> AcceptedValues:
+        """Return what keeps what settings objects have accepted; nothing happens before it is run."""
+        return AcceptedValues(self._folder, self._options, clock=self._clock)
 
     def _keeper(self, view: View, exclude: tuple[str, ...], may_save: Callable[[], bool]) -> Keeper | None:
         if self._folder is None:

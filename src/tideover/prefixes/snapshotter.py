@@ -37,6 +37,9 @@ _AFTER_FAILURE = 30.0
 # Seconds between two looks at whether content that was not believed is believed by now.
 _DOUBTED = 1.0
 
+# What writing a snapshot raises that harms nothing else.
+NOT_WRITTEN = (OSError, KeysUnusable, SnapshotSealed)
+
 
 class Keeper:
     """Keeps the snapshot of one view.
@@ -189,14 +192,14 @@ class Keeper:
         snapshot = self._snapshot()
         try:
             await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
-        except (OSError, KeysUnusable, SnapshotSealed) as exc:
+        except NOT_WRITTEN as exc:
             self._fail(exc)
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
             self._written_at = self._clock.monotonic()
             telemetry.snapshot_written(self._view.component, None)
-        self._tell_aside()
+        tell_aside(self._file, self._view.component)
         self._saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
@@ -237,12 +240,6 @@ class Keeper:
             user=self._file.user,
         )
 
-    def _tell_aside(self) -> None:
-        """Report what has made room, whether or not something has come of it."""
-        put_aside, self._file.aside = self._file.aside, []
-        for each in put_aside:
-            telemetry.snapshot_put_aside(self._view.component, each.why.path, str(each.path), str(each.why))
-
     def _fail(self, exc: Exception) -> None:
         telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
@@ -250,3 +247,10 @@ class Keeper:
             what = f"the snapshot of {self._view.name!r} cannot be written: {error}"
             telemetry.snapshot_failed(self._view.component, what)
         self.error = error
+
+
+def tell_aside(file: SnapshotFile, component: Component) -> None:
+    """Report what has made room for a file, whether or not something has come of it."""
+    put_aside, file.aside = file.aside, []
+    for each in put_aside:
+        telemetry.snapshot_put_aside(component, each.why.path, str(each.path), str(each.why))

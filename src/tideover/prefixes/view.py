@@ -194,7 +194,11 @@ class View:
 
     def tells_of(self, key: bytes) -> bool:
         """Return whether a key that is not among the entries is known to be absent."""
-        return self.synced and not (self.origin is Origin.DISK and key.startswith(self._left_out))
+        return self.synced and not (self.origin is Origin.DISK and self.leaves_out(key))
+
+    def leaves_out(self, key: bytes) -> bool:
+        """Return whether snapshots leave a key out."""
+        return key.startswith(self._left_out)
 
     @property
     def source(self) -> Source | None:

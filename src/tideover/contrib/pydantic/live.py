@@ -7,9 +7,8 @@ from typing import TypeVar
 
 from pydantic_settings import BaseSettings
 
-from tideover import telemetry
 from tideover.codecs import Refusal, asking
-from tideover.config.live import Live
+from tideover.config.live import Live, Made
 from tideover.config.reader import Reader
 from tideover.contrib.pydantic.origins import Building, Quietly, present_building
 from tideover.contrib.pydantic.source import keys_of
@@ -59,34 +58,16 @@ class LiveSettings(Live[S]):
     """Settings kept up to date; see `Live`, and `live_settings` for the arguments."""
 
     def __init__(self, settings: type[S], *, reader: Reader, validate: Callable[[S], object] | None) -> None:
+        super().__init__(settings.__name__, "", reader=reader)
         self._settings = settings
-        self._name = settings.__name__
-        self._reader = reader
         self._validate = validate
-        self.unfound = self._found = False
-        self._rejection = self._refused = None
-        self.prefix = ""
-        self._keys: list[str] = []
         self._within: tuple[str, ...] = ()
-        self._value, self._revision = self._build()
-
-    @property
-    def value(self) -> S:
-        """The last valid object; see `Live.value`."""
-        self._reader.note_use(self._keys[0])
-        return self._value
-
-    def tell_unfound(self) -> None:
-        """Report, once, that a quorum has none of the keys, and had none before."""
-        if self._found or self.unfound or not all(map(self._reader.is_live, self._keys)):
-            return
-        self.unfound = True
-        telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
+        self._begin()
 
     def _concerns(self, key: str) -> bool:
         return key in self._keys or key.startswith(self._within)
 
-    def _build(self) -> tuple[S, int]:
+    def _make(self) -> Made[S]:
         building = Building(Quietly(self._reader))
         try:
             made = asking(self._name, self._made, building)
@@ -101,7 +82,7 @@ class LiveSettings(Live[S]):
             raise ConfigValueError(
                 text, key=self.prefix, revision=building.revision, exception=exc.exception
             ) from exc
-        return made, building.revision
+        return Made(made, building.revision)
 
     def _made(self, building: Building) -> S | TideoverError:
         """Return the settings, or what a source has raised, which is not about values."""
@@ -124,4 +105,4 @@ class LiveSettings(Live[S]):
             self._keys = [key for keys, _ in found for key in keys]
             self._within = tuple(key for _, within in found for key in within)
         if building.revision:
-            self._found, self.unfound = True, False
+            self._found = True

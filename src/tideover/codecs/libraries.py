@@ -51,8 +51,11 @@ class Library(Protocol):
             ValueError: It would not read back as the same.
         """
 
-    def fields(self, form: type) -> tuple[Field, ...] | None:
-        """Return the fields of one of its records, as what is stored names them; None if it is no record."""
+    def is_record(self, form: type) -> bool:
+        """Whether one of its types has fields."""
+
+    def fields(self, form: type) -> tuple[Field, ...]:
+        """Return the fields of one of its records, as what is stored names them."""
 
     def construct(self, form: type, fields: Mapping[str, object]) -> object:
         """Make one of its records of its fields; whatever that raises refuses them."""

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, get_args
 from tideover import telemetry
 from tideover.config.assembly import Assembly
 from tideover.config.live import Live, Made
-from tideover.config.origins import Acceptance, LastAccepted, Newest
+from tideover.config.origins import Acceptance, Newest
 from tideover.config.reader import Reader
 from tideover.errors import ConfigKeyError, ConfigValueError
 from tideover.prefixes.accepted_values import AcceptedValues
@@ -80,12 +80,12 @@ class Bound(Live[T]):
     def _stand_in(self, refusal: ConfigValueError | ConfigKeyError) -> Made[T]:
         if self._on_invalid == "default":
             return self._assembly.make(self._newest, defaults=True)
-        accepted = self._acceptance.last()
+        accepted = self._acceptance.last(self._newest)
         if accepted is None:
             refusal.add_note(f"on_invalid='last_good': {self._acceptance.why_none}")
             raise refusal
         try:
-            made = self._assembly.make(LastAccepted(accepted, self._newest, self._reader))
+            made = self._assembly.make(accepted)
         except (ConfigValueError, ConfigKeyError) as exc:
             refusal.add_note(f"on_invalid='last_good': what was last accepted is refused now: {exc}")
             raise refusal from None

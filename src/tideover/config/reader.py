@@ -387,10 +387,6 @@ class Reader:
         """Whether a test has laid values over those in etcd."""
         return bool(self._overrides.layers)
 
-    def is_recorded(self, key: str) -> bool:
-        """Whether a snapshot may hold a key."""
-        return not self.view_of(key).leaves_out(self._keys.full(key))
-
     def check_prefix(self, prefix: str) -> None:
         """Make sure that some followed keys may begin with a prefix.
 

@@ -313,15 +313,19 @@ async def test_models_in_every_way_of_reading() -> None:
 def test_an_import_after_decorating() -> None:
     """A model is no error where `with_config` decorates; the first call names the import, or decodes after it."""
     code = """
-import anyio, pydantic
+import anyio, pydantic, pydantic.dataclasses
 from tideover import connect, with_config
 from tideover.testing import MemoryStore
 
 class Pool(pydantic.BaseModel):
     size: int = 1
 
-@with_config(pool="pool")
-def show(*, pool: Pool = Pool(size=7)) -> Pool:
+@pydantic.dataclasses.dataclass
+class Aliased:
+    size: int = pydantic.Field(alias="poolSize")
+
+@with_config(pool="pool", aliased="aliased")
+def show(*, pool: Pool = Pool(size=7), aliased: Aliased | None = None) -> Pool:
     return pool
 
 async def main():

@@ -306,6 +306,7 @@ async def models(tide: tideover.Coordinator) -> None:
     assert_type(tide.config.bind(Pool, prefix="pool/"), tideover.Live[Pool])
     assert_type(live_settings(PoolSettings), tideover.Live[PoolSettings])
     assert_type(live_settings(PoolSettings, coordinator=tide, validate=not_too_many).value, PoolSettings)
+    live_settings(PoolSettings, on_invalid="last_good")
     TideoverSettingsSource(PoolSettings, prefix="pool/", coordinator=tide)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, get_args, get_origin
 
+PYDANTIC = "tideover.contrib.pydantic"
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -82,7 +84,7 @@ def module_for(form: object) -> str | None:
     """Return the module whose import makes a type one that can be decoded; None if there is none."""
     made = get_origin(form) or form
     if isinstance(made, type) and hasattr(made, "__get_pydantic_core_schema__"):
-        return "tideover.contrib.pydantic"
+        return PYDANTIC
     return None
 
 

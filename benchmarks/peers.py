@@ -74,3 +74,21 @@ def record_spans() -> None:
 def sdk_installed() -> bool:
     """Whether the OpenTelemetry SDK is there, without which nothing is recorded."""
     return find_spec("opentelemetry.sdk") is not None
+
+
+def openfeature_api() -> Any:
+    """Return OpenFeature's module-level API."""
+    return import_module("openfeature.api")
+
+
+def constant_flags() -> Any:
+    """Return a provider for OpenFeature that knows one value for every flag."""
+    evaluation, provider = import_module("openfeature.flag_evaluation"), import_module("openfeature.provider")
+
+    def resolve(self: Any, flag_key: str, default_value: object, evaluation_context: object = None) -> Any:
+        return evaluation.FlagResolutionDetails(True, reason=evaluation.Reason.STATIC)
+
+    metadata = provider.Metadata("constant")
+    kinds = ("boolean", "string", "integer", "float", "object")
+    members = {f"resolve_{kind}_details": resolve for kind in kinds}
+    return type("Constant", (provider.AbstractProvider,), {**members, "get_metadata": lambda _: metadata})()

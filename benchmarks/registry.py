@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from benchmarks import (
+    fastapi_setting,
     fetch_refused,
+    flags,
     fleet,
     followed_keys,
     locks,
@@ -27,8 +29,10 @@ ROWS: tuple[Row, ...] = (
     warm_get.ROW,
     warm_models.ROW,
     with_config.ROW,
+    flags.ROW,
     middleware.ROW,
     requirements.ROW,
+    fastapi_setting.ROW,
     outage_read.ROW,
     pick.ROW,
     status_report.ROW,

@@ -63,11 +63,12 @@ def _mock_clock_here() -> trio.testing.MockClock | None:
 
 
 def mock_clock() -> Clock:
-    """Return clocks that follow trio's mock clock."""
+    """Return clocks that follow trio's mock clock, in any thread."""
+    now = trio.lowlevel.current_clock().current_time
     return Clock(
-        monotonic=trio.current_time,
-        boot=trio.current_time,
-        wall=lambda: 1_000_000_000.0 + trio.current_time(),
+        monotonic=now,
+        boot=now,
+        wall=lambda: 1_000_000_000.0 + now(),
         boot_id="mock",
     )
 

@@ -87,7 +87,8 @@ def test_the_whole_set_is_read_and_said(
 
 def test_where_endpoints_are_given_no_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A password that is meant for one cluster never goes to another: nothing is even looked at."""
-    names = ("ENDPOINTS", "NAMESPACE", "CACERT", "CERT", "KEY", "SERVER_NAME", "USER", "PASSWORD", "PASSWORD_FILE")
+    names = ["ENDPOINTS", "NAMESPACE", "CACERT", "CERT", "KEY", "SERVER_NAME", "USER", "PASSWORD", "PASSWORD_FILE"]
+    names += ["SNAPSHOT_KEYS", "SNAPSHOT_KEYS_FILE", "BOOTSTRAP"]
     watched = Watched({f"TIDEOVER_{name}": "10.9.9.9:1" for name in names})
     monkeypatch.setattr("tideover.functions.os.environ", watched)
     made = [
@@ -114,6 +115,26 @@ def test_what_the_program_gives_wins(variables: dict[str, str], signed: tuple[Au
     variables["TIDEOVER_CACERT"] = ""
     options = connect(username="me").options
     assert (options.namespace, options.username, options.password, options.tls) == ("/shop", "me", "other", None)
+
+
+def test_keys_and_the_bootstrap_file_are_read_with_the_rest(variables: dict[str, str], tmp_path: Path) -> None:
+    """Both are of the set; keys that are malformed refuse no start, a bootstrap file that is missing does."""
+    variables["TIDEOVER_ENDPOINTS"] = "10.0.0.1:2379"
+    assert (connect().options.encryption, connect().options.bootstrap) == (None, None)
+    variables["TIDEOVER_SNAPSHOT_KEYS"] = SECRET
+    assert repr(connect().options.encryption) == "<Encryption with keys of the variable TIDEOVER_SNAPSHOT_KEYS>"
+    variables["TIDEOVER_SNAPSHOT_KEYS_FILE"] = str(tmp_path / "keys")
+    with pytest.raises(ValueError, match="both TIDEOVER_SNAPSHOT_KEYS and a file of keys are given"):
+        connect()
+    variables["TIDEOVER_SNAPSHOT_KEYS"] = ""
+    assert repr(connect().options.encryption) == f"<Encryption with keys of {tmp_path / 'keys'}>"
+    variables["TIDEOVER_BOOTSTRAP"] = str(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"bootstrap: .* cannot be read"):
+        connect()
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "other").write_text("{}")
+    assert connect().options.bootstrap == str(tmp_path / "file")
+    assert connect(bootstrap=tmp_path / "other").options.bootstrap == tmp_path / "other"
 
 
 def test_a_password_file_is_read_at_each_login(variables: dict[str, str], tmp_path: Path) -> None:

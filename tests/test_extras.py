@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[1]
 NEEDED_BY = {
     "tideover.contrib.fastapi": ("fastapi", "fastapi"),
     "tideover.contrib.httpx": ("httpx", "httpx"),
-    "tideover.contrib.pydantic": ("pydantic", "pydantic"),
     "tideover.contrib.httpx2": ("httpx2", "httpx2"),
+    "tideover.contrib.openfeature": ("openfeature", "openfeature"),
+    "tideover.contrib.pydantic": ("pydantic", "pydantic"),
 }
 # What several of them have in common imports none of their libraries.
 _SHARED = {"rules", "transports"}

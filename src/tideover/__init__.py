@@ -12,6 +12,7 @@ from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import EndpointChanges, ServiceView
 from tideover.elections.elections import Election
 from tideover.elections.jobs import Job
+from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading
 from tideover.elections.term import Term
@@ -127,6 +128,7 @@ __all__ = [
     "JobStatus",
     "KeyTaken",
     "Leader",
+    "LeaderView",
     "Leadership",
     "LeadershipLost",
     "Leading",

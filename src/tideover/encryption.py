@@ -120,7 +120,7 @@ class Encryption:
         _require_cryptography()
         made = cls.__new__(cls)
         try:
-            made._source = _Given(f"the variable {name}", _parse(os.environb.get(os.fsencode(name), b"")))
+            made._source = _Given(f"the variable {name}", _parse(_raw(os.environ.get(name, ""))))
         except KeysUnusable as exc:
             made._source = _Given(f"the variable {name}", None, f"the variable {name} {exc}")
         return made

@@ -1,4 +1,4 @@
-"""Which etcd, and as whom, as environment variables say it: for the command line, and for `connect()` alone.
+"""Which etcd, as whom, and what a start without it has, as the environment says it: for commands and `connect()`.
 
 The variables are one set. A program reads them for the sake of `TIDEOVER_ENDPOINTS`, and never beside endpoints
 that it was given: a password that is meant for one cluster must not go to another.
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tideover.encryption import Encryption
 from tideover.options import check_namespace
 from tideover.policies import Password, Tls
 from tideover.store.endpoints import parse_endpoints, refuse_user, tls_for
@@ -23,6 +24,9 @@ SERVER_NAME = "TIDEOVER_SERVER_NAME"
 USER = "TIDEOVER_USER"
 PASSWORD = "TIDEOVER_PASSWORD"
 PASSWORD_FILE = "TIDEOVER_PASSWORD_FILE"
+SNAPSHOT_KEYS = "TIDEOVER_SNAPSHOT_KEYS"
+SNAPSHOT_KEYS_FILE = "TIDEOVER_SNAPSHOT_KEYS_FILE"
+BOOTSTRAP = "TIDEOVER_BOOTSTRAP"
 
 _TLS = (CACERT, CERT, KEY, SERVER_NAME)
 
@@ -37,6 +41,8 @@ class Target:
         tls: How to encrypt; None leaves it to the endpoints.
         username: The etcd user; None if there is none.
         password: The user's password, or where it comes from.
+        encryption: How snapshots are encrypted; None if they are not.
+        bootstrap: The bootstrap file; None if there is none.
     """
 
     endpoints: tuple[str, ...]
@@ -44,6 +50,8 @@ class Target:
     tls: Tls | None = None
     username: str | None = None
     password: Password | None = field(default=None, repr=False)
+    encryption: Encryption | None = None
+    bootstrap: str | Path | None = None
 
     def __str__(self) -> str:
         """Say it in words, without the password."""
@@ -91,6 +99,26 @@ def find_password(environment: Mapping[str, str], file: Path | None = None) -> s
     return known if file is None else file
 
 
+def find_encryption(environment: Mapping[str, str], file: Path | None = None) -> Encryption | None:
+    """Return how snapshots are encrypted; None if no keys are named.
+
+    Args:
+        environment: The variables.
+        file: The file of keys, if it was given otherwise.
+
+    Raises:
+        ValueError: Both a variable and a file are given.
+        ModuleNotFoundError: There are keys, and `cryptography` is not installed.
+    """
+    named = environment.get(SNAPSHOT_KEYS_FILE)
+    file = file or (Path(named) if named else None)
+    if not environment.get(SNAPSHOT_KEYS):
+        return None if file is None else Encryption(file)
+    if file is not None:
+        raise ValueError(f"both {SNAPSHOT_KEYS} and a file of keys are given: keep one of them")
+    return Encryption.from_environment(SNAPSHOT_KEYS)
+
+
 def unused_password(environment: Mapping[str, str]) -> str | None:
     """Return, in words, which password is left alone because there is no user; None if there is none.
 
@@ -108,6 +136,8 @@ def read_target(
     tls: Tls | None = None,
     username: str | None = None,
     password: Password | None = None,
+    encryption: Encryption | None = None,
+    bootstrap: str | Path | None = None,
 ) -> Target | None:
     """Return which etcd the environment names; None if it names none.
 
@@ -117,8 +147,11 @@ def read_target(
         tls: Instead of theirs.
         username: Instead of its variable.
         password: Instead of theirs.
+        encryption: Likewise.
+        bootstrap: Instead of its variable.
 
     Raises:
+        ModuleNotFoundError: Keys for snapshots are named, and `cryptography` is not installed.
         ValueError: A variable is of no use; the message names it, and shows no password.
     """
     if not environment.get(ENDPOINTS):
@@ -149,4 +182,6 @@ def read_target(
         password = find_password(environment)
         if password is None:
             raise ValueError(f"no password for user {username!r}: set {PASSWORD} or {PASSWORD_FILE}")
-    return Target(endpoints, namespace, tls, username, password)
+    encryption = encryption or find_encryption(environment)
+    bootstrap = bootstrap or environment.get(BOOTSTRAP) or None
+    return Target(endpoints, namespace, tls, username, password, encryption, bootstrap)

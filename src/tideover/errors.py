@@ -275,10 +275,9 @@ class SnapshotCorrupt(TideoverError):
 
 
 class SnapshotSealed(SnapshotCorrupt):
-    """Raised when a snapshot file is encrypted and cannot be opened, or is not where only encrypted ones are used.
+    """Raised when a snapshot file is encrypted with another key, or is not where only encrypted ones are used.
 
-    It may be whole: another key may open it. A file that was altered after it was encrypted is among them, for no
-    key opens that one.
+    It may be whole: the right key would tell.
     """
 
 

@@ -48,6 +48,7 @@ def connect(
     failsafe: Failsafe | None = None,
     on_stall: OnStall = "report",
     encryption: Encryption | None = None,
+    bootstrap: str | Path | None = None,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -57,8 +58,9 @@ def connect(
 
     Without endpoints they are read from the environment variable `TIDEOVER_ENDPOINTS`, separated by commas, and
     with them what is not given here: `TIDEOVER_NAMESPACE`; `TIDEOVER_CACERT`, `TIDEOVER_CERT`, `TIDEOVER_KEY` and
-    `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`. A line at INFO
-    says so. Where endpoints are given, no variable is read.
+    `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`;
+    `TIDEOVER_SNAPSHOT_KEYS` or `TIDEOVER_SNAPSHOT_KEYS_FILE`, and `TIDEOVER_BOOTSTRAP`. A line at INFO says so.
+    Where endpoints are given, no variable is read.
 
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
@@ -100,6 +102,9 @@ def connect(
             `"abort"`: it is written to stderr as well, and the process ends by SIGABRT, before another one leads.
         encryption: How snapshots are encrypted on disk; None means not at all. A key that is missing or wrong is a
             start without snapshots: each file that cannot be opened is told of, and none is deleted.
+        bootstrap: A file with configuration for a start at which neither etcd nor a snapshot knows a key: a
+            snapshot, or a JSON object by key, such as `{"payments/timeout": 0.1}`. Its values are labelled `DISK`
+            with an unknown age, which no `max_stale` allows. What etcd or a snapshot knows to be absent is so.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -108,8 +113,9 @@ def connect(
 
     Raises:
         ValueError: An option is out of range or contradicts another; the message names it. No endpoints are given,
-            and the environment has none, or a variable is of no use.
+            and the environment has none, or a variable is of no use. The bootstrap file is missing or of no use.
         TypeError: An option is of the wrong type.
+        ModuleNotFoundError: The environment has keys for snapshots, and `cryptography` is not installed.
         Unavailable: When entering: `require="etcd"` was given and etcd is away.
         AuthenticationFailed: When entering: `require` was given and cannot be met, because etcd refuses this
             client's credentials.
@@ -120,11 +126,20 @@ def connect(
         Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
     """
     if store is None and not endpoints:
-        target = read_target(os.environ, namespace=namespace, tls=tls, username=username, password=password)
+        target = read_target(
+            os.environ,
+            namespace=namespace,
+            tls=tls,
+            username=username,
+            password=password,
+            encryption=encryption,
+            bootstrap=bootstrap,
+        )
         if target is None:
             raise ValueError(f"give at least one endpoint, such as connect('127.0.0.1:2379'), or set {ENDPOINTS}")
         endpoints, namespace, tls = target.endpoints, target.namespace, target.tls
         username, password = target.username, target.password
+        encryption, bootstrap = target.encryption, target.bootstrap
         telemetry.environment_read(str(target), unused_password(os.environ) if username is None else None)
     options = Options(
         endpoints=tuple(store.members) if store is not None else endpoints,
@@ -148,6 +163,7 @@ def connect(
         failsafe=failsafe,
         on_stall=on_stall,
         encryption=encryption,
+        bootstrap=bootstrap,
     )
     return Coordinator(options, store=store)
 

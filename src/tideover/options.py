@@ -44,6 +44,7 @@ class Options:
     failsafe: Failsafe | None = None
     on_stall: Literal["report", "abort"] = "report"
     encryption: Encryption | None = None
+    bootstrap: str | Path | None = None
     # Whether anything may be written to etcd, or looked for, that nobody asked for; the command line only looks.
     bookkeeping: bool = True
 
@@ -66,6 +67,8 @@ class Options:
             raise TypeError(
                 f"failsafe must be a Failsafe(secret=...) or None, not a {type(self.failsafe).__name__}"
             )
+        if not isinstance(self.bootstrap, str | Path | None):
+            raise TypeError(f"bootstrap must be the path of a file or None, not {self.bootstrap!r}")
         if not isinstance(self.encryption, Encryption | None):
             # Never shown: it may be a key itself.
             kind = type(self.encryption).__name__

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import platformdirs
 
+# What the name of a snapshot begins with.
+_KINDS = ("accepted", "config", "discovery")
+
 
 def default_folder() -> Path:
     """Return the user's cache folder for tideover; it need not exist yet.
@@ -31,8 +34,12 @@ def snapshot_paths(folder: Path) -> list[Path]:
     Args:
         folder: The folder; one that does not exist has none.
     """
-    kinds = ("accepted", "config", "discovery")
-    return sorted(path for kind in kinds for path in folder.glob(f"{kind}-*.json"))
+    return sorted(path for kind in _KINDS for path in folder.glob(f"{kind}-*.json"))
+
+
+def aside_paths(folder: Path) -> list[Path]:
+    """Return the snapshots in a folder that could not be used and were put aside, in the order of their names."""
+    return sorted(path for kind in _KINDS for path in folder.glob(f"{kind}-*.json.aside-*"))
 
 
 def default_state_folder() -> Path:

@@ -44,6 +44,21 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> 
     return file
 
 
+def read_named(path: Path, *, most: int) -> bytes:
+    """Return the bytes of a regular file that an operator has named: links are followed, and it may be anybody's.
+
+    Args:
+        path: The file.
+        most: How many bytes it may have.
+
+    Raises:
+        OddFile: It is no regular file, or has more bytes.
+        OSError: It cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    return _read_whole(file, path, most)
+
+
 def _require_ordinary(found: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OddFile(errno.EINVAL, "it is no regular file", str(path))
@@ -63,7 +78,13 @@ def read_regular(path: Path, *, most: int) -> bytes:
         OddFile: Something else is there, or it has more bytes.
         OSError: It cannot be read.
     """
-    with os.fdopen(open_regular(path), "rb") as file:
+    return _read_whole(open_regular(path), path, most)
+
+
+def _read_whole(descriptor: int, path: Path, most: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OddFile(errno.EINVAL, "it is no regular file", str(path))
         # One more than there may be, because somebody may be writing to it.
         if os.fstat(file.fileno()).st_size <= most and len(content := file.read(most + 1)) <= most:
             return content

@@ -13,6 +13,9 @@ from tideover.records import Record, UnknownAge
 T_co = TypeVar("T_co", covariant=True)
 
 # On whose behalf something is done: the four primitives, and sessions that users open themselves.
+# The field by which a request says that it is for the leader of an election, whose name follows percent-encoded.
+LEADER_FIELD = "Tideover-Leader"
+
 Component = Literal["config", "discovery", "election", "lock", "session"]
 
 
@@ -144,7 +147,7 @@ class Source(StrEnum):
         QUORUM: A linearizable read made for this call.
         MEMBER: A serializable read from a surviving member, without a quorum.
         MEMORY: The last value known to this process.
-        DISK: The snapshot of an earlier process.
+        DISK: The snapshot of an earlier process, or the bootstrap file.
         DEFAULT: The caller's default; etcd's value is absent or unknown.
         OVERRIDE: No rung at all: a test's own value, from `tideover.testing.overriding`.
     """

@@ -31,7 +31,8 @@ from tideover.errors import (
     Unreachable,
 )
 from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_reading import read
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 from tideover.testing.etcd import http as etcd_http
 from tideover.types import Component, Entry, HealthState
@@ -110,7 +111,7 @@ def test_without_click_the_extra_is_named() -> None:
         (
             ["nope"],
             "no such command: 'nope'; there are demo, status, doctor, lock, lead, election, config, "
-            "namespaces, services, resolve, fleet, cache; see `tideover --help`",
+            "namespaces, services, resolve, fleet, cache, completion; see `tideover --help`",
         ),
         (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
         (["status", "-e", "foo"], "need host:port"),
@@ -362,7 +363,7 @@ def test_cache_lists_snapshots_and_never_values(tmp_path: Path) -> None:
 def test_cache_says_who_has_accepted_what(tmp_path: Path) -> None:
     """Beside the newest state of a prefix stands what a class has accepted of it, labelled with the class."""
     path = _save(tmp_path, b"/config/")
-    label = Accepted("shop.Pool", "9f", (b"/config/key",))
+    label = Accepted("shop.Pool", "9f", frozenset({b"/config/key"}))
     file = SnapshotFile(
         tmp_path, namespace="", prefix=b"/config/", endpoints=[_NOWHERE], accepted=("shop.Pool", "9f")
     )

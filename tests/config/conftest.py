@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.support import mock_backend as anyio_backend
+from tests.support import threads_stop_the_clock
 
-__all__ = ["anyio_backend"]
+__all__ = ["anyio_backend", "threads_stop_the_clock"]

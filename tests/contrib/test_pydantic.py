@@ -110,6 +110,9 @@ class Leaf(BaseModel):
     value: int = 0
 
 
+Node.model_rebuild()
+
+
 def megabytes(text: str) -> int:
     """Take the unit off, which only text has."""
     return int(text.removesuffix("MB"))
@@ -310,15 +313,19 @@ async def test_models_in_every_way_of_reading() -> None:
 def test_an_import_after_decorating() -> None:
     """A model is no error where `with_config` decorates; the first call names the import, or decodes after it."""
     code = """
-import anyio, pydantic
+import anyio, pydantic, pydantic.dataclasses
 from tideover import connect, with_config
 from tideover.testing import MemoryStore
 
 class Pool(pydantic.BaseModel):
     size: int = 1
 
-@with_config(pool="pool")
-def show(*, pool: Pool = Pool(size=7)) -> Pool:
+@pydantic.dataclasses.dataclass
+class Aliased:
+    size: int = pydantic.Field(alias="poolSize")
+
+@with_config(pool="pool", aliased="aliased")
+def show(*, pool: Pool = Pool(size=7), aliased: Aliased | None = None) -> Pool:
     return pool
 
 async def main():
@@ -383,6 +390,37 @@ async def test_models_are_bound_by_key() -> None:
             tide.config.bind(RootModel[int], prefix="s")
 
 
+async def test_models_within_models_have_keys_of_their_own() -> None:
+    """A field that is a model may be JSON or keys of its own, in models, in dataclasses, and optional ones."""
+
+    class Outer(BaseModel):
+        pool: Pool = Pool()
+        spare: Pool | None = None
+
+    @dataclass(frozen=True)
+    class Mixed:
+        pool: Pool
+        cat: Cat | None = None
+
+    async with connected(MemoryStore()) as tide:
+        await tide.config.put("o/pool/size", 5)
+        await tide.config.put("o/spare", {"size": 6})
+        await tide.config.put("m/pool/wait", "250ms")
+        await tide.config.put("m/cat/kind", "cat")
+        outer = tide.config.bind(Outer, prefix="o")
+        mixed = tide.config.bind(Mixed, prefix="m")
+        assert outer.value == Outer(pool=Pool(size=5), spare=Pool(size=6))
+        assert mixed.value == Mixed(Pool(wait=timedelta(seconds=0.25)), Cat(kind="cat"))
+        await tide.config.put("n/inner/inner/value", 3)
+        node = tide.config.bind(Node, prefix="n").value
+        assert node == Node(inner=None)
+        await tide.config.put("m/cat/lives", 7)
+        await tide.config.put("o/pool/size", 0)
+        assert mixed.value.cat == Cat(kind="cat", lives=7)
+        assert str(outer.rejection) == "'o/pool': Pool refuses it: ValidationError: size: greater_than"
+        assert tide.config.bind(Outer, prefix="o", on_invalid="default").value == Outer(spare=Pool(size=6))
+
+
 # Never quoted ---------------------------------------------------------------------------------------------------
 
 
@@ -440,3 +478,49 @@ async def test_a_secret_is_shown_by_no_repr(caplog: pytest.LogCaptureFixture) ->
         assert reading.value is not None
         assert reading.value.token.get_secret_value() == live.value.token.get_secret_value() == SECRET
         assert SECRET not in shown + caplog.text
+
+
+class Base(BaseModel):
+    host: str
+    port: int = Field(default=5432, ge=1)
+    password: SecretStr = SecretStr("none")
+
+
+class Service(BaseModel):
+    base: Base = Field(description="where it keeps things")
+    replica: Base | None = None
+    size: int = Field(default=3, alias="poolSize", lt=10)
+
+
+async def test_a_model_within_a_model_is_bound_by_the_keys_of_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """Fields have keys under the names that they are read by; of what their own checks refuse no value is told."""
+    async with connected(MemoryStore()) as tide:
+        for key, value in (
+            ("base/host", "a"),
+            ("base/password", SECRET),
+            ("poolSize", 4),
+            ("replica", {"host": "b"}),
+        ):
+            await tide.config.put(f"service/{key}", value)
+        live = tide.config.bind(Service, prefix="service/")
+        made = Service(base=Base(host="a", password=SecretStr(SECRET)), replica=Base(host="b"), poolSize=4)
+        assert live.value == made
+        await tide.config.put("service/base/port", 0)
+        assert str(live.rejection) == "'service/base': Base refuses it: ValidationError: port: greater_than_equal"
+        assert live.value == made
+        assert SECRET not in caplog.text
+
+
+async def test_a_field_that_a_model_refuses_has_its_default_or_what_was_accepted() -> None:
+    """A model's own checks say which field they refuse: the others are as in etcd."""
+    async with connected(MemoryStore()) as tide:
+        for key, value in (("base/host", "a"), ("base/port", 7), ("poolSize", 4)):
+            await tide.config.put(f"service/{key}", value)
+        tide.config.bind(Service, prefix="service/", on_invalid="last_good")
+        await tide.config.put("service/base/port", 0)
+        await tide.config.put("service/poolSize", 50)
+        accepted = tide.config.bind(Service, prefix="service/", on_invalid="last_good").value
+        assert accepted == Service(base=Base(host="a", port=7), poolSize=4)
+        live = tide.config.bind(Service, prefix="service/", on_invalid="default")
+        assert live.value == Service(base=Base(host="a"))
+        assert "base" in str(live.rejection)

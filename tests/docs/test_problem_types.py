@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tideover.asgi import error_problems, fencing, refusals
+from tideover.asgi import error_problems, fencing, misdirected, refusals
 from tideover.asgi.problems import DOCS
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +16,7 @@ SOURCE = ROOT / "src" / "tideover" / "asgi"
 
 SECTIONS = {
     fencing.SEE,
+    misdirected.SEE,
     refusals.SEE,
     *(error_problems.PAGE + answer[2] for answer in error_problems.ANSWERS.values()),
 }

@@ -159,6 +159,24 @@ def test_settings_service(etcd_server: EtcdServer, tmp_path: Path) -> None:
         assert by_worker(ride, 4, price=80.0) == workers
 
 
+def test_feature_flags(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`feature_flags` follows the flag in etcd, and with etcd killed still answers by it, as STALE."""
+    flag = ("put", "/shop/config/flags/new-checkout")
+    etcd_server.etcdctl(*flag, "true")
+    with service("feature_flags", etcd=etcd_server, cache=tmp_path) as url:
+        assert get(url) == (200, "the new checkout\n", "")
+        etcd_server.etcdctl(*flag, '{"variants": {"on": true, "off": false}, "default": "off"}')
+        deadline = time.monotonic() + 5
+        while get(url)[1] != "the old checkout\n" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert json.loads(get(f"{url}/flag")[1]) == {"value": False, "variant": "off", "reason": "STATIC"}
+        etcd_server.kill()
+        code, body, field = degraded(url)
+        assert (code, body) == (200, "the old checkout\n")
+        assert field.startswith("config=memory;age=")
+        assert json.loads(get(f"{url}/flag")[1]) == {"value": False, "variant": "off", "reason": "STALE"}
+
+
 class Output:
     """A process's lines, read by a thread so that waiting for one can end."""
 

@@ -112,7 +112,7 @@ def test_name_depends_on_everything_that_changes_what_is_seen(tmp_path: Path) ->
 
 
 def test_the_name_of_an_accepted_snapshot_says_what_has_accepted_it(tmp_path: Path) -> None:
-    """Class, shape and prefix have a file each; a start finds the newest generations of one user and no others."""
+    """Class, shape and prefix have a file each; a start finds those of one user and no others."""
 
     def file(form: str, shape: str, prefix: bytes = PREFIX, user: str = "u") -> SnapshotFile:
         return SnapshotFile(
@@ -122,11 +122,11 @@ def test_the_name_of_an_accepted_snapshot_says_what_has_accepted_it(tmp_path: Pa
     found = [file("a.B", "1"), file("a.B", "2"), file("a.C", "1"), file("a.B", "1", b"/config/x/")]
     raw = SnapshotFile(tmp_path, namespace="ns", prefix=PREFIX, endpoints=["a", "b"], user="u")
     for each in (*found, file("a.B", "1", user="v"), raw):
-        label = None if each is raw else Accepted("a.B", "1", ())
+        label = None if each is raw else Accepted("a.B", "1", frozenset())
         for revision in (1, 2):
             assert each.save(replace(make(revision, prefix=each.prefix, keys=0), accepted=label))
     paths = accepted_paths(tmp_path, namespace="ns", endpoints=["a", "b"], user="u")
-    assert paths == sorted(each.path for each in found)
+    assert paths == sorted(path for each in found for path in (each.path, each.previous_path))
     assert len(snapshot_paths(tmp_path)) == 12
     assert accepted_paths(tmp_path / "missing", namespace="ns", endpoints=["a", "b"], user="u") == []
 

@@ -136,6 +136,7 @@ def tell_the_rest() -> None:
     telemetry.locks_unhosted("no home")
     telemetry.ledger_failed("the ledger cannot be written: the disk is full")
     telemetry.page_open()
+    telemetry.config_stood_in("Pool at '/config/pool/'", "accepted", 7)
 
 
 def at_once(patch: pytest.MonkeyPatch) -> None:

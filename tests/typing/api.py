@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, assert_type
 import httpx
 import httpx2
 from fastapi import FastAPI
+from openfeature import api
+from openfeature.flag_evaluation import FlagEvaluationDetails, FlagResolutionDetails
 from pydantic import BaseModel, PositiveInt, RootModel, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from starlette.applications import Starlette
@@ -35,11 +37,23 @@ from tideover.asgi import (
 )
 from tideover.client.namespaces import Passed, Tree
 from tideover.contrib import httpx2 as for_httpx2
-from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
+from tideover.contrib.fastapi import Current, LeaderOnly, Requires, Setting, Tide, get_tide, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
+from tideover.contrib.openfeature import TideoverProvider
 from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
+from tideover.coordinator.catalog import ListedKey
+from tideover.elections.admin import Sighting
+from tideover.locks.lines import LockLine
 from tideover.status import KeyPage, Statement
-from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
+from tideover.testing import (
+    EtcdCluster,
+    EtcdServer,
+    FaultyStore,
+    MemoryStore,
+    Outage,
+    declare_outage,
+    overriding,
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,10 @@ async def configuration() -> None:
         if live.rejection is not None:
             assert_type(live.rejection.exception, Exception | None)
         tide.config.bind(Payments, prefix="payments/", validate=refuse)
+        assert_type(tide.config.bind(Payments, on_invalid="raise"), tideover.Live[Payments])
+        assert_type(tide.config.bind(Payments, on_invalid="default"), tideover.Live[Payments])
+        assert_type(tide.config.bind(Payments, on_invalid="last_good"), tideover.Live[Payments])
+        tide.config.bind(Payments, on_invalid="last-good")  # type: ignore[arg-type]
         assert_type(tide.health.state, tideover.HealthState)
         assert_type(tide.health.diagnosis, tideover.Diagnosis)
         await tide.health.wait_for(tideover.HealthState.AVAILABLE, timeout=10)
@@ -200,7 +218,7 @@ async def elections(tide: tideover.Coordinator) -> None:
     assert_type(tideover.Encryption(["first", b"second"]), tideover.Encryption)
     assert_type(tideover.Encryption.from_environment("SHOP_KEYS"), tideover.Encryption)
     keys = tideover.Encryption(Path("/run/secrets/keys"))
-    assert_type(tideover.connect("h:1", encryption=keys), tideover.Coordinator)
+    assert_type(tideover.connect("h:1", encryption=keys, bootstrap=Path("f.json")), tideover.Coordinator)
     failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
     assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
     async with tideover.leader("reaper", on_outage="peers"):
@@ -288,6 +306,7 @@ async def models(tide: tideover.Coordinator) -> None:
     assert_type(tide.config.bind(Pool, prefix="pool/"), tideover.Live[Pool])
     assert_type(live_settings(PoolSettings), tideover.Live[PoolSettings])
     assert_type(live_settings(PoolSettings, coordinator=tide, validate=not_too_many).value, PoolSettings)
+    live_settings(PoolSettings, on_invalid="last_good")
     TideoverSettingsSource(PoolSettings, prefix="pool/", coordinator=tide)
 
 
@@ -358,6 +377,10 @@ async def discovering() -> None:
     async with connect("127.0.0.1:2379") as tide:
         assert_type(await tide.namespaces.find_misspelled("services/"), str | None)
         assert_type([each async for each in tide.namespaces.walk()], list[Tree | Passed])
+        assert_type([each async for each in tide.catalog.config("payments/")], list[ListedKey])
+        assert_type([each async for each in tide.catalog.elections()], list[tuple[str, Sighting]])
+        assert_type([each async for each in tide.catalog.locks()], list[LockLine])
+        assert_type(await tide.catalog.lock("orders/42"), LockLine)
         view = tide.discover("api", max_stale=60, on_stale="raise")
         assert_type(tideover.discover("api"), tideover.ServiceView)
         assert_type(view.pick(), tideover.Endpoint)
@@ -379,6 +402,19 @@ async def discovering() -> None:
             httpx2.Request("GET", "http://a.service")
         )
         assert_type(answered, httpx2.Response)
+
+
+async def flags() -> None:
+    """Feature flags, by OpenFeature's client and by the provider itself."""
+    async with connect("127.0.0.1:2379") as tide:
+        provider = TideoverProvider(tide, prefix="flags/")
+        api.set_provider(TideoverProvider(tide))
+        api.set_provider_and_wait(provider, "shop")
+        client = api.get_client("shop")
+        assert_type(client.get_boolean_value("new-checkout", False), bool)
+        assert_type(await client.get_integer_details_async("limit", 3), FlagEvaluationDetails[int])
+        assert_type(provider.resolve_float_details("rate", 0.5), FlagResolutionDetails[float])
+        assert_type(await provider.resolve_string_details_async("theme", ""), FlagResolutionDetails[str])
 
 
 async def injected() -> None:
@@ -422,6 +458,8 @@ async def facts(tide: tideover.Coordinator) -> None:
     assert_type(tide.term("reaper"), tideover.Term | None)
     assert_type(tide.standing("reaper"), tideover.Standing | None)
     assert_type(tide.leader_address("reaper"), str | None)
+    assert_type(tide.follow_leader("reaper"), tideover.LeaderView)
+    assert_type(tide.follow_leader("reaper").pick(), tideover.Leader)
     assert_type(tide.health.next_probe, float)
     assert_type(tide.health.outage_id, str)
     assert_type(tide.health.brief, str)
@@ -446,3 +484,41 @@ def test_kit() -> None:
         cluster.wait_applied(timeout=5)
         assert_type(cluster.lose_quorum(survivor=cluster.members[0], timeout=5), tuple[EtcdServer, ...])
     connect(store=FaultyStore(MemoryStore()))
+
+
+async def parameters() -> None:
+    """Settings and handles in FastAPI."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def route(
+        tide: Tide,
+        rate: Annotated[float, Setting("fee_rate", default=0.02)],
+        payments: Annotated[Payments, Setting("payments")],
+        size: Annotated[int, Setting("size", Annotated[int, "> 0"])],
+        election: Annotated[tideover.Election, Current("reaper")],
+        term: Annotated[tideover.Term | None, Current("reaper")],
+        config: Annotated[tideover.Config, Current()],
+    ) -> float:
+        assert_type(tide, tideover.Coordinator)
+        assert_type(rate, float)
+        assert_type(payments, Payments)
+        assert_type(election, tideover.Election)
+        assert_type(term, tideover.Term | None)
+        return rate + size + config.get("k", float)
+
+    app.dependency_overrides[Setting("fee_rate")] = lambda: 0.5
+    app.dependency_overrides[get_tide] = lambda: connect(store=MemoryStore())
+
+
+async def tests_of_services(tide: tideover.Coordinator, tide_outage: Outage) -> None:
+    """The test kit."""
+    MemoryStore(values={"a": 1, "b": [1.5]}, namespace="/shop")
+    with overriding(tide, {"a": 2, "b": {"c": None}}):
+        pass
+    with declare_outage(tide) as outage:
+        assert_type(outage, Outage)
+    async with declare_outage(tide) as outage:
+        assert_type(outage, Outage)
+    tide_outage.end()
+    await tide_outage.recovered()

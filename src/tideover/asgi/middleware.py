@@ -13,8 +13,10 @@ from tideover import telemetry
 from tideover.asgi.framework_lifespan import FrameworkLifespan
 from tideover.asgi.health import HealthApp
 from tideover.asgi.lifespan_messages import LifespanMessages
+from tideover.asgi.misdirected import misdirected
 from tideover.asgi.paths import Paths, below, check_mount
 from tideover.asgi.plan import ConnectOptions, Plan
+from tideover.asgi.problems import refuse
 from tideover.asgi.status_header import status_field
 from tideover.asgi.status_page.app import StatusApp
 from tideover.coordinator.coordinator import Coordinator
@@ -33,6 +35,9 @@ class TideoverMiddleware:
 
     Within a request and within the application's own lifespan `tideover.current()` is this coordinator. A request
     that got a degraded answer has `tideover.degraded` and its companions set on the framework's SERVER span.
+
+    A request with the field `Tideover-Leader: NAME`, which `tideover.contrib.httpx` sends for `http://NAME.leader/`,
+    reaches the application only while this process leads that election; else the answer is 421.
 
     Args:
         app: The application.
@@ -126,6 +131,9 @@ class TideoverMiddleware:
                 await answer(self._plan.of, path, scope, receive, send)
                 return
         coordinator = self._plan.of(scope)
+        if (problem := misdirected(scope, coordinator)) is not None:
+            await refuse(problem, scope, receive, send)
+            return
         if self._excluded and self._excluded.contain(scope):
             await self._within(coordinator, scope, receive, send)
             return

@@ -18,6 +18,7 @@ from tideover.asgi.shutdown import EarlyWarning
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
+from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS
 from tideover.errors import Closed
 from tideover.functions import connect
@@ -51,6 +52,8 @@ class ConnectOptions(TypedDict, total=False):
     sync_members: bool
     failsafe: Failsafe | None
     on_stall: OnStall
+    encryption: Encryption | None
+    bootstrap: str | Path | None
     store: Store | None
 
 

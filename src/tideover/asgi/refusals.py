@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from tideover.asgi.facts import CoordinatorFacts
+from tideover.asgi.misdirected import misdirected
 from tideover.asgi.problems import Problem, refuse, refuse_websocket
 from tideover.asgi.redirects import location
 from tideover.asgi.rules.requirements import Leads, Need, retry_after
@@ -49,6 +50,7 @@ class Refusal:
             outage_id=health.outage_id,
             requirement=", ".join(need.name for need, _ in unmet),
         )
+        self._coordinator = coordinator
         elections = (need.election for need, _ in unmet if isinstance(need, Leads) and need.redirect)
         self._leader = next(filter(None, map(coordinator.leader_address, elections)), "")
 
@@ -56,15 +58,20 @@ class Refusal:
         """Show what is missing."""
         return f"<Refusal for want of {self.problem.requirement}>"
 
+    def _problem_of(self, scope: Scope | None) -> Problem:
+        """Return what the client is told: if it looks for the leader, first of all that it is not here."""
+        return (scope and misdirected(scope, self._coordinator)) or self.problem
+
     def response(self, scope: Scope | None) -> Response:
         """Return the answer to a request.
 
         Args:
             scope: The request's; None if it is not at hand.
         """
+        problem = self._problem_of(scope)
         target = location(self._leader, scope) if self._leader and scope is not None else None
-        if target is None:
-            return self.problem.response(scope)
+        if target is None or problem is not self.problem:
+            return problem.response(scope)
         return Response(status_code=307, headers={"Location": target, "Cache-Control": "no-store"})
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +79,7 @@ class Refusal:
         if scope["type"] == "http":
             await self.response(scope)(scope, receive, send)
         else:
-            await refuse(self.problem, scope, receive, send)
+            await refuse(self._problem_of(scope), scope, receive, send)
 
     async def answer(self, connection: HTTPConnection | None, scope: Scope | None) -> Response | None:
         """Return the answer to a request, or refuse a WebSocket and return None.
@@ -82,7 +89,7 @@ class Refusal:
             scope: Its scope; None if that is not at hand either.
         """
         if isinstance(connection, WebSocket):
-            await refuse_websocket(self.problem, connection)
+            await refuse_websocket(self._problem_of(connection.scope), connection)
             return None
         return self.response(scope)
 

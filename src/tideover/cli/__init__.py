@@ -2,7 +2,7 @@
 
 One module per command group, each imported only when its command is used; `demo/` is a whole little service with
 its cluster. Nothing here is imported by the library, and nothing here knows more of it than its users do, except
-`cache`, which reads the files of `tideover.prefixes`.
+`cache` and `snapshots`, which read the files of `tideover.prefixes`, and `doctor`, which asks members one by one.
 
 This module must work without the `cli` extra, to say that it is missing.
 """

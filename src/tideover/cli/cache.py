@@ -1,21 +1,27 @@
-"""`tideover cache`: the snapshots on disk, never the values in them."""
+"""`tideover cache`: the snapshots on disk: listed, checked, brought in and given out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
+from tideover.cli.cache_transfer import export, import_file
 from tideover.cli.common import json_option
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.keys import keys, keys_option
 from tideover.cli.printer import print_json, print_line
-from tideover.clock import Clock
-from tideover.errors import SnapshotCorrupt
-from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot_file import read
+from tideover.cli.snapshots import age_of, folder_of
+from tideover.errors import SnapshotCorrupt, SnapshotSealed
+from tideover.foreign_bytes import Malformed
+from tideover.paths import aside_paths, snapshot_paths
+from tideover.prefixes.sealing import Envelope, is_sealed, read_envelope
+from tideover.prefixes.snapshot_format import MOST_BYTES
+from tideover.prefixes.snapshot_reading import understand
+from tideover.regular_files import read_regular
 from tideover.shown import shown
 from tideover.status import MOST, duration
 
@@ -26,8 +32,11 @@ class Found:
 
     Attributes:
         file: Its path.
-        whole: Whether it is complete and unaltered.
-        generation: `"current"`, or `"previous"`: used if the current one is damaged.
+        whole: Whether it is complete and unaltered, as far as the keys tell.
+        generation: `"current"`; `"previous"`: used if the current one is damaged; or `"aside"`: could not be used,
+            and was kept when another one took its name.
+        sealed: The name of the key that it is encrypted with; None if it is not.
+        opened: Whether the keys open it; also True if it is not encrypted.
         prefix: The full etcd prefix; None if it is damaged.
         revision: The revision up to which it is complete.
         keys: How many keys it holds.
@@ -42,6 +51,8 @@ class Found:
     file: str
     whole: bool
     generation: str
+    sealed: str | None = None
+    opened: bool = True
     prefix: str | None = None
     revision: int | None = None
     keys: int | None = None
@@ -55,10 +66,15 @@ class Found:
 
 @click.group("cache")
 def command() -> None:
-    """List and check the snapshots on disk.
+    """List and check the snapshots on disk, and bring some in or give some out.
 
-    DIR is a service's `cache_dir`; without it, this user's cache folder. Values are never printed.
+    DIR is a service's `cache_dir`; without it, this user's cache folder. Values are printed by `export --values`
+    alone. Encrypted snapshots are opened with the keys of --keys-file.
     """
+
+
+command.add_command(import_file)
+command.add_command(export)
 
 
 _folder = click.argument(
@@ -71,13 +87,15 @@ _folder = click.argument(
 
 @command.command("show", short_help="List the snapshots in DIR.")
 @_folder
+@keys_option
 @json_option
 def show(folder: Path | None, as_json: bool) -> int:
     """List the snapshots in DIR: prefix, revision, keys, age, cluster, endpoints, user; whole or damaged.
 
-    Exits with 1 if one is damaged.
+    Of one that no key opens: namespace, revision, cluster and key, as it says itself. Exits with 1 if one is
+    damaged.
     """
-    where = folder or _default()
+    where = folder_of(folder)
     found = _look(where)
     for each in found:
         if as_json:
@@ -86,67 +104,68 @@ def show(folder: Path | None, as_json: bool) -> int:
             print_line(_describe(each))
     if not found and not as_json:
         print_line(f"no snapshots in {where}")
-    return _exit(found)
+    return Exit.FAILED if any(not each.whole and each.opened for each in found) else Exit.OK
 
 
 @command.command("verify", short_help="Check that all snapshots in DIR are whole.")
 @_folder
+@keys_option
 @json_option
 def verify(folder: Path | None, as_json: bool) -> int:
     """Check that all snapshots in DIR are whole; print one line, and the damaged ones.
 
-    Exits with 1 if one is damaged.
+    Those that were put aside do not count. Exits with 1 if one is damaged, or no key opens it.
     """
-    where = folder or _default()
-    found = _look(where)
-    damaged = [each for each in found if not each.whole]
+    where = folder_of(folder)
+    found = [each for each in _look(where) if each.generation != "aside"]
+    damaged = [each for each in found if not each.whole and each.opened]
+    sealed = [each for each in found if not each.opened]
+    whole = len(found) - len(damaged) - len(sealed)
+    code = Exit.FAILED if damaged or sealed else Exit.OK
     if as_json:
         print_json(
             {
                 "folder": str(where),
-                "whole": len(found) - len(damaged),
+                "whole": whole,
                 "damaged": [asdict(each) for each in damaged],
+                "sealed": [asdict(each) for each in sealed],
             }
         )
-        return _exit(found)
-    for each in damaged:
+        return code
+    for each in (*damaged, *sealed):
         print_line(_describe(each))
-    print_line(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged in {where}")
-    return _exit(found)
-
-
-def _exit(found: Sequence[Found]) -> Exit:
-    return Exit.OK if all(each.whole for each in found) else Exit.FAILED
-
-
-def _default() -> Path:
-    try:
-        return default_folder()
-    except RuntimeError as exc:
-        raise Failure(str(exc), code=Exit.USAGE) from exc
+    without = f", {len(sealed)} that no key opens" if sealed else ""
+    print_line(f"{whole} whole, {len(damaged)} damaged{without} in {where}")
+    return code
 
 
 def _look(folder: Path) -> list[Found]:
     try:
-        return [_examine(path) for path in snapshot_paths(folder)]
+        return [_examine(path) for path in (*snapshot_paths(folder), *aside_paths(folder))]
     except OSError as exc:
         raise Failure(f"{folder}: {exc.strerror}", code=Exit.FAILED) from exc
 
 
 def _examine(path: Path) -> Found:
-    generation = "previous" if path.name.endswith(".prev.json") else "current"
+    name = path.name
+    generation = "previous" if name.endswith(".prev.json") else "current" if name.endswith(".json") else "aside"
+    found = Found(str(path), whole=False, generation=generation)
     try:
-        snapshot = read(path)
+        data = read_regular(path, most=MOST_BYTES)
+        envelope = read_envelope(data, most=MOST_BYTES) if is_sealed(data) else None
+        found = replace(found, sealed=envelope.key if envelope else None)
+        snapshot = understand(data, keys(), path=str(path))
     except OSError as exc:
-        return Found(str(path), whole=False, generation=generation, problem=f"cannot be read: {exc.strerror}")
-    except SnapshotCorrupt as exc:
-        problem = str(exc).removeprefix(f"snapshot {path} is damaged: ")
-        return Found(str(path), whole=False, generation=generation, problem=problem)
-    age = math.inf if snapshot.synced_at is None else Clock().elapsed(snapshot.synced_at)
-    return Found(
-        str(path),
+        return replace(found, problem=f"cannot be read: {exc.strerror}")
+    except SnapshotSealed as exc:
+        problem = str(exc).removeprefix(f"snapshot {path} cannot be opened: ")
+        return replace(_told_by(found, envelope), opened=False, problem=problem)
+    except (SnapshotCorrupt, Malformed) as exc:
+        return replace(found, problem=str(exc).removeprefix(f"snapshot {path} is damaged: "))
+    age = age_of(snapshot)
+    return replace(
+        found,
         whole=True,
-        generation=generation,
         prefix=snapshot.prefix.decode(errors="backslashreplace"),
         revision=snapshot.revision,
         keys=len(snapshot.entries),
@@ -158,15 +177,27 @@ def _examine(path: Path) -> Found:
     )
 
 
+def _told_by(found: Found, envelope: Envelope | None) -> Found:
+    if envelope is None:
+        return found
+    origin = envelope.origin
+    return replace(found, prefix=f"{origin.namespace}/", revision=origin.revision, cluster=origin.cluster)
+
+
 def _describe(found: Found) -> str:
     name = Path(found.file).name
+    if not found.opened:
+        stands = f"{found.prefix}  revision {found.revision}  cluster {found.cluster}"
+        return shown(f"SEALED   {found.generation:<8}  {stands}  {found.problem}", 500) + f"  {name}"
     if not found.whole:
         return f"DAMAGED  {found.generation:<8}  {found.problem}  {name}"
     age = "unknown age" if found.age is None else f"{duration(found.age)} old"
-    keys = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
+    count = f"{found.keys} key" if found.keys == 1 else f"{found.keys} keys"
     origin = f"cluster {found.cluster}"
     if found.endpoints:
         origin += f" at {','.join(found.endpoints)}" + (f" as {found.user}" if found.user else "")
     what = found.prefix if found.accepted_by is None else f"{found.prefix} as accepted by {found.accepted_by}"
-    text = f"whole    {found.generation:<8}  {what}  revision {found.revision}  {keys}  {age}  {origin}"
+    text = f"whole    {found.generation:<8}  {what}  revision {found.revision}  {count}  {age}  {origin}"
+    if found.sealed:
+        text += f"  key {found.sealed}"
     return f"{shown(text)}  {name}"

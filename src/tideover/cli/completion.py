@@ -20,6 +20,8 @@ from tideover.discovery.endpoint import service_prefix
 _PLAIN = re.compile(r"[\w./@%+][\w./@%+-]*")
 # How many keys are offered.
 _MOST = 1000
+# Bytes of snapshots that are read: a larger one would take longer than people wait for a word.
+_LARGEST = 16 * 1024 * 1024
 
 
 def complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -69,7 +71,7 @@ def _keys(left: Left, base: str) -> Iterator[str]:
 def _left(ctx: click.Context) -> Iterator[Left]:
     folder: Path | None = ctx.params.get("cache_dir")
     try:
-        yield from left_in(folder_of(folder), refused=lambda why: None)
+        yield from left_in(folder_of(folder), refused=lambda why: None, most=_LARGEST)
     except Exception:  # noqa: BLE001  # whatever it is: a shell could only show it in place of names
         return
 

@@ -106,7 +106,7 @@ def _show(prefix: str, viewed: _Viewed, target: Target, disk: Disk | None, *, as
 async def _from_etcd(prefix: str, viewed: _Viewed, tide: Coordinator, *, as_json: bool) -> int:
     view, source = viewed(tide.options.base), None
     try:
-        async for found in tide.catalog.keys(prefix):
+        async for found in tide.catalog.config(prefix):
             view.add(found)
             source = found.source
     except Unavailable as exc:

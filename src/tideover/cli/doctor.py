@@ -21,6 +21,7 @@ from tideover.cli.common import color_option, json_option, options_of
 from tideover.cli.etcd_versions import remarks
 from tideover.cli.exit_codes import Exit, Failure, exit_of_error
 from tideover.cli.findings import Finding, print_findings
+from tideover.cli.keys import keys_option
 from tideover.cli.restart import Cluster, judge_restart
 from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
@@ -82,6 +83,7 @@ class Examined:
     type=Seconds(min=0),
     help="How old a snapshot may be that a service starts with, such as its max_stale.",
 )
+@keys_option
 @etcd_options
 @color_option
 @json_option

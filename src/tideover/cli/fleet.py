@@ -17,6 +17,7 @@ from tideover.cli.completion import complete_services
 from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.fleet_asking import Asker
 from tideover.cli.fleet_rules import Row, disagreements, table
+from tideover.cli.keys import keys_option
 from tideover.cli.printer import note, print_json, print_line
 from tideover.cli.resolve import describe_source
 from tideover.cli.resolve_from_disk import find_on_disk
@@ -82,6 +83,7 @@ def _urls(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
     type=click.Path(path_type=Path),
     help="Where to look for the endpoints if no member answers: a service's cache_dir; else this user's.",
 )
+@keys_option
 @click.option(
     "--url",
     "urls",

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import click
 
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.keys import keys_option, read
 from tideover.cli.printer import note
 from tideover.cli.snapshots import Left, folder_of, left_in, old, origin
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
-from tideover.prefixes.snapshot_file import read
 from tideover.prefixes.snapshot import supersedes
 from tideover.shown import shown
 from tideover.types import Entry
@@ -55,7 +55,7 @@ def disk_options(command: F) -> F:
         looks = from_disk or file is not None
         return command(*args, disk=Disk(cache_dir, file) if looks else None, **options)
 
-    for option in reversed(_OPTIONS):
+    for option in (keys_option, *reversed(_OPTIONS)):
         run = option(run)
     return run  # type: ignore[return-value] # click's decorators know nothing of F
 
@@ -143,6 +143,8 @@ def _chosen(file: Path, base: bytes) -> Left:
         left = Left(file, read(file))
     except (OSError, SnapshotCorrupt) as exc:
         raise Failure(f"{file} cannot be used: {exc}", code=Exit.FAILED) from exc
+    if (accepted := left.snapshot.accepted) is not None:
+        raise Failure(f"{file} is what {shown(accepted.form)} has accepted, not the newest state", code=Exit.USAGE)
     if not left.prefix.startswith(base):
         raise Failure(f"{file} is of '{shown(left.prefix)}', not of '{shown(base)}'", code=Exit.USAGE)
     return left

@@ -12,6 +12,7 @@ from tideover.cli.common import WAITED, failure, json_option, note_misspelled, t
 from tideover.cli.completion import complete_services
 from tideover.cli.endpoint_lines import print_changes, print_endpoints
 from tideover.cli.exit_codes import Exit
+from tideover.cli.keys import keys_option
 from tideover.cli.printer import note
 from tideover.cli.resolve_from_disk import answer_from_disk, answer_from_file
 from tideover.cli.target import Target, etcd_options
@@ -42,6 +43,7 @@ _TIMEOUT = 3.0
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Do not ask etcd, but answer from this snapshot.",
 )
+@keys_option
 @click.option("--watch", is_flag=True, help="Go on, and print what is added (+), removed (-) and changed (~).")
 @json_option
 def command(

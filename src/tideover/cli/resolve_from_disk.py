@@ -14,6 +14,7 @@ from pathlib import Path
 from tideover.cli.common import failure
 from tideover.cli.endpoint_lines import print_endpoints
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.keys import keys, read
 from tideover.cli.printer import note
 from tideover.cli.snapshots import age_of, folder_of, old, origin
 from tideover.cluster.rules.health import sentence
@@ -23,7 +24,7 @@ from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import snapshot_paths
 from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.shown import shown
 from tideover.types import Source
 
@@ -73,6 +74,7 @@ def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
         endpoints=options.endpoints,
         user=options.username or "",
         component="discovery",
+        encryption=keys(),
     )
     loaded = file.load()
     for damage in loaded.rejected if loaded else ():

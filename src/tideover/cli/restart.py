@@ -70,7 +70,7 @@ async def judge_restart(
 async def _judge(left: Left, cluster: Cluster, count: Count, max_age: float | None) -> Finding:
     snapshot = left.snapshot
     text = f"{shown(left.prefix)}  {_keys(len(snapshot.entries))}  {old(snapshot)}  revision {snapshot.revision}"
-    if cluster.ids and snapshot.cluster_id not in cluster.ids:
+    if snapshot.cluster_id and cluster.ids and snapshot.cluster_id not in cluster.ids:
         ids = ", ".join(f"{found:x}" for found in sorted(cluster.ids))
         return Finding("snapshot", False, f"{text}: of cluster {snapshot.cluster_id:x}, and this is {ids}")
     age = age_of(snapshot)

@@ -24,7 +24,7 @@ from anyio.abc import Process
 
 from tideover.cli import become_command
 from tideover.cli.exit_codes import Exit
-from tideover.environment import PASSWORD
+from tideover.environment import PASSWORD, SNAPSHOT_KEYS
 from tideover.etcd.raw_lines import without_ours
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -123,7 +123,8 @@ class CommandRun:
                         await process.wait()
 
     async def _start(self, environment: dict[str, str]) -> Process:
-        environment.pop(PASSWORD, None)
+        for secret in (PASSWORD, SNAPSHOT_KEYS):
+            environment.pop(secret, None)
         with anyio.CancelScope(shield=True), _blocked([signal.SIGINT, *self._received]) as held_back:
             script = [str(os.getpid()), str(int(self._death_signal)), ",".join(str(int(n)) for n in held_back)]
             interpreter = [sys.executable, "-I", "-S", become_command.__file__]

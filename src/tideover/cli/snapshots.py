@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tideover.cli.exit_codes import Exit, Failure
+from tideover.cli.keys import read
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot_file import SnapshotFile, read
 from tideover.prefixes.snapshot import Snapshot
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.status import duration
 
 _PREVIOUS = ".prev.json"
@@ -69,12 +70,13 @@ class Left:
         return _stem(file.path) == _stem(self.path)
 
 
-def left_in(folder: Path, *, refused: Callable[[str], object]) -> Iterator[Left]:
-    """Return what was left in a folder: of each snapshot the newest generation that can be used.
+def left_in(folder: Path, *, refused: Callable[[str], object], most: float = math.inf) -> Iterator[Left]:
+    """Return what was left in a folder: of each raw snapshot the newest generation that can be used.
 
     Args:
         folder: The folder.
         refused: Is told why a newer generation cannot be used.
+        most: Bytes of files that are read; larger ones are passed over.
 
     Raises:
         Failure: The folder cannot be read.
@@ -84,6 +86,8 @@ def left_in(folder: Path, *, refused: Callable[[str], object]) -> Iterator[Left]
         if _stem(path) in usable:
             continue
         try:
+            if path.stat().st_size > most:
+                continue
             left = Left(path, read(path))
         except SnapshotCorrupt as exc:
             refused(str(exc))
@@ -91,12 +95,14 @@ def left_in(folder: Path, *, refused: Callable[[str], object]) -> Iterator[Left]
             refused(f"snapshot {path} cannot be read: {exc.strerror}")
         else:
             usable.add(_stem(path))
-            yield left
+            if left.snapshot.accepted is None:
+                yield left
 
 
 def _newest_first(folder: Path) -> list[Path]:
     try:
-        return sorted(snapshot_paths(folder), key=lambda path: (_stem(path), path.name.endswith(_PREVIOUS)))
+        raw = [path for path in snapshot_paths(folder) if not path.name.startswith("accepted-")]
+        return sorted(raw, key=lambda path: (_stem(path), path.name.endswith(_PREVIOUS)))
     except OSError as exc:
         raise Failure(f"{folder}: {exc.strerror}", code=Exit.FAILED) from exc
 

@@ -12,15 +12,18 @@ from datetime import UTC, datetime
 import anyio
 
 from tideover.cli.printer import Styled, is_terminal, print_json, print_line, print_screen
-from tideover.cli.status import COLOURS, Asked, ask
+from tideover.cli.status_lines import COLOURS, Asked, ask
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.shown import shown
 from tideover.status import PrefixStatus, StatusReport
+from tideover.types import Diagnosis, HealthState
 
 # Seconds between two looks at what this process knows, which costs nothing, and between two questions to etcd.
 _LOOK_EVERY = 0.5
 _ASK_EVERY = 5.0
+# What is wrong in an outage; for the seconds until one is declared etcd counts as available.
+_OUTAGES = (Diagnosis.LEADER_CHANGE, Diagnosis.QUORUM_LOST, Diagnosis.CUT_OFF)
 
 
 async def show_changes(tide: Coordinator, *, as_json: bool) -> int:
@@ -71,7 +74,8 @@ def facts(report: StatusReport, services: Mapping[str, int]) -> dict[str, str]:
 
 
 def _facts(report: StatusReport, services: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    yield _ETCD, f"{report.state}: {sentence(report.diagnosis)}"
+    doubted = report.state is HealthState.AVAILABLE and report.diagnosis in _OUTAGES
+    yield _ETCD, f"{report.state}{', in doubt' if doubted else ''}: {sentence(report.diagnosis)}"
     if report.identity.cluster_id:
         epoch = f", epoch {report.identity.epoch}" if report.identity.epoch else ""
         yield "cluster", f"{report.identity.cluster_id}{epoch}"

@@ -10,12 +10,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from tideover.cli.completion import complete_namespaces
+from tideover.cli.keys import keys
 from tideover.cli.printer import ask_password, note
 from tideover.environment import (
     CACERT,
@@ -34,11 +36,14 @@ from tideover.environment import (
     unused_password,
 )
 from tideover.etcd.password import read_password
-from tideover.options import check_namespace
+from tideover.options import Options, check_namespace
 from tideover.policies import Tls
+from tideover.prefixes.snapshot import Accepted
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.secret_files import is_read_once, open_to_all
+from tideover.types import Component
 
-__all__ = ["Target", "etcd_options"]
+__all__ = ["Owner", "Target", "etcd_options", "owner_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,11 +57,60 @@ def etcd_options(command: F) -> F:
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
         taken = {name: options.pop(name) for name in _NAMES}
-        return command(*args, target=_target(**taken), **options)
+        # Who asks nobody needs no password: `--from-disk`, `--from FILE`.
+        asks = not (options.get("from_disk") or options.get("file"))
+        return command(*args, target=_target(**taken, asks=asks), **options)
 
     for option in reversed(_OPTIONS):
         run = option(run)
     return run  # type: ignore[return-value] # click's decorators know nothing of F
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose snapshots a command is about.
+
+    Attributes:
+        options: Which etcd, and which namespace.
+        user: The etcd user; empty if there is none.
+    """
+
+    options: Options
+    user: str
+
+    def file(
+        self, folder: Path, prefix: bytes, component: Component, accepted: Accepted | None = None
+    ) -> SnapshotFile:
+        """Return the file that such a service has in a folder, for a prefix that it follows.
+
+        Args:
+            folder: The folder.
+            prefix: The whole prefix in etcd.
+            component: Whose snapshot it is.
+            accepted: The label of an accepted snapshot; None for a raw one.
+        """
+        return SnapshotFile(
+            folder,
+            namespace=self.options.namespace,
+            prefix=prefix,
+            endpoints=self.options.endpoints,
+            user=self.user,
+            component=component,
+            accepted=None if accepted is None else (accepted.form, accepted.shape),
+            encryption=keys(),
+        )
+
+
+def owner_options(command: F) -> F:
+    """Add the options that say whose snapshots: nobody is asked anything, and there is no password."""
+
+    @functools.wraps(command)
+    def run(*args: Any, endpoints: tuple[str, ...], namespace: str, user: str | None, **options: Any) -> Any:
+        return command(*args, owner=Owner(Options(endpoints, namespace, ()), user or ""), **options)
+
+    for option in reversed((*_WHICH, _USER)):
+        run = option(run)
+    return run  # type: ignore[return-value] # as above
 
 
 def warn_if_open(secret_file: Path) -> None:
@@ -95,7 +149,7 @@ def _check_user(ctx: click.Context, param: click.Parameter, given: str | None) -
 
 
 _FILE = click.Path(exists=True, dir_okay=False)
-_OPTIONS = (
+_WHICH = (
     click.option(
         "--endpoint",
         "-e",
@@ -116,6 +170,16 @@ _OPTIONS = (
         shell_complete=complete_namespaces,
         help="The services' namespace in etcd, such as /shop.",
     ),
+)
+_USER = click.option(
+    "--user",
+    metavar="NAME",
+    envvar=USER,
+    callback=_check_user,
+    help="The etcd user of the service, if it has one.",
+)
+_OPTIONS = (
+    *_WHICH,
     click.option("--cacert", "ca_file", type=_FILE, envvar=CACERT, help="The CAs to verify etcd with."),
     click.option("--cert", "cert_file", type=_FILE, envvar=CERT, help="The client's certificate."),
     click.option("--key", "key_file", type=_FILE, envvar=KEY, help="Its private key."),
@@ -152,6 +216,7 @@ def _target(
     cert_file: str | None,
     key_file: str | None,
     password_file: Path | None,
+    asks: bool,
 ) -> Target:
     try:
         asked = ca_file or cert_file or key_file or server_name
@@ -168,7 +233,7 @@ def _target(
         if left_alone:
             note(left_alone)
         return Target(endpoints, namespace, tls)
-    return Target(endpoints, namespace, tls, user, _password(user, password_file))
+    return Target(endpoints, namespace, tls, user, _password(user, password_file) if asks else "")
 
 
 def _password(user: str, file: Path | None) -> str | Path:

@@ -8,16 +8,18 @@ shows a value, because errors are logged and values may be secret.
 
 from tideover.codecs.decoding import Decoder, decode, decoder
 from tideover.codecs.encoding import encode
-from tideover.codecs.forms import fields_of, is_distinct, name_of, record_of
-from tideover.codecs.libraries import ImportNeeded
-from tideover.codecs.refusals import Refusal, asking
+from tideover.codecs.forms import fields_of, is_distinct, name_of, options_of, record_of
+from tideover.codecs.libraries import Field, ImportNeeded
+from tideover.codecs.refusals import Refusal, asking, blamed
 from tideover.codecs.structures import construct
 
 __all__ = [
     "Decoder",
+    "Field",
     "ImportNeeded",
     "Refusal",
     "asking",
+    "blamed",
     "construct",
     "decode",
     "decoder",
@@ -25,5 +27,6 @@ __all__ = [
     "fields_of",
     "is_distinct",
     "name_of",
+    "options_of",
     "record_of",
 ]

@@ -68,6 +68,15 @@ def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     raise refusal
 
 
+def blamed(refusal: Refusal) -> frozenset[str]:
+    """Return the fields that a record's own checks have refused, by name; none if they do not say, or mean all."""
+    pydantic = sys.modules.get("pydantic_core")
+    if pydantic is None or not isinstance(refusal.exception, pydantic.ValidationError):
+        return frozenset()
+    places = [error["loc"] for error in refusal.exception.errors(include_input=False, include_url=False)]
+    return frozenset(str(place[0]) for place in places) if all(places) else frozenset()
+
+
 def _told(exc: BaseException) -> str:
     if isinstance(exc, InvalidValue):
         return str(exc)

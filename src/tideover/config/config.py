@@ -16,10 +16,13 @@ from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, encode
+from tideover.config.assembly import Assembly
+from tideover.config.bound import Bound, OnInvalid
 from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
 from tideover.config.fetch_cache import OnDemandCache
 from tideover.config.keys import settings_prefix
+from tideover.config.listener import Listener
 from tideover.config.live import Live
 from tideover.config.news import News
 from tideover.config.overrides import Layer, Overrides
@@ -28,6 +31,7 @@ from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
 from tideover.home import Home
 from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.view import View
 from tideover.shown import quoted
 from tideover.status import RejectedValue
@@ -65,13 +69,14 @@ class Config(Reader):
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
-        exclude: Prefixes of keys that are in no snapshot.
         cache: How answers about keys that are not followed are kept.
         retry: How calls are tried again.
         namespace: For spans.
         record_keys: Whether spans may name keys.
+        accepted: What settings objects have accepted.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
+        listeners: Who is told what becomes of it.
     """
 
     def __init__(
@@ -85,13 +90,14 @@ class Config(Reader):
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        exclude: Sequence[str],
         cache: CachePolicy,
         retry: RetryPolicy,
         namespace: str,
         record_keys: bool,
+        accepted: AcceptedValues,
         outage_id: Callable[[], str],
         since: Callable[[], str],
+        listeners: Sequence[Listener],
     ) -> None:
         super().__init__(
             base,
@@ -99,7 +105,6 @@ class Config(Reader):
             lanes=lanes,
             clock=clock,
             limits=limits,
-            exclude=exclude,
             outage_id=outage_id,
             since=since,
         )
@@ -109,10 +114,12 @@ class Config(Reader):
         self._retry = retry
         self._namespace = namespace
         self._record_keys = record_keys
+        self._accepted = accepted
         self._news = News(views, lanes=lanes, clock=clock)
         self._on_demand = OnDemandCache(cache, clock=clock)
         self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
+        self._listeners = listeners
 
     # Asking etcd -----------------------------------------------------------------------------------------------
 
@@ -207,7 +214,7 @@ class Config(Reader):
         self, key: str, full: bytes, form: object, default: object, error: Unavailable
     ) -> Reading[object]:
         view = self._keys.view_of(full)
-        if view is not None and view.synced:
+        if view is not None and (view.synced or full in view.entries):
             return self._look_up(key, form, default, strict=False)
         known = self._on_demand.last(full)
         if known is not None:
@@ -340,25 +347,41 @@ class Config(Reader):
         self._keys.check_prefix(prefix)
         return self._subscriptions.open(prefix)
 
-    def bind(self, type: type[T], *, prefix: str = "", validate: Callable[[T], object] | None = None) -> Live[T]:
+    def bind(
+        self,
+        type: type[T],
+        *,
+        prefix: str = "",
+        validate: Callable[[T], object] | None = None,
+        on_invalid: OnInvalid = "raise",
+    ) -> Live[T]:
         """Return a settings object that follows its keys.
 
         Args:
-            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`.
+            type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`. A
+                field that is one itself is JSON under that key, or has a key for each of its own: `db`, or
+                `db/host` and `db/port`.
             prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
             validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
                 the status show the text, of any other exception the class.
+            on_invalid: What to do if the object would not be valid now: `"raise"`; or give it the class's
+                `"default"` for each value that is refused, and all defaults if the object as a whole is; or begin
+                with the values that the class has accepted `"last_good"` at this prefix, in this process or an
+                earlier one. The newest values are tried first, and again at every change.
 
         Returns:
-            The live object; its `value` is always the last valid one.
+            The live object; its `value` is the last valid one, or stands in until there is one.
 
         Raises:
-            ConfigKeyError: A field without a default has no key.
-            NotSynced: Nothing is known of the prefix.
-            ConfigValueError: The object would not be valid now.
+            ConfigKeyError: A field without a default has no key, and nothing stands in.
+            NotSynced: The same, and nothing is known of the prefix.
+            ConfigValueError: The object would not be valid now, and nothing stands in: what is refused has no
+                default, or nothing was accepted before, or that is not valid any more. Without snapshots
+                (`cache_dir=False`) what was accepted ends with the process.
             NotFollowed: The prefix is not followed.
             InvalidRequest: The prefix begins with a slash.
             TypeError: `type` is none of these, or a field's type cannot be decoded.
+            ValueError: `on_invalid` is none of the three.
             Closed: The coordinator is not open.
 
         When degraded:
@@ -366,14 +389,17 @@ class Config(Reader):
         """
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
-        live = Live(type, settings_prefix(prefix), reader=self, validate=validate)
-        self.keep(live)
-        return live
+        prefix = settings_prefix(prefix)
+        # First what cannot be decoded at all: that says more.
+        decoder_for(prefix, type)
+        return self.follow(Assembly(type, prefix, validate), on_invalid)
 
-    def keep(self, live: Live[Any]) -> None:
-        """Let a settings object follow its keys, as long as somebody holds it."""
+    def follow(self, assembly: Assembly[T], on_invalid: OnInvalid) -> Live[T]:
+        """Return what an assembly makes, as a settings object that follows its keys; see `bind`."""
+        live = Bound(assembly, reader=self, accepted=self._accepted, on_invalid=on_invalid)
         self._bound.add(live)
         live.tell_unfound()
+        return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what a view announces.
@@ -397,6 +423,8 @@ class Config(Reader):
             self._subscriptions.publish(Change(key, value, at))
         for live in list(self._bound):
             live.take_changes(revisions)
+        for listener in list(self._listeners):
+            listener.changed(revisions)
 
     def override(self, values: Mapping[str, bytes]) -> Layer:
         """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
@@ -437,10 +465,13 @@ class Config(Reader):
         if self._closed is not None:
             return
         self.refresh()
+        changes: dict[bytes, Entry | None] = {}
         for full in sorted(before.keys() | now.entries.keys()):
-            entry = now.entries.get(full) or self._entry_of(full)
-            if entry is not (before.get(full) or self._entry_of(full)):
-                self._announce({full: entry}, self._reached(full))
+            etcd = self._entry_of(full)
+            if now.entries.get(full, etcd) is not before.get(full, etcd):
+                changes[full] = now.entries.get(full, etcd)
+        # Together, because a settings object may accept them only so.
+        self._announce(changes, max(map(self._reached, changes), default=0))
 
     def _reached(self, full: bytes) -> int:
         view = self._keys.view_of(full)
@@ -456,6 +487,8 @@ class Config(Reader):
         super().refresh()
         if self._closed is None:
             self._news.look()
+        for listener in list(self._listeners):
+            listener.refreshed()
 
     def forget_answers(self) -> None:
         """Drop what is known of keys that are not followed: etcd is in another history."""

@@ -140,7 +140,8 @@ class Values:
         kept = self._kept.setdefault(decode.identity, _Kept(decode, {}, {}))
         if is_distinct(form):
             self.warm.setdefault(form, kept.values)
-        kept.values[key], kept.revisions[key] = value, entry.mod_revision
+        # The revision first: a thread that sees the new value sees its revision, too.
+        kept.revisions[key], kept.values[key] = entry.mod_revision, value
         self._rejected.pop((key, decode.identity), None)
         # The loop changes the entry first and the warm value second: if the entry is still the same here, a
         # change that comes later will find what was just stored; if not, it must go.
@@ -172,8 +173,8 @@ class Values:
         except Refusal as exc:
             self._reject(key, kept.decoder, entry.mod_revision, exc)
             return
-        kept.values[key] = value
         kept.revisions[key] = entry.mod_revision
+        kept.values[key] = value
 
     def _reject(self, key: str, decode: Decoder, revision: int, why: Refusal) -> None:
         # A new one, for the one that was raised keeps the frames it went through.

@@ -110,17 +110,17 @@ class Listing:
         entry = view.entries.get(full.encode(errors="surrogateescape"))
         if entry is None:  # deleted at this very moment, by the event loop
             return None
-        limit = self.limit_of(name)
+        limit, age = self.limit_of(name), view.age_of(full.encode(errors="surrogateescape"))
         return KeyStatus(
             key=name,
             etcd_key=full,
             prefix=prefix,
             revision=entry.mod_revision if refused is None else refused.served,
             source=view.source or Source.DEFAULT,
-            age=view.age,
+            age=age,
             refused=None if refused is None else refused.revision,
             reason=None if refused is None else refused.reason,
-            over=limit is not None and view.age > self._limits[limit].max_stale,
+            over=limit is not None and age > self._limits[limit].max_stale,
         )
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tideover import telemetry
-from tideover.codecs import Refusal, asking, construct, fields_of, name_of, record_of
-from tideover.config.decoded import decoder_for
 from tideover.config.reader import Reader
-from tideover.errors import ConfigKeyError, ConfigValueError, NotSynced
-from tideover.status import RejectedValue
-from tideover.types import Reading
+from tideover.errors import ConfigKeyError, ConfigValueError
+from tideover.status import RejectedValue, StandIn
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[T]):
+    """A settings object, made now.
+
+    Attributes:
+        value: The object.
+        revision: The newest revision among its keys; 0 if it is made of none.
+        refusal: Why it is not what the newest values would make; None if it is.
+    """
+
+    value: T
+    revision: int
+    refusal: ConfigValueError | ConfigKeyError | None = None
 
 
 class Live(Generic[T]):
@@ -23,39 +37,24 @@ class Live(Generic[T]):
     object's own checks or the validator refuse it, the former object stays and the refusal is reported.
     That etcd has none of its keys is reported once: more often than not the prefix is a wrong one.
 
+    A kind of it says which keys there are, and makes the object; it calls `_begin` when it can.
+
     Args:
-        form: A dataclass or a `TypedDict`; each field is the key `prefix + name`.
+        name: The object's type, for people.
         prefix: The keys' common prefix.
         reader: Where they are read.
-        validate: Called with each new object; raising refuses it.
-
-    Attributes:
-        unfound: Whether etcd has never had any of the keys, as far as a quorum has told.
-
-    Raises:
-        ConfigKeyError: A field without a default has no key.
-        NotSynced: Nothing is known of the prefix.
-        ConfigValueError: The first object would not be valid.
-        TypeError: `form` is neither a dataclass nor a `TypedDict`, or a field's type cannot be decoded.
     """
 
-    def __init__(
-        self, form: type[T], prefix: str, *, reader: Reader, validate: Callable[[T], object] | None
-    ) -> None:
+    # What the object stands on as long as none of newest values has been valid.
+    _instead: StandIn = ""
+
+    def __init__(self, name: str, prefix: str, *, reader: Reader) -> None:
         self.prefix = prefix
-        self._name = name_of(form)
-        self._fields = fields_of(form) or ()
-        # First what cannot be decoded at all: that says more.
-        decoder_for(prefix, form)
-        record = record_of(form)
-        if record is None or not self._fields:
-            raise TypeError(f"bind() needs a dataclass or a TypedDict with fields, or a model, not {form!r}")
-        self._record = record
+        self._name = name
         self._reader = reader
-        self._validate = validate
-        self.unfound = False
-        self._found = False
-        self._value, self._revision = self._build()
+        self._keys: Sequence[str] = ()
+        self._told_unfound = self._found = False
+        self._valid = False
         self._rejection: ConfigValueError | ConfigKeyError | None = None
         self._refused: RejectedValue | None = None
 
@@ -76,7 +75,7 @@ class Live(Generic[T]):
         When degraded:
             The last valid object still, and the request is marked as degraded.
         """
-        self._reader.note_use(self.prefix + self._fields[0].name)
+        self._reader.note_use(self._keys[0])
         return self._value
 
     @property
@@ -94,58 +93,65 @@ class Live(Generic[T]):
         """The same, as the status shows it."""
         return self._refused
 
+    @property
+    def unfound(self) -> bool:
+        """Whether etcd has never had any of the keys, as far as a quorum has told."""
+        return self._told_unfound and not self._found
+
     def take_changes(self, keys: Mapping[str, int]) -> None:
         """Build anew if any of the keys concerns this object.
 
         Args:
             keys: Changed keys and the revisions of the changes.
         """
-        mine = [revision for key, revision in keys.items() if self._concerns(key)]
+        mine = {key: revision for key, revision in keys.items() if self._concerns(key)}
         if not mine:
             return
         try:
-            self._value, self._revision = self._build()
+            made = self._make()
         except (ConfigValueError, ConfigKeyError) as exc:
-            why = str(exc).removeprefix(f"{self.prefix!r}: ")
-            self._rejection = exc
-            self._refused = RejectedValue(self.prefix, max(mine), why, served=self._revision)
-            telemetry.config_rejected(self.prefix, max(mine), why)
+            self._reject(exc, max(mine.values()))
         else:
-            self._rejection = self._refused = None
+            self._take(made, max(mine.values()))
 
     def tell_unfound(self) -> None:
         """Report, once, that a quorum has none of the keys, and had none before."""
-        keys = [self.prefix + field.name for field in self._fields]
-        if self._found or self.unfound or not all(map(self._reader.is_live, keys)):
+        if self._found or self._told_unfound or not self._valid or not all(map(self._reader.is_live, self._keys)):
             return
-        self.unfound = True
+        self._told_unfound = True
         telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
 
+    @abstractmethod
     def _concerns(self, key: str) -> bool:
-        return key.startswith(self.prefix) and any(key == self.prefix + f.name for f in self._fields)
+        """Return whether the object may be another if a key changes."""
 
-    def _build(self) -> tuple[T, int]:
-        readings: dict[str, Reading[Any]] = {}
-        for field in self._fields:
-            key = self.prefix + field.name
-            reading = self._reader.read_quietly(key, field.form)
-            if not reading.present:
-                if field.required:
-                    error = ConfigKeyError if self._reader.synced(key) else NotSynced
-                    raise error(key, f"no configuration key {key!r}, which {self._name} needs")
-                continue
-            self._found, self.unfound = True, False
-            readings[field.name] = reading
-        revision = max((r.revision for r in readings.values()), default=0)
-        try:
-            value = self._make({name: reading.value for name, reading in readings.items()})
-            if self._validate is not None:
-                asking(getattr(self._validate, "__name__", type(self._validate).__name__), self._validate, value)
-        except Refusal as exc:
-            raise ConfigValueError(
-                f"{self.prefix!r}: {exc}", key=self.prefix, revision=revision, exception=exc.exception
-            ) from exc
-        return value, revision
+    @abstractmethod
+    def _make(self) -> Made[T]:
+        """Make the object.
 
-    def _make(self, fields: dict[str, object]) -> T:
-        return cast("T", construct(self._record, fields))
+        Raises:
+            ConfigKeyError: Something that it needs has no key.
+            ConfigValueError: It is refused.
+        """
+
+    def _begin(self) -> Made[T]:
+        """Make the first object, and return it."""
+        made = self._make()
+        known = self._reader.view_of(self._keys[0]).freshness.reached
+        self._take(made, getattr(made.refusal, "revision", 0) or known)
+        return made
+
+    def _take(self, made: Made[T], revision: int) -> None:
+        self._value, self._revision = made.value, made.revision
+        self._valid = made.refusal is None
+        if made.refusal is None:
+            self._rejection = self._refused = None
+        else:
+            self._reject(made.refusal, revision)
+
+    def _reject(self, exc: ConfigValueError | ConfigKeyError, revision: int) -> None:
+        why = str(exc).removeprefix(f"{self.prefix!r}: ")
+        instead = "" if self._valid else self._instead
+        self._rejection = exc
+        self._refused = RejectedValue(self.prefix, revision, why, served=self._revision, instead=instead)
+        telemetry.config_rejected(self.prefix, revision, why)

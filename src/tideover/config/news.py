@@ -8,10 +8,16 @@ from collections.abc import Collection, Sequence
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
-from tideover.prefixes.view import View
+from tideover.prefixes.view import Origin, View
 from tideover.types import HealthState, Source
 
 _FROM = {Source.DISK: "disk", Source.MEMBER: "a surviving member"}
+
+
+def _told_by(view: View) -> str:
+    if view.origin is Origin.BOOTSTRAP:
+        return "the bootstrap file"
+    return _FROM.get(view.source, str(view.source)) if view.source is not None else ""
 
 
 class News:
@@ -51,11 +57,11 @@ class News:
             return
         self._begun = True
         self._wait()
-        known = [view for view in self._views if view.synced]
+        known = [view for view in self._views if view.known]
         telemetry.config_restored(
             sum(len(view.entries) for view in known),
             max((view.age for view in known), default=math.inf),
-            sorted({_FROM.get(view.source, str(view.source)) for view in known if view.source is not None}),
+            sorted(map(_told_by, known)),
             away=self._lanes.brief if self._is_away else None,
         )
 

@@ -11,6 +11,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from tideover import telemetry
@@ -70,7 +71,6 @@ class Reader:
         lanes: The health of the cluster.
         clock: The clocks.
         limits: Prefix, as `get` names keys, to how old its values may be.
-        exclude: Prefixes of keys that are in no snapshot.
         outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
     """
@@ -83,7 +83,6 @@ class Reader:
         lanes: Lanes,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        exclude: Sequence[str],
         outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
@@ -94,7 +93,6 @@ class Reader:
         self._monotonic = clock.monotonic
         # The longest prefix decides.
         self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
-        self._excluded = tuple(exclude)
         self._outage_id = outage_id
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
@@ -169,7 +167,7 @@ class Reader:
             if current_context() is self._marked_context if record is None else COMPONENT in record.marks:
                 self._degraded_reads += 1
             else:
-                self._note_view(self._view_of(key))
+                self._note_view(self.view_of(key))
             return value
         return self._look_up(key, type, default).value
 
@@ -209,18 +207,20 @@ class Reader:
 
     def _look_up(self, key: str, form: object, default: object, *, strict: bool = True) -> Reading[object]:
         """Read with everything checked; `strict` raises for an absent key without a default."""
-        view = self._view_of(key)
+        view = self.view_of(key)
         decode = decoder_for(key, form)
         if (laid := self._overridden(key, form, decode, default)) is not None:
             return laid
-        source, age = view.source, view.age
+        full = self._keys.full(key)
+        source, age, entry = view.source, view.age_of(full), view.entries.get(full)
         if view.denied is not None:
             raise view.denied
-        if source is None and self._lanes.unauthorized:
+        known = source is not None and (entry is not None or view.tells_of(full))
+        if not known and not view.synced and self._lanes.unauthorized:
             # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
             raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING
-        if source is None or not self._is_known(key, source):
+        if source is None or not known:
             if required:
                 raise NotSynced(key, f"nothing is known of {key!r}: {self._since()}")
             return self._defaulted(key, default, math.inf)
@@ -230,7 +230,6 @@ class Reader:
             stale = True
             if self._judge(key, limit, age, has_default=default is not MISSING) is Verdict.DEFAULT:
                 return self._defaulted(key, default, age)
-        entry = view.entries.get(self._keys.full(key))
         if entry is None:
             if required:
                 raise ConfigKeyError(key, f"no configuration key {key!r}: etcd has no {self._keys.base + key!r}")
@@ -264,10 +263,6 @@ class Reader:
                 raise
             return Reading(key, default, True, Source.DEFAULT, 0, 0.0, False, exc.revision)
         return Reading(key, value, True, Source.OVERRIDE, entry.mod_revision, 0.0, False)
-
-    def _is_known(self, key: str, source: Source) -> bool:
-        """Whether an absent key is known to be absent: of an excluded one a snapshot says nothing."""
-        return source is not Source.DISK or not key.startswith(self._excluded)
 
     def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
         verdict = judge(limit, age, has_default=has_default)
@@ -326,20 +321,21 @@ class Reader:
         Raises:
             ConfigValueError: The present value is refused.
         """
-        view = self._view_of(key)
+        view = self.view_of(key)
         decode = decoder_for(key, form)
         if (laid := self._overridden(key, form, decode, MISSING, counted=False)) is not None:
             return laid
-        entry = view.entries.get(self._keys.full(key))
+        full = self._keys.full(key)
+        entry, age = view.entries.get(full), view.age_of(full)
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
-            return Reading(key, None, False, source, 0, view.age, stale)
+            return Reading(key, None, False, source, 0, age, stale)
         value = self._values.value(key, form, decode, entry)
         rejection = self._values.rejection(key, decode)
         if rejection is not None:
             raise refused(key, *rejection)
-        return Reading(key, value, True, source, self._values.revision(key, decode), view.age, stale)
+        return Reading(key, value, True, source, self._values.revision(key, decode), age, stale)
 
     def note_use(self, key: str) -> None:
         """Do for a value that is held elsewhere what `get` does: check its limit, mark the request.
@@ -350,21 +346,20 @@ class Reader:
             Closed: The coordinator is not open.
         """
         if self._mode != _PLAIN:
-            view = self._view_of(key)
+            view = self.view_of(key)
             if self._keys.full(key) in self._overrides.entries:
                 self._count((Source.OVERRIDE.value, False))
                 return
             if view.denied is not None:
                 raise view.denied
-            limit, age = self._limit(key), view.age
+            limit, age = self._limit(key), view.age_of(self._keys.full(key))
             if limit is not None and age > limit.max_stale:
                 self._judge(key, limit, age, has_default=False)
             self._note_view(view)
 
     def synced(self, key: str) -> bool:
         """Whether an absent followed key is known to be absent."""
-        source = self._view_of(key).source
-        return source is not None and self._is_known(key, source)
+        return self.view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
         """Return what is known of the followed keys under a prefix.
@@ -382,22 +377,60 @@ class Reader:
         return self._keys.followed(key).source is Source.LIVE
 
     def keys_below(self, prefix: str) -> list[str]:
-        """Return the followed keys there are that begin with a prefix; looks through all that is followed there."""
+        """Return the followed keys there are below a prefix; looks through all that is followed there."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
-        views = self.views_under(prefix)
-        return [self._keys.short(key) for view in views for key in view.entries if key.startswith(full)]
+        known = chain(*(view.entries for view in self.views_under(prefix)), self._overrides.entries)
+        return [self._keys.short(key) for key in dict.fromkeys(known) if key.startswith(full)]
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether a test has laid values over those in etcd."""
+        return bool(self._overrides.layers)
+
+    def check_prefix(self, prefix: str) -> None:
+        """Make sure that some followed keys may begin with a prefix.
+
+        Raises:
+            NotFollowed: None can.
+            InvalidRequest: It begins with a slash.
+        """
+        self._keys.check_prefix(prefix)
 
     def full_name(self, prefix: str) -> str:
         """Return a key or prefix as etcd has it."""
         return self._keys.base + prefix
 
-    def _view_of(self, key: str) -> View:
+    def full_key(self, key: str) -> bytes:
+        """Return a key as etcd has it.
+
+        Raises:
+            InvalidRequest: It cannot be a key.
+        """
+        return self._keys.full(key)
+
+    def short_name(self, full: bytes) -> str:
+        """Return an etcd key as `get` names it."""
+        return self._keys.short(full)
+
+    def view_of(self, key: str) -> View:
+        """Return the view that a followed key belongs to.
+
+        Raises:
+            NotFollowed: The key is in no followed prefix.
+            InvalidRequest: The key cannot be a key.
+            Closed: The coordinator is not open.
+        """
         self._ensure_open()
         return self._keys.followed(key)
 
     def _ensure_open(self) -> None:
         if self._closed is not None:
             raise Closed(self._closed)
+
+    def entry(self, key: str) -> Entry | None:
+        """Return what a read of a key sees; None if there is none, or it is not followed."""
+        full = self._keys.full(key)
+        return self._overrides.entries.get(full) or self._entry_of(full)
 
     def _entry(self, key: str) -> Entry | None:
         return self._entry_of(self._keys.full(key))
@@ -443,7 +476,7 @@ class Reader:
         if (
             self._closed is not None
             or self._overrides.layers
-            or any(v.denied is not None or not v.synced for v in views)
+            or any(v.denied is not None or not v.synced or v.bootstrapped for v in views)
         ):
             self._mode = _CHECKED
             return

@@ -57,7 +57,7 @@ class Catalog:
         """Show the namespace."""
         return f"<Catalog of {self._namespace!r}>"
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[ListedKey]:
+    async def config(self, prefix: str = "") -> AsyncIterator[ListedKey]:
         """List the keys of the configuration, in the order of their bytes. No value is read.
 
         Args:

@@ -30,6 +30,7 @@ from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
 from tideover.cluster.state import Lanes
 from tideover.config.config import Config, quorum_time
+from tideover.config.listener import Listener
 from tideover.coordinator.catalog import Catalog
 from tideover.coordinator.primitives import Primitives
 from tideover.coordinator.survey import Survey, foreign_values
@@ -53,6 +54,7 @@ from tideover.locks.locks import Locks
 from tideover.options import Options
 from tideover.owner_task import OwnerTask
 from tideover.paths import default_state_folder
+from tideover.prefixes.bootstrap import read_bootstrap
 from tideover.prefixes.followed import Following
 from tideover.registration.registrations import Registrations
 from tideover.sessions.pool import SessionPool
@@ -92,6 +94,9 @@ class Coordinator(Primitives):
         resolver: Looks names up; None means the system's, or none with a store that was handed in.
         network: How candidates talk to each other, instead of HTTP: for tests.
 
+    Raises:
+        ValueError: The bootstrap file is of no use.
+
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
         ending: Whether the application has heard that it is to end, and will close this soon.
@@ -119,7 +124,9 @@ class Coordinator(Primitives):
         self._closed: str | None = None
         self._owner: OwnerTask | None = None
         self._roster: Roster | None = None
+        self._bootstrap = _read_bootstrap(options)
         self._monitor: Monitor | None = None
+        self._listeners: list[Listener] = []
         self._make()
 
     def _make(self) -> None:
@@ -157,6 +164,7 @@ class Coordinator(Primitives):
             identity=self._identity,
             clock=self._clock,
             namespaces=self._namespaces,
+            bootstrap=self._bootstrap,
         )
         excluded = tuple(options.base + prefix for prefix in options.exclude)
         self._followed = [
@@ -165,6 +173,7 @@ class Coordinator(Primitives):
             )
             for prefix in options.follow
         ]
+        self._accepted = self._following.accepted()
         self._views = [followed.view for followed in self._followed]
         self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         self._sessions = SessionPool(
@@ -195,6 +204,8 @@ class Coordinator(Primitives):
             desk=self._desk,
             watchdog=self._make_watchdog(),
             name=self._process_name,
+            outage_id=lambda: self._outages.outage_id,
+            why=lambda: self._health.sentence,
         )
         self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
         self._registrations = Registrations(
@@ -434,6 +445,8 @@ class Coordinator(Primitives):
             background["failsafe"] = self._desk.run
         background["identity"] = partial(self._identity.run, direct)
         self.config.open()
+        for view in self._views:
+            view.begin()
         self._owner = OwnerTask()
         try:
             tasks = await self._owner.open()
@@ -452,8 +465,17 @@ class Coordinator(Primitives):
             await self._stop()
             raise
         open_coordinators.add(self)
+        self.config.refresh()
         telemetry.observe(self)
         return self
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody what becomes of the configuration, from now on and to the end; callable in any thread.
+
+        Args:
+            listener: Who is told, in the event loop.
+        """
+        self._listeners.append(listener)
 
     async def _open_etcd(self) -> EtcdStore:
         """Look names up and connect."""
@@ -494,7 +516,7 @@ class Coordinator(Primitives):
         For etcd `start_timeout` is waited at the most; the disk has a bound of its own.
         """
         with anyio.move_on_after(self.options.start_timeout):
-            await self._until(self._started)
+            await self._until(lambda: self._started() and self._accepted.restored)
         # The first round of probes ends in the same moment, unless it was given next to none.
         with anyio.move_on_after(_TIE):
             await self._until(lambda: self._lanes.health.decided)
@@ -504,14 +526,15 @@ class Coordinator(Primitives):
     async def _until(self, done: Callable[[], bool]) -> None:
         while True:
             views = (view.changed.next() for view in self._views)
-            events = [self._lanes.changed.next(), *views, *self._discovery.listed()]
+            events = [self._lanes.changed.next(), self._accepted.changed.next(), *views, *self._discovery.listed()]
             if done():
                 return
             await first_of(events)
 
     @property
     def _restored(self) -> bool:
-        return all(followed.restored for followed in self._followed) and self._discovery.restored
+        config = all(followed.restored for followed in self._followed) and self._accepted.restored
+        return config and self._discovery.restored
 
     def _started(self) -> bool:
         health, restored = self._lanes.health, self._restored
@@ -531,7 +554,7 @@ class Coordinator(Primitives):
             raise away(f"require='etcd': {self._health.sentence}")
         if self.options.require == "config":
             for view in self._views:
-                if not view.synced:
+                if not view.known:
                     text = f"require='config': nothing is known; {self._health.sentence}"
                     raise AuthenticationFailed(text) if self._lanes.unauthorized else NotSynced(view.name, text)
 
@@ -542,6 +565,7 @@ class Coordinator(Primitives):
         self._lanes.closing.begin()
         self._jobs.cancel()
         self.config.close(self._closed)
+        self.config.refresh()
         self._discovery.close(self._closed)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
@@ -561,6 +585,8 @@ class Coordinator(Primitives):
                     if followed.keeper is not None:
                         with anyio.move_on_after(_CLOSE_TIMEOUT):
                             await followed.keeper.save()
+                with anyio.move_on_after(_CLOSE_TIMEOUT):
+                    await self._accepted.save()
                 await self._discovery.save()
                 if self._store is not None:
                     with anyio.move_on_after(_CLOSE_TIMEOUT):
@@ -672,17 +698,20 @@ class Coordinator(Primitives):
             lanes=self._lanes,
             clock=self._clock,
             limits=options.limits,
-            exclude=options.exclude,
             cache=options.cache,
             retry=options.retry,
             namespace=options.namespace,
             record_keys=options.record_keys,
+            accepted=self._accepted,
             outage_id=lambda: self._outages.outage_id,
             since=self._why_unknown,
+            listeners=self._listeners,
         )
 
     def config_on_disk(self) -> dict[str, Entry]:
-        """Return the followed configuration as an earlier process has left it on disk, by key. Blocks, without etcd.
+        """Return the followed configuration that a start without etcd begins with, by key. Blocks.
+
+        That is what an earlier process has left on disk, and where it has left nothing, the bootstrap file.
 
         When degraded:
             The same.
@@ -690,7 +719,8 @@ class Coordinator(Primitives):
         base = self.options.base
         known: dict[str, Entry] = {}
         for followed in self._followed:
-            entries = {} if followed.keeper is None else followed.keeper.peek()
+            keeper, view = followed.keeper, followed.view
+            entries = view.at_start(None)[0] if keeper is None else keeper.peek()
             known |= {
                 key.decode(errors="surrogateescape").removeprefix(base): entry for key, entry in entries.items()
             }
@@ -760,6 +790,7 @@ class Coordinator(Primitives):
             "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
+            "accepted": self._accepted.run,
         }
         for followed in self._followed:
             background |= followed.tasks(store)
@@ -832,6 +863,12 @@ class Coordinator(Primitives):
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""
         return self._elections.leading()
+
+
+def _read_bootstrap(options: Options) -> Mapping[bytes, Entry]:
+    if options.bootstrap is None:
+        return {}
+    return read_bootstrap(Path(options.bootstrap), base=options.base, encryption=options.encryption)
 
 
 def _rules(tightest_limit: float | None) -> HealthRules:

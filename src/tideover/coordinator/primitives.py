@@ -14,6 +14,7 @@ from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import Election, Elections
 from tideover.elections.elections import OnOutage as ElectionOutage
 from tideover.elections.jobs import Job, Jobs
+from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Work
 from tideover.elections.term import Term
@@ -177,6 +178,29 @@ class Primitives:
             The same; this is what tells.
         """
         return self._elections.standing(name)
+
+    def follow_leader(self, name: str) -> LeaderView:
+        """Return who leads an election, kept up to date in the background: `tide.follow_leader("x").pick()`.
+
+        This process need be no candidate. The first call begins to follow the election; at most 256 are followed,
+        and then the one that was asked for first is given up.
+
+        Args:
+            name: The election.
+
+        Returns:
+            The view, the same for all callers: `pick()` says who leads without asking, and `await
+            view.wait(timeout=5)` waits until somebody does.
+
+        Raises:
+            ValueError: That is no name.
+            Closed: The coordinator is not open.
+            NotFollowed: The election is not followed yet, and cannot be from here.
+
+        When degraded:
+            The view says who led last, as long as that process may lead on.
+        """
+        return self._elections.follow_leader(name)
 
     def leader_address(self, name: str) -> str | None:
         """Return where another process that leads an election says it can be reached. No I/O.

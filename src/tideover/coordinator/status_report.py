@@ -139,7 +139,7 @@ class Reporter:
         stalls, last_stall = self._elections.stalls()
         rejected, more = self._rejected()
         limits = tuple(map(self._limit_status, sorted(self._options.limits)))
-        known = [len(each.view.entries) for each in self._followed if each.view.synced and not each.view.denied]
+        known = [len(each.view.entries) for each in self._followed if each.view.known and not each.view.denied]
         return StatusReport(
             sentence="",
             state=health.state,
@@ -245,7 +245,7 @@ class Reporter:
         ages = [
             followed.view.age
             for name, followed in zip(self._options.follow, self._followed, strict=True)
-            if followed.view.synced and (name.startswith(prefix) or prefix.startswith(name))
+            if followed.view.known and (name.startswith(prefix) or prefix.startswith(name))
         ]
         age = max(ages, default=math.inf)
         return LimitStatus(

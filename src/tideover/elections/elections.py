@@ -14,6 +14,8 @@ from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.elections.admin import Office
+from tideover.elections.followed import Followed
+from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
 from tideover.elections.observer import Observer
 from tideover.elections.peers.listener import Desk
@@ -52,6 +54,8 @@ class Elections:
         desk: Where candidates are asked by others; None if they are not.
         watchdog: Notices a blocked event loop; None if nothing does.
         name: Returns the name of this process, for people.
+        outage_id: Returns the present outage's id; empty if there is none.
+        why: Returns what is the matter with etcd, in words.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Elections:
         epoch: Callable[[], int],
         desk: Desk | None = None,
         watchdog: Watchdog | None = None,
+        outage_id: Callable[[], str],
+        why: Callable[[], str],
         name: Callable[[], str] = process_name,
     ) -> None:
         self.home = home
@@ -82,6 +88,9 @@ class Elections:
         self._watchdog = watchdog
         self._store: Store | None = None
         self._closed = "the coordinator has not been entered"
+        self._outage_id = outage_id
+        self._why = why
+        self._followed = Followed(home, self._view)
         self._running: list[Candidacy] = []
         # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
         # Each with until when, in boot-time seconds: after a ttl without another campaign it is not wanted back.
@@ -124,6 +133,24 @@ class Elections:
         """Return a handle on an election; see `Coordinator.election`."""
         check_name(name)
         return Election(name, self)
+
+    def follow_leader(self, name: str) -> LeaderView:
+        """Return who leads an election, kept up to date; see `Coordinator.follow_leader`."""
+        check_name(name)
+        if self._store is None or self._closed:
+            raise Closed(self._closed)
+        return self._followed.view(name)
+
+    def _view(self, name: str) -> LeaderView:
+        return LeaderView(
+            name,
+            self.observer(name),
+            home=self.home,
+            lanes=self._lanes,
+            clock=self._clock,
+            outage_id=self._outage_id,
+            why=self._why,
+        )
 
     def term(self, name: str) -> Term | None:
         """Return the term of an election that is led here; see `Coordinator.term`."""
@@ -187,12 +214,14 @@ class Elections:
         """Take in that etcd shows another history: a definite no for all that is led here."""
         for candidacy in self._running:
             candidacy.record.reset()
+        self._followed.reset()
         # What was theirs in the other history is not in this one.
         self._regaining.clear()
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on."""
         self._closed = self._closed or why
+        self._followed.close(why)
         for candidacy in self._running:
             candidacy.ended = why
 

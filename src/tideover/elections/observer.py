@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import anyio
 
@@ -14,12 +15,44 @@ from tideover.errors import Closed, Unavailable
 from tideover.store.faults import StoreFault
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
-from tideover.types import Entry, Leader
+from tideover.types import Leader
 
 # Seconds before the next try after trouble; and after which all is looked at again, whatever a watch did not say.
 _AFTER_TROUBLE = 0.5
 _LOOK_EVERY = 10.0
 _OPEN_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A record, as a linearizable answer shows it.
+
+    Attributes:
+        document: What it says; None if there is none.
+        written_at: The revision that last changed it; 0 if there is none.
+        revision: The answer's revision.
+    """
+
+    document: Document | None
+    written_at: int
+    revision: int
+
+    @property
+    def leader(self) -> Leader | None:
+        """Who leads, as it says; None if nobody does."""
+        document = self.document
+        if document is None or document.vacant or not document.holder:
+            return None
+        return Leader(
+            document.holder,
+            document.term,
+            document.address,
+            document.value,
+            document.policy,
+            document.entered,
+            name=document.held_by.name,
+            since=document.held_by.since,
+        )
 
 
 class Observer:
@@ -48,8 +81,7 @@ class Observer:
 
     async def current(self) -> Leader | None:
         """Read who leads, through the quorum."""
-        found, _ = await self._look()
-        return found
+        return (await self.look()).leader
 
     async def observe(self) -> AsyncGenerator[Leader | None, None]:
         """Yield who leads now, then whoever leads next; renewals are not told."""
@@ -63,21 +95,25 @@ class Observer:
     async def _looks(self) -> AsyncGenerator[Leader | None, None]:
         while True:
             try:
-                found, revision = await self._look()
+                seen = await self.look()
             except Unavailable:
                 await anyio.sleep(_AFTER_TROUBLE)
                 continue
-            yield found
-            await self._changed_after(revision)
+            yield seen.leader
+            await self.changed_after(seen.revision)
 
-    async def _look(self) -> tuple[Leader | None, int]:
+    async def look(self) -> Sighting:
+        """Read the record, through the quorum."""
         if why := self._closed():
             raise Closed(why)
         answer = (await self._gateway.call(Range(self._key))).result
-        return _leader(answer.entries.get(self._key), self._key), answer.header.revision
+        entry = answer.entries.get(self._key)
+        if entry is None:
+            return Sighting(None, 0, answer.header.revision)
+        return Sighting(decode(entry.value, self._key), entry.mod_revision, answer.header.revision)
 
-    async def _changed_after(self, revision: int) -> None:
-        """Wait for another change than a renewal; in trouble for a moment."""
+    async def changed_after(self, revision: int) -> None:
+        """Wait until the record is written again; in trouble for a moment."""
         with anyio.move_on_after(_LOOK_EVERY):
             try:
                 member = self._lanes.pick(Lane.QUORUM)
@@ -88,19 +124,3 @@ class Observer:
                         pass
             except StoreFault:
                 await anyio.sleep(_AFTER_TROUBLE)
-
-
-def _leader(entry: Entry | None, key: bytes) -> Leader | None:
-    document: Document | None = None if entry is None else decode(entry.value, key)
-    if document is None or document.vacant or not document.holder:
-        return None
-    return Leader(
-        document.holder,
-        document.term,
-        document.address,
-        document.value,
-        document.policy,
-        document.entered,
-        name=document.held_by.name,
-        since=document.held_by.since,
-    )

@@ -13,6 +13,7 @@ from tideover.cluster.state import Lanes
 from tideover.epoch.tracker import Identity
 from tideover.options import Options
 from tideover.paths import default_folder
+from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshotter import Keeper
@@ -73,6 +74,7 @@ class Following:
         identity: Which history etcd is in.
         clock: The clocks.
         namespaces: Where else to look for what is not there.
+        bootstrap: Configuration by full key, for keys of which nobody knows anything.
 
     Attributes:
         rights_every: Seconds between two looks at whether what is followed may still be read.
@@ -87,8 +89,10 @@ class Following:
         identity: Identity,
         clock: Clock,
         namespaces: Namespaces,
+        bootstrap: Mapping[bytes, Entry],
     ) -> None:
         self._namespaces = namespaces
+        self._bootstrap = bootstrap
         self._options = options
         self._gateway = gateway
         self._lanes = lanes
@@ -120,16 +124,19 @@ class Following:
             exclude: Whole prefixes of keys that must not be written to disk.
             may_save: Returns whether the content may be written to disk now.
         """
+        start, excluded = prefix.encode(), tuple(each.encode() for each in exclude)
         view = View(
-            prefix.encode(),
+            start,
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
             rules=self._rules,
             component=component,
+            left_out=excluded,
+            bootstrap={key: entry for key, entry in self._bootstrap.items() if key.startswith(start)},
             on_change=on_change,
         )
-        return Followed(view, self._keeper(view, exclude, may_save), self)
+        return Followed(view, self._keeper(view, excluded, may_save), self)
 
     def follower(self, view: View, store: Store) -> Follower:
         """Return what brings a view up to date."""
@@ -143,7 +150,11 @@ class Following:
             namespaces=self._namespaces if self._options.bookkeeping else None,
         )
 
-    def _keeper(self, view: View, exclude: tuple[str, ...], may_save: Callable[[], bool]) -> Keeper | None:
+    def accepted(self) -> AcceptedValues:
+        """Return what keeps what settings objects have accepted; nothing happens before it is run."""
+        return AcceptedValues(self._folder, self._options, clock=self._clock)
+
+    def _keeper(self, view: View, exclude: tuple[bytes, ...], may_save: Callable[[], bool]) -> Keeper | None:
         if self._folder is None:
             return None
         file = SnapshotFile(
@@ -155,8 +166,7 @@ class Following:
             user=self._options.username or "",
             encryption=self._options.encryption,
         )
-        excluded = tuple(each.encode() for each in exclude)
-        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=excluded, may_save=may_save)
+        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude, may_save=may_save)
 
 
 def _snapshot_folder(options: Options) -> Path | None:

@@ -185,7 +185,8 @@ class Follower:
         that is the entry known here, whatever has become of the key since.
         """
         newest = self._view.newest_entry()
-        if newest is None or not self._view.current:
+        # What an operator has put on disk is of no revision.
+        if newest is None or not self._view.current or not self._view.freshness.reached:
             return None
         (key, entry), reached = newest, self._view.freshness.reached
         try:

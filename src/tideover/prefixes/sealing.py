@@ -32,7 +32,7 @@ _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=("
 
 
 class Sealed(ValueError):
-    """Raised when what is sealed cannot be opened, and why; it may be whole."""
+    """Raised when what is sealed cannot be opened for want of its key; it may be whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[by
         most: How many bytes the file may have.
 
     Raises:
-        Sealed: It cannot be opened: for want of the key, or because it was altered.
-        Malformed: It is no sealed file.
+        Sealed: It cannot be opened for want of its key; without any keys, whatever is wrong with it.
+        Malformed: It was altered, or is no sealed file.
     """
-    envelope = read_envelope(data, most=most)
     if encryption is None:
-        raise Sealed(f"it is encrypted with key {envelope.key}, and no keys are given")
+        raise Sealed(f"{_named(data, most)}, and no keys are given")
+    envelope = read_envelope(data, most=most)
     try:
         ring = encryption.ring()
     except KeysUnusable as exc:
@@ -116,9 +116,11 @@ def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[by
         try:
             message = ring.open(piece.encode())
         except NotOurs:
-            raise Sealed(_why(envelope, ring.names)) from None
+            raise _not_ours(envelope, ring.names) from None
         if not message.startswith(bound):
-            raise Sealed("it was altered: a part of it belongs to another cluster, namespace, revision or place")
+            raise Malformed(
+                "it was altered: a part of it belongs to another cluster, namespace, revision or place"
+            )
         opened.append(message[len(bound) :])
     return b"".join(opened), envelope.origin
 
@@ -158,7 +160,14 @@ def _bound(origin: Origin, number: int, pieces: int) -> bytes:
     return f"{_canonical({**asdict(origin), 'piece': number, 'pieces': pieces})}\n".encode()
 
 
-def _why(envelope: Envelope, names: tuple[str, ...]) -> str:
+def _named(data: bytes, most: int) -> str:
+    try:
+        return f"it is encrypted with key {read_envelope(data, most=most).key}"
+    except Malformed as exc:
+        return f"it is encrypted, and damaged: {exc}"
+
+
+def _not_ours(envelope: Envelope, names: tuple[str, ...]) -> ValueError:
     if envelope.key in names:
-        return f"it was altered after it was encrypted with key {envelope.key}"
-    return f"it is encrypted with key {envelope.key}, and the keys here are {', '.join(names)}"
+        return Malformed(f"it was altered after it was encrypted with key {envelope.key}")
+    return Sealed(f"it is encrypted with key {envelope.key}, and the keys here are {', '.join(names)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from tideover.clock import Stamp
 from tideover.shown import quoted
@@ -21,12 +22,13 @@ class Accepted:
     Attributes:
         form: The class that has accepted it, as `module.qualname`.
         shape: What tells apart versions of the class that have other fields, or fields of other types.
-        keys: The full etcd keys that it speaks of; those without an entry were absent.
+        keys: The full etcd keys that it speaks of; those without an entry were absent. One that ends with a slash
+            stands for all keys that begin so.
     """
 
     form: str
     shape: str
-    keys: tuple[bytes, ...]
+    keys: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,7 +37,7 @@ class Snapshot:
 
     Attributes:
         prefix: The full etcd prefix.
-        cluster_id: The cluster it came from.
+        cluster_id: The cluster it came from; 0 if an operator has made it.
         epoch: The operator-visible counter of histories; grows when etcd was restored, rebuilt or replaced.
         raft_term: The term at the time.
         revision: The store revision up to which the entries are complete.
@@ -70,11 +72,19 @@ class Snapshot:
         for name in ("cluster_id", "epoch", "raft_term", "revision"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.accepted is not None and not self.entries.keys() <= set(self.accepted.keys):
-            raise ValueError("an accepted snapshot holds a key that it does not speak of")
-        for key in self.entries if self.accepted is None else self.accepted.keys:
+        spoken_of = () if self.accepted is None else self.accepted.keys
+        for key in chain(self.entries, spoken_of):
             if not key.startswith(self.prefix):
                 raise ValueError(f"key {quoted(key)} lies outside the prefix {quoted(self.prefix)}")
+        if self.accepted is not None and not all(map(self.speaks_of, self.entries)):
+            raise ValueError("an accepted snapshot holds a key that it does not speak of")
+
+    def speaks_of(self, key: bytes) -> bool:
+        """Return whether it says what a key of its prefix is, or that there is none."""
+        if self.accepted is None or key in self.accepted.keys:
+            return True
+        head, slash, _ = key.removeprefix(self.prefix).partition(b"/")
+        return slash != b"" and self.prefix + head + slash in self.accepted.keys
 
     def __repr__(self) -> str:
         """Return one line without the values: they may be secret, and there may be many."""
@@ -94,8 +104,11 @@ def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
 
     Returns:
         True for a higher (epoch, revision), and at the same one for a later proof of being in sync. Revisions
-        of different clusters cannot be compared: there only a higher epoch counts.
+        of different clusters cannot be compared: there only a higher epoch counts. What an operator has made of
+        plain values is of no cluster, and gives way to any that is of one.
     """
+    if not theirs.cluster_id and ours.cluster_id:
+        return True  # theirs is an operator's, and etcd has said something since
     if ours.cluster_id != theirs.cluster_id:
         return ours.epoch > theirs.epoch
     if (ours.epoch, ours.revision) != (theirs.epoch, theirs.revision):

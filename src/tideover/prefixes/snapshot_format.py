@@ -125,7 +125,7 @@ def _header(snapshot: Snapshot) -> dict[str, object]:
 def _label(accepted: Accepted | None) -> dict[str, object]:
     if accepted is None:
         return {"format": _RAW}
-    keys = [_spell_key(key) for key in accepted.keys]
+    keys = sorted(map(_spell_key, accepted.keys))
     return {"format": _ACCEPTED, "accepted": {"class": accepted.form, "keys": keys, "shape": accepted.shape}}
 
 
@@ -214,7 +214,7 @@ def _read_label(value: object) -> Accepted:
     return Accepted(
         form=text(label["class"], "class"),
         shape=text(label["shape"], "shape"),
-        keys=tuple(map(_read_key, _read_texts(label["keys"], "keys"))),
+        keys=frozenset(map(_read_key, _read_texts(label["keys"], "keys"))),
     )
 
 

@@ -37,7 +37,7 @@ def accepted_stem(
 
 
 def accepted_paths(folder: Path, *, namespace: str, endpoints: Sequence[str], user: str) -> list[Path]:
-    """Return the newest generations of a user's accepted snapshots, in the order of their names.
+    """Return a user's accepted snapshots, both generations of each, in the order of their names.
 
     Args:
         folder: Where the files live; one that does not exist has none.
@@ -45,8 +45,7 @@ def accepted_paths(folder: Path, *, namespace: str, endpoints: Sequence[str], us
         endpoints: The cluster's addresses; their order does not matter.
         user: The etcd user.
     """
-    found = folder.glob(f"{_accepted_by(namespace, sorted_endpoints(endpoints), user)}-*.json")
-    return sorted(path for path in found if not path.name.endswith(".prev.json"))
+    return sorted(folder.glob(f"{_accepted_by(namespace, sorted_endpoints(endpoints), user)}-*.json"))
 
 
 def _accepted_by(namespace: str, endpoints: tuple[str, ...], user: str) -> str:

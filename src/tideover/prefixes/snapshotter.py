@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.encryption import KeysUnusable
 from tideover.epoch.rules import Known
-from tideover.epoch.tracker import Identity
+from tideover.epoch.tracker import History, Identity
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshot import Snapshot
@@ -36,6 +36,9 @@ _REFRESH_BYTES = 1024 * 1024
 _AFTER_FAILURE = 30.0
 # Seconds between two looks at whether content that was not believed is believed by now.
 _DOUBTED = 1.0
+
+# What writing a snapshot raises that harms nothing else.
+NOT_WRITTEN = (OSError, KeysUnusable, SnapshotSealed)
 
 
 class Keeper:
@@ -117,9 +120,10 @@ class Keeper:
         return loaded
 
     def peek(self) -> Mapping[bytes, Entry]:
-        """Return what is on disk, and put it nowhere; empty if there is nothing that can be used. Blocks."""
+        """Return what a start without etcd begins with, and put it nowhere. Blocks."""
         loaded = self._file.load()
-        return {} if loaded is None or loaded.snapshot is None else loaded.snapshot.entries
+        snapshot = None if loaded is None else loaded.snapshot
+        return self._view.at_start(None if snapshot is None else snapshot.entries)[0]
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)
@@ -134,16 +138,7 @@ class Keeper:
         if loaded is None or loaded.snapshot is None:
             return
         snapshot = loaded.snapshot
-        history = self._identity.recall(
-            Known(
-                snapshot.cluster_id,
-                snapshot.raft_term,
-                snapshot.revision,
-                self._clock.monotonic(),
-                snapshot.epoch,
-                snapshot.history,
-            )
-        )
+        history = self._recall(snapshot)
         if self._view.synced:
             return
         synced_at = -math.inf
@@ -153,9 +148,22 @@ class Keeper:
             snapshot.entries,
             freshness=Freshness(snapshot.revision, synced_at),
             history=history,
-            left_out=self._exclude,
         )
         self._saved_content, self._saved_synced_at = self._content(), synced_at
+
+    def _recall(self, snapshot: Snapshot) -> History:
+        if not snapshot.cluster_id:  # of no history: an operator has made it
+            return self._identity.history
+        return self._identity.recall(
+            Known(
+                snapshot.cluster_id,
+                snapshot.raft_term,
+                snapshot.revision,
+                self._clock.monotonic(),
+                snapshot.epoch,
+                snapshot.history,
+            )
+        )
 
     async def run(self) -> None:
         """Restore what an earlier process has left, then write whenever it is due, until cancelled."""
@@ -183,14 +191,14 @@ class Keeper:
         snapshot = self._snapshot()
         try:
             await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
-        except (OSError, KeysUnusable, SnapshotSealed) as exc:
+        except NOT_WRITTEN as exc:
             self._fail(exc)
         else:
             self.error = None
             self._saved_content, self._saved_synced_at = content, freshness.synced_at
             self._written_at = self._clock.monotonic()
             telemetry.snapshot_written(self._view.component, None)
-        self._tell_aside()
+        tell_aside(self._file, self._view.component)
         self._saved_at = self._clock.monotonic()
 
     def _content(self) -> tuple[int, int, str]:
@@ -231,12 +239,6 @@ class Keeper:
             user=self._file.user,
         )
 
-    def _tell_aside(self) -> None:
-        """Report what has made room, whether or not something has come of it."""
-        put_aside, self._file.aside = self._file.aside, []
-        for each in put_aside:
-            telemetry.snapshot_put_aside(self._view.component, each.why.path, str(each.path), str(each.why))
-
     def _fail(self, exc: Exception) -> None:
         telemetry.snapshot_written(self._view.component, type(exc).__name__)
         error = f"{type(exc).__name__}: {exc}"
@@ -244,3 +246,10 @@ class Keeper:
             what = f"the snapshot of {self._view.name!r} cannot be written: {error}"
             telemetry.snapshot_failed(self._view.component, what)
         self.error = error
+
+
+def tell_aside(file: SnapshotFile, component: Component) -> None:
+    """Report what has made room for a file, whether or not something has come of it."""
+    put_aside, file.aside = file.aside, []
+    for each in put_aside:
+        telemetry.snapshot_put_aside(component, each.why.path, str(each.path), str(each.why))

@@ -62,13 +62,16 @@ class Origin(StrEnum):
     """Who gave the content."""
 
     NOTHING = "nothing"
+    BOOTSTRAP = "bootstrap"
     DISK = "disk"
     MEMBER = "member"
     QUORUM = "quorum"
 
 
+# Whose content says nothing of what is not in it.
+_SILENT = (Origin.NOTHING, Origin.BOOTSTRAP)
 # Looking a member of an enumeration up takes longer than the comparison, and requirements ask at each request.
-_NOTHING = Origin.NOTHING
+_NOTHING, _BOOTSTRAP = _SILENT
 
 
 class View:
@@ -81,6 +84,8 @@ class View:
         clock: The clocks.
         rules: The numbers.
         component: Whose it is.
+        left_out: Prefixes of keys that are in no snapshot, which says nothing about them.
+        bootstrap: What is served of keys of which nobody knows anything.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
             after `entries` has it.
 
@@ -96,6 +101,7 @@ class View:
         size: Bytes of all keys and values.
         component: Whose it is.
         rules: The numbers.
+        bootstrapped: The keys whose values are from `bootstrap`.
     """
 
     def __init__(
@@ -107,6 +113,8 @@ class View:
         clock: Clock,
         rules: ViewRules,
         component: Component,
+        left_out: tuple[bytes, ...] = (),
+        bootstrap: Mapping[bytes, Entry] | None = None,
         on_change: Callable[[Mapping[bytes, Entry | None], int], None],
     ) -> None:
         self.prefix = prefix
@@ -120,14 +128,15 @@ class View:
         self.resets = 0
         self.rules = rules
         self.component = component
+        self.bootstrapped: frozenset[bytes] = frozenset()
+        self._bootstrap = bootstrap or {}
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
         self._on_change = on_change
         self.size = 0
         self._member_read_at = -math.inf
-        # Prefixes of keys that a snapshot left out: it says nothing about them.
-        self._left_out: tuple[bytes, ...] = ()
+        self._left_out = left_out
 
     def __repr__(self) -> str:
         """Show the prefix, where its content comes from, and how much it is."""
@@ -142,6 +151,11 @@ class View:
     @property
     def synced(self) -> bool:
         """Whether anything was ever read, so that a key that is not there is known to be absent."""
+        return self.origin is not _NOTHING and self.origin is not _BOOTSTRAP
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to serve, if only from the bootstrap file."""
         return self.origin is not _NOTHING
 
     @property
@@ -159,7 +173,7 @@ class View:
     def awaited(self) -> bool:
         """Whether etcd is about to be heard for the first time: it was not yet, and nothing known prevents it."""
         health = self._lanes.health
-        if self.origin not in (Origin.NOTHING, Origin.DISK) or self.refused:
+        if self.origin not in (*_SILENT, Origin.DISK) or self.refused:
             return False
         if not health.decided or health.state is HealthState.AVAILABLE:
             return True
@@ -175,6 +189,18 @@ class View:
         """Seconds since the content was last proven in sync; infinite if that is unknown."""
         return self.freshness.age(self._clock.monotonic())
 
+    def age_of(self, key: bytes) -> float:
+        """Return the age of one key, which may be from the bootstrap file: then it is unknown."""
+        return math.inf if key in self.bootstrapped else self.age
+
+    def tells_of(self, key: bytes) -> bool:
+        """Return whether a key that is not among the entries is known to be absent."""
+        return self.synced and not (self.origin is Origin.DISK and self.leaves_out(key))
+
+    def leaves_out(self, key: bytes) -> bool:
+        """Return whether snapshots leave a key out."""
+        return key.startswith(self._left_out)
+
     @property
     def source(self) -> Source | None:
         """The rung of the ladder the content stands on now; None if nothing was ever read."""
@@ -189,10 +215,29 @@ class View:
             and self.age <= self.rules.live_limit
         ):
             return Source.LIVE
-        if self.origin is Origin.DISK:
+        if self.origin is Origin.DISK or self.origin is _BOOTSTRAP:
             return Source.DISK
         asked_lately = self._clock.monotonic() - self._member_read_at <= 2 * MEMBER_READ_EVERY
         return Source.MEMBER if state is HealthState.DEGRADED and asked_lately else Source.MEMORY
+
+    def begin(self) -> None:
+        """Serve what is in the bootstrap file, until somebody knows better."""
+        if self._bootstrap and not self.synced:
+            self.origin = Origin.BOOTSTRAP
+            content, bootstrapped = self.at_start(None)
+            self._replace(content, 0, bootstrapped=bootstrapped)
+
+    def at_start(self, snapshot: Mapping[bytes, Entry] | None) -> tuple[dict[bytes, Entry], frozenset[bytes]]:
+        """Return what is served until etcd answers, and which of these keys are from the bootstrap file.
+
+        Args:
+            snapshot: What an earlier process has left; None if that is nothing.
+        """
+        if snapshot is None:
+            return dict(self._bootstrap), frozenset(self._bootstrap)
+        content = {key: entry for key, entry in snapshot.items() if not self.leaves_out(key)}
+        bootstrapped = {key: entry for key, entry in self._bootstrap.items() if self.leaves_out(key)}
+        return {**content, **bootstrapped}, frozenset(bootstrapped)
 
     def restore(
         self,
@@ -200,7 +245,6 @@ class View:
         *,
         freshness: Freshness,
         history: History,
-        left_out: tuple[bytes, ...] = (),
     ) -> None:
         """Begin with the content of a snapshot.
 
@@ -209,11 +253,11 @@ class View:
             freshness: The snapshot's revision, and when it was proven in sync, in this process's monotonic
                 seconds.
             history: The history it is of.
-            left_out: Prefixes of keys that are in no snapshot.
         """
-        self.freshness, self.history, self._left_out = freshness, history, left_out
+        self.freshness, self.history = freshness, history
         self.origin = Origin.DISK
-        self._replace(dict(entries), freshness.reached)
+        content, bootstrapped = self.at_start(entries)
+        self._replace(content, freshness.reached, bootstrapped=bootstrapped)
 
     def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
         """Take over a linearizable full read.
@@ -225,7 +269,6 @@ class View:
         """
         self._enter(history)
         self.origin = Origin.QUORUM
-        self._left_out = ()
         self.denied = self.trouble = None
         revision = found.header.revision
         self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
@@ -251,15 +294,16 @@ class View:
             return None
         for key, entry in found.entries.items():
             known = entry.mod_revision > reached or self.entries.get(key) == entry
-            if not known and not key.startswith(self._left_out):
+            if not known and not (self.origin is Origin.DISK and self.leaves_out(key)):
                 return (
                     f"a key under {self.name!r} has another past: revision {entry.mod_revision} is not as it was"
                 )
         return None
 
     def newest_entry(self) -> tuple[bytes, Entry] | None:
-        """Return the key that was changed last, and its entry; None if there is none."""
-        return max(self.entries.items(), key=lambda item: item[1].mod_revision, default=None)
+        """Return the key that was changed last, and its entry; None if there is none, in etcd or a snapshot."""
+        known = (item for item in self.entries.items() if item[0] not in self.bootstrapped)
+        return max(known, key=lambda item: item[1].mod_revision, default=None)
 
     def take_member(self, found: RangeResult) -> bool:
         """Take over a serializable full read, unless it is older than what is known.
@@ -356,13 +400,15 @@ class View:
             self.freshness = freshness
             self.changed.fire()
 
-    def _replace(self, entries: dict[bytes, Entry], revision: int) -> None:
+    def _replace(
+        self, entries: dict[bytes, Entry], revision: int, *, bootstrapped: frozenset[bytes] = frozenset()
+    ) -> None:
         old = self.entries
         # In the order of the revisions they are announced with: deletions are known as of this read only.
         changed = sorted((e.mod_revision, k) for k, e in entries.items() if old.get(k) != e)
         changes: dict[bytes, Entry | None] = {k: entries[k] for _, k in changed}
         changes.update(dict.fromkeys(sorted(old.keys() - entries.keys())))
-        self.entries = entries
+        self.entries, self.bootstrapped = entries, bootstrapped
         self.size = sum(self._weight(k, e) for k, e in entries.items())
         self._announce(changes, revision)
 

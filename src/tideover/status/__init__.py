@@ -4,7 +4,7 @@ Only data lives here, and how a duration is written for people. What gathers it 
 """
 
 from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus
-from tideover.status.config import KeyPage, KeyStatus, LimitStatus, PrefixStatus, RejectedValue
+from tideover.status.config import KeyPage, KeyStatus, LimitStatus, PrefixStatus, RejectedValue, StandIn
 from tideover.status.held import (
     ElectionStatus,
     JobStatus,
@@ -50,6 +50,7 @@ __all__ = [
     "SessionStatus",
     "SnapshotStatus",
     "StallStatus",
+    "StandIn",
     "Statement",
     "StatusReport",
     "TransitionStatus",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tideover.records import UnknownAge, record
 from tideover.status.told import Told
 from tideover.types import Source
+
+StandIn = Literal["", "default", "accepted"]
 
 
 @record
@@ -74,6 +78,8 @@ class RejectedValue(Told):
         reason: Why.
         served: The revision that is served instead; 0 if none is.
         etcd_key: The key as etcd has it.
+        instead: What a settings object stands on that has had no valid values since it was bound: `"default"`, its
+            class's defaults for what is refused, or `"accepted"`, what the class has accepted before; else empty.
     """
 
     key: str
@@ -81,6 +87,7 @@ class RejectedValue(Told):
     reason: str
     served: int = 0
     etcd_key: str = ""
+    instead: StandIn = ""
 
 
 @record

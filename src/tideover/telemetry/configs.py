@@ -57,6 +57,21 @@ def config_unfound(prefix: str, what: str) -> None:
     event("tideover.config.unfound", text, attributes, level=logging.WARNING, about=f"{prefix} {what}")
 
 
+def config_stood_in(what: str, instead: str, revision: int) -> None:
+    """Report a settings object that begins with other values than the newest, because those are refused.
+
+    Args:
+        what: The class, and its prefix as etcd has it.
+        instead: `"default"` or `"accepted"`.
+        revision: The newest revision of what it begins with.
+    """
+    attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
+    accepted = f"the values of revision {revision}, which it has accepted before"
+    values = "its defaults" if instead == "default" else accepted
+    text = f"{what} begins with {values}, because newer ones are refused"
+    event("tideover.config.stood_in", text, attributes, level=logging.WARNING, about=what)
+
+
 def config_restored(keys: int, age: float, sources: Collection[str], *, away: str | None) -> None:
     """Report a start without etcd: what is served instead.
 

@@ -29,7 +29,7 @@ HELD, CONFIRMED, UNCONFIRMED = Standing
 class Part:
     """What is known of a part of etcd."""
 
-    synced: bool = True
+    known: bool = True
     denied: bool = False
     age: float = 5.0
     pickable: int = 2
@@ -71,12 +71,12 @@ class Some:
         (KnownConfig(max_age=4.9), Some(), "the configuration is 5 s old, and may be 4 s"),
         (KnownConfig(max_age=60), Some(parts=(Part(), Part(age=math.inf))), "the configuration is of unknown age"),
         (KnownConfig(), Some(parts=(Part(age=math.inf),)), ""),
-        (KnownConfig("a/"), Some(parts=(Part(), Part(synced=False))), "config 'a/' has never been read"),
+        (KnownConfig("a/"), Some(parts=(Part(), Part(known=False))), "config 'a/' has never been read"),
         (KnownConfig("a/"), Some(parts=(Part(denied=True),)), "config 'a/' may not be read: etcd denies it"),
         (PickableEndpoints("b", 2), Some(), ""),
         (PickableEndpoints("b", 3), Some(), "'b' has 2 endpoints that can be picked, and 3 are required"),
         (PickableEndpoints("b", max_age=1), Some(), "the list of 'b' is 5 s old, and may be 1 s"),
-        (PickableEndpoints("b"), Some(parts=(Part(synced=False, pickable=9),)), "has never been read"),
+        (PickableEndpoints("b"), Some(parts=(Part(known=False, pickable=9),)), "has never been read"),
         (Lockable(), Some(), ""),
         (
             Lockable(),

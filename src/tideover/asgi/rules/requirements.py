@@ -25,8 +25,8 @@ class Known(Protocol):
     """What is known of a part of etcd."""
 
     @property
-    def synced(self) -> bool:
-        """Whether it was ever read."""
+    def known(self) -> bool:
+        """Whether anything is known of it."""
         ...
 
     @property
@@ -184,7 +184,7 @@ def _unknown(known: Known, max_age: float) -> str:
     """Return why something is not known well enough; empty if it is."""
     if known.denied:
         return "may not be read: etcd denies it"
-    if not known.synced:
+    if not known.known:
         return "has never been read"
     if max_age != math.inf and (age := known.age) > max_age:
         old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"

@@ -63,12 +63,22 @@ class Patience:
     def limit(self) -> float:
         """Seconds for the whole call: one phase's timeout is what the caller is ready to wait for that phase, and
         the attempts together take no longer."""
-        return max(self.given.get(phase) or math.inf for phase in _PHASES)
+        return max(self._given(phase) for phase in _PHASES)
 
     @property
     def to_begin(self) -> float:
         """Seconds to wait for an endpoint: what is left then is enough to connect."""
         return self.limit - min(self.connect, self.limit / 2)
+
+    @property
+    def to_connect(self) -> float:
+        """Seconds to wait for somebody to connect to, who is not there yet."""
+        connect = self._given("connect")
+        return min(self._given("pool") if math.isinf(connect) else connect, self.to_begin)
+
+    def _given(self, phase: str) -> float:
+        seconds = self.given.get(phase)
+        return math.inf if seconds is None else seconds
 
     def left(self, now: float) -> float:
         """Return the seconds that are left."""
@@ -79,4 +89,4 @@ class Patience:
         left = max(0.001, self.left(now))
         given = {phase: None if seconds is None else min(seconds, left) for phase, seconds in self.given.items()}
         longest = min(left, self.connect)
-        return {**given, "connect": min(given.get("connect") or longest, longest)}
+        return {**given, "connect": min(self._given("connect"), longest)}

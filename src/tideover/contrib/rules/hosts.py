@@ -1,10 +1,16 @@
-"""Which host of a URL stands for a service, instead of one that is looked up."""
+"""Which host of a URL stands for a service or a leader, instead of one that is looked up.
+
+Hosts are in lower case and have no slashes. What a name has of these is percent-encoded, as RFC 3986 (section
+3.2.2) lets a registered name be: `http://jobs%2Freaper.leader/` is for the election `jobs/reaper`.
+"""
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 
 def check_suffix(what: str, suffix: str) -> str:
-    """Return what the hosts of services may end with.
+    """Return what hosts may end with that are not looked up.
 
     Args:
         what: The option's name.
@@ -24,6 +30,9 @@ def name_in(host: str, suffix: str) -> str:
     Args:
         host: The host of a URL.
         suffix: What it has to end with.
+
+    Raises:
+        ValueError: What it says is no text.
     """
     name = host.removesuffix(suffix)
-    return "" if name == host else name
+    return "" if name == host else unquote(name, errors="strict")

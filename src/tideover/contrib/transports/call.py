@@ -1,20 +1,15 @@
-"""One request for a service, and its attempts. Decides; the transports act."""
+"""One request for somebody who is found, and its attempts. Decides; the transports act."""
 
 from __future__ import annotations
 
-import random
 import time
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from tideover import telemetry
 from tideover.client.rules.retry_budget import RetryBudget
-from tideover.contrib.rules.attempts import Patience, may_repeat, pause_before
+from tideover.contrib.rules.attempts import Patience, may_repeat
 from tideover.contrib.rules.locations import as_called, at_endpoint, is_secure
 from tideover.contrib.transports.bodies import Receiving, Sending
 from tideover.contrib.transports.library import Error, Library, Request, Response
-from tideover.discovery.endpoint import Endpoint
-from tideover.discovery.service_view import ServiceView
-from tideover.errors import NoEndpoints, TideoverError
 from tideover.shown import shown
 
 
@@ -34,84 +29,132 @@ class Rules(Protocol):
     budget: RetryBudget
 
 
-class Call:
-    """One request, and its attempts.
+class Place(Protocol):
+    """Where a request can be sent to."""
 
-    Each further attempt goes to another endpoint, or after a pause to the same, within the request's own timeouts.
+    @property
+    def url(self) -> str:
+        """Its URL, as somebody has written it."""
+        ...
+
+
+PlaceT = TypeVar("PlaceT", bound=Place)
+
+
+class Call(Generic[PlaceT]):
+    """One request, and its attempts, each of which goes to one place.
+
     What was sent is repeated under gRPC's retry throttling (gRFC A6): when most requests fail, they are not
     multiplied.
 
     Args:
         library: Whose request it is.
         rules: The rules.
-        view: The service.
         request: The request, as the caller made it.
     """
 
-    def __init__(self, library: Library, rules: Rules, view: ServiceView, request: Request) -> None:
+    def __init__(self, library: Library, rules: Rules, request: Request) -> None:
         self._library = library
         self._names = library.names
         self._rules = rules
-        self._view = view
         self._request = request
         self._sending = Sending()
-        self._replayable = isinstance(request.stream, self._names.ByteStream)
-        self._stream = request.stream if self._replayable else library.body(request.stream, self._sending)
+        replayable = isinstance(request.stream, self._names.ByteStream)
+        self._stream = request.stream if replayable else library.body(request.stream, self._sending)
         given = dict(request.extensions.get("timeout", {}))
         self._patience = Patience(given, rules.connect_timeout, time.monotonic())
         self._timeouts: dict[str, float | None] = {}
-        self._tried: list[Endpoint] = []
-        self._unusable: list[Endpoint] = []
-        # What we have raised for the endpoint whose turn it is, and have named it in.
-        self._named: Error = None
+        self._tried: list[PlaceT] = []
 
     def __repr__(self) -> str:
         """Show the request and what was tried."""
-        return f"<Call {self._request.method} {self._request.url}, tried {[e.url for e in self._tried]}>"
+        return f"<{type(self).__name__} {self._request.method} {self._request.url}, tried {self._tried}>"
 
-    @property
-    def _endpoint(self) -> Endpoint:
-        return self._tried[-1]
+    # What differs ----------------------------------------------------------------------------------------------
 
-    @property
-    def patience(self) -> float:
-        """Seconds to wait for the service's first read."""
-        return self._patience.to_begin
+    async def ready(self) -> None:
+        """Wait until it is known where the request may go, or as long as it may be waited for."""
+        raise NotImplementedError
+
+    def ready_in_thread(self) -> None:
+        """Do the same in a thread."""
+        raise NotImplementedError
+
+    async def rest(self, pause: float) -> None:
+        """Wait before the next attempt."""
+        raise NotImplementedError
+
+    def rest_in_thread(self, pause: float) -> None:
+        """Do the same in a thread."""
+        raise NotImplementedError
 
     def begin(self) -> None:
-        """Choose the first endpoint.
+        """Choose the first place.
 
         Raises:
-            ConnectError: There is none; its cause is the `NoEndpoints`.
+            ConnectError: There is none; its cause says why.
         """
-        try:
-            self._tried = [self._view.pick()]
-        except NoEndpoints as exc:
-            raise self._names.ConnectError(str(exc), request=self._request) from exc
+        raise NotImplementedError
+
+    def _report(self, ok: bool, *, sent: bool = True) -> None:
+        """Note how an attempt went."""
+        if sent:
+            # Trying another endpoint instead of a dead one multiplies nothing.
+            self._rules.budget = self._rules.budget.after(succeeded=ok)
+
+    def _refuse(self, error: Error) -> None:
+        """Note that the place whose turn it is cannot be reached by this library at all."""
+
+    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
+        """Return the seconds to wait before another attempt; None if there is to be none.
+
+        Args:
+            sent: Whether the request was sent.
+            again: Whether a place may be asked twice.
+        """
+        raise NotImplementedError
+
+    def _fields(self) -> dict[str, str]:
+        """Return the fields of a request that are ours."""
+        return {}
+
+    # What is the same ------------------------------------------------------------------------------------------
+
+    @property
+    def _place(self) -> PlaceT:
+        return self._tried[-1]
+
+    def _may_repeat(self, *, sent: bool) -> bool:
+        return may_repeat(
+            self._request.method,
+            sent=sent,
+            body_begun=self._sending.begun,
+            affordable=self._rules.budget.allows_retry,
+        )
 
     def attempt(self) -> Request:
-        """Return the request for the endpoint whose turn it is.
+        """Return the request for the place whose turn it is.
 
         Raises:
-            UnsupportedProtocol: It does not say where it is. Others write to the registry too.
+            UnsupportedProtocol: It does not say where it is. Others write such addresses too.
             LocalProtocolError: It is without TLS, and the caller has asked for it; or the caller's path is too
                 long.
         """
         given, names = self._request, self._names
-        base = self._library.read_base(self._endpoint.url)
+        base = self._library.read_base(self._place.url)
         if isinstance(base, str):
-            self._named = names.UnsupportedProtocol(f"{shown(self._endpoint.url)!r} cannot be called: {base}")
-            raise self._named
+            raise names.UnsupportedProtocol(f"{shown(self._place.url)!r} cannot be called: {base}")
         if is_secure(given.url) and not is_secure(base):
-            raise names.LocalProtocolError(f"{given.url} asks for TLS, and {self._endpoint.url!r} is without")
+            raise names.LocalProtocolError(f"{given.url} asks for TLS, and {self._place.url!r} is without")
         try:
             url = at_endpoint(given.url, base)
         except names.InvalidURL as exc:
-            raise names.LocalProtocolError(f"behind {shown(self._endpoint.url)!r}: {shown(str(exc))}") from exc
-        headers = given.headers.copy()
+            raise names.LocalProtocolError(f"behind {shown(self._place.url)!r}: {shown(str(exc))}") from exc
+        headers: Any = given.headers.copy()
         if headers.get("host") == given.url.netloc.decode("ascii"):
             # The caller has asked for no other; and servers know themselves by their own name.
             headers["host"] = url.netloc.decode("ascii")
+        headers.update(self._fields())
         self._timeouts = self._patience.of_attempt(time.monotonic())
         extensions = {**given.extensions, "timeout": self._timeouts}
         return names.Request(given.method, url, headers=headers, stream=self._stream, extensions=extensions)
@@ -161,7 +204,7 @@ class Call:
 
     def _put_as_called(self, response: Response) -> None:
         """Put where an answer leads into the caller's terms; what is no URL is left to the caller."""
-        location, base = response.headers["location"], self._library.read_base(self._endpoint.url)
+        location, base = response.headers["location"], self._library.read_base(self._place.url)
         assert not isinstance(base, str)  # it has answered
         try:
             response.headers["location"] = as_called(location, base, self._request.url, self._names.URL)
@@ -171,45 +214,3 @@ class Call:
             if response.has_redirect_location:
                 text = f"the answer redirects to {shown(location)!r}: {shown(str(exc))}"
                 raise self._names.RemoteProtocolError(text, request=self._request) from exc
-
-    def _refuse(self, error: Error) -> None:
-        """Never ask this endpoint within this call, and tell which one it is."""
-        self._unusable.append(self._endpoint)
-        named = error is self._named
-        why = str(error) if named else f"{shown(self._endpoint.url)!r} cannot be called: {error}"
-        telemetry.endpoint_rejected(self._view.name, why)
-
-    def _report(self, ok: bool, *, sent: bool = True) -> None:
-        if sent:
-            # Trying another endpoint instead of a dead one multiplies nothing.
-            self._rules.budget = self._rules.budget.after(succeeded=ok)
-        self._view.report(self._endpoint, ok)
-
-    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
-        """Choose the endpoint of the next attempt; return how long to wait, or None if there is to be none.
-
-        Args:
-            sent: Whether the request was sent.
-            again: Whether an endpoint may be asked twice.
-        """
-        asked = len(self._tried) - len(self._unusable)
-        affordable = self._rules.budget.allows_retry
-        begun, method = self._sending.begun, self._request.method
-        if asked >= self._rules.attempts:
-            return None
-        if not may_repeat(method, sent=sent, body_begun=begun, affordable=affordable):
-            return None
-        try:
-            endpoint = self._view.pick(avoid=self._tried)
-            if endpoint in self._unusable:
-                endpoint = self._view.pick(avoid=self._unusable)
-        except TideoverError:
-            return None
-        if endpoint in self._unusable:
-            return None
-        times = self._tried.count(endpoint)
-        pause = pause_before(times, random.random())
-        if (times and not again) or pause >= self._patience.left(time.monotonic()):
-            return None
-        self._tried.append(endpoint)
-        return pause

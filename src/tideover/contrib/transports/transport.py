@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
-from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar
-
-import anyio
 
 from tideover.client.rules.retry_budget import RetryBudget
 from tideover.contrib.rules.hosts import check_suffix, name_in
-from tideover.contrib.transports.call import Call
+from tideover.contrib.transports.leader_call import LeaderCall
 from tideover.contrib.transports.library import Library
+from tideover.contrib.transports.service_call import ServiceCall
 from tideover.coordinator.coordinator import Coordinator
-from tideover.discovery.service_view import ServiceView
 from tideover.functions import current_for_reads
+from tideover.shown import shown
 
 SenderT = TypeVar("SenderT")
 RequestT = TypeVar("RequestT")
@@ -23,7 +20,7 @@ ResponseT = TypeVar("ResponseT")
 
 
 class Discovering(Generic[SenderT, RequestT, ResponseT]):
-    """What both transports are: which hosts are services, what counts as a failure, and how often to try.
+    """What both transports are: which hosts are found, what counts as a failure, and how often to try.
 
     Attributes:
         library: The library.
@@ -41,6 +38,7 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
         *,
         transport: SenderT | None = None,
         suffix: str = ".service",
+        leader_suffix: str = ".leader",
         attempts: int = 3,
         failures: Collection[int] = (502, 503, 504),
         connect_timeout: float = 1.0,
@@ -56,6 +54,9 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
         self.budget = RetryBudget()
         self._coordinator = coordinator
         self._suffix = check_suffix("suffix", suffix)
+        self._leader_suffix = check_suffix("leader_suffix", leader_suffix)
+        if suffix.endswith(leader_suffix) or leader_suffix.endswith(suffix):
+            raise ValueError(f"suffix={suffix!r} and leader_suffix={leader_suffix!r}: a host may end with both")
         self._max_stale = max_stale
         self.library.check(type(self).__name__, transport)
         self._transport: Any = self._ordinary() if transport is None else transport
@@ -68,14 +69,28 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
         """Make the library's own transport."""
         raise NotImplementedError
 
-    def _view(self, request: Any) -> ServiceView | None:
-        """Return the service that a request is for; None if it is for an ordinary host."""
+    def _call(self, request: Any) -> ServiceCall | LeaderCall | None:
+        """Return the call that a request becomes; None if it is for an ordinary host.
+
+        Raises:
+            LocalProtocolError: It is for a name that nothing can have.
+        """
         self.library.check(type(self).__name__, request)
-        name = name_in(request.url.host, self._suffix)
-        if not name:
-            return None
-        tide = self._coordinator or current_for_reads()
-        return tide.discover(name, max_stale=self._max_stale, on_stale="raise")
+        host = request.url.host
+        try:
+            if service := name_in(host, self._suffix):
+                view = self._tide.discover(service, max_stale=self._max_stale, on_stale="raise")
+                return ServiceCall(self.library, self, view, request)
+            if election := name_in(host, self._leader_suffix):
+                return LeaderCall(self.library, self, self._tide.follow_leader(election), request)
+        except ValueError as exc:
+            text = f"{shown(host)!r} names nothing that could be found: {shown(str(exc))}"
+            raise self.library.names.LocalProtocolError(text, request=request) from exc
+        return None
+
+    @property
+    def _tide(self) -> Coordinator:
+        return self._coordinator or current_for_reads()
 
 
 class AsyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
@@ -84,14 +99,11 @@ class AsyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send a request; the client calls this."""
         send = self._transport.handle_async_request
-        view = self._view(request)
-        if view is None:
+        call = self._call(request)
+        if call is None:
             passed: ResponseT = await send(request)
             return passed
-        call = Call(self.library, self, view, request)
-        if view.awaited:
-            with suppress(TimeoutError):  # then from what is on disk; `begin` says if there is nothing
-                await view.wait_for(0, timeout=call.patience)
+        await call.ready()
         call.begin()
         while True:
             try:
@@ -110,7 +122,7 @@ class AsyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
                     answer: ResponseT = response
                     return answer
                 await response.aclose()
-            await anyio.sleep(pause)
+            await call.rest(pause)
 
     async def aclose(self) -> None:
         """Close what sends the requests."""
@@ -123,13 +135,11 @@ class SyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send a request; the client calls this."""
         send = self._transport.handle_request
-        view = self._view(request)
-        if view is None:
+        call = self._call(request)
+        if call is None:
             passed: ResponseT = send(request)
             return passed
-        call = Call(self.library, self, view, request)
-        if view.awaited:
-            view.wait_in_thread(timeout=call.patience)
+        call.ready_in_thread()
         call.begin()
         while True:
             try:
@@ -148,7 +158,7 @@ class SyncDiscovering(Discovering[SenderT, RequestT, ResponseT]):
                     answer: ResponseT = response
                     return answer
                 response.close()
-            time.sleep(pause)
+            call.rest_in_thread(pause)
 
     def close(self) -> None:
         """Close what sends the requests."""

@@ -102,6 +102,10 @@ def _config(report: StatusReport) -> Iterator[NoteStatus]:
 
 def _refusal(value: RejectedValue, *, over: bool) -> Statement:
     text = f"The value at revision {value.revision:,} is refused and not served: {shown(value.reason)}."
+    if value.instead:
+        ground = "its class's defaults" if value.instead == "default" else "what its class has accepted before"
+        at = f", revision {value.served:,}" if value.served else ""
+        return Statement(f"{text} Since the start {ground} is served instead{at}.")
     if not value.served:
         return Statement(f"{text} None is served instead.")
     if over:

@@ -1,0 +1,137 @@
+"""Tells OpenFeature what becomes of a provider: each change once, and one after the other.
+
+The SDK calls from threads of its own. When `initialize` has ended, it tells by itself that the provider is ready
+or has failed; what is told before that would be overruled by it. So events wait in a line, and a thread that lives
+as long as there are some hands them over. The event loop never waits for the SDK, and no thread of the SDK touches
+the event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from openfeature.event import ProviderEvent, ProviderEventDetails
+from openfeature.exception import ErrorCode
+from openfeature.provider import FeatureProvider, ProviderStatus
+
+Emit = Callable[[FeatureProvider, ProviderEvent, ProviderEventDetails], None]
+
+# Seconds between two looks at whether the SDK has told how `initialize` has ended: at first, and at the most.
+_PAUSE = 0.001
+_LONGEST_PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a provider is.
+
+    Attributes:
+        event: What tells so: ready, stale or error.
+        cause: What kind of error it is; empty if it is none.
+        message: The same for people; another message alone is no change.
+        answers: Whether flags can be evaluated.
+    """
+
+    event: ProviderEvent
+    cause: str = ""
+    message: str = field(default="", compare=False)
+    answers: bool = True
+
+    def details(self) -> ProviderEventDetails:
+        """Return what OpenFeature is told."""
+        error = self.event is ProviderEvent.PROVIDER_ERROR
+        return ProviderEventDetails(
+            message=self.message or None, error_code=ErrorCode.PROVIDER_NOT_READY if error else None
+        )
+
+
+class Announcer:
+    """The line of what one provider has to tell.
+
+    Args:
+        provider: The provider.
+        look: Returns how it is; called in any thread.
+    """
+
+    def __init__(self, provider: FeatureProvider, look: Callable[[], Condition]) -> None:
+        self._provider = provider
+        self._look = look
+        self._lock = threading.Lock()
+        self._emit: Emit | None = None
+        # The last thing told, or waiting to be told; None until it was initialized.
+        self._told: Condition | None = None
+        self._untold: deque[tuple[ProviderEvent, ProviderEventDetails]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        """Say what was told last, and how much waits."""
+        told = "nothing" if self._told is None else self._told.event.name
+        return f"<Announcer told {told}, {len(self._untold)} waiting>"
+
+    def attach(self, emit: Emit | None) -> None:
+        """Tell somebody from now on, once the provider is initialized; None means nobody."""
+        with self._lock:
+            self._emit, self._told = emit, None
+            self._untold.clear()
+
+    def initialize(self) -> Condition:
+        """Return how the provider is. The SDK will tell that it is ready, or if it is not, the error."""
+        with self._lock:
+            self._told = condition = self._look()
+            if condition.event is ProviderEvent.PROVIDER_STALE:
+                # The SDK has no other word than "ready" for a provider that answers.
+                self._add(condition.event, condition.details())
+        return condition
+
+    def look(self) -> None:
+        """Tell how the provider is if that has changed."""
+        with self._lock:
+            if self._told is None:
+                return
+            condition = self._look()
+            if condition != self._told:
+                self._told = condition
+                self._add(condition.event, condition.details())
+
+    def changed(self, flags: list[str]) -> None:
+        """Tell that flags have changed, unless none could be evaluated: that they can will say more."""
+        with self._lock:
+            if self._told is not None and self._told.answers:
+                event = ProviderEvent.PROVIDER_CONFIGURATION_CHANGED
+                self._add(event, ProviderEventDetails(flags_changed=flags))
+
+    def _add(self, event: ProviderEvent, details: ProviderEventDetails) -> None:
+        self._untold.append((event, details))
+        # It is not alive either in a process that was forked meanwhile.
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._tell, name="tideover-flags", daemon=True)
+            with suppress(RuntimeError):  # there are too many threads: the next event finds it not alive
+                self._thread.start()
+
+    def _tell(self) -> None:
+        while True:
+            emit = self._emit
+            if emit is not None:
+                self._await_initialized(emit)
+            with self._lock:
+                if not self._untold or self._emit is None:
+                    self._thread = None
+                    return
+                if self._emit is not emit:  # attached again meanwhile
+                    continue
+                event, details = self._untold.popleft()
+            with suppress(RuntimeError):  # at the end of the process the SDK has no threads for handlers any more
+                emit(self._provider, event, details)
+
+    def _await_initialized(self, emit: Emit) -> None:
+        """Wait until the SDK has told how `initialize` has ended, or lets go; whoever else listens tells nothing."""
+        status = getattr(getattr(emit, "__self__", None), "get_provider_status", None)
+        pause = _PAUSE
+        while status is not None and self._emit is emit and status(self._provider) is ProviderStatus.NOT_READY:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

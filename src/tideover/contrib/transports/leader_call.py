@@ -1,0 +1,117 @@
+"""One request for the leader of an election, and its attempts."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from tideover.contrib.rules.attempts import pause_before
+from tideover.contrib.transports.call import Call, Rules
+from tideover.contrib.transports.library import Library, Request, Response
+from tideover.elections.leader_view import LeaderView
+from tideover.errors import NoEndpoints
+from tideover.shown import shown
+from tideover.types import LEADER_FIELD
+
+# The server has done nothing, and the request may go to another one, whether or not its method is idempotent (RFC
+# 9110, section 15.5.20).
+_MISDIRECTED = 421
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Where the leader is.
+
+    Attributes:
+        url: The address that it advertises.
+        holder: Which candidate it is.
+        version: The version of the view that said so.
+    """
+
+    url: str
+    holder: str
+    version: int
+
+
+class LeaderCall(Call[Office]):
+    """One request for a leader: each further attempt goes to whoever leads then.
+
+    The request says whom it is for (`Tideover-Leader`), so that a process that leads no more can refuse it by 421
+    before anything is done; that, and what was never sent, is tried again whatever the method.
+
+    Args:
+        library: Whose request it is.
+        rules: The rules.
+        view: Who leads.
+        request: The request, as the caller made it.
+    """
+
+    def __init__(self, library: Library, rules: Rules, view: LeaderView, request: Request) -> None:
+        super().__init__(library, rules, request)
+        self._view = view
+        self._sent = 0
+
+    async def ready(self) -> None:
+        """Wait until somebody leads."""
+        await self._view.wait(timeout=self._patience.to_connect)
+
+    def ready_in_thread(self) -> None:
+        """Do the same in a thread."""
+        self._view.wait_in_thread(timeout=self._patience.to_connect)
+
+    async def rest(self, pause: float) -> None:
+        """Wait for news of who leads, for no longer than the pause; then until somebody leads, and choose."""
+        await self._view.wait(timeout=pause, beyond=self._place.version)
+        await self._view.wait(timeout=self._left)
+        self.begin()
+
+    def rest_in_thread(self, pause: float) -> None:
+        """Do the same in a thread."""
+        self._view.wait_in_thread(timeout=pause, beyond=self._place.version)
+        self._view.wait_in_thread(timeout=self._left)
+        self.begin()
+
+    def begin(self) -> None:
+        """Choose who leads now.
+
+        Raises:
+            ConnectError: Nobody does, or the leader advertises no address; its cause is the `NoEndpoints`.
+        """
+        name, version = self._view.name, self._view.version
+        try:
+            leader = self._view.pick()
+            if not leader.address:
+                who = shown(leader.name or leader.holder)
+                text = f"{shown(name)!r} is led by {who}, which has no address: give leader() an `address`"
+                raise NoEndpoints(text, service=name, age=0.0)
+        except NoEndpoints as exc:
+            raise self._names.ConnectError(str(exc), request=self._request) from exc
+        self._tried.append(Office(leader.address, leader.holder, version))
+
+    def answered(self, response: Response) -> float | None:
+        """Look at an answer; one of a process that does not lead is no answer."""
+        if response.status_code == _MISDIRECTED:
+            pause = self._go_on(sent=False)
+            if pause is not None:
+                return pause
+        return super().answered(response)
+
+    @property
+    def _left(self) -> float:
+        """Seconds for which somebody to connect to may still be waited for."""
+        return self._patience.began + self._patience.to_connect - time.monotonic()
+
+    def _fields(self) -> dict[str, str]:
+        return {LEADER_FIELD: quote(self._view.name, safe="")}
+
+    def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
+        """Return how long to wait for news of who leads, or None if there is to be no further attempt."""
+        self._sent += sent
+        usable = not isinstance(self._library.read_base(self._place.url), str)
+        if not usable or self._sent >= self._rules.attempts or not self._may_repeat(sent=sent):
+            return None
+        times = sum(each.holder == self._place.holder for each in self._tried)
+        pause = pause_before(times, random.random())
+        return pause if again and pause < self._left else None

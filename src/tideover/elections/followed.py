@@ -1,0 +1,92 @@
+"""The elections whose leaders are followed, each once, however many callers there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import anyio.from_thread
+
+from tideover.elections.leader_view import LeaderView
+from tideover.errors import NotFollowed
+from tideover.home import Home
+
+# How many elections are followed at the most, each by a watch: a proxy that takes their names from its clients
+# must not be made to open any number.
+MOST_ELECTIONS = 256
+
+
+class Followed:
+    """The elections that are followed.
+
+    Args:
+        home: The event loop they belong to, and where their tasks run.
+        make: Makes the view of an election.
+    """
+
+    def __init__(self, home: Home, make: Callable[[str], LeaderView]) -> None:
+        self._home = home
+        self._make = make
+        self._views: dict[str, LeaderView] = {}
+        self._scopes: dict[LeaderView, anyio.CancelScope] = {}
+
+    def __repr__(self) -> str:
+        """Name the elections."""
+        return f"<Followed {', '.join(self._views) or 'nothing'}>"
+
+    def view(self, name: str) -> LeaderView:
+        """Return the view of an election; see `Coordinator.follow_leader`."""
+        view = self._views.get(name)
+        if view is not None:
+            return view
+        if self._home.loop.is_here:
+            return self._start(name)
+        try:
+            return anyio.from_thread.run_sync(self._start, name)
+        except RuntimeError as exc:
+            raise NotFollowed(
+                f"the leader of {name!r} is not followed yet, and this thread cannot see to it: "
+                "call follow_leader() in the coordinator's event loop first"
+            ) from exc
+
+    def reset(self) -> None:
+        """Forget who leads: etcd shows another history."""
+        for view in self._views.values():
+            view.reset()
+
+    def close(self, why: str) -> None:
+        """Follow nothing any more.
+
+        Args:
+            why: What `Closed` says.
+        """
+        for view in self._views.values():
+            view.close(why)
+
+    def _start(self, name: str) -> LeaderView:
+        if name in self._views:  # another thread was faster
+            return self._views[name]
+        self._make_place()
+        view = self._views[name] = self._make(name)
+        self._home.start(f"follow leader of {name}", self._run, view)
+        return view
+
+    def _make_place(self) -> None:
+        """Give up the election that was asked for first and that nobody waits for, if there are too many."""
+        if len(self._views) < MOST_ELECTIONS:
+            return
+        idle = next((name for name, view in self._views.items() if not view.waiting), None)
+        if idle is None:
+            raise NotFollowed(f"{MOST_ELECTIONS} elections are followed already, and all are in use")
+        view = self._views.pop(idle)
+        view.close(f"the leader of {idle!r} is not followed any more: call follow_leader() again")
+        if (scope := self._scopes.pop(view, None)) is not None:
+            scope.cancel()
+
+    async def _run(self, view: LeaderView) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes[view] = scope
+            try:
+                await view.run()
+            finally:
+                self._scopes.pop(view, None)

@@ -1,0 +1,234 @@
+"""What `tide.follow_leader(name)` gives: who leads an election, known without asking."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import anyio
+
+from tideover import telemetry
+from tideover.broadcast import Signal
+from tideover.clock import Clock
+from tideover.cluster.rules.health import reason_of
+from tideover.cluster.state import Lanes
+from tideover.elections.observer import Observer, Sighting
+from tideover.elections.rules.following import led_until
+from tideover.errors import Closed, EndpointsUnknown, NoEndpoints, TideoverError, Unavailable
+from tideover.home import Home
+from tideover.request_record import Mark, present_record
+from tideover.shown import shown
+from tideover.status import duration
+from tideover.types import HealthState, Leader, Source
+
+# Seconds before the next look: while etcd is away, and where it refuses or the record cannot be read.
+_AFTER_TROUBLE = 0.5
+_AFTER_REFUSAL = 2.0
+# Seconds between two looks of a waiter at the clock, and of a thread.
+_TICK = 0.25
+_LOOK = 0.005
+
+
+class LeaderView:
+    """Who leads one election; made by `Coordinator.follow_leader`, which documents it.
+
+    Args:
+        name: The election.
+        observer: Reads its record.
+        home: The event loop it belongs to.
+        lanes: The health of the cluster.
+        clock: The clocks; counted is on the boot-time clock, as of the leader's own deadline.
+        outage_id: Returns the present outage's id; empty if there is none.
+        why: Returns what is the matter with etcd, in words.
+
+    Attributes:
+        name: The election.
+        version: How often the record was seen to be another one; also after a renewal.
+        waiting: How many callers wait for news.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        observer: Observer,
+        *,
+        home: Home,
+        lanes: Lanes,
+        clock: Clock,
+        outage_id: Callable[[], str],
+        why: Callable[[], str],
+    ) -> None:
+        self.name = name
+        self.version = 0
+        self.waiting = 0
+        self._observer = observer
+        self._home = home
+        self._lanes = lanes
+        self._clock = clock
+        self._outage_id = outage_id
+        self._why = why
+        self._changed = Signal()
+        self._seen: Sighting | None = None
+        self._seen_at = -math.inf
+        self._refusal: TideoverError | None = None
+        self._closed = ""
+
+    def __repr__(self) -> str:
+        """Show who leads."""
+        return f"<LeaderView {self.name!r} {self._holder if self._leads else 'nobody known to lead'}>"
+
+    def pick(self) -> Leader:
+        """Return who leads, as far as can be known now. No I/O; callable from any thread.
+
+        A leader counts until its own term must have ended: one that does not renew any more is given no longer.
+
+        Returns:
+            The leader; its `address` is empty if it advertises none.
+
+        Raises:
+            NoEndpoints: Nobody leads; the message says since when that is known.
+            EndpointsUnknown: Nobody can know: the record was never read, or etcd is away for longer than the last
+                leader's term. It is an `Unavailable` as well.
+            RecordCorrupt: The record cannot be read.
+            PermissionDenied: A quorum refuses to let this client read it.
+            AuthenticationFailed: A quorum refuses the credentials.
+            Closed: The coordinator is closed, or the election is not followed any more.
+
+        When degraded:
+            The last known leader, as long as it may lead on: under `"step_down"` until its term ends, under
+            `"peers"` as long as the others may confirm it, under `"stay"` without an end. The request is marked.
+        """
+        if self._closed:
+            raise Closed(self._closed)
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
+        seen = self._seen
+        leader = None if seen is None else seen.leader
+        if leader is None or not self._leads:
+            raise self._nobody(seen)
+        if self._degraded:
+            self._mark()
+        return leader
+
+    async def wait(self, *, timeout: float, beyond: int = -1) -> None:
+        """Wait until `pick` has an answer that is no `NoEndpoints`.
+
+        Args:
+            timeout: Seconds to wait at the most.
+            beyond: Only an answer of a later `version` counts.
+
+        Raises:
+            WrongLoop: This is another event loop than the coordinator's.
+
+        When degraded:
+            Waits: nobody is elected until etcd is back.
+        """
+        self._home.check(self)
+        until = anyio.current_time() + timeout
+        self.waiting += 1
+        try:
+            while True:
+                changed, left = self._changed.next(), until - anyio.current_time()
+                if self._ready(beyond) or left <= 0:
+                    return
+                with anyio.move_on_after(min(left, _TICK)):
+                    await changed.wait()
+        finally:
+            self.waiting -= 1
+
+    def wait_in_thread(self, *, timeout: float, beyond: int = -1) -> None:
+        """Wait as `wait`, in a thread. In the event loop's own thread nothing is waited for.
+
+        Args:
+            timeout: Seconds to wait at the most.
+            beyond: Only an answer of a later `version` counts.
+
+        When degraded:
+            As `wait`.
+        """
+        until = time.monotonic() + timeout
+        while not (self._ready(beyond) or self._home.loop.is_here) and time.monotonic() < until:
+            time.sleep(_LOOK)
+
+    def close(self, why: str) -> None:
+        """Follow it no more.
+
+        Args:
+            why: What `Closed` says.
+        """
+        self._closed = self._closed or why
+        self._changed.fire()
+
+    def reset(self) -> None:
+        """Forget who leads: etcd shows another history."""
+        self._seen = None
+        self._changed.fire()
+
+    async def run(self) -> None:
+        """Follow the record, until cancelled."""
+        while not self._closed:
+            try:
+                seen = await self._observer.look()
+            except Unavailable:
+                await anyio.sleep(_AFTER_TROUBLE)
+            except Closed:
+                return
+            except TideoverError as exc:
+                self._learn(None, refusal=exc)
+                await anyio.sleep(_AFTER_REFUSAL)
+            else:
+                self._learn(seen)
+                await self._observer.changed_after(seen.revision)
+
+    def _learn(self, seen: Sighting | None, *, refusal: TideoverError | None = None) -> None:
+        before, self._refusal = self._seen, refusal
+        # Another history may go back, and its record is another one all the same.
+        if before is None or seen is None or seen.written_at != before.written_at:
+            self._seen, self._seen_at = seen, self._clock.boot()
+            self.version += 1
+        self._changed.fire()
+
+    @property
+    def _holder(self) -> str:
+        document = None if self._seen is None else self._seen.document
+        return "" if document is None else document.holder_shown
+
+    @property
+    def _leads(self) -> bool:
+        document = None if self._seen is None else self._seen.document
+        return self._clock.boot() < led_until(document, self._seen_at)
+
+    def _ready(self, beyond: int) -> bool:
+        return bool(self._closed) or self._refusal is not None or (self.version > beyond and self._leads)
+
+    @property
+    def _degraded(self) -> bool:
+        health = self._lanes.health
+        return health.decided and health.state is not HealthState.AVAILABLE
+
+    def _nobody(self, seen: Sighting | None) -> NoEndpoints:
+        name, age = shown(self.name), self._clock.boot() - self._seen_at
+        if seen is None:
+            why = self._why() if self._degraded else "its record has not been read yet"
+            return EndpointsUnknown(f"who leads {name!r} is not known: {why}", service=self.name, age=math.inf)
+        if seen.document is None or seen.document.vacant or not seen.document.holder:
+            return NoEndpoints(f"nobody leads {name!r}", service=self.name, age=age)
+        if not seen.document.entered:
+            return NoEndpoints(f"{self._holder} does not lead {name!r} yet", service=self.name, age=age)
+        last = f"{self._holder} was last seen to lead it {duration(age)} ago"
+        if self._degraded:
+            text = f"who leads {name!r} is not known: {last}; {self._why()}"
+            return EndpointsUnknown(text, service=self.name, age=age)
+        text = f"nobody is known to lead {name!r}: {last}, and has not renewed"
+        return NoEndpoints(text, service=self.name, age=age)
+
+    def _mark(self) -> None:
+        """Mark the request as degraded, once."""
+        record = present_record()
+        if record is None or "election" in record.marks:
+            return
+        health, age = self._lanes.health, self._clock.boot() - self._seen_at
+        reason = reason_of(health.state, health.diagnosis)
+        record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._outage_id())
+        telemetry.mark_span(mark, record.marks)

@@ -1,4 +1,4 @@
-"""The life of a process in which everything that is recorded happens, and what an SDK and a Prometheus get of it."""
+"""The life of a process in which everything that is recorded happens; what an SDK and a Prometheus get of it."""
 
 from __future__ import annotations
 

@@ -71,6 +71,23 @@ def test_each_alert_fires_and_is_over() -> None:
     assert {name for name in names if fired(well, name) and not any(fired(well, name))} == names
 
 
+def test_the_budget_is_four_fifths_of_the_limit(promtool: Promtool, tmp_path: Path) -> None:
+    """An age below 80 % of an hour is no alert, and one above it is; each service and namespace by itself."""
+    (rule,) = (rule for rule in rules() if rule["alert"] == "StaleBudget")
+    ages = {"/a": 2879, "/b": 2881}
+    series = [
+        {"series": f'tideover_config_age_seconds{{job="shop", db_namespace="{name}"}}', "values": f"{age}x5"}
+        for name, age in ages.items()
+    ]
+    expected = [{"labels": '{job="shop", db_namespace="/b"}', "value": 2881}]
+    asked = {"expr": rule["expr"], "eval_time": "2m40s", "exp_samples": expected}
+    file = tmp_path / "test.yml"
+    file.write_text(
+        yaml.dump({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [asked]}]})
+    )
+    promtool("test", "rules", file)
+
+
 def test_no_check_stands_at_an_edge() -> None:
     """No evaluation that is looked at is whole intervals from a sample: 2 and 3 differ there."""
     every = seconds(parsed()["evaluation_interval"])

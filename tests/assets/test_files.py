@@ -69,7 +69,7 @@ def test_a_source_of_data_is_a_variable() -> None:
 
 @pytest.mark.parametrize("path", ["otelcol/tail-sampling.yaml", "otelcol/prometheus.yaml"])
 def test_a_pipeline_names_what_is_there(path: str) -> None:
-    """Each pipeline of the Collector uses what the file defines, and nothing is defined in vain."""
+    """Each pipeline of the Collector uses what the file defines, and nothing in the file is left unused."""
     parsed: dict[str, Any] = yaml.safe_load((ASSETS / path).read_text())
     kinds = ("receivers", "processors", "exporters")
     for kind in kinds:

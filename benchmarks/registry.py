@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    fastapi_setting,
     fetch_refused,
     flags,
     fleet,
@@ -31,6 +32,7 @@ ROWS: tuple[Row, ...] = (
     flags.ROW,
     middleware.ROW,
     requirements.ROW,
+    fastapi_setting.ROW,
     outage_read.ROW,
     pick.ROW,
     status_report.ROW,

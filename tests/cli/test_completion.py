@@ -16,8 +16,8 @@ from tests.cli.test_from_disk import HERE, THERE, leave
 from tideover.cli.app import VARIABLE, cli, run
 from tideover.cli.completion import _MOST
 from tideover.clock import Clock
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 
 SHELLS = ["bash", "zsh", "fish"]
 

@@ -13,8 +13,8 @@ from tideover.cli.findings import Finding
 from tideover.cli.restart import Cluster, judge_restart
 from tideover.clock import Clock
 from tideover.options import Options
+from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import Snapshot
 from tideover.types import Entry
 
 __all__ = ["anyio_backend"]

@@ -17,7 +17,7 @@ from tests.test_encryption import new_key
 from tideover import ConfigKeyError, ConfigValueError, Encryption, InvalidValue, NotSynced
 from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
-from tideover.prefixes.snapshot_file import read
+from tideover.prefixes.snapshot_reading import read
 from tideover.testing import MemoryStore, overriding
 from tideover.types import HealthState, Source
 
@@ -291,6 +291,24 @@ async def test_a_key_that_is_excluded_later_leaves_the_disk(tmp_path: Path) -> N
         await anyio.sleep(1)
         (path,) = tmp_path.glob("accepted-*.json")
         assert b"s3cret" not in path.read_bytes()
+
+
+async def test_workers_share_what_they_have_accepted(tmp_path: Path) -> None:
+    """Of two processes with the same news one writes; a third begins with it, and so does either of them again."""
+    store = MemoryStore()
+    async with started(store, tmp_path) as one, started(store, tmp_path) as other:
+        await one.config.put("pool/size", 4)
+        await anyio.sleep(1)
+        lives = [tide.config.bind(Pool, prefix="pool/", on_invalid="last_good") for tide in (one, other)]
+        await one.config.put("pool/size", 5)
+        await anyio.sleep(1)
+        assert [live.value for live in lives] == [Pool(5), Pool(5)]
+        (path,) = set(tmp_path.glob("accepted-*.json")) - set(tmp_path.glob("*.prev.json"))
+        assert read(path).entries[b"/config/pool/size"].value == b"5"
+        await one.config.put("pool/size", "many")
+    async with started(store, tmp_path) as one, started(store, tmp_path) as other:
+        for tide in (one, other):
+            assert tide.config.bind(Pool, prefix="pool/", on_invalid="last_good").value == Pool(5)
 
 
 async def test_a_disk_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

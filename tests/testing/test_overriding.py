@@ -109,6 +109,20 @@ async def test_followers_hear_of_the_beginning_and_the_end() -> None:
         assert tide.config.get("a") == "3"
 
 
+async def test_a_settings_object_sees_the_values_of_a_block_together(caplog: pytest.LogCaptureFixture) -> None:
+    """What only fits together is not refused in between, at the block's beginning or end."""
+
+    def fits(payments: Payments) -> None:
+        assert payments.timeout == len(payments.hosts)
+
+    async with connected(MemoryStore(values={"p/timeout": 1, "p/hosts": ["a"]})) as tide:
+        live = tide.config.bind(Payments, prefix="p/", validate=fits)
+        with overriding(tide, {"p/timeout": 2, "p/hosts": ["a", "b"]}):
+            assert live.value == Payments(2.0, ("a", "b"))
+        assert live.value == Payments(1.0, ("a",))
+    assert "rejected" not in caplog.text
+
+
 async def test_a_bad_value_is_refused_and_spoils_nothing() -> None:
     """What cannot be decoded is an error or the default, bound settings stay, and afterwards all is as before."""
     async with connected(MemoryStore(values={"payments/timeout": 1.5})) as tide:

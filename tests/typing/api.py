@@ -37,7 +37,7 @@ from tideover.asgi import (
 )
 from tideover.client.namespaces import Passed, Tree
 from tideover.contrib import httpx2 as for_httpx2
-from tideover.contrib.fastapi import LeaderOnly, Requires, requirement_responses
+from tideover.contrib.fastapi import Current, LeaderOnly, Requires, Setting, Tide, get_tide, requirement_responses
 from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.contrib.openfeature import TideoverProvider
 from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
@@ -45,7 +45,15 @@ from tideover.coordinator.catalog import ListedKey
 from tideover.elections.admin import Sighting
 from tideover.locks.lines import LockLine
 from tideover.status import KeyPage, Statement
-from tideover.testing import EtcdCluster, EtcdServer, FaultyStore, MemoryStore
+from tideover.testing import (
+    EtcdCluster,
+    EtcdServer,
+    FaultyStore,
+    MemoryStore,
+    Outage,
+    declare_outage,
+    overriding,
+)
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ async def elections(tide: tideover.Coordinator) -> None:
     assert_type(tideover.Encryption(["first", b"second"]), tideover.Encryption)
     assert_type(tideover.Encryption.from_environment("SHOP_KEYS"), tideover.Encryption)
     keys = tideover.Encryption(Path("/run/secrets/keys"))
-    assert_type(tideover.connect("h:1", encryption=keys), tideover.Coordinator)
+    assert_type(tideover.connect("h:1", encryption=keys, bootstrap=Path("f.json")), tideover.Coordinator)
     failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
     assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
     async with tideover.leader("reaper", on_outage="peers"):
@@ -298,6 +306,7 @@ async def models(tide: tideover.Coordinator) -> None:
     assert_type(tide.config.bind(Pool, prefix="pool/"), tideover.Live[Pool])
     assert_type(live_settings(PoolSettings), tideover.Live[PoolSettings])
     assert_type(live_settings(PoolSettings, coordinator=tide, validate=not_too_many).value, PoolSettings)
+    live_settings(PoolSettings, on_invalid="last_good")
     TideoverSettingsSource(PoolSettings, prefix="pool/", coordinator=tide)
 
 
@@ -475,3 +484,41 @@ def test_kit() -> None:
         cluster.wait_applied(timeout=5)
         assert_type(cluster.lose_quorum(survivor=cluster.members[0], timeout=5), tuple[EtcdServer, ...])
     connect(store=FaultyStore(MemoryStore()))
+
+
+async def parameters() -> None:
+    """Settings and handles in FastAPI."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def route(
+        tide: Tide,
+        rate: Annotated[float, Setting("fee_rate", default=0.02)],
+        payments: Annotated[Payments, Setting("payments")],
+        size: Annotated[int, Setting("size", Annotated[int, "> 0"])],
+        election: Annotated[tideover.Election, Current("reaper")],
+        term: Annotated[tideover.Term | None, Current("reaper")],
+        config: Annotated[tideover.Config, Current()],
+    ) -> float:
+        assert_type(tide, tideover.Coordinator)
+        assert_type(rate, float)
+        assert_type(payments, Payments)
+        assert_type(election, tideover.Election)
+        assert_type(term, tideover.Term | None)
+        return rate + size + config.get("k", float)
+
+    app.dependency_overrides[Setting("fee_rate")] = lambda: 0.5
+    app.dependency_overrides[get_tide] = lambda: connect(store=MemoryStore())
+
+
+async def tests_of_services(tide: tideover.Coordinator, tide_outage: Outage) -> None:
+    """The test kit."""
+    MemoryStore(values={"a": 1, "b": [1.5]}, namespace="/shop")
+    with overriding(tide, {"a": 2, "b": {"c": None}}):
+        pass
+    with declare_outage(tide) as outage:
+        assert_type(outage, Outage)
+    async with declare_outage(tide) as outage:
+        assert_type(outage, Outage)
+    tide_outage.end()
+    await tide_outage.recovered()

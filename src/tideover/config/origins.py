@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -64,9 +65,13 @@ class LastAccepted:
         snapshot: What was accepted.
         newest: The newest values.
         reader: What has the names of keys.
+        may_hold: Returns whether a key may be on disk.
     """
 
-    def __init__(self, snapshot: Snapshot, newest: Newest, reader: Reader) -> None:
+    def __init__(
+        self, snapshot: Snapshot, newest: Newest, reader: Reader, may_hold: Callable[[bytes], bool]
+    ) -> None:
+        self._may_hold = may_hold
         self._snapshot = snapshot
         self._newest = newest
         self._reader = reader
@@ -77,7 +82,8 @@ class LastAccepted:
         return f"<LastAccepted {self._snapshot!r}>"
 
     def _speaks_of(self, key: str) -> bool:
-        return self._reader.is_recorded(key) and self._snapshot.speaks_of(self._reader.full_key(key))
+        full = self._reader.full_key(key)
+        return self._may_hold(full) and self._snapshot.speaks_of(full)
 
     def read(self, key: str, form: object) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
@@ -131,25 +137,20 @@ class Acceptance:
             return "what was accepted is still being read from disk"
         return "no value has been accepted before by this class at this prefix"
 
-    def last(self) -> Snapshot | None:
-        """Return what was last accepted."""
-        return self._values.last(self._prefix, self._assembly.full_name, self._assembly.shape)
+    def last(self, newest: Newest) -> LastAccepted | None:
+        """Return what was last accepted, with the newest values for all else; None if nothing was."""
+        snapshot = self._values.last(self._prefix, self._assembly.full_name, self._assembly.shape)
+        return None if snapshot is None else LastAccepted(snapshot, newest, self._reader, self._values.may_hold)
 
     def accept(self, newest: Newest) -> None:
         """Record that the newest values are accepted, unless they are not known, or are a test's."""
-        reader, assembly = self._reader, self._assembly
-        if reader.is_overridden:
-            return
-        recorded = [key for key in assembly.keys if reader.is_recorded(key)]
-        if not recorded or not all(map(newest.synced, recorded)):
+        reader, assembly, may_hold = self._reader, self._assembly, self._values.may_hold
+        held = [key for key in assembly.keys if may_hold(reader.full_key(key))]
+        if reader.is_overridden or not held or not all(map(newest.synced, held)):
             return
         below = [f"{key}/" for key in assembly.nested]
-        present = chain(recorded, *map(newest.below, below))
-        entries = {
-            reader.full_key(key): entry
-            for key in present
-            if reader.is_recorded(key) and (entry := reader.entry(key)) is not None
-        }
-        spoken_of = frozenset(reader.full_key(key) for key in (*recorded, *filter(reader.is_recorded, below)))
+        entries = {reader.full_key(key): reader.entry(key) for key in chain(held, *map(newest.below, below))}
+        spoken_of = frozenset(filter(may_hold, map(reader.full_key, (*held, *below))))
         label = Accepted(assembly.full_name, assembly.shape, spoken_of)
-        self._values.accept(self._prefix, label, entries, reader.view_of(recorded[0]))
+        present = {full: entry for full, entry in entries.items() if entry is not None and may_hold(full)}
+        self._values.accept(self._prefix, label, present, reader.view_of(held[0]))

@@ -11,6 +11,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from tideover import telemetry
@@ -358,7 +359,7 @@ class Reader:
 
     def synced(self, key: str) -> bool:
         """Whether an absent followed key is known to be absent."""
-        return self._view_of(key).tells_of(self._keys.full(key))
+        return self.view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
         """Return what is known of the followed keys under a prefix.
@@ -378,18 +379,13 @@ class Reader:
     def keys_below(self, prefix: str) -> list[str]:
         """Return the followed keys there are below a prefix; looks through all that is followed there."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
-        views = self.views_under(prefix)
-        entries = (*(view.entries for view in views), self._overrides.entries)
-        return [self._keys.short(key) for each in entries for key in each if key.startswith(full)]
+        known = chain(*(view.entries for view in self.views_under(prefix)), self._overrides.entries)
+        return [self._keys.short(key) for key in dict.fromkeys(known) if key.startswith(full)]
 
     @property
     def is_overridden(self) -> bool:
         """Whether a test has laid values over those in etcd."""
         return bool(self._overrides.layers)
-
-    def is_recorded(self, key: str) -> bool:
-        """Whether a snapshot may hold a key."""
-        return not self._view_of(key).leaves_out(self._keys.full(key))
 
     def check_prefix(self, prefix: str) -> None:
         """Make sure that some followed keys may begin with a prefix.

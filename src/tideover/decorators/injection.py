@@ -38,16 +38,7 @@ class Injection:
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
         for name, key in keys.items():
-            if not isinstance(key, str) or not key:
-                raise TypeError(f"with_config: the key of {name!r} must be a non-empty string, not {key!r}")
-            if key.startswith("/"):
-                # Which namespace it will be is not known yet.
-                right = key.partition("/config/")[2] if "/config/" in key else key
-                right = right.lstrip("/")
-                advice = f"{right!r}, not {key!r}" if right else f"{key!r} names no key"
-                raise ValueError(
-                    f"with_config: the key of {name!r} begins behind '{{namespace}}/config/': {advice}"
-                )
+            check_key(f"with_config: the key of {name!r}", key)
             if name not in parameters or parameters[name].kind not in _BY_KEYWORD:
                 raise TypeError(f"with_config: {_name(function)} has no keyword parameter {name!r}")
         # What is passed by position beyond these is what the caller has given; `*args` must not look like it.
@@ -96,6 +87,26 @@ class Injection:
             plan.append((name, key, form, default))
         self._plan = plan
         return plan
+
+
+def check_key(what: str, key: object) -> None:
+    """Refuse what cannot be a key in any namespace.
+
+    Args:
+        what: What the error calls it.
+        key: The key.
+
+    Raises:
+        TypeError: It is no string, or empty.
+        ValueError: It begins with a slash.
+    """
+    if not isinstance(key, str) or not key:
+        raise TypeError(f"{what} must be a non-empty string, not {key!r}")
+    if key.startswith("/"):
+        # Which namespace it will be is not known yet.
+        right = (key.partition("/config/")[2] if "/config/" in key else key).lstrip("/")
+        advice = f"{right!r}, not {key!r}" if right else f"{key!r} names no key"
+        raise ValueError(f"{what} begins behind '{{namespace}}/config/': {advice}")
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -22,8 +22,9 @@ from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshot_names import accepted_paths, sorted_endpoints
+from tideover.prefixes.snapshot_reading import read
 from tideover.prefixes.snapshotter import NOT_WRITTEN, tell_aside
 from tideover.prefixes.view import View
 from tideover.types import Entry
@@ -67,6 +68,10 @@ class AcceptedValues:
     def __repr__(self) -> str:
         """Show the folder, and count what is accepted."""
         return f"<AcceptedValues {len(self._known)} in {self.folder}>"
+
+    def may_hold(self, key: bytes) -> bool:
+        """Return whether a key may be written to disk."""
+        return not key.startswith(self._excluded)
 
     def last(self, prefix: bytes, form: str, shape: str) -> Snapshot | None:
         """Return what a class has last accepted.
@@ -235,11 +240,11 @@ class AcceptedValues:
         return files, [each for each in damaged if each.path not in whole]
 
     def _without_excluded(self, snapshot: Snapshot) -> Snapshot:
-        entries = {k: e for k, e in snapshot.entries.items() if not k.startswith(self._excluded)}
+        entries = {key: entry for key, entry in snapshot.entries.items() if self.may_hold(key)}
         if len(entries) == len(snapshot.entries):
             return snapshot
         assert snapshot.accepted is not None
-        keys = frozenset(key for key in snapshot.accepted.keys if not key.startswith(self._excluded))
+        keys = frozenset(filter(self.may_hold, snapshot.accepted.keys))
         return replace(snapshot, entries=entries, accepted=replace(snapshot.accepted, keys=keys))
 
 

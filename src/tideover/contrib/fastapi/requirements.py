@@ -10,20 +10,16 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+
 from tideover.asgi.problems import DOCS
 from tideover.asgi.refusals import SEE, TITLE, RequirementNotMet, find_refusal, raise_refusal
 from tideover.asgi.requirements import Requirement, leader_only, requires
 from tideover.asgi.rules.requirements import Leads, Need
 from tideover.elections.term import Term
-from tideover.extras import importing
 from tideover.functions import current_for_reads
 from tideover.types import Standing
-
-with importing(__name__, extra="fastapi"):
-    from fastapi import Depends
-    from fastapi.requests import HTTPConnection
-
-__all__ = ["LeaderOnly", "RequirementNotMet", "Requires", "requirement_responses"]
 
 _DESCRIPTION = "Something that the request requires cannot be had now."
 

@@ -1,0 +1,132 @@
+"""Dependencies that are told the type of the parameter at which they stand.
+
+FastAPI gives a dependency that has no function the type for one: in `Annotated[Session, Depends()]` that is
+`Session`. It copies the dependency and gives the copy the type: by assignment in 0.121, by `dataclasses.replace`
+in 0.123. The dependencies here make of the type what is called instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi.params import Depends
+
+C = TypeVar("C", bound=type)
+
+
+def replaceable(cls: C) -> C:
+    """Let `dataclasses.replace` copy a class's own fields, too; FastAPI's class is a frozen dataclass, or not."""
+    parameters = getattr(Depends, "__dataclass_params__", None)
+    decorate: Any = dataclass(init=False, repr=False, eq=False, frozen=getattr(parameters, "frozen", False))
+    made: C = decorate(cls)
+    return made
+
+
+@replaceable
+class ByType(Depends):
+    """A dependency with a name and, once FastAPI has told it, a type.
+
+    As a key of `app.dependency_overrides` it stands for all of its name; with a type, for those of that type.
+
+    Args:
+        name: What it is about.
+        type: The type; None means that of the parameter.
+        fastapi: What FastAPI gives its copies.
+    """
+
+    name: str
+    type: object
+
+    def __init__(self, name: str, type: object = None, **fastapi: Any) -> None:
+        # FastAPI's own class may be frozen.
+        self.__dict__.update(name=name, type=type)
+        super().__init__(**fastapi)
+
+    def __repr__(self) -> str:
+        """Show the name, as it was written."""
+        return f"{self.__class__.__name__}({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one was written the same: `Annotated` itself makes one of equal ones."""
+        if not isinstance(other, ByType):
+            return NotImplemented
+        return self._key == other._key and self.type == other.type and self._is_like(other)
+
+    def __hash__(self) -> int:
+        """Go by kind and name."""
+        return hash(self._key)
+
+    def __call__(self) -> Any:
+        """Refuse: only to type checkers is this what is called, as a key of `dependency_overrides`."""
+        raise TypeError(f"{self!r} is given by FastAPI: write Annotated[..., {self!r}] at a parameter of a route")
+
+    @property
+    def _key(self) -> tuple[object, str]:
+        return self.__class__, self.name
+
+    # Where FastAPI's class has a field, a property takes what it is set to.
+    @property
+    def dependency(self) -> Callable[[], Awaitable[object]] | None:
+        """What FastAPI calls; None before it has told the type."""
+        return self.__dict__.get("_resolved")
+
+    @dependency.setter
+    def dependency(self, form: object) -> None:
+        if form is not None:
+            form = form if self.type is None else self.type
+            self.__dict__["_resolved"] = Resolved(self, form, self._resolve(form))
+
+    def _resolve(self, form: Any) -> Callable[[], object]:
+        """Return what gives a value of the type.
+
+        Raises:
+            TypeError: There is none.
+        """
+        raise NotImplementedError
+
+    def _is_like(self, other: ByType) -> bool:
+        """Whether another one of the same name and type gives the same."""
+        return True
+
+
+class Resolved:
+    """What FastAPI calls: of equal ones once per request.
+
+    Args:
+        declared: The dependency, as it was written.
+        form: The type.
+        give: Gives the value.
+    """
+
+    def __init__(self, declared: ByType, form: object, give: Callable[[], object]) -> None:
+        self._declared = declared
+        self._form = form
+        self._give = give
+        # FastAPI asks for it twice per request.
+        self._hash = hash(declared)
+
+    def __repr__(self) -> str:
+        """Show what was written."""
+        return repr(self._declared)
+
+    async def __call__(self) -> Any:
+        """Return the value, without I/O; a coroutine function, because FastAPI gives others to a thread."""
+        return self._give()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one gives the same, or is a key of `dependency_overrides` that stands for this one."""
+        declared = self._declared
+        if isinstance(other, ByType):
+            return declared._key == other._key and (other.type is None or other.type == self._form)
+        return (
+            isinstance(other, Resolved)
+            and declared._key == other._declared._key
+            and self._form == other._form
+            and declared._is_like(other._declared)
+        )
+
+    def __hash__(self) -> int:
+        """Go by kind and name."""
+        return self._hash

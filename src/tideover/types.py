@@ -147,7 +147,7 @@ class Source(StrEnum):
         QUORUM: A linearizable read made for this call.
         MEMBER: A serializable read from a surviving member, without a quorum.
         MEMORY: The last value known to this process.
-        DISK: The snapshot of an earlier process.
+        DISK: The snapshot of an earlier process, or the bootstrap file.
         DEFAULT: The caller's default; etcd's value is absent or unknown.
         OVERRIDE: No rung at all: a test's own value, from `tideover.testing.overriding`.
     """

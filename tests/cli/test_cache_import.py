@@ -21,7 +21,8 @@ from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
 from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_reading import read
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 from tideover.types import Entry

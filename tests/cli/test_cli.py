@@ -31,7 +31,8 @@ from tideover.errors import (
     Unreachable,
 )
 from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_reading import read
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 from tideover.testing.etcd import http as etcd_http
 from tideover.types import Component, Entry, HealthState

@@ -112,6 +112,8 @@ def test_another_clusters_snapshot_is_named_and_not_used(tideover: Tideover, tmp
         assert "there is no snapshot of '/shop/config/' for these endpoints" in said[-1]
     code, out, _ = tideover("get", "rate", "--from", str(path))
     assert (code, out) == (0, b"2\n")
+    # Nobody is asked for a password either.
+    assert tideover("get", "rate", "--user", "app")[:2] == (0, b"3\n")
     code, out, _ = tideover("list", "--from", str(path))
     assert (code, out) == (0, b"REVISION  KEY\n5         rate\n")
 

@@ -97,8 +97,8 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_writes_reach_only_who_leads(service: tuple[str, list[int]]) -> None:
     """One leader ends, the next one stands still, the third one is killed: whoever serves a write leads.
 
-    No write is lost but those that were under way to the process that was killed: they may have been done, and
-    their callers are told. What waited in the socket of the process that stood still is refused there, and served
+    No write is lost but one that was under way to a process that ended: it may have been done, and its caller is
+    told. What waited in the socket of the process that stood still is refused there, and served
     by the next leader.
     """
     endpoint, processes = service
@@ -115,13 +115,13 @@ async def test_writes_reach_only_who_leads(service: tuple[str, list[int]]) -> No
             first = writers[0].leader()
             os.kill(first, signal.SIGTERM)
             await until(lambda: led_by_another(first))
-            assert not any(writer.failed for writer in writers), writers
+            before = [len(writer.failed) for writer in writers]
             second = writers[0].leader()
             os.kill(second, signal.SIGSTOP)
             await until(lambda: another_leads(tide, second))
             os.kill(second, signal.SIGCONT)
             await until(lambda: led_by_another(second))
-            assert not any(writer.failed for writer in writers), writers
+            assert [len(writer.failed) for writer in writers] == before, writers
             third = writers[0].leader()
             os.kill(third, signal.SIGKILL)
             await until(lambda: led_by_another(third))
@@ -129,7 +129,7 @@ async def test_writes_reach_only_who_leads(service: tuple[str, list[int]]) -> No
     for writer in writers:
         assert all(leads for _, leads in writer.served)
         assert set(writer.failed) <= {"ReadError", "RemoteProtocolError", "WriteError"}, writer.failed
-        assert len(writer.failed) <= 1, "one request was under way"
+        assert len(writer.failed) <= 2, "one request was under way to each process that ended"
         order = list(dict.fromkeys(pid for pid, _ in writer.served))
         assert order == [first, second, third, second][: len(order)]
         assert set(order) <= set(processes)

@@ -20,11 +20,11 @@ from openfeature.track import TrackingEventDetails
 
 from tests.asgi.support import lose, store_with
 from tests.canaries import canary
-from tests.contrib.flag_support import flagged, openfeature_afterwards, until
+from tests.contrib.flag_support import CHANGED, Heard, flagged, openfeature_afterwards, until
 from tests.support import connected, mock_trio, request
 from tideover import HealthState, InvalidRequest, NotFollowed, StalenessLimit
 from tideover.contrib.openfeature import TideoverProvider
-from tideover.testing import MemoryStore
+from tideover.testing import MemoryStore, overriding
 
 __all__ = ["openfeature_afterwards"]
 
@@ -237,6 +237,20 @@ async def test_limits_hold_for_flags(on_stale: Any, reason: Reason, code: ErrorC
         await anyio.sleep(100)
         found = details(client, "boolean", "a", False)
         assert (found.value, found.reason, found.error_code) == (on_stale == "serve", reason, code)
+
+
+async def test_a_test_may_lay_a_flag_over_etcds() -> None:
+    """What `overriding` says is evaluated, told as a change, and gone with the block."""
+    async with flagged(a="false") as (tide, client):
+        heard = Heard(client)
+        with overriding(tide, {"flags/a": True, "flags/b": {"variants": {"x": "y"}, "default": "x"}}):
+            found = details(client, "boolean", "a", False)
+            assert (found.value, found.reason) == (True, Reason.STATIC)
+            assert found.flag_metadata["tideover.source"] == "override"
+            assert details(client, "string", "b", "").variant == "x"
+            await until(lambda: CHANGED in heard.events)
+        assert client.get_boolean_value("a", True) is False
+        assert details(client, "string", "b", "").error_code is ErrorCode.FLAG_NOT_FOUND
 
 
 # Life ------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from tests.contrib.flag_support import (
     settled,
     until,
 )
-from tests.support import connected, mock_trio
+from tests.support import connected, mock_trio, threads_stop_the_clock
 from tideover import HealthState, connect
 from tideover.contrib.openfeature import TideoverProvider
 from tideover.event_loop import EventLoop
@@ -39,7 +39,7 @@ from tideover.store.operations import Delete, Put, Range
 from tideover.store.transactions import Txn
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore
 
-__all__ = ["openfeature_afterwards"]
+__all__ = ["openfeature_afterwards", "threads_stop_the_clock"]
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +127,7 @@ async def test_refused_credentials_are_an_error_and_memory_still_knows() -> None
         assert "credentials" in (heard.last(ERROR).message or "")
 
 
+@pytest.mark.usefixtures("threads_stop_the_clock")  # one of them reads the snapshot
 @pytest.mark.parametrize("set_provider", [api.set_provider, api.set_provider_and_wait])
 async def test_a_start_from_disk_is_stale(tmp_path: Path, set_provider: Callable[..., None]) -> None:
     """READY, which the SDK says by itself, is not the last word, in whatever order the threads come."""

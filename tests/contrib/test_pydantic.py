@@ -110,6 +110,9 @@ class Leaf(BaseModel):
     value: int = 0
 
 
+Node.model_rebuild()
+
+
 def megabytes(text: str) -> int:
     """Take the unit off, which only text has."""
     return int(text.removesuffix("MB"))
@@ -310,15 +313,19 @@ async def test_models_in_every_way_of_reading() -> None:
 def test_an_import_after_decorating() -> None:
     """A model is no error where `with_config` decorates; the first call names the import, or decodes after it."""
     code = """
-import anyio, pydantic
+import anyio, pydantic, pydantic.dataclasses
 from tideover import connect, with_config
 from tideover.testing import MemoryStore
 
 class Pool(pydantic.BaseModel):
     size: int = 1
 
-@with_config(pool="pool")
-def show(*, pool: Pool = Pool(size=7)) -> Pool:
+@pydantic.dataclasses.dataclass
+class Aliased:
+    size: int = pydantic.Field(alias="poolSize")
+
+@with_config(pool="pool", aliased="aliased")
+def show(*, pool: Pool = Pool(size=7), aliased: Aliased | None = None) -> Pool:
     return pool
 
 async def main():
@@ -381,6 +388,37 @@ async def test_models_are_bound_by_key() -> None:
         assert (live.value.size, live.value.wait, live.rejection) == (9, timedelta(minutes=1), None)
         with pytest.raises(TypeError, match="dataclass or a TypedDict with fields, or a model"):
             tide.config.bind(RootModel[int], prefix="s")
+
+
+async def test_models_within_models_have_keys_of_their_own() -> None:
+    """A field that is a model may be JSON or keys of its own, in models, in dataclasses, and optional ones."""
+
+    class Outer(BaseModel):
+        pool: Pool = Pool()
+        spare: Pool | None = None
+
+    @dataclass(frozen=True)
+    class Mixed:
+        pool: Pool
+        cat: Cat | None = None
+
+    async with connected(MemoryStore()) as tide:
+        await tide.config.put("o/pool/size", 5)
+        await tide.config.put("o/spare", {"size": 6})
+        await tide.config.put("m/pool/wait", "250ms")
+        await tide.config.put("m/cat/kind", "cat")
+        outer = tide.config.bind(Outer, prefix="o")
+        mixed = tide.config.bind(Mixed, prefix="m")
+        assert outer.value == Outer(pool=Pool(size=5), spare=Pool(size=6))
+        assert mixed.value == Mixed(Pool(wait=timedelta(seconds=0.25)), Cat(kind="cat"))
+        await tide.config.put("n/inner/inner/value", 3)
+        node = tide.config.bind(Node, prefix="n").value
+        assert node == Node(inner=None)
+        await tide.config.put("m/cat/lives", 7)
+        await tide.config.put("o/pool/size", 0)
+        assert mixed.value.cat == Cat(kind="cat", lives=7)
+        assert str(outer.rejection) == "'o/pool': Pool refuses it: ValidationError: size: greater_than"
+        assert tide.config.bind(Outer, prefix="o", on_invalid="default").value == Outer(spare=Pool(size=6))
 
 
 # Never quoted ---------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tideover import (
     Coordinator,
     InvalidValue,
     NotConnected,
+    NotSynced,
     StalenessLimit,
     TooStale,
     connect,
@@ -244,6 +245,44 @@ async def test_settings_that_are_bad_at_the_start() -> None:
             live_settings(Elsewhere)
     with pytest.raises(Closed, match="is not open"):
         live_settings(Settings, coordinator=connect(store=MemoryStore()))
+
+
+async def test_what_stands_in_for_bad_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `on_invalid` other sources stand in for what is refused, or what the class has accepted before."""
+    async with connected(MemoryStore()) as tide:
+        await put(tide, rate=3, db__port=6, hosts=["a"])
+        assert live_settings(Settings, on_invalid="last_good").value.rate == 3.0
+        await put(tide, rate="much", hosts="no JSON", db__port=7)
+        with pytest.raises(ConfigValueError, match="not JSON"):
+            live_settings(Settings)
+        monkeypatch.setenv("SHOP_LIMIT", "9")
+        live = live_settings(Settings, on_invalid="default")
+        assert (live.value.rate, live.value.hosts, live.value.limit, live.value.db.port) == (0.5, [], 9, 7)
+        assert live.rejection is not None
+        live = live_settings(Settings, on_invalid="last_good")
+        assert (live.value.rate, live.value.hosts, live.value.limit, live.value.db.port) == (3.0, ["a"], 9, 6)
+        await put(tide, rate=4, hosts=["b"])
+        assert (live.value.rate, live.value.hosts, live.value.db.port, live.rejection) == (4.0, ["b"], 7, None)
+
+
+async def test_what_is_missing_may_be_unknown() -> None:
+    """A required field is missing only if etcd has said so; before that nothing is known of it."""
+
+    class Needy(Settings):
+        owner: str
+
+    store = MemoryStore()
+    store.down = set(store.members)
+    async with connected(store) as tide:
+        with pytest.raises(NotSynced, match=r"nothing is known of 'shop/rate', and .* owner: missing"):
+            live_settings(Needy)
+        assert live_settings(Settings).value.rate == 0.5
+        store.down = set()
+        await anyio.sleep(30)
+        with pytest.raises(ConfigValueError, match="owner: missing"):
+            live_settings(Needy)
+        await put(tide, owner="me")
+        assert live_settings(Needy).value.owner == "me"
 
 
 async def test_a_check_of_the_callers() -> None:

@@ -28,6 +28,7 @@ from tideover.discovery import endpoint
 from tideover.elections import record_document
 from tideover.elections.peers import http
 from tideover.elections.peers.messages import Keyring, Kind, Message, Rejected
+from tideover.encryption import Encryption
 from tideover.epoch.rules import Marker, decode_marker
 from tideover.errors import RecordCorrupt, SnapshotCorrupt
 from tideover.fencing.token import Fence
@@ -35,9 +36,11 @@ from tideover.foreign_bytes import Malformed, load_json
 from tideover.holders import Holder
 from tideover.locks import hold_document, ledger_file
 from tideover.locks.rules.overlaps import Hold, overlaps
-from tideover.prefixes import snapshot_format
+from tideover.prefixes import sealing, snapshot_format
+from tideover.prefixes.bootstrap import read_bootstrap
 from tideover.prefixes.rules import progress_is_ordered
 from tideover.prefixes.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshot_reading import understand
 from tideover.shown import shown
 from tideover.store.endpoints import advertised, is_loopback, parse_endpoint
 from tideover.types import Entry, LockMode
@@ -56,6 +59,9 @@ SNAPSHOT = Snapshot(
 )  # fmt: skip
 ACCEPTED = replace(SNAPSHOT, accepted=Accepted("shop.Pool", "9f", frozenset(SNAPSHOT.entries)))
 SNAPSHOTS = tuple(map(snapshot_format.encode, (SNAPSHOT, ACCEPTED)))
+KEY = b"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+KEYS = Encryption(KEY)
+SEALED = sealing.seal(SNAPSHOTS[0], sealing.Origin("", "7", 9), KEYS)
 RINGS = (Keyring([b"a secret of theirs"]), Keyring([b"a secret of ours..", b"a secret of theirs"]))
 
 
@@ -99,6 +105,19 @@ def _read_snapshot(raw: bytes) -> object:
     found = snapshot_format.decode(raw, path="here")
     assert snapshot_format.decode(snapshot_format.encode(found), path="there") == found
     return found
+
+
+@contextmanager
+def _bootstrap_file() -> Iterator[Read]:
+    """Read a file of an operator's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file")
+
+        def read(raw: bytes) -> object:
+            path.write_bytes(raw)
+            return read_bootstrap(path, base="/config/", encryption=KEYS)
+
+        yield read
 
 
 @contextmanager
@@ -207,6 +226,11 @@ READERS = (
     plain("registration", _read_endpoint, ValueError, ENDPOINT.encode()),
     plain("registration's key", _read_endpoint_key, ValueError, ENDPOINT.key.encode()),
     plain("snapshot", _read_snapshot, SnapshotCorrupt, *SNAPSHOTS),
+    plain("sealed snapshot", lambda raw: understand(raw, KEYS, path="here"), SnapshotCorrupt, SEALED),
+    plain("keys", lambda raw: Encryption(raw).ring().names, ValueError, KEY, KEY + b" # a comment\n"),
+    Reader(
+        "bootstrap", _bootstrap_file, (ValueError,), (SEALED, SNAPSHOTS[0], b'{"payments/timeout": 0.1, "a": [1]}')
+    ),
     Reader("ledger file", _ledger_file, (), (hold_document.encode(HOLD) + b"\n" + hold_document.encode(HOLD),)),
     plain("peers' request", _over_a_wire(lambda wire: http._understand(wire, _handle)), _WIRE, REQUEST),
     plain("peers' response", _over_a_wire(http._read_response), _WIRE, RESPONSE),

@@ -117,6 +117,21 @@ async def test_what_is_not_in_the_file_is_unknown(tmp_path: Path) -> None:
         assert (fetched.value, fetched.source, fetched.age) == ("on", Source.DISK, math.inf)
 
 
+async def test_a_class_accepts_nothing_of_the_file_for_good(tmp_path: Path) -> None:
+    """Settings that are bound to lent values run on them, and leave nothing of them for the next start."""
+
+    @dataclass
+    class Settings:
+        timeout: float
+
+    options: dict[str, Any] = {"bootstrap": write(tmp_path), "cache_dir": tmp_path / "cache"}
+    async with process(away(), **options) as tide:
+        live = tide.config.bind(Settings, prefix="payments/", on_invalid="last_good")
+        assert live.value == Settings(0.1)
+        await anyio.sleep(60)
+    assert not list((tmp_path / "cache").glob("*.json"))
+
+
 async def test_etcd_has_the_last_word(tmp_path: Path) -> None:
     """Once etcd has answered, its values hold, and what it does not have is absent, also in the next outage."""
     store = MemoryStore()

@@ -16,7 +16,8 @@ from tideover.encryption import Encryption, KeysUnusable
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.prefixes.sealing import _PIECE
 from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile, read
+from tideover.prefixes.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile
+from tideover.prefixes.snapshot_reading import read
 from tideover.types import Entry
 
 OLD, NEW, OTHER = (Encryption(new_key()) for _ in range(3))
@@ -116,7 +117,7 @@ BAD = {
     "altered revision": "it was altered: a part of it belongs to another",
     "altered cluster": "it was altered: a part of it belongs to another",
     "another cluster": "is of the cluster at b:2, not of the cluster at a:1",
-    "another namespace": "it is of the namespace '/other', not of '/shop'",
+    "another namespace": "is of the namespace '/other', not of '/shop'",
     "damaged": "is damaged",
     "torn": "is damaged",
 }

@@ -218,7 +218,7 @@ async def elections(tide: tideover.Coordinator) -> None:
     assert_type(tideover.Encryption(["first", b"second"]), tideover.Encryption)
     assert_type(tideover.Encryption.from_environment("SHOP_KEYS"), tideover.Encryption)
     keys = tideover.Encryption(Path("/run/secrets/keys"))
-    assert_type(tideover.connect("h:1", encryption=keys), tideover.Coordinator)
+    assert_type(tideover.connect("h:1", encryption=keys, bootstrap=Path("f.json")), tideover.Coordinator)
     failsafe = tideover.Failsafe(secret=[b"0123456789abcdef", "0123456789abcdef"], alone="stay", confirm_limit=60)
     assert_type(tideover.connect("h:1", failsafe=failsafe), tideover.Coordinator)
     async with tideover.leader("reaper", on_outage="peers"):
@@ -306,6 +306,7 @@ async def models(tide: tideover.Coordinator) -> None:
     assert_type(tide.config.bind(Pool, prefix="pool/"), tideover.Live[Pool])
     assert_type(live_settings(PoolSettings), tideover.Live[PoolSettings])
     assert_type(live_settings(PoolSettings, coordinator=tide, validate=not_too_many).value, PoolSettings)
+    live_settings(PoolSettings, on_invalid="last_good")
     TideoverSettingsSource(PoolSettings, prefix="pool/", coordinator=tide)
 
 

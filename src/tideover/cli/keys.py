@@ -17,7 +17,7 @@ import click
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.encryption import Encryption
 from tideover.environment import SNAPSHOT_KEYS, SNAPSHOT_KEYS_FILE, find_encryption
-from tideover.prefixes import snapshot_file
+from tideover.prefixes import snapshot_reading
 from tideover.prefixes.snapshot import Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,4 +60,4 @@ def read(path: Path) -> Snapshot:
         SnapshotCorrupt: It is damaged.
         OSError: It cannot be read.
     """
-    return snapshot_file.read(path, keys())
+    return snapshot_reading.read(path, keys())

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import anyio
 
 from tideover.cli.printer import Styled, is_terminal, print_json, print_line, print_screen
-from tideover.cli.status import COLOURS, Asked, ask
+from tideover.cli.status_lines import COLOURS, Asked, ask
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.shown import shown

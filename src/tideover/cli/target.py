@@ -57,7 +57,9 @@ def etcd_options(command: F) -> F:
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
         taken = {name: options.pop(name) for name in _NAMES}
-        return command(*args, target=_target(**taken), **options)
+        # Who asks nobody needs no password: `--from-disk`, `--from FILE`.
+        asks = not (options.get("from_disk") or options.get("file"))
+        return command(*args, target=_target(**taken, asks=asks), **options)
 
     for option in reversed(_OPTIONS):
         run = option(run)
@@ -214,6 +216,7 @@ def _target(
     cert_file: str | None,
     key_file: str | None,
     password_file: Path | None,
+    asks: bool,
 ) -> Target:
     try:
         asked = ca_file or cert_file or key_file or server_name
@@ -230,7 +233,7 @@ def _target(
         if left_alone:
             note(left_alone)
         return Target(endpoints, namespace, tls)
-    return Target(endpoints, namespace, tls, user, _password(user, password_file))
+    return Target(endpoints, namespace, tls, user, _password(user, password_file) if asks else "")
 
 
 def _password(user: str, file: Path | None) -> str | Path:

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from tideover.codecs.libraries import PYDANTIC, ImportNeeded, how_to_import
+
 _BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -18,6 +20,7 @@ def check_constructor(record: Any, fields: Collection[str]) -> None:
 
     Raises:
         TypeError: It does not: values would be refused, or, worse, left out in silence.
+        ImportNeeded: The same, and pydantic would take them by their aliases.
     """
     try:
         parameters = inspect.signature(record).parameters
@@ -30,9 +33,9 @@ def check_constructor(record: Any, fields: Collection[str]) -> None:
             if not _takes(parameters, name):
                 raise TypeError(f"{start} its __init__ takes no {name!r} by name")
         elif not _is_by_name(record) and known[name].validation_alias and name not in _aliases(known[name])[1:]:
-            raise TypeError(
+            raise ImportNeeded(
                 f"{start} {name!r} is taken by its alias alone, and what is stored names the fields: "
-                "set populate_by_name=True in its config"
+                f"set populate_by_name=True in its config, or {how_to_import(PYDANTIC)}"
             )
     # What pydantic's signature may show instead of a field's name.
     aliases = [alias for name in fields if name in known for alias in _aliases(known[name])]

@@ -111,7 +111,7 @@ def record_of(form: object) -> type | None:
     form = stripped(form)
     made = get_origin(form) or form
     if isinstance(made, type) and (library := library_of(made)) is not None:
-        return None if library.fields(made) is None else made
+        return made if library.is_record(made) else None
     if isinstance(made, type) and (dataclasses.is_dataclass(made) or typing_extensions.is_typeddict(made)):
         return made
     return None
@@ -152,7 +152,7 @@ def _is_needed(hint: object, otherwise: bool) -> bool:
 
 
 def name_of(form: object) -> str:
-    """Return a type's name for people, without notes."""
-    if get_origin(form) is Annotated:
+    """Return a type's name for people, without notes of a library's, which say too much."""
+    if get_origin(form) is Annotated and library_of(form) is not None:
         return name_of(get_args(form)[0])
     return form.__name__ if isinstance(form, type) else str(form)

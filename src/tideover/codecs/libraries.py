@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, get_args, get_origin
 
+PYDANTIC = "tideover.contrib.pydantic"
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -51,8 +53,11 @@ class Library(Protocol):
             ValueError: It would not read back as the same.
         """
 
-    def fields(self, form: type) -> tuple[Field, ...] | None:
-        """Return the fields of one of its records, as what is stored names them; None if it is no record."""
+    def is_record(self, form: type) -> bool:
+        """Whether one of its types has fields."""
+
+    def fields(self, form: type) -> tuple[Field, ...]:
+        """Return the fields of one of its records, as what is stored names them."""
 
     def construct(self, form: type, fields: Mapping[str, object]) -> object:
         """Make one of its records of its fields; whatever that raises refuses them."""
@@ -79,7 +84,7 @@ def module_for(form: object) -> str | None:
     """Return the module whose import makes a type one that can be decoded; None if there is none."""
     made = get_origin(form) or form
     if isinstance(made, type) and hasattr(made, "__get_pydantic_core_schema__"):
-        return "tideover.contrib.pydantic"
+        return PYDANTIC
     return None
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, TypeVar, get_args
 
 from tideover import telemetry
 from tideover.config.assembly import Assembly
-from tideover.config.decoded import decoder_for
 from tideover.config.live import Live, Made
 from tideover.config.origins import Acceptance, Newest
 from tideover.config.reader import Reader
@@ -28,43 +26,36 @@ class Bound(Live[T]):
     The first object has no former one: what is served while it is refused is for `on_invalid` to say.
 
     Args:
-        form: Its type.
-        prefix: The keys' common prefix.
+        assembly: What makes it of its keys.
         reader: Where they are read.
         accepted: What settings objects have accepted before.
-        validate: Called with each new object; raising refuses it.
         on_invalid: What to do as long as no object has been valid.
 
     Raises:
         ConfigKeyError: A field without a default has no key, and nothing stands in.
         ConfigValueError: The first object is refused, and nothing stands in.
-        TypeError: `form` has no fields, or a field's type cannot be decoded.
         ValueError: `on_invalid` is none of the three.
     """
 
     def __init__(
         self,
-        form: type[T],
-        prefix: str,
+        assembly: Assembly[T],
         *,
         reader: Reader,
         accepted: AcceptedValues,
-        validate: Callable[[T], object] | None,
         on_invalid: OnInvalid,
     ) -> None:
         if on_invalid not in get_args(OnInvalid):
             raise ValueError(f"on_invalid must be 'raise', 'default' or 'last_good', not {on_invalid!r}")
-        # First what cannot be decoded at all: that says more.
-        decoder_for(prefix, form)
-        self._assembly = assembly = Assembly(form, prefix, validate)
-        super().__init__(assembly.name, prefix, reader=reader)
+        self._assembly = assembly
+        super().__init__(assembly.name, assembly.prefix, reader=reader)
         self._keys = assembly.keys
         self._on_invalid = on_invalid
         self._instead = _INSTEAD[on_invalid]
         self._newest = Newest(reader, assembly)
         self._acceptance = Acceptance(accepted, reader, assembly)
         if self._begin().refusal is not None:
-            what = f"{self._name} at {reader.full_name(prefix)!r}"
+            what = f"{self._name} at {reader.full_name(self.prefix)!r}"
             telemetry.config_stood_in(what, self._instead, self._revision)
 
     def _concerns(self, key: str) -> bool:

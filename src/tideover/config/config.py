@@ -16,6 +16,7 @@ from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, encode
+from tideover.config.assembly import Assembly
 from tideover.config.bound import Bound, OnInvalid
 from tideover.config.changes import Changes, Subscriptions
 from tideover.config.decoded import decoder_for
@@ -388,21 +389,17 @@ class Config(Reader):
         """
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
-        live = Bound(
-            type,
-            settings_prefix(prefix),
-            reader=self,
-            accepted=self._accepted,
-            validate=validate,
-            on_invalid=on_invalid,
-        )
-        self.keep(live)
-        return live
+        prefix = settings_prefix(prefix)
+        # First what cannot be decoded at all: that says more.
+        decoder_for(prefix, type)
+        return self.follow(Assembly(type, prefix, validate), on_invalid)
 
-    def keep(self, live: Live[Any]) -> None:
-        """Let a settings object follow its keys, as long as somebody holds it."""
+    def follow(self, assembly: Assembly[T], on_invalid: OnInvalid) -> Live[T]:
+        """Return what an assembly makes, as a settings object that follows its keys; see `bind`."""
+        live = Bound(assembly, reader=self, accepted=self._accepted, on_invalid=on_invalid)
         self._bound.add(live)
         live.tell_unfound()
+        return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
         """Take in what a view announces.

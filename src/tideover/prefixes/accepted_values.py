@@ -22,8 +22,9 @@ from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile, read
+from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshot_names import accepted_paths, sorted_endpoints
+from tideover.prefixes.snapshot_reading import read
 from tideover.prefixes.snapshotter import NOT_WRITTEN, tell_aside
 from tideover.prefixes.view import View
 from tideover.types import Entry

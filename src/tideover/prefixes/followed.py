@@ -124,7 +124,7 @@ class Following:
             exclude: Whole prefixes of keys that must not be written to disk.
             may_save: Returns whether the content may be written to disk now.
         """
-        start = prefix.encode()
+        start, excluded = prefix.encode(), tuple(each.encode() for each in exclude)
         view = View(
             start,
             lanes=self._lanes,
@@ -132,10 +132,11 @@ class Following:
             clock=self._clock,
             rules=self._rules,
             component=component,
+            left_out=excluded,
             bootstrap={key: entry for key, entry in self._bootstrap.items() if key.startswith(start)},
             on_change=on_change,
         )
-        return Followed(view, self._keeper(view, exclude, may_save), self)
+        return Followed(view, self._keeper(view, excluded, may_save), self)
 
     def follower(self, view: View, store: Store) -> Follower:
         """Return what brings a view up to date."""
@@ -153,7 +154,7 @@ class Following:
         """Return what keeps what settings objects have accepted; nothing happens before it is run."""
         return AcceptedValues(self._folder, self._options, clock=self._clock)
 
-    def _keeper(self, view: View, exclude: tuple[str, ...], may_save: Callable[[], bool]) -> Keeper | None:
+    def _keeper(self, view: View, exclude: tuple[bytes, ...], may_save: Callable[[], bool]) -> Keeper | None:
         if self._folder is None:
             return None
         file = SnapshotFile(
@@ -165,8 +166,7 @@ class Following:
             user=self._options.username or "",
             encryption=self._options.encryption,
         )
-        excluded = tuple(each.encode() for each in exclude)
-        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=excluded, may_save=may_save)
+        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude, may_save=may_save)
 
 
 def _snapshot_folder(options: Options) -> Path | None:

@@ -24,31 +24,27 @@ lock's owner still lives.
 from __future__ import annotations
 
 import errno
-import fcntl
 import math
 import os
 import secrets
 import stat
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tideover.encryption import Encryption
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
-from tideover.foreign_bytes import Malformed
 from tideover.paths import make_private_folder
-from tideover.prefixes.sealing import Origin, Sealed, is_sealed, seal, unseal
+from tideover.prefixes.durable_files import locked, sync_folder, write_durably
+from tideover.prefixes.sealing import Origin, seal
 from tideover.prefixes.snapshot import Snapshot, supersedes
-from tideover.prefixes.snapshot_format import MOST_BYTES, decode, encode
+from tideover.prefixes.snapshot_format import MOST_BYTES, encode
 from tideover.prefixes.snapshot_names import accepted_stem, raw_stem, sorted_endpoints
-from tideover.regular_files import open_regular, read_regular
-from tideover.shown import quoted, shown
+from tideover.prefixes.snapshot_reading import read_either
+from tideover.shown import shown
 from tideover.types import Component
 
-_FILE_MODE = 0o600
-_LOCK_POLL = 0.01
 # How many files that cannot be used are kept beside one snapshot.
 MOST_ASIDE = 4
 
@@ -227,7 +223,7 @@ class SnapshotFile:
         if self._encryption is None and isinstance(found.why, SnapshotSealed):
             raise found.why
         make_private_folder(self.folder)
-        with _locked(self.lock_path, timeout=self.lock_timeout):
+        with locked(self.lock_path, timeout=self.lock_timeout):
             self._remove_leftovers()
             self._rename_former()
             if _mark(self.path) != found.mark:
@@ -292,7 +288,7 @@ class SnapshotFile:
 
     def _read(self, path: Path) -> Snapshot | None:
         try:
-            snapshot, was_sealed = _read(path, self._encryption, self._namespace)
+            snapshot, was_sealed = read_either(path, self._encryption, self._namespace)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -339,14 +335,14 @@ class SnapshotFile:
     def _publish(self, data: bytes, *, keep_current: bool) -> None:
         temporary = self._temporary_path()
         try:
-            _write_durably(temporary, data)
+            write_durably(temporary, data)
             if keep_current:
                 self._keep_current()
             os.replace(temporary, self.path)
         finally:
             with suppress(OSError):
                 temporary.unlink()
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _keep_current(self) -> None:
         second_name = self._temporary_path()
@@ -396,52 +392,6 @@ class _InTheClear(SnapshotSealed):
     """Raised when a snapshot that is to be sealed is not."""
 
 
-def read(path: Path, encryption: Encryption | None = None, *, namespace: str | None = None) -> Snapshot:
-    """Return the snapshot in a file, sealed or not.
-
-    Args:
-        path: The file.
-        encryption: What opens one that is sealed.
-        namespace: The namespace that such a one must be of; None means any.
-
-    Raises:
-        SnapshotSealed: It cannot be opened.
-        SnapshotCorrupt: It is damaged.
-        OSError: It cannot be read; an `OddFile` is none.
-    """
-    return _read(path, encryption, namespace)[0]
-
-
-def understand(
-    data: bytes, encryption: Encryption | None = None, *, path: str, namespace: str | None = None
-) -> Snapshot:
-    """Return the snapshot in the bytes of a file; see `read`."""
-    if not is_sealed(data):
-        return decode(data, path=path)
-    try:
-        opened, origin = unseal(data, encryption, most=MOST_BYTES)
-    except Sealed as exc:
-        raise SnapshotSealed(f"snapshot {path} cannot be opened: {exc}", path=path) from None
-    except Malformed as exc:
-        problem = str(exc)
-    else:
-        snapshot = decode(opened, path=path)
-        if namespace in (None, origin.namespace):
-            if (f"{snapshot.cluster_id:x}", snapshot.revision) == (origin.cluster, origin.revision):
-                return snapshot
-            problem = "it is of another cluster or revision than it says"
-        else:
-            problem = f"it is of the namespace {quoted(origin.namespace)}, not of {quoted(namespace)}"
-    # Raised outside the handler, as in `decode`.
-    raise SnapshotCorrupt(f"snapshot {path} is damaged: {problem}", path=path)
-
-
-def _read(path: Path, encryption: Encryption | None, namespace: str | None) -> tuple[Snapshot, bool]:
-    """Return a snapshot, and whether it was sealed."""
-    data = read_regular(path, most=MOST_BYTES)
-    return understand(data, encryption, path=str(path), namespace=namespace), is_sealed(data)
-
-
 def _where(endpoints: Sequence[str], user: str) -> str:
     where = ", ".join(endpoints)
     return shown(f"the cluster at {where}" + (f" as user {user!r}" if user else ""))
@@ -464,52 +414,3 @@ def _mark(path: Path) -> _Mark | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _locked(path: Path, *, timeout: float) -> Iterator[None]:
-    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, mode=_FILE_MODE)
-    try:
-        _wait_for_lock(descriptor, path, timeout)
-        try:
-            yield
-        finally:
-            # Closing alone would not do: a child forked meanwhile by another thread shares the lock.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for_lock(descriptor: int, path: Path, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                message = f"another process held the snapshot lock for {timeout} s"
-                raise TimeoutError(errno.ETIMEDOUT, message, str(path)) from None
-            time.sleep(_LOCK_POLL)
-        else:
-            return
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-        os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as exc:
-        # Some network file systems cannot do this at all; their renames are as durable as they get.
-        if exc.errno not in (errno.EINVAL, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)

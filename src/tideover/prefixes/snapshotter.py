@@ -123,7 +123,7 @@ class Keeper:
         """Return what a start without etcd begins with, and put it nowhere. Blocks."""
         loaded = self._file.load()
         snapshot = None if loaded is None else loaded.snapshot
-        return self._view.at_start(None if snapshot is None else snapshot.entries, self._exclude)[0]
+        return self._view.at_start(None if snapshot is None else snapshot.entries)[0]
 
     def _write(self, snapshot: Snapshot) -> None:
         self._file.save(snapshot)
@@ -148,7 +148,6 @@ class Keeper:
             snapshot.entries,
             freshness=Freshness(snapshot.revision, synced_at),
             history=history,
-            left_out=self._exclude,
         )
         self._saved_content, self._saved_synced_at = self._content(), synced_at
 

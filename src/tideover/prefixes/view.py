@@ -84,6 +84,7 @@ class View:
         clock: The clocks.
         rules: The numbers.
         component: Whose it is.
+        left_out: Prefixes of keys that are in no snapshot, which says nothing about them.
         bootstrap: What is served of keys of which nobody knows anything.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
             after `entries` has it.
@@ -112,6 +113,7 @@ class View:
         clock: Clock,
         rules: ViewRules,
         component: Component,
+        left_out: tuple[bytes, ...] = (),
         bootstrap: Mapping[bytes, Entry] | None = None,
         on_change: Callable[[Mapping[bytes, Entry | None], int], None],
     ) -> None:
@@ -134,8 +136,7 @@ class View:
         self._on_change = on_change
         self.size = 0
         self._member_read_at = -math.inf
-        # Prefixes of keys that a snapshot left out: it says nothing about them.
-        self._left_out: tuple[bytes, ...] = ()
+        self._left_out = left_out
 
     def __repr__(self) -> str:
         """Show the prefix, where its content comes from, and how much it is."""
@@ -226,19 +227,16 @@ class View:
             content, bootstrapped = self.at_start(None)
             self._replace(content, 0, bootstrapped=bootstrapped)
 
-    def at_start(
-        self, snapshot: Mapping[bytes, Entry] | None, left_out: tuple[bytes, ...] = ()
-    ) -> tuple[dict[bytes, Entry], frozenset[bytes]]:
+    def at_start(self, snapshot: Mapping[bytes, Entry] | None) -> tuple[dict[bytes, Entry], frozenset[bytes]]:
         """Return what is served until etcd answers, and which of these keys are from the bootstrap file.
 
         Args:
             snapshot: What an earlier process has left; None if that is nothing.
-            left_out: Prefixes of keys that are in no snapshot.
         """
         if snapshot is None:
             return dict(self._bootstrap), frozenset(self._bootstrap)
-        content = {key: entry for key, entry in snapshot.items() if not key.startswith(left_out)}
-        bootstrapped = {key: entry for key, entry in self._bootstrap.items() if key.startswith(left_out)}
+        content = {key: entry for key, entry in snapshot.items() if not self.leaves_out(key)}
+        bootstrapped = {key: entry for key, entry in self._bootstrap.items() if self.leaves_out(key)}
         return {**content, **bootstrapped}, frozenset(bootstrapped)
 
     def restore(
@@ -247,7 +245,6 @@ class View:
         *,
         freshness: Freshness,
         history: History,
-        left_out: tuple[bytes, ...] = (),
     ) -> None:
         """Begin with the content of a snapshot.
 
@@ -256,11 +253,10 @@ class View:
             freshness: The snapshot's revision, and when it was proven in sync, in this process's monotonic
                 seconds.
             history: The history it is of.
-            left_out: Prefixes of keys that are in no snapshot.
         """
-        self.freshness, self.history, self._left_out = freshness, history, left_out
+        self.freshness, self.history = freshness, history
         self.origin = Origin.DISK
-        content, bootstrapped = self.at_start(entries, left_out)
+        content, bootstrapped = self.at_start(entries)
         self._replace(content, freshness.reached, bootstrapped=bootstrapped)
 
     def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
@@ -273,7 +269,6 @@ class View:
         """
         self._enter(history)
         self.origin = Origin.QUORUM
-        self._left_out = ()
         self.denied = self.trouble = None
         revision = found.header.revision
         self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
@@ -299,7 +294,7 @@ class View:
             return None
         for key, entry in found.entries.items():
             known = entry.mod_revision > reached or self.entries.get(key) == entry
-            if not known and not key.startswith(self._left_out):
+            if not known and not (self.origin is Origin.DISK and self.leaves_out(key)):
                 return (
                     f"a key under {self.name!r} has another past: revision {entry.mod_revision} is not as it was"
                 )

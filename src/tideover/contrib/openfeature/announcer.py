@@ -21,9 +21,9 @@ from openfeature.provider import FeatureProvider, ProviderStatus
 
 Emit = Callable[[FeatureProvider, ProviderEvent, ProviderEventDetails], None]
 
-# Seconds that the SDK is given to tell how `initialize` has ended, and between two looks at whether it has.
-_PATIENCE = 1.0
+# Seconds between two looks at whether the SDK has told how `initialize` has ended: at first, and at the most.
 _PAUSE = 0.001
+_LONGEST_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +129,9 @@ class Announcer:
                 emit(self._provider, event, details)
 
     def _await_initialized(self, emit: Emit) -> None:
-        """Wait until the SDK has told how `initialize` has ended; whoever else listens tells nothing."""
+        """Wait until the SDK has told how `initialize` has ended, or lets go; whoever else listens tells nothing."""
         status = getattr(getattr(emit, "__self__", None), "get_provider_status", None)
-        deadline = time.monotonic() + _PATIENCE
-        while status is not None and status(self._provider) is ProviderStatus.NOT_READY:
-            if self._emit is not emit or time.monotonic() > deadline:
-                return
-            time.sleep(_PAUSE)
+        pause = _PAUSE
+        while status is not None and self._emit is emit and status(self._provider) is ProviderStatus.NOT_READY:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

@@ -42,12 +42,19 @@ _LIVE, _STATIC = Source.LIVE, Reason.STATIC
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A flag as it was read: what it means is worked out once per revision."""
+    """A flag as it was read: what it means is worked out once per revision.
+
+    Attributes:
+        raw: What was read.
+        flag: What it means.
+        version: The revision, as text.
+        view: Where the value comes from; None if a test has laid it over that.
+    """
 
     raw: bytes
     flag: flags.Flag
     version: str
-    view: View
+    view: View | None
 
 
 class TideoverProvider(AbstractProvider):
@@ -139,7 +146,7 @@ class TideoverProvider(AbstractProvider):
         if denied is not None:
             return _error("denied", denied)
         if health.diagnosis is Diagnosis.UNAUTHORIZED and health.state is not HealthState.AVAILABLE:
-            return _error("unauthorized", health.sentence, answers=True)
+            return _error("unauthorized", health.sentence, answers=all(view.synced for view in views))
         if not all(view.synced for view in views):
             return _error("unknown", f"nothing is known of the flags: {health.sentence}")
         if all(view.source is _LIVE for view in views):
@@ -212,7 +219,7 @@ class TideoverProvider(AbstractProvider):
         flag, view = known.flag, known.view
         if flag.problem:
             raise ParseError(f"the value of '{shown(flag_key)}' is no flag: {flag.problem}")
-        source, age = view.source, view.age
+        source, age = (Source.OVERRIDE, 0.0) if view is None else (view.source, view.age)
         metadata: dict[str, bool | int | float | str] = {
             "version": known.version,
             "tideover.source": "live" if source is _LIVE else str(source),
@@ -223,7 +230,7 @@ class TideoverProvider(AbstractProvider):
         reason = flag.left_to
         if reason is not None:
             return FlagResolutionDetails(default, None, None, reason, None, metadata)
-        reason = _STATIC if source is _LIVE else Reason.STALE
+        reason = _STATIC if source is _LIVE or view is None else Reason.STALE
         return FlagResolutionDetails(convert(flag.value), None, None, reason, flag.variant, metadata)
 
     def _resolve_too_stale(self, flag_key: str, default: T, exc: TooStale) -> FlagResolutionDetails[T]:
@@ -243,8 +250,10 @@ class TideoverProvider(AbstractProvider):
         """Work out what a value means, and remember it."""
         config, key = self._tide.config, self._prefix + flag_key
         reading = config.read(key, bytes, default=raw)
-        full = config.full_name(key).encode()
-        view = next(view for view in config.views_under(self._prefix) if full.startswith(view.prefix))
+        view = None
+        if reading.source is not Source.OVERRIDE:
+            full = config.full_name(key).encode()
+            view = next(view for view in config.views_under(self._prefix) if full.startswith(view.prefix))
         known = _Known(reading.value, flags.parse(reading.value), str(reading.revision), view)
         if known.flag.problem:
             telemetry.config_rejected(key, reading.revision, f"no flag: {known.flag.problem}")

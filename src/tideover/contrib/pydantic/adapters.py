@@ -23,7 +23,7 @@ from tideover.codecs.libraries import Field, library_of
 from tideover.codecs.refusals import field_names
 from tideover.codecs.structures import converter
 from tideover.contrib.pydantic.dumping import as_json, as_plain
-from tideover.contrib.pydantic.fields import ByKey, fields_by_key, is_model, read_by_key
+from tideover.contrib.pydantic.fields import ByKey, fields_by_key, is_model, is_record, read_by_key
 from tideover.contrib.pydantic.schemas import charging, names_in
 from tideover.shown import shown
 
@@ -41,10 +41,11 @@ class Pydantic:
         """Whether a class or a note is pydantic's, or says itself how pydantic validates it."""
         if isinstance(part, ByKey | BaseMetadata | GroupedMetadata) or is_model(part):
             return True
+        is_class = isinstance(part, type)
         made = part if isinstance(part, type) else type(part)
-        return hasattr(made, "__get_pydantic_core_schema__") or (
-            made is part.__class__ and made.__module__.partition(".")[0] == "pydantic"
-        )
+        # Before 2.10 URLs are of pydantic_core, and say nothing of themselves.
+        own = made.__module__.partition(".")[0] == ("pydantic_core" if is_class else "pydantic")
+        return own or hasattr(made, "__get_pydantic_core_schema__")
 
     def is_scalar(self, form: object) -> bool:
         """Whether the values of a type are stored as plain text: not if it is a model or has parts."""
@@ -95,7 +96,11 @@ class Pydantic:
         """
         return as_plain(adapter_of(type(value)), value)
 
-    def fields(self, form: type) -> tuple[Field, ...] | None:
+    def is_record(self, form: type) -> bool:
+        """Whether a type is a model with fields."""
+        return is_record(form)
+
+    def fields(self, form: type) -> tuple[Field, ...]:
         """Return the fields of a model, as keys name them: by aliases where it has them."""
         return fields_by_key(form)
 

@@ -80,10 +80,13 @@ def put_at(fields: dict[str, Any], path: Path, value: object) -> None:
     fields[names[-1]] = value
 
 
-def fields_by_key(form: type) -> tuple[Field, ...] | None:
-    """Return the fields of a model for which there may be keys, as `bind` reads them; None if it is no record."""
-    if not is_model(form) or issubclass(form, pydantic.RootModel):
-        return None
+def is_record(form: type) -> bool:
+    """Whether a type is a model with fields."""
+    return is_model(form) and not issubclass(form, pydantic.RootModel)
+
+
+def fields_by_key(form: type) -> tuple[Field, ...]:
+    """Return the fields of a model for which there may be keys, as `bind` reads them."""
     found: dict[str, Field] = {}
     for name, info in infos_of(form).items():
         paths = paths_of(form, name, info)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tideover.codecs import Refusal
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
 from tideover.coordinator.coordinator import Coordinator
+from tideover.errors import ConfigKeyError, ConfigValueError
 from tideover.types import Reading, Source
 
 
@@ -52,14 +53,6 @@ class FromMemory:
         return self._reader.keys_below(prefix)
 
 
-class Quietly(FromMemory):
-    """The same, but nothing is counted or marked, and a refused value is an error whatever was before."""
-
-    def read(self, key: str, form: Any) -> Reading[Any]:
-        """Return a key's value; see `Origin`."""
-        return self._reader.read_quietly(key, form)
-
-
 class FromDisk:
     """What an earlier process has left on disk, for a coordinator that has not been entered yet.
 
@@ -92,18 +85,46 @@ class FromDisk:
 
 @dataclass
 class Building:
-    """The building of one settings object that follows its keys.
+    """The making of one settings object that follows its keys.
 
     Attributes:
         origin: Where its sources read.
-        prefixes: The prefixes of the sources that were asked.
-        revision: The newest revision of what they have read.
+        defaults: Whether what is refused is left out, so that another source or a default stands in.
+        without: Names of fields that are left out, as errors have them; None means all.
+        revision: The newest revision of what was read; 0 if there was nothing.
+        refusal: Why something was left out; None if nothing was.
     """
 
     origin: Origin
-    prefixes: list[str] = field(default_factory=list)
+    defaults: bool = False
+    without: Collection[str] | None = ()
     revision: int = 0
+    refusal: ConfigValueError | ConfigKeyError | None = None
+
+    def read(self, key: str, form: object) -> Reading[Any]:
+        """Return a key's value; one that is refused is absent, if it may be.
+
+        Raises:
+            ConfigValueError: It is refused.
+        """
+        try:
+            reading = self.origin.read(key, form)
+        except ConfigValueError as exc:
+            if not self.defaults:
+                raise
+            self.refusal = self.refusal or exc
+            return Reading(key, None, False, Source.DEFAULT, 0, 0.0, True)
+        self.revision = max(self.revision, reading.revision)
+        return reading
+
+    def below(self, prefix: str) -> Collection[str]:
+        """Return the keys there are that begin with a prefix."""
+        return self.origin.below(prefix)
+
+    def leaves_out(self, names: Iterable[object]) -> bool:
+        """Whether a field is left out that goes by these names."""
+        return self.without is None or any(name in self.without for name in names)
 
 
-# Set while a settings object is built that follows its keys.
+# Set while a settings object is made that follows its keys.
 present_building: ContextVar[Building | None] = ContextVar("present_building", default=None)

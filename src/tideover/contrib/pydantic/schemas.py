@@ -96,12 +96,17 @@ def _is_hashed(node: dict[str, Any]) -> bool:
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get("type"), str):
-            yield schema
-        for name, inner in schema.items():
-            if name != "metadata":
-                yield from _nodes(inner)
-    elif isinstance(schema, list | tuple):
-        for inner in schema:
-            yield from _nodes(inner)
+    # Those of pydantic 2.7 may contain themselves.
+    seen: set[int] = set()
+    stack = [schema]
+    while stack:
+        part = stack.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            if isinstance(part.get("type"), str):
+                yield part
+            stack.extend(inner for name, inner in part.items() if name != "metadata")
+        elif isinstance(part, list | tuple):
+            stack.extend(part)

@@ -74,9 +74,14 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
             See the class.
         """
         building = present_building.get()
-        if building is not None:
-            building.prefixes.append(self.prefix)
-        return self._fields(building.origin if building else self._origin(), self.settings_cls, self.prefix)
+        if building is None:
+            return self._fields(self._origin(), self.settings_cls, self.prefix)
+        infos = {
+            name: info
+            for name, info in infos_of(self.settings_cls).items()
+            if not building.leaves_out((name, *(path[0] for path in paths_of(self.settings_cls, name, info))))
+        }
+        return self._fields(building, self.settings_cls, self.prefix, infos)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return what is known of a field, the name it goes by, and that nothing is left to parse.
@@ -99,9 +104,11 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
                 raise
         return FromDisk(coordinator) if coordinator.loop is None else FromMemory(coordinator.config)
 
-    def _fields(self, origin: Origin, form: Any, prefix: str) -> dict[str, Any]:
+    def _fields(
+        self, origin: Origin, form: Any, prefix: str, infos: dict[str, FieldInfo] | None = None
+    ) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for name, info in infos_of(form).items():
+        for name, info in (infos_of(form) if infos is None else infos).items():
             self._put(found, origin, form, prefix, name, info)
         return found
 
@@ -128,7 +135,6 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
             return _ABSENT
         key = prefix + "/".join(map(str, path))
         reading = origin.read(key, Annotated[info.annotation or Any, ByKey(self._is_parsed(info))])
-        self._note(reading.revision)
         value = reading.value if reading.present else _ABSENT
         model = _model_in(info)
         if model is None or not origin.below(f"{key}/"):
@@ -141,22 +147,17 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
             return False
         return self.config.get("enable_decoding") is not False or ForceDecode in info.metadata
 
-    def _note(self, revision: int) -> None:
-        building = present_building.get()
-        if building is not None:
-            building.revision = max(building.revision, revision)
-
 
 def keys_of(form: Any, prefix: str) -> tuple[list[str], list[str]]:
-    """Return the keys that a class of settings has, and what the keys within its models begin with."""
-    keys, below = [], []
+    """Return the keys that a class of settings has below a prefix, and those of them that may be several."""
+    keys, nested = [], []
     for name, info in infos_of(form).items():
         for path in paths_of(form, name, info):
             heads = dict.fromkeys((str(path[0]), "/".join(map(str, path))))
-            keys += [prefix + head for head in heads]
-            if _model_in(info) is not None:
-                below += [f"{prefix}{head}/" for head in heads]
-    return keys, below
+            found = [prefix + head for head in heads]
+            keys += found
+            nested += found if _model_in(info) is not None else []
+    return list(dict.fromkeys(keys)), list(dict.fromkeys(nested))
 
 
 def _is_plain(path: Path) -> bool:

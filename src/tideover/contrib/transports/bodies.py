@@ -59,6 +59,10 @@ class Sending:
     def __init__(self) -> None:
         self.begun = False
 
+    def __repr__(self) -> str:
+        """Say whether it was begun."""
+        return f"<Sending {'begun' if self.begun else 'not begun'}>"
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Note that it is read."""
@@ -82,6 +86,10 @@ class Receiving:
     def __init__(self, failures: tuple[type[BaseException], ...], finished: Callable[[bool], None]) -> None:
         self._failures = failures
         self._finished: Callable[[bool], None] | None = finished
+
+    def __repr__(self) -> str:
+        """Say whether it is over."""
+        return f"<Receiving {'over' if self._finished is None else 'on'}>"
 
     @contextmanager
     def reading(self) -> Iterator[None]:

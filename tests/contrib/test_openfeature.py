@@ -142,7 +142,7 @@ async def test_what_is_no_flag_is_logged_once(caplog: pytest.LogCaptureFixture) 
 )
 async def test_hostile_keys_are_not_found(key: str) -> None:
     """Whatever stands in a flag's key, it is looked for below the prefix only, and no error repeats all of it."""
-    store = await store_with(flags__a="true", a='"outside"')
+    store = await store_with(flags__a="true", flags__="true", a="true")
     async with flagged(store=store) as (_, client):
         found = details(client, "boolean", key, False)
         assert (found.value, found.error_code) == (False, ErrorCode.FLAG_NOT_FOUND)
@@ -172,6 +172,8 @@ async def test_a_change_is_seen_with_its_revision() -> None:
         assert (found.value, found.flag_metadata["version"]) == (2, str(written.revision))
         await tide.config.delete("flags/a")
         assert details(client, "integer", "a", 0).error_code is ErrorCode.FLAG_NOT_FOUND
+        assert isinstance(client.provider, TideoverProvider)
+        assert client.provider._known == {}, "nothing is kept of what is gone"
 
 
 # Metadata --------------------------------------------------------------------------------------------------------
@@ -354,15 +356,17 @@ async def test_threads_may_evaluate() -> None:
                 found = client.get_integer_details("a", -1)
                 seen.add((found.value, str(found.flag_metadata["version"])))
 
-        threads = [threading.Thread(target=evaluate) for _ in range(3)]
+        threads = [threading.Thread(target=evaluate) for _ in range(2)]
+        written = {0: str(tide.config.read("flags/a").revision)}
         for thread in threads:
             thread.start()
-        written = {0: str(tide.config.read("flags/a").revision)}
-        for number in range(1, 20):
-            written[number] = str((await tide.config.put("flags/a", number)).revision)
-        ended.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for number in range(1, 20):
+                written[number] = str((await tide.config.put("flags/a", number)).revision)
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
         assert len(seen) > 1
         assert seen <= set(written.items())
 

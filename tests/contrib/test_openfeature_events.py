@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -145,6 +146,26 @@ async def test_a_start_from_disk_is_stale(tmp_path: Path, set_provider: Callable
             assert (found.value, found.reason) == (True, Reason.STALE)
             assert found.flag_metadata["tideover.source"] == "disk"
             api.shutdown()
+
+
+@pytest.mark.usefixtures("threads_stop_the_clock")
+async def test_ready_is_not_the_last_word_of_a_slow_sdk(tmp_path: Path) -> None:
+    """What there is to tell waits until the SDK has told that the provider is ready, however late that is."""
+
+    class Slow(TideoverProvider):
+        def initialize(self, evaluation_context: EvaluationContext) -> None:
+            super().initialize(evaluation_context)
+            time.sleep(0.1)
+
+    store = await degraded_store(tmp_path, flags__a="true")
+    async with connect(store=store, cache_dir=tmp_path) as tide:
+        client = api.get_client()
+        heard = Heard(client)
+        api.set_provider(Slow(tide))
+        # The first is OpenFeature's own provider, the one before ours.
+        await until(lambda: heard.events.count(READY) == 2)
+        await settled()
+        assert client.get_provider_status() is ProviderStatus.STALE
 
 
 def _have_told(heard: Heard, *events: object) -> bool:
@@ -297,6 +318,7 @@ async def test_what_changed_in_an_outage_is_told_after_it() -> None:
 # Life ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where no time passes, and nothing else looks again
 async def test_a_provider_that_is_set_early_becomes_ready_by_itself() -> None:
     """Requirements 5.3.1, 5.3.2, 5.3.3: set before the coordinator is entered it has failed, then it is ready."""
     store = await store_with(flags__a="true")

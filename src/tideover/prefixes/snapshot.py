@@ -107,8 +107,8 @@ def supersedes(ours: Snapshot, theirs: Snapshot) -> bool:
         of different clusters cannot be compared: there only a higher epoch counts. What an operator has made of
         plain values is of no cluster, and gives way to any that is of one.
     """
-    if not theirs.cluster_id and ours.cluster_id:
-        return True  # theirs is an operator's, and etcd has said something since
+    if 0 in (ours.cluster_id, theirs.cluster_id) and ours.cluster_id != theirs.cluster_id:
+        return ours.cluster_id != 0  # the other is an operator's, and etcd has said something since
     if ours.cluster_id != theirs.cluster_id:
         return ours.epoch > theirs.epoch
     if (ours.epoch, ours.revision) != (theirs.epoch, theirs.revision):

@@ -129,7 +129,7 @@ class Announcer:
                 emit(self._provider, event, details)
 
     def _await_initialized(self, emit: Emit) -> None:
-        """Wait until the SDK has told how `initialize` has ended, or lets go; whoever else listens tells nothing."""
+        """Wait until the SDK has told how `initialize` has ended, or lets go; others that listen tell nothing."""
         status = getattr(getattr(emit, "__self__", None), "get_provider_status", None)
         pause = _PAUSE
         while status is not None and self._emit is emit and status(self._provider) is ProviderStatus.NOT_READY:

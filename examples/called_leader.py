@@ -1,12 +1,12 @@
-"""Two processes of which one leads, and a caller that sends its writes to whichever it is, without a load balancer.
+"""Two processes of which one leads, and a caller whose writes go to whichever it is, without a load balancer.
 
     etcd &
     python examples/called_leader.py
 
 Both run with uvicorn, as candidates that say where they are. The caller posts to `http://reaper.leader/write` ten
-times a second. End the leader with `kill`: it resigns, and the next write is the other one's. `kill -9` it instead:
-writes wait until the other one is elected, some seconds, and at the most one fails: that which was under way may
-have been done. Stop etcd: the leader is called as long as its term lasts. `ETCD_ENDPOINTS` names other members,
+times a second. End the leader with `kill`: it resigns, and the next write is the other one's. Use `kill -9`, and
+writes wait some seconds until the other one is elected. At the most one fails: that which was under way may have
+been done. Stop etcd: the leader is called as long as its term lasts. `ETCD_ENDPOINTS` names other members,
 separated by commas.
 """
 
@@ -71,19 +71,21 @@ def serve() -> None:
 
 async def call() -> None:
     """Write all the time, and say once a second who took that."""
-    async with tideover.connect(*ENDPOINTS) as tide:
+    async with (
+        tideover.connect(*ENDPOINTS) as tide,
         # A write waits for the next leader as long as it may take to connect.
-        async with httpx.AsyncClient(transport=DiscoveryTransport(tide), timeout=20) as client:
-            while True:
-                answers: Counter[str] = Counter()
-                for _ in range(10):
-                    try:
-                        answers[(await client.post("http://reaper.leader/write")).text] += 1
-                    except httpx.HTTPError as exc:
-                        answers[f"FAILED: {exc!r}"] += 1
-                    await asyncio.sleep(0.1)
-                by = ", ".join(f"{who}: {count}" for who, count in sorted(answers.items()))
-                say(f"etcd {tide.health.state}; {by}")
+        httpx.AsyncClient(transport=DiscoveryTransport(tide), timeout=20) as client,
+    ):
+        while True:
+            answers: Counter[str] = Counter()
+            for _ in range(10):
+                try:
+                    answers[(await client.post("http://reaper.leader/write")).text] += 1
+                except httpx.HTTPError as exc:
+                    answers[f"FAILED: {exc!r}"] += 1
+                await asyncio.sleep(0.1)
+            by = ", ".join(f"{who}: {count}" for who, count in sorted(answers.items()))
+            say(f"etcd {tide.health.state}; {by}")
 
 
 async def main() -> None:

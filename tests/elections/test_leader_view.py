@@ -118,7 +118,7 @@ async def test_a_leader_that_stays_counts_as_long_as_it_stays() -> None:
 
 
 async def test_a_leader_that_renews_counts_though_the_watch_has_died_unnoticed() -> None:
-    """Before its term ends for want of news the record is looked at; "has not renewed" is never said of silence."""
+    """Before its term ends for want of news the record is looked at: "has not renewed" is said of no silence."""
     async with watched() as (store, candidate, view, _):
         async with candidate.leader("jobs/reaper", ttl=5, address="there"):
             await view.wait(timeout=1)

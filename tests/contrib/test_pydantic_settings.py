@@ -318,3 +318,25 @@ async def test_a_secret_is_shown_nowhere(key: str, caplog: pytest.LogCaptureFixt
             with pytest.raises(ValidationError) as caught:
                 Settings()
             assert "'x'" not in str(caught.value)
+
+
+async def test_live_settings_are_of_the_coordinator_that_their_source_was_given() -> None:
+    """They read what `Settings()` reads, though another coordinator is current; two at once are refused."""
+    async with connected(MemoryStore(values={"shop/rate": 1})) as one, connected(MemoryStore()) as other:
+
+        class Own(Settings):
+            @classmethod
+            def settings_customise_sources(
+                cls,
+                settings_cls: type[BaseSettings],
+                *_: PydanticBaseSettingsSource,
+                **__: PydanticBaseSettingsSource,
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return (TideoverSettingsSource(settings_cls, prefix="shop/", coordinator=one),)
+
+        live = live_settings(Own)
+        assert live.value.rate == Own().rate == 1.0
+        await one.config.put("shop/rate", 2)
+        assert live.value.rate == live_settings(Own, coordinator=one).value.rate == 2.0
+        with pytest.raises(ValueError, match="several coordinators"):
+            live_settings(Own, coordinator=other)

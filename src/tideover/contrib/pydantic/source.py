@@ -40,7 +40,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         settings_cls: The settings' class.
         prefix: The keys' common prefix, such as `"pool/"`; behind a letter or digit the slash is added.
         coordinator: Whose configuration; None means the one that `current` returns when settings are made, or the
-            one that `live_settings` was given. One that has not been entered yet reads the snapshot on disk.
+            one that `live_settings` follows. One that has not been entered yet reads the snapshot on disk.
 
     When degraded:
         The last known values, of this process or of an earlier one. A field of which nothing is known is left to
@@ -52,7 +52,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
     ) -> None:
         super().__init__(settings_cls)
         self.prefix = settings_prefix(prefix)
-        self._coordinator = coordinator
+        self.coordinator = coordinator
 
     def __repr__(self) -> str:
         """Show the class and the prefix."""
@@ -95,7 +95,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         return value, name, False
 
     def _origin(self) -> Origin:
-        coordinator = self._coordinator
+        coordinator = self.coordinator
         if coordinator is None:
             try:
                 coordinator = current_for_reads()

@@ -225,9 +225,9 @@ def version(**fields: tuple[object, object]) -> Any:
 
 
 async def test_more_versions_of_a_class_than_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Versions that accept at the same moment are written, the surplus is dropped, and the start after that holds."""
+    """Of versions that accept at the same moment four are written, and nothing fails."""
     store = MemoryStore(values={"shop/size": 4})
-    versions = [version(**{"size": (int, 1), f"mode{at}": (str, "")}) for at in range(8)]
+    versions = [version(size=(int, 1), **{f"mode{at}": (str, "")}) for at in range(8)]
     async with started(store, tmp_path) as tide:
         lives = [tide.config.bind(each, prefix="shop/", on_invalid="last_good") for each in versions]
         await kept(tmp_path, 4)

@@ -139,6 +139,16 @@ async def test_what_keys_say(
         assert read(live_settings(Settings).value) == expected
 
 
+async def test_what_is_no_model_is_refused_though_there_are_keys_below() -> None:
+    """A list where a model belongs is an error, as in an environment variable, and not covered by a key below it."""
+    async with connected(MemoryStore()) as tide:
+        await put(tide, db=[1], db__port=6)
+        with pytest.raises(ValidationError, match="db"):
+            Settings()
+        await put(tide, db=None)
+        assert Settings().db == Database(port=6)
+
+
 async def test_the_order_of_sources_decides_between_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field is the same under each alias: the environment wins, though etcd has the first of them."""
     monkeypatch.setenv("label", "env")

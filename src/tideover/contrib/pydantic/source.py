@@ -137,7 +137,9 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         reading = origin.read(key, Annotated[info.annotation or Any, ByKey(self._is_parsed(info))])
         value = reading.value if reading.present else _ABSENT
         model = _model_in(info)
-        if model is None or not origin.below(f"{key}/"):
+        # What else stands there pydantic refuses.
+        may_be_several = value is _ABSENT or value is None or isinstance(value, dict)
+        if model is None or not may_be_several or not origin.below(f"{key}/"):
             return value
         parts = self._fields(origin, model, f"{key}/")
         return _merged(value if isinstance(value, dict) else {}, parts) if parts else value

@@ -140,7 +140,7 @@ async def test_what_keys_say(
 
 
 async def test_what_is_no_model_is_refused_though_there_are_keys_below() -> None:
-    """A list where a model belongs is an error, as in an environment variable, and not covered by a key below it."""
+    """A list where a model belongs is an error, as in an environment variable, whatever is below it."""
     async with connected(MemoryStore()) as tide:
         await put(tide, db=[1], db__port=6)
         with pytest.raises(ValidationError, match="db"):

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, ForceDecode, NoDecode, PydanticBaseS
 from tideover.codecs import record_of
 from tideover.codecs.forms import options_of
 from tideover.config.keys import settings_prefix
-from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, put_at
+from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, put_at, text_of
 from tideover.contrib.pydantic.origins import FromDisk, FromMemory, Origin, present_building
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import NotConnected
@@ -134,7 +134,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         if not _is_plain(path):
             return _ABSENT
         key = prefix + "/".join(map(str, path))
-        reading = origin.read(key, Annotated[info.annotation or Any, ByKey(self._is_parsed(info))])
+        reading = origin.read(key, text_of(info, parsed=self._is_parsed(info)))
         value = reading.value if reading.present else _ABSENT
         model = _model_in(info)
         # What else stands there pydantic refuses.

@@ -224,6 +224,21 @@ def version(**fields: tuple[object, object]) -> Any:
     return make_dataclass("Settings", of, namespace={"__module__": "shop"})
 
 
+async def test_more_versions_of_a_class_than_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of versions that accept at the same moment four are written, and nothing fails."""
+    store = MemoryStore(values={"shop/size": 4})
+    versions = [version(size=(int, 1), **{f"mode{at}": (str, "")}) for at in range(8)]
+    async with started(store, tmp_path) as tide:
+        lives = [tide.config.bind(each, prefix="shop/", on_invalid="last_good") for each in versions]
+        await kept(tmp_path, 4)
+        await tide.config.put("shop/size", "many")
+        assert [live.value.size for live in lives] == [4] * 8
+    async with started(store, tmp_path) as tide:
+        assert tide.config.bind(versions[0], prefix="shop/", on_invalid="last_good").value.size == 4
+    assert len(list(tmp_path.glob("accepted-*[0-9a-f].json"))) == 4
+    assert "tideover.task.failed" not in caplog.text
+
+
 async def test_two_versions_of_a_class_side_by_side(tmp_path: Path) -> None:
     """Each keeps what it has accepted itself; one that has accepted nothing yet begins with the other's."""
     old, new = version(size=(int, 1)), version(size=(int, 1), mode=(Literal["fast", "safe"], "safe"))

@@ -141,6 +141,8 @@ class AcceptedValues:
         if self.folder is None:
             return
         for name in tuple(self._unsaved):
+            if name not in self._unsaved:  # of a shape that is surplus by now
+                continue
             snapshot = self._known[name]
             try:
                 await anyio.to_thread.run_sync(

@@ -385,6 +385,32 @@ async def test_what_was_accepted_is_sealed_as_all_else(tmp_path: Path, caplog: p
     assert path.read_bytes() == sealed
 
 
+async def test_a_file_of_something_else_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file of another class, of all configuration or in the clear is told, and not used."""
+    encryption, store = Encryption(new_key()), MemoryStore()
+    await refused_later(store, tmp_path / "clear", {"pool/size": 4}, {"pool/size": "many"})
+    async with started(store, tmp_path / "sealed", encryption=encryption) as tide:
+        await tide.config.put("pool/size", 4)
+        await tide.config.put("db/host", "a")
+        tide.config.bind(Pool, prefix="pool/", on_invalid="last_good")
+        tide.config.bind(Login, prefix="db/", on_invalid="last_good")
+        await tide.config.put("pool/size", "many")
+        await kept(tmp_path / "sealed", 2)
+    sealed = tmp_path / "sealed"
+    (raw,) = (path for path in sealed.glob("config-*.json") if ".prev." not in path.name)
+    (clear,) = (tmp_path / "clear").glob("accepted-*.json")
+    (another,) = (path for path in sealed.glob("accepted-*.json") if path.name != clear.name)
+    for source in (clear, raw, another):
+        own = tmp_path / f"in place of {source.name} of {source.parent.name}" / clear.name
+        own.parent.mkdir(mode=0o700)
+        own.write_bytes(source.read_bytes())
+        async with started(store, own.parent, encryption=encryption) as tide:
+            with pytest.raises(ConfigValueError):
+                tide.config.bind(Pool, prefix="pool/", on_invalid="last_good")
+        assert any("snapshot.rejected" in text and str(own) in text for text in caplog.messages), source
+        assert own.read_bytes() == source.read_bytes()
+
+
 async def test_a_tests_values_are_not_accepted(tmp_path: Path) -> None:
     """What a test lays over the values in etcd is on no disk, and the next start knows nothing of it."""
     store = MemoryStore()

@@ -245,3 +245,37 @@ def test_in_another_thread(elsewhere: tuple[Coordinator, anyio.from_thread.Block
         following.result(5)
     assert threads
     assert threading.get_ident() not in threads
+
+
+def test_a_block_that_could_not_begin_begins_at_no_later_time(
+    elsewhere: tuple[Coordinator, anyio.from_thread.BlockingPortal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is blocked is told of, and finds no values and no outage when it goes on; ends come late."""
+    tide, portal = elsewhere
+    monkeypatch.setattr("tideover.event_loop._PATIENCE", 0.05)
+
+    def blocked() -> threading.Event:
+        begun, go_on = threading.Event(), threading.Event()
+
+        async def block() -> None:
+            begun.set()
+            go_on.wait(10)
+
+        portal.start_task_soon(block)
+        begun.wait(10)
+        return go_on
+
+    go_on = blocked()
+    with pytest.raises(TimeoutError, match="is blocked"), overriding(tide, {"a": "2"}):
+        pass
+    with pytest.raises(TimeoutError, match="is blocked"):
+        declare_outage(tide)
+    go_on.set()
+    portal.call(anyio.sleep, 0)
+    assert (tide.config.get("a"), tide.health.state) == ("1", "available")
+
+    with pytest.raises(TimeoutError, match="is blocked"), overriding(tide, {"a": "2"}):
+        go_on = blocked()
+    go_on.set()
+    portal.call(anyio.sleep, 0)
+    assert tide.config.get("a") == "1"

@@ -613,3 +613,15 @@ async def test_repeated_reads_outside_a_request_are_counted() -> None:
         for _ in range(7):
             tide.config.get("a")
         assert tide.observe_reads()["memory", True] == 7
+
+
+async def test_a_change_that_comes_while_closing_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing can be read any more, so settings objects stay as they are, and the watch does not fail."""
+    store = MemoryStore(values={"p/timeout": 1})
+    async with connected(store) as tide, connected(store) as other:
+        live = tide.config.bind(Payments, prefix="p/")
+        tide.config.close("the coordinator is closing")  # which is the first that it does
+        await other.config.put("p/timeout", 2)
+        await anyio.sleep(1)
+        assert repr(live) == f"<Live Payments of 'p/' at revision {live.revision}>"
+    assert "tideover.task.failed" not in caplog.text

@@ -421,7 +421,8 @@ class Config(Reader):
             revisions[key] = at
             value = None if entry is None else entry.value.decode(errors="surrogateescape")
             self._subscriptions.publish(Change(key, value, at))
-        for live in list(self._bound):
+        # While the coordinator closes, events still come, and nothing can be read any more.
+        for live in list(self._bound) if self._closed is None else ():
             live.take_changes(revisions)
         for listener in list(self._listeners):
             listener.changed(revisions)

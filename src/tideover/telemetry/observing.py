@@ -225,7 +225,7 @@ meter.create_observable_up_down_counter(
 meter.create_observable_gauge(
     "tideover.backend.member.info",
     callbacks=[_observe_members],
-    unit="1",
+    unit="{member}",
     description="1 for each member of etcd that is known here, with its version.",
 )
 meter.create_observable_up_down_counter(

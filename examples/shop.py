@@ -49,6 +49,7 @@ class Receipt(BaseModel):
 
 # What routes share is written once.
 Vat = Annotated[float, Setting("vat", default=0.2)]
+Limited = Annotated[Limits, Setting("limits", default=Limits())]
 
 
 async def settle() -> None:
@@ -82,7 +83,7 @@ def make_app(**options: Any) -> FastAPI:
     app = FastAPI(title="shop", lifespan=lifespan, exception_handlers={TideoverError: problem_handler})
 
     @app.post("/orders/{number}")
-    async def pay(number: int, order: Order, vat: Vat, limits: Annotated[Limits, Setting("limits")]) -> Receipt:
+    async def pay(number: int, order: Order, vat: Vat, limits: Limited) -> Receipt:
         total = min(order.quantity, limits.items) * order.price * (1 + vat)
         express = await flags.get_client().get_boolean_value_async("express", False)
         return await charge(number, min(total, limits.total), express=express)

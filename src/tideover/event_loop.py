@@ -88,30 +88,39 @@ class EventLoop:
                 "or connect() here"
             )
 
-    def call(self, function: Callable[..., R], *args: Any) -> R:
+    def call(self, function: Callable[[], R], *, late: bool = False) -> R:
         """Call something in it from any thread, and return what comes of it.
 
         In its own thread, and where it is none, that is a plain call: nothing else runs there now.
 
         Args:
             function: What.
-            args: Its arguments.
+            late: Whether it is called all the same, later, when this has raised `TimeoutError`: for what undoes
+                something. What begins something is not, because nobody would end it.
 
         Raises:
             TimeoutError: The event loop has not come to it within 10 s.
         """
         if self.is_in_this_thread:
-            return function(*args)
+            return function()
         answer: Future[R] = Future()
 
         def there() -> None:
+            if not late and not answer.set_running_or_notify_cancel():
+                return
             try:
-                answer.set_result(function(*args))
+                answer.set_result(function())
             except Exception as exc:  # noqa: BLE001  # raised in the thread that waits
                 answer.set_exception(exc)
 
         self.soon(there)
-        return answer.result(_PATIENCE)
+        try:
+            return answer.result(_PATIENCE)
+        except TimeoutError:
+            # It may have begun, or be done, at this very moment.
+            if not answer.done() and (late or answer.cancel()):
+                raise TimeoutError(f"{self!r} is blocked or has ended: no answer in {_PATIENCE:.0f} s") from None
+            return answer.result()
 
     def soon(self, call: Callable[..., object], *args: Any) -> None:
         """Call something in it: now if it runs here, or is none, else as soon as it can.

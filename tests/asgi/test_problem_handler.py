@@ -68,7 +68,7 @@ async def raising(error: Exception, handlers: dict[Any, Any] | None = None) -> A
         (
             EndpointsUnknown(SECRET, service=SECRET, age=math.inf),
             503,
-            "the request could not be carried out: no etcd member answers",
+            "what the request needs has never been read: no etcd member answers",
         ),
         (LockTimeout(SECRET), 503, "a lock that the request needs could not be had in time"),
         (
@@ -109,6 +109,21 @@ async def test_each_error_has_its_answer(
     logged = [record for record in caplog.records if "tideover.server.failed" in record.message]
     assert bool(logged) is (status == 500)
     assert all(record.levelno == logging.ERROR and SECRET in record.message for record in logged)
+
+
+async def test_what_is_not_known_yet_is_no_outage() -> None:
+    """A service asked for before its first read is answered as not known: etcd is not called away."""
+
+    async def endpoints(request: Request) -> Response:
+        return PlainTextResponse(str(tide.discover("billing").endpoints))
+
+    app = Starlette(routes=[Route("/", endpoints)], exception_handlers={TideoverError: problem_handler})
+    async with connected(await store_with(a="1")) as tide:
+        async with client_of(TideoverMiddleware(app, coordinator=tide)) as client:
+            answer = await client.get("/")
+    found = answer.json()
+    assert (answer.status_code, found["title"], found["outage_id"]) == (503, "Not known", "")
+    assert found["detail"] == "what the request needs has never been read"
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown("x"), ConfigKeyError("k", "x"), TideoverError("x")])

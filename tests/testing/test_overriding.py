@@ -140,6 +140,34 @@ async def test_a_bad_value_is_refused_and_spoils_nothing() -> None:
         assert tide.status().rejected == ()
 
 
+async def test_nothing_of_a_block_is_served_after_it_though_etcd_has_a_refused_value() -> None:
+    """Bound settings go back to what they were before the block, a last good object or the want of one."""
+    async with connected(MemoryStore(values={"p/timeout": 1.5})) as tide:
+        before = tide.config.bind(Payments, prefix="p/")
+        revision = before.revision
+        await tide.config.put("p/timeout", "soon")
+        with (
+            overriding(tide, {"other": 1}),
+            overriding(tide, {"p/timeout": 3}),
+            overriding(tide, {"p/timeout": 4}),
+        ):
+            within = tide.config.bind(Payments, prefix="p/")
+            instead = tide.config.bind(Payments, prefix="p/", on_invalid="default")
+            assert [live.value.timeout for live in (before, within, instead)] == [4.0, 4.0, 4.0]
+            await tide.config.put("p/hosts", ["a"])
+            assert before.value.hosts == ("a",)
+        assert (before.value, before.revision) == (Payments(1.5), revision)
+        assert before.rejection is not None
+        assert instead.value == Payments(2.0, ("a",))
+        with pytest.raises(ConfigValueError, match="timeout"):
+            within.value  # noqa: B018
+        assert "at revision 0, newer refused" in repr(within)
+        await tide.config.put("p/timeout", 5)
+        assert before.value == within.value == instead.value == Payments(5.0, ("a",))
+        await tide.config.put("p/timeout", "later")
+        assert before.value == within.value == Payments(5.0, ("a",))
+
+
 def tide_revision(tide: Coordinator) -> int:
     """Return the revision that the configuration has reached."""
     return tide.status().config[0].revision
@@ -217,3 +245,37 @@ def test_in_another_thread(elsewhere: tuple[Coordinator, anyio.from_thread.Block
         following.result(5)
     assert threads
     assert threading.get_ident() not in threads
+
+
+def test_a_block_that_could_not_begin_begins_at_no_later_time(
+    elsewhere: tuple[Coordinator, anyio.from_thread.BlockingPortal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is blocked is told of, and finds no values and no outage when it goes on; ends come late."""
+    tide, portal = elsewhere
+    monkeypatch.setattr("tideover.event_loop._PATIENCE", 0.05)
+
+    def blocked() -> threading.Event:
+        begun, go_on = threading.Event(), threading.Event()
+
+        async def block() -> None:
+            begun.set()
+            go_on.wait(10)
+
+        portal.start_task_soon(block)
+        begun.wait(10)
+        return go_on
+
+    go_on = blocked()
+    with pytest.raises(TimeoutError, match="is blocked"), overriding(tide, {"a": "2"}):
+        pass
+    with pytest.raises(TimeoutError, match="is blocked"):
+        declare_outage(tide)
+    go_on.set()
+    portal.call(anyio.sleep, 0)
+    assert (tide.config.get("a"), tide.health.state) == ("1", "available")
+
+    with pytest.raises(TimeoutError, match="is blocked"), overriding(tide, {"a": "2"}):
+        go_on = blocked()
+    go_on.set()
+    portal.call(anyio.sleep, 0)
+    assert tide.config.get("a") == "1"

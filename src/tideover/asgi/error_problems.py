@@ -15,6 +15,7 @@ from tideover.cluster.health import ClusterHealth
 from tideover.errors import (
     AmbiguousCoordinator,
     ElectionMismatch,
+    EndpointsUnknown,
     LockConflict,
     LockTimeout,
     LockUnavailable,
@@ -38,6 +39,7 @@ ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
     LockConflict: (409, "A lock was somebody else's", "#a-lock-was-somebody-elses"),
     TooStale: (503, "Too old", "#too-old-or-not-known"),
     NotSynced: (503, "Not known", "#too-old-or-not-known"),
+    EndpointsUnknown: (503, "Not known", "#too-old-or-not-known"),
     Unavailable: (503, "etcd is away", "#etcd-is-away"),
     ElectionMismatch: (500, "Misconfigured", "#misconfigured"),
     PermissionDenied: (500, "Misconfigured", "#misconfigured"),
@@ -51,7 +53,8 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
 
     | error | status |
     |---|---|
-    | `Unavailable`, `LockTimeout`, `LockUnavailable`, `TooStale`, `NotSynced` | 503 with `Retry-After` |
+    | `Unavailable`, `LockTimeout`, `LockUnavailable` | 503 with `Retry-After` |
+    | `TooStale`, `NotSynced`, `EndpointsUnknown` | 503 with `Retry-After` |
     | `LockConflict` | 409 |
     | `ElectionMismatch`, `PermissionDenied` | 500, and the error is logged |
 
@@ -131,7 +134,7 @@ def _detail(error: Exception, brief: str) -> str:
         return "a lock that the request relied on while etcd was away was held by somebody else"
     if isinstance(error, TooStale):
         return f"what the request needs is {duration(error.age)} old, and may be {duration(error.max_stale)}"
-    if isinstance(error, NotSynced):
+    if isinstance(error, NotSynced | EndpointsUnknown):
         return f"what the request needs has never been read{because}"
     if isinstance(error, Unavailable):
         return f"the request could not be carried out{because}"

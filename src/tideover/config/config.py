@@ -457,7 +457,7 @@ class Config(Reader):
         def remove() -> None:
             self._lay(tuple(each for each in self._overrides.layers if each is not layer))
 
-        self._home.loop.call(remove)
+        self._home.loop.call(remove, late=True)
 
     def _lay(self, layers: tuple[Layer, ...]) -> None:
         before, now = self._overrides.entries, Overrides(self._keys, layers)

@@ -370,7 +370,7 @@ class Coordinator(Primitives):
             if self._monitor is not None:
                 self._monitor.retry()
 
-        self._home.loop.call(end)
+        self._home.loop.call(end, late=True)
 
     async def know_members(self, timeout: float) -> None:
         """Wait until the cluster's member list has been read, so that `status` shows it.

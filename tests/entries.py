@@ -14,13 +14,14 @@ import anyio
 import tideover
 from tideover import Coordinator, locked, while_leader
 from tideover.elections.admin import Office, Sighting
+from tideover.elections.leader_view import LeaderView
 from tideover.request_record import current_coordinator
 from tideover.sessions.key import Notice
 
 # What is no annotation of anything, and yet in users' hands.
 _SEEDS = (Notice,)
 # Run by the coordinator itself, in the background.
-BACKGROUND = {"Config.tend", "Service.save", "Service.tend", "Session.run"}
+BACKGROUND = {"Config.tend", "LeaderView.run", "Service.save", "Service.tend", "Session.run"}
 _SPECIAL = ("__aenter__", "__aexit__", "__anext__", "__await__")
 
 
@@ -86,6 +87,7 @@ class Things:
     registration: tideover.RegistrationBlock
     registered: tideover.Registered
     view: tideover.ServiceView
+    followed: LeaderView
     endpoint_changes: tideover.EndpointChanges
     changes: tideover.Changes
     health_changes: tideover.HealthChanges
@@ -121,6 +123,7 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
             registration,
             registered,
             view,
+            tide.follow_leader("seat"),
             view.changes(),
             tide.config.changes(),
             tide.health.changes(),
@@ -173,6 +176,12 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.foreign_values": lambda t: t.tide.foreign_values(),
     "Coordinator.survey": lambda t: t.tide.survey(),
     "Coordinator.services": lambda t: t.tide.services(),
+    "Coordinator.until_live": lambda t: t.tide.until_live(),
+    "Catalog.config": lambda t: anext(t.tide.catalog.config()),
+    "Catalog.elections": lambda t: anext(t.tide.catalog.elections()),
+    "Catalog.locks": lambda t: anext(t.tide.catalog.locks()),
+    "Catalog.lock": lambda t: t.tide.catalog.lock("held"),
+    "LeaderView.wait": lambda t: t.followed.wait(timeout=0.1),
     "Namespaces.find_misspelled": lambda t: t.tide.namespaces.find_misspelled("config/"),
     "Namespaces.walk": lambda t: anext(t.tide.namespaces.walk()),
     "ClusterHealth.wait_for": lambda t: t.tide.health.wait_for(tideover.HealthState.UNAVAILABLE, timeout=0.1),

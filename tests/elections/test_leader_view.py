@@ -16,7 +16,7 @@ from tideover.elections import followed
 from tideover.elections.leader_view import LeaderView
 from tideover.store.operations import Put, Range
 from tideover.testing import MemoryStore
-from tideover.types import Source
+from tideover.types import HealthState, Source
 
 pytestmark = pytest.mark.anyio
 
@@ -105,6 +105,30 @@ async def test_in_an_outage_a_leader_counts_until_its_term_must_have_ended() -> 
         await anyio.sleep(TTL)
         with pytest.raises(EndpointsUnknown, match="last seen to lead it"):
             view.pick()
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_an_outage_is_never_a_definite_no(leads: bool) -> None:
+    """Where a term has ended while etcd is silent, declared or not, or etcd is away after a resignation."""
+    async with watched() as (store, candidate, view, other):
+        handle = candidate.election("jobs/reaper")
+        await handle.campaign(ttl=5)
+        await view.wait(timeout=1)
+        if not leads:
+            await handle.resign()
+            await anyio.sleep(0.1)
+            fail(store)
+            while other.health.state is HealthState.AVAILABLE:
+                await anyio.sleep(0.1)
+        store.frozen = set(store.members)
+        unknown = 0
+        for _ in range(200):
+            try:
+                view.pick()
+            except EndpointsUnknown:
+                unknown += 1
+            await anyio.sleep(0.1)
+        assert unknown > 100
 
 
 async def test_a_leader_that_stays_counts_as_long_as_it_stays() -> None:

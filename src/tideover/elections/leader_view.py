@@ -73,6 +73,8 @@ class LeaderView:
         self._changed = Signal()
         self._seen: Sighting | None = None
         self._seen_at = -math.inf
+        # When the last look that succeeded was sent.
+        self._read_at = -math.inf
         self._refusal: TideoverError | None = None
         self._closed = ""
 
@@ -90,8 +92,8 @@ class LeaderView:
 
         Raises:
             NoEndpoints: Nobody leads; the message says since when that is known.
-            EndpointsUnknown: Nobody can know: the record was never read, or etcd is away for longer than the last
-                leader's term. It is an `Unavailable` as well.
+            EndpointsUnknown: Nobody can know: the record was never read, or not since the last leader's term has
+                ended, or etcd is away and nobody led at last. It is an `Unavailable` as well.
             RecordCorrupt: The record cannot be read.
             PermissionDenied: A quorum refuses to let this client read it.
             AuthenticationFailed: A quorum refuses the credentials.
@@ -170,6 +172,7 @@ class LeaderView:
     async def run(self) -> None:
         """Follow the record, until cancelled."""
         while not self._closed:
+            sent = self._clock.boot()
             try:
                 seen = await self._observer.look()
             except Unavailable:
@@ -180,6 +183,7 @@ class LeaderView:
                 self._learn(None, refusal=exc)
                 await anyio.sleep(_AFTER_REFUSAL)
             else:
+                self._read_at = sent
                 self._learn(seen)
                 left = self._led_until - self._clock.boot()
                 within = max(_IN_TIME, left - _IN_TIME) if left > 0 else math.inf
@@ -216,19 +220,24 @@ class LeaderView:
 
     def _nobody(self, seen: Sighting | None) -> NoEndpoints:
         name, age = shown(self.name), self._clock.boot() - self._seen_at
+        unknown = f"who leads {name!r} is not known"
         if seen is None:
             why = self._why() if self._degraded else "its record has not been read yet"
-            return EndpointsUnknown(f"who leads {name!r} is not known: {why}", service=self.name, age=math.inf)
+            return EndpointsUnknown(f"{unknown}: {why}", service=self.name, age=math.inf)
         if seen.document is None or seen.document.vacant or not seen.document.holder:
-            return NoEndpoints(f"nobody leads {name!r}", service=self.name, age=age)
-        if not seen.document.entered:
-            return NoEndpoints(f"{self._holder} does not lead {name!r} yet", service=self.name, age=age)
-        last = f"{self._holder} was last seen to lead it {duration(age)} ago"
+            last, now = "nobody was last seen to lead it", f"nobody leads {name!r}"
+        elif not seen.document.entered:
+            last = f"{self._holder} was last seen not to lead it yet"
+            now = f"{self._holder} does not lead {name!r} yet"
+        else:
+            last = f"{self._holder} was last seen to lead it {duration(age)} ago"
+            now = f"nobody is known to lead {name!r}: {last}, and has not renewed"
         if self._degraded:
-            text = f"who leads {name!r} is not known: {last}; {self._why()}"
+            return EndpointsUnknown(f"{unknown}: {last}; {self._why()}", service=self.name, age=age)
+        if self._read_at < self._led_until:  # it may have renewed, and the watch be silent
+            text = f"{unknown}: {last}, and its record has not been read since"
             return EndpointsUnknown(text, service=self.name, age=age)
-        text = f"nobody is known to lead {name!r}: {last}, and has not renewed"
-        return NoEndpoints(text, service=self.name, age=age)
+        return NoEndpoints(now, service=self.name, age=age)
 
     def _mark(self) -> None:
         """Mark the request as degraded, once."""

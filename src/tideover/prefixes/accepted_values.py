@@ -53,7 +53,8 @@ class AcceptedValues:
     """
 
     def __init__(self, folder: Path | None, options: Options, *, clock: Clock) -> None:
-        self.folder = folder
+        # Absolute, as the files have it, so that a daemon's later chdir does not move it.
+        self.folder = None if folder is None else folder.absolute()
         self.restored = folder is None
         self.changed = Signal()
         self._options = options

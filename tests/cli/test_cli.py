@@ -87,6 +87,17 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
         assert expected in " ".join(done.out.split())
 
 
+def test_help_into_a_full_disk_is_one_line_and_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Help and version are printed by click, and are output like any other."""
+    for args in (["--help"], ["config", "list", "-h"], ["--version"]):
+        with Path("/dev/full").open("w") as full, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", full)
+            assert run(args) == 1
+        assert capsys.readouterr().err == "tideover: the output cannot be written: No space left on device\n"
+
+
 def test_help_is_quick_because_commands_are_imported_when_used() -> None:
     """The help imports neither grpc nor a web server nor an HTTP client."""
     code = (

@@ -411,6 +411,15 @@ async def test_a_file_of_something_else_is_told(tmp_path: Path, caplog: pytest.L
         assert own.read_bytes() == source.read_bytes()
 
 
+async def test_a_folder_may_be_named_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was accepted is found again in a relative `cache_dir`."""
+    store = MemoryStore()
+    monkeypatch.chdir(tmp_path)
+    await refused_later(store, Path("cache"), {"pool/size": 4}, {"pool/size": "many"})
+    async with started(store, Path("cache")) as tide:
+        assert tide.config.bind(Pool, prefix="pool/", on_invalid="last_good").value == Pool(4)
+
+
 async def test_a_tests_values_are_not_accepted(tmp_path: Path) -> None:
     """What a test lays over the values in etcd is on no disk, and the next start knows nothing of it."""
     store = MemoryStore()

@@ -328,3 +328,13 @@ def test_another_kind_of_snapshot_is_not_used(tmp_path: Path) -> None:
         assert [each.path.name for each in target.aside] == [f"{target.path.name}.aside-1"]
         for path in tmp_path.iterdir():
             path.unlink()
+
+
+def test_what_cannot_be_used_is_not_removed_either(tmp_path: Path) -> None:
+    """Where a snapshot has to go, as one with a key that is now excluded, what no key opens stays."""
+    file = open_file(tmp_path)
+    file.save(ours(5))
+    file.save(ours(6))
+    tamper_with_a_piece(file.path)
+    file.remove()
+    assert [path.name for path in tmp_path.glob("config-*.json")] == [file.path.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -108,6 +109,11 @@ def run(args: Sequence[str] | None = None) -> int:
         except _NO_COMMAND as exc:
             print_help(exc.ctx)
             code = Exit.OK
+        except OSError as exc:
+            # Help and version are printed by click itself; all other output comes from `printer`.
+            if exc.errno != errno.ENOSPC:
+                raise
+            raise OutputGone(f"the output cannot be written: {exc.strerror}") from exc
         flush()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +53,8 @@ class AcceptedValues:
     """
 
     def __init__(self, folder: Path | None, options: Options, *, clock: Clock) -> None:
-        self.folder = folder
+        # Absolute, as the files have it, so that a daemon's later chdir does not move it.
+        self.folder = None if folder is None else folder.absolute()
         self.restored = folder is None
         self.changed = Signal()
         self._options = options
@@ -201,7 +201,7 @@ class AcceptedValues:
     def _write(file: SnapshotFile, snapshot: Snapshot, surplus: list[SnapshotFile]) -> None:
         file.save(snapshot)
         for each in surplus:
-            _remove(each)
+            each.remove()
 
     def _load(self) -> tuple[dict[_Name, Snapshot], set[_Name], list[SnapshotCorrupt]]:
         """Return what an earlier process has left, what of it has to be written again, and what is damaged."""
@@ -216,7 +216,7 @@ class AcceptedValues:
             if found[name] is not loaded.snapshot:
                 # Written before the key was excluded.
                 again.add(name)
-                _remove(file)
+                file.remove()
         return found, again, damaged
 
     def _find(self) -> tuple[dict[_Name, SnapshotFile], list[SnapshotCorrupt]]:
@@ -256,9 +256,3 @@ class AcceptedValues:
 def _name(snapshot: Snapshot) -> _Name:
     assert snapshot.accepted is not None
     return snapshot.prefix, snapshot.accepted.form, snapshot.accepted.shape
-
-
-def _remove(file: SnapshotFile) -> None:
-    for path in (file.path, file.previous_path):
-        with suppress(OSError):
-            path.unlink()

@@ -5,7 +5,8 @@ has been saved, a reader finds a whole one; what `save` has acknowledged survive
 snapshot never replaces a newer one unasked; a damaged file is never kept as the previous generation. A file that
 cannot be used, because it is damaged, of another cluster or sealed with another key, is never deleted: before
 another one takes its name it is put aside under a name of its own. There are `MOST_ASIDE` such names; when all are
-taken, nothing is written.
+taken, nothing is written. The generation before is replaced unread, as long as the current one can be used: else
+each key that is taken away would use one of these names up.
 
 With keys, files are sealed (`sealing`), and a file that is not sealed is not used: somebody who may write to the
 folder could have put it there. The first sealed file replaces it, and it is not kept. Without keys nothing is
@@ -243,6 +244,13 @@ class SnapshotFile:
             mark = _mark(self.path)
             self._own = _Found(mark, None if mark is None else replace(snapshot, entries={}))
         return True
+
+    def remove(self) -> None:
+        """Remove both generations, but none that cannot be used; what the disk refuses stays as well."""
+        for path in (self.path, self.previous_path):
+            with suppress(SnapshotCorrupt, OSError):
+                if self._read(path) is not None:
+                    path.unlink()
 
     def check_keys(self) -> None:
         """Look whether there are keys, if there are to be.

@@ -64,7 +64,10 @@ def on_each(session: nox.Session, chosen: Sequence[str], marks: str, rest: Seque
 def tests(session: nox.Session) -> None:
     """Run the test suite on etcd 3.5.1; arguments after `--` go to pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))
-    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    where = {
+        "TIDEOVER_PROXIES_DIR": str(debian_proxies(session)),
+        "TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session)),
+    }
     failed = []
     for chosen in [session.posargs] if session.posargs else [WITHOUT_ETCD, WITH_ETCD]:
         try:
@@ -164,7 +167,8 @@ def lowest(session: nox.Session) -> None:
     demo = [bound for bound in extras["demo"] if not bound.startswith(("tideover", "starlette"))]
     session.install("--resolution=lowest-direct", "-e", ".[cli,httpx,status]", *demo, *group("tests"), *pins)
     streams = "--ignore=tests/asgi/status_page/test_streams.py"
-    session.run("pytest", *(session.posargs or [*WITHOUT_ETCD, streams]))
+    where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
+    session.run("pytest", *(session.posargs or [*WITHOUT_ETCD, streams]), env=where)
 
 
 @nox.session(venv_backend="none")
@@ -175,12 +179,13 @@ def pythons(session: nox.Session) -> None:
     missing = [version for version in versions if version not in found]
     session.log(f"Python {', '.join(found)}; not found: {', '.join(missing) or 'none'}")
     uv = (sys.executable, "-m", "uv")
+    where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
     for version, python in found.items():
         place = Path(".nox", f"pythons-{version}").resolve()
         own = str(place / "bin" / "python")
         session.run(*uv, "venv", "-q", "--allow-existing", "--python", python, str(place))
         session.run(*uv, "pip", "install", "-q", "--python", own, "-e", ".[demo,httpx,status]", *group("tests"))
-        session.run(own, "-m", "pytest", *(session.posargs or WITHOUT_ETCD))
+        session.run(own, "-m", "pytest", *(session.posargs or WITHOUT_ETCD), env=where)
 
 
 @nox.session
@@ -308,6 +313,11 @@ def debian_proxies(session: nox.Session) -> Path:
     libraries = ("liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1")
     programs = ("../sbin/nginx", "../sbin/haproxy")
     return unpacked(session, "proxies", ("nginx", "haproxy", *libraries), programs).with_name("sbin")
+
+
+def debian_prometheus(session: nox.Session) -> Path:
+    """Return the folder of Prometheus and promtool from Debian's package."""
+    return unpacked(session, "prometheus", ("prometheus",), ("prometheus", "promtool"))
 
 
 def unpacked(session: nox.Session, name: str, packages: tuple[str, ...], programs: tuple[str, ...]) -> Path:

@@ -34,7 +34,7 @@ def key_file(folder: Path, *keys: str, mode: int = 0o600) -> Path:
 def test_the_first_key_seals_and_all_open(tmp_path: Path) -> None:
     """Each way to give keys is the same: text, bytes, a sequence, a file with comments."""
     new, old = new_key(), new_key()
-    token = Encryption(old).ring().seal(b"message")
+    token, (name,) = Encryption(old).ring().seal(b"message"), Encryption(old).ring().names
     file = key_file(tmp_path, "# rotated in May", f"{new}, # the new one", "", old)
     given = [
         Encryption(f"{new} {old}"),
@@ -45,12 +45,12 @@ def test_the_first_key_seals_and_all_open(tmp_path: Path) -> None:
     ]
     for encryption in given:
         ring = encryption.ring()
-        assert ring.open(token) == b"message"
-        assert Encryption(new).ring().open(ring.seal(b"other")) == b"other"
+        assert ring.open(token, name) == b"message"
+        assert Encryption(new).ring().open(ring.seal(b"other"), ring.names[0]) == b"other"
         with pytest.raises(NotOurs):
-            Encryption(old).ring().open(ring.seal(b"other"))
+            Encryption(old).ring().open(ring.seal(b"other"), ring.names[0])
     with pytest.raises(NotOurs):
-        Encryption(new).ring().open(token)
+        Encryption(new).ring().open(token, name)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tideover import (
     Coordinator,
     LeadershipLost,
     LockLost,
+    NotFollowed,
     TideoverError,
     WrongLoop,
     connect,
@@ -380,3 +381,22 @@ async def test_no_helper_ends_a_leader(helper: str, monkeypatch: pytest.MonkeyPa
                 store.touch()
                 await anyio.sleep(600)
                 raise AssertionError("the body outlived its leadership")
+
+
+@pytest.mark.parametrize("follow", ["discover", "follow_leader"])
+async def test_a_worker_thread_of_another_event_loop_starts_nothing_here(
+    follow: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is not followed yet is refused there, as in any strange thread; one of this event loop begins it."""
+
+    async def elsewhere() -> None:
+        await anyio.to_thread.run_sync(getattr(tide, follow), "billing")
+
+    async with open_one() as tide, tide.leader("reaper") as term:
+        with pytest.raises(NotFollowed, match="this thread cannot see to it"):
+            await anyio.to_thread.run_sync(anyio.run, elsewhere)
+        await anyio.to_thread.run_sync(getattr(tide, follow), "billing")
+        await elsewhere()  # it is followed by now
+        await anyio.to_thread.run_sync(anyio.run, elsewhere)
+        assert term.leads
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []

@@ -10,6 +10,7 @@ Its problem is told of whenever keys are needed, and it is asked again then.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib
 import os
@@ -53,7 +54,11 @@ class Ring:
         from cryptography.fernet import Fernet, MultiFernet
 
         self.names = tuple(hashlib.sha256(b"tideover key\0" + key).hexdigest()[:8] for key in keys)
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        named: dict[str, list[Fernet]] = {}
+        for name, key in zip(self.names, keys, strict=True):
+            named.setdefault(name, []).append(Fernet(key))
+        # By name, so that of a thousand keys one is tried: each holds the GIL. Two may have one name, by chance.
+        self._fernets = {name: MultiFernet(fernets) for name, fernets in named.items()}
 
     def __repr__(self) -> str:
         """Name the keys."""
@@ -61,20 +66,28 @@ class Ring:
 
     def seal(self, message: bytes) -> bytes:
         """Return a message as a token of the first key."""
-        return self._fernet.encrypt(message)
+        return self._fernets[self.names[0]].encrypt(message)
 
-    def open(self, token: bytes) -> bytes:
+    def open(self, token: bytes, name: str) -> bytes:
         """Return the message in a token.
 
+        Args:
+            token: The token, byte for byte as `seal` has returned it.
+            name: What the key that has sealed it is called.
+
         Raises:
-            NotOurs: None of the keys opens it.
+            NotOurs: There is no such key, or it does not open the token.
         """
         from cryptography.fernet import InvalidToken
 
         try:
-            return self._fernet.decrypt(token)
-        except InvalidToken:
+            message = self._fernets[name].decrypt(token)
+        except (KeyError, InvalidToken):
             raise NotOurs from None
+        # Fernet reads over what is no base64, such as a quote that was put in between.
+        if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)) != token:
+            raise NotOurs
+        return message
 
 
 class Encryption:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import anyio.from_thread
 import anyio.lowlevel
 
 from tideover.errors import WrongLoop
@@ -61,6 +62,14 @@ class EventLoop:
     def is_in_this_thread(self) -> bool:
         """Whether it belongs to the thread that asks, running or not; or is none."""
         return self._loop is None or self._ident == threading.get_ident()
+
+    @property
+    def serves_this_thread(self) -> bool:
+        """Whether this is one of its worker threads, such as a synchronous endpoint's, and not another loop's."""
+        try:
+            return anyio.from_thread.run_sync(lambda: self.is_here)
+        except RuntimeError:  # of none
+            return False
 
     def check(self, caller: object) -> None:
         """Return if it runs here, or is none.

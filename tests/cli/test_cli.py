@@ -111,7 +111,7 @@ def test_without_click_the_extra_is_named() -> None:
         (
             ["nope"],
             "no such command: 'nope'; there are demo, status, doctor, lock, lead, election, config, "
-            "namespaces, services, resolve, fleet, cache, completion; see `tideover --help`",
+            "namespaces, services, resolve, fleet, assets, cache, completion; see `tideover --help`",
         ),
         (["config", "get"], "Missing argument 'KEY'; see `tideover config get --help`"),
         (["status", "-e", "foo"], "need host:port"),

@@ -148,3 +148,14 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["config", "get", "rate", "--from", str(tmp_path / "none")]) == 2
     assert run(["config", "get", "rate", "--from", str(path), "-n", "/else"]) == 2
     assert capsys.readouterr().err.endswith("is of '/shop/config/', not of '/else/config/'\n")
+
+
+def test_a_copy_under_the_name_of_the_own_is_not_used(tideover: Tideover, tmp_path: Path) -> None:
+    """It is told whose it is, as a service that starts tells; a person may still choose it."""
+    path = leave(tmp_path, {"a": b"1"})
+    path.write_bytes(leave(tmp_path / "b", {"a": b"2"}, endpoint=THERE).read_bytes())
+    code, out, err = tideover("get", "a")
+    assert (code, out) == (4, b"")
+    assert f"is of the cluster at {THERE}, not of the cluster at {HERE}" in err[0]
+    assert "not used: a snapshot of" in err[1]
+    assert tideover("get", "a", "--from", str(path))[:2] == (0, b"2\n")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import mock_backend as anyio_backend
+from tests.test_encryption import new_key
+from tideover import Encryption
 from tideover.cli.app import run
 from tideover.cli.findings import Finding
 from tideover.cli.restart import Cluster, judge_restart
@@ -26,10 +28,23 @@ UP = Cluster(frozenset({7}), has_quorum=True, refuses=False)
 DOWN = Cluster(frozenset(), has_quorum=False, refuses=False)
 
 
-def leave(folder: Path, *keys: str, age: float = 42, cluster: int = 7, options: Options = HERE) -> Path:
+def leave(
+    folder: Path,
+    *keys: str,
+    age: float = 42,
+    cluster: int = 7,
+    options: Options = HERE,
+    encryption: Encryption | None = None,
+) -> Path:
     """Leave a snapshot of all configuration, as a service does."""
     prefix = options.base.encode()
-    file = SnapshotFile(folder, namespace=options.namespace, prefix=prefix, endpoints=options.endpoints)
+    file = SnapshotFile(
+        folder,
+        namespace=options.namespace,
+        prefix=prefix,
+        endpoints=options.endpoints,
+        encryption=encryption,
+    )
     clock = Clock()
     entries = {prefix + key.encode(): Entry(b"1", 1, 1) for key in keys}
     made = Snapshot(
@@ -127,6 +142,16 @@ async def test_a_damaged_snapshot_is_bad_and_the_one_before_it_counts(tmp_path: 
     assert ([each.ok for each in found], last.ok) == ([False, True], True)
 
 
+async def test_what_a_service_does_not_use_is_no_reason(tmp_path: Path) -> None:
+    """A copy from other endpoints under the service's name is BAD, and there is nothing to begin with."""
+    path, elsewhere = leave(tmp_path, "a"), Options(("10.0.0.9:2379",), "/shop")
+    path.write_bytes(leave(tmp_path / "b", "a", options=elsewhere).read_bytes())
+    found, last = await judged(tmp_path, DOWN)
+    assert ([each.ok for each in found], last.ok) == ([False, None], False)
+    assert "is of the cluster at 10.0.0.9:2379, not of" in found[0].text
+    assert "there is no snapshot that can be used for these endpoints" in last.text
+
+
 @pytest.mark.parametrize(
     ("cluster", "said"),
     [
@@ -152,3 +177,23 @@ def test_the_last_line_is_the_answer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run([*options, "--json"]) == 4
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["what"], last["ok"]) == ("restart", True)
+
+
+def test_a_service_with_keys_does_not_begin_with_a_plain_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the keys of the service the answer is no; and a sealed file is none without its key."""
+    options = ["doctor", "-e", "127.0.0.1:1", "-n", "/shop", "--cache-dir", str(tmp_path)]
+    here = Options(("127.0.0.1:1",), "/shop")
+    leave(tmp_path, "a", options=here)
+    monkeypatch.setenv("TIDEOVER_SNAPSHOT_KEYS", key := new_key())
+    run(options)
+    out = capsys.readouterr().out
+    assert "is not encrypted, and only encrypted ones are used" in out
+    assert out.splitlines()[-1].startswith("BAD   restart     no: etcd is away")
+    leave(tmp_path, "a", options=here, encryption=Encryption(key))
+    run(options)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ok    restart     yes, without etcd")
+    monkeypatch.delenv("TIDEOVER_SNAPSHOT_KEYS")
+    run(options)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("BAD   restart     no: etcd is away")

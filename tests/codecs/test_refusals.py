@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import enum
 import traceback
@@ -198,6 +199,17 @@ def test_what_a_check_returns_is_returned() -> None:
 
     assert asking("it", int, "7") == 7
     with pytest.raises(KeyboardInterrupt):
+        asking("it", stop)
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit])
+def test_what_would_end_a_task_is_a_refusal(raised: type[BaseException]) -> None:
+    """A check cannot cancel who has asked, such as the task that follows etcd; its text is not shown either."""
+
+    def stop() -> NoReturn:
+        raise raised(SECRET)
+
+    with pytest.raises(Refusal, match=f"^it refuses it: {raised.__name__}$"):
         asking("it", stop)
 
 

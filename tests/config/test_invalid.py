@@ -224,6 +224,21 @@ def version(**fields: tuple[object, object]) -> Any:
     return make_dataclass("Settings", of, namespace={"__module__": "shop"})
 
 
+async def test_more_versions_of_a_class_than_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of versions that accept at the same moment four are written, and nothing fails."""
+    store = MemoryStore(values={"shop/size": 4})
+    versions = [version(size=(int, 1), **{f"mode{at}": (str, "")}) for at in range(8)]
+    async with started(store, tmp_path) as tide:
+        lives = [tide.config.bind(each, prefix="shop/", on_invalid="last_good") for each in versions]
+        await kept(tmp_path, 4)
+        await tide.config.put("shop/size", "many")
+        assert [live.value.size for live in lives] == [4] * 8
+    async with started(store, tmp_path) as tide:
+        assert tide.config.bind(versions[0], prefix="shop/", on_invalid="last_good").value.size == 4
+    assert len(list(tmp_path.glob("accepted-*[0-9a-f].json"))) == 4
+    assert "tideover.task.failed" not in caplog.text
+
+
 async def test_two_versions_of_a_class_side_by_side(tmp_path: Path) -> None:
     """Each keeps what it has accepted itself; one that has accepted nothing yet begins with the other's."""
     old, new = version(size=(int, 1)), version(size=(int, 1), mode=(Literal["fast", "safe"], "safe"))
@@ -368,6 +383,32 @@ async def test_what_was_accepted_is_sealed_as_all_else(tmp_path: Path, caplog: p
         tide.config.bind(Login, prefix="db/", on_invalid="last_good")
         await anyio.sleep(1)
     assert path.read_bytes() == sealed
+
+
+async def test_a_file_of_something_else_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file of another class, of all configuration or in the clear is told, and not used."""
+    encryption, store = Encryption(new_key()), MemoryStore()
+    await refused_later(store, tmp_path / "clear", {"pool/size": 4}, {"pool/size": "many"})
+    async with started(store, tmp_path / "sealed", encryption=encryption) as tide:
+        await tide.config.put("pool/size", 4)
+        await tide.config.put("db/host", "a")
+        tide.config.bind(Pool, prefix="pool/", on_invalid="last_good")
+        tide.config.bind(Login, prefix="db/", on_invalid="last_good")
+        await tide.config.put("pool/size", "many")
+        await kept(tmp_path / "sealed", 2)
+    sealed = tmp_path / "sealed"
+    (raw,) = (path for path in sealed.glob("config-*.json") if ".prev." not in path.name)
+    (clear,) = (tmp_path / "clear").glob("accepted-*.json")
+    (another,) = (path for path in sealed.glob("accepted-*.json") if path.name != clear.name)
+    for source in (clear, raw, another):
+        own = tmp_path / f"in place of {source.name} of {source.parent.name}" / clear.name
+        own.parent.mkdir(mode=0o700)
+        own.write_bytes(source.read_bytes())
+        async with started(store, own.parent, encryption=encryption) as tide:
+            with pytest.raises(ConfigValueError):
+                tide.config.bind(Pool, prefix="pool/", on_invalid="last_good")
+        assert any("snapshot.rejected" in text and str(own) in text for text in caplog.messages), source
+        assert own.read_bytes() == source.read_bytes()
 
 
 async def test_a_tests_values_are_not_accepted(tmp_path: Path) -> None:

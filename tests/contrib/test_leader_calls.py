@@ -153,12 +153,13 @@ async def test_an_address_that_leads_nowhere(address: str) -> None:
 
 
 async def test_tls_is_not_left_out() -> None:
-    """https:// is for a leader with TLS only."""
+    """https:// is for a leader with TLS only; the error names both, without passwords and queries."""
     network = Network()
     async with calling(network) as (client, tide):
-        async with tide.leader("reaper", address=A):
-            with pytest.raises(httpx.LocalProtocolError, match="asks for TLS"):
-                await client.get("https://reaper.leader/")
+        async with tide.leader("reaper", address="http://me:canary@10.0.0.1:81/?canary"):
+            with pytest.raises(httpx.LocalProtocolError, match="asks for TLS") as raised:
+                await client.get("https://me:canary@reaper.leader/?canary")
+            assert str(raised.value) == "https://reaper.leader/ asks for TLS, and '10.0.0.1:81' is without"
         async with tide.leader("mailer", address="https://10.0.0.3"):
             await client.get("https://mailer.leader/")
     assert [str(request.url) for request in network.asked] == ["https://10.0.0.3/"]

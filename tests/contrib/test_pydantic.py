@@ -524,3 +524,45 @@ async def test_a_field_that_a_model_refuses_has_its_default_or_what_was_accepted
         live = tide.config.bind(Service, prefix="service/", on_invalid="default")
         assert live.value == Service(base=Base(host="a"))
         assert "base" in str(live.rejection)
+
+
+class Parsed(BaseModel):
+    ids: pydantic.Json[list[int]] = []
+    more: pydantic.Json[list[int]] | None = None
+
+
+async def test_json_that_pydantic_parses_itself_by_key() -> None:
+    """A field of `Json` gets its key's text, as it gets that of an environment variable."""
+    async with connected(MemoryStore(values={"p/ids": [1, 2], "p/more": [3]})) as tide:
+        live = tide.config.bind(Parsed, prefix="p/")
+        assert (live.value.ids, live.value.more) == ([1, 2], [3])
+
+
+class Early(BaseModel):
+    nodes: list[Late] = []  # type: ignore[name-defined]  # noqa: F821  # not defined, which is what this is for
+
+
+async def test_a_model_that_is_not_fully_defined_is_no_refused_value() -> None:
+    """A name that is missing in the code is a `NameError` in every way of reading, until there is one."""
+    forms: tuple[Any, ...] = (Early, list[Early], Early | None)
+    async with connected(MemoryStore(values={"key": {"nodes": [{}]}})) as tide:
+        none = Early.model_construct()
+
+        @with_config(early="key")
+        def injected(*, early: Early = none) -> Early:
+            return early
+
+        for form in forms:
+            with pytest.raises(NameError, match=r"Early.* is made of what is not defined yet.*model_rebuild\(\)"):
+                tide.config.get("key", form, default=None)
+        with pytest.raises(NameError, match="not defined yet"):
+            tide.config.bind(Early, prefix="early/")
+        with pytest.raises(NameError, match="not defined yet"):
+            injected()
+        assert tide.status().rejected == ()
+
+        class Late(BaseModel):
+            size: int = 1
+
+        Early.model_rebuild(_types_namespace={"Late": Late})
+        assert len(tide.config.get("key", Early).nodes) == len(injected().nodes) == 1

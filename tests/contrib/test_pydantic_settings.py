@@ -139,6 +139,16 @@ async def test_what_keys_say(
         assert read(live_settings(Settings).value) == expected
 
 
+async def test_what_is_no_model_is_refused_though_there_are_keys_below() -> None:
+    """A list where a model belongs is an error, as in an environment variable, whatever is below it."""
+    async with connected(MemoryStore()) as tide:
+        await put(tide, db=[1], db__port=6)
+        with pytest.raises(ValidationError, match="db"):
+            Settings()
+        await put(tide, db=None)
+        assert Settings().db == Database(port=6)
+
+
 async def test_the_order_of_sources_decides_between_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field is the same under each alias: the environment wins, though etcd has the first of them."""
     monkeypatch.setenv("label", "env")
@@ -318,3 +328,25 @@ async def test_a_secret_is_shown_nowhere(key: str, caplog: pytest.LogCaptureFixt
             with pytest.raises(ValidationError) as caught:
                 Settings()
             assert "'x'" not in str(caught.value)
+
+
+async def test_live_settings_are_of_the_coordinator_that_their_source_was_given() -> None:
+    """They read what `Settings()` reads, though another coordinator is current; two at once are refused."""
+    async with connected(MemoryStore(values={"shop/rate": 1})) as one, connected(MemoryStore()) as other:
+
+        class Own(Settings):
+            @classmethod
+            def settings_customise_sources(
+                cls,
+                settings_cls: type[BaseSettings],
+                *_: PydanticBaseSettingsSource,
+                **__: PydanticBaseSettingsSource,
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return (TideoverSettingsSource(settings_cls, prefix="shop/", coordinator=one),)
+
+        live = live_settings(Own)
+        assert live.value.rate == Own().rate == 1.0
+        await one.config.put("shop/rate", 2)
+        assert live.value.rate == live_settings(Own, coordinator=one).value.rate == 2.0
+        with pytest.raises(ValueError, match="several coordinators"):
+            live_settings(Own, coordinator=other)

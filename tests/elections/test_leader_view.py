@@ -117,6 +117,17 @@ async def test_a_leader_that_stays_counts_as_long_as_it_stays() -> None:
             assert view.pick().address == "there"
 
 
+async def test_a_leader_that_renews_counts_though_the_watch_has_died_unnoticed() -> None:
+    """Before its term ends for want of news the record is looked at: "has not renewed" is said of no silence."""
+    async with watched() as (store, candidate, view, _):
+        async with candidate.leader("jobs/reaper", ttl=5, address="there"):
+            await view.wait(timeout=1)
+            store.mute = set(store.members)
+            for _ in range(300):
+                await anyio.sleep(0.1)
+                assert view.pick().address == "there"
+
+
 async def test_a_dead_leader_is_given_up_while_etcd_is_there() -> None:
     """A record that nobody renews any more names no leader, and the message says since when."""
     async with watched() as (store, candidate, view, _):

@@ -377,6 +377,19 @@ def test_discovered_services(etcd_server: EtcdServer, tmp_path: Path) -> None:
         assert not any("FAILED" in line for line in lines)
 
 
+def test_called_leader(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """`called_leader`: the leader is ended, and the other one takes the writes from then on; none fails."""
+    script = str(EXAMPLES / "called_leader.py")
+    with running("-u", script, etcd=etcd_server, cache=tmp_path) as process:
+        output = Output(process)
+        candidates = set(output.wait_for("candidates run as").split()[-2:])
+        former = output.wait_for("etcd available; ").split()[2].rstrip(":")
+        assert former in candidates
+        os.kill(int(former), signal.SIGTERM)
+        (other,) = candidates - {former}
+        assert "FAILED" not in output.wait_for(f"{other}: ")
+
+
 def test_settling_service(etcd_server: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two `settling_service`s the one that fails resigns, and the other one settles."""
 

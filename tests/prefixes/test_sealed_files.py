@@ -14,8 +14,9 @@ from tests.prefixes.snapshots import PREFIX, make
 from tests.test_encryption import new_key
 from tideover.encryption import Encryption, KeysUnusable
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
+from tideover.prefixes import sealing
 from tideover.prefixes.sealing import _PIECE
-from tideover.prefixes.snapshot import Snapshot
+from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile
 from tideover.prefixes.snapshot_reading import read
 from tideover.types import Entry
@@ -264,20 +265,66 @@ def test_a_plain_copy_from_another_cluster_is_not_used(tmp_path: Path) -> None:
     assert before in contents(tmp_path / "a")
 
 
-def test_anything_sealed_is_read_or_refused(tmp_path: Path) -> None:
-    """A changed byte anywhere is refused with the one error, or means the same."""
+def test_a_byte_more_or_less_or_other_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sealed file has one spelling: also what JSON and Fernet read over, such as a blank, is an alteration."""
+    monkeypatch.setattr(sealing, "_PIECE", 256)
     file = open_file(tmp_path)
     file.save(ours(5))
     data = file.path.read_bytes()
-    for position in range(0, len(data), 7):
-        damaged = bytearray(data)
-        damaged[position] ^= 0x04
-        file.path.write_bytes(damaged)
-        try:
-            assert read(file.path, NEW, namespace="/shop") == ours(5)
-        except SnapshotCorrupt:
-            continue
-        assert (
-            bytes(damaged[10:30]).startswith(b',"key"')
-            or json.loads(damaged)["pieces"] == json.loads(data)["pieces"]
-        )
+    assert len(json.loads(data)["pieces"]) > 1
+    head = data.index(b"gAAAA")
+    second = data.index(b'",\n"', head)
+    places = [*range(0, head + 4, 2), *range(head + 4, second, 131), *range(second - 2, second + 8)]
+    for at in (*places, *range(len(data) - 6, len(data))):
+        put_in = [data[:at] + extra + data[at:] for extra in (b" ", b"'", b"!", b"\\n", b"=", b"\xc3\xa9")]
+        other = data[:at] + bytes([data[at] ^ 0x04]) + data[at + 1 :]
+        for altered in (*put_in, other, data[:at] + data[at + 1 :], data[:at]):
+            file.path.write_bytes(altered)
+            with pytest.raises(SnapshotCorrupt):
+                read(file.path, NEW, namespace="/shop")
+    for altered in (data + b"\n", b"\xef\xbb\xbf" + data, data.replace(b"\n", b"\r\n"), data + data, data * 2):
+        file.path.write_bytes(altered)
+        with pytest.raises(SnapshotCorrupt):
+            read(file.path, NEW, namespace="/shop")
+
+
+def test_a_sealed_generation_before_a_plain_one_is_kept(tmp_path: Path) -> None:
+    """What no key opens is put aside also where a plain file stands before it; what a key opens stays."""
+    for folder, encryption, kept in ((tmp_path / "a", OTHER, 1), (tmp_path / "b", NEW, 0)):
+        sealed, plain = open_file(folder, encryption), open_file(folder, None)
+        sealed.save(ours(5))
+        before = sealed.path.read_bytes()
+        sealed.path.replace(sealed.previous_path)
+        plain.save(ours(6))
+        file = open_file(folder)
+        assert file.save(ours(7))
+        assert len(file.aside) == kept
+        assert before in contents(folder)
+        assert len(contents(folder)) == 2
+
+
+def test_another_kind_of_snapshot_is_not_used(tmp_path: Path) -> None:
+    """What a class has accepted is neither all there is nor another class's; a copy is told of, and kept."""
+
+    def accepted(form: str) -> tuple[SnapshotFile, Snapshot]:
+        made = replace(ours(5), accepted=Accepted(form, "s", frozenset({PREFIX + b"password"})))
+        kind = {"prefix": PREFIX, "endpoints": ("a:1",), "encryption": NEW, "accepted": (form, "s")}
+        return SnapshotFile(tmp_path, namespace="/shop", **kind), made  # type: ignore[arg-type]
+
+    raw = open_file(tmp_path), ours(6)
+    for (source, snapshot), (target, newer), why in (
+        (accepted("shop.A"), raw, "is what shop.A in shape s has accepted, not the newest state"),
+        (raw, accepted("shop.A"), "is the newest state, not what shop.A in shape s has accepted"),
+        (
+            accepted("shop.A"),
+            accepted("shop.B"),
+            "is what shop.A in shape s has accepted, not what shop.B in shape",
+        ),
+    ):
+        source.save(snapshot, unasked=False)
+        source.path.replace(target.path)
+        assert why in rejected(target)
+        assert target.save(newer)
+        assert [each.path.name for each in target.aside] == [f"{target.path.name}.aside-1"]
+        for path in tmp_path.iterdir():
+            path.unlink()

@@ -24,7 +24,7 @@ from tests.prefixes.snapshots import PREFIX, make, open_file
 from tideover.clock import Stamp
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes import snapshot_file
+from tideover.prefixes import snapshot_file, snapshot_reading
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.snapshot_format import decode, encode
@@ -425,7 +425,7 @@ def test_what_is_too_large_is_neither_read_nor_written(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="more than"):
         file.save(make(6, keys=3))
     assert revision_of(file.load()) == 5
-    monkeypatch.setattr(snapshot_file, "MOST_BYTES", size - 1)
+    monkeypatch.setattr(snapshot_reading, "MOST_BYTES", size - 1)
     loaded = file.load()
     assert loaded is not None
     assert loaded.snapshot is None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
 import pytest
 
 from tests.support import mock_trio
+from tests.telemetry.everything import at_once
 from tests.telemetry.recording import Recorded, install
 
 
@@ -30,10 +28,5 @@ def recorded() -> Iterator[Recorded]:
 
 @pytest.fixture
 def disk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read and write the disk without a thread: the mock clock does not wait for threads."""
-
-    async def run(work: Callable[..., object], *args: object, **_: object) -> object:
-        await anyio.lowlevel.checkpoint()
-        return work(*args)
-
-    monkeypatch.setattr(anyio.to_thread, "run_sync", run)
+    """Read and write the disk without a thread."""
+    at_once(monkeypatch)

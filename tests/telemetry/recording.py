@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from opentelemetry import _logs, metrics, trace
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
@@ -20,6 +21,8 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 try:
     from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
@@ -61,6 +64,15 @@ class Recorded:
         scopes = [s for r in (data.resource_metrics if data else ()) for s in r.scope_metrics]
         return {m.name: m for s in scopes if s.scope.name == "tideover" for m in s.metrics}
 
+    def exposed(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Return the name and the labels of each sample of tideover's that a Prometheus would scrape."""
+        text = generate_latest().decode()
+        search("the exposition", text)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name.startswith(("tideover_", "db_client_")):
+                    yield sample.name, sample.labels
+
     def clear(self) -> None:
         """Forget everything."""
         self.span_exporter.clear()
@@ -97,7 +109,7 @@ def install() -> Recorded:
     loggers = LoggerProvider()
     loggers.add_log_record_processor(SimpleLogRecordProcessor(recorded.log_exporter))
     _logs.set_logger_provider(loggers)
-    metrics.set_meter_provider(MeterProvider([recorded.reader]))
+    metrics.set_meter_provider(MeterProvider([recorded.reader, PrometheusMetricReader()]))
     return recorded
 
 

@@ -140,6 +140,34 @@ async def test_a_bad_value_is_refused_and_spoils_nothing() -> None:
         assert tide.status().rejected == ()
 
 
+async def test_nothing_of_a_block_is_served_after_it_though_etcd_has_a_refused_value() -> None:
+    """Bound settings go back to what they were before the block, a last good object or the want of one."""
+    async with connected(MemoryStore(values={"p/timeout": 1.5})) as tide:
+        before = tide.config.bind(Payments, prefix="p/")
+        revision = before.revision
+        await tide.config.put("p/timeout", "soon")
+        with (
+            overriding(tide, {"other": 1}),
+            overriding(tide, {"p/timeout": 3}),
+            overriding(tide, {"p/timeout": 4}),
+        ):
+            within = tide.config.bind(Payments, prefix="p/")
+            instead = tide.config.bind(Payments, prefix="p/", on_invalid="default")
+            assert [live.value.timeout for live in (before, within, instead)] == [4.0, 4.0, 4.0]
+            await tide.config.put("p/hosts", ["a"])
+            assert before.value.hosts == ("a",)
+        assert (before.value, before.revision) == (Payments(1.5), revision)
+        assert before.rejection is not None
+        assert instead.value == Payments(2.0, ("a",))
+        with pytest.raises(ConfigValueError, match="timeout"):
+            within.value  # noqa: B018
+        assert "at revision 0, newer refused" in repr(within)
+        await tide.config.put("p/timeout", 5)
+        assert before.value == within.value == instead.value == Payments(5.0, ("a",))
+        await tide.config.put("p/timeout", "later")
+        assert before.value == within.value == Payments(5.0, ("a",))
+
+
 def tide_revision(tide: Coordinator) -> int:
     """Return the revision that the configuration has reached."""
     return tide.status().config[0].revision

@@ -31,6 +31,7 @@ _COMMANDS = {
     "services": ("tideover.cli.services", "List the services that are registered."),
     "resolve": ("tideover.cli.resolve", "Print the endpoints of a service."),
     "fleet": ("tideover.cli.fleet", "Show how all instances of a service are, and what disagrees."),
+    "assets": ("tideover.cli.assets", "Write the dashboard and alerts that come with tideover."),
     "cache": ("tideover.cli.cache", "List and check the snapshots on disk, import and export them."),
     "completion": ("tideover.cli.completion_script", "Print what lets bash, zsh or fish complete command lines."),
 }

@@ -19,7 +19,7 @@ import click
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys_option, read
 from tideover.cli.printer import note
-from tideover.cli.snapshots import Left, folder_of, left_in, old, origin
+from tideover.cli.snapshots import Left, folder_of, left_in, old, origin, own_of
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshot import supersedes
@@ -124,9 +124,13 @@ def known_of_config(options: Options, disk: Disk) -> Known:
     if disk.file is not None:
         return Known([_chosen(disk.file, base)])
     folder = folder_of(disk.cache_dir)
-    left_here = [left for left in left_in(folder, refused=note) if left.prefix.startswith(base)]
-    own = [left for left in left_here if left.is_of(options)]
-    others = [left for left in left_here if left not in own]
+    refused: dict[str, None] = {}
+    left_here = [left for left in left_in(folder, refused=refused.setdefault) if left.prefix.startswith(base)]
+    own = own_of(left_here, options, refused=refused.setdefault)
+    for why in refused:
+        note(why)
+    used = {left.path for left in own}
+    others = [left for left in left_here if left.path not in used]
     for left in others[:_MOST_OTHERS]:
         what = f"a snapshot of '{shown(left.prefix)}', {origin(left.snapshot)}, {old(left.snapshot)}"
         note(f"not used: {what}: --from {shlex.quote(str(left.path))}")

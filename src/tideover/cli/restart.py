@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tideover.cli.exit_codes import Failure
 from tideover.cli.findings import Finding
-from tideover.cli.snapshots import Left, age_of, folder_of, left_in, old
+from tideover.cli.snapshots import Left, age_of, folder_of, left_in, old, own_of
 from tideover.options import Options
 from tideover.shown import shown
 from tideover.status import duration
@@ -48,20 +48,21 @@ async def judge_restart(
         count: Counts keys in etcd.
         max_age: Seconds beyond which a snapshot is too old; None means never.
     """
-    damaged: list[str] = []
+    damaged: dict[str, None] = {}
     try:
         folder = folder_of(cache_dir)
-        left = list(left_in(folder, refused=damaged.append))
+        left = list(left_in(folder, refused=damaged.setdefault))
     except Failure as exc:
         return [Finding("snapshot", False, str(exc)), _verdict([], cluster, str(exc))]
-    own = [each for each in left if each.is_of(options)]
+    own = own_of(left, options, refused=damaged.setdefault)
     findings = [Finding("snapshot", False, shown(text, 500)) for text in damaged]
     findings += [await _judge(each, cluster, count, max_age) for each in own]
     config = [each for each in own if each.path.name.startswith("config-")]
     usable = [each for each in config if max_age is None or age_of(each.snapshot) <= max_age]
     missing = f"all is older than {duration(max_age or 0)}"
     if not config:
-        missing = f"there is no snapshot for these endpoints, this namespace and this user in {folder}"
+        usable_one = "snapshot that can be used" if damaged else "snapshot"
+        missing = f"there is no {usable_one} for these endpoints, this namespace and this user in {folder}"
         others = f"; of others there are {len(left) - len(own)}: see `tideover cache show`"
         findings.append(Finding("snapshot", None, missing + (others if len(left) > len(own) else "")))
     return [*findings, _verdict(usable, cluster, missing)]

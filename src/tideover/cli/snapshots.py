@@ -7,12 +7,12 @@ it is told by its name whose it is; another one may be of another cluster, and i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tideover.cli.exit_codes import Exit, Failure
-from tideover.cli.keys import read
+from tideover.cli.keys import keys, read
 from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
@@ -53,22 +53,6 @@ class Left:
         """What its keys begin with."""
         return self.snapshot.prefix
 
-    def is_of(self, options: Options) -> bool:
-        """Whether a service with the same endpoints, namespace and user has left it.
-
-        Args:
-            options: Which etcd, and as whom.
-        """
-        file = SnapshotFile(
-            self.path.parent,
-            namespace=options.namespace,
-            prefix=self.prefix,
-            endpoints=options.endpoints,
-            user=options.username or "",
-            component="discovery" if self.path.name.startswith("discovery-") else "config",
-        )
-        return _stem(file.path) == _stem(self.path)
-
 
 def left_in(folder: Path, *, refused: Callable[[str], object], most: float = math.inf) -> Iterator[Left]:
     """Return what was left in a folder: of each raw snapshot the newest generation that can be used.
@@ -97,6 +81,36 @@ def left_in(folder: Path, *, refused: Callable[[str], object], most: float = mat
             usable.add(_stem(path))
             if left.snapshot.accepted is None:
                 yield left
+
+
+def own_of(left: Iterable[Left], options: Options, *, refused: Callable[[str], object]) -> list[Left]:
+    """Return those that a service with the same endpoints, namespace and user begins with.
+
+    Args:
+        left: What was left on disk.
+        options: Which etcd, and as whom.
+        refused: Is told why such a service does not use what bears the name of its own.
+    """
+    own = []
+    for each in left:
+        file = SnapshotFile(
+            each.path.parent,
+            namespace=options.namespace,
+            prefix=each.prefix,
+            endpoints=options.endpoints,
+            user=options.username or "",
+            component="discovery" if each.path.name.startswith("discovery-") else "config",
+            encryption=keys(),
+        )
+        if _stem(file.path) != _stem(each.path):
+            continue
+        # A service looks closer than whoever only lists: a copy from elsewhere may bear the name.
+        loaded = file.load()
+        for damage in loaded.rejected if loaded else ():
+            refused(str(damage))
+        if loaded is not None and loaded.snapshot is not None and loaded.path is not None:
+            own.append(Left(loaded.path, loaded.snapshot))
+    return own
 
 
 def _newest_first(folder: Path) -> list[Path]:

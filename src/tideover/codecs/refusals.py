@@ -62,8 +62,11 @@ def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
         raise
     except RecursionError:
         refusal = Refusal("nested too deeply")
-    except Exception as exc:  # noqa: BLE001  # that is how it refuses
-        refusal = Refusal(str(exc) if isinstance(exc, InvalidValue) else f"{who} refuses it: {_told(exc)}", exc)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:  # noqa: BLE001  # that is how it refuses: nothing here waits, or may be cancelled
+        told = str(exc) if isinstance(exc, InvalidValue) else f"{who} refuses it: {_told(exc)}"
+        refusal = Refusal(told, exc if isinstance(exc, Exception) else None)
     # Not within the block: the exception would become its context.
     raise refusal
 

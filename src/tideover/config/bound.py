@@ -56,7 +56,7 @@ class Bound(Live[T]):
         self._acceptance = Acceptance(accepted, reader, assembly)
         if self._begin().refusal is not None:
             what = f"{self._name} at {reader.full_name(self.prefix)!r}"
-            telemetry.config_stood_in(what, self._instead, self._revision)
+            telemetry.config_stood_in(what, self._instead, self.revision)
 
     def _concerns(self, key: str) -> bool:
         if not self._assembly.concerns(key):
@@ -68,7 +68,7 @@ class Bound(Live[T]):
         try:
             made = self._assembly.make(self._newest)
         except (ConfigValueError, ConfigKeyError) as exc:
-            if self._valid or self._on_invalid == "raise":
+            if self._state.valid or self._on_invalid == "raise":
                 raise
             return self._stand_in(exc)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from tideover import telemetry
@@ -28,6 +28,26 @@ class Made(Generic[T]):
     value: T
     revision: int
     refusal: ConfigValueError | ConfigKeyError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _State(Generic[T]):
+    """What a settings object shows.
+
+    Attributes:
+        made: The object; None if there is none yet.
+        rejection: Why it is not what the newest values would make; None if it is.
+        refused: The same, as the status shows it.
+    """
+
+    made: Made[T] | None = None
+    rejection: ConfigValueError | ConfigKeyError | None = None
+    refused: RejectedValue | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the object was what the newest values made when it was made."""
+        return self.made is not None and self.made.refusal is None
 
 
 class Live(Generic[T]):
@@ -54,14 +74,14 @@ class Live(Generic[T]):
         self._reader = reader
         self._keys: Sequence[str] = ()
         self._told_unfound = self._found = False
-        self._valid = False
-        self._rejection: ConfigValueError | ConfigKeyError | None = None
-        self._refused: RejectedValue | None = None
+        self._state: _State[T] = _State()
+        # What it was before a test laid values over its keys: when they are lifted, as if there had been none.
+        self._beneath: _State[T] | None = None
 
     def __repr__(self) -> str:
         """Show the type, the prefix and whether a newer object was refused."""
-        refused = ", newer refused" if self._rejection else ""
-        return f"<Live {self._name} of {self.prefix!r} at revision {self._revision}{refused}>"
+        refused = ", newer refused" if self.rejection else ""
+        return f"<Live {self._name} of {self.prefix!r} at revision {self.revision}{refused}>"
 
     @property
     def value(self) -> T:
@@ -71,27 +91,34 @@ class Live(Generic[T]):
             TooStale: The prefix is older than its limit allows, and the limit does not say `"serve"`.
             PermissionDenied: A quorum refuses to let this client read the prefix.
             Closed: The coordinator is not open.
+            ConfigKeyError: There is none: it was bound among the values of a test, and etcd's are refused.
+            ConfigValueError: The same.
 
         When degraded:
             The last valid object still, and the request is marked as degraded.
         """
         self._reader.note_use(self._keys[0])
-        return self._value
+        state = self._state
+        if state.made is None:
+            assert state.rejection is not None
+            raise state.rejection.with_traceback(None)
+        return state.made.value
 
     @property
     def revision(self) -> int:
         """The newest revision among the keys of `value`."""
-        return self._revision
+        made = self._state.made
+        return 0 if made is None else made.revision
 
     @property
     def rejection(self) -> ConfigValueError | ConfigKeyError | None:
         """The error that refuses the newest state of the keys; None if `value` shows it."""
-        return self._rejection
+        return self._state.rejection
 
     @property
     def refused(self) -> RejectedValue | None:
         """The same, as the status shows it."""
-        return self._refused
+        return self._state.refused
 
     @property
     def unfound(self) -> bool:
@@ -107,6 +134,7 @@ class Live(Generic[T]):
         mine = {key: revision for key, revision in keys.items() if self._concerns(key)}
         if not mine:
             return
+        self._set_apart()
         try:
             made = self._make()
         except (ConfigValueError, ConfigKeyError) as exc:
@@ -116,7 +144,12 @@ class Live(Generic[T]):
 
     def tell_unfound(self) -> None:
         """Report, once, that a quorum has none of the keys, and had none before."""
-        if self._found or self._told_unfound or not self._valid or not all(map(self._reader.is_live, self._keys)):
+        if (
+            self._found
+            or self._told_unfound
+            or not self._state.valid
+            or not all(map(self._reader.is_live, self._keys))
+        ):
             return
         self._told_unfound = True
         telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
@@ -136,22 +169,28 @@ class Live(Generic[T]):
 
     def _begin(self) -> Made[T]:
         """Make the first object, and return it."""
+        self._set_apart()
         made = self._make()
         known = self._reader.view_of(self._keys[0]).freshness.reached
         self._take(made, getattr(made.refusal, "revision", 0) or known)
         return made
 
+    def _set_apart(self) -> None:
+        """Keep what etcd's values have made as long as a test's lie over them, and go back to it afterwards."""
+        laid = any(self._concerns(key) for key in self._reader.overridden)
+        if laid and self._beneath is None:
+            self._beneath = self._state
+        elif not laid and self._beneath is not None:
+            self._state, self._beneath = self._beneath, None
+
     def _take(self, made: Made[T], revision: int) -> None:
-        self._value, self._revision = made.value, made.revision
-        self._valid = made.refusal is None
-        if made.refusal is None:
-            self._rejection = self._refused = None
-        else:
+        self._state = _State(made)
+        if made.refusal is not None:
             self._reject(made.refusal, revision)
 
     def _reject(self, exc: ConfigValueError | ConfigKeyError, revision: int) -> None:
         why = str(exc).removeprefix(f"{self.prefix!r}: ")
-        instead = "" if self._valid else self._instead
-        self._rejection = exc
-        self._refused = RejectedValue(self.prefix, revision, why, served=self._revision, instead=instead)
+        instead = "" if self._state.valid else self._instead
+        refused = RejectedValue(self.prefix, revision, why, served=self.revision, instead=instead)
+        self._state = replace(self._state, rejection=exc, refused=refused)
         telemetry.config_rejected(self.prefix, revision, why)

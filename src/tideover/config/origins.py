@@ -146,7 +146,7 @@ class Acceptance:
         """Record that the newest values are accepted, unless they are not known, or are a test's."""
         reader, assembly, may_hold = self._reader, self._assembly, self._values.may_hold
         held = [key for key in assembly.keys if may_hold(reader.full_key(key))]
-        if reader.is_overridden or not held or not all(map(newest.synced, held)):
+        if reader.overridden or not held or not all(map(newest.synced, held)):
             return
         below = [f"{key}/" for key in assembly.nested]
         entries = {reader.full_key(key): reader.entry(key) for key in chain(held, *map(newest.below, below))}

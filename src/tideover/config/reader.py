@@ -383,9 +383,9 @@ class Reader:
         return [self._keys.short(key) for key in dict.fromkeys(known) if key.startswith(full)]
 
     @property
-    def is_overridden(self) -> bool:
-        """Whether a test has laid values over those in etcd."""
-        return bool(self._overrides.layers)
+    def overridden(self) -> list[str]:
+        """The keys that a test has laid values over; none outside of tests."""
+        return [self._keys.short(full) for full in self._overrides.entries]
 
     def check_prefix(self, prefix: str) -> None:
         """Make sure that some followed keys may begin with a prefix.

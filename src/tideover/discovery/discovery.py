@@ -113,13 +113,12 @@ class Discovery:
         """Begin to follow a service."""
         if self._home.loop.is_here:
             return self._start(name)
-        try:
-            return anyio.from_thread.run_sync(self._start, name)
-        except RuntimeError as exc:
+        if not self._home.loop.serves_this_thread:
             raise NotFollowed(
                 f"service {name!r} is not followed yet, and this thread cannot see to it: "
                 "call discover() in the coordinator's event loop first"
-            ) from exc
+            )
+        return anyio.from_thread.run_sync(self._start, name)
 
     def _start(self, name: str) -> Service:
         if self._store is None or self._closed is not None:

@@ -41,13 +41,12 @@ class Followed:
             return view
         if self._home.loop.is_here:
             return self._start(name)
-        try:
-            return anyio.from_thread.run_sync(self._start, name)
-        except RuntimeError as exc:
+        if not self._home.loop.serves_this_thread:
             raise NotFollowed(
                 f"the leader of {name!r} is not followed yet, and this thread cannot see to it: "
                 "call follow_leader() in the coordinator's event loop first"
-            ) from exc
+            )
+        return anyio.from_thread.run_sync(self._start, name)
 
     def reset(self) -> None:
         """Forget who leads: etcd shows another history."""

@@ -25,6 +25,8 @@ from tideover.types import HealthState, Leader, Source
 # Seconds before the next look: while etcd is away, and where it refuses or the record cannot be read.
 _AFTER_TROUBLE = 0.5
 _AFTER_REFUSAL = 2.0
+# Seconds before a term ends for want of news that the record is looked at: the watch may have died unnoticed.
+_IN_TIME = 0.5
 # Seconds between two looks of a waiter at the clock, and of a thread.
 _TICK = 0.25
 _LOOK = 0.005
@@ -179,7 +181,9 @@ class LeaderView:
                 await anyio.sleep(_AFTER_REFUSAL)
             else:
                 self._learn(seen)
-                await self._observer.changed_after(seen.revision)
+                left = self._led_until - self._clock.boot()
+                within = max(_IN_TIME, left - _IN_TIME) if left > 0 else math.inf
+                await self._observer.changed_after(seen.revision, within=within)
 
     def _learn(self, seen: Sighting | None, *, refusal: TideoverError | None = None) -> None:
         before, self._refusal = self._seen, refusal
@@ -195,9 +199,12 @@ class LeaderView:
         return "" if document is None else document.holder_shown
 
     @property
+    def _led_until(self) -> float:
+        return led_until(None if self._seen is None else self._seen.document, self._seen_at)
+
+    @property
     def _leads(self) -> bool:
-        document = None if self._seen is None else self._seen.document
-        return self._clock.boot() < led_until(document, self._seen_at)
+        return self._clock.boot() < self._led_until
 
     def _ready(self, beyond: int) -> bool:
         return bool(self._closed) or self._refusal is not None or (self.version > beyond and self._leads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -112,9 +113,9 @@ class Observer:
             return Sighting(None, 0, answer.header.revision)
         return Sighting(decode(entry.value, self._key), entry.mod_revision, answer.header.revision)
 
-    async def changed_after(self, revision: int) -> None:
-        """Wait until the record is written again; in trouble for a moment."""
-        with anyio.move_on_after(_LOOK_EVERY):
+    async def changed_after(self, revision: int, *, within: float = math.inf) -> None:
+        """Wait until the record is written again, or it is time to look all the same; in trouble for a moment."""
+        with anyio.move_on_after(min(within, _LOOK_EVERY)):
             try:
                 member = self._lanes.pick(Lane.QUORUM)
                 async with self._store.watch(

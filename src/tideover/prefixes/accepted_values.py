@@ -141,6 +141,8 @@ class AcceptedValues:
         if self.folder is None:
             return
         for name in tuple(self._unsaved):
+            if name not in self._unsaved:  # of a shape that is surplus by now
+                continue
             snapshot = self._known[name]
             try:
                 await anyio.to_thread.run_sync(
@@ -207,9 +209,9 @@ class AcceptedValues:
         files, damaged = self._find()
         for name, file in files.items():
             loaded = file.load()
-            if loaded is None or loaded.snapshot is None or _name(loaded.snapshot) != name:
+            damaged += () if loaded is None else loaded.rejected
+            if loaded is None or loaded.snapshot is None:
                 continue
-            damaged += loaded.rejected
             found[name] = self._without_excluded(loaded.snapshot)
             if found[name] is not loaded.snapshot:
                 # Written before the key was excluded.
@@ -232,9 +234,12 @@ class AcceptedValues:
             except SnapshotCorrupt as exc:
                 damaged.append(exc.with_traceback(None))
             else:
-                if snapshot.accepted is not None:
-                    name = _name(snapshot)
-                    files[name] = self._file(name)
+                name = None if snapshot.accepted is None else _name(snapshot)
+                file = None if name is None else self._file(name)
+                if name is not None and file is not None and path in (file.path, file.previous_path):
+                    files[name] = file
+                else:
+                    damaged.append(SnapshotCorrupt(f"snapshot {path} is of something else", path=str(path)))
         # Of these `load` tells.
         whole = {str(path) for file in files.values() for path in (file.path, file.previous_path)}
         return files, [each for each in damaged if each.path not in whole]

@@ -5,9 +5,10 @@
     "gAAAAA..."
     ]}
 
-The envelope is for people who have no key, and nothing relies on it. Each piece says inside itself, under the key,
-what the envelope says, and which piece of how many it is: a piece of another cluster, namespace or revision, or in
-another place, is found when it is opened. Fernet knows no additional data that would do this.
+The envelope is for people who have no key, and says which key to try; nothing else relies on it. Each piece says
+inside itself, under the key, what the envelope says, and which piece of how many: a piece of another cluster,
+namespace or revision, or in another place, is found when it is opened. Fernet knows no additional data that would
+do this. A file has one spelling: a byte more, less or other anywhere in it is found.
 
 Hidden are the keys and values, the endpoints and the user. Not hidden are the namespace, the cluster, the
 revision, the size, and when it was written: each token begins with its time.
@@ -83,12 +84,10 @@ def seal(data: bytes, origin: Origin, encryption: Encryption) -> bytes:
     """
     ring = encryption.ring()
     parts = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
-    pieces = [
+    pieces = tuple(
         ring.seal(_bound(origin, number, len(parts)) + part).decode() for number, part in enumerate(parts, start=1)
-    ]
-    head = _canonical({"sealed": FORMAT, "key": ring.names[0], **asdict(origin)})[:-1]
-    lines = ",\n".join(f'"{piece}"' for piece in pieces)
-    return f'{head},"pieces":[\n{lines}\n]}}\n'.encode()
+    )
+    return _spelt(Envelope(ring.names[0], origin, pieces))
 
 
 def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[bytes, Origin]:
@@ -114,7 +113,7 @@ def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[by
     for number, piece in enumerate(envelope.pieces, start=1):
         bound = _bound(envelope.origin, number, len(envelope.pieces))
         try:
-            message = ring.open(piece.encode())
+            message = ring.open(piece.encode(), envelope.key)
         except NotOurs:
             raise _not_ours(envelope, ring.names) from None
         if not message.startswith(bound):
@@ -122,6 +121,8 @@ def unseal(data: bytes, encryption: Encryption | None, *, most: int) -> tuple[by
                 "it was altered: a part of it belongs to another cluster, namespace, revision or place"
             )
         opened.append(message[len(bound) :])
+    if data != _spelt(envelope):
+        raise Malformed("it was altered: what is around its parts is not as it was written")
     return b"".join(opened), envelope.origin
 
 
@@ -153,6 +154,12 @@ def read_envelope(data: bytes, *, most: int) -> Envelope:
         text(document["namespace"], "namespace"), cluster, integer(document["revision"], "revision", most=INT64)
     )
     return Envelope(key, origin, tuple(text(piece, "a piece") for piece in pieces))
+
+
+def _spelt(envelope: Envelope) -> bytes:
+    head = _canonical({"sealed": FORMAT, "key": envelope.key, **asdict(envelope.origin)})[:-1]
+    lines = ",\n".join(f'"{piece}"' for piece in envelope.pieces)
+    return f'{head},"pieces":[\n{lines}\n]}}\n'.encode()
 
 
 def _bound(origin: Origin, number: int, pieces: int) -> bytes:

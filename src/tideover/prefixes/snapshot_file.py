@@ -140,6 +140,7 @@ class SnapshotFile:
         self.endpoints = sorted_endpoints(endpoints)
         self.user = user
         self.aside: list[Aside] = []
+        self._accepted = accepted
         self._namespace = namespace
         self._encryption = encryption
         # What this process wrote last, without its entries: not to be read again to learn what it says.
@@ -238,8 +239,7 @@ class SnapshotFile:
                 self._make_room(found.why)
             self._publish(data, keep_current=found.snapshot is not None)
             if in_the_clear:
-                with suppress(FileNotFoundError):
-                    self.previous_path.unlink()
+                self._clear_previous()
             mark = _mark(self.path)
             self._own = _Found(mark, None if mark is None else replace(snapshot, entries={}))
         return True
@@ -297,6 +297,9 @@ class SnapshotFile:
             raise SnapshotCorrupt(
                 f"snapshot {path} is of prefix {snapshot.prefix!r}, not {self.prefix!r}", path=str(path)
             )
+        if (label := _label(snapshot)) != self._accepted:
+            kinds = f"{_kind(label)}, not {_kind(self._accepted)}"
+            raise SnapshotCorrupt(f"snapshot {path} is {kinds}", path=str(path))
         # An earlier version has written none.
         ours, theirs = (self.endpoints, self.user), (snapshot.endpoints, snapshot.user)
         if snapshot.endpoints and theirs != ours:
@@ -314,6 +317,15 @@ class SnapshotFile:
         self._put_aside(self.path, why)
         try:
             self._read(self.previous_path)
+        except SnapshotCorrupt as exc:
+            self._put_aside(self.previous_path, exc.with_traceback(None))
+
+    def _clear_previous(self) -> None:
+        """Remove the generation before, if it is in the clear; if it cannot be used, put it aside."""
+        try:
+            self._read(self.previous_path)
+        except _InTheClear:
+            self.previous_path.unlink()
         except SnapshotCorrupt as exc:
             self._put_aside(self.previous_path, exc.with_traceback(None))
 
@@ -390,6 +402,14 @@ class SnapshotFile:
 
 class _InTheClear(SnapshotSealed):
     """Raised when a snapshot that is to be sealed is not."""
+
+
+def _label(snapshot: Snapshot) -> tuple[str, str] | None:
+    return None if snapshot.accepted is None else (snapshot.accepted.form, snapshot.accepted.shape)
+
+
+def _kind(label: tuple[str, str] | None) -> str:
+    return "the newest state" if label is None else shown(f"what {label[0]} in shape {label[1]} has accepted")
 
 
 def _where(endpoints: Sequence[str], user: str) -> str:

@@ -23,7 +23,7 @@ from tideover.codecs.libraries import Field, library_of
 from tideover.codecs.refusals import field_names
 from tideover.codecs.structures import converter
 from tideover.contrib.pydantic.dumping import as_json, as_plain
-from tideover.contrib.pydantic.fields import ByKey, fields_by_key, is_model, is_record, read_by_key
+from tideover.contrib.pydantic.fields import ByKey, fields_by_key, is_json, is_model, is_record, read_by_key
 from tideover.contrib.pydantic.schemas import charging, names_in
 from tideover.shown import shown
 
@@ -51,7 +51,7 @@ class Pydantic:
         """Whether the values of a type are stored as plain text: not if it is a model or has parts."""
         if get_origin(form) is Annotated:
             inner, *notes = get_args(form)
-            return any(isinstance(note, ByKey) for note in notes) or is_scalar(stripped(inner))
+            return any(isinstance(note, ByKey) or is_json(note) for note in notes) or is_scalar(stripped(inner))
         made = get_origin(form) or form
         if isinstance(made, type) and issubclass(made, pydantic.RootModel):
             return is_scalar(stripped(made.model_fields["root"].annotation))
@@ -127,10 +127,11 @@ def adapter_of(form: Any, *, arbitrary: bool = False) -> pydantic.TypeAdapter[An
     try:
         return _adapter_of_class(form) if isinstance(form, type) else _made(form, arbitrary)
     except (PydanticUserError, PydanticUndefinedAnnotation) as exc:
-        text = shown(str(exc).partition("\n")[0])
         if exc.code in _UNDEFINED:
-            raise NameError(f"{name_of(form)}: {text}") from None
-        raise TypeError(text) from None
+            name = f", such as {exc.name!r}" if isinstance(exc, PydanticUndefinedAnnotation) else ""
+            text = f"{name_of(form)} is made of what is not defined yet{name}"
+            raise NameError(f"{text}: define it, then call model_rebuild()") from None
+        raise TypeError(shown(str(exc).partition("\n")[0])) from None
 
 
 def _made(form: Any, arbitrary: bool) -> pydantic.TypeAdapter[Any]:

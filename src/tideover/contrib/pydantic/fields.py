@@ -100,11 +100,21 @@ def fields_by_key(form: type) -> tuple[Field, ...]:
     return tuple(found.values())
 
 
-def form_of(info: FieldInfo, *, parsed: bool = True) -> object:
-    """Return the type to read a field's key as."""
+def form_of(info: FieldInfo) -> object:
+    """Return the type to read a field's key as, which may have keys below it if it is a record."""
     if any(record_of(option) is not None for option in options_of(info.annotation)):
         return info.annotation
-    return Annotated[info.annotation or Any, ByKey(parsed)]
+    return text_of(info)
+
+
+def text_of(info: FieldInfo, *, parsed: bool = True) -> object:
+    """Return the type to read the text of a field's key as; `Json` parses it itself."""
+    return Annotated[info.annotation or Any, ByKey(parsed and not any(map(is_json, info.metadata)))]
+
+
+def is_json(note: object) -> bool:
+    """Whether a note says that pydantic parses a text itself."""
+    return isinstance(note, pydantic.Json)
 
 
 def read_by_key(form: object, note: ByKey) -> Callable[[object], object]:
@@ -121,7 +131,7 @@ def read_by_key(form: object, note: ByKey) -> Callable[[object], object]:
     is_text = not note.parsed or any(is_scalar(option) or option in (Any, object) for option in some)
     keeps_space = str in some or not all(isinstance(option, type) and is_scalar(option) for option in some)
     secret = next((each for each in some if isinstance(each, type) and issubclass(each, _SECRETS)), None)
-    charge = charging(_schema_of(form))
+    charge = _charging(form)
 
     def read(value: object) -> object:
         text = str(value)
@@ -151,8 +161,8 @@ def read_by_key(form: object, note: ByKey) -> Callable[[object], object]:
 _SECRETS = (pydantic.SecretStr,)
 
 
-def _schema_of(form: Any) -> object:
+def _charging(form: Any) -> Callable[[object], None]:
     try:
-        return pydantic.TypeAdapter(form).core_schema
+        return charging(pydantic.TypeAdapter(form).core_schema)
     except (PydanticUserError, PydanticUndefinedAnnotation):  # only its model can say what it is
-        return {}
+        return charging({})

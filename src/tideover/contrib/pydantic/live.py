@@ -39,7 +39,8 @@ def live_settings(
 
     Args:
         settings: The class; `settings_customise_sources` returns a `TideoverSettingsSource` among others.
-        coordinator: Whose configuration; None means the one that `current` returns.
+        coordinator: Whose configuration; None means the one that its source was given, else the one that
+            `current` returns.
         validate: Called with each new object; raising refuses it, as for `bind`.
         on_invalid: What to do if the settings would not be valid now, as for `bind`; with `"default"` the other
             sources and the defaults stand in for what etcd has of the refused fields.
@@ -53,7 +54,7 @@ def live_settings(
         NotSynced: A field without a value, in any source, and nothing is known of the prefix.
         NotFollowed: The prefix is not followed.
         TypeError: `settings` has no such source.
-        ValueError: `on_invalid` is none of the three.
+        ValueError: `on_invalid` is none of the three, or a source was given another coordinator.
         NotConnected: No coordinator is open.
         AmbiguousCoordinator: Several are, and none is in the context.
         Closed: The coordinator is not open.
@@ -61,10 +62,14 @@ def live_settings(
     When degraded:
         Made of the last known values; stays as it is until etcd is back, and requests that use it are marked.
     """
-    tide = coordinator or current()
+    assembly = SettingsAssembly(settings, validate)
+    given = {each for each in (coordinator, *assembly.coordinators) if each is not None}
+    if len(given) > 1:
+        raise ValueError(f"{settings.__name__} has sources of several coordinators; live settings follow one")
+    tide = given.pop() if given else current()
     if tide.loop is None:
         raise Closed(f"{tide!r} is not open: live settings follow their keys inside `async with`")
-    return tide.config.follow(SettingsAssembly(settings, validate), on_invalid)
+    return tide.config.follow(assembly, on_invalid)
 
 
 class SettingsAssembly(Assembly[S]):
@@ -74,18 +79,23 @@ class SettingsAssembly(Assembly[S]):
         settings: The class.
         validate: Called with each object; raising refuses it.
 
+    Attributes:
+        coordinators: Those that its sources were given; None stands for the one that they are asked for.
+
     Raises:
         TypeError: The class has no `TideoverSettingsSource`.
     """
 
     def __init__(self, settings: type[S], validate: Callable[[S], object] | None) -> None:
-        prefixes = [source.prefix for source in _sources_of(settings)]
+        sources = _sources_of(settings)
+        prefixes = [source.prefix for source in sources]
         if not prefixes:
             raise TypeError(f"{settings.__name__} has no TideoverSettingsSource among its sources")
         super().__init__(settings, prefixes[0], validate)
         # So that refusals have the names of fields.
         adapter_of(settings)
         self._settings = settings
+        self.coordinators = [source.coordinator for source in sources]
         found = [keys_of(settings, prefix) for prefix in prefixes]
         self.keys = tuple(key for keys, _ in found for key in keys)
         self.nested = tuple(key for _, nested in found for key in nested)

@@ -7,7 +7,7 @@ may be in each, take a second. See `tideover.codecs.one_value`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tideover.codecs.one_value import require_spread, spend
@@ -83,7 +83,7 @@ def _charge_hashes(items: list[object]) -> None:
     spend(texts * texts // 10)
 
 
-def _is_hashed(node: dict[str, Any]) -> bool:
+def _is_hashed(node: Mapping[str, Any]) -> bool:
     """Whether a schema is of a set or dict whose items' hashes can be foreseen."""
     kind = {"set": "items_schema", "frozenset": "items_schema", "dict": "keys_schema"}.get(node.get("type", ""))
     if kind is None:
@@ -95,7 +95,7 @@ def _is_hashed(node: dict[str, Any]) -> bool:
     return not is_text
 
 
-def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
     # Those of pydantic 2.7 may contain themselves.
     seen: set[int] = set()
     stack = [schema]
@@ -104,7 +104,8 @@ def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, dict):
+        # Of a class that is not fully defined yet it is a mapping that says so when it is looked into.
+        if isinstance(part, Mapping):
             if isinstance(part.get("type"), str):
                 yield part
             stack.extend(inner for name, inner in part.items() if name != "metadata")

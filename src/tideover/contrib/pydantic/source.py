@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, ForceDecode, NoDecode, PydanticBaseS
 from tideover.codecs import record_of
 from tideover.codecs.forms import options_of
 from tideover.config.keys import settings_prefix
-from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, put_at
+from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, put_at, text_of
 from tideover.contrib.pydantic.origins import FromDisk, FromMemory, Origin, present_building
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import NotConnected
@@ -40,7 +40,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         settings_cls: The settings' class.
         prefix: The keys' common prefix, such as `"pool/"`; behind a letter or digit the slash is added.
         coordinator: Whose configuration; None means the one that `current` returns when settings are made, or the
-            one that `live_settings` was given. One that has not been entered yet reads the snapshot on disk.
+            one that `live_settings` follows. One that has not been entered yet reads the snapshot on disk.
 
     When degraded:
         The last known values, of this process or of an earlier one. A field of which nothing is known is left to
@@ -52,7 +52,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
     ) -> None:
         super().__init__(settings_cls)
         self.prefix = settings_prefix(prefix)
-        self._coordinator = coordinator
+        self.coordinator = coordinator
 
     def __repr__(self) -> str:
         """Show the class and the prefix."""
@@ -95,7 +95,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         return value, name, False
 
     def _origin(self) -> Origin:
-        coordinator = self._coordinator
+        coordinator = self.coordinator
         if coordinator is None:
             try:
                 coordinator = current_for_reads()
@@ -134,10 +134,12 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
         if not _is_plain(path):
             return _ABSENT
         key = prefix + "/".join(map(str, path))
-        reading = origin.read(key, Annotated[info.annotation or Any, ByKey(self._is_parsed(info))])
+        reading = origin.read(key, text_of(info, parsed=self._is_parsed(info)))
         value = reading.value if reading.present else _ABSENT
         model = _model_in(info)
-        if model is None or not origin.below(f"{key}/"):
+        # What else stands there pydantic refuses.
+        may_be_several = value is _ABSENT or value is None or isinstance(value, dict)
+        if model is None or not may_be_several or not origin.below(f"{key}/"):
             return value
         parts = self._fields(origin, model, f"{key}/")
         return _merged(value if isinstance(value, dict) else {}, parts) if parts else value

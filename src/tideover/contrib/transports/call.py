@@ -68,7 +68,7 @@ class Call(Generic[PlaceT]):
 
     def __repr__(self) -> str:
         """Show the request and what was tried."""
-        return f"<{type(self).__name__} {self._request.method} {self._request.url}, tried {self._tried}>"
+        return f"<{type(self).__name__} {self._request.method} {self._request.url!r}, tried {self._tried}>"
 
     # What differs ----------------------------------------------------------------------------------------------
 
@@ -145,7 +145,9 @@ class Call(Generic[PlaceT]):
         if isinstance(base, str):
             raise names.UnsupportedProtocol(f"{shown(self._place.url)!r} cannot be called: {base}")
         if is_secure(given.url) and not is_secure(base):
-            raise names.LocalProtocolError(f"{given.url} asks for TLS, and {self._place.url!r} is without")
+            # Without what may be secret in either: who calls and with which query, and what is before the host.
+            where, there = shown(given.url.host), shown(base.netloc.decode("ascii"))
+            raise names.LocalProtocolError(f"{given.url.scheme}://{where}/ asks for TLS, and {there!r} is without")
         try:
             url = at_endpoint(given.url, base)
         except names.InvalidURL as exc:

@@ -118,7 +118,7 @@ def test_paths_that_are_named_exist() -> None:
 
 def test_tests_that_are_named_exist() -> None:
     """What is called `test_...` in the records, the explanations and the code is a test, or a file of tests."""
-    files = [path for path in PYTHON if path.is_relative_to(ROOT / "tests")]
+    files = [path for path in PYTHON if path.is_relative_to(ROOT / "tests") or path.match("examples/test_*.py")]
     known = {path.stem for path in files} | {path.parent.name for path in files}
     for path in files:
         known |= set(re.findall(r"\bdef (test_\w+)", path.read_text()))
@@ -135,8 +135,9 @@ def test_tests_that_are_named_exist() -> None:
 
 
 def names_of_telemetry() -> set[str]:
-    """Return all that is recorded under, as `tideover.telemetry` spells it."""
-    trees = (ast.parse(path.read_text()) for path in (SOURCE / "telemetry").glob("*.py"))
+    """Return all that is recorded under, as `tideover.telemetry` spells it, and the metadata of a flag."""
+    files = [*(SOURCE / "telemetry").glob("*.py"), SOURCE / "contrib" / "openfeature" / "provider.py"]
+    trees = (ast.parse(path.read_text()) for path in files)
     return {
         node.value
         for tree in trees

@@ -170,8 +170,11 @@ ELSEWHERE = {
 # What is a number already is only rounded.
 ROUNDED = {
     "asgi/status_header.py: int(mark.age)",
+    "cli/from_disk.py: int(supersedes(one.snapshot, other.snapshot))",
+    "cli/from_disk.py: int(supersedes(other.snapshot, one.snapshot))",
     "cli/run_command.py: int(n)",
     "cli/run_command.py: int(self._death_signal)",
+    "contrib/openfeature/flags.py: int(value)",
     "coordinator/coordinator.py: int(self._chance() * len(members))",
     "elections/peers/http.py: int(listener.extra(anyio.abc.SocketAttribute.local_port))",
     "elections/peers/peering.py: int(clock.boot() * 1000000)",

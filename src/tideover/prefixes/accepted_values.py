@@ -236,8 +236,9 @@ class AcceptedValues:
             else:
                 name = None if snapshot.accepted is None else _name(snapshot)
                 file = None if name is None else self._file(name)
-                if name is not None and file is not None and path in (file.path, file.previous_path):
-                    files[name] = file
+                # By name: a folder may be given relatively.
+                if file is not None and path.name in (file.path.name, file.previous_path.name):
+                    files[_name(snapshot)] = file
                 else:
                     damaged.append(SnapshotCorrupt(f"snapshot {path} is of something else", path=str(path)))
         # Of these `load` tells.

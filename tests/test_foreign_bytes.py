@@ -175,7 +175,6 @@ ROUNDED = {
     "cli/run_command.py: int(n)",
     "contrib/openfeature/flags.py: int(value)",
     "cli/run_command.py: int(self._death_signal)",
-    "contrib/openfeature/flags.py: int(value)",
     "coordinator/coordinator.py: int(self._chance() * len(members))",
     "elections/peers/http.py: int(listener.extra(anyio.abc.SocketAttribute.local_port))",
     "elections/peers/peering.py: int(clock.boot() * 1000000)",

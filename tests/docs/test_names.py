@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import tideover
-from tideover.testing import plugin
+import tideover_pytest as plugin
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "tideover"

@@ -233,7 +233,7 @@ async def note_misspelled(tide: Coordinator, below: str) -> None:
 
 
 async def end_list(tide: Coordinator, source: Source | None, what: str, *, below: str, as_json: bool) -> Exit:
-    """Say what is to be said of a list that has been printed.
+    """Say what else there is to know of a list that has been printed.
 
     Args:
         tide: The coordinator.

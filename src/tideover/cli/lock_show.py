@@ -1,4 +1,4 @@
-"""`tideover lock list` and `lock show`: who has each lock and who waits, whoever's client it is."""
+"""`tideover lock list` and `lock show`: who has each lock and who waits, of any client."""
 
 from __future__ import annotations
 

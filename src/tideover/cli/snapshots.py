@@ -104,7 +104,7 @@ def own_of(left: Iterable[Left], options: Options, *, refused: Callable[[str], o
         )
         if _stem(file.path) != _stem(each.path):
             continue
-        # A service looks closer than whoever only lists: a copy from elsewhere may bear the name.
+        # A service looks closer than a list does: a copy from elsewhere may bear the name.
         loaded = file.load()
         for damage in loaded.rejected if loaded else ():
             refused(str(damage))

@@ -298,7 +298,7 @@ class Config(Reader):
         return await self._write(full, Delete(full), timeout, guard)
 
     async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> WriteResult:
-        """Write, fenced if it is to be."""
+        """Write, with a fence if one was given."""
         if guard is None:
             return (await self._gateway.call(op, policy)).result
         with guard.writing() as condition:

@@ -1,4 +1,4 @@
-"""The lines of locks as an operator sees them: who has each, and who waits, whoever's client it is.
+"""The lines of locks as an operator sees them: who has each, and who waits, of any client.
 
 tideover, Go and etcdctl stand in the same lines (`etcd_queue`), each key under a lease of its own. tideover writes
 into its keys who it is; the others leave them empty, and their lease is all that is known of them.

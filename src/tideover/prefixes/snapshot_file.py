@@ -113,7 +113,7 @@ class SnapshotFile:
 
     Attributes:
         endpoints: The cluster's addresses, sorted.
-        aside: What saving has put aside; whoever tells of it takes it away.
+        aside: What saving has put aside, until it is told.
 
     Raises:
         ValueError: `lock_timeout` is negative or not finite, or `endpoints` is a single string.
@@ -409,7 +409,7 @@ class SnapshotFile:
 
 
 class _InTheClear(SnapshotSealed):
-    """Raised when a snapshot that is to be sealed is not."""
+    """Raised when a snapshot is not sealed where keys are given."""
 
 
 def _label(snapshot: Snapshot) -> tuple[str, str] | None:

@@ -106,7 +106,7 @@ class Call(Generic[PlaceT]):
         """Note that the place whose turn it is cannot be reached by this library at all."""
 
     def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
-        """Return the seconds to wait before another attempt; None if there is to be none.
+        """Return the seconds to wait before another attempt; None if none follows.
 
         Args:
             sent: Whether the request was sent.
@@ -168,7 +168,7 @@ class Call(Generic[PlaceT]):
             error: The library's error.
 
         Returns:
-            Seconds to wait before the next one; None if there is to be none.
+            Seconds to wait before the next one; None if none follows.
         """
         error.request = self._request
         if not isinstance(error, self._library.failures):

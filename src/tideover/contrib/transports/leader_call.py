@@ -36,7 +36,7 @@ class Office:
 
 
 class LeaderCall(Call[Office]):
-    """One request for a leader: each further attempt goes to whoever leads then.
+    """One request for a leader: each further attempt goes to the process that leads then.
 
     The request says whom it is for (`Tideover-Leader`), so that a process that leads no more can refuse it by 421
     before anything is done; that, and what was never sent, is tried again whatever the method.
@@ -107,7 +107,7 @@ class LeaderCall(Call[Office]):
         return {LEADER_FIELD: quote(self._view.name, safe="")}
 
     def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
-        """Return how long to wait for news of who leads, or None if there is to be no further attempt."""
+        """Return how long to wait for news of who leads, or None if no further attempt follows."""
         self._sent += sent
         usable = not isinstance(self._library.read_base(self._place.url), str)
         if not usable or self._sent >= self._rules.attempts or not self._may_repeat(sent=sent):

@@ -74,7 +74,7 @@ class ServiceCall(Call[Endpoint]):
         telemetry.endpoint_rejected(self._view.name, why if url in why else f"{url} cannot be called: {why}")
 
     def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
-        """Choose the endpoint of the next attempt; return how long to wait, or None if there is to be none."""
+        """Choose the endpoint of the next attempt; return how long to wait, or None if none follows."""
         asked = len(self._tried) - len(self._unusable)
         if asked >= self._rules.attempts or not self._may_repeat(sent=sent):
             return None

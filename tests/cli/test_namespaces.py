@@ -115,4 +115,4 @@ def test_the_doctor_looks_for_the_epoch_under_the_other_spelling(server: EtcdSer
     found = tideover(server, "doctor", "-n", "shop")
     assert found.returncode == 1
     assert "BAD   namespace   'shop' and '/shop' are two, and etcd has an epoch for the second one" in found.stdout
-    assert "namespace" not in tideover(server, "doctor", "-n", "shop", user="narrow").stdout
+    assert "BAD   namespace" not in tideover(server, "doctor", "-n", "shop", user="narrow").stdout

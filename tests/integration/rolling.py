@@ -34,6 +34,7 @@ PAGE = ROOT / "docs" / "how-to" / "build-on-fastapi.md"
 NAMESPACE = "/shop"
 # Seconds for a server to start and be found, and to end.
 _START, _END = 40.0, 15.0
+_ORDER = {"quantity": 2, "price": 50.0}
 
 
 @dataclass
@@ -134,10 +135,10 @@ class Instance:
 async def call(client: httpx.AsyncClient, heard: Heard, every: float) -> None:
     """Call the shop until cancelled."""
     while True:
-        for method, path in (("POST", "/orders/7?net=100"), ("GET", "/invoices/7")):
+        for method, path, body in (("POST", "/orders/7", _ORDER), ("GET", "/invoices/7", None)):
             heard.calls += 1
             try:
-                response = await client.request(method, f"http://shop.service{path}")
+                response = await client.request(method, f"http://shop.service{path}", json=body)
             except httpx.HTTPError as exc:
                 heard.wrong.append(f"{method} {path}: {exc!r}")
                 continue

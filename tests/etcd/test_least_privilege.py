@@ -137,9 +137,7 @@ async def test_a_right_that_is_taken_away_and_given_back(
         assert tide.health.state is HealthState.AVAILABLE
         await anyio.to_thread.run_sync(cluster.etcdctl, "--user=root:root", *right)
         with anyio.fail_after(5):
-            while (
-                tide.status().config[0].error is not None or tide.config.read("greeting").source is not Source.LIVE
-            ):
+            while (prefix := tide.status().config[0]).error is not None or prefix.source is not Source.LIVE:
                 await anyio.sleep(0.02)
 
 

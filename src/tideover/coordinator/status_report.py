@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_status import count_members, describe_members
@@ -47,6 +46,7 @@ from tideover.status import (
     StatusReport,
 )
 from tideover.types import Phase
+from tideover.version import VERSION
 
 
 class Reporter:
@@ -212,7 +212,7 @@ class Reporter:
             name=self._name(),
             started=self._wall(self._running),
             seconds=self._running,
-            version=telemetry.VERSION or "unknown",
+            version=VERSION,
             python=platform.python_version(),
         )
 

@@ -70,14 +70,12 @@ from tideover.telemetry.requests import (
     request_failed,
     within,
 )
-from tideover.telemetry.scope import VERSION
 from tideover.telemetry.sessions import session_changed, session_left
 from tideover.telemetry.snapshots import snapshot_failed, snapshot_put_aside, snapshot_rejected, snapshot_written
 from tideover.telemetry.targets import environment_read, namespace_misspelled, secret_exposed
 from tideover.telemetry.tasks import task_failed
 
 __all__ = [
-    "VERSION",
     "AttemptSpan",
     "Observed",
     "Outages",

@@ -18,7 +18,8 @@ import anyio
 from opentelemetry import _logs
 
 from tideover.shown import cut, shown_line
-from tideover.telemetry.scope import SCHEMA, VERSION, Attributes, bounded
+from tideover.telemetry.scope import SCHEMA, Attributes, bounded
+from tideover.version import VERSION
 
 # Seconds in which an event that repeats itself is told once.
 INTERVAL = 30.0

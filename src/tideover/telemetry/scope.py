@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, Status, StatusCode
 
 from tideover.shown import cut
+from tideover.version import VERSION
 
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
-
-
-def _version() -> str:
-    try:
-        return version("tideover")
-    except PackageNotFoundError:  # copied somewhere without its metadata
-        return ""
-
-
-VERSION = _version()
 
 tracer = trace.get_tracer("tideover", VERSION, schema_url=SCHEMA)
 meter = metrics.get_meter("tideover", VERSION, schema_url=SCHEMA)

@@ -7,6 +7,7 @@ in 0.123. The dependencies here make of the type what is called instead.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ def replaceable(cls: C) -> C:
 
 
 @replaceable
-class ByType(Depends):
+class ByType(Depends, ABC):
     """A dependency with a name and, once FastAPI has told it, a type.
 
     As a key of `app.dependency_overrides` it stands for all of its name; with a type, for those of that type.
@@ -78,13 +79,13 @@ class ByType(Depends):
             form = form if self.type is None else self.type
             self.__dict__["_resolved"] = Resolved(self, form, self._resolve(form))
 
+    @abstractmethod
     def _resolve(self, form: Any) -> Callable[[], object]:
         """Return what gives a value of the type.
 
         Raises:
             TypeError: There is none.
         """
-        raise NotImplementedError
 
     def _is_like(self, other: ByType) -> bool:
         """Whether another one of the same name and type gives the same."""

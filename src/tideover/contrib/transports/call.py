@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Generic, Protocol, TypeVar
 
 from tideover.client.rules.retry_budget import RetryBudget
@@ -41,7 +42,7 @@ class Place(Protocol):
 PlaceT = TypeVar("PlaceT", bound=Place)
 
 
-class Call(Generic[PlaceT]):
+class Call(ABC, Generic[PlaceT]):
     """One request, and its attempts, each of which goes to one place.
 
     What was sent is repeated under gRPC's retry throttling (gRFC A6): when most requests fail, they are not
@@ -72,29 +73,29 @@ class Call(Generic[PlaceT]):
 
     # What differs ----------------------------------------------------------------------------------------------
 
+    @abstractmethod
     async def ready(self) -> None:
         """Wait until it is known where the request may go, or as long as it may be waited for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ready_in_thread(self) -> None:
         """Do the same in a thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def rest(self, pause: float) -> None:
         """Wait before the next attempt."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rest_in_thread(self, pause: float) -> None:
         """Do the same in a thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self) -> None:
         """Choose the first place.
 
         Raises:
             ConnectError: There is none; its cause says why.
         """
-        raise NotImplementedError
 
     def _report(self, ok: bool, *, sent: bool = True) -> None:
         """Note how an attempt went."""
@@ -112,7 +113,6 @@ class Call(Generic[PlaceT]):
             sent: Whether the request was sent.
             again: Whether a place may be asked twice.
         """
-        raise NotImplementedError
 
     def _fields(self) -> dict[str, str]:
         """Return the fields of a request that are ours."""

@@ -1,0 +1,3 @@
+"""Which version of tideover this is: the metadata of the package is made of it, so nobody looks it up there."""
+
+VERSION = "0.1.0"

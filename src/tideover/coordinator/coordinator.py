@@ -61,6 +61,7 @@ from tideover.sessions.pool import SessionPool
 from tideover.status import KeyPage, RejectedValue, StatusReport
 from tideover.store.operations import Range, RangeResult
 from tideover.store.protocol import Store
+from tideover.ticker import Ticker
 from tideover.types import Component, Entry, HealthState, Phase, Source
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Coordinator(Primitives):
         """Make the parts; some have what is unique to a process."""
         options, store, chance = self.options, self._store, self._chance
         self._home = Home(chance=chance, monotonic=self._clock.monotonic)
+        self._ticker = Ticker(self._clock.monotonic)
         self._pid = os.getpid()
         self._outages = telemetry.Outages(
             self._clock.monotonic,
@@ -784,6 +786,7 @@ class Coordinator(Primitives):
             chance=self._chance,
         )
         background: dict[str, Callable[[], Awaitable[object]]] = {
+            "ticker": self._ticker.run,
             "monitor": monitor.run,
             "waiting": partial(lanes.waiting.run, monitor.still_answers),
             "roster": roster.run,

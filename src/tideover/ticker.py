@@ -1,0 +1,126 @@
+"""One task that looks at the clock for all who have to: a process that idles wakes up once, not once for each.
+
+Looks that are due within the same tenth of a second are taken at one wake-up. A look is a plain call that returns
+at once; what takes longer is started by it elsewhere. There are tens of them, not thousands: who watches over a
+thousand things takes one look at all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anyio
+
+from tideover import telemetry
+from tideover.broadcast import Signal
+
+# Seconds: wake-ups fall on multiples of it.
+GRAIN = 0.1
+
+
+class Tick:
+    """A look that is taken again and again; made by `Ticker.every`.
+
+    Attributes:
+        due: When it is taken next, in seconds of the ticker's clock.
+    """
+
+    def __init__(self, ticker: Ticker, period: float, look: Callable[[], object]) -> None:
+        self._ticker = ticker
+        self._look = look
+        self._period = period
+        self.due = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the period."""
+        return f"<Tick every {self._period:g} s>"
+
+    @property
+    def period(self) -> float:
+        """Seconds between two looks, at the most; infinity takes none. Setting it counts from now."""
+        return self._period
+
+    @period.setter
+    def period(self, seconds: float) -> None:
+        if seconds != self._period:
+            self._period = seconds
+            self._ticker.schedule(self)
+
+    def soon(self) -> None:
+        """Take the look at the next turn of the ticker's task."""
+        self.due = -math.inf
+        self._ticker.wake()
+
+    def take(self) -> None:
+        """Take the look now; one that fails is told, and the next one is taken all the same."""
+        try:
+            self._look()
+        except Exception as exc:  # noqa: BLE001 - the others are looked at all the same
+            telemetry.task_failed("ticker", exc)
+
+    def stop(self) -> None:
+        """Take no look any more."""
+        self._ticker.forget(self)
+
+
+class Ticker:
+    """Takes the looks of one coordinator.
+
+    Args:
+        monotonic: The clock, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._ticks: dict[Tick, None] = {}
+        self._sooner = Signal()
+
+    def __repr__(self) -> str:
+        """Count the looks."""
+        return f"<Ticker of {len(self._ticks)} looks>"
+
+    def every(self, period: float, look: Callable[[], object]) -> Tick:
+        """Take a look again and again, for the first time one period from now.
+
+        Args:
+            period: Seconds between two looks, at the most; up to 0.1 s fewer, and never below 0.1 s.
+            look: Called in the ticker's task; must not wait.
+        """
+        tick = Tick(self, period, look)
+        self._ticks[tick] = None
+        self.schedule(tick)
+        return tick
+
+    def schedule(self, tick: Tick) -> None:
+        """Take the next look one period from now."""
+        tick.due = self._next(tick.period)
+        self.wake()
+
+    def _next(self, period: float) -> float:
+        if math.isinf(period):
+            return math.inf
+        # A timer may be a hair early; and a look that is late does not move the later ones.
+        grains = math.floor(self._monotonic() / GRAIN + 1e-6)
+        return (grains + max(1, math.floor(period / GRAIN + 1e-6))) * GRAIN
+
+    def forget(self, tick: Tick) -> None:
+        """Take a look no more."""
+        self._ticks.pop(tick, None)
+
+    def wake(self) -> None:
+        """Find out anew what is due."""
+        self._sooner.fire()
+
+    async def run(self) -> None:
+        """Take the looks that are due, until cancelled."""
+        while True:
+            sooner = self._sooner.next()
+            now = self._monotonic()
+            for tick in [tick for tick in self._ticks if tick.due <= now]:
+                if tick in self._ticks:
+                    tick.due = self._next(tick.period)
+                    tick.take()
+            left = min((tick.due for tick in self._ticks), default=math.inf) - self._monotonic()
+            with anyio.move_on_after(max(0.0, left)):
+                await sooner.wait()

@@ -22,6 +22,7 @@ from tideover.clock import Clock
 from tideover.errors import KeyTaken, OutcomeUnknown, SessionLost
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey
+from tideover.sessions.key_watch import KeyWatches
 from tideover.sessions.lease import Tenure
 from tideover.store.faults import Fault, StoreFault, public_error
 from tideover.store.operations import Delete, Put, Range, RangeResult
@@ -78,17 +79,24 @@ class Holdings:
         reach: The way for deleting, which it may not.
         clock: The clocks.
         policy: How writes are tried again.
+        watches: Who watches them.
 
     Attributes:
         changed: Fires when a key was added.
-        fresh: The keys added that nobody watches yet; whoever begins to watch them takes them out.
     """
 
     def __init__(
-        self, tenure: Tenure, *, gateway: Gateway, reach: Reach, clock: Clock, policy: RetryPolicy
+        self,
+        tenure: Tenure,
+        *,
+        gateway: Gateway,
+        reach: Reach,
+        clock: Clock,
+        policy: RetryPolicy,
+        watches: KeyWatches,
     ) -> None:
         self.changed = Signal()
-        self.fresh: list[OwnKey] = []
+        self._watch = watches.begin(tenure, self.forget)
         self._tenure = tenure
         self._gateway = gateway
         self._reach = reach
@@ -230,7 +238,7 @@ class Holdings:
             return own
         fresh = OwnKey(own.key, own.full, entry, reads)
         self._keys[own.full] = fresh
-        self.fresh.append(fresh)
+        self._watch.add(fresh)
         self.changed.fire()
         return fresh
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tideover.broadcast import Signal
@@ -28,9 +29,10 @@ class Tenure:
     Attributes:
         lost: Given when it has ended, for good.
         changed: Fires whenever any of this changed.
-        moved: Fires when it is renewed at another member from now on.
         hurry: Fires when there is reason not to wait for the next renewal.
         proven_at: When the last proof came in, in boot-time seconds.
+        troubled: Called when it could not be proven, with None, and when it is renewed elsewhere from now on, with
+            the member that it has left.
     """
 
     def __init__(
@@ -40,9 +42,9 @@ class Tenure:
         self.anchor = anchor
         self.lost = Notice()
         self.changed = Signal()
-        self.moved = Signal()
         self.hurry = Signal()
         self.proven_at = lease.sent_at
+        self.troubled: Callable[[str | None], object] = lambda left: None
         self._lease = lease
         # Of terms only proven ones count: a member about to stand for election may show one that never rules.
         self._known = replace(known, raft_term=0)
@@ -57,6 +59,11 @@ class Tenure:
     def lease(self) -> Lease:
         """What is known about the lease now. Changes nothing, so that any thread may ask."""
         return self._lease.at(self._clock.boot())
+
+    @property
+    def failing(self) -> bool:
+        """Whether the newest renewal is not proven."""
+        return self._lease.failing is not None
 
     @property
     def rules(self) -> LeaseRules:
@@ -123,6 +130,7 @@ class Tenure:
         if self._lease.failing != why:
             self._lease = self._lease.unproven(why, now=self._clock.boot())
             self.changed.fire()
+            self.troubled(None)
 
     def learn(self, header: Header, known: Header) -> None:
         """Take in the header of a linearizable answer; one of another history is the end.
@@ -140,9 +148,9 @@ class Tenure:
     def move(self, member: str) -> None:
         """Renew at another member from now on."""
         if member != self._member:
-            self._member = member
-            self.moved.fire()
+            left, self._member = self._member, member
             self.changed.fire()
+            self.troubled(left)
 
     def end(self, why: str) -> None:
         """Take in a definite no, or its owner's farewell."""

@@ -19,16 +19,18 @@ from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey, anchors
+from tideover.sessions.key_watch import KeyWatches
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
 from tideover.sessions.lease_ids import LeaseIds
-from tideover.sessions.rules import Lease, LeaseRules
+from tideover.sessions.rules import RPC_TIMEOUT, Lease, LeaseRules
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
 from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import LeaseResult, Put, Range
 from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
+from tideover.ticker import Ticker
 from tideover.types import Component, Entry
 
 # Seconds between two tries of a grant whose outcome is unknown.
@@ -46,6 +48,7 @@ class SessionPool:
         policy: How grants and writes are tried again.
         base: What goes before the name of a key.
         home: The event loop they belong to, and where their tasks run.
+        ticker: Who looks at the clock.
 
     Attributes:
         own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
@@ -61,6 +64,7 @@ class SessionPool:
         policy: RetryPolicy,
         base: str,
         home: Home,
+        ticker: Ticker,
     ) -> None:
         self._gateway = gateway
         self._lanes = lanes
@@ -69,9 +73,11 @@ class SessionPool:
         self._policy = policy
         self._base = base
         self.home = home
+        self._ticker = ticker
         self.own_anchors = b""
         self._ids: LeaseIds | None = None
         self._store: Store | None = None
+        self._watches: KeyWatches | None = None
         self._sessions: dict[Session, None] = {}
         self._shared: dict[int, Session] = {}
         self._opening: dict[int, anyio.Lock] = {}
@@ -95,6 +101,13 @@ class SessionPool:
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()
         self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
+        self._watches = KeyWatches(
+            self.own_anchors,
+            reach=self._reach(store, RPC_TIMEOUT),
+            clock=self._clock,
+            ticker=self._ticker,
+        )
+        self.home.start("key watches", self._watches.run)
 
     async def shared(self, ttl: int) -> Session:
         """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
@@ -137,17 +150,11 @@ class SessionPool:
             Closed: The coordinator is not entered, or closed.
         """
         rules = LeaseRules(ttl)
-        if self._store is None or self._ids is None or self._refusal is not None:
+        if self._store is None or self._ids is None or self._watches is None or self._refusal is not None:
             raise Closed(self._refusal or "the coordinator has not been entered")
         lease_id = self._ids.draw()
         gateway = self._gateway.of(component)
-        reach = Reach(
-            self._store,
-            self._lanes,
-            clock=self._clock,
-            chance=self._chance,
-            attempt_timeout=rules.rpc_timeout,
-        )
+        reach = self._reach(self._store, rules.rpc_timeout)
         try:
             tenure = await self._grant(gateway, rules, lease_id, strict=strict)
             if self._refusal is not None:
@@ -160,7 +167,14 @@ class SessionPool:
                 # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
                 raise Closed(self._refusal) from exc
             raise
-        holdings = Holdings(tenure, gateway=gateway, reach=reach, clock=self._clock, policy=self._policy)
+        holdings = Holdings(
+            tenure,
+            gateway=gateway,
+            reach=reach,
+            clock=self._clock,
+            policy=self._policy,
+            watches=self._watches,
+        )
         session = Session(
             tenure,
             holdings,
@@ -173,6 +187,9 @@ class SessionPool:
         self._sessions[session] = None
         self.home.start(f"session {lease_id:x}", self._run, session)
         return session
+
+    def _reach(self, store: Store, attempt_timeout: float) -> Reach:
+        return Reach(store, self._lanes, clock=self._clock, chance=self._chance, attempt_timeout=attempt_timeout)
 
     async def close(self, session: Session) -> str | None:
         """Close a session; bounded in time. Return why its keys may still be in etcd; None if they are gone."""

@@ -8,7 +8,8 @@ wants what it held opens another one.
 *Not guaranteed.* etcd may take a living lease away early (see `rules`): then the watch on our own keys
 tells within its delivery. And no check made here reaches into a resource elsewhere; that takes a fencing token.
 
-One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`; each is watched by a `KeyWatch`.
+One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`, and `KeyWatches` watches those of
+all sessions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from tideover.clock import Clock
 from tideover.errors import Closed, SessionLost
 from tideover.home import Home
 from tideover.sessions.key import Notice, OwnKey
-from tideover.sessions.key_watch import KeyWatch
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
 from tideover.sessions.renewal import Heartbeat
@@ -41,10 +41,6 @@ _CLOSED = "closed by its owner"
 _GIVE_BACK = 2.0
 # Seconds that are left at the end of closing for saying what went wrong.
 _LAST_WORD = 0.05
-# Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
-_SHORT_HOLD = 0.02
-# How many watches are opened at once: a member answers one after the other, and each has a second for it.
-_OPENING_AT_ONCE = 16
 
 
 class Session:
@@ -252,31 +248,15 @@ class Session:
     # Life ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Renew the lease and watch its keys until it has ended, then wait to be cancelled."""
+        """Renew the lease until it has ended, then wait to be cancelled."""
         tenure = self._tenure
         heartbeat = Heartbeat(tenure, self._holdings, reach=self._reach, clock=self._clock)
-        opening = anyio.CapacityLimiter(_OPENING_AT_ONCE)
-        unwatched = [tenure.anchor, *self._holdings]
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(heartbeat.run)
                 while not (self.lost or self.ended):
                     changed = self._holdings.changed.next()
-                    for own in unwatched:
-                        watch = KeyWatch(
-                            own,
-                            tenure=tenure,
-                            holdings=self._holdings,
-                            reach=self._reach,
-                            clock=self._clock,
-                            opening=opening,
-                        )
-                        tasks.start_soon(watch.run)
-                    self._holdings.fresh.clear()
                     await changed.wait()
-                    # The anchor's watch tells of the lease's end meanwhile, and a watch begins where its key did.
-                    await anyio.sleep(_SHORT_HOLD)
-                    unwatched = [own for own in self._holdings.fresh if not own.gone]
                 tasks.cancel_scope.cancel()
         except Exception as exc:
             tenure.doubt(f"its task has failed: {exc!r}")

@@ -143,7 +143,7 @@ class KeyWatch:
 
     def _hurry(self) -> None:
         """Let the lease be proven now: something is the matter."""
-        self._tenure.hurry.fire()
+        self._tenure.hasten()
 
     async def _doubt(self, watch: Watch) -> bool:
         """Wait until the watch is of no more use; return whether it is because it fell silent."""

@@ -148,7 +148,7 @@ class Holdings:
             if known is None and (attempt.sent or not isinstance(exc, Exception)) and not self._tenure.lost:
                 self._keys.pop(full, None)
                 self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
-                self._tenure.hurry.fire()
+                self._tenure.hasten()
             raise
         finally:
             self._writing -= 1
@@ -253,7 +253,7 @@ class Holdings:
             return False
         finally:
             if own.full in self._debris:
-                self._tenure.hurry.fire()
+                self._tenure.hasten()
             self._writing -= 1
             self._idle.fire()
         return True

@@ -131,7 +131,7 @@ class Bodies:
             self._holdings.changed.fire()
 
     def _set_timers(self) -> None:
-        """Let the event loop itself cancel bodies at a deadline that is near: that takes no turn of another task."""
+        """Let the event loop itself cancel bodies at a deadline that is near: it takes no turn of a task."""
         left = self._tenure.left
         deadline = self._tenure.deadline if 0 < left <= _NEAR else None
         if deadline == self._timed_until:

@@ -16,7 +16,7 @@ from tideover.codecs import encode
 from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify, unless_expected
+from tideover.store.faults import Fault, StoreFault, classify, unless_expected
 from tideover.store.leases import (
     Attachments,
     AttachmentsResult,
@@ -47,7 +47,7 @@ from tideover.store.operations import (
     WriteResult,
     within,
 )
-from tideover.store.protocol import Compacted, Event, WatchBatch
+from tideover.store.protocol import Compacted, Event, KeepAlive, TakeRenewal, WatchBatch
 from tideover.store.transactions import Compare, Step, Txn, TxnResult
 from tideover.testing.memory_leases import MemoryLeases
 from tideover.types import ClusterMember, Entry, Header
@@ -444,7 +444,7 @@ class MemoryStore:
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[MemoryKeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        """Renew leases at a member; see `Store.keep_alive`."""
         await anyio.lowlevel.checkpoint()
         yield MemoryKeepAlive(self, member)
 
@@ -551,8 +551,8 @@ class MemoryWatch:
         self._store.touch()
 
 
-class MemoryKeepAlive:
-    """A stream of renewals on a `MemoryStore`."""
+class MemoryKeepAlive(KeepAlive):
+    """Renews leases of a `MemoryStore`."""
 
     def __init__(self, store: MemoryStore, member: str) -> None:
         self._store = store
@@ -562,13 +562,18 @@ class MemoryKeepAlive:
         """Name the member."""
         return f"<MemoryKeepAlive at {self._member}>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease; see `KeepAlive.renew`."""
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases; see `KeepAlive.renew_all`."""
         store, member = self._store, self._member
         await anyio.lowlevel.checkpoint()
         await store._arrive(member, math.inf)
-        store.calls.append((member, cast("Op[Result]", LeaseKeepAlive(lease))))
+        store.calls.extend((member, cast("Op[Result]", LeaseKeepAlive(lease))) for lease in leases)
         await anyio.sleep(store.delay)
+        for lease in leases:
+            take(lease, self._renew(lease))
+
+    def _renew(self, lease: int) -> LeaseResult | Fault:
+        store, member = self._store, self._member
         if member in store.stale:
             found = store._leases.by_id.get(lease)
             old = replace(store._header(member, store.revision), raft_term=store.raft_term - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +15,8 @@ from tests.support import connected, mock_clock
 from tideover import Coordinator
 from tideover.options import Options
 from tideover.store.faults import StoreFault, classify
-from tideover.store.operations import Delete, LeaseResult, Op, Put, Result
-from tideover.store.protocol import KeepAlive, Store, Watch, WatchGroup
+from tideover.store.operations import Delete, Op, Put, Result
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
@@ -137,16 +137,16 @@ class Cuttable(FaultyStore):
             yield CuttableStream(stream, self, member)
 
 
-class CuttableStream:
+class CuttableStream(KeepAlive):
     """A stream of renewals that ends with the way."""
 
     def __init__(self, stream: KeepAlive, way: Cuttable, member: str) -> None:
         self._stream, self._way, self._member = stream, way, member
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease."""
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases."""
         self._way._check(self._member)
-        return await self._stream.renew(lease)
+        await self._stream.renew_all(leases, take)
 
 
 class CuttableReader:

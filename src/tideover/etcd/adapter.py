@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, cast
 
 import anyio
@@ -16,7 +17,7 @@ from tideover.etcd import forks
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.connection import Connection
-from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.password import PasswordSource
 from tideover.etcd.proxy_detection import refusal
 from tideover.etcd.requests import send
@@ -89,10 +90,12 @@ class EtcdStore:
         # By member: one that is silent says nothing of a token that others answer.
         self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, PasswordSource(password or ""))
+        self._spent: str | None = None
         self._channels: dict[str, MemberChannel] = {}
         # For learned members, the ids of their cluster and their own.
         self._expected: dict[str, tuple[int, int]] = {}
         self._watches: dict[str, Watches] = {}
+        self._keep_alives: dict[str, KeepAlives] = {}
         self._retired: list[tuple[MemberChannel, Watches]] = []
         for given in endpoints:
             address = given if isinstance(given, Address) else Address(parse_endpoint(given))
@@ -178,11 +181,13 @@ class EtcdStore:
         self._unanswered.pop(member, None)
         self._expected.pop(member, None)
         if channel is not None:
+            del self._keep_alives[member]
             self._retire(channel, self._watches.pop(member))
 
     def _keep(self, member: str, channel: MemberChannel) -> None:
         self._channels[member] = channel
         self._watches[member] = Watches(channel)
+        self._keep_alives[member] = KeepAlives(channel, partial(self._may_renew, member))
 
     def _retire(self, channel: MemberChannel, watches: Watches) -> None:
         channel.retire()
@@ -297,41 +302,42 @@ class EtcdStore:
         """Begin a group of watches; see `Store.watch_group`."""
         channel = self._channel(member)
         with channel.named():
-            token = await self._token(member, channel.urgent if self._urgent else channel.bulk, timeout)
+            over = channel.urgent if self._urgent else channel.bulk
+            token = await self._token(member, over, timeout, refused=self._spent)
         try:
             group = self._watches[member].group(metadata=metadata_of(token), urgent=self._urgent)
             async with group as watches:
                 yield watches
         except StoreFault as exc:
             if self._login is not None and asks_for_token(exc.fault, watch=True):
-                # The next group begins with a new one.
-                self._login.forget(token)
+                # The next group begins with another one.
+                self._spent = token
             raise
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        """Renew leases at a member; see `Store.keep_alive`."""
+        self._channel(member)
+        # What cannot be had is said at once, and not by the first renewal.
+        await self._may_renew(member, None)
+        async with self._keep_alives[member].open() as renewing:
+            yield renewing
+
+    async def _may_renew(self, member: str, refused: str | None) -> str:
+        """See that leases may be renewed at a member, and return the token for a stream that does."""
         channel = self._channel(member)
         with channel.named():
             await self.require_member(member, timeout=_STREAM_TIMEOUT)
-            token = await self._token(member, channel.urgent, _STREAM_TIMEOUT)
-        try:
-            async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
-                yield stream
-        except StoreFault as exc:
-            if self._login is not None and asks_for_token(exc.fault):
-                # The next stream begins with a new one.
-                self._login.forget(token)
-            raise
+            return await self._token(member, channel.urgent, _STREAM_TIMEOUT, refused=refused)
 
-    async def _token(self, member: str, over: Connection, timeout: float) -> str:
-        """Return the token for a stream over a connection; empty if there is no user."""
+    async def _token(self, member: str, over: Connection, timeout: float, *, refused: str | None = None) -> str:
+        """Return the token for a stream, another than a refused one; empty if there is no user."""
         if self._login is None:
             return ""
         deadline = time.monotonic() + timeout
         channel = self._channel(member)
         await self._prove(member, {channel.urgent, over}, timeout)
-        return await self._login.token(channel, timeout=_left(deadline))
+        return await self._login.token(channel, timeout=_left(deadline), refused=refused)
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
@@ -389,6 +395,8 @@ class EtcdStore:
             await self._login.aclose()
         retired = self._retired
         try:
+            for renewing in self._keep_alives.values():
+                await renewing.aclose()
             for watches in (*self._watches.values(), *(watches for _, watches in retired)):
                 await watches.aclose()
             channels = (*self._channels.values(), *(channel for channel, _ in retired))

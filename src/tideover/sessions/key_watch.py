@@ -72,7 +72,7 @@ class LeaseWatch:
         """Take in that a key is gone."""
         if not own.gone:
             self.forget(own, why)
-            self.tenure.hurry.fire()
+            self.tenure.hasten()
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +116,7 @@ class _KeyWatch:
 
     def hurry(self) -> None:
         """Let the lease be proven now: something is the matter."""
-        self.lease.tenure.hurry.fire()
+        self.lease.tenure.hasten()
 
 
 @dataclass(slots=True, eq=False)
@@ -166,7 +166,7 @@ class _AnchorsWatch:
     def hurry(self) -> None:
         """Let all leases be proven now: something is the matter."""
         for lease in self.leases.values():
-            lease.tenure.hurry.fire()
+            lease.tenure.hasten()
 
 
 class KeyWatches:

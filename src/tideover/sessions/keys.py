@@ -80,9 +80,6 @@ class Holdings:
         clock: The clocks.
         policy: How writes are tried again.
         watches: Who watches them.
-
-    Attributes:
-        changed: Fires when a key was added.
     """
 
     def __init__(
@@ -95,7 +92,6 @@ class Holdings:
         policy: RetryPolicy,
         watches: KeyWatches,
     ) -> None:
-        self.changed = Signal()
         self._watch = watches.begin(tenure, self.forget)
         self._tenure = tenure
         self._gateway = gateway
@@ -156,7 +152,7 @@ class Holdings:
             if known is None and (attempt.sent or not isinstance(exc, Exception)) and not self._tenure.lost:
                 self._keys.pop(full, None)
                 self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
-                self._tenure.hurry.fire()
+                self._tenure.hasten()
             raise
         finally:
             self._writing -= 1
@@ -239,7 +235,6 @@ class Holdings:
         fresh = OwnKey(own.key, own.full, entry, reads)
         self._keys[own.full] = fresh
         self._watch.add(fresh)
-        self.changed.fire()
         return fresh
 
     # Giving back -----------------------------------------------------------------------------------------------
@@ -261,7 +256,7 @@ class Holdings:
             return False
         finally:
             if own.full in self._debris:
-                self._tenure.hurry.fire()
+                self._tenure.hasten()
             self._writing -= 1
             self._idle.fire()
         return True

@@ -23,6 +23,8 @@ from tideover.sessions.key_watch import KeyWatches
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
 from tideover.sessions.lease_ids import LeaseIds
+from tideover.sessions.lookout import Lookout
+from tideover.sessions.renewal import Renewer
 from tideover.sessions.rules import RPC_TIMEOUT, Lease, LeaseRules
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
@@ -74,6 +76,8 @@ class SessionPool:
         self._base = base
         self.home = home
         self._ticker = ticker
+        self._lookout = Lookout(ticker, clock)
+        self._renewer: Renewer | None = None
         self.own_anchors = b""
         self._ids: LeaseIds | None = None
         self._store: Store | None = None
@@ -101,12 +105,9 @@ class SessionPool:
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()
         self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
-        self._watches = KeyWatches(
-            self.own_anchors,
-            reach=self._reach(store, RPC_TIMEOUT),
-            clock=self._clock,
-            ticker=self._ticker,
-        )
+        reach = self._reach(store, RPC_TIMEOUT)
+        self._watches = KeyWatches(self.own_anchors, reach=reach, clock=self._clock, ticker=self._ticker)
+        self._renewer = Renewer(reach=reach, clock=self._clock, home=self.home, ticker=self._ticker)
         self.home.start("key watches", self._watches.run)
 
     async def shared(self, ttl: int) -> Session:
@@ -150,7 +151,8 @@ class SessionPool:
             Closed: The coordinator is not entered, or closed.
         """
         rules = LeaseRules(ttl)
-        if self._store is None or self._ids is None or self._watches is None or self._refusal is not None:
+        watches, renewer = self._watches, self._renewer
+        if self._store is None or self._ids is None or watches is None or renewer is None or self._refusal:
             raise Closed(self._refusal or "the coordinator has not been entered")
         lease_id = self._ids.draw()
         gateway = self._gateway.of(component)
@@ -173,19 +175,21 @@ class SessionPool:
             reach=reach,
             clock=self._clock,
             policy=self._policy,
-            watches=self._watches,
+            watches=watches,
         )
         session = Session(
             tenure,
             holdings,
             home=self.home,
             reach=reach,
+            lookout=self._lookout,
             clock=self._clock,
             base=self._base,
             component=component,
         )
         self._sessions[session] = None
-        self.home.start(f"session {lease_id:x}", self._run, session)
+        session.bodies.start()
+        renewer.add(tenure, holdings)
         return session
 
     def _reach(self, store: Store, attempt_timeout: float) -> Reach:
@@ -197,6 +201,9 @@ class SessionPool:
             return await session.aclose(self._lanes.closing.seconds())
         finally:
             self._sessions.pop(session, None)
+            session.bodies.stop()
+            if self._renewer is not None:
+                self._renewer.remove(session.tenure)
 
     async def aclose(self) -> None:
         """Close all sessions, and open no more."""
@@ -205,6 +212,8 @@ class SessionPool:
             async with anyio.create_task_group() as tasks:
                 for session in self:
                     tasks.start_soon(self.close, session)
+            if self._renewer is not None:
+                await self._renewer.aclose()
 
     def reset(self, why: str, revision: int) -> None:
         """End all sessions: the cluster is another one, or has another history.
@@ -215,6 +224,9 @@ class SessionPool:
         """
         for session in self:
             session.lose(why, revision=revision)
+        if self._renewer is not None:
+            # The streams are of the history before.
+            self.home.start("close streams", self._renewer.aclose)
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
@@ -225,15 +237,6 @@ class SessionPool:
 
     def _discard(self, session: Session) -> None:
         self.home.start("close a lost session", self.close, session)
-
-    async def _run(self, session: Session) -> None:
-        """Run a session's tasks until it is closed."""
-        name = f"session {session.lease_id:x}"
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.home.run, name, session.run)
-            tasks.start_soon(self.home.run, f"bodies of {name}", session.bodies.run)
-            await session.ended.wait()
-            tasks.cancel_scope.cancel()
 
     # Granting --------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ wants what it held opens another one.
 *Not guaranteed.* etcd may take a living lease away early (see `rules`): then the watch on our own keys
 tells within its delivery. And no check made here reaches into a resource elsewhere; that takes a fencing token.
 
-One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`, and `KeyWatches` watches those of
+One lease, renewed by the `Renewer` of all sessions; its keys are in `Holdings`, and watched by the `KeyWatches` of
 all sessions.
 """
 
@@ -26,7 +26,7 @@ from tideover.home import Home
 from tideover.sessions.key import Notice, OwnKey
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
-from tideover.sessions.renewal import Heartbeat
+from tideover.sessions.lookout import Lookout
 from tideover.sessions.scopes import Bodies
 from tideover.shown import quoted
 from tideover.status import SessionStatus
@@ -53,6 +53,7 @@ class Session:
         holdings: Its keys.
         home: The event loop it belongs to.
         reach: The way to the members.
+        lookout: Who looks at the clock for its bodies.
         clock: The clocks.
         base: What goes before the name of a key.
         component: On whose behalf it is open.
@@ -69,6 +70,7 @@ class Session:
         *,
         home: Home,
         reach: Reach,
+        lookout: Lookout,
         clock: Clock,
         base: str,
         component: Component = "session",
@@ -82,7 +84,7 @@ class Session:
         self._poison: str | None = None
         self._closed = False
         self._forgotten = False
-        self.bodies = Bodies(tenure, holdings, component=component)
+        self.bodies = Bodies(tenure, holdings, lookout=lookout, component=component)
         self._component = component
         self._left_behind: str | None = None
         self.ended = Notice()
@@ -95,6 +97,11 @@ class Session:
         return f"<Session {self._tenure.lease_id:x} {self.state}, {self._tenure.left:.1f} s left, {keys} keys>"
 
     # What may be believed --------------------------------------------------------------------------------------
+
+    @property
+    def tenure(self) -> Tenure:
+        """Its lease."""
+        return self._tenure
 
     @property
     def lease_id(self) -> int:
@@ -246,22 +253,6 @@ class Session:
         return True if own is None else await self._holdings.give_back(own, _GIVE_BACK)
 
     # Life ------------------------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Renew the lease until it has ended, then wait to be cancelled."""
-        tenure = self._tenure
-        heartbeat = Heartbeat(tenure, self._holdings, reach=self._reach, clock=self._clock)
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(heartbeat.run)
-                while not (self.lost or self.ended):
-                    changed = self._holdings.changed.next()
-                    await changed.wait()
-                tasks.cancel_scope.cancel()
-        except Exception as exc:
-            tenure.doubt(f"its task has failed: {exc!r}")
-            raise
-        await anyio.sleep_forever()
 
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
         """Cancel a scope as soon as the session may not be relied upon.

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import Op, Result
-from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -88,6 +88,13 @@ class CountingStore:
         opening = self.store.watch(key, end, start_revision=start_revision, member=member, timeout=timeout)
         async with opening as watch:
             yield watch
+
+    @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches."""
+        await self._count(None, member)
+        async with self.store.watch_group(member=member, timeout=timeout) as group:
+            yield group
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:

@@ -16,7 +16,7 @@ from tideover import Coordinator
 from tideover.options import Options
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import Delete, Op, Put, Result
-from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
@@ -125,6 +125,12 @@ class Cuttable(FaultyStore):
             yield CuttableWatch(watch, self._cut, member)
 
     @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        self._check(member)
+        async with super().watch_group(member=member, timeout=timeout) as group:
+            yield CuttableGroup(group, self._cut, member)
+
+    @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         self._check(member)
         async with super().keep_alive(member=member) as stream:
@@ -143,16 +149,15 @@ class CuttableStream(KeepAlive):
         await self._stream.renew_all(leases, take)
 
 
-class CuttableWatch:
-    """A watch that ends with the way."""
+class CuttableReader:
+    """What is received from a member, until the way to it ends."""
 
-    def __init__(self, watch: Watch, cut: MemoryStore, member: str) -> None:
+    def __init__(self, watch: Any, cut: MemoryStore, member: str) -> None:
         self._watch, self._cut, self._member = watch, cut, member
-        self.opened_at = watch.opened_at
 
-    async def receive(self) -> WatchBatch:
-        """Return the next frame."""
-        found: list[WatchBatch] = []
+    async def receive(self) -> Any:
+        """Return the next frame, or those of a group."""
+        found: list[Any] = []
         async with anyio.create_task_group() as tasks:
 
             async def until_cut() -> None:
@@ -167,6 +172,18 @@ class CuttableWatch:
             raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
         return found[0]
 
-    async def request_progress(self) -> None:
-        """Ask for a sign of life."""
-        await self._watch.request_progress()
+
+class CuttableWatch(CuttableReader):
+    """A watch that ends with the way."""
+
+    def __init__(self, watch: Watch, cut: MemoryStore, member: str) -> None:
+        super().__init__(watch, cut, member)
+        self.opened_at, self.request_progress = watch.opened_at, watch.request_progress
+
+
+class CuttableGroup(CuttableReader):
+    """A group of watches that ends with the way."""
+
+    def __init__(self, group: WatchGroup, cut: MemoryStore, member: str) -> None:
+        super().__init__(group, cut, member)
+        self.add, self.drop, self.request_progress = group.add, group.drop, group.request_progress

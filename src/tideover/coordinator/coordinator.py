@@ -186,6 +186,7 @@ class Coordinator(Primitives):
             policy=options.retry,
             base=f"{options.namespace}/",
             home=self._home,
+            ticker=self._ticker,
         )
         self._desk = (
             Desk(

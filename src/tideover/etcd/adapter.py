@@ -90,6 +90,7 @@ class EtcdStore:
         # By member: one that is silent says nothing of a token that others answer.
         self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, PasswordSource(password or ""))
+        self._spent: str | None = None
         self._channels: dict[str, MemberChannel] = {}
         # For learned members, the ids of their cluster and their own.
         self._expected: dict[str, tuple[int, int]] = {}
@@ -305,15 +306,16 @@ class EtcdStore:
         """Begin a group of watches; see `Store.watch_group`."""
         channel = self._channel(member)
         with channel.named():
-            token = await self._token(member, channel.urgent if self._urgent else channel.bulk, timeout)
+            over = channel.urgent if self._urgent else channel.bulk
+            token = await self._token(member, over, timeout, refused=self._spent)
         try:
             group = self._watches[member].group(metadata=metadata_of(token), urgent=self._urgent)
             async with group as watches:
                 yield watches
         except StoreFault as exc:
             if self._login is not None and asks_for_token(exc.fault, watch=True):
-                # The next group begins with a new one.
-                self._login.forget(token)
+                # The next group begins with another one.
+                self._spent = token
             raise
 
     @asynccontextmanager

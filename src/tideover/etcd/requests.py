@@ -11,7 +11,7 @@ from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.connection import GIVEN_UP, Connection
 from tideover.etcd.messages import rpc
 from tideover.store.faults import StoreFault
-from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
+from tideover.store.leases import Attachments, AttachmentsResult, LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
     AlarmList,
     AlarmListResult,
@@ -91,6 +91,12 @@ async def _send(
             reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
+        case Attachments(keys):
+            reply = await channel.answer_or_leave(
+                partial(read_only, _batch_request(keys, keys_only=True)), timeout
+            )
+            kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
+            return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})
         case Txn() if op.writes:
             return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
         case Txn():
@@ -130,12 +136,15 @@ async def _send(
             raise TypeError(f"EtcdStore does not know the operation {op!r}")
 
 
-def _batch_request(keys: Sequence[bytes]) -> Any:
+def _batch_request(keys: Sequence[bytes], *, keys_only: bool = False) -> Any:
     request = rpc.TxnRequest()
     # Filled in place: a quarter of what it takes to make each part by itself.
     add = request.success.add
     for key in keys:
-        add().request_range.key = key
+        read = add().request_range
+        read.key = key
+        if keys_only:
+            read.keys_only = True
     return request
 
 

@@ -19,7 +19,14 @@ from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault, StoreFault, classify, unless_expected
-from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.store.leases import (
+    Attachments,
+    AttachmentsResult,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseRevoke,
+    LeaseTimeToLive,
+)
 from tideover.store.operations import (
     MOST_READS,
     AlarmList,
@@ -263,6 +270,10 @@ class MemoryStore:
                 return cast("R", self._range(op, member))
             case ReadBatch(keys):
                 return cast("R", self._read_batch(keys, member))
+            case Attachments(keys):
+                found = self._read_batch(keys, member).entries.items()
+                there = {key: (entry.create_revision, self._leases.of(key)) for key, entry in found}
+                return cast("R", AttachmentsResult(header, there))
             case Status():
                 if self.status_denied:
                     return cast("R", StatusResult(header, None, None))
@@ -408,7 +419,7 @@ class MemoryStore:
 
     def _holds(self, condition: Compare) -> bool:
         entry = self._newest.get(condition.key)
-        lease = next((i for i, le in self._leases.by_id.items() if condition.key in le.keys), 0)
+        lease = self._leases.of(condition.key)
         return (
             condition.create_revision in (None, entry.create_revision if entry else 0)
             and condition.mod_revision in (None, entry.mod_revision if entry else 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -16,7 +16,7 @@ from tideover.epoch.tracker import Identity
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, Result
-from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch
+from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -69,6 +69,14 @@ class GuardedStore:
         opening = self._store.watch(key, end, start_revision=start_revision, member=member, timeout=timeout)
         async with opening as watch:
             yield GuardedWatch(watch, lambda header: self._check(member, header, history))
+
+    @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches; see `Store.watch_group`. It ends with its history."""
+        self._refuse_foreign(member)
+        history = self._identity.history
+        async with self._store.watch_group(member=member, timeout=timeout) as group:
+            yield GuardedGroup(group, lambda header: self._check(member, header, history))
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
@@ -151,6 +159,29 @@ class GuardedWatch:
     async def request_progress(self) -> None:
         """Ask for a frame that says up to which revision the watch has come."""
         await self._watch.request_progress()
+
+
+class GuardedGroup:
+    """A group of watches whose frames are looked at; see `WatchGroup`."""
+
+    def __init__(self, group: WatchGroup, check: Callable[[Header], None]) -> None:
+        self._group = group
+        self._check = check
+        self.add = group.add
+        self.drop = group.drop
+        self.request_progress = group.request_progress
+
+    def __repr__(self) -> str:
+        """Show the group behind it."""
+        return f"<GuardedGroup {self._group!r}>"
+
+    async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
+        """Return what has come."""
+        frames = await self._group.receive()
+        for _, frame in frames:
+            if isinstance(frame, WatchBatch):
+                self._check(frame.header)
+        return frames
 
 
 class GuardedKeepAlive:

@@ -27,7 +27,7 @@ from tideover.store.endpoints import Address, parse_endpoint, tls_for
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify, unless_expected
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Op, Range, Result, Status, StatusResult
-from tideover.store.protocol import KeepAlive, Watch
+from tideover.store.protocol import KeepAlive, Watch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -291,6 +291,22 @@ class EtcdStore:
                     token = await self._login.token(channel, timeout=_left(deadline), refused=token)
                     watch = await stack.enter_async_context(opening(token))
             yield watch
+
+    @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches; see `Store.watch_group`."""
+        channel = self._channel(member)
+        with channel.named():
+            token = await self._token(member, channel.urgent if self._urgent else channel.bulk, timeout)
+        try:
+            group = self._watches[member].group(metadata=metadata_of(token), urgent=self._urgent)
+            async with group as watches:
+                yield watches
+        except StoreFault as exc:
+            if self._login is not None and asks_for_token(exc.fault, watch=True):
+                # The next group begins with a new one.
+                self._login.forget(token)
+            raise
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:

@@ -5,7 +5,6 @@ Locks share one session per TTL. Registrations have their own, so that giving on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -22,6 +21,7 @@ from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey, anchors
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
+from tideover.sessions.lease_ids import LeaseIds
 from tideover.sessions.rules import Lease, LeaseRules
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
@@ -46,7 +46,9 @@ class SessionPool:
         policy: How grants and writes are tried again.
         base: What goes before the name of a key.
         home: The event loop they belong to, and where their tasks run.
-        new_id: Draws a lease id.
+
+    Attributes:
+        own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
     """
 
     def __init__(
@@ -59,7 +61,6 @@ class SessionPool:
         policy: RetryPolicy,
         base: str,
         home: Home,
-        new_id: Callable[[], int] = lambda: int.from_bytes(os.urandom(8)) >> 1 or 1,
     ) -> None:
         self._gateway = gateway
         self._lanes = lanes
@@ -68,7 +69,8 @@ class SessionPool:
         self._policy = policy
         self._base = base
         self.home = home
-        self._new_id = new_id
+        self.own_anchors = b""
+        self._ids: LeaseIds | None = None
         self._store: Store | None = None
         self._sessions: dict[Session, None] = {}
         self._shared: dict[int, Session] = {}
@@ -90,6 +92,9 @@ class SessionPool:
             store: The cluster.
         """
         self._store = store
+        # Not before: a coordinator that was made in a parent may be entered in each of its children.
+        self._ids = LeaseIds()
+        self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
 
     async def shared(self, ttl: int) -> Session:
         """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
@@ -132,9 +137,9 @@ class SessionPool:
             Closed: The coordinator is not entered, or closed.
         """
         rules = LeaseRules(ttl)
-        if self._store is None or self._refusal is not None:
+        if self._store is None or self._ids is None or self._refusal is not None:
             raise Closed(self._refusal or "the coordinator has not been entered")
-        lease_id = self._new_id()
+        lease_id = self._ids.draw()
         gateway = self._gateway.of(component)
         reach = Reach(
             self._store,
@@ -235,7 +240,7 @@ class SessionPool:
                     raise
             else:
                 break
-        # The id is random, so that whatever is there is ours: an earlier try of this.
+        # The id is nobody else's, so that whatever is there is ours: an earlier try of this.
         entry = answered.result.entries(1).entries.get(full, Entry(value, 0, 0))
         return Tenure(
             Lease(rules, granted.granted, sent_at, strict=strict),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
@@ -80,6 +80,50 @@ class Watch(Protocol):
 
         Raises:
             StoreFault: The watch has ended.
+        """
+        ...
+
+
+class WatchGroup(Protocol):
+    """Watches at one member that have one reader; they end with the context manager that gave them.
+
+    For thousands: one of them costs no task, and opening it waits for nothing.
+    """
+
+    def add(self, tag: Any, key: bytes, end: bytes | None, *, start_revision: int) -> None:
+        """Open one more watch of [key, end); how that went is a frame of its own.
+
+        Args:
+            tag: What its frames come with; of no other watch of the group.
+            key: The first key.
+            end: The end of the range, exclusive; None for the one key.
+            start_revision: The first revision of interest; 0 begins with the one after the first frame's.
+
+        Raises:
+            StoreFault: All of them have ended.
+        """
+        ...
+
+    def drop(self, tag: Any) -> None:
+        """Close a watch; one that is not there is left alone. A frame of it may still come."""
+        ...
+
+    def request_progress(self) -> None:
+        """Ask for a sign of life: a frame that says up to which revision the watches that are open have come.
+
+        Raises:
+            StoreFault: All of them have ended.
+        """
+        ...
+
+    async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
+        """Return what has come: frames, those of one watch in order, each with its tag.
+
+        The first frame of a watch has no events: it is open. A fault is why it has ended alone, `Compacted` among
+        them, and is its last. A frame with the tag None answers `request_progress`.
+
+        Raises:
+            StoreFault: All of them have ended; after all that had arrived.
         """
         ...
 
@@ -170,6 +214,18 @@ class Store(Protocol):
 
         Returns:
             A context manager; entering raises `StoreFault` if the watch cannot be opened.
+        """
+        ...
+
+    def watch_group(self, *, member: str, timeout: float) -> AbstractAsyncContextManager[WatchGroup]:
+        """Begin a group of watches that ends by itself when the member has no leader.
+
+        Args:
+            member: Whom to ask.
+            timeout: Seconds for what it takes before the first watch can be asked for, such as logging in.
+
+        Returns:
+            A context manager; entering raises `StoreFault` if that failed.
         """
         ...
 

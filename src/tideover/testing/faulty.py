@@ -14,7 +14,7 @@ from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import LeaseResult, Op, Result
-from tideover.store.protocol import KeepAlive, Store, Watch
+from tideover.store.protocol import KeepAlive, Store, Watch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -136,6 +136,12 @@ class FaultyStore:
             key, end, start_revision=start_revision, member=member, timeout=timeout
         ) as watch:
             yield watch
+
+    @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches on the store behind it."""
+        async with self._store.watch_group(member=member, timeout=timeout) as group:
+            yield group
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether the member is really a grpc-proxy."""

@@ -219,6 +219,7 @@ class Coordinator(Primitives):
             clock=self._clock,
             chance=chance,
             home=self._home,
+            ticker=self._ticker,
             patience=options.start_timeout,
         )
         self._discovery = Discovery(

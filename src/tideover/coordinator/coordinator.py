@@ -492,7 +492,11 @@ class Coordinator(Primitives):
             with anyio.CancelScope(shield=True):
                 adapter = await in_daemon_thread(load, name="tideover-import")
         store: EtcdStore = adapter.EtcdStore(
-            self._names.addresses, tls=options.tls, username=options.username, password=options.password
+            self._names.addresses,
+            tls=options.tls,
+            username=options.username,
+            password=options.password,
+            pause=self._ticker.pause,
         )
         self._lanes.begin(store.members, self._any_of(store.members))
         return store
@@ -773,6 +777,7 @@ class Coordinator(Primitives):
             rules=_rules(self.options.tightest_limit),
             clock=clock,
             chance=self._chance,
+            ticker=self._ticker,
             on_transition=self._transition,
             touch_every=self._following.rights_every if self.options.username is not None else None,
             start_patience=self.options.start_timeout,
@@ -786,6 +791,7 @@ class Coordinator(Primitives):
             sync=self.options.sync_members,
             clock=clock,
             chance=self._chance,
+            ticker=self._ticker,
         )
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "ticker": self._ticker.run,

@@ -156,7 +156,7 @@ class _Peer:
         role: Which end this process is.
     """
 
-    def __init__(self, role: type[h11.Sentinel]) -> None:
+    def __init__(self, role: type[h11.CLIENT | h11.SERVER]) -> None:
         self._connection = h11.Connection(role, max_incomplete_event_size=MAX_HEADER)
         self._received = b""
 

@@ -163,9 +163,7 @@ class Renewer:
             turn.tenure.move(member)
         batch = Round(turns)
         limit = self._limit(member, turns[0].tenure)
-        opens = member not in self._streams
-        longest = turns[0].tenure.rules.longest_rpc
-        with anyio.move_on_after(min(2 * limit, longest) if opens else limit) as scope:
+        with anyio.move_on_after(limit) as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._ask, member, batch)
                 while answers := await batch.answers():

@@ -180,7 +180,7 @@ async def test_a_proof_that_is_refused_for_one_key_is_asked_for_each() -> None:
 
 
 async def test_a_lease_that_is_refused_goes_on_alone() -> None:
-    """A lease that etcd refuses to renew is asked for alone, with pauses, until it ends; the others never notice."""
+    """A lease that etcd refuses to renew is asked for alone, with pauses, until its end; others never notice."""
     store = FaultyStore(MemoryStore())
     async with many(store) as (_, sessions):
         refused, others = sessions[5], [session for session in sessions if session is not sessions[5]]

@@ -211,16 +211,21 @@ class EtcdStore:
         """Make one attempt at one member; see `Store.call`."""
         deadline = time.monotonic() + timeout
         channel, expected = self._channel(member), self._expected.get(member)
-        connection = channel.over(op, urgent=self._urgent)
+        room = channel.room(op, urgent=self._urgent)
+        connection = room.take(writes=op.writes)
+        if connection is None:
+            connection = await room.turn(writes=op.writes, timeout=timeout)
         with channel.named():
             try:
-                result = await self._call(op, member, timeout)
+                result = await self._call(op, member, _left(deadline), over=connection)
                 connection.heard()
             except StoreFault as exc:
                 if not isinstance(op, Status) or not self._is_denied(exc.fault):
                     raise
                 header = await self._watches_of(member).look(timeout=_left(deadline))
                 result = cast("R", StatusResult(header, None, None))
+            finally:
+                room.leave(connection)
         try:
             unless_expected(member, result.header, expected)
         except StoreFault as exc:
@@ -235,7 +240,7 @@ class EtcdStore:
         # Without a user there is none to log in; with one, a refused login says nothing of what is asked.
         return fault.kind in (kinds if self._login else kinds | {FaultKind.AUTH_TOKEN})
 
-    async def _call(self, op: Op[R], member: str, timeout: float) -> R:
+    async def _call(self, op: Op[R], member: str, timeout: float, *, over: Connection) -> R:
         self._look_at_files()
         channel, watches = self._channel(member), self._watches_of(member)
         began = time.monotonic()
@@ -246,16 +251,15 @@ class EtcdStore:
             # A proxy would answer from its cache, as of any time.
             op = cast("Op[R]", replace(op, serializable=False))
         if self._login is None:
-            return await send(op, channel, _left(deadline), (), urgent=self._urgent)
-        connections = {channel.urgent, channel.over(op, urgent=self._urgent)}
-        await self._prove(member, connections, _left(deadline) * _LOGIN_SHARE)
+            return await send(op, channel, _left(deadline), (), over=over)
+        await self._prove(member, {channel.urgent, over}, _left(deadline) * _LOGIN_SHARE)
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         if token and token == self._unanswered.get(member):
             # An etcd that was restored does not refuse a token from its future: it waits for that to come.
             with suppress(StoreFault):
                 token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
-            return await send(op, channel, _left(deadline), metadata_of(token), urgent=self._urgent)
+            return await send(op, channel, _left(deadline), metadata_of(token), over=over)
         except (StoreFault, asyncio.CancelledError) as exc:
             gave_up = time.monotonic() >= min(began + _UNANSWERED, deadline - timeout * _CLOSE_SHARE)
             if gave_up and member in self._channels:
@@ -264,7 +268,7 @@ class EtcdStore:
                 raise
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
-        return await send(op, channel, _left(deadline), metadata_of(token), urgent=self._urgent)
+        return await send(op, channel, _left(deadline), metadata_of(token), over=over)
 
     @asynccontextmanager
     async def watch(

@@ -77,6 +77,15 @@ class Login:
         fault = self._password.pending() or classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
         raise StoreFault(replace(fault, applied=False))
 
+    def forget(self, refused: str) -> None:
+        """Take note that a token is of no use any more.
+
+        Args:
+            refused: The token.
+        """
+        if self._token == refused:
+            self._token = None
+
     async def aclose(self) -> None:
         """Ask for no more passwords."""
         await self._password.aclose()

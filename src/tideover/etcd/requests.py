@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.connection import GIVEN_UP, Connection
 from tideover.etcd.messages import rpc
+from tideover.store.faults import StoreFault
 from tideover.store.leases import Attachments, AttachmentsResult, LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
     AlarmList,
@@ -45,7 +47,7 @@ HAS_LEADER: Metadata = (("hasleader", "true"),)
 
 
 async def send(
-    op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, urgent: bool = False
+    op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, over: Connection | None = None
 ) -> R:
     """Make one attempt.
 
@@ -54,7 +56,7 @@ async def send(
         channel: Whom to ask.
         timeout: Seconds until giving up.
         metadata: Who asks.
-        urgent: Whether it is small and must not wait behind what is not.
+        over: The connection; None means the first urgent one.
 
     Returns:
         The answer.
@@ -64,18 +66,21 @@ async def send(
         TypeError: The operation is not known.
     """
     with translated():
-        return cast("R", await _send(op, channel, timeout, metadata, urgent=urgent))
+        return cast("R", await _send(op, channel, timeout, metadata, over or channel.urgent))
 
 
 async def _send(
-    op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata, *, urgent: bool
+    op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata, over: Connection
 ) -> Result:
-    lease, quorum = channel.lease, (*HAS_LEADER, *metadata)
-    kv = channel.over(op, urgent=urgent).kv
+    if over.given_up:
+        raise StoreFault(GIVEN_UP)
+    kv, lease, quorum = over.kv, over.lease, (*HAS_LEADER, *metadata)
 
     def read_only(request: Any) -> Any:
-        # By the connection there is when its turn comes.
-        return channel.over(op, urgent=urgent).kv.Txn(request, metadata=quorum)
+        # It may have waited for its turn.
+        if over.given_up:
+            raise StoreFault(GIVEN_UP)
+        return kv.Txn(request, metadata=quorum)
 
     match op:
         case Range():

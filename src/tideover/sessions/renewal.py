@@ -163,11 +163,14 @@ class Renewer:
             turn.tenure.move(member)
         batch = Round(turns)
         limit = self._limit(member, turns[0].tenure)
+        latest = anyio.current_time() + turns[0].tenure.rules.longest_rpc
         with anyio.move_on_after(limit) as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._ask, member, batch)
                 while answers := await batch.answers():
                     await self._prove(member, batch, answers, limit)
+                    # A member that goes on answering is not silent; or it is this process that is slow.
+                    scope.deadline = min(latest, anyio.current_time() + limit)
         for turn, fault in batch.refused:
             self._go_alone(batch, turn, f"{member}: {fault.brief}", tried=(member,))
         for turn, answer, header in batch.to_sweep:

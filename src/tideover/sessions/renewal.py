@@ -76,10 +76,12 @@ class Renewer:
         self._expect(turn)
 
     def remove(self, tenure: Tenure) -> None:
-        """Renew a lease no more."""
+        """Renew a lease no more; after the last one no stream is left."""
         turn = self._turns.pop(tenure, None)
         if turn is not None:
             self._schedule.drop(turn)
+        if not self._turns and self._streams:
+            self._home.start("close streams", self.aclose)
 
     async def aclose(self) -> None:
         """Close the streams; a later renewal opens others."""

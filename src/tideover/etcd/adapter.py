@@ -15,7 +15,7 @@ import anyio
 
 from tideover.etcd import forks
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
-from tideover.etcd.channel import MemberChannel
+from tideover.etcd.channel import MemberChannel, Pause
 from tideover.etcd.connection import Connection
 from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.password import PasswordSource
@@ -61,6 +61,7 @@ class EtcdStore:
         password: The user's password, its file, or a function that returns it; file and function are asked at each
             login.
         look_every: Seconds between two looks at whether the files of TLS have changed.
+        pause: How to wait between two looks at connections: the ticker's, where there is one.
 
     Raises:
         ValueError: There is no endpoint, or one is malformed, or the files of TLS cannot be used.
@@ -76,6 +77,7 @@ class EtcdStore:
         username: str | None = None,
         password: Password | None = None,
         look_every: float = _LOOK_EVERY,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         try:
             asyncio.get_running_loop()
@@ -85,6 +87,7 @@ class EtcdStore:
         tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
+        self._pause = pause
         self._looked_at = time.monotonic()
         self._urgent = False
         # By member: one that is silent says nothing of a token that others answer.
@@ -372,7 +375,7 @@ class EtcdStore:
         """Return when an established connection to the member breaks."""
         channel = self._channels.get(member)
         if channel is not None:
-            await channel.wait_disconnected()
+            await channel.wait_disconnected(self._pause)
 
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""

@@ -23,7 +23,7 @@ from tideover.store.transactions import Txn
 
 # Seconds that calls in flight on a channel that is being given up may still take.
 _CLOSE_GRACE = 2.0
-# Seconds between two looks at the state of a connection.
+# Seconds between two looks at the state of a connection, at the most.
 _STATE_POLL = 0.4
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
@@ -38,6 +38,8 @@ _MOST_LEFT_ALONE = 32
 _WITHOUT_TLS = "if TLS is spoken there, write the endpoint with https://"
 
 T = TypeVar("T")
+# Waits so many seconds at the most.
+Pause = Callable[[float], Awaitable[object]]
 
 
 class MemberChannel:
@@ -119,10 +121,13 @@ class MemberChannel:
                 raise StoreFault(replace(exc.fault, way=way)) from exc
             raise
 
-    async def wait_disconnected(self) -> None:
+    async def wait_disconnected(self, pause: Pause) -> None:
         """Return when a connection that is established breaks; connect for what is urgent if it is not.
 
         One that is renewed has not broken: whoever gave it up knows why.
+
+        Args:
+            pause: How to wait between two looks.
         """
         while not self._closed:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
@@ -130,7 +135,7 @@ class MemberChannel:
             broken = [self.urgent.has_broken(try_to_connect=True), self.bulk.has_broken()]
             if any(broken):
                 return
-            await asyncio.sleep(_STATE_POLL)
+            await pause(_STATE_POLL)
 
     @property
     def retired(self) -> bool:

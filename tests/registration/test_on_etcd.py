@@ -1,4 +1,4 @@
-"""Rights that are taken away on a real etcd: 3.5.28 and later renew no lease with a key that this user may not write."""
+"""Rights that are taken away on a real etcd: 3.5.28 and later renew no lease with a refused key."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def etcd() -> Iterator[EtcdServer]:
     """Run an etcd whose user may write services and sessions."""
     with guarded_etcd() as running:
         for prefix in ("/services/api/", "/services/web/", "/tideover/"):
-            running.etcdctl("--user=root:root", "role", "grant-permission", "--prefix=true", "app", "readwrite", prefix)
+            running.etcdctl(
+                "--user=root:root", "role", "grant-permission", "--prefix=true", "app", "readwrite", prefix
+            )
         yield running
 
 
 async def test_a_right_that_is_taken_away_costs_one_registration_and_no_other(etcd: EtcdServer) -> None:
-    """The right to one of three services' keys is taken away: the other two keys are in etcd all the time, but for a
-    write, and their registrations never come back, because they never went. Where etcd renews the lease all the
-    same, the third stays too; else it is refused, and there again once the right is back."""
+    """The right to one of three keys is taken away: the other two never come back, because they never went. Where
+    etcd renews the lease all the same, the third stays too; else it is refused, and there again once the right is
+    back. At the end the refused key alone is left, although etcd revokes no lease that has it."""
     async with connect(etcd.endpoint, cache_dir=False, follow=(), **LOGIN, start_timeout=5) as tide:
         web, *others = [
             tide.begin_registration(Registration(name, f"http://10.0.0.7:{port}", ttl=TTL))

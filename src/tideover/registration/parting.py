@@ -1,4 +1,4 @@
-"""The end of registrations: those that end in the same moment say so in common, and then their keys are taken away.
+"""The end of registrations: those that end in the same moment say so in common, and then their keys go.
 
 Where all that stand under a session end, it is closed, and one call takes all of them away; unless etcd refuses
 that for the key of one of them.
@@ -91,10 +91,11 @@ class _Ending:
         for each in self._leaving:
             shared.tenants.pop(each, None)
         if not shared.tenants:
+            deadline = anyio.current_time() + self._lanes.closing.seconds()
             why = await self._keeper.close(shared)
             left.update(dict.fromkeys(self._leaving, why))
             if why is not None and self._keeper.usable:
-                await self._delete_each(keys, left)
+                await self._delete_each(keys, deadline, left)
             return
         left.update((each, None) for each in self._leaving if each not in keys)
         with anyio.move_on_after(self._lanes.closing.seconds()):
@@ -117,10 +118,12 @@ class _Ending:
             return await overwrite(self._gateway, values, self._shared.session.lease_id)
         return {}
 
-    async def _delete_each(self, keys: dict[Publisher, OwnKey], left: dict[Publisher, str | None]) -> None:
-        """Delete the keys of a lease that etcd does not revoke: for one key that is refused all others would stay."""
+    async def _delete_each(
+        self, keys: dict[Publisher, OwnKey], deadline: float, left: dict[Publisher, str | None]
+    ) -> None:
+        """Delete the keys of a lease that etcd does not revoke: for one that is refused all would stay."""
         ends: dict[OwnKey, str | None] = {}
-        with anyio.move_on_after(self._lanes.closing.seconds()), suppress(TideoverError):
+        with anyio.move_on_after(deadline - anyio.current_time()), suppress(TideoverError):
             ends = await delete(self._gateway, list(keys.values()))
         left.update((each, ends[own]) for each, own in keys.items() if own in ends)
 

@@ -165,6 +165,7 @@ class Coordinator(Primitives):
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
+            ticker=self._ticker,
             namespaces=self._namespaces,
             bootstrap=self._bootstrap,
         )
@@ -796,6 +797,7 @@ class Coordinator(Primitives):
             "monitor": monitor.run,
             "waiting": partial(lanes.waiting.run, monitor.still_answers),
             "roster": roster.run,
+            "doubts": self._following.doubts.run,
             "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,

@@ -802,10 +802,10 @@ class Coordinator(Primitives):
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
             "accepted": self._accepted.run,
+            "tend": self.config.tend,
         }
         for followed in self._followed:
             background |= followed.tasks(store)
-            background[f"tend {followed.view.name}"] = partial(self.config.tend, followed.view)
         return background
 
     def _transition(self, before: Health, after: Health) -> None:

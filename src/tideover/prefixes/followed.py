@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import anyio
+
 from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.client.namespaces import Namespaces
@@ -25,6 +27,8 @@ from tideover.types import Component, Entry
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
 RIGHTS_EVERY = 60.0
+# How many snapshots are written at the same time.
+_WRITERS = 4
 
 TakeChanges = Callable[[Mapping[bytes, Entry | None], int], None]
 
@@ -104,6 +108,7 @@ class Following:
         self._identity = identity
         self._clock = clock
         self.doubts = Doubts(lanes, ticker)
+        self._writers = anyio.CapacityLimiter(_WRITERS)
         self._folder = _snapshot_folder(options)
         self.rights_every = RIGHTS_EVERY
         self._rules = ViewRules(rights_every=self.rights_every) if options.has_identity else ViewRules()
@@ -173,7 +178,15 @@ class Following:
             user=self._options.username or "",
             encryption=self._options.encryption,
         )
-        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude, may_save=may_save)
+        return Keeper(
+            view,
+            file,
+            identity=self._identity,
+            clock=self._clock,
+            exclude=exclude,
+            may_save=may_save,
+            writers=self._writers,
+        )
 
 
 def _snapshot_folder(options: Options) -> Path | None:

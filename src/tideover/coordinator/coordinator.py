@@ -38,8 +38,8 @@ from tideover.daemon_thread import in_daemon_thread
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
-from tideover.elections.peers.http import Network
 from tideover.elections.peers.listener import Desk
+from tideover.elections.peers.network import Network
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.epoch.checked_store import GuardedStore
 from tideover.epoch.marker import marker_key
@@ -187,6 +187,7 @@ class Coordinator(Primitives):
             policy=options.retry,
             base=f"{options.namespace}/",
             home=self._home,
+            ticker=self._ticker,
         )
         self._desk = (
             Desk(
@@ -219,6 +220,7 @@ class Coordinator(Primitives):
             clock=self._clock,
             chance=chance,
             home=self._home,
+            ticker=self._ticker,
             patience=options.start_timeout,
         )
         self._discovery = Discovery(

@@ -14,9 +14,9 @@ import anyio
 from tideover.clock import Clock
 from tideover.epoch.tracker import Identity
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, Result
-from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch, WatchGroup
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -80,7 +80,7 @@ class GuardedStore:
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`. It ends with its history."""
+        """Renew leases at a member; see `Store.keep_alive`. It ends with the member's history."""
         self._refuse_foreign(member)
         history = self._identity.history
         async with self._store.keep_alive(member=member) as stream:
@@ -184,8 +184,8 @@ class GuardedGroup:
         return frames
 
 
-class GuardedKeepAlive:
-    """A stream for renewing leases whose answers are looked at; see `KeepAlive`."""
+class GuardedKeepAlive(KeepAlive):
+    """Renews leases and looks at the answers; see `KeepAlive`."""
 
     def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
         self._stream = stream
@@ -195,8 +195,24 @@ class GuardedKeepAlive:
         """Show the stream behind it."""
         return f"<GuardedKeepAlive {self._stream!r}>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease."""
-        result = await self._stream.renew(lease)
-        self._check(result.header)
-        return result
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases."""
+        refusal: StoreFault | None = None
+
+        def look(lease: int, answer: LeaseResult | Fault) -> None:
+            nonlocal refusal
+            if refusal is None:
+                try:
+                    if isinstance(answer, LeaseResult):
+                        self._check(answer.header)
+                except StoreFault as exc:
+                    # Not raised here, where it would end what others renew.
+                    refusal = exc
+                    scope.cancel()
+                else:
+                    take(lease, answer)
+
+        with anyio.CancelScope() as scope:
+            await self._stream.renew_all(leases, look)
+        if refusal is not None:
+            raise refusal

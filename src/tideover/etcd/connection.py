@@ -16,6 +16,10 @@ import grpc
 from tideover.etcd.messages import rpc
 from tideover.etcd.tls import TlsFiles
 from tideover.store.endpoints import host_of
+from tideover.store.faults import classify
+
+# Said of a call that found its connection given up before it was sent.
+GIVEN_UP = classify("UNAVAILABLE", "failed to connect to all addresses: the connection was given up")
 
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss, and as TCP_USER_TIMEOUT; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel
@@ -71,6 +75,7 @@ class Connection:
         kv: The stub for reads and writes.
         watch: The stub for watches.
         lease: The stub for leases.
+        given_up: Whether it is being closed, and must not be used any more.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Connection:
         # Connections are counted, as far as they can be told apart; the second is the one that was proven.
         self._number, self._proven = 1, 0
         self._established = False
+        self.given_up = False
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -95,13 +101,13 @@ class Connection:
     @property
     def number(self) -> int:
         """Which connection it is: another number once there may be another one."""
-        self._is_ready()
+        self.is_ready()
         return self._number
 
     @property
     def proven(self) -> bool:
         """Whether the expected member is at the other end of the connection, as it is now."""
-        return self._is_ready() and self._proven == self._number
+        return self.is_ready() and self._proven == self._number
 
     def prove(self, number: int) -> None:
         """Record that the expected member has answered over a connection; see `number`."""
@@ -121,12 +127,17 @@ class Connection:
         Args:
             try_to_connect: Whether to connect if it is not.
         """
-        ready = self._is_ready(try_to_connect=try_to_connect)
+        ready = self.is_ready(try_to_connect=try_to_connect)
         broken = self._established and not ready
         self._established = ready
         return broken
 
-    def _is_ready(self, *, try_to_connect: bool = False) -> bool:
+    def is_ready(self, *, try_to_connect: bool = False) -> bool:
+        """Whether it is established.
+
+        Args:
+            try_to_connect: Whether to connect if it is not.
+        """
         ready = self.channel.get_state(try_to_connect=try_to_connect) is grpc.ChannelConnectivity.READY
         if not ready:
             self._number += 1

@@ -6,13 +6,13 @@ What can be asked is in `operations`. Every call names the member it goes to, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, R
 from tideover.types import Entry, Header
 
@@ -128,14 +128,31 @@ class WatchGroup(Protocol):
         ...
 
 
+# Told the answer to the renewal of a lease: the member's word, which is no proof (a TTL of 0 means that the lease
+# is gone), or why this lease alone is refused. Called while others are answered: it must not raise.
+TakeRenewal = Callable[[int, LeaseResult | Fault], None]
+
+
 class KeepAlive(Protocol):
-    """An open stream for renewing leases; it ends with the context manager that gave it."""
+    """What renews leases at one member, until the context manager that gave it ends; all users share a stream."""
+
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases, many of them under way at once, and return when all are answered.
+
+        Several calls may be under way. One that is cancelled disturbs no other: the answers it has not waited for
+        are dropped when they come, and never taken for answers to later renewals of their leases.
+
+        Args:
+            leases: Their ids.
+            take: Told each answer as it comes.
+
+        Raises:
+            StoreFault: The stream has ended; what was not answered by then is unknown. A later call opens another.
+        """
+        ...
 
     async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease: one at a time, and never again after a call was cancelled.
-
-        An answer cannot be told from that to an earlier question, so that a stream with an unanswered one is of
-        no more use.
+        """Renew one lease.
 
         Args:
             lease: Its id.
@@ -144,9 +161,14 @@ class KeepAlive(Protocol):
             The member's word, which is no proof. A TTL of 0 means that the lease is gone.
 
         Raises:
-            StoreFault: The stream has ended.
+            StoreFault: The stream has ended, or the lease is refused.
         """
-        ...
+        answers: list[LeaseResult | Fault] = []
+        await self.renew_all((lease,), lambda _, answer: answers.append(answer))
+        (answer,) = answers
+        if isinstance(answer, Fault):
+            raise StoreFault(answer)
+        return answer
 
 
 class Store(Protocol):
@@ -230,13 +252,13 @@ class Store(Protocol):
         ...
 
     def keep_alive(self, *, member: str) -> AbstractAsyncContextManager[KeepAlive]:
-        """Open a stream for renewing leases that ends by itself when the member has no leader.
+        """Renew leases at a member, over a stream that ends by itself when the member has no leader.
 
         Args:
             member: Whom to ask.
 
         Returns:
-            A context manager; entering sends nothing yet.
+            A context manager; entering opens no stream yet.
         """
         ...
 

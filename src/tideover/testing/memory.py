@@ -18,8 +18,15 @@ from tideover.codecs import encode
 from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify, unless_expected
-from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.store.faults import Fault, StoreFault, classify, unless_expected
+from tideover.store.leases import (
+    Attachments,
+    AttachmentsResult,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseRevoke,
+    LeaseTimeToLive,
+)
 from tideover.store.operations import (
     MOST_READS,
     AlarmList,
@@ -42,7 +49,7 @@ from tideover.store.operations import (
     WriteResult,
     within,
 )
-from tideover.store.protocol import Compacted, Event
+from tideover.store.protocol import Compacted, Event, KeepAlive, TakeRenewal
 from tideover.store.transactions import Compare, Step, Txn, TxnResult
 from tideover.testing.memory_leases import MemoryLeases
 from tideover.testing.memory_watches import MemoryGroup, MemoryWatch
@@ -263,6 +270,10 @@ class MemoryStore:
                 return cast("R", self._range(op, member))
             case ReadBatch(keys):
                 return cast("R", self._read_batch(keys, member))
+            case Attachments(keys):
+                found = self._read_batch(keys, member).entries.items()
+                there = {key: (entry.create_revision, self._leases.of(key)) for key, entry in found}
+                return cast("R", AttachmentsResult(header, there))
             case Status():
                 if self.status_denied:
                     return cast("R", StatusResult(header, None, None))
@@ -408,7 +419,7 @@ class MemoryStore:
 
     def _holds(self, condition: Compare) -> bool:
         entry = self._newest.get(condition.key)
-        lease = next((i for i, le in self._leases.by_id.items() if condition.key in le.keys), 0)
+        lease = self._leases.of(condition.key)
         return (
             condition.create_revision in (None, entry.create_revision if entry else 0)
             and condition.mod_revision in (None, entry.mod_revision if entry else 0)
@@ -437,7 +448,7 @@ class MemoryStore:
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[MemoryKeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        """Renew leases at a member; see `Store.keep_alive`."""
         await anyio.lowlevel.checkpoint()
         yield MemoryKeepAlive(self, member)
 
@@ -522,8 +533,8 @@ class MemoryStore:
         """Do nothing: there is no connection."""
 
 
-class MemoryKeepAlive:
-    """A stream of renewals on a `MemoryStore`."""
+class MemoryKeepAlive(KeepAlive):
+    """Renews leases of a `MemoryStore`."""
 
     def __init__(self, store: MemoryStore, member: str) -> None:
         self._store = store
@@ -533,13 +544,18 @@ class MemoryKeepAlive:
         """Name the member."""
         return f"<MemoryKeepAlive at {self._member}>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease; see `KeepAlive.renew`."""
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases; see `KeepAlive.renew_all`."""
         store, member = self._store, self._member
         await anyio.lowlevel.checkpoint()
         await store._arrive(member, math.inf)
-        store.calls.append((member, cast("Op[Result]", LeaseKeepAlive(lease))))
+        store.calls.extend((member, cast("Op[Result]", LeaseKeepAlive(lease))) for lease in leases)
         await anyio.sleep(store.delay)
+        for lease in leases:
+            take(lease, self._renew(lease))
+
+    def _renew(self, lease: int) -> LeaseResult | Fault:
+        store, member = self._store, self._member
         if member in store.stale:
             found = store._leases.by_id.get(lease)
             old = replace(store._header(member, store.revision), raft_term=store.raft_term - 1)

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import anyio.lowlevel
 
 from tideover.store.faults import StoreFault
 from tideover.store.operations import within
-from tideover.store.protocol import Compacted, WatchBatch
+from tideover.store.protocol import Compacted, Event, WatchBatch
+from tideover.types import Header
 
-if TYPE_CHECKING:
-    from tideover.testing.memory import MemoryStore
+T = TypeVar("T")
+
+
+class History(Protocol):
+    """What watches need of a `MemoryStore`."""
+
+    proxies: set[str]
+    watched: int
+    _compacted: int
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        ...
+
+    def touch(self) -> None:
+        """Let open watches notice what was changed."""
+        ...
+
+    def _header(self, member: str, revision: int) -> Header: ...
+
+    def _since(self, revision: int) -> Iterable[Event]: ...
+
+    async def _frame(self, member: str, found: Callable[[], T | None]) -> T: ...
 
 
 class MemoryWatch:
     """A watch on a `MemoryStore`."""
 
-    def __init__(
-        self, store: MemoryStore, member: str, key: bytes, end: bytes | None, start_revision: int
-    ) -> None:
+    def __init__(self, store: History, member: str, key: bytes, end: bytes | None, start_revision: int) -> None:
         self._store = store
         self._member = member
         self.key, self._end = key, end
@@ -58,7 +79,7 @@ class MemoryWatch:
 class MemoryGroup:
     """Watches on a `MemoryStore` that are received together; see `WatchGroup`."""
 
-    def __init__(self, store: MemoryStore, member: str) -> None:
+    def __init__(self, store: History, member: str) -> None:
         self._store = store
         self._member = member
         self._watches: dict[Any, MemoryWatch] = {}

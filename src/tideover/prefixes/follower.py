@@ -42,7 +42,7 @@ _ARRIVING = RetryPolicy(timeout=600.0)
 _OPENING = 5.0
 # Seconds to wait for it to become clear which history etcd is in.
 _CONFIRM_TIMEOUT = 5.0
-# Seconds between two questions how far a watch has come whose view is known to lag, and until it is of no use to ask.
+# Seconds between two questions how far a watch has come whose view is known to lag, and until asking is of no use.
 _LAGGING_TICK = 0.2
 _IN_VAIN = 1.0
 # Seconds before the next try: after trouble, doubled each time up to the second; after a denial; after a prefix

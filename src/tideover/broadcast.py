@@ -20,6 +20,7 @@ class Signal:
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
         self._loop = EventLoop()
+        self._all: Signal | None = None
 
     def __repr__(self) -> str:
         """Say whether anybody waits."""
@@ -30,6 +31,16 @@ class Signal:
         event, self._event = self._event, None
         if event is not None:
             self._loop.soon(event.set)
+        if self._all is not None:
+            self._all.fire()
+
+    def join(self, every: Signal) -> None:
+        """Fire another signal as well from now on: one task then waits for many.
+
+        Args:
+            every: Fires when any of those does that have joined it.
+        """
+        self._all = every
 
     def next(self) -> anyio.Event:
         """Return the event that the next `fire` sets."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import anyio
 
 from tideover import telemetry
+from tideover.broadcast import Signal
 from tideover.client.gateway import Gateway
 from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
@@ -495,10 +496,13 @@ class Config(Reader):
         """Drop what is known of keys that are not followed: etcd is in another history."""
         self._on_demand.clear()
 
-    async def tend(self, view: View) -> None:
-        """Keep what reads must do up to date with a view, until cancelled."""
+    async def tend(self) -> None:
+        """Keep what reads must do up to date with the views, until cancelled."""
+        news = Signal()
+        for view in self._views:
+            view.changed.join(news)
         while True:
-            changed = view.changed.next()
+            changed = news.next()
             self.refresh()
             for live in list(self._bound):
                 live.tell_unfound()

@@ -165,6 +165,7 @@ class Coordinator(Primitives):
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
+            ticker=self._ticker,
             namespaces=self._namespaces,
             bootstrap=self._bootstrap,
         )
@@ -798,14 +799,15 @@ class Coordinator(Primitives):
             "monitor": monitor.run,
             "waiting": partial(lanes.waiting.run, monitor.still_answers),
             "roster": roster.run,
+            "doubts": self._following.doubts.run,
             "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
             "accepted": self._accepted.run,
+            "tend": self.config.tend,
         }
         for followed in self._followed:
             background |= followed.tasks(store)
-            background[f"tend {followed.view.name}"] = partial(self.config.tend, followed.view)
         return background
 
     def _transition(self, before: Health, after: Health) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import anyio
+
 from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.client.namespaces import Namespaces
@@ -14,15 +16,19 @@ from tideover.epoch.tracker import Identity
 from tideover.options import Options
 from tideover.paths import default_folder
 from tideover.prefixes.accepted_values import AcceptedValues
+from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.prefixes.snapshotter import Keeper
 from tideover.prefixes.view import View, ViewRules
 from tideover.store.protocol import Store
+from tideover.ticker import Ticker
 from tideover.types import Component, Entry
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
 RIGHTS_EVERY = 60.0
+# How many snapshots are written at the same time.
+_WRITERS = 4
 
 TakeChanges = Callable[[Mapping[bytes, Entry | None], int], None]
 
@@ -73,10 +79,12 @@ class Following:
         lanes: The member in use.
         identity: Which history etcd is in.
         clock: The clocks.
+        ticker: Who looks at the clock.
         namespaces: Where else to look for what is not there.
         bootstrap: Configuration by full key, for keys of which nobody knows anything.
 
     Attributes:
+        doubts: Has all watches looked at together; to be run in the background.
         rights_every: Seconds between two looks at whether what is followed may still be read.
     """
 
@@ -88,6 +96,7 @@ class Following:
         lanes: Lanes,
         identity: Identity,
         clock: Clock,
+        ticker: Ticker,
         namespaces: Namespaces,
         bootstrap: Mapping[bytes, Entry],
     ) -> None:
@@ -98,6 +107,8 @@ class Following:
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
+        self.doubts = Doubts(lanes, ticker)
+        self._writers = anyio.CapacityLimiter(_WRITERS)
         self._folder = _snapshot_folder(options)
         self.rights_every = RIGHTS_EVERY
         self._rules = ViewRules(rights_every=self.rights_every) if options.has_identity else ViewRules()
@@ -147,6 +158,7 @@ class Following:
             lanes=self._lanes,
             identity=self._identity,
             clock=self._clock,
+            doubts=self.doubts,
             namespaces=self._namespaces if self._options.bookkeeping else None,
         )
 
@@ -166,7 +178,15 @@ class Following:
             user=self._options.username or "",
             encryption=self._options.encryption,
         )
-        return Keeper(view, file, identity=self._identity, clock=self._clock, exclude=exclude, may_save=may_save)
+        return Keeper(
+            view,
+            file,
+            identity=self._identity,
+            clock=self._clock,
+            exclude=exclude,
+            may_save=may_save,
+            writers=self._writers,
+        )
 
 
 def _snapshot_folder(options: Options) -> Path | None:

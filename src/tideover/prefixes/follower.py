@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.client.namespaces import Namespaces
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import Lanes, Proof
 from tideover.epoch.tracker import Identity
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
 from tideover.policies import RetryPolicy
+from tideover.prefixes.doubts import TICK, Doubts
 from tideover.prefixes.rules import progress_is_ordered
 from tideover.prefixes.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
 from tideover.store.faults import FaultKind, StoreFault, classify, public_error
@@ -39,9 +42,9 @@ _ARRIVING = RetryPolicy(timeout=600.0)
 _OPENING = 5.0
 # Seconds to wait for it to become clear which history etcd is in.
 _CONFIRM_TIMEOUT = 5.0
-# Seconds between two looks at whether a watch still answers, and at a view that is known to lag.
-_TICK = 1.0
+# Seconds between two questions how far a watch has come whose view is known to lag, and until asking is of no use.
 _LAGGING_TICK = 0.2
+_IN_VAIN = 1.0
 # Seconds before the next try: after trouble, doubled each time up to the second; after a denial; after a prefix
 # that was too large.
 _AFTER_TROUBLE = 0.05
@@ -60,6 +63,7 @@ class Follower:
         lanes: The health, the member in use, and the proofs.
         identity: Which history etcd is in.
         clock: The clocks.
+        doubts: Has the watch looked at, with all others.
         namespaces: Where else to look, once, if there is nothing; None means nowhere.
     """
 
@@ -72,6 +76,7 @@ class Follower:
         lanes: Lanes,
         identity: Identity,
         clock: Clock,
+        doubts: Doubts,
         namespaces: Namespaces | None = None,
     ) -> None:
         self._view = view
@@ -82,6 +87,7 @@ class Follower:
         self._lanes = lanes
         self._identity = identity
         self._clock = clock
+        self._doubts = doubts
         self._elsewhere = namespaces
         self._read_at = -math.inf
         # Keys of a page, once one was slow.
@@ -93,6 +99,9 @@ class Follower:
         self._unanswered_since: float | None = None
         self._missing_since: float | None = None
         self._denial: PermissionDenied | None = None
+        self._seen: Proof | None = None
+        self._doubting = False
+        self._rights_at = math.inf
         # How often in a row nothing came of a try.
         self._troubles = 0
         # What the survivor of a quorum had when it was last asked, and whether that was of use.
@@ -298,13 +307,12 @@ class Follower:
             watch = await self._open(stack, member)
             self._view.trouble, self._troubles = None, 0
             tasks = await stack.enter_async_context(anyio.create_task_group())
-            tasks.start_soon(self._doubt, watch, member, tasks.cancel_scope)
-            tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
-            tasks.start_soon(self._look_elsewhere)
-            try:
-                await self._receive(watch)
-            except (StoreFault, ViewTooLarge) as exc:
-                ended = exc
+            self._begin_to_look(tasks)
+            with self._doubts.looking(partial(self._look, watch, member, tasks)):
+                try:
+                    await self._receive(watch)
+                except (StoreFault, ViewTooLarge) as exc:
+                    ended = exc
             tasks.cancel_scope.cancel()
         ended, self._denial = ended or self._denial, None
         if ended is not None:
@@ -339,55 +347,68 @@ class Follower:
             elif self._ordered:
                 self._view.take_progress(self._requested_at, batch.header.revision)
 
-    async def _doubt(self, watch: Watch, member: str, scope: anyio.CancelScope) -> None:
+    def _begin_to_look(self, tasks: TaskGroup) -> None:
+        self._seen, self._doubting = None, False
+        self._rights_at = self._clock.monotonic() + self._view.rules.rights_every
+        if self._elsewhere is not None and not self._view.entries:
+            tasks.start_soon(self._look_elsewhere, self._elsewhere)
+        self._elsewhere = None
+
+    def _look(self, watch: Watch, member: str, tasks: TaskGroup) -> None:
         """Prove the view by what the quorum says, and end a watch that must not be believed any more."""
-        seen = None
-        while True:
+        self._take_proof()
+        if self._is_over(member):
+            tasks.cancel_scope.cancel()
+        elif self._view.freshness.lags and not self._doubting:
+            self._doubting = True
+            tasks.start_soon(self._doubt, watch, tasks.cancel_scope)
+        # Rather early than late: the next look is up to a second away.
+        if self._clock.monotonic() > self._rights_at - TICK:
+            self._rights_at = math.inf
+            tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
+
+    def _take_proof(self) -> None:
+        proof = self._lanes.proof
+        if proof is not None and proof is not self._seen:
+            self._seen = proof
+            if self._view.current:
+                self._view.take_proof(proof)
+
+    async def _doubt(self, watch: Watch, scope: anyio.CancelScope) -> None:
+        """Ask how far the watch has come, as long as the view lags, and end it if it does not answer."""
+        while self._view.freshness.lags:
             changed = self._lanes.changed.next()
-            proof = self._lanes.proof
-            if proof is not None and proof is not seen:
-                seen = proof
-                if self._view.current:
-                    self._view.take_proof(proof)
-            if self._is_over(member):
-                break
-            if self._view.freshness.lags:
-                if self._answers and not await self._ask_progress(watch):
-                    break
-                if not self._ordered or self._waits_in_vain():
-                    await self._compare()
-                if self._misses():
-                    break
-            with anyio.move_on_after(_LAGGING_TICK if self._view.freshness.lags else _TICK):
+            if self._answers and not await self._ask_progress(watch):
+                scope.cancel()
+                return
+            if not self._ordered or self._waits_in_vain():
+                await self._compare()
+            if self._misses():
+                scope.cancel()
+                return
+            with anyio.move_on_after(_LAGGING_TICK):
                 await changed.wait()
-        scope.cancel()
+            self._take_proof()
+        self._doubting = False
 
     async def _recheck_rights(self, scope: anyio.CancelScope) -> None:
-        """Ask now and then whether this client may still read the prefix, and end the watch if it may not."""
-        while True:
-            with anyio.move_on_after(self._view.rules.rights_every):
-                await anyio.sleep_forever()
-            try:
-                await self._gateway.call(Range(self._start, self._end, limit=1, keys_only=True))
-            except PermissionDenied as exc:
-                self._denial = exc
-                break
-            except (Unavailable, AuthenticationFailed):
-                # The monitor has seen it too.
-                continue
-        scope.cancel()
+        """Ask whether this client may still read the prefix, and end the watch if it may not."""
+        try:
+            await self._gateway.call(Range(self._start, self._end, limit=1, keys_only=True))
+        except PermissionDenied as exc:
+            self._denial = exc
+            scope.cancel()
+        except (Unavailable, AuthenticationFailed):
+            # The monitor has seen it too.
+            pass
+        self._rights_at = self._clock.monotonic() + self._view.rules.rights_every
 
-    async def _look_elsewhere(self) -> None:
+    async def _look_elsewhere(self, namespaces: Namespaces) -> None:
         """Look, after the first full read, whether what is not there is under the namespace's other spelling."""
-        namespaces = self._elsewhere
-        if namespaces is not None and not self._view.entries:
-            below = self._view.name.removeprefix(f"{namespaces.own}/")
-            found = await namespaces.find_misspelled(below)
-            if found is not None:
-                telemetry.namespace_misspelled(
-                    self._view.component, self._view.name, found, namespaces.other or ""
-                )
-        self._elsewhere = None
+        below = self._view.name.removeprefix(f"{namespaces.own}/")
+        found = await namespaces.find_misspelled(below)
+        if found is not None:
+            telemetry.namespace_misspelled(self._view.component, self._view.name, found, namespaces.other or "")
 
     async def _ask_progress(self, watch: Watch) -> bool:
         """Ask how far the watch has come, not more often than it makes sense; say whether it still answers."""
@@ -409,7 +430,7 @@ class Follower:
     def _waits_in_vain(self) -> bool:
         """Whether progress is not told: a newer member says nothing while any watch of its stream is behind."""
         since = self._unanswered_since
-        return since is not None and self._clock.monotonic() - since > _TICK
+        return since is not None and self._clock.monotonic() - since > _IN_VAIN
 
     def _misses(self) -> bool:
         """Whether the quorum has long had what no watch has delivered; if so, read in full.

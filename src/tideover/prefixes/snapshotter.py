@@ -51,6 +51,8 @@ class Keeper:
         clock: The clocks.
         exclude: Full prefixes of keys that must not be written to disk.
         may_save: Returns whether the content is believed; while it is not, the disk keeps what was before.
+        writers: How many write at the same time, of all that share it: two hundred prefixes do not take forty
+            threads.
 
     Attributes:
         error: Why the last write failed; None if it did not.
@@ -67,6 +69,7 @@ class Keeper:
         clock: Clock,
         exclude: tuple[bytes, ...] = (),
         may_save: Callable[[], bool] = lambda: True,
+        writers: anyio.CapacityLimiter,
     ) -> None:
         self.error: str | None = None
         self.restored = False
@@ -77,6 +80,7 @@ class Keeper:
         self._clock = clock
         self._exclude = exclude
         self._may_save = may_save
+        self._writers = writers
         self._saved_content = (0, 0, "")
         self._saved_synced_at = -math.inf
         self._saved_at = -math.inf
@@ -190,7 +194,7 @@ class Keeper:
             return
         snapshot = self._snapshot()
         try:
-            await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(self._write, snapshot, abandon_on_cancel=True, limiter=self._writers)
         except NOT_WRITTEN as exc:
             self._fail(exc)
         else:

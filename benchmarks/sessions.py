@@ -53,53 +53,36 @@ class Idle(NamedTuple):
 # In a child -----------------------------------------------------------------------------------------------------
 
 
-class _Bodies:
-    """As many bodies as one likes, each in a task, with a session around it or without.
+@asynccontextmanager
+async def bodies(tide: Coordinator | None, count: int) -> AsyncIterator[None]:
+    """Run so many bodies, each in a task with a session around it; without one if there is no coordinator."""
+    end, room = asyncio.Event(), asyncio.Semaphore(_AT_ONCE)
 
-    Args:
-        tide: The coordinator; None opens no sessions.
-    """
-
-    def __init__(self, tide: Coordinator | None) -> None:
-        self._tide = tide
-        self._end = asyncio.Event()
-        self._room = asyncio.Semaphore(_AT_ONCE)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def open(self, count: int) -> None:
-        """Enter so many; return when all are entered."""
-        entered = [asyncio.Event() for _ in range(count)]
-        self._tasks = [asyncio.create_task(self._body(one)) for one in entered]
-        for one in entered:
-            await one.wait()
-        # One that could not be opened has ended.
-        for task in self._tasks:
-            if task.done():
-                task.result()
-
-    async def _body(self, entered: asyncio.Event) -> None:
+    async def body(entered: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
-            try:
-                if self._tide is not None:
-                    async with self._room:
-                        await stack.enter_async_context(self._tide.session(ttl=_TTL, on_outage="wait"))
-            finally:
-                entered.set()
-            await self._end.wait()
+            if tide is not None:
+                async with room:
+                    await stack.enter_async_context(tide.session(ttl=_TTL, on_outage="wait"))
+            entered.set()
+            await end.wait()
 
-    async def close(self) -> None:
-        """Leave all."""
-        self._end.set()
-        await asyncio.gather(*self._tasks)
+    async with asyncio.TaskGroup() as tasks:
+        all_entered = [asyncio.Event() for _ in range(count)]
+        for entered in all_entered:
+            tasks.create_task(body(entered))
+        for entered in all_entered:
+            await entered.wait()
+        yield
+        end.set()
 
 
 async def idle_sessions(endpoint: str, sessions: bool) -> None:
     """In a child: hold so many sessions, or as many tasks without, until told to end."""
-    async with connect(endpoint, cache_dir=False, follow=(), start_timeout=10) as tide:
-        bodies = _Bodies(tide if sessions else None)
-        await bodies.open(COUNT)
+    async with (
+        connect(endpoint, cache_dir=False, follow=(), start_timeout=10) as tide,
+        bodies(tide if sessions else None, COUNT),
+    ):
         await _idle()
-        await bodies.close()
 
 
 async def idle_registrations(endpoint: str, registrations: bool) -> None:
@@ -128,16 +111,11 @@ async def _idle() -> None:
 
 async def opening(endpoint: str, sessions: bool) -> float:
     """In a child: seconds of the processor that opening a session takes, or starting a task without one."""
-    async with connect(endpoint, cache_dir=False, follow=(), start_timeout=10) as tide:
-        warm = _Bodies(tide)
-        await warm.open(20)
+    async with connect(endpoint, cache_dir=False, follow=(), start_timeout=10) as tide, bodies(tide, 20):
         await asyncio.sleep(1)
-        bodies, began = _Bodies(tide if sessions else None), time.process_time()
-        await bodies.open(_OPENED)
-        used = (time.process_time() - began) / _OPENED
-        await bodies.close()
-        await warm.close()
-    return used
+        began = time.process_time()
+        async with bodies(tide if sessions else None, _OPENED):
+            return (time.process_time() - began) / _OPENED
 
 
 # What is measured -----------------------------------------------------------------------------------------------

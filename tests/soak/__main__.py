@@ -5,7 +5,7 @@
 
 The first form says what grows, with the error of each slope; the second what was lost or degraded. The exit
 code is 1 if there is a complaint. The first needs another etcd than 3.5.0 to 3.5.2, whose members may disagree for
-good once one was killed under load (etcd #13766); nox brings one. Either ends by itself, and leaves no process behind.
+good once one was killed under load (etcd #13766); nox brings one. Either ends by itself and leaves no process.
 """
 
 from __future__ import annotations

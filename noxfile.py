@@ -209,7 +209,9 @@ def faults(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Do everything for an hour while members are killed, and say what grows; `-- --minutes 3 --way nginx`."""
     session.install("-e", ".[demo,status]", *group("tests"))
-    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    where: dict[str, str | None] = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    if "--way" not in session.posargs:
+        where["TIDEOVER_ETCD_DIR"] = etcd_folder(session, versions.newest("3.5"))
     session.run("python", "-m", "tests.soak", *session.posargs, env=where)
 
 

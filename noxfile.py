@@ -210,7 +210,7 @@ def observability(session: nox.Session) -> None:
     """See each alert in a real Prometheus, at length: ten minutes; arguments after `--` go to pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
-    session.run("pytest", "-s", "--observed-for=120", *(session.posargs or ["tests/observability"]), env=where)
+    session.run("pytest", "-s", *(session.posargs or ["tests/observability", "--observed-for=120"]), env=where)
 
 
 @nox.session

@@ -43,7 +43,10 @@ def anyio_backend() -> str:
 @pytest.fixture
 def observed_for(request: pytest.FixtureRequest) -> float:
     """Seconds for which all is well, and for which what can last lasts."""
-    return float(request.config.getoption("--observed-for"))
+    seconds = float(request.config.getoption("--observed-for"))
+    if not seconds:
+        pytest.skip("takes minutes: nox -s observability")
+    return seconds
 
 
 async def test_each_alert_has_its_failure(tmp_path: Path, observed_for: float, exposed: Exposed) -> None:

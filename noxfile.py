@@ -206,6 +206,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Do everything for an hour while members are killed, and say what grows; `-- --minutes 3 --way nginx`."""
+    session.install("-e", ".[demo,status]", *group("tests"))
+    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    session.run("python", "-m", "tests.soak", *session.posargs, env=where)
+
+
+@nox.session
 def observability(session: nox.Session) -> None:
     """See each alert in a real Prometheus, at length: ten minutes; arguments after `--` go to pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))

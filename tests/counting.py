@@ -11,8 +11,8 @@ import anyio.lowlevel
 
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
-from tideover.store.operations import LeaseResult, Op, Result
-from tideover.store.protocol import KeepAlive, Store, Watch
+from tideover.store.operations import Op, Result
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -90,6 +90,13 @@ class CountingStore:
             yield watch
 
     @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches."""
+        await self._count(None, member)
+        async with self.store.watch_group(member=member, timeout=timeout) as group:
+            yield group
+
+    @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         """Open a stream for renewing leases."""
         await self._count(None, member)
@@ -121,15 +128,15 @@ class CountingStore:
         await self.store.aclose()
 
 
-class _CountingKeepAlive:
+class _CountingKeepAlive(KeepAlive):
     def __init__(self, store: CountingStore, stream: KeepAlive, member: str) -> None:
         self._store = store
         self._stream = stream
         self._member = member
         self._opens = True
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease."""
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases."""
         opens, self._opens = self._opens, False
         await self._store._count(None, self._member, opens=opens)
-        return await self._stream.renew(lease)
+        await self._stream.renew_all(leases, take)

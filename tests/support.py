@@ -15,7 +15,7 @@ import trio.testing
 
 from tideover.clock import Clock
 from tideover.coordinator.coordinator import Coordinator
-from tideover.elections.peers.http import Network
+from tideover.elections.peers.network import Network
 from tideover.options import Options
 from tideover.request_record import RequestRecord, current_record
 from tideover.store.protocol import Store

@@ -189,7 +189,7 @@ def test_a_module_can_be_imported_alone(name: str) -> None:
 
 
 # These live for one attempt, and for one test.
-_SHORT_LIVED = {"AttemptSpan", "MemoryWatch"}
+_SHORT_LIVED = {"AttemptSpan", "MemoryWatch", "MemoryGroup"}
 
 
 def _keeps_something(cls: type) -> bool:

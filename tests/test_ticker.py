@@ -88,3 +88,27 @@ async def test_a_shorter_period_counts_at_once_and_none_is_endless() -> None:
         tick.soon()
         await anyio.sleep(10)
         assert len(taken) == 6
+
+
+async def test_who_has_slack_is_looked_at_with_others() -> None:
+    """A look with slack is taken at others' wake-ups, never later than its period nor sooner than its slack."""
+    async with running() as ticker:
+        wakes: list[float] = []
+        taken: list[float] = []
+        ticker.every(0.4, lambda: wakes.append(round(anyio.current_time(), 6)))
+        await anyio.sleep(0.11)
+        ticker.every(1.0, lambda: taken.append(round(anyio.current_time(), 6)), slack=0.25)
+        await anyio.sleep(30)
+    gaps = [later - earlier for earlier, later in pairwise(taken)]
+    assert set(taken[2:]) <= set(wakes)
+    assert 0.65 <= min(gaps)
+    assert max(gaps) <= 1.0 + 1e-6
+
+
+async def test_slack_alone_wakes_nobody() -> None:
+    """A look that may be taken sooner is not, where nobody else is looked at."""
+    async with running() as ticker:
+        taken: list[float] = []
+        ticker.every(1.0, lambda: taken.append(anyio.current_time()), slack=0.5)
+        await anyio.sleep(10.05)
+    assert 10 <= len(taken) <= 11

@@ -120,6 +120,7 @@ class Home:
         await self._run(name, True, task)
 
     async def _run(self, name: str, endless: bool, task: Callable[..., Awaitable[object]], *args: Any) -> None:
+        telemetry.leave_span()
         failures = 0
         while True:
             began = self._monotonic()

@@ -24,12 +24,14 @@ class Tick:
 
     Attributes:
         due: When it is taken next, in seconds of the ticker's clock.
+        slack: Seconds by which it may be taken sooner, with others.
     """
 
-    def __init__(self, ticker: Ticker, period: float, look: Callable[[], object]) -> None:
+    def __init__(self, ticker: Ticker, period: float, look: Callable[[], object], slack: float) -> None:
         self._ticker = ticker
         self._look = look
         self._period = period
+        self.slack = slack
         self.due = -math.inf
 
     def __repr__(self) -> str:
@@ -74,23 +76,38 @@ class Ticker:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._ticks: dict[Tick, None] = {}
+        self._beats: dict[float, Signal] = {}
         self._sooner = Signal()
 
     def __repr__(self) -> str:
         """Count the looks."""
         return f"<Ticker of {len(self._ticks)} looks>"
 
-    def every(self, period: float, look: Callable[[], object]) -> Tick:
+    def every(self, period: float, look: Callable[[], object], *, slack: float = 0.0) -> Tick:
         """Take a look again and again, for the first time one period from now.
 
         Args:
             period: Seconds between two looks, at the most; up to 0.1 s fewer, and never below 0.1 s.
             look: Called in the ticker's task; must not wait.
+            slack: Seconds by which it may be taken sooner still, where others are looked at anyway: who does not
+                need the moment costs no wake-up of its own then.
         """
-        tick = Tick(self, period, look)
+        tick = Tick(self, period, look, slack)
         self._ticks[tick] = None
         self.schedule(tick)
         return tick
+
+    async def pause(self, period: float) -> None:
+        """Wait for the next of the moments that all who pause for the same period have in common.
+
+        Args:
+            period: Seconds at the most; those who pause again and again wake up together, once a period.
+        """
+        beat = self._beats.get(period)
+        if beat is None:
+            beat = self._beats[period] = Signal()
+            self.every(period, beat.fire, slack=period / 4)
+        await beat.wait()
 
     def schedule(self, tick: Tick) -> None:
         """Take the next look one period from now."""
@@ -112,12 +129,18 @@ class Ticker:
         """Find out anew what is due."""
         self._sooner.fire()
 
+    def _due(self) -> list[Tick]:
+        """Return the looks that are due, and with them those that may be taken sooner; none if none is due."""
+        now = self._monotonic()
+        if not any(tick.due <= now for tick in self._ticks):
+            return []
+        return [tick for tick in self._ticks if tick.due - tick.slack <= now]
+
     async def run(self) -> None:
         """Take the looks that are due, until cancelled."""
         while True:
             sooner = self._sooner.next()
-            now = self._monotonic()
-            for tick in [tick for tick in self._ticks if tick.due <= now]:
+            for tick in self._due():
                 if tick in self._ticks:
                     tick.due = self._next(tick.period)
                     tick.take()

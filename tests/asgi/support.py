@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -148,7 +149,9 @@ async def degraded_store(cache_dir: Path, *, age: float = 100.0, **values: str) 
     return lose(store)
 
 
-async def call_websocket(app: ASGIApp, path: str, text: str = "") -> list[dict[str, Any]]:
+async def call_websocket(
+    app: ASGIApp, path: str, text: str = "", *, headers: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Open a websocket, send one text, and return what the application sent until it returned."""
     incoming: list[Message] = [
         {"type": "websocket.connect"},
@@ -172,7 +175,7 @@ async def call_websocket(app: ASGIApp, path: str, text: str = "") -> list[dict[s
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"test")],
+        "headers": [(b"host", b"test"), *((name.encode(), value.encode()) for name, value in headers.items())],
         "server": ("test", 80),
         "client": ("127.0.0.1", 1),
         "subprotocols": [],

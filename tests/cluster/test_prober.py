@@ -12,6 +12,7 @@ from tideover.cluster.rules.diagnosis import Answer
 from tideover.cluster.state import Lanes
 from tideover.store.operations import Lane, Range
 from tideover.testing import MemoryStore
+from tideover.ticker import Ticker
 
 pytestmark = pytest.mark.anyio
 
@@ -23,8 +24,10 @@ async def test_nothing_is_kept_of_those_who_left(answered: bool) -> None:
     staying, leaving, _ = store.members
     lanes = Lanes(store.members, clock=clock, active=staying)
     prober = Prober(store, lanes, probes=[Range(b"a")], slow_after=0.5, clock=clock)
+    ticker = Ticker(clock.monotonic)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Connections(store, lanes, prober=prober, chance=lambda: 0.5).run)
+        tasks.start_soon(ticker.run)
+        tasks.start_soon(Connections(store, lanes, prober=prober, ticker=ticker).run)
         store.delay = 0.8
         for lane in Lane:
             asked = prober.ask(tasks, leaving, lane)

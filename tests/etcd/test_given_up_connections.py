@@ -15,11 +15,12 @@ import pytest
 
 from tideover.etcd import connection
 from tideover.etcd.channel import MemberChannel
-from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.messages import rpc
 from tideover.etcd.watch_streams import Watches
 from tideover.store.endpoints import Address
 from tideover.store.faults import FaultKind, StoreFault
+from tideover.store.protocol import KeepAlive
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +78,15 @@ def watching(watches: Watches) -> AbstractAsyncContextManager[Any]:
     return watches.open(b"k", None, start_revision=0, timeout=5, metadata=())
 
 
+def renewing(channel: MemberChannel) -> AbstractAsyncContextManager[KeepAlive]:
+    """Return what renews leases."""
+
+    async def prepare(refused: str | None) -> str:
+        return ""
+
+    return KeepAlives(channel, prepare).open()
+
+
 async def ended(wait: Callable[[], Any]) -> FaultKind:
     """Return the fault that a wait ends with, soon after the grace."""
     with anyio.fail_after(GRACE + 5), pytest.raises(StoreFault) as caught:
@@ -89,18 +99,19 @@ async def test_streams_end_with_their_connection(
     channel: MemberChannel, give_up: Callable[[MemberChannel], None]
 ) -> None:
     """A watch and a waiting renewal go on within the grace, and then end with a lost connection."""
-    async with watching(Watches(channel)) as watch, open_keep_alive(channel.lease) as keep_alive:
+    async with watching(Watches(channel)) as watch, renewing(channel) as keep_alive:
         await keep_alive.renew(5)
-        give_up(channel)
-        began = anyio.current_time()
+        kinds: list[FaultKind] = []
+
+        async def note(wait: Callable[[], Any]) -> None:
+            kinds.append(await ended(wait))
+
         async with anyio.create_task_group() as tasks:
-            kinds: list[FaultKind] = []
-
-            async def note(wait: Callable[[], Any]) -> None:
-                kinds.append(await ended(wait))
-
             tasks.start_soon(note, watch.receive)
             tasks.start_soon(note, lambda: keep_alive.renew(-1))
+            await anyio.wait_all_tasks_blocked()
+            give_up(channel)
+            began = anyio.current_time()
         assert anyio.current_time() - began >= GRACE * 0.9
         assert kinds == [FaultKind.CONNECTION_LOST] * 2
 
@@ -110,7 +121,7 @@ async def test_the_new_connection_keeps_its_streams(channel: MemberChannel) -> N
     watches = Watches(channel)
     async with watching(watches) as old:
         channel.renew()
-        async with watching(watches) as new, open_keep_alive(channel.lease) as keep_alive:
+        async with watching(watches) as new, renewing(channel) as keep_alive:
             assert await ended(old.receive) is FaultKind.CONNECTION_LOST
             await anyio.sleep(GRACE)
             assert new.ended is None
@@ -119,15 +130,23 @@ async def test_the_new_connection_keeps_its_streams(channel: MemberChannel) -> N
 
 async def test_closing_waits_for_no_grace(channel: MemberChannel) -> None:
     """Closing ends what is still being given up at once, streams as well, and leaves no task behind."""
-    async with open_keep_alive(channel.lease) as keep_alive:
+    async with renewing(channel) as keep_alive:
         await keep_alive.renew(5)
-        channel.renew()
-        await anyio.lowlevel.checkpoint()
-        began = anyio.current_time()
-        await channel.aclose()
-        assert anyio.current_time() - began < GRACE
+        kinds: list[FaultKind] = []
+
+        async def note() -> None:
+            kinds.append(await ended(lambda: keep_alive.renew(-1)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(note)
+            await anyio.wait_all_tasks_blocked()
+            channel.renew()
+            await anyio.lowlevel.checkpoint()
+            began = anyio.current_time()
+            await channel.aclose()
+            assert anyio.current_time() - began < GRACE
         assert channel.retired
-        assert await ended(lambda: keep_alive.renew(-1)) is FaultKind.CONNECTION_LOST
+        assert kinds == [FaultKind.CONNECTION_LOST]
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])

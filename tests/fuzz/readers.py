@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import h11
 
 from tests.fuzz.command_lines import COMMAND_LINES
 from tests.fuzz.options import NAMES, OPTIONS
@@ -26,7 +27,7 @@ from tests.fuzz.typed import TYPED
 from tideover.clock import Stamp
 from tideover.discovery import endpoint
 from tideover.elections import record_document
-from tideover.elections.peers import http
+from tideover.elections.peers import http, network
 from tideover.elections.peers.messages import Keyring, Kind, Message, Rejected
 from tideover.encryption import Encryption
 from tideover.epoch.rules import Marker, decode_marker
@@ -78,8 +79,8 @@ def _read_record(raw: bytes) -> object:
     found = record_document.decode(raw, b"/elections/a")
     assert record_document.decode(found.encode(), b"/elections/a").extra == found.extra
     for address in (found.peer, *found.listed.values()):
-        with suppress(http.Silent):
-            http.split_address(address)
+        with suppress(network.Silent):
+            network.split_address(address)
     return shown(found.holder_shown), found.listed
 
 
@@ -193,6 +194,12 @@ def _handle(body: bytes) -> tuple[int, bytes]:
     return 200, body
 
 
+async def _read_response(wire: anyio.abc.ByteStream) -> object:
+    peer = http._Peer(h11.CLIENT)
+    peer.message(h11.Request(method="POST", target="/", headers=[("Host", "a")]), b"")
+    return await http._response(peer, wire)
+
+
 REQUEST = b"POST /tideover/peers HTTP/1.1\r\nHost: a:1\r\nContent-Length: 2\r\n\r\n{}"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 FENCE = Fence("orders/7 \N{SNOWMAN}", 3, 2**70).to_field().encode()
@@ -206,8 +213,8 @@ def _read_fence(raw: bytes) -> object:
 
 
 def _read_address(raw: bytes) -> object:
-    host, port = http.split_address(raw.decode("latin-1"))
-    return http.join_address(host, port).encode("ascii")
+    host, port = network.split_address(raw.decode("latin-1"))
+    return network.join_address(host, port).encode("ascii")
 
 
 def _read_endpoint_text(raw: bytes) -> object:
@@ -218,7 +225,7 @@ def _read_endpoint_text(raw: bytes) -> object:
     return parse_endpoint(text), is_loopback(parse_endpoint(text))
 
 
-_WIRE = (http._Malformed, anyio.EndOfStream)
+_WIRE = (h11.RemoteProtocolError, anyio.EndOfStream)
 READERS = (
     plain("epoch", decode_marker, Malformed, MARKER),
     plain("ledger", _read_hold, Malformed, hold_document.encode(HOLD)),
@@ -232,10 +239,10 @@ READERS = (
         "bootstrap", _bootstrap_file, (ValueError,), (SEALED, SNAPSHOTS[0], b'{"payments/timeout": 0.1, "a": [1]}')
     ),
     Reader("ledger file", _ledger_file, (), (hold_document.encode(HOLD) + b"\n" + hold_document.encode(HOLD),)),
-    plain("peers' request", _over_a_wire(lambda wire: http._understand(wire, _handle)), _WIRE, REQUEST),
-    plain("peers' response", _over_a_wire(http._read_response), _WIRE, RESPONSE),
+    plain("peers' request", _over_a_wire(lambda wire: http._answer(wire, _handle)), anyio.EndOfStream, REQUEST),
+    plain("peers' response", _over_a_wire(_read_response), _WIRE, RESPONSE),
     plain("peers' message", _read_message, Rejected, RINGS[0].request(MESSAGE)),
-    plain("peers' address", _read_address, http.Silent, b"10.0.0.7:7000", b"[fe80::1%eth0]:7000"),
+    plain("peers' address", _read_address, network.Silent, b"10.0.0.7:7000", b"[fe80::1%eth0]:7000"),
     plain("fencing header", _read_fence, ValueError, FENCE),
     plain("endpoint", _read_endpoint_text, ValueError, b"http://10.0.0.7:2379", b"[::1]:2379"),
     plain("version", lambda raw: progress_is_ordered(raw.decode("latin-1")), (), b"3.5.21-rc.0"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +15,8 @@ from tests.support import connected, mock_clock
 from tideover import Coordinator
 from tideover.options import Options
 from tideover.store.faults import StoreFault, classify
-from tideover.store.operations import Delete, LeaseResult, Op, Put, Result
-from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch
+from tideover.store.operations import Delete, Op, Put, Result
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.store.transactions import Txn
 from tideover.testing import FaultyStore, MemoryStore
 
@@ -125,34 +125,39 @@ class Cuttable(FaultyStore):
             yield CuttableWatch(watch, self._cut, member)
 
     @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        self._check(member)
+        async with super().watch_group(member=member, timeout=timeout) as group:
+            yield CuttableGroup(group, self._cut, member)
+
+    @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         self._check(member)
         async with super().keep_alive(member=member) as stream:
             yield CuttableStream(stream, self, member)
 
 
-class CuttableStream:
+class CuttableStream(KeepAlive):
     """A stream of renewals that ends with the way."""
 
     def __init__(self, stream: KeepAlive, way: Cuttable, member: str) -> None:
         self._stream, self._way, self._member = stream, way, member
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease."""
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases."""
         self._way._check(self._member)
-        return await self._stream.renew(lease)
+        await self._stream.renew_all(leases, take)
 
 
-class CuttableWatch:
-    """A watch that ends with the way."""
+class CuttableReader:
+    """What is received from a member, until the way to it ends."""
 
-    def __init__(self, watch: Watch, cut: MemoryStore, member: str) -> None:
+    def __init__(self, watch: Any, cut: MemoryStore, member: str) -> None:
         self._watch, self._cut, self._member = watch, cut, member
-        self.opened_at = watch.opened_at
 
-    async def receive(self) -> WatchBatch:
-        """Return the next frame."""
-        found: list[WatchBatch] = []
+    async def receive(self) -> Any:
+        """Return the next frame, or those of a group."""
+        found: list[Any] = []
         async with anyio.create_task_group() as tasks:
 
             async def until_cut() -> None:
@@ -167,6 +172,18 @@ class CuttableWatch:
             raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
         return found[0]
 
-    async def request_progress(self) -> None:
-        """Ask for a sign of life."""
-        await self._watch.request_progress()
+
+class CuttableWatch(CuttableReader):
+    """A watch that ends with the way."""
+
+    def __init__(self, watch: Watch, cut: MemoryStore, member: str) -> None:
+        super().__init__(watch, cut, member)
+        self.opened_at, self.request_progress = watch.opened_at, watch.request_progress
+
+
+class CuttableGroup(CuttableReader):
+    """A group of watches that ends with the way."""
+
+    def __init__(self, group: WatchGroup, cut: MemoryStore, member: str) -> None:
+        super().__init__(group, cut, member)
+        self.add, self.drop, self.request_progress = group.add, group.drop, group.request_progress

@@ -37,6 +37,24 @@ class Hooked(FaultyStore):
         async with super().watch(key, *args, **options) as watch:
             yield watch
 
+    @asynccontextmanager
+    async def watch_group(self, **options: Any) -> AsyncIterator[Any]:
+        async with super().watch_group(**options) as group:
+            yield NotingGroup(group, self.begun)
+
+
+class NotingGroup:
+    """A group that notes where watches of locks begin."""
+
+    def __init__(self, group: Any, begun: dict[bytes, list[int]]) -> None:
+        self._group, self._begun = group, begun
+        self.drop, self.receive, self.request_progress = group.drop, group.receive, group.request_progress
+
+    def add(self, tag: object, key: bytes, end: bytes | None, *, start_revision: int) -> None:
+        if key.startswith(b"/locks/"):
+            self._begun.setdefault(key, []).append(start_revision)
+        self._group.add(tag, key, end, start_revision=start_revision)
+
 
 async def put(memory: MemoryStore, key: bytes) -> None:
     """Write a key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from typing import Any
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from tests.registration.support import URL, back_within, heal, lose_all, publish
 from tests.sessions.test_session_keys import cancelled_at_every_await
 from tests.support import connected
 from tideover import Closed, Endpoint, RegistrationState
+from tideover.registration import keeper
 from tideover.registration.rules import SPREAD
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Op, Put, Result
@@ -327,15 +329,19 @@ async def test_the_last_word_may_not_be_heard() -> None:
 
 
 async def test_giving_one_up_leaves_the_others_and_locks_alone() -> None:
-    """Each registration has a session of its own."""
+    """Two registrations share a lease, which is not the locks': the end of one deletes its key, and no other."""
     store = MemoryStore()
     async with connected(store) as tide:
         async with tide.register("web", URL) as other, tide.lock("a") as held:
             async with tide.register("api", URL):
-                assert len(store.leases) == 3
+                assert len(store.leases) == 2
+                created = other._publisher.own
+            assert published(store) == []
+            assert len(store.leases) == 2
             await anyio.sleep(30)
             held.check()
             assert other.registered
+            assert other._publisher.own is created
 
 
 # Refusals -------------------------------------------------------------------------------------------------------
@@ -402,17 +408,16 @@ async def test_a_lost_reply_makes_no_second_endpoint() -> None:
 async def test_an_unexpected_error_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in our own code costs a moment, not the registration."""
     store = MemoryStore()
+    real, failing = keeper.not_as_written, [True]
+
+    async def fails(*args: Any) -> Any:
+        if failing:
+            failing.clear()
+            raise ZeroDivisionError
+        return await real(*args)
+
+    monkeypatch.setattr(keeper, "not_as_written", fails)
     async with connected(store) as tide, tide.register("api", URL) as here:
-        publisher = here._publisher
-        real, failing = publisher._is_ours, [True]
-
-        async def fails(*args: object) -> bool:
-            if failing:
-                failing.clear()
-                raise ZeroDivisionError
-            return await real(*args)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(publisher, "_is_ours", fails)
         await anyio.sleep(180)
         assert not failing
         assert tide.status().restarts == 1

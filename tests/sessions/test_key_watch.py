@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 import trio
@@ -50,21 +52,23 @@ async def test_watches_have_moved_when_it_happens_later() -> None:
 async def test_a_quiet_watch_that_lives_is_left_alone() -> None:
     """Ten minutes without an event: the watch gives its signs of life, and is never opened anew."""
     store = MemoryStore()
-    opened = 0
-    genuine = store.watch
+    groups = 0
+    genuine = store.watch_group
 
-    def counted(*args: object, **options: object) -> object:
-        nonlocal opened
-        opened += 1
-        return genuine(*args, **options)  # type: ignore[arg-type]
+    def counted(**options: Any) -> Any:
+        nonlocal groups
+        groups += 1
+        return genuine(**options)
 
     async with connected(store, follow=()) as tide:
-        store.watch = counted  # type: ignore[method-assign, assignment]
+        store.watch_group = counted  # type: ignore[method-assign]
+        before = store.watched
         async with tide.session(ttl=60) as session:
             await session.put("a")
             await anyio.sleep(600)
             assert session.state is SessionState.ALIVE
-    assert opened == 2
+            assert store.watched - before == 2
+    assert groups == 1
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -9,8 +9,11 @@ import pytest
 import trio
 
 from tests.sessions.test_lease import GRANT, tenure
+from tests.support import mock_clock
 from tideover.sessions.keys import Holdings
+from tideover.sessions.lookout import Lookout
 from tideover.sessions.scopes import Bodies
+from tideover.ticker import Ticker
 
 pytestmark = pytest.mark.anyio
 
@@ -23,21 +26,28 @@ class Scope:
 
     deadline = property(None, lambda self, at: self.set.append(at))
 
+    def cancel(self) -> None:
+        pass
 
-async def test_a_bodys_timer_is_moved_by_renewals_alone() -> None:
-    """Of a thousand bodies each has its timer set once as it comes, and once with each proven renewal."""
+
+async def test_a_bodys_timer_is_set_when_its_deadline_is_near() -> None:
+    """Of a thousand bodies none has a timer while renewals are proven, and each has one in the last second."""
     lease = tenure()
-    bodies = Bodies(lease, cast("Holdings", ()))
+    lookout = Lookout(ticker := Ticker(mock_clock().monotonic), mock_clock())
+    bodies = Bodies(lease, cast("Holdings", ()), lookout=lookout)
+    bodies.start()
     scopes = [Scope() for _ in range(1000)]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bodies.run)
+        tasks.start_soon(ticker.run)
         for scope in scopes:
             bodies.bind(cast("anyio.CancelScope", scope), at_deadline=True)
-            await anyio.sleep(0.001)
-        assert all(1 <= len(scope.set) <= 2 for scope in scopes)
-        before = [len(scope.set) for scope in scopes]
+        for _ in range(3):
+            await anyio.sleep(5)
+            lease.prove(trio.current_time(), 15, GRANT)
+        assert not any(scope.set for scope in scopes)
+        await anyio.sleep(12.7)
+        assert all(scope.set == [pytest.approx(lease.deadline, abs=0.01)] for scope in scopes)
         lease.prove(trio.current_time(), 15, GRANT)
-        await anyio.sleep(0.5)
-        assert [len(scope.set) for scope in scopes] == [count + 1 for count in before]
-        assert scopes[0].set[-1] > scopes[0].set[0]
+        await anyio.sleep(0.1)
+        assert all(scope.set[1:] == [float("inf")] for scope in scopes)
         tasks.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,9 +11,9 @@ import anyio
 import pytest
 
 from tideover.etcd.adapter import EtcdStore
-from tideover.store.faults import FaultKind, StoreFault
+from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
-from tideover.store.operations import Delete, Op, Put, Range, Result, Sort, WriteResult
+from tideover.store.operations import Delete, LeaseResult, Op, Put, Range, Result, Sort, WriteResult
 from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore
@@ -209,6 +210,27 @@ async def test_a_stream_renews(subject: Subject) -> None:
         assert (await stream.renew(LEASE)).ttl == 60
 
 
+async def test_many_leases_are_renewed_together(subject: Subject) -> None:
+    """Renewals are under way at once, each lease gets its own answer, and giving one call up disturbs no other."""
+    leases = range(LEASE, LEASE + 40)
+    for lease in leases:
+        await subject.call(LeaseGrant(lease - LEASE + 60, lease))
+    answers: dict[int, LeaseResult | Fault] = {}
+    async with (
+        subject.store.keep_alive(member=subject.member) as renewing,
+        subject.store.keep_alive(member=subject.member) as other,
+    ):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(renewing.renew_all, leases[:20], answers.__setitem__)
+            tasks.start_soon(other.renew_all, [*leases[20:], 1], answers.__setitem__)
+            with anyio.CancelScope() as given_up:
+                given_up.cancel()
+                await renewing.renew_all(leases, answers.__setitem__)
+        ttls = {lease: answer.ttl for lease, answer in answers.items() if isinstance(answer, LeaseResult)}
+        assert ttls == {lease: lease - LEASE + 60 for lease in leases} | {1: 0}
+        assert (await other.renew(LEASE)).ttl == 60
+
+
 async def test_the_least_lease_lives_two_seconds(subject: Subject) -> None:
     """etcd grants no lease of less than 2 s, and says how much it has granted."""
     assert (await subject.call(LeaseGrant(1, LEASE))).ttl == 2
@@ -245,6 +267,31 @@ async def test_faults_strike_renewals() -> None:
         with pytest.raises(StoreFault):
             await stream.renew(LEASE)
     assert [op for _, op in memory.calls if isinstance(op, LeaseKeepAlive)] == [LeaseKeepAlive(LEASE)]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "others"),
+    [
+        ("", "", {1, 3}),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", {1, 3}),
+        ("UNAVAILABLE", "etcdserver: no leader", {1}),
+    ],
+    ids=["lost", "refused", "away"],
+)
+@pytest.mark.parametrize("applied", [False, True])
+async def test_faults_strike_one_of_many(code: str, message: str, others: set[int], applied: bool) -> None:
+    """One renewal of many is lost or refused alone; an outage ends the stream for those behind it as well."""
+    memory = MemoryStore()
+    store, answers = FaultyStore(memory), dict[int, LeaseResult | Fault]()
+    store.inject(code, message, when=lambda op: op == LeaseKeepAlive(2), applied=applied)
+    async with store.keep_alive(member=store.members[0]) as renewing:
+        with anyio.move_on_after(0.2) as late, suppress(StoreFault):
+            await renewing.renew_all((1, 2, 3), answers.__setitem__)
+            assert code == "PERMISSION_DENIED"
+        assert late.cancelled_caught == (not code)
+    assert {lease for lease, answer in answers.items() if isinstance(answer, LeaseResult)} == others
+    assert (2 in answers) == (code == "PERMISSION_DENIED")
+    assert ((memory.members[0], LeaseKeepAlive(2)) in memory.calls) == applied
 
 
 # Order of creation ---------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import NonRecordingSpan, SpanKind
 
 from tests.support import connected, request
 from tests.telemetry.recording import Recorded, attributes, lose, points, put, recover, value
@@ -62,6 +63,96 @@ async def test_after_the_server_span_has_ended(recorded: Recorded, caplog: pytes
     assert [link.context for link in ended["later"].links] == [outage.context]
     assert not ended["GET /"].links
     assert [record.message for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
+async def test_after_all_spans_have_ended(recorded: Recorded) -> None:
+    """A background task without a span gets the first degraded answer: one is made in the request's trace."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    tracer = trace.get_tracer("framework")
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER, end_on_exit=False) as server:
+            token = current_record.set(RequestRecord(tide, server))
+            server.end()
+            for _ in range(3):
+                tide.config.get("rate")
+            current_record.reset(token)
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+    (outage,) = recorded.spans("tideover.outage")
+    (late,) = recorded.spans("tideover.degraded")
+    assert (late.parent, [link.context for link in late.links]) == (server.get_span_context(), [outage.context])
+    assert attributes(late)["tideover.outage_id"] == attributes(outage)["tideover.outage_id"]
+
+
+async def test_no_span_is_made_where_the_trace_is_not_recorded(recorded: Recorded) -> None:
+    """A request that sampling has left out stays out, and so does one whose framework records no spans at all."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    left_out = NonRecordingSpan(trace.SpanContext(1, 1, is_remote=False))
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        for own in (left_out, trace.INVALID_SPAN):
+            token = current_record.set(RequestRecord(tide, own))
+            tide.config.get("rate")
+            current_record.reset(token)
+    assert recorded.spans("tideover.degraded") == []
+
+
+async def test_the_link_comes_with_the_first_mark_of_the_outage(recorded: Recorded) -> None:
+    """A request that was degraded before the outage was declared, and again in it, has the link all the same."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        outage_id = tide.status().outage_id
+        with trace.get_tracer("framework").start_as_current_span("GET /") as server:
+            record = RequestRecord(tide, server)
+            for component, outage in (("election", ""), ("config", outage_id), ("discovery", outage_id)):
+                record.marks[component] = mark = Mark(Source.MEMORY, 1.0, "watch_stale", outage)
+                telemetry.mark_span(mark, component, record)
+    (outage_span,) = recorded.spans("tideover.outage")
+    (server_span,) = [s for s in recorded.span_exporter.get_finished_spans() if s.name == "GET /"]
+    assert [link.context for link in server_span.links] == [outage_span.context]
+
+
+async def test_a_lock_that_turns_local_marks_its_request(recorded: Recorded) -> None:
+    """A lock goes on without etcd while its holder waits for something else: the holder's request is marked."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        with trace.get_tracer("framework").start_as_current_span("GET /", kind=SpanKind.SERVER) as server:
+            token = current_record.set(RequestRecord(tide, server))
+            async with tide.lock("orders", on_outage="local"):
+                lose(store)
+                await anyio.sleep(30)
+            current_record.reset(token)
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+    (outage,) = recorded.spans("tideover.outage")
+    (server_span,) = [s for s in recorded.span_exporter.get_finished_spans() if s.name == "GET /"]
+    assert attributes(server_span)["tideover.source"] == "local"
+    assert [link.context for link in server_span.links] == [outage.context]
+
+
+async def test_what_runs_in_the_background_belongs_to_no_request(recorded: Recorded) -> None:
+    """A service that a request is the first to ask for is followed from then on, in traces of its own."""
+    store = MemoryStore()
+    async with connected(store) as tide:
+        with trace.get_tracer("framework").start_as_current_span("GET /") as server, request():
+            tide.discover("billing")
+            await anyio.sleep(1)
+        lose(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        recover(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(5)
+    asked = [span for span in recorded.spans() if span.name.startswith("range")]
+    assert asked
+    trace_id = server.get_span_context().trace_id
+    assert [span.name for span in recorded.spans() if span.context and span.context.trace_id == trace_id] == []
 
 
 async def test_a_task_that_outlives_its_request(recorded: Recorded) -> None:

@@ -101,6 +101,10 @@ class Reach:
         """Return the member to ask next."""
         return self._lanes.pick(Lane.QUORUM, tried)
 
+    def may_ask(self, member: str) -> bool:
+        """Whether a member is one of the cluster's, and is not known to leave questions unanswered."""
+        return member in self._lanes.members and self._lanes.answers(member) is not False
+
     async def rest(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:

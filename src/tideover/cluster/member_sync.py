@@ -25,14 +25,18 @@ from tideover.store.endpoints import Address, advertised, is_loopback, is_name
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import MemberList, MemberListResult, Status
 from tideover.store.protocol import Store
+from tideover.ticker import Ticker
 from tideover.types import ClusterMember
 
-# Seconds between two looks at whether something is due, shortened by chance so that clients do not ask in step.
-_TICK = 1.0
-# Between two reads of the list: usually, and at the least.
+# Seconds between two looks at whether something is due, at the most.
+_TICK = 0.8
+# Between two reads of the list: usually, and at the least, and how much more by chance, so that clients do not ask
+# in step.
 _LIST_EVERY = 60.0
 _LIST_AGAIN = 5.0
-# Between two look-ups of names: while all is well, while a member is missing, and while no quorum answers.
+_LIST_AGAIN_JITTER = 0.2
+# Between two look-ups of names, shortened by chance by a quarter at the most: while all is well, while a member is
+# missing, and while no quorum answers.
 _NAMES_EVERY = 60.0
 _NAMES_MISSING = 5.0
 _NAMES_OUTAGE = 2.0
@@ -53,6 +57,7 @@ class Roster:
             many make a quorum.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
+        ticker: Who looks at the clock.
 
     Attributes:
         learned: Set once the list has been read, or that has failed.
@@ -68,6 +73,7 @@ class Roster:
         sync: bool,
         clock: Clock,
         chance: Callable[[], float],
+        ticker: Ticker,
     ) -> None:
         self._store = store
         self._lanes = lanes
@@ -76,9 +82,10 @@ class Roster:
         self._sync = sync
         self._clock = clock
         self._chance = chance
+        self._ticker = ticker
         self._listed_at = -math.inf
-        self._list_every = _LIST_EVERY
-        self._named_at = clock.monotonic()
+        self._list_every, self._list_again = _LIST_EVERY, _LIST_AGAIN
+        self._named_at, self._names_share = clock.monotonic(), 1.0
         # As of when the list was last asked for.
         self._suspicions = self._cluster_id = 0
         self.learned = anyio.Event()
@@ -100,7 +107,7 @@ class Roster:
             # Some were left because somebody else answers there.
             for member in set(self._store.members).difference(self._lanes.members):
                 self._store.remove(member)
-            await anyio.sleep(_TICK * (0.5 + 0.5 * self._chance()))
+            await self._ticker.pause(_TICK)
 
     # The cluster's list ----------------------------------------------------------------------------------------
 
@@ -110,13 +117,14 @@ class Roster:
             return False
         passed = self._clock.monotonic() - self._listed_at
         changed = self._suspicions != lanes.suspicions or self._cluster_id != lanes.roll.cluster_id
-        return passed >= self._list_every or (changed and passed >= _LIST_AGAIN)
+        return passed >= self._list_every or (changed and passed >= self._list_again)
 
     async def _read_list(self) -> None:
         lanes, roll, asked = self._lanes, self._lanes.roll, self._lanes.active
         self._suspicions, self._cluster_id = lanes.suspicions, roll.cluster_id
         self._listed_at = self._clock.monotonic()
         self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._chance())
+        self._list_again = _LIST_AGAIN + _LIST_AGAIN_JITTER * self._chance()
         try:
             answered = await self._store.call(MemberList(), member=asked, timeout=_TIMEOUT)
         except StoreFault as exc:
@@ -229,11 +237,11 @@ class Roster:
             absent = {address.endpoint for address in self._names.addresses}.difference(lanes.roll.given)
             missing = absent or lanes.unwell.intersection(lanes.roll.given)
             every = _NAMES_MISSING if missing else _NAMES_EVERY
-        return self._clock.monotonic() - self._named_at >= every
+        return self._clock.monotonic() - self._named_at >= every * self._names_share
 
     async def _look_up_names(self) -> None:
         await self._names.look_up(_NAMES_TIMEOUT)
-        self._named_at = self._clock.monotonic()
+        self._named_at, self._names_share = self._clock.monotonic(), 0.75 + 0.25 * self._chance()
         addresses = self._names.addresses
         async with anyio.create_task_group() as tasks:
             for address in addresses:

@@ -26,6 +26,7 @@ from tideover.cluster.rules.questions import pause_after
 from tideover.cluster.state import Lanes
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
+from tideover.ticker import Ticker
 from tideover.types import Diagnosis
 
 # Another member's good answer is preferred only if the member in use stays silent for so long.
@@ -46,6 +47,7 @@ class Monitor:
         rules: The numbers.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
+        ticker: Who looks at the clock.
         on_transition: Called with the health before and after, whenever the state changed.
         touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
             at each member that does not see them, and after the loss of the quorum nobody can renew them. None
@@ -62,6 +64,7 @@ class Monitor:
         rules: HealthRules,
         clock: Clock,
         chance: Callable[[], float],
+        ticker: Ticker,
         on_transition: Callable[[Health, Health], None],
         touch_every: float | None = None,
         start_patience: float = 0.0,
@@ -70,7 +73,7 @@ class Monitor:
         self._prober = Prober(
             store, lanes, probes=probes, slow_after=rules.slow_after, clock=clock, patience=start_patience
         )
-        self._connections = Connections(store, lanes, prober=self._prober, chance=chance)
+        self._connections = Connections(store, lanes, prober=self._prober, ticker=ticker)
         self._rules = rules
         self._clock = clock
         self._chance = chance

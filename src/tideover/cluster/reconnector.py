@@ -6,7 +6,7 @@ fresh connection each time, so that it is of use within 2 s of its return: gRPC'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,10 +14,11 @@ from anyio.abc import TaskGroup
 from tideover.cluster.prober import Prober
 from tideover.cluster.state import Lanes
 from tideover.store.protocol import Store
+from tideover.ticker import Ticker
 
-# Seconds between two questions to a member that does not answer, and as much again by chance at the most.
-_ASK_AGAIN = 1.0
-_ASK_AGAIN_JITTER = 0.2
+# Seconds between two questions to a member that does not answer, at the most, and how many fewer at the most.
+_ASK_AGAIN = 1.2
+_ASK_AGAIN_SLACK = 0.2
 # At least between two reports of a connection that breaks.
 _REPORT_INTERVAL = 0.1
 
@@ -29,14 +30,14 @@ class Connections:
         store: The cluster.
         lanes: Where what was found is written.
         prober: Asks.
-        chance: Draws a number uniformly from [0, 1).
+        ticker: Who looks at the clock.
     """
 
-    def __init__(self, store: Store, lanes: Lanes, *, prober: Prober, chance: Callable[[], float]) -> None:
+    def __init__(self, store: Store, lanes: Lanes, *, prober: Prober, ticker: Ticker) -> None:
         self._store = store
         self._lanes = lanes
         self._prober = prober
-        self._chance = chance
+        self._ticker = ticker
 
     def __repr__(self) -> str:
         """Show the lanes."""
@@ -45,14 +46,18 @@ class Connections:
     async def run(self) -> None:
         """Look after them until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._observe_all, tasks)
-            while True:
-                await anyio.sleep(_ASK_AGAIN + _ASK_AGAIN_JITTER * self._chance())
-                # Otherwise the rounds ask everybody.
-                if self._lanes.health.quorum.closed and not self._lanes.suspected:
-                    for member in self._lanes.members:
-                        if member not in self._lanes.well:
-                            self._prober.ask_again(tasks, member)
+            tick = self._ticker.every(_ASK_AGAIN, partial(self._ask_again, tasks), slack=_ASK_AGAIN_SLACK)
+            try:
+                await self._observe_all(tasks)
+            finally:
+                tick.stop()
+
+    def _ask_again(self, tasks: TaskGroup) -> None:
+        # Otherwise the rounds ask everybody.
+        if self._lanes.health.quorum.closed and not self._lanes.suspected:
+            for member in self._lanes.members:
+                if member not in self._lanes.well:
+                    self._prober.ask_again(tasks, member)
 
     async def _observe_all(self, tasks: TaskGroup) -> None:
         """Observe each member from the moment it joins until it leaves."""

@@ -453,10 +453,10 @@ class Reader:
         if record is None:
             # Outside a request there is no record: as long as the same span is current, it has been marked.
             self._marked_context = current_context()
-            telemetry.mark_span(self._mark(source, age), (COMPONENT,))
+            telemetry.mark_span(self._mark(source, age), COMPONENT, None)
         elif COMPONENT not in record.marks:
             record.marks[COMPONENT] = mark = self._mark(source, age)
-            telemetry.mark_span(mark, record.marks)
+            telemetry.mark_span(mark, COMPONENT, record)
 
     def _note_view(self, view: View) -> None:
         """Count a read of a view whose content is known."""

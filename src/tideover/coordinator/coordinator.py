@@ -38,8 +38,8 @@ from tideover.daemon_thread import in_daemon_thread
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
-from tideover.elections.peers.http import Network
 from tideover.elections.peers.listener import Desk
+from tideover.elections.peers.network import Network
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.epoch.checked_store import GuardedStore
 from tideover.epoch.marker import marker_key
@@ -186,6 +186,7 @@ class Coordinator(Primitives):
             policy=options.retry,
             base=f"{options.namespace}/",
             home=self._home,
+            ticker=self._ticker,
         )
         self._desk = (
             Desk(
@@ -218,6 +219,7 @@ class Coordinator(Primitives):
             clock=self._clock,
             chance=chance,
             home=self._home,
+            ticker=self._ticker,
             patience=options.start_timeout,
         )
         self._discovery = Discovery(
@@ -490,7 +492,11 @@ class Coordinator(Primitives):
             with anyio.CancelScope(shield=True):
                 adapter = await in_daemon_thread(load, name="tideover-import")
         store: EtcdStore = adapter.EtcdStore(
-            self._names.addresses, tls=options.tls, username=options.username, password=options.password
+            self._names.addresses,
+            tls=options.tls,
+            username=options.username,
+            password=options.password,
+            pause=self._ticker.pause,
         )
         self._lanes.begin(store.members, self._any_of(store.members))
         return store
@@ -771,6 +777,7 @@ class Coordinator(Primitives):
             rules=_rules(self.options.tightest_limit),
             clock=clock,
             chance=self._chance,
+            ticker=self._ticker,
             on_transition=self._transition,
             touch_every=self._following.rights_every if self.options.username is not None else None,
             start_patience=self.options.start_timeout,
@@ -784,6 +791,7 @@ class Coordinator(Primitives):
             sync=self.options.sync_members,
             clock=clock,
             chance=self._chance,
+            ticker=self._ticker,
         )
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "ticker": self._ticker.run,

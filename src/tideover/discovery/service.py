@@ -436,10 +436,9 @@ class Service:
         if record is None:
             # Outside a request there is no record: as long as the same span is current, it has been marked.
             self._marked_context = context
-            telemetry.mark_span(mark, (COMPONENT,))
         else:
             record.marks[COMPONENT] = mark
-            telemetry.mark_span(mark, record.marks)
+        telemetry.mark_span(mark, COMPONENT, record)
 
     # Life ------------------------------------------------------------------------------------------------------
 

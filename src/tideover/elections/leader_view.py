@@ -247,4 +247,4 @@ class LeaderView:
         health, age = self._lanes.health, self._clock.boot() - self._seen_at
         reason = reason_of(health.state, health.diagnosis)
         record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._outage_id())
-        telemetry.mark_span(mark, record.marks)
+        telemetry.mark_span(mark, "election", record)

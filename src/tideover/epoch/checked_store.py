@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
 from tideover.clock import Clock
 from tideover.epoch.tracker import Identity
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, Result
-from tideover.store.protocol import KeepAlive, Store, Watch, WatchBatch
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -71,8 +71,16 @@ class GuardedStore:
             yield GuardedWatch(watch, lambda header: self._check(member, header, history))
 
     @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches; see `Store.watch_group`. It ends with its history."""
+        self._refuse_foreign(member)
+        history = self._identity.history
+        async with self._store.watch_group(member=member, timeout=timeout) as group:
+            yield GuardedGroup(group, lambda header: self._check(member, header, history))
+
+    @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`. It ends with its history."""
+        """Renew leases at a member; see `Store.keep_alive`. It ends with the member's history."""
         self._refuse_foreign(member)
         history = self._identity.history
         async with self._store.keep_alive(member=member) as stream:
@@ -153,8 +161,31 @@ class GuardedWatch:
         await self._watch.request_progress()
 
 
-class GuardedKeepAlive:
-    """A stream for renewing leases whose answers are looked at; see `KeepAlive`."""
+class GuardedGroup:
+    """A group of watches whose frames are looked at; see `WatchGroup`."""
+
+    def __init__(self, group: WatchGroup, check: Callable[[Header], None]) -> None:
+        self._group = group
+        self._check = check
+        self.add = group.add
+        self.drop = group.drop
+        self.request_progress = group.request_progress
+
+    def __repr__(self) -> str:
+        """Show the group behind it."""
+        return f"<GuardedGroup {self._group!r}>"
+
+    async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
+        """Return what has come."""
+        frames = await self._group.receive()
+        for _, frame in frames:
+            if isinstance(frame, WatchBatch):
+                self._check(frame.header)
+        return frames
+
+
+class GuardedKeepAlive(KeepAlive):
+    """Renews leases and looks at the answers; see `KeepAlive`."""
 
     def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
         self._stream = stream
@@ -164,8 +195,24 @@ class GuardedKeepAlive:
         """Show the stream behind it."""
         return f"<GuardedKeepAlive {self._stream!r}>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease."""
-        result = await self._stream.renew(lease)
-        self._check(result.header)
-        return result
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases."""
+        refusal: StoreFault | None = None
+
+        def look(lease: int, answer: LeaseResult | Fault) -> None:
+            nonlocal refusal
+            if refusal is None:
+                try:
+                    if isinstance(answer, LeaseResult):
+                        self._check(answer.header)
+                except StoreFault as exc:
+                    # Not raised here, where it would end what others renew.
+                    refusal = exc
+                    scope.cancel()
+                else:
+                    take(lease, answer)
+
+        with anyio.CancelScope() as scope:
+            await self._stream.renew_all(leases, look)
+        if refusal is not None:
+            raise refusal

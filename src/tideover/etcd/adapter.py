@@ -8,15 +8,16 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, cast
 
 import anyio
 
 from tideover.etcd import forks
 from tideover.etcd.auth_token import Login, asks_for_token, metadata_of
-from tideover.etcd.channel import MemberChannel
+from tideover.etcd.channel import MemberChannel, Pause
 from tideover.etcd.connection import Connection
-from tideover.etcd.keepalive import open_keep_alive
+from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.password import PasswordSource
 from tideover.etcd.proxy_detection import refusal
 from tideover.etcd.requests import send
@@ -27,7 +28,7 @@ from tideover.store.endpoints import Address, parse_endpoint, tls_for
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify, unless_expected
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Op, Range, Result, Status, StatusResult
-from tideover.store.protocol import KeepAlive, Watch
+from tideover.store.protocol import KeepAlive, Watch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -60,6 +61,7 @@ class EtcdStore:
         password: The user's password, its file, or a function that returns it; file and function are asked at each
             login.
         look_every: Seconds between two looks at whether the files of TLS have changed.
+        pause: How to wait between two looks at connections: the ticker's, where there is one.
 
     Raises:
         ValueError: There is no endpoint, or one is malformed, or the files of TLS cannot be used.
@@ -75,6 +77,7 @@ class EtcdStore:
         username: str | None = None,
         password: Password | None = None,
         look_every: float = _LOOK_EVERY,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         try:
             asyncio.get_running_loop()
@@ -84,15 +87,18 @@ class EtcdStore:
         tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
+        self._pause = pause
         self._looked_at = time.monotonic()
         self._urgent = False
         # By member: one that is silent says nothing of a token that others answer.
         self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, PasswordSource(password or ""))
+        self._spent: str | None = None
         self._channels: dict[str, MemberChannel] = {}
         # For learned members, the ids of their cluster and their own.
         self._expected: dict[str, tuple[int, int]] = {}
         self._watches: dict[str, Watches] = {}
+        self._keep_alives: dict[str, KeepAlives] = {}
         self._retired: list[tuple[MemberChannel, Watches]] = []
         for given in endpoints:
             address = given if isinstance(given, Address) else Address(parse_endpoint(given))
@@ -178,11 +184,13 @@ class EtcdStore:
         self._unanswered.pop(member, None)
         self._expected.pop(member, None)
         if channel is not None:
+            del self._keep_alives[member]
             self._retire(channel, self._watches.pop(member))
 
     def _keep(self, member: str, channel: MemberChannel) -> None:
         self._channels[member] = channel
         self._watches[member] = Watches(channel)
+        self._keep_alives[member] = KeepAlives(channel, partial(self._may_renew, member))
 
     def _retire(self, channel: MemberChannel, watches: Watches) -> None:
         channel.retire()
@@ -206,16 +214,21 @@ class EtcdStore:
         """Make one attempt at one member; see `Store.call`."""
         deadline = time.monotonic() + timeout
         channel, expected = self._channel(member), self._expected.get(member)
-        connection = channel.over(op, urgent=self._urgent)
+        room = channel.room(op, urgent=self._urgent)
+        connection = room.take(writes=op.writes)
+        if connection is None:
+            connection = await room.turn(writes=op.writes, timeout=timeout)
         with channel.named():
             try:
-                result = await self._call(op, member, timeout)
+                result = await self._call(op, member, _left(deadline), over=connection)
                 connection.heard()
             except StoreFault as exc:
                 if not isinstance(op, Status) or not self._is_denied(exc.fault):
                     raise
                 header = await self._watches_of(member).look(timeout=_left(deadline))
                 result = cast("R", StatusResult(header, None, None))
+            finally:
+                room.leave(connection)
         try:
             unless_expected(member, result.header, expected)
         except StoreFault as exc:
@@ -230,7 +243,7 @@ class EtcdStore:
         # Without a user there is none to log in; with one, a refused login says nothing of what is asked.
         return fault.kind in (kinds if self._login else kinds | {FaultKind.AUTH_TOKEN})
 
-    async def _call(self, op: Op[R], member: str, timeout: float) -> R:
+    async def _call(self, op: Op[R], member: str, timeout: float, *, over: Connection) -> R:
         self._look_at_files()
         channel, watches = self._channel(member), self._watches_of(member)
         began = time.monotonic()
@@ -241,16 +254,15 @@ class EtcdStore:
             # A proxy would answer from its cache, as of any time.
             op = cast("Op[R]", replace(op, serializable=False))
         if self._login is None:
-            return await send(op, channel, _left(deadline), (), urgent=self._urgent)
-        connections = {channel.urgent, channel.over(op, urgent=self._urgent)}
-        await self._prove(member, connections, _left(deadline) * _LOGIN_SHARE)
+            return await send(op, channel, _left(deadline), (), over=over)
+        await self._prove(member, {channel.urgent, over}, _left(deadline) * _LOGIN_SHARE)
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         if token and token == self._unanswered.get(member):
             # An etcd that was restored does not refuse a token from its future: it waits for that to come.
             with suppress(StoreFault):
                 token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
-            return await send(op, channel, _left(deadline), metadata_of(token), urgent=self._urgent)
+            return await send(op, channel, _left(deadline), metadata_of(token), over=over)
         except (StoreFault, asyncio.CancelledError) as exc:
             gave_up = time.monotonic() >= min(began + _UNANSWERED, deadline - timeout * _CLOSE_SHARE)
             if gave_up and member in self._channels:
@@ -259,7 +271,7 @@ class EtcdStore:
                 raise
         # Whatever was refused for its token was not applied, so that it may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
-        return await send(op, channel, _left(deadline), metadata_of(token), urgent=self._urgent)
+        return await send(op, channel, _left(deadline), metadata_of(token), over=over)
 
     @asynccontextmanager
     async def watch(
@@ -293,29 +305,46 @@ class EtcdStore:
             yield watch
 
     @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches; see `Store.watch_group`."""
+        channel = self._channel(member)
+        with channel.named():
+            over = channel.urgent if self._urgent else channel.bulk
+            token = await self._token(member, over, timeout, refused=self._spent)
+        try:
+            group = self._watches[member].group(metadata=metadata_of(token), urgent=self._urgent)
+            async with group as watches:
+                yield watches
+        except StoreFault as exc:
+            if self._login is not None and asks_for_token(exc.fault, watch=True):
+                # The next group begins with another one.
+                self._spent = token
+            raise
+
+    @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        """Renew leases at a member; see `Store.keep_alive`."""
+        self._channel(member)
+        # What cannot be had is said at once, and not by the first renewal.
+        await self._may_renew(member, None)
+        async with self._keep_alives[member].open() as renewing:
+            yield renewing
+
+    async def _may_renew(self, member: str, refused: str | None) -> str:
+        """See that leases may be renewed at a member, and return the token for a stream that does."""
         channel = self._channel(member)
         with channel.named():
             await self.require_member(member, timeout=_STREAM_TIMEOUT)
-            token = await self._token(member, channel.urgent, _STREAM_TIMEOUT)
-        try:
-            async with open_keep_alive(channel.lease, metadata=metadata_of(token)) as stream:
-                yield stream
-        except StoreFault as exc:
-            if self._login is not None and asks_for_token(exc.fault):
-                # The next stream begins with a new one.
-                self._login.forget(token)
-            raise
+            return await self._token(member, channel.urgent, _STREAM_TIMEOUT, refused=refused)
 
-    async def _token(self, member: str, over: Connection, timeout: float) -> str:
-        """Return the token for a stream over a connection; empty if there is no user."""
+    async def _token(self, member: str, over: Connection, timeout: float, *, refused: str | None = None) -> str:
+        """Return the token for a stream, another than a refused one; empty if there is no user."""
         if self._login is None:
             return ""
         deadline = time.monotonic() + timeout
         channel = self._channel(member)
         await self._prove(member, {channel.urgent, over}, timeout)
-        return await self._login.token(channel, timeout=_left(deadline))
+        return await self._login.token(channel, timeout=_left(deadline), refused=refused)
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether a member is really an etcd grpc-proxy; see `Store.is_proxy`."""
@@ -346,7 +375,7 @@ class EtcdStore:
         """Return when an established connection to the member breaks."""
         channel = self._channels.get(member)
         if channel is not None:
-            await channel.wait_disconnected()
+            await channel.wait_disconnected(self._pause)
 
     def renew(self, member: str) -> None:
         """Give up the connection to a member, so that the next call makes a new one at once."""
@@ -373,6 +402,8 @@ class EtcdStore:
             await self._login.aclose()
         retired = self._retired
         try:
+            for renewing in self._keep_alives.values():
+                await renewing.aclose()
             for watches in (*self._watches.values(), *(watches for _, watches in retired)):
                 await watches.aclose()
             channels = (*self._channels.values(), *(channel for channel, _ in retired))

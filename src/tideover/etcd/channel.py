@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -13,6 +14,7 @@ import grpc
 from tideover.etcd.connection import BULK, Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
+from tideover.etcd.room import Room
 from tideover.etcd.tls import TlsFiles
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
@@ -21,7 +23,7 @@ from tideover.store.transactions import Txn
 
 # Seconds that calls in flight on a channel that is being given up may still take.
 _CLOSE_GRACE = 2.0
-# Seconds between two looks at the state of a connection.
+# Seconds between two looks at the state of a connection, at the most.
 _STATE_POLL = 0.4
 # Seconds for grpc to report what closing has cancelled.
 _DRAIN = 0.02
@@ -36,6 +38,8 @@ _MOST_LEFT_ALONE = 32
 _WITHOUT_TLS = "if TLS is spoken there, write the endpoint with https://"
 
 T = TypeVar("T")
+# Waits so many seconds at the most.
+Pause = Callable[[float], Awaitable[object]]
 
 
 class MemberChannel:
@@ -76,8 +80,9 @@ class MemberChannel:
 
     def _open(self) -> None:
         self.way = proxy_for(self.endpoint)
-        self.urgent = Connection(self.endpoint, self._files, self._server_name)
-        self.bulk = Connection(self.endpoint, self._files, self._server_name, BULK)
+        connect = partial(Connection, self.endpoint, self._files, self._server_name)
+        self._rooms = Room(connect, close=self._close_one), Room(partial(connect, BULK), close=self._close_one)
+        self.urgent, self.bulk = (room.first for room in self._rooms)
         self.auth = rpc.AuthStub(self.urgent.channel)
         self.cluster = rpc.ClusterStub(self.urgent.channel)
         self.maintenance = rpc.MaintenanceStub(self.urgent.channel)
@@ -91,15 +96,19 @@ class MemberChannel:
         self._open()
 
     def _give_up(self) -> None:
-        for old in (self.urgent, self.bulk):
-            task = asyncio.get_running_loop().create_task(old.close(_CLOSE_GRACE))
-            self._closing[task] = old
-            task.add_done_callback(lambda done: self._closing.pop(done).let_go())
+        for room in self._rooms:
+            for old in room.give_up():
+                self._close_one(old)
 
-    def over(self, op: Op[Any], *, urgent: bool) -> Connection:
-        """Return the connection that an operation travels over: only what reads and writes keys may be large."""
+    def _close_one(self, old: Connection) -> None:
+        task = asyncio.get_running_loop().create_task(old.close(_CLOSE_GRACE))
+        self._closing[task] = old
+        task.add_done_callback(lambda done: self._closing.pop(done).let_go())
+
+    def room(self, op: Op[Any], *, urgent: bool) -> Room:
+        """Return the room that an operation needs: only what reads and writes keys may be large."""
         large = not urgent and isinstance(op, Range | ReadBatch | Txn | Put | Delete)
-        return self.bulk if large else self.urgent
+        return self._rooms[large]
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -112,10 +121,13 @@ class MemberChannel:
                 raise StoreFault(replace(exc.fault, way=way)) from exc
             raise
 
-    async def wait_disconnected(self) -> None:
+    async def wait_disconnected(self, pause: Pause) -> None:
         """Return when a connection that is established breaks; connect for what is urgent if it is not.
 
         One that is renewed has not broken: whoever gave it up knows why.
+
+        Args:
+            pause: How to wait between two looks.
         """
         while not self._closed:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
@@ -123,7 +135,7 @@ class MemberChannel:
             broken = [self.urgent.has_broken(try_to_connect=True), self.bulk.has_broken()]
             if any(broken):
                 return
-            await asyncio.sleep(_STATE_POLL)
+            await pause(_STATE_POLL)
 
     @property
     def retired(self) -> bool:
@@ -172,18 +184,19 @@ class MemberChannel:
     async def aclose(self) -> None:
         """Close the connections and those still being given up; what must not be cancelled has 1 to 3 s to end."""
         self._closed = True
+        connections = [connection for room in self._rooms for connection in room.give_up()]
         try:
-            await self._close()
+            await self._close(connections)
         finally:
-            for connection in (self.urgent, self.bulk):
+            for connection in connections:
                 connection.let_go()
             for stub in (self.auth, self.cluster, self.maintenance):
                 stub.let_go()
 
-    async def _close(self) -> None:
+    async def _close(self, connections: Iterable[Connection]) -> None:
         await self._drained()
         closing = dict(self._closing)
-        for connection in (self.urgent, self.bulk):
+        for connection in connections:
             await connection.close(0.0)
         for task, connection in closing.items():
             await connection.channel.close()

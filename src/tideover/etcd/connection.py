@@ -16,6 +16,10 @@ import grpc
 from tideover.etcd.messages import rpc
 from tideover.etcd.tls import TlsFiles
 from tideover.store.endpoints import host_of
+from tideover.store.faults import classify
+
+# Said of a call that found its connection given up before it was sent.
+GIVEN_UP = classify("UNAVAILABLE", "failed to connect to all addresses: the connection was given up")
 
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss, and as TCP_USER_TIMEOUT; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel
@@ -39,6 +43,9 @@ _OPTIONS: dict[str, Any] = {
     "grpc.enable_retries": 0,
     # A name that has moved is looked up again soon, not after 30 s.
     "grpc.dns_min_time_between_resolutions_ms": 1_000,
+    # The pings that measure the bandwidth go with each answer, and each wakes gRPC's threads, which then look for
+    # more work seventeen times within 4 s. What is small needs no larger window.
+    "grpc.http2.bdp_probe": 0,
 }
 # A ping waits behind data, and the ones that measure the bandwidth are sent while there is some: they ended a
 # transfer that took longer than the time-out. The window is fixed instead, large enough for 3 MB/s at 300 ms. The
@@ -47,7 +54,6 @@ BULK: dict[str, Any] = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.http2.ping_timeout_ms": 20_000,
-    "grpc.http2.bdp_probe": 0,
     "grpc.http2.lookahead_bytes": 1 << 20,
 }
 
@@ -69,6 +75,7 @@ class Connection:
         kv: The stub for reads and writes.
         watch: The stub for watches.
         lease: The stub for leases.
+        given_up: Whether it is being closed, and must not be used any more.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Connection:
         # Connections are counted, as far as they can be told apart; the second is the one that was proven.
         self._number, self._proven = 1, 0
         self._established = False
+        self.given_up = False
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -93,13 +101,13 @@ class Connection:
     @property
     def number(self) -> int:
         """Which connection it is: another number once there may be another one."""
-        self._is_ready()
+        self.is_ready()
         return self._number
 
     @property
     def proven(self) -> bool:
         """Whether the expected member is at the other end of the connection, as it is now."""
-        return self._is_ready() and self._proven == self._number
+        return self.is_ready() and self._proven == self._number
 
     def prove(self, number: int) -> None:
         """Record that the expected member has answered over a connection; see `number`."""
@@ -119,12 +127,17 @@ class Connection:
         Args:
             try_to_connect: Whether to connect if it is not.
         """
-        ready = self._is_ready(try_to_connect=try_to_connect)
+        ready = self.is_ready(try_to_connect=try_to_connect)
         broken = self._established and not ready
         self._established = ready
         return broken
 
-    def _is_ready(self, *, try_to_connect: bool = False) -> bool:
+    def is_ready(self, *, try_to_connect: bool = False) -> bool:
+        """Whether it is established.
+
+        Args:
+            try_to_connect: Whether to connect if it is not.
+        """
         ready = self.channel.get_state(try_to_connect=try_to_connect) is grpc.ChannelConnectivity.READY
         if not ready:
             self._number += 1

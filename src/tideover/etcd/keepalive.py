@@ -1,59 +1,180 @@
-"""Renewing leases on one gRPC stream.
+"""One gRPC stream of renewals, for many leases at once.
 
-aetcd opens a stream per renewal and takes the answer "TTL 0" for a success. Here a stream lives as long as its
-owner, one question at a time, so that each answer belongs to the question before it.
+aetcd opens a stream per renewal and takes the answer "TTL 0" for a success. Here a stream lives as long as anybody
+renews at its member, each answer belongs to the question with its lease's id, and no lease is asked about again
+before it was answered: an answer that comes late is dropped, and never taken for a newer one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
 
-from tideover.etcd.channel import apart, translated
+from tideover.etcd.channel import translated
 from tideover.etcd.messages import rpc
-from tideover.etcd.requests import HAS_LEADER, Metadata, header_of
-from tideover.store.faults import StoreFault, classify
+from tideover.etcd.requests import HAS_LEADER, header_of
+from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult
+from tideover.store.protocol import TakeRenewal
+
+CLOSED = classify("CANCELLED", "the connection was closed under the stream")
 
 
-@asynccontextmanager
-async def open_keep_alive(stub: Any, *, metadata: Metadata = ()) -> AsyncIterator[StreamKeepAlive]:
-    """Open a stream and cancel it at the end; see `Store.keep_alive`."""
-    with translated():
-        stream = stub.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
-    try:
-        yield StreamKeepAlive(stream)
-    finally:
-        stream.cancel()
-
-
-class StreamKeepAlive:
-    """A stream of renewals.
+class Batch:
+    """Renewals that somebody waits for together.
 
     Args:
-        stream: What the stub returned.
+        leases: The leases' ids.
+        take: Told each answer as it comes.
+
+    Attributes:
+        due: Those that were not answered yet, in order; nobody waits for others any more.
+        over: Set when nothing is due any more, or it has failed.
+        fault: Why it has failed.
     """
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._asking = False
+    def __init__(self, leases: Iterable[int], take: TakeRenewal) -> None:
+        self.due = dict.fromkeys(leases)
+        self.over = asyncio.Event()
+        self.fault: Fault | None = None
+        self._take = take
+        if not self.due:
+            self.over.set()
 
     def __repr__(self) -> str:
-        """Say whether the stream is still open."""
-        return f"<StreamKeepAlive {'ended' if self._stream.done() else 'open'}>"
+        """Count what is due."""
+        return f"<Batch, {len(self.due)} due>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease; see `KeepAlive.renew`."""
-        if self._asking:
-            raise RuntimeError("a keep-alive stream with an unanswered question is of no more use: open another")
-        self._asking = True
-        await apart(self._stream.write(rpc.LeaseKeepAliveRequest(ID=lease)))
-        reply = await apart(self._stream.read())
-        if reply is grpc.aio.EOF:
-            code, details = await self._stream.code(), await self._stream.details()
-            raise StoreFault(classify(code.name, details or "stream removed (ended by the server)"))
-        self._asking = False
-        return LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL)
+    def answer(self, lease: int, answer: LeaseResult | Fault) -> None:
+        """Pass an answer on, unless nobody waits for it any more."""
+        if lease not in self.due:
+            return
+        del self.due[lease]
+        self._take(lease, answer)
+        if not self.due:
+            self.over.set()
+
+    def begin_again(self) -> None:
+        """Wait again for what is due, after it has failed."""
+        self.fault = None
+        self.over.clear()
+
+    def fail(self, fault: Fault) -> None:
+        """End it; what is due may be asked for again."""
+        self.fault = fault
+        self.over.set()
+
+    def give_up(self) -> None:
+        """Wait for nothing any more."""
+        self.due.clear()
+        self.over.set()
+
+
+class KeepAliveStream:
+    """A stream of renewals, until it ends or `aclose()`.
+
+    It owns two tasks, as a `WatchStream` does, for cancelling a read or a write of grpc's ends the whole stream.
+
+    Args:
+        stub: The stub for leases.
+        token: Who asks.
+        on_end: Told the stream, why it has ended, and what was still waited for, in the order of asking.
+
+    Attributes:
+        stub: The stub it was opened with.
+        token: Who asks.
+        ended: Why it has ended; None while it is open.
+        reader: The task that reads; nothing is left of the stream once it is done.
+    """
+
+    def __init__(
+        self,
+        stub: Any,
+        token: str,
+        *,
+        on_end: Callable[[KeepAliveStream, Fault, list[tuple[int, Batch]]], None],
+    ) -> None:
+        self.stub = stub
+        self.token = token
+        self.ended: Fault | None = None
+        self._on_end = on_end
+        # In the order of asking: etcd answers one stream in order.
+        self._asked: dict[int, Batch] = {}
+        self._outbox: asyncio.Queue[int] = asyncio.Queue()
+        metadata = (("token", token),) if token else ()
+        with translated():
+            self._call = stub.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
+        self._writer = asyncio.create_task(self._write_all())
+        self.reader = asyncio.create_task(self._read_all())
+        self.reader.add_done_callback(self._finish)
+
+    def __repr__(self) -> str:
+        """Say whether the stream is still open, and how much is unanswered."""
+        return f"<KeepAliveStream {'ended' if self.ended else 'open'}, {len(self._asked)} unanswered>"
+
+    def takes(self, lease: int) -> bool:
+        """Whether a lease can be renewed over it: no answer is due that a new one could be taken for."""
+        return self.ended is None and lease not in self._asked
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return any(lease in batch.due for lease, batch in self._asked.items())
+
+    def ask(self, lease: int, batch: Batch) -> None:
+        """Renew a lease that it takes; the batch is told."""
+        self._asked[lease] = batch
+        self._outbox.put_nowait(lease)
+
+    def cancel(self) -> None:
+        """End the stream; its tasks end soon."""
+        self._end(CLOSED)
+        self.reader.cancel()
+
+    async def aclose(self) -> None:
+        """End the stream, and wait until its tasks are done."""
+        self.cancel()
+        await asyncio.wait({self.reader, self._writer})
+
+    # The two tasks ---------------------------------------------------------------------------------------------
+
+    async def _write_all(self) -> None:
+        while True:
+            lease = await self._outbox.get()
+            if lease not in self._asked[lease].due:
+                # Given up before it was sent: no answer will come.
+                del self._asked[lease]
+                continue
+            try:
+                await self._call.write(rpc.LeaseKeepAliveRequest(ID=lease))
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                return  # the reading task says why
+
+    async def _read_all(self) -> Fault:
+        try:
+            with translated():
+                while (reply := await self._call.read()) is not grpc.aio.EOF:
+                    batch = self._asked.pop(reply.ID, None)
+                    if batch is not None:
+                        batch.answer(reply.ID, LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL))
+                code, details = await self._call.code(), await self._call.details()
+            return classify(code.name, details or "stream removed (ended by the server)")
+        except StoreFault as exc:
+            return exc.fault
+
+    def _finish(self, reader: asyncio.Task[Fault]) -> None:
+        self._writer.cancel()
+        self._call.cancel()
+        # A call that is referred to keeps its channel; see `WatchStream.aclose`.
+        self._call = None
+        # Cancelled is `cancel`, or grpc's own when the channel was closed under the stream: both are the end.
+        self._end(CLOSED if reader.cancelled() else reader.result())
+
+    def _end(self, fault: Fault) -> None:
+        if self.ended is None:
+            self.ended = fault
+            asked, self._asked = self._asked, {}
+            self._on_end(self, fault, [(lease, batch) for lease, batch in asked.items() if lease in batch.due])

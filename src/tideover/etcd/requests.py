@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.connection import GIVEN_UP, Connection
 from tideover.etcd.messages import rpc
-from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
+from tideover.store.faults import StoreFault
+from tideover.store.leases import Attachments, AttachmentsResult, LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import (
     AlarmList,
     AlarmListResult,
@@ -45,7 +47,7 @@ HAS_LEADER: Metadata = (("hasleader", "true"),)
 
 
 async def send(
-    op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, urgent: bool = False
+    op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, over: Connection | None = None
 ) -> R:
     """Make one attempt.
 
@@ -54,7 +56,7 @@ async def send(
         channel: Whom to ask.
         timeout: Seconds until giving up.
         metadata: Who asks.
-        urgent: Whether it is small and must not wait behind what is not.
+        over: The connection; None means the first urgent one.
 
     Returns:
         The answer.
@@ -64,18 +66,21 @@ async def send(
         TypeError: The operation is not known.
     """
     with translated():
-        return cast("R", await _send(op, channel, timeout, metadata, urgent=urgent))
+        return cast("R", await _send(op, channel, timeout, metadata, over or channel.urgent))
 
 
 async def _send(
-    op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata, *, urgent: bool
+    op: Op[Any], channel: MemberChannel, timeout: float, metadata: Metadata, over: Connection
 ) -> Result:
-    lease, quorum = channel.lease, (*HAS_LEADER, *metadata)
-    kv = channel.over(op, urgent=urgent).kv
+    if over.given_up:
+        raise StoreFault(GIVEN_UP)
+    kv, lease, quorum = over.kv, over.lease, (*HAS_LEADER, *metadata)
 
     def read_only(request: Any) -> Any:
-        # By the connection there is when its turn comes.
-        return channel.over(op, urgent=urgent).kv.Txn(request, metadata=quorum)
+        # It may have waited for its turn.
+        if over.given_up:
+            raise StoreFault(GIVEN_UP)
+        return kv.Txn(request, metadata=quorum)
 
     match op:
         case Range():
@@ -86,6 +91,12 @@ async def _send(
             reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
+        case Attachments(keys):
+            reply = await channel.answer_or_leave(
+                partial(read_only, _batch_request(keys, keys_only=True)), timeout
+            )
+            kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
+            return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})
         case Txn() if op.writes:
             return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
         case Txn():
@@ -125,12 +136,15 @@ async def _send(
             raise TypeError(f"EtcdStore does not know the operation {op!r}")
 
 
-def _batch_request(keys: Sequence[bytes]) -> Any:
+def _batch_request(keys: Sequence[bytes], *, keys_only: bool = False) -> Any:
     request = rpc.TxnRequest()
     # Filled in place: a quarter of what it takes to make each part by itself.
     add = request.success.add
     for key in keys:
-        add().request_range.key = key
+        read = add().request_range
+        read.key = key
+        if keys_only:
+            read.keys_only = True
     return request
 
 

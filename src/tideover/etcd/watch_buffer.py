@@ -30,17 +30,20 @@ class Inbox:
         limit: Bytes that may wait. One message more is taken, however large it is.
     """
 
+    __slots__ = ("_held", "_last", "_limit", "_reached", "_size", "_waiting")
+
     def __init__(self, start_revision: int, *, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._waiting: deque[tuple[WatchBatch, int]] = deque()
+        # None as long as nothing waits: there are thousands of inboxes, and hardly ever anything in them.
+        self._waiting: deque[tuple[WatchBatch, int]] | None = None
         self._size = 0
-        self._held: list[Event] = []
+        self._held: Sequence[Event] = ()
         self._reached = max(0, start_revision - 1)
         self._last = 0
 
     def __repr__(self) -> str:
         """Show how much waits."""
-        return f"<Inbox {len(self._waiting)} batches, {self._size} bytes>"
+        return f"<Inbox {len(self._waiting or ())} batches, {self._size} bytes>"
 
     def add(self, header: Header, events: Sequence[Event], *, more: bool) -> None:
         """Take in events.
@@ -56,7 +59,7 @@ class Inbox:
         """
         if events and events[0].revision == self._last:
             raise Compacted(self._last)
-        known, self._held = self._held, []
+        known, self._held = self._held, ()
         ready = [*known, *(event for event in events if event.revision > self._reached)]
         if more and ready:
             last = ready[-1].revision
@@ -68,21 +71,28 @@ class Inbox:
         if self._waiting and self._size + size > self._limit:
             raise StoreFault(classify("RESOURCE_EXHAUSTED", "watch overflow: the reader is slower than etcd"))
         self._last = self._reached = ready[-1].revision
-        self._waiting.append((WatchBatch(header, tuple(ready)), size))
-        self._size += size
+        self._append(WatchBatch(header, tuple(ready)), size)
 
     def add_progress(self, header: Header) -> None:
         """Take in a progress reply; it replaces one that waits already and has nothing behind it."""
         if self._waiting and not self._waiting[-1][0].events:
             self._waiting.pop()
-        self._waiting.append((WatchBatch(header), 0))
+        self._append(WatchBatch(header), 0)
+
+    def _append(self, batch: WatchBatch, size: int) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append((batch, size))
+        self._size += size
 
     def take(self) -> WatchBatch | None:
         """Return what has waited longest; None if nothing does."""
-        if not self._waiting:
+        if self._waiting is None:
             return None
         batch, size = self._waiting.popleft()
         self._size -= size
+        if not self._waiting:
+            self._waiting = None
         return batch
 
 

@@ -7,7 +7,8 @@ one of all its watches.
 Measured on etcd 3.4.23 and 3.5.1, and the reason for what follows:
 
 - A denied watch is answered by one message, created and cancelled at once, with the id asked for (3.5.1) or -1
-  (3.4.23, and every grpc-proxy). So creating is done one at a time, and ids are never needed to match the answers.
+  (3.4.23, and every grpc-proxy). A member answers in the order in which it was asked, so that no ids are needed to
+  match the answers, and several creations may be under way; a grpc-proxy need not, and is asked one at a time.
 - On 3.5.1 a denied watch silently kills watch 0 of its stream: ids begin at 1 and are not used again.
 - The answer to a progress request names watch -1 and speaks for all watches of the stream.
 - A grpc-proxy numbers the watches itself, from 0, and answers progress requests never; see `proxy_detection`.
@@ -20,9 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import anyio.lowlevel
 import grpc
@@ -39,6 +41,9 @@ from tideover.types import Header
 _DELETE = 1
 # The id in what speaks for all watches of a stream.
 _ALL = -1
+# How many creations are under way at once: whoever wants one watch does not wait behind somebody's thousand.
+_AT_ONCE = 16
+_LEFT = classify("CANCELLED", "the watch was left")
 
 
 class StreamWatch:
@@ -54,6 +59,8 @@ class StreamWatch:
         ended: Why it ended; None while it is open.
     """
 
+    __slots__ = ("_inbox", "_news", "_start_revision", "_stream", "ended", "number", "opened_at")
+
     def __init__(self, stream: WatchStream, start_revision: int) -> None:
         self.number: int | None = None
         self.opened_at = 0
@@ -61,8 +68,7 @@ class StreamWatch:
         self._stream = stream
         self._start_revision = start_revision
         self._inbox = Inbox(start_revision)
-        self._news = asyncio.Event()
-        self._asks = False
+        self._news: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         """Show the number, whether it is open, and how much waits."""
@@ -77,20 +83,33 @@ class StreamWatch:
                 return batch
             if self.ended is not None:
                 raise self.ended
-            self._news.clear()
-            await self._news.wait()
+            await self._next()
+
+    async def answered(self) -> None:
+        """Wait until the server has answered the creation, with whatever."""
+        while self.number is None and self.ended is None:
+            await self._next()
+
+    async def _next(self) -> None:
+        self._news = asyncio.Event()
+        await self._news.wait()
+
+    def tell(self) -> None:
+        """Wake up its reader: something has changed."""
+        if self._news is not None:
+            self._news.set()
 
     async def request_progress(self) -> None:
         """Ask for a progress frame; see `Watch.request_progress`."""
         await anyio.lowlevel.checkpoint()
         if self.ended is not None:
             raise self.ended
-        self._asks = True
-        self._stream.request_progress()
+        self._stream.request_progress(self)
 
     def begin(self, number: int, header: Header) -> None:
         """Take in that the server has created it."""
         self.number, self.opened_at = number, header.revision
+        self.tell()
 
     def take(self, reply: Any) -> None:
         """Take in a message about this watch alone."""
@@ -105,27 +124,32 @@ class StreamWatch:
                 self._inbox.add(header_of(reply), [_event(e) for e in reply.events], more=reply.fragment)
             except StoreFault as exc:
                 self.end(exc)
-        self._news.set()
+        self.tell()
 
     def take_progress(self, header: Header) -> None:
-        """Take in a progress reply for the whole stream, unless this watch never asks for one.
+        """Take in a progress reply for the whole stream.
 
-        Thousands of watches of single keys would wake up for nothing, every two seconds. The reply may have been
-        on its way before this watch was created, and then says nothing of the history that this watch began with:
-        it is passed on as a sign of life only.
+        The reply may have been on its way before this watch was created, and then says nothing of the history that
+        this watch began with: it is passed on as a sign of life only.
         """
-        if not self._asks:
-            return
         if self._start_revision and self._start_revision <= self.opened_at >= header.revision:
             header = replace(header, revision=self._start_revision - 1)
         self._inbox.add_progress(header)
-        self._news.set()
+        self.tell()
 
     def end(self, error: Exception) -> None:
         """End it; what has arrived before can still be received."""
         if self.ended is None:
             self.ended = error
-        self._news.set()
+        self.tell()
+
+
+class Asker(Protocol):
+    """Who asks a stream for progress replies, and is given them; a watch or many."""
+
+    def take_progress(self, header: Header) -> None:
+        """Take in a progress reply for the whole stream."""
+        ...
 
 
 class WatchStream:
@@ -140,7 +164,7 @@ class WatchStream:
         on_answer: Told by the first answer, and by each that creates a watch, whether it came from a grpc-proxy.
 
     Attributes:
-        retired: Whether it takes no more watches: it has ended, or an answer is due that nobody waits for.
+        retired: Whether it takes no more users: it has ended, or has kept one waiting for an answer too long.
         users: How many watch it or are about to; counted by whoever owns it.
         answered: The header of the newest answer to the creation of a watch, also of a refusal; None before.
     """
@@ -153,11 +177,12 @@ class WatchStream:
         self.answered: Header | None = None
         self._on_answer = on_answer
         self._proxied = False
-        self._ended: Exception | None = None
+        self.ended: Exception | None = None
         self._watches: dict[int, StreamWatch] = {}
         self._numbers = itertools.count(1)
-        self._turn = asyncio.Lock()
-        self._creating: tuple[int, StreamWatch, asyncio.Event] | None = None
+        self._askers: dict[Asker, None] = {}
+        self._wanted: deque[tuple[StreamWatch, bytes, bytes | None, int]] = deque()
+        self._creating: deque[tuple[int, StreamWatch]] = deque()
         self._outbox: asyncio.Queue[Any] = asyncio.Queue()
         self._progress_waits = False
         with translated():
@@ -166,7 +191,7 @@ class WatchStream:
 
     def __repr__(self) -> str:
         """Count the watches and say whether it is open."""
-        state = "ended" if self._ended else "retired" if self.retired else "open"
+        state = "ended" if self.ended else "retired" if self.retired else "open"
         return f"<WatchStream {state}, {len(self._watches)} watches>"
 
     async def create(self, key: bytes, end: bytes | None, start_revision: int) -> StreamWatch:
@@ -183,38 +208,70 @@ class WatchStream:
         Raises:
             StoreFault: It was refused, or the stream has ended.
         """
-        async with self._turn:
-            if self._ended is not None:
-                raise self._ended
-            if self.retired:
-                raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
-            number, watch, answered = next(self._numbers), StreamWatch(self, start_revision), asyncio.Event()
-            self._creating = number, watch, answered
-            self._outbox.put_nowait(_create_request(number, key, end, start_revision))
-            try:
-                await answered.wait()
-            except asyncio.CancelledError:
-                # An answer that nobody waits for would be taken for the answer to the next creation.
-                self.retired = True
-                self.leave(watch)
-                raise
+        watch = StreamWatch(self, start_revision)
+        self.begin(watch, key, end, start_revision)
+        try:
+            await watch.answered()
+        except asyncio.CancelledError:
+            self.leave(watch)
+            raise
         if watch.ended is not None:
             self.leave(watch)
             raise watch.ended
         return watch
 
+    def begin(self, watch: StreamWatch, key: bytes, end: bytes | None, start_revision: int) -> None:
+        """Let a watch be created; it is told how that went. Give it back with `leave`.
+
+        Args:
+            watch: The watch.
+            key: The first key.
+            end: The end of the range, exclusive; None for the one key.
+            start_revision: The first revision of interest; 0 begins now.
+
+        Raises:
+            StoreFault: The stream has ended.
+        """
+        if self.ended is not None:
+            raise self.ended
+        self._wanted.append((watch, key, end, start_revision))
+        self._create()
+
+    def _create(self) -> None:
+        """Send what may be under way at once: one until the first answer has shown who it is."""
+        at_once = _AT_ONCE if self.answered is not None and not self._proxied else 1
+        while self._wanted and len(self._creating) < at_once:
+            watch, key, end, start_revision = self._wanted.popleft()
+            if watch.ended is None:  # not given up meanwhile
+                number = next(self._numbers)
+                self._creating.append((number, watch))
+                self._outbox.put_nowait(_create_request(number, key, end, start_revision))
+
     def leave(self, watch: StreamWatch) -> None:
         """Give a watch back; the server is told."""
-        watch.end(StoreFault(classify("CANCELLED", "the watch was left")))
+        watch.end(StoreFault(_LEFT))
+        self._askers.pop(watch, None)
         if watch.number is not None and self._watches.pop(watch.number, None) is not None:
             self._cancel(watch.number)
 
-    def request_progress(self) -> None:
-        """Ask how far the watches have come; requests that were not sent yet are one."""
+    def request_progress(self, asker: Asker) -> None:
+        """Ask how far the watches have come; requests that were not sent yet are one.
+
+        Thousands of watches of single keys would wake up for nothing, every two seconds: who never asks is told of
+        none.
+
+        Args:
+            asker: Who is given this answer and all later ones, until `dismiss` or `leave`.
+        """
+        self._askers[asker] = None
         # A proxy never answers it.
         if not self._proxied and not self._progress_waits:
             self._progress_waits = True
             self._outbox.put_nowait(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+
+    def dismiss(self, asker: Asker) -> None:
+        """Give somebody no more progress replies."""
+        self._askers.pop(asker, None)
 
     async def aclose(self) -> None:
         """End the stream with all its watches, and wait until its tasks are done."""
@@ -267,15 +324,14 @@ class WatchStream:
 
     def _end(self, error: Exception) -> None:
         self.retired = True
-        self._ended = self._ended or error
-        watches, self._watches = list(self._watches.values()), {}
-        if self._creating is not None:
-            _, watch, answered = self._creating
-            self._creating = None
-            watches.append(watch)
-            answered.set()
+        self.ended = self.ended or error
+        waiting = [*(watch for _, watch in self._creating), *(watch for watch, *_ in self._wanted)]
+        watches = [*self._watches.values(), *waiting]
+        self._watches, self._askers = {}, {}
+        self._creating.clear()
+        self._wanted.clear()
         for watch in watches:
-            watch.end(self._ended)
+            watch.end(self.ended)
 
     # Messages --------------------------------------------------------------------------------------------------
 
@@ -285,8 +341,8 @@ class WatchStream:
         elif reply.watch_id == _ALL:
             if reply.canceled:
                 raise _refusal(reply)
-            for watch in self._watches.values():
-                watch.take_progress(header_of(reply))
+            for asker in list(self._askers):
+                asker.take_progress(header_of(reply))
         elif (of := self._watches.get(reply.watch_id)) is not None:
             of.take(reply)
             if of.ended is not None:
@@ -295,11 +351,10 @@ class WatchStream:
                     self._cancel(reply.watch_id)
 
     def _take_answer(self, reply: Any) -> None:
-        """Take in the answer to the creation under way."""
-        if self._creating is None:
+        """Take in the answer to the oldest creation under way."""
+        if not self._creating:
             raise StoreFault(classify("UNKNOWN", "etcd created a watch that nobody asked for"))
-        number, watch, answered = self._creating
-        self._creating = None
+        number, watch = self._creating.popleft()
         self._proxied = by_proxy(reply, asked_for=number)
         self.answered = header_of(reply)
         self._on_answer(self._proxied)
@@ -308,9 +363,9 @@ class WatchStream:
         elif watch.ended is not None:  # given up meanwhile
             self._cancel(reply.watch_id)
         else:
-            watch.begin(reply.watch_id, header_of(reply))
             self._watches[reply.watch_id] = watch
-        answered.set()
+            watch.begin(reply.watch_id, self.answered)
+        self._create()
 
     def _cancel(self, number: int) -> None:
         self._outbox.put_nowait(rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=number)))

@@ -11,6 +11,7 @@ import anyio
 from tideover import telemetry
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.connection import Connection
+from tideover.etcd.watch_group import StreamGroup
 from tideover.etcd.watch_stream import StreamWatch, WatchStream
 from tideover.store.faults import StoreFault, classify, is_learner, is_masked
 from tideover.types import Header
@@ -27,9 +28,9 @@ _Metadata = tuple[tuple[str, str], ...]
 class Watches:
     """The watch streams of one member.
 
-    There is one a connection, unless that was renewed or the token has changed while watches were open, or an
-    answer is due that nobody waits for: then a new one takes new watches, and the old one ends with its last
-    watch.
+    There is one a connection, unless that was renewed or the token has changed while watches were open, or it has
+    kept somebody waiting for an answer too long: then a new one takes new watches, and the old one ends with its
+    last user.
 
     Args:
         channel: The connection to the member.
@@ -80,11 +81,28 @@ class Watches:
             with anyio.move_on_after(timeout):
                 watch = await stream.create(key, end, start_revision)
             if watch is None:
+                stream.retired = True
                 raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
             try:
                 yield watch
             finally:
                 stream.leave(watch)
+
+    @asynccontextmanager
+    async def group(self, *, metadata: _Metadata, urgent: bool = False) -> AsyncIterator[StreamGroup]:
+        """Begin a group of watches; see `Store.watch_group`.
+
+        Args:
+            metadata: What to send along: the token.
+            urgent: Whether they bring little and must not wait behind what brings much.
+        """
+        connection = self._channel.urgent if urgent else self._channel.bulk
+        async with self._stream(connection.watch, (*_HAS_LEADER, *metadata)) as stream:
+            group = StreamGroup(stream)
+            try:
+                yield group
+            finally:
+                group.close()
 
     async def ask_whether_proxied(self, *, timeout: float) -> bool:
         """Find out whether the member is really a grpc-proxy, unless it is known.

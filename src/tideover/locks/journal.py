@@ -100,10 +100,10 @@ class Books:
         mark = Mark(LockMode.LOCAL, 0.0, reason_of(health.state, health.diagnosis), self._outage_id())
         record = grant.record
         if record is None or record.finished:
-            telemetry.mark_span(mark, ("lock",))
+            telemetry.mark_span(mark, "lock", None)
         elif "lock" not in record.marks:
             record.marks["lock"] = mark
-            telemetry.mark_span(mark, record.marks)
+            telemetry.mark_span(mark, "lock", record)
 
     # What `status()` shows -------------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ class Registered:
     Args:
         publisher: What keeps it there.
         home: The event loop it belongs to.
+        change: Lets what has changed be in etcd.
+        begin_deregistering: Begins to end it.
         deregister: Ends it.
         poison: Says why this is not the process it belongs to; None if it is.
     """
@@ -35,11 +37,15 @@ class Registered:
         publisher: Publisher,
         *,
         home: Home,
+        change: Callable[[], None],
+        begin_deregistering: Callable[[], None],
         deregister: Callable[[], Awaitable[None]],
         poison: Callable[[], str | None],
     ) -> None:
         self._publisher = publisher
         self._home = home
+        self._change = change
+        self._begin_deregistering = begin_deregistering
         self._deregister = deregister
         self._poison = poison
 
@@ -107,7 +113,8 @@ class Registered:
             changed = replace(changed, weight=weight)
         if publisher.ended:
             raise Closed(f"{self!r}: {publisher.ended.reason}")
-        publisher.change(check_size(changed))
+        publisher.endpoint = check_size(changed)
+        self._change()
         with anyio.move_on_after(_UPDATE_TIMEOUT):
             await self._wait(lambda: publisher.is_current)
             return True
@@ -136,7 +143,8 @@ class Registered:
             WrongLoop: This is another event loop than the coordinator's; it stays registered.
         """
         self._home.check(self)
-        self._here.unwanted.set()
+        _ = self._here
+        self._begin_deregistering()
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         publisher = self._here

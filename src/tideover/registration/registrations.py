@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
@@ -14,11 +15,14 @@ from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.cluster.state import Lanes
 from tideover.errors import Closed
 from tideover.home import Home
+from tideover.registration.keeper import Keeper
+from tideover.registration.parting import part
 from tideover.registration.publisher import Publisher
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.pool import SessionPool
 from tideover.status import RegistrationStatus
+from tideover.ticker import Ticker
 
 _LEFT = "it was given up by its owner"
 
@@ -34,6 +38,7 @@ class Registrations:
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         home: The event loop they belong to, and where their tasks run.
+        ticker: Who looks at the clock.
         patience: Seconds that entering a block waits until etcd has it.
     """
 
@@ -47,22 +52,20 @@ class Registrations:
         clock: Clock,
         chance: Callable[[], float],
         home: Home,
+        ticker: Ticker,
         patience: float,
     ) -> None:
         self._home = home
         self._patience = patience
-        self._publisher = partial(
-            Publisher,
-            base=f"{namespace}/",
-            pool=pool,
-            gateway=gateway,
-            lanes=lanes,
-            clock=clock,
-            chance=chance,
+        self._publisher = partial(Publisher, base=f"{namespace}/", lanes=lanes, clock=clock, chance=chance)
+        self._keeper = Keeper(
+            pool=pool, gateway=gateway, lanes=lanes, clock=clock, chance=chance, home=home, ticker=ticker
         )
+        self._part = partial(part, keeper=self._keeper, gateway=gateway, lanes=lanes)
         self._refusal: str | None = "the coordinator has not been entered"
         self._poison: str | None = None
-        self._running: dict[Publisher, tuple[Registered, anyio.CancelScope, anyio.Event]] = {}
+        self._running: dict[Publisher, Registered] = {}
+        self._ending: list[Publisher] = []
 
     def __repr__(self) -> str:
         """Count them by state."""
@@ -93,19 +96,18 @@ class Registrations:
         registered = Registered(
             publisher,
             home=self._home,
-            deregister=partial(self._end, publisher, _LEFT),
+            change=partial(self._keeper.change, publisher),
+            begin_deregistering=partial(self._begin_ending, publisher, _LEFT),
+            deregister=partial(self._end, (publisher,), _LEFT),
             poison=lambda: self._poison,
         )
-        scope, stopped = anyio.CancelScope(), anyio.Event()
-        self._running[publisher] = registered, scope, stopped
-        name = f"{registration.name} {publisher.endpoint.instance}"
-        self._home.start(f"registration of {name}", self._run, publisher, scope, stopped)
-        self._home.start(f"deregistration of {name}", self._end_when_asked, publisher)
+        self._running[publisher] = registered
+        self._keeper.plan(publisher)
         return registered
 
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all that is registered, in the order in which that began."""
-        return tuple(registered for registered, _, _ in list(self._running.values()))
+        return tuple(self._running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
         """Return how each of them stands. No I/O."""
@@ -123,10 +125,7 @@ class Registrations:
 
     async def end_all(self, why: str) -> None:
         """Take all out of etcd; bounded in time. More may be registered later."""
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as tasks:
-                for publisher in list(self._running):
-                    tasks.start_soon(self._end, publisher, why)
+        await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
         """Take all out of etcd, and register nothing any more; bounded in time."""
@@ -137,38 +136,38 @@ class Registrations:
         """Refuse everything: this is a forked child."""
         self._refusal = self._poison = why
 
-    async def _run(self, publisher: Publisher, scope: anyio.CancelScope, stopped: anyio.Event) -> None:
-        endpoint = publisher.endpoint
-        try:
-            with scope:
-                await self._home.run(f"register {endpoint.service} {endpoint.instance}", publisher.run)
-        finally:
-            stopped.set()
+    # The end ---------------------------------------------------------------------------------------------------
 
-    async def _end_when_asked(self, publisher: Publisher) -> None:
-        await publisher.unwanted.wait()
-        await self._end(publisher, _LEFT)
-
-    async def _end(self, publisher: Publisher, why: str) -> None:
-        """Take one out of etcd; whoever calls second waits for the first."""
-        found = self._running.get(publisher)
-        if found is None:
-            return
-        _, scope, stopped = found
-        first = not publisher.ended
-        publisher.ended.give(why)
-        publisher.changed.fire()
-        publisher.settled.set()
-        publisher.unwanted.set()
-        scope.cancel()
+    async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
+        """Take some out of etcd; whoever calls second waits for the first."""
+        for publisher in publishers:
+            self._begin_ending(publisher, why)
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
-            await stopped.wait()
-            if first:
-                try:
-                    await publisher.close()
-                finally:
-                    self._running.pop(publisher, None)
-                    publisher.changed.fire()
-            else:
+            for publisher in publishers:
                 while publisher in self._running:
                     await publisher.changed.wait()
+
+    def _begin_ending(self, publisher: Publisher, why: str) -> None:
+        if publisher.ended:
+            return
+        publisher.ended.give(why)
+        publisher.settled.set()
+        publisher.changed.fire()
+        self._ending.append(publisher)
+        if len(self._ending) == 1 and not self._home.start("deregistration", self._end_together):
+            # Everything was ended before.
+            self._ending.clear()
+            self._running.pop(publisher, None)
+
+    async def _end_together(self) -> None:
+        """Take all out of etcd that were given up in the same moment."""
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
+            together, self._ending = self._ending, []
+            try:
+                with anyio.move_on_after(CLOSE_TIMEOUT * 2):
+                    await self._part(together)
+            finally:
+                for publisher in together:
+                    self._running.pop(publisher, None)
+                    publisher.changed.fire()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -31,7 +31,7 @@ class Notice:
         self._loop = EventLoop.here()
         self._event = anyio.Event()
         self._reason: str | None = None
-        self._ends: list[anyio.CancelScope] = []
+        self._calls: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
         """Say whether it has happened, and why."""
@@ -71,19 +71,30 @@ class Notice:
 
     def _announce(self) -> None:
         self._event.set()
-        for scope in self._ends:
-            scope.cancel()
+        for call in list(self._calls):
+            call()
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Call something when it happens, or soon if it has: takes no task that waits.
+
+        Args:
+            call: Called in the event loop; must not wait, and must not raise.
+        """
+        if self._reason is None:
+            self._calls.append(call)
+        else:
+            self._loop.soon(call)
 
     @contextmanager
     def ending(self, scope: anyio.CancelScope) -> Iterator[None]:
         """Cancel a scope when it happens within the block, or has happened before: takes no task that waits."""
         if self._reason is not None:
             scope.cancel()
-        self._ends.append(scope)
+        self._calls.append(scope.cancel)
         try:
             yield
         finally:
-            self._ends.remove(scope)
+            self._calls.remove(scope.cancel)
 
 
 class OwnKey:

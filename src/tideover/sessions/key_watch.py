@@ -1,188 +1,449 @@
-"""Watching one key of our own: that it is deleted is a definite no, and is to be known at once.
+"""Watching the keys of all sessions of a coordinator: what is deleted is a definite no, and known at once.
 
-A quiet watch is not believed: the anchor's is asked for a sign of life every two seconds, every half second
-while the lease cannot be proven, and is opened elsewhere if none comes. All keys are watched at the member at
-which the lease is renewed, and go where it goes.
+All of them are watched at one member, over one stream and with one reader, each from the revision after which it
+came to be: the anchors, which end with their leases, by one watch of what they begin with, every other key by a
+watch of its own.
+
+A quiet stream is not believed: it is asked for a sign of life every two seconds, every half second while a lease
+cannot be proven, and all is watched elsewhere if none comes. Where to watch is where leases are renewed, because
+their proofs show that the member keeps up with the others; once a lease has left it, the member has to show it to
+this one.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
+from anyio.abc import TaskGroup
 
+from tideover.broadcast import Signal
 from tideover.client.direct import Reach
 from tideover.clock import Clock
 from tideover.sessions.key import OwnKey
-from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
-from tideover.store.faults import StoreFault
-from tideover.store.operations import Range
-from tideover.store.protocol import Compacted, Watch, WatchBatch
+from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.operations import Range, RangeResult, prefix_end
+from tideover.store.protocol import Compacted, WatchBatch, WatchGroup
+from tideover.ticker import Ticker
 
 # Seconds between two questions for a sign of life, and within which one must come.
 _ASK_EVERY = 2.0
 _ASK_EVERY_IN_DOUBT = 0.5
 _SIGN_WITHIN = 1.0
+# Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
+_SHORT_HOLD = 0.02
+# Seconds before a watch that was refused alone is tried again.
+_AGAIN = 4.0
+# Seconds for which a login is not suspected of being the reason of a refusal.
+_LOGIN_GOOD_FOR = 60.0
+# How many keys are read at once whose history is gone.
+_READING_AT_ONCE = 16
 
 
-class KeyWatch:
-    """Watches one key until it is gone.
+class LeaseWatch:
+    """The watching of one lease's keys; made by `KeyWatches.begin`, and over with the lease.
 
     Args:
-        own: The key.
-        tenure: Its lease.
-        holdings: Where it is held.
-        reach: The way to the members.
-        clock: The clocks.
-        opening: How many of a session's watches are opened at once.
+        watches: Who watches.
+        tenure: The lease.
+        forget: Told of a key that is gone, and what has become of it.
     """
 
-    def __init__(
-        self,
-        own: OwnKey,
-        *,
-        tenure: Tenure,
-        holdings: Holdings,
-        reach: Reach,
-        clock: Clock,
-        opening: anyio.CapacityLimiter,
-    ) -> None:
-        self._own = own
-        self._tenure = tenure
-        self._holdings = holdings
-        self._reach = reach
-        self._clock = clock
-        self._opening = opening
-        self._is_anchor = own is tenure.anchor
-        self._from = own.create_revision + 1
-        self._heard_at = -math.inf
-        self._asked_at: float | None = None
+    __slots__ = ("_watches", "forget", "tenure")
+
+    def __init__(self, watches: KeyWatches, tenure: Tenure, forget: Callable[[OwnKey, str], object]) -> None:
+        self._watches = watches
+        self.tenure = tenure
+        self.forget = forget
 
     def __repr__(self) -> str:
-        """Show the key."""
-        return f"<KeyWatch {self._own!r}>"
+        """Show the lease."""
+        return f"<LeaseWatch of {self.tenure!r}>"
+
+    def add(self, own: OwnKey) -> None:
+        """Watch a key until it is gone."""
+        self._watches.add(_KeyWatch(own, self, own.create_revision + 1))
+
+    def lose(self, own: OwnKey, why: str) -> None:
+        """Take in that a key is gone."""
+        if not own.gone:
+            self.forget(own, why)
+            self.tenure.hasten()
+
+
+@dataclass(slots=True, eq=False)
+class _KeyWatch:
+    """The watch of one key.
+
+    Attributes:
+        own: The key.
+        lease: On whose behalf.
+        start: The first revision that has not been seen.
+    """
+
+    own: OwnKey
+    lease: LeaseWatch
+    start: int
+
+    @property
+    def range(self) -> tuple[bytes, bytes | None]:
+        """What is watched."""
+        return self.own.full, None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants to know any more."""
+        return bool(self.own.gone) or bool(self.lease.tenure.lost)
+
+    def take(self, batch: WatchBatch) -> None:
+        """Take in what has happened."""
+        for event in batch.events:
+            self.start = event.revision + 1
+            if event.entry is None or event.entry.create_revision != self.own.create_revision:
+                self.lease.lose(self.own, f"it was deleted, as seen at revision {event.revision}")
+                return
+
+    def take_found(self, found: RangeResult) -> None:
+        """Take in what is there."""
+        entry = found.entries.get(self.own.full)
+        if entry is None or entry.create_revision != self.own.create_revision:
+            self.lease.lose(self.own, f"it was not there any more at revision {found.header.revision}")
+        self.start = found.header.revision + 1
+
+    def hurry(self) -> None:
+        """Let the lease be proven now: something is the matter."""
+        self.lease.tenure.hasten()
+
+
+@dataclass(slots=True, eq=False)
+class _AnchorsWatch:
+    """The watch of all anchors.
+
+    Attributes:
+        prefix: What they begin with.
+        leases: The leases by their anchors.
+        start: The first revision that has not been seen.
+    """
+
+    prefix: bytes
+    leases: dict[bytes, LeaseWatch]
+    start: int
+
+    @property
+    def range(self) -> tuple[bytes, bytes | None]:
+        """What is watched."""
+        return self.prefix, prefix_end(self.prefix)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants to know any more."""
+        return not self.leases
+
+    def take(self, batch: WatchBatch) -> None:
+        """Take in what has happened."""
+        for event in batch.events:
+            self.start = event.revision + 1
+            lease = self.leases.get(event.key)
+            created = event.revision if event.entry is None else event.entry.create_revision
+            if lease is not None and created > lease.tenure.anchor.create_revision:
+                self._end(lease, f"was deleted, as seen at revision {event.revision}")
+
+    def take_found(self, found: RangeResult) -> None:
+        """Take in what is there."""
+        for key, lease in list(self.leases.items()):
+            entry, created = found.entries.get(key), lease.tenure.anchor.create_revision
+            if created <= found.header.revision and (entry is None or entry.create_revision != created):
+                self._end(lease, f"was not there any more at revision {found.header.revision}")
+        self.start = found.header.revision + 1
+
+    def _end(self, lease: LeaseWatch, why: str) -> None:
+        lease.tenure.end(f"etcd has ended the lease: its key {why}")
+
+    def hurry(self) -> None:
+        """Let all leases be proven now: something is the matter."""
+        for lease in self.leases.values():
+            lease.tenure.hasten()
+
+
+class KeyWatches:
+    """Watches the keys of all sessions of a coordinator.
+
+    Args:
+        prefix: What the anchors of these sessions begin with, and no others.
+        reach: The way to the members.
+        clock: The clocks.
+        ticker: Who looks at the clock.
+    """
+
+    def __init__(self, prefix: bytes, *, reach: Reach, clock: Clock, ticker: Ticker) -> None:
+        self._reach = reach
+        self._clock = clock
+        self._leases: dict[bytes, LeaseWatch] = {}
+        self._anchors = _AnchorsWatch(prefix, self._leases, 0)
+        self._keys: dict[_KeyWatch, None] = {}
+        # From where to watch the anchors again, because one was not known yet when that was over.
+        self._missed = math.inf
+        self._new_keys: list[_KeyWatch] = []
+        self._came = Signal()
+        self._tick = ticker.every(math.inf, self._look)
+        self._tasks: TaskGroup | None = None
+        self._reading = anyio.CapacityLimiter(_READING_AT_ONCE)
+        # The stream that is open, and what ends it.
+        self._group: WatchGroup | None = None
+        self._member = ""
+        self._scope = anyio.CancelScope()
+        self._silent = False
+        self._heard_at = 0.0
+        self._asked_at: float | None = None
+        self._within = _SIGN_WITHIN
+        self._put_off: dict[_KeyWatch | _AnchorsWatch, float] = {}
+        self._left = False
+        self._login_at = -math.inf
+        self._tried: set[str] = set()
+        self._rounds = 0
+
+    def __repr__(self) -> str:
+        """Count what is watched, and say where."""
+        where = f"at {self._member}" if self._group is not None else "nowhere yet"
+        return f"<KeyWatches of {len(self._leases)} leases and {len(self._keys)} other keys, {where}>"
+
+    # What is watched -------------------------------------------------------------------------------------------
+
+    def begin(self, tenure: Tenure, forget: Callable[[OwnKey, str], object]) -> LeaseWatch:
+        """Watch the anchor of a lease, until that is lost.
+
+        Args:
+            tenure: The lease.
+            forget: Told of a key that is gone, and what has become of it.
+
+        Returns:
+            To it the other keys are given.
+        """
+        first = tenure.anchor.create_revision + 1
+        if not self._leases and self._group is None:
+            self._anchors.start = first
+        elif first < self._anchors.start:
+            self._missed = min(self._missed, first)
+        lease = self._leases[tenure.anchor.full] = LeaseWatch(self, tenure, forget)
+        tenure.troubled = self._take_trouble
+        self._came.fire()
+        return lease
+
+    def add(self, watch: _KeyWatch) -> None:
+        """Watch a key; see `LeaseWatch.add`."""
+        self._new_keys.append(watch)
+        if len(self._new_keys) == 1:
+            self._came.fire()
 
     async def run(self) -> None:
-        """Watch until the key is gone."""
-        tried: set[str] = set()
-        rounds = 0
-        while not self._own.gone:
+        """Watch until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._admit)
+            await self._watch_on()
+
+    async def _admit(self) -> None:
+        """Begin to watch what has lived for a moment."""
+        while True:
+            came = self._came.next()
+            if not (self._new_keys or self._missed < math.inf):
+                await came.wait()
+                continue
+            # The anchors' watch tells of a lease's end meanwhile, and each begins where its key did.
+            await anyio.sleep(_SHORT_HOLD)
+            self._watch_missed()
+            keys, self._new_keys = self._new_keys, []
+            for watch in keys:
+                if not watch.over:
+                    self._keys[watch] = None
+                    self._open(watch)
+
+    def _watch_missed(self) -> None:
+        """Watch the anchors again from where one came to be that was not known yet."""
+        first, self._missed = self._missed, math.inf
+        if first < self._anchors.start:
+            if self._group is not None:
+                self._group.drop(self._anchors)
+            self._anchors = _AnchorsWatch(self._anchors.prefix, self._leases, int(first))
+            self._open(self._anchors)
+
+    def _prune(self) -> None:
+        """Forget what nobody wants to know any more."""
+        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
+            del self._leases[key]
+        for watch in [watch for watch in self._keys if watch.over]:
+            self._drop(watch)
+
+    def _drop(self, watch: _KeyWatch) -> None:
+        self._keys.pop(watch, None)
+        self._put_off.pop(watch, None)
+        if self._group is not None:
+            self._group.drop(watch)
+
+    # Where -----------------------------------------------------------------------------------------------------
+
+    async def _watch_on(self) -> None:
+        """Watch at one member after the other."""
+        while True:
+            self._prune()
+            came = self._came.next()
+            if not self._leases:
+                await came.wait()
+                continue
             # What nobody can delete needs no watch; and with thousands of keys, trying keeps a processor busy.
             await self._reach.settled()
             await self._reach.outage_over()
-            preferred = self._tenure.member
-            member = preferred if preferred not in tried else self._reach.pick(tried)
+            member = self._home() or self._reach.pick(self._tried)
             try:
                 if await self._follow(member):
-                    tried.clear()
-                    rounds = 0
-                    continue
-            except Compacted:
-                if await self._read():
                     continue
             except StoreFault as exc:
                 self._reach.report(exc.fault)
-            # What makes a watch end may have ended the lease as well.
-            self._hurry()
-            tried.add(member)
-            await self._reach.rest(tried, rounds=rounds)
-            rounds += not tried
+            # What makes a watch end may have ended leases as well.
+            self._anchors.hurry()
+            self._tried.add(member)
+            await self._reach.rest(self._tried, rounds=self._rounds)
+            self._rounds += not self._tried
+
+    def _home(self) -> str | None:
+        """Return the member at which most leases are renewed, of those that have not just been tried."""
+        homes = Counter(lease.tenure.member for lease in self._leases.values() if not lease.tenure.failing)
+        return next((member for member, _ in homes.most_common() if member not in self._tried), None)
 
     async def _follow(self, member: str) -> bool:
         """Watch at a member; return False if it fell silent, True if there is reason to go on elsewhere."""
-        ended: StoreFault | None = None
-        silent = False
-        opening = self._reach.store.watch(
-            self._own.full,
-            None,
-            start_revision=self._from,
-            member=member,
-            timeout=self._reach.limit(member, self._tenure.rules.rpc_timeout),
-        )
-        async with AsyncExitStack() as stack:
-            async with self._opening:
-                watch = await stack.enter_async_context(opening)
-            tasks = await stack.enter_async_context(anyio.create_task_group())
-            self._heard()
-
-            async def doubt() -> None:
-                nonlocal silent
-                silent = await self._doubt(watch)
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(doubt)
+        limit = self._reach.limit(member, _SIGN_WITHIN)
+        async with self._reach.store.watch_group(member=member, timeout=limit) as group:
+            self._group, self._member, self._silent, self._left = group, member, False, False
+            self._put_off.clear()
+            # The first answer is due in time, as every later one.
+            self._asked_at, self._within = self._clock.monotonic(), limit
+            self._tick.period = limit
             try:
-                while not self._own.gone:
-                    self._take(await watch.receive())
-            except StoreFault as exc:
-                ended = exc
-            tasks.cancel_scope.cancel()
-        if ended is not None:
-            raise ended
-        return not silent
+                self._open(self._anchors)
+                for watch in self._keys:
+                    self._open(watch)
+                with anyio.CancelScope() as self._scope:
+                    while True:
+                        for tag, frame in await group.receive():
+                            self._take(tag, frame)
+            finally:
+                self._group, self._tick.period = None, math.inf
+        return not self._silent
 
-    def _take(self, batch: WatchBatch) -> None:
-        self._heard()
-        for event in batch.events:
-            self._from = event.revision + 1
-            if event.entry is None or event.entry.create_revision != self._own.create_revision:
-                self._lose(f"it was deleted, as seen at revision {event.revision}")
-                return
+    def _go(self, *, silent: bool) -> None:
+        """Watch elsewhere from now on."""
+        self._silent = silent
+        self._scope.cancel()
 
-    def _heard(self) -> None:
-        self._heard_at, self._asked_at = self._clock.monotonic(), None
-
-    def _lose(self, why: str) -> None:
-        if self._is_anchor:
-            self._tenure.end(f"etcd has ended the lease: its key {why.removeprefix('it ')}")
-        elif not self._own.gone:
-            self._holdings.forget(self._own, why)
-            self._hurry()
-
-    def _hurry(self) -> None:
-        """Let the lease be proven now: something is the matter."""
-        self._tenure.hurry.fire()
-
-    async def _doubt(self, watch: Watch) -> bool:
-        """Wait until the watch is of no more use; return whether it is because it fell silent."""
-        home = self._tenure.member
-        # With thousands of keys each renewal would wake as many tasks.
-        news = self._tenure.changed if self._is_anchor else self._tenure.moved
-        while self._tenure.member == home:
-            changed = news.next()
-            left = await self._look(watch) if self._is_anchor else math.inf
-            if left <= 0:
-                return True
-            with anyio.move_on_after(left):
-                await changed.wait()
-        return False
-
-    async def _look(self, watch: Watch) -> float:
-        """Ask for a sign of life if it is time; return seconds until the next look, 0 if none came."""
-        now = self._clock.monotonic()
-        if self._asked_at is None:
-            every = _ASK_EVERY_IN_DOUBT if self._tenure.lease.failing else _ASK_EVERY
-            if now < self._heard_at + every:
-                return self._heard_at + every - now
-            self._asked_at = now
-            try:
-                await watch.request_progress()
-            except StoreFault:
-                return 0.0
-            return _SIGN_WITHIN
-        return self._asked_at + _SIGN_WITHIN - now
-
-    async def _read(self) -> bool:
-        """Look at the key, because its history is gone; return whether that was possible."""
+    def _open(self, watch: _KeyWatch | _AnchorsWatch) -> None:
+        if self._group is None or watch.over:
+            return
         try:
-            found = await self._reach.ask(Range(self._own.full, keys_only=True), timeout=_SIGN_WITHIN)
+            self._group.add(watch, *watch.range, start_revision=watch.start)
         except StoreFault:
-            return False
-        entry = found.entries.get(self._own.full)
-        if entry is None or entry.create_revision != self._own.create_revision:
-            self._lose(f"it was not there any more at revision {found.header.revision}")
+            return  # they have all ended, and the reader is told
+
+    # What it says ----------------------------------------------------------------------------------------------
+
+    def _take(self, watch: _KeyWatch | _AnchorsWatch | None, frame: WatchBatch | StoreFault) -> None:
+        self._heard_at, self._asked_at = self._clock.monotonic(), None
+        if watch is None:
+            self._tried.clear()
+            self._rounds = 0
+        elif watch is not self._anchors and watch not in self._keys:
+            return
+        elif isinstance(frame, StoreFault):
+            self._take_end(watch, frame)
         else:
-            self._from = found.header.revision + 1
-        return True
+            watch.take(frame)
+            if isinstance(watch, _KeyWatch) and watch.over:
+                self._drop(watch)
+
+    def _take_end(self, watch: _KeyWatch | _AnchorsWatch, fault: StoreFault) -> None:
+        """Take in that a watch has ended alone: it is tried again, or all are, where a new login may help."""
+        now, kind = self._clock.monotonic(), fault.fault.kind
+        if isinstance(fault, Compacted) and self._tasks is not None:
+            self._tasks.start_soon(self._read, watch, self._group)
+            return
+        # etcd 3.5.1 calls a watch without a valid token a denied one.
+        if kind is FaultKind.AUTH_TOKEN or (
+            kind is FaultKind.PERMISSION and now > self._login_at + _LOGIN_GOOD_FOR
+        ):
+            self._login_at = now
+            raise fault
+        self._reach.report(fault.fault)
+        self._put_off_with(watch)
+
+    def _put_off_with(self, watch: _KeyWatch | _AnchorsWatch) -> None:
+        watch.hurry()
+        self._put_off[watch] = self._clock.monotonic() + _AGAIN
+
+    async def _read(self, watch: _KeyWatch | _AnchorsWatch, group: WatchGroup | None) -> None:
+        """Look at what is there, because its history is gone, and watch from there."""
+        async with self._reading:
+            try:
+                found = await self._reach.ask(Range(*watch.range, keys_only=True), timeout=_SIGN_WITHIN)
+            except StoreFault:
+                if self._group is group:
+                    self._put_off_with(watch)
+                return
+        watch.take_found(found)
+        if self._group is not group:
+            return
+        if isinstance(watch, _KeyWatch) and watch.over:
+            self._drop(watch)
+        else:
+            self._open(watch)
+
+    # Whether to believe it -------------------------------------------------------------------------------------
+
+    def _take_trouble(self, left: str | None) -> None:
+        """Look now: a lease could not be proven, or is renewed at some member no more."""
+        if self._group is not None:
+            self._left = self._left or left == self._member
+            self._tick.soon()
+
+    def _look(self) -> None:
+        """Ask for a sign of life if it is time; go elsewhere if none came, or if all leases have."""
+        group, now = self._group, self._clock.monotonic()
+        if group is None or self._scope.cancel_called:
+            return
+        self._prune()
+        tenures = [lease.tenure for lease in self._leases.values()]
+        sound = {tenure.member for tenure in tenures if not tenure.failing}
+        if not tenures or (sound and self._member not in sound and not self._tried):
+            self._go(silent=False)
+            return
+        for watch in [watch for watch, due in self._put_off.items() if due <= now]:
+            del self._put_off[watch]
+            self._open(watch)
+        if self._left and self._tasks is not None:
+            self._left = False
+            self._tasks.start_soon(self._examine, self._member, group)
+        every = _ASK_EVERY_IN_DOUBT if any(tenure.failing for tenure in tenures) else _ASK_EVERY
+        if self._asked_at is None and now >= self._heard_at + every:
+            self._ask(group, now)
+        due = self._heard_at + every if self._asked_at is None else self._asked_at + self._within
+        if due <= now:
+            self._go(silent=True)
+        self._tick.period = due - now
+
+    def _ask(self, group: WatchGroup, now: float) -> None:
+        self._asked_at, self._within = now, _SIGN_WITHIN
+        try:
+            group.request_progress()
+        except StoreFault:
+            return  # they have all ended, and the reader is told
+
+    async def _examine(self, member: str, group: WatchGroup) -> None:
+        """Let a member that a lease has left show that it keeps up with the others, as a proof would."""
+        read = Range(*self._anchors.range, limit=1, keys_only=True)
+        answer = await self._reach.attempt(read, member, self._reach.limit(member, _SIGN_WITHIN))
+        refused = isinstance(answer, Fault) and answer.kind is not FaultKind.PERMISSION
+        if refused and self._group is group:
+            self._go(silent=True)

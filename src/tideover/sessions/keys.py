@@ -22,6 +22,7 @@ from tideover.clock import Clock
 from tideover.errors import KeyTaken, OutcomeUnknown, SessionLost
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey
+from tideover.sessions.key_watch import KeyWatches
 from tideover.sessions.lease import Tenure
 from tideover.store.faults import Fault, StoreFault, public_error
 from tideover.store.operations import Delete, Put, Range, RangeResult
@@ -78,17 +79,20 @@ class Holdings:
         reach: The way for deleting, which it may not.
         clock: The clocks.
         policy: How writes are tried again.
-
-    Attributes:
-        changed: Fires when a key was added.
-        fresh: The keys added that nobody watches yet; whoever begins to watch them takes them out.
+        watches: Who watches them.
     """
 
     def __init__(
-        self, tenure: Tenure, *, gateway: Gateway, reach: Reach, clock: Clock, policy: RetryPolicy
+        self,
+        tenure: Tenure,
+        *,
+        gateway: Gateway,
+        reach: Reach,
+        clock: Clock,
+        policy: RetryPolicy,
+        watches: KeyWatches,
     ) -> None:
-        self.changed = Signal()
-        self.fresh: list[OwnKey] = []
+        self._watch = watches.begin(tenure, self.forget)
         self._tenure = tenure
         self._gateway = gateway
         self._reach = reach
@@ -148,7 +152,7 @@ class Holdings:
             if known is None and (attempt.sent or not isinstance(exc, Exception)) and not self._tenure.lost:
                 self._keys.pop(full, None)
                 self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
-                self._tenure.hurry.fire()
+                self._tenure.hasten()
             raise
         finally:
             self._writing -= 1
@@ -230,8 +234,7 @@ class Holdings:
             return own
         fresh = OwnKey(own.key, own.full, entry, reads)
         self._keys[own.full] = fresh
-        self.fresh.append(fresh)
-        self.changed.fire()
+        self._watch.add(fresh)
         return fresh
 
     # Giving back -----------------------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ class Holdings:
             return False
         finally:
             if own.full in self._debris:
-                self._tenure.hurry.fire()
+                self._tenure.hasten()
             self._writing -= 1
             self._idle.fire()
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tideover.broadcast import Signal
@@ -9,8 +10,6 @@ from tideover.clock import Clock
 from tideover.errors import SessionLost
 from tideover.sessions.key import Notice, OwnKey
 from tideover.sessions.rules import Lease, LeaseRules, newest_of, reset_between
-from tideover.store.operations import Range
-from tideover.store.transactions import Compare, Txn
 from tideover.types import Header, SessionState
 
 
@@ -28,9 +27,11 @@ class Tenure:
     Attributes:
         lost: Given when it has ended, for good.
         changed: Fires whenever any of this changed.
-        moved: Fires when it is renewed at another member from now on.
-        hurry: Fires when there is reason not to wait for the next renewal.
+        on_change: Called whenever any of this changed, in any thread.
+        on_hurry: Called when there is reason not to wait for the next renewal.
         proven_at: When the last proof came in, in boot-time seconds.
+        troubled: Called when it could not be proven, with None, and when it is renewed elsewhere from now on, with
+            the member that it has left.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Tenure:
         self.anchor = anchor
         self.lost = Notice()
         self.changed = Signal()
-        self.moved = Signal()
-        self.hurry = Signal()
+        self.on_change: Callable[[], object] = _nothing
+        self.on_hurry: Callable[[], object] = _nothing
         self.proven_at = lease.sent_at
+        self.troubled: Callable[[str | None], object] = lambda left: None
         self._lease = lease
         # Of terms only proven ones count: a member about to stand for election may show one that never rules.
         self._known = replace(known, raft_term=0)
@@ -57,6 +59,21 @@ class Tenure:
     def lease(self) -> Lease:
         """What is known about the lease now. Changes nothing, so that any thread may ask."""
         return self._lease.at(self._clock.boot())
+
+    @property
+    def failing(self) -> bool:
+        """Whether the newest renewal is not proven."""
+        return self._lease.failing is not None
+
+    @property
+    def deadline(self) -> float:
+        """Until when the lease may be believed in, unless it has ended; in boot-time seconds."""
+        return self._lease.deadline
+
+    @property
+    def sent_at(self) -> float:
+        """When the last renewal that is proven was sent, or the grant, in boot-time seconds."""
+        return self._lease.sent_at
 
     @property
     def rules(self) -> LeaseRules:
@@ -98,13 +115,6 @@ class Tenure:
             return None
         return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)
 
-    def proof(self) -> Txn:
-        """Return the question whose answer is a witness: whether the anchor is there, under the lease."""
-        condition = Compare(self.anchor.full, create_revision=self.anchor.create_revision, lease=self.lease_id)
-        # Without a read in it, etcd would not ask the quorum.
-        read = Range(self.anchor.full, keys_only=True)
-        return Txn((condition,), then=(read,), otherwise=(read,))
-
     def prove(self, sent_at: float, acknowledged: float, header: Header) -> None:
         """Take in a renewal that was proven.
 
@@ -116,13 +126,14 @@ class Tenure:
         self._known = newest_of(self._known, header)
         self._lease = self._lease.proven(sent_at, acknowledged, now=self._clock.boot())
         self.proven_at = self._clock.boot()
-        self.changed.fire()
+        self._announce()
 
     def doubt(self, why: str) -> None:
         """Take in a renewal that was not."""
         if self._lease.failing != why:
             self._lease = self._lease.unproven(why, now=self._clock.boot())
-            self.changed.fire()
+            self._announce()
+            self.troubled(None)
 
     def learn(self, header: Header, known: Header) -> None:
         """Take in the header of a linearizable answer; one of another history is the end.
@@ -140,13 +151,25 @@ class Tenure:
     def move(self, member: str) -> None:
         """Renew at another member from now on."""
         if member != self._member:
-            self._member = member
-            self.moved.fire()
-            self.changed.fire()
+            left, self._member = self._member, member
+            self._announce()
+            self.troubled(left)
+
+    def hasten(self) -> None:
+        """Let the lease be proven now: something is the matter."""
+        self.on_hurry()
 
     def end(self, why: str) -> None:
         """Take in a definite no, or its owner's farewell."""
         self._lease = self._lease.at(self._clock.boot()).ended(why)
         self.lost.give(self._lease.over or why)
         self.anchor.gone.give(why)
+        self._announce()
+
+    def _announce(self) -> None:
         self.changed.fire()
+        self.on_change()
+
+
+def _nothing() -> None:
+    pass

@@ -5,7 +5,6 @@ Locks share one session per TTL. Registrations have their own, so that giving on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -20,15 +19,20 @@ from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import OwnKey, anchors
+from tideover.sessions.key_watch import KeyWatches
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
-from tideover.sessions.rules import Lease, LeaseRules
+from tideover.sessions.lease_ids import LeaseIds
+from tideover.sessions.lookout import Lookout
+from tideover.sessions.renewal import Renewer
+from tideover.sessions.rules import RPC_TIMEOUT, Lease, LeaseRules
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
 from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import LeaseResult, Put, Range
 from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
+from tideover.ticker import Ticker
 from tideover.types import Component, Entry
 
 # Seconds between two tries of a grant whose outcome is unknown.
@@ -46,7 +50,10 @@ class SessionPool:
         policy: How grants and writes are tried again.
         base: What goes before the name of a key.
         home: The event loop they belong to, and where their tasks run.
-        new_id: Draws a lease id.
+        ticker: Who looks at the clock.
+
+    Attributes:
+        own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
     """
 
     def __init__(
@@ -59,7 +66,7 @@ class SessionPool:
         policy: RetryPolicy,
         base: str,
         home: Home,
-        new_id: Callable[[], int] = lambda: int.from_bytes(os.urandom(8)) >> 1 or 1,
+        ticker: Ticker,
     ) -> None:
         self._gateway = gateway
         self._lanes = lanes
@@ -68,8 +75,13 @@ class SessionPool:
         self._policy = policy
         self._base = base
         self.home = home
-        self._new_id = new_id
+        self._ticker = ticker
+        self._lookout = Lookout(ticker, clock)
+        self._renewer: Renewer | None = None
+        self.own_anchors = b""
+        self._ids: LeaseIds | None = None
         self._store: Store | None = None
+        self._watches: KeyWatches | None = None
         self._sessions: dict[Session, None] = {}
         self._shared: dict[int, Session] = {}
         self._opening: dict[int, anyio.Lock] = {}
@@ -90,6 +102,13 @@ class SessionPool:
             store: The cluster.
         """
         self._store = store
+        # Not before: a coordinator that was made in a parent may be entered in each of its children.
+        self._ids = LeaseIds()
+        self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
+        reach = self._reach(store, RPC_TIMEOUT)
+        self._watches = KeyWatches(self.own_anchors, reach=reach, clock=self._clock, ticker=self._ticker)
+        self._renewer = Renewer(reach=reach, clock=self._clock, home=self.home, ticker=self._ticker)
+        self.home.start("key watches", self._watches.run)
 
     async def shared(self, ttl: int) -> Session:
         """Return the session of a TTL that all locks share; a new one if it is lost, or there is none yet.
@@ -132,17 +151,12 @@ class SessionPool:
             Closed: The coordinator is not entered, or closed.
         """
         rules = LeaseRules(ttl)
-        if self._store is None or self._refusal is not None:
+        watches, renewer = self._watches, self._renewer
+        if self._store is None or self._ids is None or watches is None or renewer is None or self._refusal:
             raise Closed(self._refusal or "the coordinator has not been entered")
-        lease_id = self._new_id()
+        lease_id = self._ids.draw()
         gateway = self._gateway.of(component)
-        reach = Reach(
-            self._store,
-            self._lanes,
-            clock=self._clock,
-            chance=self._chance,
-            attempt_timeout=rules.rpc_timeout,
-        )
+        reach = self._reach(self._store, rules.rpc_timeout)
         try:
             tenure = await self._grant(gateway, rules, lease_id, strict=strict)
             if self._refusal is not None:
@@ -155,19 +169,31 @@ class SessionPool:
                 # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
                 raise Closed(self._refusal) from exc
             raise
-        holdings = Holdings(tenure, gateway=gateway, reach=reach, clock=self._clock, policy=self._policy)
+        holdings = Holdings(
+            tenure,
+            gateway=gateway,
+            reach=reach,
+            clock=self._clock,
+            policy=self._policy,
+            watches=watches,
+        )
         session = Session(
             tenure,
             holdings,
             home=self.home,
             reach=reach,
+            lookout=self._lookout,
             clock=self._clock,
             base=self._base,
             component=component,
         )
         self._sessions[session] = None
-        self.home.start(f"session {lease_id:x}", self._run, session)
+        session.bodies.start()
+        renewer.add(tenure, holdings)
         return session
+
+    def _reach(self, store: Store, attempt_timeout: float) -> Reach:
+        return Reach(store, self._lanes, clock=self._clock, chance=self._chance, attempt_timeout=attempt_timeout)
 
     async def close(self, session: Session) -> str | None:
         """Close a session; bounded in time. Return why its keys may still be in etcd; None if they are gone."""
@@ -175,6 +201,9 @@ class SessionPool:
             return await session.aclose(self._lanes.closing.seconds())
         finally:
             self._sessions.pop(session, None)
+            session.bodies.stop()
+            if self._renewer is not None:
+                self._renewer.remove(session.tenure)
 
     async def aclose(self) -> None:
         """Close all sessions, and open no more."""
@@ -183,6 +212,8 @@ class SessionPool:
             async with anyio.create_task_group() as tasks:
                 for session in self:
                     tasks.start_soon(self.close, session)
+            if self._renewer is not None:
+                await self._renewer.aclose()
 
     def reset(self, why: str, revision: int) -> None:
         """End all sessions: the cluster is another one, or has another history.
@@ -193,6 +224,9 @@ class SessionPool:
         """
         for session in self:
             session.lose(why, revision=revision)
+        if self._renewer is not None:
+            # The streams are of the history before.
+            self.home.start("close streams", self._renewer.aclose)
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
@@ -203,15 +237,6 @@ class SessionPool:
 
     def _discard(self, session: Session) -> None:
         self.home.start("close a lost session", self.close, session)
-
-    async def _run(self, session: Session) -> None:
-        """Run a session's tasks until it is closed."""
-        name = f"session {session.lease_id:x}"
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.home.run, name, session.run)
-            tasks.start_soon(self.home.run, f"bodies of {name}", session.bodies.run)
-            await session.ended.wait()
-            tasks.cancel_scope.cancel()
 
     # Granting --------------------------------------------------------------------------------------------------
 
@@ -235,7 +260,7 @@ class SessionPool:
                     raise
             else:
                 break
-        # The id is random, so that whatever is there is ours: an earlier try of this.
+        # The id is nobody else's, so that whatever is there is ours: an earlier try of this.
         entry = answered.result.entries(1).entries.get(full, Entry(value, 0, 0))
         return Tenure(
             Lease(rules, granted.granted, sent_at, strict=strict),

@@ -1,22 +1,35 @@
-"""Keeping one lease alive, provably: a renewal, then the witness, at the same member, every third of its TTL.
+"""The leases of one coordinator, renewed together and proven together, each every third of its TTL.
 
-What the answers mean is decided in `rules`. Here is when to ask, and whom: one stream at one member as
-long as it can be proven there, else at once another one at the next.
+Leases that are due at the same moment are renewed over the one stream of their member. Once acknowledgements
+have arrived, one read in common is the witness for them: a proof counts only for a lease whose acknowledgement had
+arrived before the read was sent, and from the time at which its own renewal was sent. What the answers mean is
+decided in `rules`, for each lease by itself.
+
+What is late, refused or not proven moves nothing and holds nobody else up. It goes on at the next member, in a
+batch of its own: together with those that failed alike, or alone if the trouble may be its own.
 """
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
 from tideover.client.direct import Reach
 from tideover.clock import Clock
+from tideover.home import Home
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
+from tideover.sessions.round import Answer, Round, Turn
 from tideover.sessions.rules import Verdict, judge
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.sessions.schedule import Schedule
+from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.leases import Attachments
+from tideover.store.operations import MOST_READS, LeaseResult
 from tideover.store.protocol import KeepAlive
+from tideover.ticker import Ticker
+from tideover.types import Header
 
 # The longest stretch slept at once, in seconds: the clock to go by counts through a suspend, that of sleeping
 # does not.
@@ -27,122 +40,250 @@ _LEAST_INTERVAL = 0.2
 _PATIENT = 2.0
 
 
-class _NotProvenError(Exception):
-    """Raised when a renewal is worth nothing; the message says why."""
-
-
-class Heartbeat:
-    """Renews one lease until it has ended.
+class Renewer:
+    """Renews the leases of one coordinator until they have ended.
 
     Args:
-        tenure: The lease.
-        holdings: The keys under it: what was left behind is cleared away before a renewal counts.
         reach: The way to the members.
         clock: The clocks.
+        home: Where its tasks run: one for each batch under way.
+        ticker: Who looks at the clock.
     """
 
-    def __init__(self, tenure: Tenure, holdings: Holdings, *, reach: Reach, clock: Clock) -> None:
-        self._tenure = tenure
-        self._holdings = holdings
+    def __init__(self, *, reach: Reach, clock: Clock, home: Home, ticker: Ticker) -> None:
         self._reach = reach
         self._clock = clock
+        self._home = home
+        self._turns: dict[Tenure, Turn] = {}
+        self._schedule: Schedule[Turn] = Schedule()
+        self._streams: dict[str, tuple[AbstractAsyncContextManager[KeepAlive], KeepAlive]] = {}
+        self._tick = ticker.every(_NAP, self._look)
 
     def __repr__(self) -> str:
-        """Show the lease."""
-        return f"<Heartbeat of {self._tenure!r}>"
+        """Count the leases, and the members at which they are renewed."""
+        return f"<Renewer of {len(self._turns)} leases at {len(self._streams)} members>"
 
-    async def run(self) -> None:
-        """Renew until the lease has ended."""
-        tenure = self._tenure
-        tried: set[str] = set()
-        rounds = 0
-        while not tenure.lost:
-            # Not opened before it is needed: thousands that come back together have enough to ask for.
-            await self._due()
-            member, denied = self._reach.pick(tried), False
-            tenure.move(member)
-            try:
-                async with AsyncExitStack() as stack:
-                    stream = await self._open(stack, member)
-                    while not tenure.lost:
-                        await self._beat(stream, member)
-                        tried.clear()
-                        rounds = 0
-                        await self._due()
-            except _NotProvenError as exc:
-                tenure.doubt(str(exc))
-            except StoreFault as exc:
-                # Not before the stream has seen it: a token that has expired is to be forgotten.
-                self._reach.report(exc.fault)
-                tenure.doubt(f"{member}: {exc.fault.brief}")
-                denied = exc.fault.kind is FaultKind.PERMISSION
-            tried.add(member)
-            factor = _PATIENT if tenure.left < 0 else 1.0
-            await self._reach.rest(tried, factor=factor, rounds=rounds, everybody=denied)
-            rounds += not tried
+    def add(self, tenure: Tenure, holdings: Holdings) -> None:
+        """Renew a lease from now on, for the first time one interval after its grant was sent.
 
-    async def _open(self, stack: AsyncExitStack, member: str) -> KeepAlive:
-        with anyio.move_on_after(self._limit(member)):
-            return await stack.enter_async_context(self._reach.store.keep_alive(member=member))
-        raise self._silent(member)
-
-    async def _due(self) -> None:
-        """Wait until the next renewal is due: one interval after the last one, or at once if that failed."""
-        tenure = self._tenure
-        while not tenure.lost and tenure.lease.failing is None:
-            left = tenure.lease.sent_at + tenure.rules.renew_interval - self._clock.boot()
-            if left <= 0:
-                return
-            if await tenure.hurry.wait(min(left, _NAP)):
-                await anyio.sleep(max(0.0, tenure.lease.sent_at + _LEAST_INTERVAL - self._clock.boot()))
-                return
-
-    async def _beat(self, stream: KeepAlive, member: str) -> None:
-        """Renew once, and prove it.
-
-        Raises:
-            _NotProvenError: It cannot be proven here, now.
-            StoreFault: It could not even be asked for.
+        Args:
+            tenure: The lease.
+            holdings: The keys under it: what was left behind is cleared away before a renewal counts.
         """
-        tenure = self._tenure
-        sent_at = self._clock.boot()
-        judgement, limit = None, self._limit(member)
-        with anyio.move_on_after(limit):
-            renewed = await stream.renew(tenure.lease_id)
-            known = tenure.known
-            read = await self._reach.store.call(tenure.proof(), member=member, timeout=limit)
+        turn = self._turns[tenure] = Turn(tenure, holdings)
+        tenure.on_hurry = lambda: self._hurry(turn)
+        self._expect(turn)
+
+    def remove(self, tenure: Tenure) -> None:
+        """Renew a lease no more."""
+        turn = self._turns.pop(tenure, None)
+        if turn is not None:
+            self._schedule.drop(turn)
+
+    async def aclose(self) -> None:
+        """Close the streams; a later renewal opens others."""
+        streams, self._streams = self._streams, {}
+        for context, _ in streams.values():
+            await context.__aexit__(None, None, None)
+
+    # When ------------------------------------------------------------------------------------------------------
+
+    def _expect(self, turn: Turn) -> None:
+        """Let a lease be due one interval after its last proven renewal, or soon if there is reason to hurry."""
+        tenure = turn.tenure
+        if tenure not in self._turns or tenure.lost:
+            return
+        if turn.hurried:
+            turn.hurried = False
+            self._schedule.put_alone(turn, tenure.sent_at + _LEAST_INTERVAL)
+        else:
+            self._schedule.put(turn, tenure.sent_at + tenure.rules.renew_interval)
+        self._aim()
+
+    def _hurry(self, turn: Turn) -> None:
+        turn.hurried = True
+        if self._schedule.drop(turn):
+            self._expect(turn)
+
+    def _aim(self) -> None:
+        left = self._schedule.next - self._clock.boot()
+        if left <= 0:
+            self._tick.soon()
+        else:
+            self._tick.period = min(left, _NAP)
+
+    def _look(self) -> None:
+        """Begin with what is due: batches of one member and one TTL, and each alone that goes alone."""
+        batches: dict[tuple[object, ...], list[Turn]] = {}
+        for turn in self._schedule.take(self._clock.boot()):
+            tenure = turn.tenure
+            apart = turn if turn.goes_alone else None
+            batches.setdefault((tenure.member, tenure.rules, apart), []).append(turn)
+        for batch in batches.values():
+            for begin in range(0, len(batch), MOST_READS):
+                self._begin(batch[begin : begin + MOST_READS])
+        self._aim()
+
+    def _begin(self, turns: list[Turn], tried: Iterable[str] = ()) -> None:
+        self._home.start(f"renewal of {len(turns)} leases", self._see_through, turns, set(tried))
+
+    # Whom ------------------------------------------------------------------------------------------------------
+
+    async def _see_through(self, turns: list[Turn], tried: set[str]) -> None:
+        """Renew some leases at one member after the other, until each is proven, gone, or goes on by itself."""
+        rounds = 0
+        while turns:
+            member = self._choose(turns[0], tried)
+            try:
+                batch = await self._renew(member, turns)
+            except Exception as exc:
+                self._doubt(turns, f"the task that renews it has failed: {exc!r}")
+                raise
+            turns[:] = [turn for turn in batch.unproven if turn.tenure in self._turns and not turn.tenure.lost]
+            if turns:
+                tried.add(member)
+                past = all(turn.tenure.left < 0 for turn in turns)
+                await self._reach.rest(
+                    tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
+                )
+                rounds += not tried
+
+    def _choose(self, turn: Turn, tried: Collection[str]) -> str:
+        """Return the member at which a lease was proven last, unless it is known not to answer, or another."""
+        member = turn.tenure.member
+        stays = not tried and turn.tenure.lease.failing is None and self._reach.may_ask(member)
+        return member if stays else self._reach.pick(set(tried))
+
+    # Once ------------------------------------------------------------------------------------------------------
+
+    async def _renew(self, member: str, turns: list[Turn]) -> Round:
+        """Renew leases at one member, and prove it; what is left unproven is in doubt by then."""
+        for turn in turns:
+            turn.hurried = False
+            turn.tenure.move(member)
+        batch = Round(turns)
+        limit = self._limit(member, turns[0].tenure)
+        opens = member not in self._streams
+        longest = turns[0].tenure.rules.longest_rpc
+        with anyio.move_on_after(min(2 * limit, longest) if opens else limit) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._ask, member, batch)
+                while answers := await batch.answers():
+                    await self._prove(member, batch, answers, limit)
+        for turn, fault in batch.refused:
+            self._go_alone(batch, turn, f"{member}: {fault.brief}", tried=(member,))
+        for turn, answer, header in batch.to_sweep:
+            await self._sweep(member, batch, turn, answer, header)
+        if scope.cancelled_caught:
+            self._reach.report(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            self._doubt(batch.silent, f"{member} has not answered within {limit:.2g} s")
+        return batch
+
+    async def _ask(self, member: str, batch: Round) -> None:
+        """Renew over the member's stream, until all is answered or the stream has ended."""
+        try:
+            stream = await self._stream(member)
+            batch.sent_at = self._clock.boot()
+            await stream.renew_all(batch.leases, batch.take)
+        except StoreFault as exc:
+            self._reach.report(exc.fault)
+            batch.denied = exc.fault.kind is FaultKind.PERMISSION
+            self._doubt(batch.fail(), f"{member}: {exc.fault.brief}")
+        batch.end()
+
+    async def _stream(self, member: str) -> KeepAlive:
+        if member not in self._streams:
+            context = self._reach.store.keep_alive(member=member)
+            stream = await context.__aenter__()
+            if member in self._streams:  # somebody else was faster
+                await context.__aexit__(None, None, None)
+            else:
+                self._streams[member] = context, stream
+        return self._streams[member][1]
+
+    async def _prove(self, member: str, batch: Round, answers: list[Answer], limit: float) -> None:
+        """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""
+        known = [turn.tenure.known for turn, _ in answers]
+        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers))
+        try:
+            read = await self._reach.store.call(question, member=member, timeout=limit)
+        except StoreFault as exc:
+            self._reach.report(exc.fault)
+            self._take_refusal(member, batch, [turn for turn, _ in answers], exc)
+            return
+        for (turn, answer), before in zip(answers, known, strict=True):
+            tenure = turn.tenure
             judgement = judge(
-                ttl=renewed.ttl,
-                acknowledged=renewed.header,
+                ttl=answer.ttl,
+                acknowledged=answer.header,
                 read=read.header,
-                shown=read.succeeded,
-                known=known,
+                shown=read.found.get(tenure.anchor.full) == (tenure.anchor.create_revision, tenure.lease_id),
+                known=before,
             )
-        if judgement is None:
-            raise self._silent(member)
-        if judgement.verdict is Verdict.GONE:
-            tenure.end(judgement.why)
-            return
-        if judgement.verdict is Verdict.UNPROVEN:
-            raise _NotProvenError(f"{member}: {judgement.why}")
-        await self._clear_away(member)
-        tenure.prove(sent_at, renewed.ttl, read.header)
+            if judgement.verdict is Verdict.GONE:
+                batch.done(turn)
+                tenure.end(judgement.why)
+            elif judgement.verdict is Verdict.UNPROVEN:
+                batch.failed(turn)
+                tenure.doubt(f"{member}: {judgement.why}")
+            elif not turn.holdings.debris:
+                batch.done(turn)
+                self._proven(turn, batch.sent_at, answer.ttl, read.header)
+            elif len(batch.leases) == 1:
+                batch.to_sweep.append((turn, answer, read.header))
+            else:
+                # While that is cleared away, others do not wait.
+                batch.done(turn)
+                self._begin([turn])
 
-    async def _clear_away(self, member: str) -> None:
-        fault = await self._holdings.sweep()
+    def _proven(self, turn: Turn, sent_at: float, ttl: float, header: Header) -> None:
+        turn.alone = False
+        turn.tenure.prove(sent_at, ttl, header)
+        self._expect(turn)
+
+    async def _sweep(self, member: str, batch: Round, turn: Turn, answer: LeaseResult, header: Header) -> None:
+        """Clear away what was left behind under a lease; only then its proof counts."""
+        fault = await turn.holdings.sweep()
         if fault is None:
+            batch.done(turn)
+            self._proven(turn, batch.sent_at, answer.ttl, header)
             return
-        if self._holdings.stuck:
-            self._tenure.end(f"what was left behind under it could not be deleted for a whole TTL ({fault.brief})")
-        raise _NotProvenError(f"{member}: a key that was given back could not be deleted ({fault.brief})")
+        batch.failed(turn)
+        if turn.holdings.stuck:
+            turn.tenure.end(f"what was left behind under it could not be deleted for a whole TTL ({fault.brief})")
+        turn.tenure.doubt(f"{member}: a key that was given back could not be deleted ({fault.brief})")
 
-    def _limit(self, member: str) -> float:
+    # What goes wrong -------------------------------------------------------------------------------------------
+
+    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], exc: StoreFault) -> None:
+        """Record that a read in common was refused: if for one of its keys, only each alone can tell which."""
+        fault = exc.fault
+        if len(turns) > 1 and not fault.outage:
+            for turn in turns:
+                self._go_alone(batch, turn)
+            return
+        batch.denied = fault.kind is FaultKind.PERMISSION
+        for turn in turns:
+            batch.failed(turn)
+        self._doubt(turns, f"{member}: {fault.brief}")
+
+    def _go_alone(self, batch: Round, turn: Turn, why: str = "", *, tried: Iterable[str] = ()) -> None:
+        """Let a lease that may be the trouble itself go on alone, so that it is nobody else's."""
+        if why:
+            turn.tenure.doubt(why)
+        if len(batch.leases) == 1:
+            batch.denied = True
+            batch.failed(turn)
+            return
+        turn.alone = True
+        batch.done(turn)
+        self._begin([turn], tried)
+
+    def _doubt(self, turns: Iterable[Turn], why: str) -> None:
+        for turn in turns:
+            turn.tenure.doubt(why)
+
+    def _limit(self, member: str, tenure: Tenure) -> float:
         """Return seconds for a renewal and its proof: two questions, one after the other."""
-        rules = self._tenure.rules
-        half = rules.rpc_timeout / 2
-        return min(2 * self._reach.limit(member, half), rules.longest_rpc)
-
-    def _silent(self, member: str) -> _NotProvenError:
-        fault: Fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
-        self._reach.report(fault)
-        return _NotProvenError(f"{member} has not answered within {self._limit(member):.2g} s")
+        rules = tenure.rules
+        return min(2 * self._reach.limit(member, rules.rpc_timeout / 2), rules.longest_rpc)

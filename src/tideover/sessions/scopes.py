@@ -1,7 +1,8 @@
-"""What runs only as long as its session may be relied upon, and the one who looks at the clock for it.
+"""What runs only as long as its session may be relied upon.
 
-Timers stand still while a machine is suspended, and the clock of a deadline does not. So while a body relies on a
-session the clock is looked at ten times a second, and not only when a timer says that the deadline has come.
+The clock is looked at by the `Lookout` of all sessions, which is precise to a tenth of a second. When a deadline
+has come near, the event loop's own timers are set as well. They are not set before: each renewal would have to
+move them, and that costs something with thousands of bodies.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from tideover import telemetry
 from tideover.errors import SessionLost
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
+from tideover.sessions.lookout import Lookout
 from tideover.types import Component
 
-# Seconds between two looks at the clock: while a body relies on the session, and while none does.
-_LOOK = 0.1
-_IDLE_LOOK = 1.0
+# Seconds before the deadline at which the event loop's timers are set.
+_NEAR = 1.0
 # Seconds by which the loop's timer is later than the deadline, so that it is never earlier on the other clock.
 _AFTER = 0.001
 
@@ -30,16 +31,22 @@ class Bodies:
     Args:
         tenure: Its lease.
         holdings: Its keys.
+        lookout: Who looks at the clock for them.
         component: On whose behalf it is open.
     """
 
-    def __init__(self, tenure: Tenure, holdings: Holdings, *, component: Component = "session") -> None:
+    __slots__ = ("_closed", "_component", "_holdings", "_lookout", "_scopes", "_tenure", "_timed_until", "_told")
+
+    def __init__(
+        self, tenure: Tenure, holdings: Holdings, *, lookout: Lookout, component: Component = "session"
+    ) -> None:
         self._tenure = tenure
         self._holdings = holdings
+        self._lookout = lookout
         self._component = component
         # Each with whether it ends with the deadline, or only with the session.
         self._scopes: dict[anyio.CancelScope, bool] = {}
-        # Up to when the loop's timers are set: moving them all costs something, with thousands of bodies.
+        # For which deadline the event loop's timers are set; None if they are not.
         self._timed_until: float | None = None
         self._closed = False
         self._told = False
@@ -48,23 +55,39 @@ class Bodies:
         """Count them."""
         return f"<Bodies {len(self._scopes)} relying on {self._tenure!r}>"
 
+    def start(self) -> None:
+        """Let the clock be looked at, until `stop`."""
+        self._tenure.on_change = self._take_change
+        self._lookout.add(self)
+
+    def stop(self) -> None:
+        """Let nobody look any more."""
+        self._lookout.remove(self)
+
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool) -> None:
         """Cancel a scope when the time has come; see `Session.bind`."""
         if self._closed:
             # Nobody looks at the clock for it any more.
             scope.cancel()
             return
+        self._lookout.bound += 1
         self._scopes[scope] = at_deadline
-        if at_deadline:
-            scope.deadline = self._end()
-        if len(self._scopes) == 1 or self._tenure.loss() is not None:
-            # From now on the clock is looked at more often; or it has come too late.
-            self._tenure.changed.fire()
+        if self._timed_until is not None or self._tenure.loss() is not None:
+            self._lookout.changed(self)
+            self._timed_until = None
+        else:
+            self._lookout.expect(self.next_look)
 
     def unbind(self, scope: anyio.CancelScope) -> None:
         """Do not cancel a scope any more."""
-        if self._scopes.pop(scope, False):
-            scope.deadline = math.inf
+        if scope in self._scopes:
+            self._forget(scope)
+            if self._timed_until is not None:
+                scope.deadline = math.inf
+
+    def _forget(self, scope: anyio.CancelScope) -> None:
+        del self._scopes[scope]
+        self._lookout.bound -= 1
 
     def release(self) -> None:
         """Cancel nothing any more: the session was given up on purpose, and what relied on it goes on."""
@@ -77,43 +100,51 @@ class Bodies:
         self._closed = True
         self._cancel(definite=True)
 
-    async def run(self) -> None:
-        """Look at the clock until cancelled."""
-        tenure = self._tenure
-        while True:
-            changed = tenure.changed.next()
-            tenure.settle()
-            loss = tenure.loss()
-            if loss is not None:
-                self._cancel(definite=loss.definite)
-            self._move_deadlines()
-            self._tell(loss)
-            if tenure.lost:
-                for own in self._holdings:
-                    self._holdings.forget(own, tenure.lost.reason or "")
-                self._holdings.changed.fire()
-            look = _LOOK if self._scopes else _IDLE_LOOK
-            with anyio.move_on_after(look if loss is not None else min(look, max(0.0, tenure.left))):
-                await changed.wait()
+    # Looking ---------------------------------------------------------------------------------------------------
 
-    def _move_deadlines(self) -> None:
-        """Let the event loop itself cancel bodies at the deadline: that takes no turn of this task."""
-        deadline = self._tenure.lease.deadline
+    def _take_change(self) -> None:
+        """Have a look, unless all that has changed is that the deadline has moved away."""
+        if self._told or self._timed_until is not None or self._tenure.lost or self._tenure.left < 0:
+            self._lookout.changed(self)
+
+    @property
+    def next_look(self) -> float:
+        """When the deadline will have come near, or has come; in boot-time seconds."""
+        tenure = self._tenure
+        left = tenure.left
+        if tenure.lost or left <= 0:
+            return math.inf
+        return tenure.deadline if left <= _NEAR else tenure.deadline - _NEAR
+
+    def look(self) -> None:
+        """Cancel what may not go on, and say so."""
+        tenure = self._tenure
+        tenure.settle()
+        loss = tenure.loss()
+        if loss is not None:
+            self._cancel(definite=loss.definite)
+        self._set_timers()
+        self._tell(loss)
+        if tenure.lost:
+            for own in self._holdings:
+                self._holdings.forget(own, tenure.lost.reason or "")
+
+    def _set_timers(self) -> None:
+        """Let the event loop itself cancel bodies at a deadline that is near: it takes no turn of a task."""
+        left = self._tenure.left
+        deadline = self._tenure.deadline if 0 < left <= _NEAR else None
         if deadline == self._timed_until:
             return
-        self._timed_until, end = deadline, self._end()
+        self._timed_until = deadline
+        end = math.inf if deadline is None else anyio.current_time() + left + _AFTER
         for scope, at_deadline in self._scopes.items():
             if at_deadline:
                 scope.deadline = end
 
-    def _end(self) -> float:
-        """Return the deadline on the event loop's clock."""
-        return anyio.current_time() + self._tenure.left + _AFTER
-
     def _cancel(self, *, definite: bool) -> None:
         for scope, at_deadline in list(self._scopes.items()):
             if at_deadline or definite:
-                del self._scopes[scope]
+                self._forget(scope)
                 scope.cancel()
 
     def _tell(self, loss: SessionLost | None) -> None:

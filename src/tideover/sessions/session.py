@@ -8,7 +8,8 @@ wants what it held opens another one.
 *Not guaranteed.* etcd may take a living lease away early (see `rules`): then the watch on our own keys
 tells within its delivery. And no check made here reaches into a resource elsewhere; that takes a fencing token.
 
-One lease, renewed over one stream by `Heartbeat`; its keys are in `Holdings`; each is watched by a `KeyWatch`.
+One lease, renewed by the `Renewer` of all sessions; its keys are in `Holdings`, and watched by the `KeyWatches` of
+all sessions.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from tideover.clock import Clock
 from tideover.errors import Closed, SessionLost
 from tideover.home import Home
 from tideover.sessions.key import Notice, OwnKey
-from tideover.sessions.key_watch import KeyWatch
 from tideover.sessions.keys import Holdings
 from tideover.sessions.lease import Tenure
-from tideover.sessions.renewal import Heartbeat
+from tideover.sessions.lookout import Lookout
 from tideover.sessions.scopes import Bodies
 from tideover.shown import quoted
 from tideover.status import SessionStatus
@@ -41,10 +41,6 @@ _CLOSED = "closed by its owner"
 _GIVE_BACK = 2.0
 # Seconds that are left at the end of closing for saying what went wrong.
 _LAST_WORD = 0.05
-# Seconds before a new key is watched: most locks are held for less, and then it takes no watch at all.
-_SHORT_HOLD = 0.02
-# How many watches are opened at once: a member answers one after the other, and each has a second for it.
-_OPENING_AT_ONCE = 16
 
 
 class Session:
@@ -57,6 +53,7 @@ class Session:
         holdings: Its keys.
         home: The event loop it belongs to.
         reach: The way to the members.
+        lookout: Who looks at the clock for its bodies.
         clock: The clocks.
         base: What goes before the name of a key.
         component: On whose behalf it is open.
@@ -73,6 +70,7 @@ class Session:
         *,
         home: Home,
         reach: Reach,
+        lookout: Lookout,
         clock: Clock,
         base: str,
         component: Component = "session",
@@ -86,7 +84,7 @@ class Session:
         self._poison: str | None = None
         self._closed = False
         self._forgotten = False
-        self.bodies = Bodies(tenure, holdings, component=component)
+        self.bodies = Bodies(tenure, holdings, lookout=lookout, component=component)
         self._component = component
         self._left_behind: str | None = None
         self.ended = Notice()
@@ -99,6 +97,11 @@ class Session:
         return f"<Session {self._tenure.lease_id:x} {self.state}, {self._tenure.left:.1f} s left, {keys} keys>"
 
     # What may be believed --------------------------------------------------------------------------------------
+
+    @property
+    def tenure(self) -> Tenure:
+        """Its lease."""
+        return self._tenure
 
     @property
     def lease_id(self) -> int:
@@ -250,38 +253,6 @@ class Session:
         return True if own is None else await self._holdings.give_back(own, _GIVE_BACK)
 
     # Life ------------------------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Renew the lease and watch its keys until it has ended, then wait to be cancelled."""
-        tenure = self._tenure
-        heartbeat = Heartbeat(tenure, self._holdings, reach=self._reach, clock=self._clock)
-        opening = anyio.CapacityLimiter(_OPENING_AT_ONCE)
-        unwatched = [tenure.anchor, *self._holdings]
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(heartbeat.run)
-                while not (self.lost or self.ended):
-                    changed = self._holdings.changed.next()
-                    for own in unwatched:
-                        watch = KeyWatch(
-                            own,
-                            tenure=tenure,
-                            holdings=self._holdings,
-                            reach=self._reach,
-                            clock=self._clock,
-                            opening=opening,
-                        )
-                        tasks.start_soon(watch.run)
-                    self._holdings.fresh.clear()
-                    await changed.wait()
-                    # The anchor's watch tells of the lease's end meanwhile, and a watch begins where its key did.
-                    await anyio.sleep(_SHORT_HOLD)
-                    unwatched = [own for own in self._holdings.fresh if not own.gone]
-                tasks.cancel_scope.cancel()
-        except Exception as exc:
-            tenure.doubt(f"its task has failed: {exc!r}")
-            raise
-        await anyio.sleep_forever()
 
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool = True) -> None:
         """Cancel a scope as soon as the session may not be relied upon.

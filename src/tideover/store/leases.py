@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tideover.store.operations import LeaseResult, Op
+from tideover.types import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,39 @@ class LeaseKeepAlive(Op[LeaseResult]):
     """
 
     lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentsResult:
+    """The answer to an `Attachments`.
+
+    Attributes:
+        header: Who answered, and at which revision.
+        found: For each key that is there, the revision at which it came to be, and its lease; 0 if it has none.
+    """
+
+    header: Header
+    found: dict[bytes, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachments(Op[AttachmentsResult]):
+    """Ask to which leases keys are attached: linearizable reads in one transaction, of 128 keys at the most.
+
+    etcd refuses the whole of it if one read is refused.
+
+    Attributes:
+        keys: The keys.
+    """
+
+    keys: tuple[bytes, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in spans and messages."""
+        return "txn"
+
+    @property
+    def linearizable(self) -> bool:
+        """Whether its answer tells what is current."""
+        return True

@@ -6,13 +6,13 @@ What can be asked is in `operations`. Every call names the member it goes to, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, R
 from tideover.types import Entry, Header
 
@@ -84,14 +84,75 @@ class Watch(Protocol):
         ...
 
 
+class WatchGroup(Protocol):
+    """Watches at one member that have one reader; they end with the context manager that gave them.
+
+    For thousands: one of them costs no task, and opening it waits for nothing.
+    """
+
+    def add(self, tag: Any, key: bytes, end: bytes | None, *, start_revision: int) -> None:
+        """Open one more watch of [key, end); how that went is a frame of its own.
+
+        Args:
+            tag: What its frames come with; of no other watch of the group.
+            key: The first key.
+            end: The end of the range, exclusive; None for the one key.
+            start_revision: The first revision of interest; 0 begins with the one after the first frame's.
+
+        Raises:
+            StoreFault: All of them have ended.
+        """
+        ...
+
+    def drop(self, tag: Any) -> None:
+        """Close a watch; one that is not there is left alone. A frame of it may still come."""
+        ...
+
+    def request_progress(self) -> None:
+        """Ask for a sign of life: a frame that says up to which revision the watches that are open have come.
+
+        Raises:
+            StoreFault: All of them have ended.
+        """
+        ...
+
+    async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
+        """Return what has come: frames, those of one watch in order, each with its tag.
+
+        The first frame of a watch has no events: it is open. A fault is why it has ended alone, `Compacted` among
+        them, and is its last. A frame with the tag None answers `request_progress`.
+
+        Raises:
+            StoreFault: All of them have ended; after all that had arrived.
+        """
+        ...
+
+
+# Told the answer to the renewal of a lease: the member's word, which is no proof (a TTL of 0 means that the lease
+# is gone), or why this lease alone is refused. Called while others are answered: it must not raise.
+TakeRenewal = Callable[[int, LeaseResult | Fault], None]
+
+
 class KeepAlive(Protocol):
-    """An open stream for renewing leases; it ends with the context manager that gave it."""
+    """What renews leases at one member, until the context manager that gave it ends; all users share a stream."""
+
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases, many of them under way at once, and return when all are answered.
+
+        Several calls may be under way. One that is cancelled disturbs no other: the answers it has not waited for
+        are dropped when they come, and never taken for answers to later renewals of their leases.
+
+        Args:
+            leases: Their ids.
+            take: Told each answer as it comes.
+
+        Raises:
+            StoreFault: The stream has ended; what was not answered by then is unknown. A later call opens another.
+        """
+        ...
 
     async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease: one at a time, and never again after a call was cancelled.
-
-        An answer cannot be told from that to an earlier question, so that a stream with an unanswered one is of
-        no more use.
+        """Renew one lease.
 
         Args:
             lease: Its id.
@@ -100,9 +161,14 @@ class KeepAlive(Protocol):
             The member's word, which is no proof. A TTL of 0 means that the lease is gone.
 
         Raises:
-            StoreFault: The stream has ended.
+            StoreFault: The stream has ended, or the lease is refused.
         """
-        ...
+        answers: list[LeaseResult | Fault] = []
+        await self.renew_all((lease,), lambda _, answer: answers.append(answer))
+        (answer,) = answers
+        if isinstance(answer, Fault):
+            raise StoreFault(answer)
+        return answer
 
 
 class Store(Protocol):
@@ -173,14 +239,26 @@ class Store(Protocol):
         """
         ...
 
+    def watch_group(self, *, member: str, timeout: float) -> AbstractAsyncContextManager[WatchGroup]:
+        """Begin a group of watches that ends by itself when the member has no leader.
+
+        Args:
+            member: Whom to ask.
+            timeout: Seconds for what it takes before the first watch can be asked for, such as logging in.
+
+        Returns:
+            A context manager; entering raises `StoreFault` if that failed.
+        """
+        ...
+
     def keep_alive(self, *, member: str) -> AbstractAsyncContextManager[KeepAlive]:
-        """Open a stream for renewing leases that ends by itself when the member has no leader.
+        """Renew leases at a member, over a stream that ends by itself when the member has no leader.
 
         Args:
             member: Whom to ask.
 
         Returns:
-            A context manager; entering sends nothing yet.
+            A context manager; entering opens no stream yet.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -11,11 +11,11 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
-from tideover.request_record import Mark, RequestRecord, present_record
+from tideover.request_record import Mark, RequestRecord
 from tideover.shown import shown
 from tideover.telemetry.events import event
 from tideover.telemetry.outages import present_outages
-from tideover.telemetry.scope import meter
+from tideover.telemetry.scope import meter, tracer
 
 _requests = meter.create_counter(
     "tideover.server.requests", unit="{request}", description="Requests served, and whether degraded."
@@ -41,33 +41,62 @@ def within(context: SpanContext) -> Iterator[None]:
         detach(token)
 
 
+def leave_span() -> None:
+    """Record what this task does from now on as part of no span.
+
+    A background task may have been started within a request, and outlives it by days.
+    """
+    attach(Context())
+
+
 def current_span() -> Span:
     """Return the span of the current context."""
     return trace.get_current_span()
 
 
-def mark_span(mark: Mark, components: Collection[str]) -> None:
+def mark_span(mark: Mark, component: str, record: RequestRecord | None) -> None:
     """Make the current span, and the request's own, findable as degraded.
 
     Done at the moment of degradation: frameworks end their SERVER span with the last byte of the response. What
-    comes after that, such as a background task, has a span of its own.
+    comes after that, such as a background task, may have a span of its own; where it has none, one is made.
 
     Args:
-        mark: The first degraded answer of the component to be shown.
-        components: All components that gave degraded answers so far.
+        mark: The first degraded answer of a component.
+        component: Whose it is.
+        record: That of the request, which has the mark already; None outside of requests.
     """
-    record = present_record()
-    current, own = trace.get_current_span(), None if record is None else record.span
-    spans = [own, current] if isinstance(own, Span) and own is not current else [current]
-    recording = [span for span in spans if span.is_recording()]
-    for span in recording:
-        span.set_attributes(_attributes(mark, components))
+    current = trace.get_current_span()
+    if record is None:
+        if current.is_recording():
+            current.set_attributes(_attributes(mark, [component]))
+        return
+    own = record.span if isinstance(record.span, Span) else current
+    spans = [span for span in ([own] if own is current else [own, current]) if span.is_recording()]
+    late = None if spans else _late_span(current if current.get_span_context().is_valid else own)
+    if late is not None:
+        spans = [late]
+    for span in spans:
+        span.set_attributes(_attributes(mark, record.marks))
     outage = present_outages.get(mark.outage_id)
-    if record is not None and recording and outage is not None and len(components) == 1:
-        recording[0].add_link(outage.link)
+    # One link for each outage, whatever else is degraded in it.
+    if spans and outage is not None and _first_of_outage(mark, record):
+        spans[0].add_link(outage.link)
+    if late is not None:
+        late.end()
 
 
-def _attributes(mark: Mark, components: Collection[str]) -> Mapping[str, AttributeValue]:
+def _late_span(ended: Span) -> Span | None:
+    """Begin a span after the end of all that the request has, in its trace; None if that is not recorded."""
+    if not ended.get_span_context().trace_flags.sampled:
+        return None
+    return tracer.start_span("tideover.degraded", context=trace.set_span_in_context(ended))
+
+
+def _first_of_outage(mark: Mark, record: RequestRecord) -> bool:
+    return sum(each.outage_id == mark.outage_id for each in record.marks.values()) == 1
+
+
+def _attributes(mark: Mark, components: Iterable[str]) -> Mapping[str, AttributeValue]:
     return {
         "tideover.degraded": True,
         "tideover.components": list(components),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any, TypeVar
 import anyio
 
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import FaultKind, StoreFault, classify
 from tideover.store.leases import LeaseKeepAlive
-from tideover.store.operations import LeaseResult, Op, Result
-from tideover.store.protocol import KeepAlive, Store, Watch
+from tideover.store.operations import Op, Result
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
@@ -123,7 +122,7 @@ class FaultyStore:
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
-        """Open a stream on the store behind it; faults strike `LeaseKeepAlive`."""
+        """Renew leases of the store behind it; faults strike `LeaseKeepAlive`, one lease each."""
         async with self._store.keep_alive(member=member) as stream:
             yield FaultyKeepAlive(self, stream, member)
 
@@ -136,6 +135,12 @@ class FaultyStore:
             key, end, start_revision=start_revision, member=member, timeout=timeout
         ) as watch:
             yield watch
+
+    @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
+        """Begin a group of watches on the store behind it."""
+        async with self._store.watch_group(member=member, timeout=timeout) as group:
+            yield group
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether the member is really a grpc-proxy."""
@@ -162,8 +167,8 @@ class FaultyStore:
         await self._store.aclose()
 
 
-class FaultyKeepAlive:
-    """A stream of renewals of a `FaultyStore`."""
+class FaultyKeepAlive(KeepAlive):
+    """Renews leases of a `FaultyStore`."""
 
     def __init__(self, store: FaultyStore, stream: KeepAlive, member: str) -> None:
         self._store = store
@@ -174,14 +179,32 @@ class FaultyKeepAlive:
         """Name the member."""
         return f"<FaultyKeepAlive at {self._member}>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease, or fail as told; see `KeepAlive.renew`."""
-        injection = self._store._take(LeaseKeepAlive(lease), self._member)
-        if injection is None:
-            return await self._stream.renew(lease)
-        if injection.applied:
-            await self._stream.renew(lease)
-        raise await _fail(injection, math.inf)
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases, or fail as told; see `KeepAlive.renew_all`.
+
+        A lease that is refused is so alone, and one whose answer is lost leaves the others theirs; any other fault
+        ends the stream: those asked before are answered, and those behind are not.
+        """
+        answered: list[int] = []
+        lost = False
+        for lease in leases:
+            injection = self._store._take(LeaseKeepAlive(lease), self._member)
+            if injection is None:
+                answered.append(lease)
+                continue
+            if injection.applied:
+                await self._stream.renew(lease)
+            fault = classify(injection.code, injection.message)
+            if not injection.code:
+                lost = True
+            elif fault.kind is FaultKind.PERMISSION:
+                take(lease, fault)
+            else:
+                await self._stream.renew_all(answered, take)
+                raise StoreFault(fault)
+        await self._stream.renew_all(answered, take)
+        if lost:
+            await anyio.sleep_forever()
 
 
 async def _fail(injection: Injection, timeout: float) -> StoreFault:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -16,8 +18,15 @@ from tideover.codecs import encode
 from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify, unless_expected
-from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.store.faults import Fault, StoreFault, classify, unless_expected
+from tideover.store.leases import (
+    Attachments,
+    AttachmentsResult,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseRevoke,
+    LeaseTimeToLive,
+)
 from tideover.store.operations import (
     MOST_READS,
     AlarmList,
@@ -40,12 +49,14 @@ from tideover.store.operations import (
     WriteResult,
     within,
 )
-from tideover.store.protocol import Compacted, Event, WatchBatch
+from tideover.store.protocol import Compacted, Event, KeepAlive, TakeRenewal
 from tideover.store.transactions import Compare, Step, Txn, TxnResult
 from tideover.testing.memory_leases import MemoryLeases
+from tideover.testing.memory_watches import MemoryGroup, MemoryWatch
 from tideover.types import ClusterMember, Entry, Header
 
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 
 # etcd's default limits in bytes: on what is written, 1.5 MiB, and on any message, half a MiB more.
@@ -259,6 +270,10 @@ class MemoryStore:
                 return cast("R", self._range(op, member))
             case ReadBatch(keys):
                 return cast("R", self._read_batch(keys, member))
+            case Attachments(keys):
+                found = self._read_batch(keys, member).entries.items()
+                there = {key: (entry.create_revision, self._leases.of(key)) for key, entry in found}
+                return cast("R", AttachmentsResult(header, there))
             case Status():
                 if self.status_denied:
                     return cast("R", StatusResult(header, None, None))
@@ -404,7 +419,7 @@ class MemoryStore:
 
     def _holds(self, condition: Compare) -> bool:
         entry = self._newest.get(condition.key)
-        lease = next((i for i, le in self._leases.by_id.items() if condition.key in le.keys), 0)
+        lease = self._leases.of(condition.key)
         return (
             condition.create_revision in (None, entry.create_revision if entry else 0)
             and condition.mod_revision in (None, entry.mod_revision if entry else 0)
@@ -433,7 +448,7 @@ class MemoryStore:
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[MemoryKeepAlive]:
-        """Open a stream for renewing leases; see `Store.keep_alive`."""
+        """Renew leases at a member; see `Store.keep_alive`."""
         await anyio.lowlevel.checkpoint()
         yield MemoryKeepAlive(self, member)
 
@@ -444,15 +459,49 @@ class MemoryStore:
         self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
     ) -> AsyncIterator[MemoryWatch]:
         """Open a watch; see `Store.watch`."""
+        await self._reach_watches(member, timeout)
+        if start_revision and start_revision < self._compacted:
+            raise Compacted(self._compacted)
+        self.watched += 1
+        yield MemoryWatch(self, member, key, end, start_revision)
+
+    @asynccontextmanager
+    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[MemoryGroup]:
+        """Begin a group of watches; see `Store.watch_group`."""
+        await self._reach_watches(member, timeout)
+        yield MemoryGroup(self, member)
+
+    async def _reach_watches(self, member: str, timeout: float) -> None:
         await anyio.lowlevel.checkpoint()
         self._check_is_there(member)
         await self._arrive(member, timeout)
         if not self.has_leader and member not in self.proxies:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
-        if start_revision and start_revision < self._compacted:
-            raise Compacted(self._compacted)
-        self.watched += 1
-        yield MemoryWatch(self, member, key, end, start_revision)
+
+    async def _frame(self, member: str, found: Callable[[], T | None]) -> T:
+        """Wait until a watch at a member has something to tell, or ends."""
+        await anyio.lowlevel.checkpoint()
+        while True:
+            changed = self._changed.next()
+            behind = self._behind(member)
+            if behind in self.down or member not in self._members:
+                raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
+            silent = behind in self.frozen | self.mute
+            if not silent and (self.has_leader or member not in self.proxies):
+                if not self.has_leader:
+                    raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
+                frame = found()
+                if frame is not None:
+                    return frame
+            # Leases end without anybody doing anything.
+            with anyio.move_on_after(self._leases.next_expiry - anyio.current_time()):
+                await changed.wait()
+            self._advance()
+
+    def _since(self, revision: int) -> Iterator[Event]:
+        """What has changed from a revision on."""
+        first = bisect_left(self._history, revision, key=lambda event: event.revision)
+        return itertools.islice(self._history, first, None)
 
     def is_proxy(self, member: str) -> bool | None:
         """Whether the member is one of `proxies`."""
@@ -484,64 +533,8 @@ class MemoryStore:
         """Do nothing: there is no connection."""
 
 
-class MemoryWatch:
-    """A watch on a `MemoryStore`."""
-
-    def __init__(
-        self, store: MemoryStore, member: str, key: bytes, end: bytes | None, start_revision: int
-    ) -> None:
-        self._store = store
-        self._member = member
-        self._key, self._end = key, end
-        self._next = start_revision or store.revision + 1
-        self.opened_at = store.revision
-        self._progress_requests = 0
-
-    async def receive(self) -> WatchBatch:
-        """Return the next frame; see `Watch.receive`."""
-        store = self._store
-        await anyio.lowlevel.checkpoint()
-        while True:
-            changed = store._changed.next()
-            member = store._behind(self._member)
-            if member in store.down or self._member not in store.members:
-                raise StoreFault(classify("UNAVAILABLE", "Stream removed (Socket closed)"))
-            silent = member in store.frozen | store.mute
-            if not silent and (store.has_leader or self._member not in store.proxies):
-                if not store.has_leader:
-                    raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
-                batch = self._batch()
-                if batch is not None:
-                    return batch
-            # Leases end without anybody doing anything.
-            with anyio.move_on_after(store._leases.next_expiry - anyio.current_time()):
-                await changed.wait()
-            store._advance()
-
-    def _batch(self) -> WatchBatch | None:
-        store = self._store
-        header = store._header(self._member, store.revision)
-        events = tuple(
-            e for e in store._history if e.revision >= self._next and within(e.key, self._key, self._end)
-        )
-        if events:
-            self._next = store.revision + 1
-            return WatchBatch(header, events)
-        if self._progress_requests:
-            self._progress_requests = 0
-            return WatchBatch(header)
-        return None
-
-    async def request_progress(self) -> None:
-        """Ask for a progress frame; see `Watch.request_progress`."""
-        await anyio.lowlevel.checkpoint()
-        if self._member not in self._store.proxies:
-            self._progress_requests += 1
-        self._store.touch()
-
-
-class MemoryKeepAlive:
-    """A stream of renewals on a `MemoryStore`."""
+class MemoryKeepAlive(KeepAlive):
+    """Renews leases of a `MemoryStore`."""
 
     def __init__(self, store: MemoryStore, member: str) -> None:
         self._store = store
@@ -551,13 +544,18 @@ class MemoryKeepAlive:
         """Name the member."""
         return f"<MemoryKeepAlive at {self._member}>"
 
-    async def renew(self, lease: int) -> LeaseResult:
-        """Renew a lease; see `KeepAlive.renew`."""
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        """Renew leases; see `KeepAlive.renew_all`."""
         store, member = self._store, self._member
         await anyio.lowlevel.checkpoint()
         await store._arrive(member, math.inf)
-        store.calls.append((member, cast("Op[Result]", LeaseKeepAlive(lease))))
+        store.calls.extend((member, cast("Op[Result]", LeaseKeepAlive(lease))) for lease in leases)
         await anyio.sleep(store.delay)
+        for lease in leases:
+            take(lease, self._renew(lease))
+
+    def _renew(self, lease: int) -> LeaseResult | Fault:
+        store, member = self._store, self._member
         if member in store.stale:
             found = store._leases.by_id.get(lease)
             old = replace(store._header(member, store.revision), raft_term=store.raft_term - 1)

@@ -29,6 +29,7 @@ class MemoryLeases:
 
     def __init__(self) -> None:
         self.by_id: dict[int, MemoryLease] = {}
+        self._by_key: dict[bytes, int] = {}
         self._frozen = False
 
     def __repr__(self) -> str:
@@ -54,12 +55,18 @@ class MemoryLeases:
         found.expires_at = now + found.ttl
         return found.ttl
 
+    def of(self, key: bytes) -> int:
+        """Return the lease that a key is attached to; 0 if it is to none."""
+        return self._by_key.get(key, 0)
+
     def attach(self, key: bytes, lease: int) -> None:
         """Let a key end with a lease, or with none if that is 0."""
-        for other in self.by_id.values():
-            other.keys.discard(key)
+        before = self.by_id.get(self._by_key.pop(key, 0))
+        if before is not None:
+            before.keys.discard(key)
         if lease:
             self.by_id[lease].keys.add(key)
+            self._by_key[key] = lease
 
     def freeze(self) -> None:
         """Let time stand still, until there is a leader again."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from tideover.elections.peers.http import Handler, Silent
+from tideover.elections.peers.network import Handler, Silent
 
 
 class Switchboard:

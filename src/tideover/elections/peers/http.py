@@ -1,11 +1,12 @@
-"""Requests between processes, over HTTP/1.1: as little of it as will do, and everything bounded.
+"""Requests between candidates over HTTP/1.1, on h11, and everything bounded.
 
-One `POST` per connection, of at most 16 KiB, within 2 s, at most 64 at a time; whatever is anything else gets an
-error and is closed. When more come, the connection that has been open for longest without having said what it
-wants is given up: so who opens many and says nothing keeps nobody out. Nothing that is received can raise here.
+One `POST` per connection, of at most 16 KiB, within 2 s, at most 64 at a time; anything else is answered with an
+error, and closed. When more come, the connection that has been open for longest without having said what it
+wants is closed, so that a client that opens many and says nothing keeps no other out. Nothing that is received
+raises here.
 
 HTTP, so that it passes through what passes between services, and can be looked at with `curl`. It is not for
-browsers, and needs no library.
+browsers. Imported only with `failsafe=`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import errno
 import logging
 import re
 import socket
-from collections.abc import Callable
-from typing import Protocol
+from http import HTTPStatus
 
 import anyio
 import anyio.abc
+import h11
 
 from tideover import telemetry
+from tideover.elections.peers.network import Handler, Silent, split_address
 from tideover.foreign_bytes import Malformed, decimal
 
 PATH = "/tideover/peers"
@@ -32,54 +34,10 @@ EXCHANGE_TIMEOUT = 2.0
 # Seconds before connections are accepted again, after none could be.
 _AFTER_TROUBLE = 0.1
 
-_REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"} | {
-    411: "Length Required",
-    413: "Content Too Large",
-    421: "Misdirected Request",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}
+_HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]")
-
-# Returns a status and a body. It must not wait: what it decides is decided at once.
-Handler = Callable[[bytes], tuple[int, bytes]]
-
-
-class Silent(Exception):
-    """Raised when a request was not answered, or with an error.
-
-    Attributes:
-        gone: Whether nobody is there: the connection was refused, or another process answered.
-    """
-
-    def __init__(self, why: str, *, gone: bool = False) -> None:
-        super().__init__(why)
-        self.gone = gone
-
-
-class Network(Protocol):
-    """How requests get to other processes."""
-
-    async def listen(self, host: str, port: int) -> int:
-        """Begin to accept connections, and return the port; 0 asks for any.
-
-        Raises:
-            OSError: That cannot be.
-        """
-
-    async def serve(self, handler: Handler) -> None:
-        """Answer requests until cancelled."""
-
-    async def post(self, address: str, body: bytes, *, timeout: float) -> bytes:
-        """Send a request and return the answer's body.
-
-        Raises:
-            Silent: There is none.
-        """
-
-    async def aclose(self) -> None:
-        """Accept nothing any more."""
+# A field that goes on in the next line is obsolete (RFC 9112, 5.2); h11 joins the lines.
+_FOLDED = re.compile(rb"\n[ \t]")
 
 
 class HttpNetwork:
@@ -134,15 +92,13 @@ class HttpNetwork:
     async def post(self, address: str, body: bytes, *, timeout: float) -> bytes:
         """Send a request; see `Network`."""
         host, port = split_address(address)
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
+        peer = _Peer(h11.CLIENT)
+        request = h11.Request(method="POST", target=PATH, headers=[("Host", address), *_fields(body)])
         try:
             with anyio.fail_after(timeout):
                 async with await anyio.connect_tcp(host, port) as stream:
-                    await stream.send(head.encode("ascii") + body)
-                    status, answer = await _read_response(stream)
+                    await stream.send(peer.message(request, body))
+                    response, answer = await _response(peer, stream)
         except ConnectionRefusedError:
             raise Silent("nobody listens there", gone=True) from None
         # Of a host's name that IDNA refuses the look-up raises UnicodeError.
@@ -152,12 +108,13 @@ class HttpNetwork:
             UnicodeError,
             anyio.BrokenResourceError,
             anyio.EndOfStream,
-            _Malformed,
+            h11.RemoteProtocolError,
         ) as exc:
             refused = isinstance(exc.__cause__, ConnectionRefusedError)
             raise Silent(f"no answer ({type(exc).__name__})", gone=refused) from None
-        if status != 200:
-            raise Silent(f"answered with {status}", gone=status == 421)
+        if response.status_code != HTTPStatus.OK:
+            gone = response.status_code == HTTPStatus.MISDIRECTED_REQUEST
+            raise Silent(f"answered with {response.status_code}", gone=gone)
         return answer
 
     async def aclose(self) -> None:
@@ -178,7 +135,7 @@ class HttpNetwork:
             with anyio.move_on_after(EXCHANGE_TIMEOUT) as scope:
                 self._waiting[scope] = None
                 try:
-                    answer = _response(*await _understand(stream, handler))
+                    answer = await _answer(stream, handler)
                     self._waiting.pop(scope, None)
                     await stream.send(answer)
                     await stream.send_eof()
@@ -192,134 +149,107 @@ class HttpNetwork:
                 await anyio.aclose_forcefully(stream)
 
 
-class _Malformed(Exception):
-    """Raised when what came is no HTTP that is understood here."""
+class _Peer:
+    """The process at the other end of a connection, as h11 reads what it sends.
 
-    def __init__(self, status: int) -> None:
-        super().__init__(str(status))
-        self.status = status
+    Args:
+        role: Which end this process is.
+    """
+
+    def __init__(self, role: type[h11.CLIENT | h11.SERVER]) -> None:
+        self._connection = h11.Connection(role, max_incomplete_event_size=MAX_HEADER)
+        self._received = b""
+
+    def message(self, head: h11.Request | h11.Response, body: bytes) -> bytes:
+        """Return a whole message, ready to send."""
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        return b"".join(self._connection.send(event) or b"" for event in events)
+
+    async def head(self, stream: anyio.abc.ByteStream) -> h11.Request | h11.Response:
+        """Receive the first line and the fields.
+
+        Raises:
+            EndOfStream: The other end has closed the connection.
+            RemoteProtocolError: It is no HTTP that is understood here.
+        """
+        while True:
+            event = self._connection.next_event()
+            if isinstance(event, h11.Request | h11.Response):
+                head, _, _ = self._received.partition(b"\r\n\r\n")
+                if _FOLDED.search(head):
+                    raise h11.RemoteProtocolError("a folded field")
+                return event
+            if event is h11.NEED_DATA:
+                # No further than the limit: h11 takes a longer head that has come whole, and any number of
+                # responses that are not the last.
+                if len(self._received) > MAX_HEADER:
+                    raise h11.RemoteProtocolError("too much", error_status_hint=_HEAD_TOO_LARGE)
+                chunk = await stream.receive(MAX_HEADER + 1 - len(self._received))
+                self._received += chunk
+                self._connection.receive_data(chunk)
+
+    async def body(self, stream: anyio.abc.ByteStream, head: h11.Request | h11.Response) -> bytes:
+        """Receive the body, whose length must have been given.
+
+        Raises:
+            EndOfStream: The other end has closed the connection.
+            RemoteProtocolError: The length is missing, or more than is read here.
+        """
+        fields = dict(head.headers)
+        if b"transfer-encoding" in fields or b"content-length" not in fields:
+            raise h11.RemoteProtocolError("no length", error_status_hint=HTTPStatus.LENGTH_REQUIRED)
+        if _length(fields[b"content-length"]) > MAX_BODY:
+            raise h11.RemoteProtocolError("too long", error_status_hint=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        body = b""
+        while True:
+            event = self._connection.next_event()
+            if isinstance(event, h11.Data):
+                body += event.data
+            elif event is h11.NEED_DATA:
+                self._connection.receive_data(await stream.receive(MAX_BODY))
+            else:
+                return body
 
 
-async def _understand(stream: anyio.abc.ByteStream, handler: Handler) -> tuple[int, bytes]:
+async def _answer(stream: anyio.abc.ByteStream, handler: Handler) -> bytes:
+    """Receive a request and return the answer to it, ready to send."""
+    peer = _Peer(h11.SERVER)
     try:
-        line, headers, rest = await _read_head(stream)
-        parts = line.split(" ")
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-            return 400, b""
-        if parts[0] != "POST":
-            return 405, b""
-        if parts[1] != PATH:
-            return 404, b""
-        if "transfer-encoding" in headers or "content-length" not in headers:
-            return 411, b""
-        body = await _read_body(stream, rest, _length(headers["content-length"]))
-    except _Malformed as exc:
-        return exc.status, b""
+        status, body = await _understand(peer, stream, handler)
+    except h11.RemoteProtocolError as exc:
+        status, body = exc.error_status_hint, b""
+    reason = HTTPStatus(status).phrase
+    return peer.message(h11.Response(status_code=status, reason=reason, headers=_fields(body)), body)
+
+
+async def _understand(peer: _Peer, stream: anyio.abc.ByteStream, handler: Handler) -> tuple[int, bytes]:
+    request = await peer.head(stream)
+    assert isinstance(request, h11.Request)
+    if request.method != b"POST":
+        return HTTPStatus.METHOD_NOT_ALLOWED, b""
+    if request.target != PATH.encode():
+        return HTTPStatus.NOT_FOUND, b""
+    body = await peer.body(stream, request)
     try:
         return handler(body)
     except Exception as exc:  # noqa: BLE001  # a mistake of ours, and no reason to listen to nobody any more
         what = "a message from another candidate could not be handled"
         telemetry.peers_noted(what, level=logging.ERROR, error=exc)
-        return 503, b""
+        return HTTPStatus.SERVICE_UNAVAILABLE, b""
 
 
-async def _read_response(stream: anyio.abc.ByteStream) -> tuple[int, bytes]:
-    line, headers, rest = await _read_head(stream)
-    parts = line.split(" ", 2)
+async def _response(peer: _Peer, stream: anyio.abc.ByteStream) -> tuple[h11.Response, bytes]:
+    head = await peer.head(stream)
+    assert isinstance(head, h11.Response)
+    return head, await peer.body(stream, head)
+
+
+def _fields(body: bytes) -> list[tuple[str, str]]:
+    return [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+
+
+def _length(value: bytes) -> int:
     try:
-        status = decimal(parts[1], "the status", most=999) if len(parts) > 1 else 0
-    except Malformed:
-        status = 0
-    if not status or not parts[0].startswith("HTTP/1."):
-        raise _Malformed(400)
-    return status, await _read_body(stream, rest, _length(headers.get("content-length", "")))
-
-
-async def _read_head(stream: anyio.abc.ByteStream) -> tuple[str, dict[str, str], bytes]:
-    """Return the first line, the fields, and what was read of the body."""
-    raw = b""
-    while b"\r\n\r\n" not in raw:
-        if len(raw) >= MAX_HEADER:
-            raise _Malformed(431)
-        raw += await stream.receive(MAX_HEADER)
-    head, _, rest = raw.partition(b"\r\n\r\n")
-    if len(head) > MAX_HEADER:
-        raise _Malformed(431)
-    line, *lines = head.decode("latin-1").split("\r\n")
-    headers: dict[str, str] = {}
-    for field in lines:
-        name, colon, value = field.partition(":")
-        name = name.lower()
-        # Two lengths would be two opinions on where the message ends.
-        if not colon or not name or name != name.strip() or name in headers:
-            raise _Malformed(400)
-        headers[name] = value.strip()
-    return line, headers, rest
-
-
-def _length(text: str) -> int:
-    try:
-        length = decimal(text, "the length", most=9_999_999_999)
-    except Malformed:
-        raise _Malformed(400) from None
-    if length > MAX_BODY:
-        raise _Malformed(413)
-    return length
-
-
-async def _read_body(stream: anyio.abc.ByteStream, body: bytes, length: int) -> bytes:
-    while len(body) < length:
-        body += await stream.receive(length - len(body))
-    return body[:length]
-
-
-def _response(status: int, body: bytes) -> bytes:
-    head = (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of an address; an IPv6 host stands in brackets.
-
-    Args:
-        address: Such as `"10.0.0.7:7000"` or `"[::1]:7000"`.
-
-    Raises:
-        Silent: It is none.
-    """
-    host, colon, port = address.rpartition(":")
-    try:
-        number = decimal(port, "the port", least=1, most=65_535)
-    except Malformed:
-        number = 0
-    if not colon or not number or len(address) >= 300 or not _HOST.fullmatch(host):
-        raise Silent("that is no address")
-    return host.removeprefix("[").removesuffix("]"), number
-
-
-def join_address(host: str, port: int) -> str:
-    """Return an address; see `split_address`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def local_host(towards: str, port: int) -> str:
-    """Return this machine's address on the way to another one. Sends nothing, and looks no names up.
-
-    Args:
-        towards: The other's IP address.
-        port: Any port.
-
-    Raises:
-        OSError: There is no way to it.
-    """
-    family = socket.AF_INET6 if ":" in towards else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect((towards, port))
-        return str(probe.getsockname()[0])
-
-
-# An address that is nobody's (RFC 5737): the way to it is the default route.
-NOWHERE = "192.0.2.1"
+        return decimal(value.decode("latin-1"), "the length", most=9_999_999_999)
+    except Malformed as exc:
+        raise h11.RemoteProtocolError(str(exc)) from None

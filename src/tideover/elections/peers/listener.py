@@ -11,16 +11,8 @@ import anyio
 
 from tideover import telemetry
 from tideover.addresses import is_wildcard
-from tideover.elections.peers.http import (
-    NOWHERE,
-    HttpNetwork,
-    Network,
-    Silent,
-    join_address,
-    local_host,
-    split_address,
-)
 from tideover.elections.peers.messages import Keyring, Message, Rejected
+from tideover.elections.peers.network import NOWHERE, Network, Silent, join_address, local_host, split_address
 from tideover.elections.rules.failsafe import Verdict
 from tideover.errors import Closed
 from tideover.policies import Failsafe
@@ -72,7 +64,7 @@ class Desk:
         self._keys = Keyring(options.secrets)
         self._towards = towards
         self._monotonic = monotonic
-        self._network: Network = network or HttpNetwork()
+        self._network: Network = network or _over_http()
         self._seats: dict[str, Addressee] = {}
         self._warned_at = -_WARN_EVERY
 
@@ -189,3 +181,10 @@ def _with_port(advertise: str, bound: int) -> str:
 def nonce() -> str:
     """Return a random word."""
     return secrets.token_hex(8)
+
+
+def _over_http() -> Network:
+    # h11 is loaded by those who have asked for it.
+    from tideover.elections.peers.http import HttpNetwork
+
+    return HttpNetwork()

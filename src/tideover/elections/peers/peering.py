@@ -18,9 +18,9 @@ from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.clock import Clock
-from tideover.elections.peers.http import Silent
 from tideover.elections.peers.listener import Desk, nonce
 from tideover.elections.peers.messages import Kind, Message
+from tideover.elections.peers.network import Silent
 from tideover.elections.record import Record
 from tideover.elections.rules.candidate import Candidate
 from tideover.elections.rules.failsafe import Assembly, Question, Verdict, answer, failing

@@ -1,0 +1,94 @@
+"""How requests travel between candidates, as a protocol, and the addresses they travel to."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from tideover.foreign_bytes import Malformed, decimal
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]")
+
+# Returns a status and a body. It must not wait: what it decides is decided at once.
+Handler = Callable[[bytes], tuple[int, bytes]]
+
+# An address that is nobody's (RFC 5737): the way to it is the default route.
+NOWHERE = "192.0.2.1"
+
+
+class Silent(Exception):
+    """Raised when a request was not answered, or with an error.
+
+    Attributes:
+        gone: Whether nobody is there: the connection was refused, or another process answered.
+    """
+
+    def __init__(self, why: str, *, gone: bool = False) -> None:
+        super().__init__(why)
+        self.gone = gone
+
+
+class Network(Protocol):
+    """How requests get to other processes."""
+
+    async def listen(self, host: str, port: int) -> int:
+        """Begin to accept connections, and return the port; 0 asks for any.
+
+        Raises:
+            OSError: That cannot be.
+        """
+
+    async def serve(self, handler: Handler) -> None:
+        """Answer requests until cancelled."""
+
+    async def post(self, address: str, body: bytes, *, timeout: float) -> bytes:
+        """Send a request and return the answer's body.
+
+        Raises:
+            Silent: There is none.
+        """
+
+    async def aclose(self) -> None:
+        """Accept nothing any more."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of an address; an IPv6 host stands in brackets.
+
+    Args:
+        address: Such as `"10.0.0.7:7000"` or `"[::1]:7000"`.
+
+    Raises:
+        Silent: It is none.
+    """
+    host, colon, port = address.rpartition(":")
+    try:
+        number = decimal(port, "the port", least=1, most=65_535)
+    except Malformed:
+        number = 0
+    if not colon or not number or len(address) >= 300 or not _HOST.fullmatch(host):
+        raise Silent("that is no address")
+    return host.removeprefix("[").removesuffix("]"), number
+
+
+def join_address(host: str, port: int) -> str:
+    """Return an address; see `split_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def local_host(towards: str, port: int) -> str:
+    """Return this machine's address on the way to another one. Sends nothing, and looks no names up.
+
+    Args:
+        towards: The other's IP address.
+        port: Any port.
+
+    Raises:
+        OSError: There is no way to it.
+    """
+    family = socket.AF_INET6 if ":" in towards else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((towards, port))
+        return str(probe.getsockname()[0])

@@ -1,0 +1,143 @@
+"""Questions and writes about many keys in one transaction each; where it is refused, in two halves, and so on.
+
+etcd refuses a transaction as a whole if this user may not do one part of it, and tells not which. Among thousands
+the few that are refused are found in some tens of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+from tideover.client.gateway import Gateway
+from tideover.errors import PermissionDenied
+from tideover.sessions.key import OwnKey
+from tideover.store.operations import MOST_READS, Put, Range
+from tideover.store.transactions import Compare, Txn
+
+T = TypeVar("T")
+
+# Keys of one transaction: two conditions each.
+_AT_ONCE = MOST_READS // 2 - 2
+# Bytes of one transaction; etcd's limit is 1.5 MiB.
+_MOST_BYTES = 524_288
+
+
+async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str]:
+    """Find the keys that this user may not write; nothing is written.
+
+    etcd looks at the rights for both branches of a transaction, and takes the one with the writes only if the
+    conditions hold, which they never do.
+
+    Args:
+        gateway: The way to etcd.
+        keys: The keys.
+
+    Returns:
+        The keys that are refused, and etcd's words.
+
+    Raises:
+        TideoverError: That could not be asked.
+    """
+    refused: dict[bytes, str] = {}
+
+    async def all_writable(some: Sequence[bytes]) -> bool:
+        never = (Compare(some[0], mod_revision=0), Compare(some[0], mod_revision=1))
+        read = Range(some[0], keys_only=True)
+        try:
+            await gateway.call(Txn(never, then=tuple(Put(key, b"") for key in some), otherwise=(read,)))
+        except PermissionDenied as exc:
+            if len(some) == 1:
+                refused[some[0]] = str(exc)
+            return False
+        return True
+
+    for some in _portions(keys):
+        await _halving(some, all_writable)
+    return refused
+
+
+async def not_as_written(gateway: Gateway, keys: Sequence[OwnKey], lease: int) -> list[OwnKey]:
+    """Find the keys that are not as they were written, or not under the lease.
+
+    Args:
+        gateway: The way to etcd.
+        keys: The keys.
+        lease: The lease.
+
+    Raises:
+        TideoverError: That could not be asked.
+    """
+    found: list[OwnKey] = []
+    asked = {own: Compare(own.full, mod_revision=own.mod_revision, lease=lease) for own in keys}
+
+    async def all_well(some: Sequence[OwnKey]) -> bool:
+        # Without a read in it, etcd would not ask the quorum.
+        read = (Range(some[0].full, keys_only=True),)
+        try:
+            answered = await gateway.call(Txn(tuple(asked[own] for own in some), then=read, otherwise=read))
+        except PermissionDenied:
+            return len(some) == 1  # which one may not be read is no matter here
+        if not answered.result.succeeded and len(some) == 1:
+            found.extend(some)
+        return answered.result.succeeded
+
+    for some in _portions(keys):
+        await _halving(some, all_well)
+    return found
+
+
+async def overwrite(gateway: Gateway, values: dict[OwnKey, bytes], lease: int) -> dict[OwnKey, str]:
+    """Write keys again for the last time; those that are not as they were written are left alone.
+
+    Args:
+        gateway: The way to etcd.
+        values: What each is to say.
+        lease: Their lease.
+
+    Returns:
+        The keys that this user may not write, and etcd's words.
+
+    Raises:
+        TideoverError: That could not be asked, or it is not known what came of it: then it is not tried again.
+    """
+    refused: dict[OwnKey, str] = {}
+
+    async def write(some: Sequence[OwnKey]) -> bool:
+        compares = tuple(Compare(own.full, mod_revision=own.mod_revision, lease=lease) for own in some)
+        puts = tuple(Put(own.full, values[own], lease) for own in some)
+        read = Range(some[0].full, keys_only=True)
+        try:
+            answered = await gateway.call(Txn(compares, then=puts, otherwise=(read,)))
+        except PermissionDenied as exc:
+            if len(some) == 1:
+                refused[some[0]] = str(exc)
+            return False
+        return answered.result.succeeded
+
+    for some in _portions(list(values), lambda own: len(own.full) + len(values[own])):
+        await _halving(some, write)
+    return refused
+
+
+async def _halving(items: Sequence[T], do: Callable[[Sequence[T]], Awaitable[bool]]) -> None:
+    """Do something with all; if that fails, with each half."""
+    if await do(items) or len(items) == 1:
+        return
+    half = len(items) // 2
+    await _halving(items[:half], do)
+    await _halving(items[half:], do)
+
+
+def _portions(items: Sequence[T], size: Callable[[T], int] = lambda _: 0) -> Iterator[Sequence[T]]:
+    """Cut into what fits into one transaction."""
+    portion: list[T] = []
+    total = 0
+    for item in items:
+        total += size(item)
+        if portion and (len(portion) == _AT_ONCE or total > _MOST_BYTES):
+            yield portion
+            portion, total = [], size(item)
+        portion.append(item)
+    if portion:
+        yield portion

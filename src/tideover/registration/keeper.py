@@ -1,0 +1,409 @@
+"""Who keeps the registrations of one coordinator in etcd: does for each what is due, and for many at once.
+
+Registrations of one ttl stand under one session. What a registration needs is its key, so that the end of one is
+its key deleted, and the session is closed with its last one.
+
+A lease is for all or for none: etcd renews none, and lets nothing be written under it, once this user may not
+write one of its keys (3.5.28 and later); and none counts as renewed while a key that was given up under it cannot
+be deleted. So while a session is in trouble although etcd can be asked, it is asked which keys it refuses. Those
+registrations stay behind, and each gets a session of its own, for good; all others move: their keys are deleted,
+and put under a new session. Where all are refused nobody is to be kept from harm, and nobody moves.
+
+At rest a registration has no task, no timer and no lease of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+
+from tideover.client.gateway import Gateway
+from tideover.clock import Clock
+from tideover.cluster.state import Lanes
+from tideover.errors import Closed, TideoverError
+from tideover.home import Home
+from tideover.registration.bulk import not_as_written, unwritable
+from tideover.registration.publisher import Publisher, Stage
+from tideover.registration.rules import SPREAD, Setback
+from tideover.registration.shared import SharedSession
+from tideover.registration.writing import write
+from tideover.sessions.key import OwnKey
+from tideover.sessions.pool import SessionPool
+from tideover.ticker import GRAIN, Ticker
+
+# Seconds between two looks at keys that nobody has said anything about, full jitter above a half.
+_LOOK_EVERY = 60.0
+# Seconds between two looks at the sessions' deadlines.
+_DOUBT_EVERY = 1.0
+
+Key = int | Publisher
+
+
+@dataclass(slots=True)
+class _Opening:
+    """A session that is being opened, for those who wait for it."""
+
+    waiting: dict[Publisher, None] = field(default_factory=dict)
+    scope: anyio.CancelScope | None = None
+    stopped: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Keeper:
+    """Keeps registrations in etcd.
+
+    Args:
+        pool: Where to open sessions.
+        gateway: The way to etcd.
+        lanes: Whether an outage is declared.
+        clock: The clocks.
+        chance: Draws a number uniformly from [0, 1).
+        home: Where tasks run.
+        ticker: Who looks at the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: SessionPool,
+        gateway: Gateway,
+        lanes: Lanes,
+        clock: Clock,
+        chance: Callable[[], float],
+        home: Home,
+        ticker: Ticker,
+    ) -> None:
+        self._pool = pool
+        self._gateway = gateway
+        self._lanes = lanes
+        self._clock = clock
+        self._chance = chance
+        self._home = home
+        self._tick = ticker.every(math.inf, self._look)
+        # By ttl, or by registration where it is alone: what new ones are put under.
+        self._current: dict[Key, SharedSession[Publisher]] = {}
+        # Also those that are about to be left, and being closed.
+        self._sessions: dict[SharedSession[Publisher], None] = {}
+        self._opening: dict[Key, _Opening] = {}
+        self._away: dict[Publisher, None] = {}
+        self._gone: list[tuple[Publisher, OwnKey]] = []
+        self._agenda: list[tuple[float, int, Publisher]] = []
+        self._order = itertools.count()
+        self._look_at_doubts = self._look_at_keys = -math.inf
+
+    def __repr__(self) -> str:
+        """Count the sessions and what is to be done."""
+        return f"<Keeper {len(self._sessions)} sessions, {len(self._agenda)} planned, {len(self._away)} away>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether etcd can be asked."""
+        return self._lanes.health.quorum.closed
+
+    # Planning: nothing here waits ------------------------------------------------------------------------------
+
+    def plan(self, publisher: Publisher) -> None:
+        """Let a registration be tried when that makes sense."""
+        if publisher.stage is not Stage.RESTING or publisher.ended:
+            return
+        if not self.usable:
+            publisher.stage = Stage.AWAY
+            self._away[publisher] = None
+            publisher.meet(Setback.OUTAGE, self._lanes.brief)
+        else:
+            delay = publisher.delay
+            if delay <= 0:
+                self._try(publisher)
+                return
+            self._plan_in(delay, publisher)
+        self._pace()
+
+    def _plan_in(self, seconds: float, publisher: Publisher) -> None:
+        publisher.stage, publisher.due = Stage.PLANNED, self._clock.monotonic() + seconds
+        heapq.heappush(self._agenda, (publisher.due, next(self._order), publisher))
+        self._pace()
+
+    def _replan(self, publisher: Publisher) -> None:
+        """Forget what was planned: there is another way to begin."""
+        if publisher.stage in (Stage.PLANNED, Stage.AWAY):
+            self._away.pop(publisher, None)
+            publisher.stage = Stage.RESTING
+        self.plan(publisher)
+
+    def _try(self, publisher: Publisher) -> None:
+        key: Key = publisher if publisher.alone else publisher.ttl
+        shared = self._current.get(key)
+        if shared is not None and not shared.lost:
+            self._write(publisher, shared)
+            return
+        publisher.stage = Stage.OPENING
+        opening = self._opening.get(key)
+        if opening is None:
+            opening = self._opening[key] = _Opening()
+            if not self._home.start("open a session of registrations", self._open, key, publisher.ttl, opening):
+                opening.stopped.set()
+        opening.waiting[publisher] = None
+
+    def _write(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
+        publisher.stage = Stage.WRITING
+        shared.tenants[publisher] = None
+        endpoint = publisher.endpoint
+        if not self._home.start(f"register {endpoint.service}", self._write_out, publisher, shared):
+            publisher.stage = Stage.RESTING
+
+    def change(self, publisher: Publisher) -> None:
+        """Let something else be in etcd, as soon as possible."""
+        if publisher.is_there:
+            self.plan(publisher)
+
+    # What the ticker looks at ----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        self._take_gone()
+        if self.usable:
+            self._bring_back()
+        while self._agenda and self._agenda[0][0] <= now:
+            due, _, publisher = heapq.heappop(self._agenda)
+            if publisher.stage is Stage.PLANNED and publisher.due == due:
+                publisher.stage = Stage.RESTING
+                if self.usable:
+                    self._try(publisher)
+                else:
+                    self.plan(publisher)
+        if now >= self._look_at_doubts:
+            self._look_at_doubts = now + _DOUBT_EVERY - GRAIN / 2
+            self._look_at_sessions(now)
+        self._pace()
+
+    def _pace(self) -> None:
+        """Look often only while there is something to be done soon."""
+        busy = self._agenda or self._away or self._gone
+        self._tick.period = GRAIN if busy else _DOUBT_EVERY if self._sessions else math.inf
+
+    def _bring_back(self) -> None:
+        for publisher in list(self._away):
+            self._replan(publisher)
+
+    def _take_gone(self) -> None:
+        """Put keys back that somebody has deleted. Those that went with their lease are not among them."""
+        gone, self._gone = self._gone, []
+        for publisher, own in gone:
+            if publisher.own is own and publisher.shared is not None and not publisher.shared.lost:
+                publisher.lose_key(own.gone.reason or "")
+                self._replan(publisher)
+
+    def _lose(self, shared: SharedSession[Publisher]) -> None:
+        """Begin again with all that stood under a session, which is lost."""
+        if shared.closing:
+            return
+        tenants, shared.tenants = list(shared.tenants), {}
+        # A lost one, too: restored from a backup, its lease may be there again, with the keys as they were.
+        self._give_up(shared)
+        for publisher in tenants:
+            if publisher.shared is shared and not publisher.ended:
+                publisher.lose_session(shared.session.lost.reason or "")
+                self._replan(publisher)
+
+    def _look_at_sessions(self, now: float) -> None:
+        for shared in list(self._sessions):
+            if shared.doubt_changed():
+                for publisher in list(shared.tenants):
+                    publisher.show()
+            others = len(shared.tenants) + len(shared.left) > 1
+            if others and self.usable and shared.in_trouble and now >= shared.sorted_at + shared.session.ttl / 3:
+                shared.sorted_at = now
+                self._home.start("find out which registrations are refused", self._sort_out, shared)
+        if now >= self._look_at_keys and self.usable:
+            self._look_at_keys = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
+            self._home.start("look at the keys of registrations", self._look_at_all)
+
+    # Sessions --------------------------------------------------------------------------------------------------
+
+    async def _open(self, key: Key, ttl: int, opening: _Opening) -> None:
+        """Open a session for all that wait for it; or let each of them know why there is none."""
+        failure: TideoverError | None = None
+        shared: SharedSession[Publisher] | None = None
+        with anyio.CancelScope() as opening.scope:
+            if not opening.waiting:
+                opening.scope.cancel()
+            for other in list(self._sessions):
+                if other.lost:
+                    await other.closed.wait()
+            try:
+                shared = SharedSession(await self._pool.open(ttl, component="discovery"))
+            except TideoverError as exc:
+                failure = exc
+        if self._opening.get(key) is opening:
+            del self._opening[key]
+        opening.stopped.set()
+        waiting = list(opening.waiting)
+        for publisher in waiting:
+            publisher.stage = Stage.RESTING
+        if shared is not None:
+            self._begin(key, shared, waiting)
+        elif not isinstance(failure, Closed):
+            for publisher in waiting:
+                if failure is not None:
+                    publisher.set_back(failure)
+                self.plan(publisher)
+
+    def _begin(self, key: Key, shared: SharedSession[Publisher], waiting: Iterable[Publisher]) -> None:
+        self._current[key] = shared
+        self._sessions[shared] = None
+        for publisher in waiting:
+            self._write(publisher, shared)
+        if self._look_at_keys == -math.inf:
+            self._look_at_keys = self._clock.monotonic() + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
+        shared.session.lost.then(partial(self._lose, shared))
+        if not shared.tenants:
+            self._give_up(shared)
+        self._pace()
+
+    def _give_up(self, shared: SharedSession[Publisher]) -> None:
+        """Close a session that nobody stands under any more, in the background."""
+        self.withdraw(shared)
+        shared.closing = True
+        self._home.start("close a session of registrations", self.close, shared)
+
+    def withdraw(self, shared: SharedSession[Publisher]) -> None:
+        """Put nothing under a session any more."""
+        for key, current in list(self._current.items()):
+            if current is shared:
+                del self._current[key]
+
+    async def close(self, shared: SharedSession[Publisher]) -> str | None:
+        """Close a session; return why its keys may still be in etcd, None if they are gone."""
+        self.withdraw(shared)
+        shared.closing = True
+        try:
+            return await self._pool.close(shared.session)
+        finally:
+            shared.closed.set()
+            self._sessions.pop(shared, None)
+
+    async def _sort_out(self, shared: SharedSession[Publisher]) -> None:
+        """Let those who cause trouble stay behind, and all others move."""
+        debris = shared.session.report().debris
+        tenants = {each.full: each for each in shared.tenants if each.is_there or debris}
+        try:
+            refused = await unwritable(self._gateway, [*tenants, *shared.left])
+        except TideoverError:
+            return  # it is asked again
+        shared.suspected = False
+        if not refused or refused.keys() >= tenants.keys():
+            return
+        self.withdraw(shared)
+        for full, publisher in tenants.items():
+            if publisher not in shared.tenants or publisher.ended:
+                continue
+            if full in refused:
+                shared.left.add(full)
+                self._isolate(publisher, shared, refused[full])
+            elif publisher.stage is Stage.RESTING:
+                self._plan_in(SPREAD * publisher.share, publisher)
+
+    def _isolate(self, publisher: Publisher, shared: SharedSession[Publisher], why: str) -> None:
+        """Let one have a session of its own from now on: its key stays under the one that all others leave."""
+        publisher.alone = True
+        publisher.own = publisher.shared = None
+        shared.tenants.pop(publisher, None)
+        publisher.meet(Setback.REFUSED, why)
+        self._replan(publisher)
+
+    # Keys ------------------------------------------------------------------------------------------------------
+
+    async def _write_out(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
+        """Write one key until etcd has what it is to have, or there is reason to wait."""
+        try:
+            with anyio.CancelScope() as publisher.writing:
+                await write(publisher, shared, gateway=self._gateway, leave=self._leave, gone=self._note_gone)
+        finally:
+            publisher.writing = None
+        publisher.stage = Stage.RESTING
+        publisher.changed.fire()
+        key: Key = publisher if publisher.alone else publisher.ttl
+        if not publisher.is_current or self._current.get(key) is not publisher.shared:
+            self.plan(publisher)
+
+    def _leave(self, publisher: Publisher, shared: SharedSession[Publisher], left: bytes | None) -> None:
+        """Let a registration stand under a session no more.
+
+        Args:
+            publisher: The registration.
+            shared: The session.
+            left: Its key, if it could not be deleted.
+        """
+        shared.tenants.pop(publisher, None)
+        if left is not None:
+            shared.left.add(left)
+        if not shared.tenants and not shared.closing:
+            self._give_up(shared)
+
+    def _note_gone(self, publisher: Publisher, own: OwnKey) -> None:
+        # Whether it went with its lease is known in a moment.
+        self._gone.append((publisher, own))
+        self._pace()
+
+    async def _look_at_all(self) -> None:
+        """Find the keys that are not as they were written, although nobody has said so; they are written again."""
+        for shared in list(self._sessions):
+            asked = {each.own: each for each in shared.tenants if each.own is not None and each.is_there}
+            revisions = {own: own.mod_revision for own in asked}
+            if not asked:
+                continue
+            try:
+                found = await not_as_written(self._gateway, list(asked), shared.session.lease_id)
+            except TideoverError:
+                continue
+            for own in found:
+                publisher = asked[own]
+                if publisher.own is own and own.mod_revision == revisions[own]:
+                    publisher.written = None
+                    self.plan(publisher)
+
+    # Ending ----------------------------------------------------------------------------------------------------
+
+    async def stop(self, publishers: Collection[Publisher], patience: float) -> None:
+        """Do nothing more about registrations that were given up.
+
+        Args:
+            publishers: The registrations.
+            patience: Seconds in which writes under way may come to their end.
+        """
+        for publisher in publishers:
+            self._away.pop(publisher, None)
+            if publisher.stage is not Stage.WRITING:
+                publisher.stage = Stage.RESTING
+        stopped = []
+        for opening in self._opening.values():
+            for publisher in publishers:
+                opening.waiting.pop(publisher, None)
+            if not opening.waiting:
+                stopped.append(opening.stopped)
+                if opening.scope is not None:
+                    opening.scope.cancel()
+        with anyio.move_on_after(patience):
+            await _written(publishers)
+        for publisher in publishers:
+            if publisher.writing is not None:
+                publisher.writing.cancel()
+        await _written(publishers)
+        for event in stopped:
+            await event.wait()
+
+    def places(self, publisher: Publisher) -> list[SharedSession[Publisher]]:
+        """Return the sessions that a registration stands under, or was about to."""
+        return [shared for shared in self._sessions if publisher in shared.tenants]
+
+
+async def _written(publishers: Iterable[Publisher]) -> None:
+    """Wait until no task writes any of them."""
+    for publisher in publishers:
+        while publisher.stage is Stage.WRITING:
+            await publisher.changed.wait()

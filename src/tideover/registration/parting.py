@@ -1,0 +1,121 @@
+"""The end of registrations: those that end in the same moment say so in common, and then their keys are taken away.
+
+Where all that stand under a session end, it is closed, and one call takes all of them away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import anyio
+
+from tideover.client.gateway import Gateway
+from tideover.cluster.state import Lanes
+from tideover.errors import TideoverError
+from tideover.registration.bulk import overwrite
+from tideover.registration.keeper import Keeper
+from tideover.registration.publisher import Publisher
+from tideover.registration.rules import SPREAD
+from tideover.registration.shared import SharedSession
+from tideover.sessions.key import OwnKey
+
+# Seconds for the last word, which is a courtesy: the key goes all the same.
+_FAREWELL_TIMEOUT = 0.5
+# Seconds after which it has been seen that a key which cannot be deleted keeps a lease from being renewed.
+_SEEN_WITHIN = 2.0
+_SILENT = "etcd has not answered in time"
+
+
+async def part(publishers: Sequence[Publisher], *, keeper: Keeper, gateway: Gateway, lanes: Lanes) -> None:
+    """Take registrations out of etcd that were given up, and say what has become of each; bounded in time."""
+    there = {each for each in publishers if each.is_there}
+    left: dict[Publisher, str | None] = dict.fromkeys(publishers, _SILENT)
+    moving: set[Publisher] = set()
+    until = anyio.current_time() + _FAREWELL_TIMEOUT
+    try:
+        await keeper.stop(publishers, _FAREWELL_TIMEOUT if keeper.usable else 0.0)
+        there = {each for each in publishers if each.is_there}
+        places = {each: keeper.places(each) for each in publishers}
+        left.update((each, None) for each in publishers if not places[each])
+        async with anyio.create_task_group() as tasks:
+            for shared in {shared: None for each in publishers for shared in places[each]}:
+                leaving = [each for each in publishers if shared in places[each]]
+                ending = _Ending(shared, leaving, keeper=keeper, gateway=gateway, lanes=lanes)
+                tasks.start_soon(ending.run, until, left, moving)
+    finally:
+        for each in publishers:
+            why = left[each] if left[each] is None or keeper.usable else lanes.sentence
+            each.tell_end(why, there=each in there, moving=SPREAD + _SEEN_WITHIN if each in moving else 0.0)
+
+
+class _Ending:
+    """The end of those that stand under one session."""
+
+    def __init__(
+        self,
+        shared: SharedSession[Publisher],
+        leaving: Sequence[Publisher],
+        *,
+        keeper: Keeper,
+        gateway: Gateway,
+        lanes: Lanes,
+    ) -> None:
+        self._shared = shared
+        self._leaving = leaving
+        self._keeper = keeper
+        self._gateway = gateway
+        self._lanes = lanes
+
+    def __repr__(self) -> str:
+        """Count who leaves what."""
+        return f"<_Ending of {len(self._leaving)} under {self._shared!r}>"
+
+    async def run(self, until: float, left: dict[Publisher, str | None], moving: set[Publisher]) -> None:
+        """Say that they leave, until then at the longest, and take their keys away.
+
+        Args:
+            until: When to stop saying so, on the event loop's clock.
+            left: Where to note why a key may still be there.
+            moving: Where to note whose lease is renewed until the others have left it.
+        """
+        shared = self._shared
+        keys = {
+            each: each.own
+            for each in self._leaving
+            if each.shared is shared and each.own is not None and each.is_there
+        }
+        refused = await self._say(keys, until)
+        for each in self._leaving:
+            shared.tenants.pop(each, None)
+        if not shared.tenants:
+            why = await self._keeper.close(shared)
+            left.update(dict.fromkeys(self._leaving, why))
+            return
+        left.update((each, None) for each in self._leaving if each not in keys)
+        with anyio.move_on_after(self._lanes.closing.seconds()):
+            async with anyio.create_task_group() as tasks:
+                for each, own in keys.items():
+                    tasks.start_soon(self._delete, each, own, left)
+        for each, own in keys.items():
+            if left[each] is not None:
+                shared.left.add(own.full)
+                if own in refused:
+                    left[each] = refused[own]
+                    moving.add(each)
+
+    async def _say(self, keys: dict[Publisher, OwnKey], until: float) -> dict[OwnKey, str]:
+        """Say that they leave; return which keys were refused, and why."""
+        if not keys or not self._keeper.usable:
+            return {}
+        values = {own: replace(each.endpoint, leaving=True).encode() for each, own in keys.items()}
+        with anyio.move_on_after(until - anyio.current_time()):
+            try:
+                return await overwrite(self._gateway, values, self._shared.session.lease_id)
+            except TideoverError:
+                pass
+        return {}
+
+    async def _delete(self, publisher: Publisher, own: OwnKey, left: dict[Publisher, str | None]) -> None:
+        if await self._shared.session.delete(own):
+            left[publisher] = None

@@ -206,6 +206,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def observability(session: nox.Session) -> None:
+    """See each alert of the assets in a real Prometheus, at length: ten minutes; arguments after `--` go to pytest."""
+    session.install("-e", ".[demo,status]", *group("tests"))
+    where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
+    session.run("pytest", "-s", "--observed-for=120", *(session.posargs or ["tests/observability"]), env=where)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Search all readers of foreign bytes, guided by coverage; `-- --seconds 60` says for how long in all."""
     session.install("-e", ".[demo,status]", *group("fuzz"))

@@ -50,6 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "trials under random faults")
     group.addoption("--faults-count", type=int, default=6, help="faults per trial (default: %(default)s)")
     group.addoption("--faults-seed", type=int, default=1, help="what they are drawn from (default: %(default)s)")
+    group = parser.getgroup("observability", "the alerts in a real Prometheus")
+    group.addoption(
+        "--observed-for", type=float, default=5, help="seconds for which all is well, and for which etcd is away"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

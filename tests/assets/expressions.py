@@ -49,6 +49,11 @@ class Named:
                 unknown.append(f'{metric}{{{label}="{value}"}}')
         return unknown
 
+    def unscraped(self, exposed: Exposed) -> frozenset[str]:
+        """Return the metrics that are not exposed, and the labels that none of the others has."""
+        known = {label for metric in self.metrics for label in exposed.get(metric, ())} | ADDED
+        return (self.metrics - exposed.keys()) | (self.labels - known)
+
 
 def named(expression: str) -> Named:
     """Return what an expression names; variables of Grafana stand for anything.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.assets.expressions import ASSETS, dashboard
+from tests.assets.expressions import ASSETS, ROOT, dashboard
 from tools.assets.made import made
+
+EXAMPLE = ROOT / "examples/observability"
 
 
 def inside(value: object) -> Iterator[object]:
@@ -67,10 +70,14 @@ def test_a_source_of_data_is_a_variable() -> None:
             assert variables[kind]["query"] == kind
 
 
-@pytest.mark.parametrize("path", ["otelcol/tail-sampling.yaml", "otelcol/prometheus.yaml"])
-def test_a_pipeline_names_what_is_there(path: str) -> None:
+@pytest.mark.parametrize(
+    "file",
+    [ASSETS / "otelcol/tail-sampling.yaml", ASSETS / "otelcol/prometheus.yaml", EXAMPLE / "collector.yaml"],
+    ids=str,
+)
+def test_a_pipeline_names_what_is_there(file: Traversable) -> None:
     """Each pipeline of the Collector uses what the file defines, and nothing in the file is left unused."""
-    parsed: dict[str, Any] = yaml.safe_load((ASSETS / path).read_text())
+    parsed: dict[str, Any] = yaml.safe_load(file.read_text())
     kinds = ("receivers", "processors", "exporters")
     for kind in kinds:
         used = {name for pipeline in parsed["service"]["pipelines"].values() for name in pipeline.get(kind, ())}
@@ -78,9 +85,11 @@ def test_a_pipeline_names_what_is_there(path: str) -> None:
 
 
 def test_tail_sampling_keeps_what_is_recorded() -> None:
-    """The attributes that decide are those on the reference page."""
+    """The attributes that decide are those on the reference page; the example's policies are the same."""
     parsed = yaml.safe_load((ASSETS / "otelcol/tail-sampling.yaml").read_text())
     policies = parsed["processors"]["tail_sampling"]["policies"]
+    example = yaml.safe_load((EXAMPLE / "collector.yaml").read_text())
+    assert example["processors"]["tail_sampling"]["policies"] == policies
     keys = {policy[policy["type"]]["key"] for policy in policies if "key" in policy[policy["type"]]}
     assert keys == {"tideover.degraded", "tideover.outage_id"}
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 import anyio
 import httpx
 
+from tests.canaries import canary
 from tests.observability.worker import Worker
 
+# What each request carries, and nobody exports.
+TOKEN = canary("token")
 ORDER = {"quantity": 2, "price": 50}
 
 
@@ -35,7 +38,9 @@ class Load:
         """Send until cancelled."""
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         async with (
-            httpx.AsyncClient(limits=limits, timeout=10, trust_env=False) as client,
+            httpx.AsyncClient(
+                limits=limits, timeout=10, trust_env=False, headers={"Authorization": TOKEN}
+            ) as client,
             anyio.create_task_group() as tasks,
         ):
             began = anyio.current_time()

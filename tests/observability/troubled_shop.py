@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 from fastapi import FastAPI
 from observability.instrumentation import instrument
@@ -17,17 +18,16 @@ from shop import make_app
 import tideover
 from tideover import LeadershipLost, LockConflict, LockTimeout, Registration, TideoverError
 
-# Seconds of the election that is led through outages: no test waits long for a second leader.
-TTL = 3.0
+OnOutage = Literal["step_down", "stay"]
 
 _tasks: set[asyncio.Task[None]] = set()
 
 
-async def stay() -> None:
-    """Lead `reports`, through outages, too."""
+async def lead(name: str, on_outage: OnOutage) -> None:
+    """Lead an election again and again; its ttl is short, so that no test waits long for a second leader."""
     while True:
         try:
-            async with tideover.current().leader("reports", ttl=TTL, on_outage="stay"):
+            async with tideover.current().leader(name, ttl=3, on_outage=on_outage):
                 await asyncio.sleep(3600)
         except LeadershipLost:
             await asyncio.sleep(0.1)
@@ -43,10 +43,9 @@ def make_troubled() -> FastAPI:
         cache_dir=Path(os.environ["CACHE_DIR"]),
     )
 
-    @app.post("/trouble/stay")
-    async def candidate() -> None:
-        task = asyncio.create_task(stay())
-        _tasks.add(task)
+    @app.post("/trouble/lead/{name}")
+    async def candidate(name: str, on_outage: OnOutage) -> None:
+        _tasks.add(asyncio.create_task(lead(name, on_outage)))
 
     @app.post("/trouble/block")
     async def block(seconds: float) -> None:

@@ -104,6 +104,10 @@ class Worker:
                     return
         raise RuntimeError(f"{self!r} does not answer: {self.log.read_text(errors='replace')[-3000:]}")
 
+    async def exposition(self, client: httpx.AsyncClient) -> bytes:
+        """Return what a Prometheus is given."""
+        return (await client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")).content
+
     def stop(self, timeout: float = 15.0) -> None:
         """End the process with SIGTERM, or with SIGKILL if it takes longer; again is a no-op.
 

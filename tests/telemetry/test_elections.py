@@ -37,11 +37,11 @@ async def test_leaderships_are_events_and_a_metric(recorded: Recorded) -> None:
         async with tide.leader("reaper", on_outage="stay") as term:
             found = recorded.metrics()["tideover.election.leader"]
             assert found.unit == "{leader}"
-            assert {k: value(p) for k, p in points(found).items()} == {("reaper", "held"): 1}
+            assert {k: value(p) for k, p in points(found).items()} == {("", "reaper", "held"): 1}
             lose(store)
             await anyio.sleep(30)
             shown = recorded.metrics()["tideover.election.leader"]
-            assert value(points(shown)[("reaper", "unconfirmed")]) == 1
+            assert value(points(shown)[("", "reaper", "unconfirmed")]) == 1
             recover(store)
             await anyio.sleep(5)
         assert "tideover.election.leader" not in recorded.metrics()

@@ -254,14 +254,14 @@ async def test_candidates_are_counted_with_and_without_a_leader(recorded: Record
     async with connected(store) as tide, anyio.create_task_group() as tasks:
         tasks.start_soon(stand, tide)
         await anyio.sleep(1)
-        assert (shown("candidate.active"), shown("leader")) == ({("reaper",): 1}, {("reaper", "held"): 1})
+        assert (shown("candidate.active"), shown("leader")) == ({("", "reaper"): 1}, {("", "reaper", "held"): 1})
         tasks.cancel_scope.cancel()
     async with connected(store) as tide, anyio.create_task_group() as tasks:
         lose(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         tasks.start_soon(stand, tide)
         await anyio.sleep(1)
-        assert (shown("candidate.active"), shown("leader")) == ({("reaper",): 1}, {})
+        assert (shown("candidate.active"), shown("leader")) == ({("", "reaper"): 1}, {})
         tasks.cancel_scope.cancel()
 
 

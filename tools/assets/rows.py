@@ -176,9 +176,9 @@ _ELECTIONS = Row(
                 "Candidates of elections without a leader. Normal: none, but for seconds in a change of leaders.",
                 {
                     "{{job}}: {{tideover_election}}": (
-                        _now("tideover_election_candidate_active", "job", "tideover_election")
-                        + " > 0 unless on (job, tideover_election) "
-                        + _now("tideover_election_leader", "job", "tideover_election")
+                        _now("tideover_election_candidate_active", "job", "db_namespace", "tideover_election")
+                        + " > 0 unless on (job, db_namespace, tideover_election) "
+                        + _now("tideover_election_leader", "job", "db_namespace", "tideover_election")
                         + " > 0"
                     )
                 },

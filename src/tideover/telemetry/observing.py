@@ -142,7 +142,8 @@ def _observe_snapshot_sizes(_: CallbackOptions) -> Iterable[Observation]:
 
 def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
     for (election, standing), count in coordinator.observe_leaders().items():
-        yield Observation(count, {"tideover.election": election, "tideover.standing": standing})
+        named = {"db.namespace": coordinator.namespace, "tideover.election": election}
+        yield Observation(count, {**named, "tideover.standing": standing})
 
 
 def _observe_rejected(coordinator: Observed) -> Iterable[Observation]:
@@ -151,7 +152,7 @@ def _observe_rejected(coordinator: Observed) -> Iterable[Observation]:
 
 def _observe_candidates(coordinator: Observed) -> Iterable[Observation]:
     for election, count in coordinator.observe_candidates().items():
-        yield Observation(count, {"tideover.election": election})
+        yield Observation(count, {"db.namespace": coordinator.namespace, "tideover.election": election})
 
 
 def _observe_members(_: CallbackOptions) -> Iterable[Observation]:

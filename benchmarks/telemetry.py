@@ -1,4 +1,4 @@
-"""What telemetry costs: nothing on a warm read, and what a request pays, healthy and degraded, with and without an SDK."""
+"""What telemetry costs: nothing on a warm read; what a request pays, healthy and degraded, with and without an SDK."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def calls_into_opentelemetry(work: Callable[[], object]) -> int:
 
 
 async def time_requests() -> dict[str, float]:
-    """Return seconds per request: of a trivial application, and of one that reads one key, healthy and degraded."""
+    """Return seconds per request: of a trivial application, and of one that reads a key, healthy and degraded."""
     values = {KEY: "2.5"}
     async with healthy(values) as well, in_outage(values) as ill:
         apps = {
@@ -89,7 +89,7 @@ def _reading(tide: Coordinator) -> ASGIApp:
 
 
 def _in_server_span(app: ASGIApp) -> ASGIApp:
-    """Return the application within a SERVER span, as an instrumentation makes it; as it is, where there is no SDK."""
+    """Return the application within a SERVER span, as an instrumentation makes it; alone, if there is no SDK."""
     if not peers.records_spans():
         return app
     from opentelemetry import trace

@@ -1,4 +1,4 @@
-"""What telemetry costs: nothing on a warm read; what a request pays, healthy and degraded, with and without an SDK."""
+"""What telemetry costs: nothing on a warm read; what a request pays, healthy or not, with and without an SDK."""
 
 from __future__ import annotations
 

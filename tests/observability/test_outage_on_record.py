@@ -1,7 +1,6 @@
 """What an outage of a real etcd leaves behind: in the traces that a Collector is sent, and in each worker's log.
 
-`nox -s observability` runs it: two minutes at 300 requests/s over four workers. The short forms are `test_traces.py`
-and `test_lines.py`.
+`nox -s observability` runs it: two minutes at 300 requests/s over four workers. The short form is `test_traces.py`.
 """
 
 from __future__ import annotations

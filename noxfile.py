@@ -217,7 +217,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def observability(session: nox.Session) -> None:
-    """See each alert in a real Prometheus, at length: ten minutes; arguments after `--` go to pytest."""
+    """See each alert in a real Prometheus, at length; what comes after `--` is for pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
     session.run("pytest", "-s", *(session.posargs or ["tests/observability", "--observed-for=120"]), env=where)

@@ -207,7 +207,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def observability(session: nox.Session) -> None:
-    """See each alert of the assets in a real Prometheus, at length: ten minutes; what comes after `--` is for pytest."""
+    """See each alert of the assets in a real Prometheus, at length: ten minutes; posargs are for pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
     session.run("pytest", "-s", "--observed-for=120", *(session.posargs or ["tests/observability"]), env=where)

@@ -1,6 +1,6 @@
 """What an outage of a real etcd leaves behind: in the traces that a Collector is sent, and in each worker's log.
 
-`nox -s observability` runs it: two minutes at 300 requests/s over four workers. The short form is `test_traces.py`.
+`nox -s observability` runs it: two minutes at 300 requests/s over four workers; `test_traces.py` is shorter.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ it. All layouts live through one outage, in one process; each has a provider of 
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -208,3 +210,20 @@ def test_nothing_is_an_error_for_being_degraded(layout: str, run: Run) -> None:
             assert [
                 each.record.name for each in spans if each.record.status.code == Status.STATUS_CODE_ERROR
             ] == []
+
+
+def test_the_page_asks_for_what_arrives(run: Run) -> None:
+    """Each attribute that the page's queries for traces name is received, and so is what the reference lists."""
+    root = Path(__file__).parents[2] / "docs"
+    page = (root / "how-to/see-degradation.md").read_text().partition("\n## The alerts\n")[0]
+    asked = set(re.findall(r"\bspan\.(tideover\.[a-z_.]+)", page)) | set(
+        re.findall(r"`(tideover\.[a-z_.]+)=", page)
+    )
+    assert {"tideover.degraded", "tideover.outage_id", "tideover.source"} <= asked
+    requests = marked([each for spans in run.spans.values() for each in spans])
+    received = {name for each in [*run.outages, *requests] for name in each.attributes}
+    assert asked - received == set()
+    reference = (root / "reference/telemetry.md").read_text().partition("\n## Spans\n")[0]
+    listed = set(re.findall(r"^\| `(tideover\.[a-z_]+)` \| (?:bool|string|double)", reference, re.M))
+    ours = {name for each in requests for name in each.attributes if name.startswith("tideover.")}
+    assert ours - {"tideover.component"} == listed

@@ -150,6 +150,9 @@ class Renewer:
                     tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
                 )
                 rounds += not tried
+        if not self._turns:
+            # The last session was closed while this was under way, and it may have opened a stream since.
+            await self.aclose()
 
     def _choose(self, turn: Turn, tried: Collection[str]) -> str:
         """Return the member at which a lease was proven last, unless it is known not to answer, or another."""

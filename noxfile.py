@@ -209,16 +209,18 @@ def faults(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Do everything for an hour while members are killed, and say what grows; `-- --minutes 3 --way nginx`."""
     session.install("-e", ".[demo,status]", *group("tests"))
-    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    where: dict[str, str | None] = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session))}
+    if "--way" not in session.posargs:
+        where["TIDEOVER_ETCD_DIR"] = etcd_folder(session, versions.newest("3.5"))
     session.run("python", "-m", "tests.soak", *session.posargs, env=where)
 
 
 @nox.session
 def observability(session: nox.Session) -> None:
-    """See each alert of the assets in a real Prometheus, at length; arguments after `--` go to pytest."""
+    """See each alert in a real Prometheus, at length; what comes after `--` is for pytest."""
     session.install("-e", ".[demo,status]", *group("tests"))
     where = {"TIDEOVER_PROMETHEUS_DIR": str(debian_prometheus(session))}
-    session.run("pytest", "-s", "--observed-for=120", *(session.posargs or ["tests/observability"]), env=where)
+    session.run("pytest", "-s", *(session.posargs or ["tests/observability", "--observed-for=120"]), env=where)
 
 
 @nox.session

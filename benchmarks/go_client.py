@@ -67,6 +67,11 @@ class GoClient:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     async def wait_ready(self) -> None:
         """Wait until it is connected."""
         await self._receive()

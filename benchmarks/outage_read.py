@@ -40,7 +40,7 @@ def _per_request(tide: Coordinator, read: Callable[[], object]) -> Callable[[int
     """Return a loop that reads once in each of so many requests; making the records is not counted."""
 
     def loop(count: int) -> float:
-        records = [RequestRecord(tide, telemetry.current_span()) for _ in range(count)]
+        records = [RequestRecord(tide, telemetry.current_context()) for _ in range(count)]
         token = current_record.set(None)
         began = time.perf_counter()
         for record in records:

@@ -76,6 +76,14 @@ def sdk_installed() -> bool:
     return find_spec("opentelemetry.sdk") is not None
 
 
+def records_spans() -> bool:
+    """Whether the OpenTelemetry SDK records the spans of this process."""
+    if not sdk_installed():
+        return False
+    provider = import_module("opentelemetry.trace").get_tracer_provider()
+    return isinstance(provider, import_module("opentelemetry.sdk.trace").TracerProvider)
+
+
 def openfeature_api() -> Any:
     """Return OpenFeature's module-level API."""
     return import_module("openfeature.api")

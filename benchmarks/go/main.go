@@ -7,6 +7,7 @@
 //
 //	tideover-bench reads   -endpoint 127.0.0.1:2379 -prefix /config/k -keys 1000
 //	tideover-bench lock    -endpoint 127.0.0.1:2379 -name bench -count 100
+//	tideover-bench sessions -endpoint 127.0.0.1:2379 -count 1000
 //	tideover-bench contend -endpoint 127.0.0.1:2379 -name bench -workers 8 -seconds 3 [-sessions own|shared]
 //
 // Contention between processes is several of `contend -workers 1`.
@@ -30,14 +31,15 @@ type round func() (interface{}, error)
 type command func(flags *flag.FlagSet, arguments []string) (round, error)
 
 var commands = map[string]command{
-	"reads":   reads,
-	"lock":    lock,
-	"contend": contend,
+	"reads":    reads,
+	"lock":     lock,
+	"contend":  contend,
+	"sessions": sessions,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tideover-bench reads|lock|contend -endpoint HOST:PORT [flags]")
+		fmt.Fprintln(os.Stderr, "usage: tideover-bench reads|lock|contend|sessions -endpoint HOST:PORT [flags]")
 		os.Exit(2)
 	}
 	name := os.Args[1]

@@ -59,6 +59,17 @@ def test_the_dashboard_shows_every_metric(exposed: Exposed) -> None:
     assert {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in exposed} - families == set()
 
 
+def test_the_dashboard_and_the_reference_name_each_alert() -> None:
+    """Each alert is beside the panel that shows why, and on the reference page; no name there is that of none."""
+    alerts = {rule["alert"] for rule in rules()}
+    texts = [panel.get("description", "") for panel in dashboard()["panels"]]
+    found = [names for text in texts for names in re.findall(r"Alerts?: ([\w, ]+)\.", text)]
+    beside = {name for names in found for name in names.split(", ")}
+    assert beside == alerts
+    section = REFERENCE.read_text().partition("\n## What to alert on\n")[2]
+    assert set(re.findall(r"\(`([A-Z]\w+)`\)", section)) == alerts
+
+
 def test_templates_name_labels_of_their_results() -> None:
     """A label in the text of an alert, or in a panel's legend, is one that its expression keeps."""
     wrong = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import re
 import time
 import urllib.request
@@ -23,7 +24,8 @@ from tideover.epoch.marker import catch_up
 from tideover.etcd.adapter import EtcdStore
 from tideover.prefixes import followed as following
 from tideover.store.faults import Fault, FaultKind, StoreFault
-from tideover.store.operations import Put, Range
+from tideover.store.leases import LeaseGrant
+from tideover.store.operations import LeaseResult, Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(50), pytest.mark.version]
@@ -58,6 +60,29 @@ async def test_a_denied_watch_harms_no_other(server: EtcdServer) -> None:
                     with anyio.fail_after(2):
                         for one in (watch, another):
                             assert len((await one.receive()).events) == 1
+    finally:
+        await store.aclose()
+
+
+async def test_a_refused_lease_harms_no_other(server: EtcdServer) -> None:
+    """etcd 3.5.28 and later refuses a lease for one key under it and ends its stream: all others are renewed."""
+    store = EtcdStore([server.endpoint], **LOGIN)
+    try:
+        member = store.members[0]
+        first = random.getrandbits(62)
+        leases = range(first, first + 200)
+        for lease in leases:
+            await store.call(LeaseGrant(60, lease), member=member, timeout=5)
+        await root_does(server, f"put --lease={leases[70]:x} /secret/a b")
+        refuses = tuple(map(int, server.version().split("."))) >= (3, 5, 28)
+        async with store.keep_alive(member=member) as renewing:
+            for _ in range(3):
+                answers: dict[int, LeaseResult | Fault] = {}
+                with anyio.fail_after(10):
+                    await renewing.renew_all(leases, answers.__setitem__)
+                refused = {lease: a.kind for lease, a in answers.items() if isinstance(a, Fault)}
+                assert refused == ({leases[70]: FaultKind.PERMISSION} if refuses else {})
+                assert len(answers) == len(leases)
     finally:
         await store.aclose()
 

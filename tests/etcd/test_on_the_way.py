@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.http_proxy import proxy_for
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault
-from tideover.store.operations import Put, Range
+from tideover.store.leases import LeaseGrant
+from tideover.store.operations import LeaseResult, Put, Range
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.anyio, pytest.mark.takes(45)]
@@ -387,6 +389,63 @@ async def _use(endpoint: str) -> None:
         await anyio.sleep(2.5)
         session.check()
         held.check()
+
+
+@pytest.mark.parametrize("way", ["nginx", "haproxy", "tls"])
+async def test_where_streams_are_few(server: EtcdServer, authority: Authority, tmp_path: Path, way: str) -> None:
+    """Behind nginx (128), HAProxy (100) and on etcd 3.5.1 over TLS (250) leases, watches and calls find room."""
+    with ExitStack() as running:
+        tls = None
+        if way == "nginx":
+            (endpoint,) = running.enter_context(nginx(tmp_path, f"grpc_pass grpc://{server.endpoint};"))
+        elif way == "haproxy":
+            endpoint = running.enter_context(haproxy(tmp_path, server.endpoint, mode="http"))
+        else:
+            signed = authority.sign("server")
+            endpoint = running.enter_context(EtcdServer(tls=Tls(cert=signed.cert, key=signed.key))).endpoint
+            tls = Tls(ca=authority.cert)
+        store = EtcdStore([endpoint], tls=tls)
+        try:
+            await _crowd(store)
+        finally:
+            await store.aclose()
+
+
+async def _crowd(store: EtcdStore) -> None:
+    member, urgent = store.members[0], store.urgent()
+    first = random.getrandbits(62)
+    leases = range(first, first + 300)
+    renewed: list[int] = []
+
+    async def hold(lease: int) -> None:
+        await store.call(LeaseGrant(60, lease), member=member, timeout=20)
+        async with urgent.keep_alive(member=member) as renewing:
+            renewed.append((await renewing.renew(lease)).ttl)
+            await everybody.wait()
+
+    async def use(number: int) -> None:
+        for over in (store, urgent):
+            await over.call(Put(b"/k/%d" % number, b"v"), member=member, timeout=20)
+
+    everybody = anyio.Event()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for lease in leases:
+                tasks.start_soon(hold, lease)
+            while len(renewed) < len(leases):
+                await anyio.sleep(0.01)
+            for number in range(150):
+                tasks.start_soon(use, number)
+            async with (
+                urgent.keep_alive(member=member) as renewing,
+                store.watch(b"/k/", b"/k0", start_revision=0, member=member, timeout=10),
+                urgent.watch(b"/k/", b"/k0", start_revision=0, member=member, timeout=10),
+            ):
+                answers: dict[int, LeaseResult | Fault] = {}
+                await renewing.renew_all(leases, answers.__setitem__)
+                assert len(answers) == len(leases)
+            everybody.set()
+    assert renewed == [60] * len(leases)
 
 
 async def test_nginx_takes_a_put_for_too_large(server: EtcdServer, tmp_path: Path) -> None:

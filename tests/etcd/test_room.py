@@ -159,5 +159,5 @@ async def test_who_waits_for_room_gives_up(
         store.renew(store.members[0])
         await until(lambda: len(faults) == 2)
         member.go_on.set()
-    assert faults == [(FaultKind.DEADLINE, False), (FaultKind.UNREACHABLE, False)]
+    assert faults == [(FaultKind.DEADLINE, False), (FaultKind.CONNECTION_LOST, False)]
     assert sum(member.writing.values()) == 48

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.etcd.users import LOGIN, guarded_etcd
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.watch_buffer import LIMIT
 from tideover.store.faults import FaultKind, StoreFault
@@ -292,3 +293,32 @@ async def test_progress_says_nothing_of_history_that_is_still_to_come(store: Etc
             while not (batch := await watch.receive()).events:
                 assert batch.header.revision < revision - 2
         assert [event.revision for event in batch.events] == [revision - 2, revision - 1, revision]
+
+
+async def test_answers_of_many_creations_find_their_watches() -> None:
+    """Sixteen creations are under way, every third is denied: each answer finds the watch it was meant for."""
+    with guarded_etcd() as guarded:
+        store = EtcdStore([guarded.endpoint], username=LOGIN["username"], password=LOGIN["password"])
+        denied, open_, events = set(), set(), {}
+        try:
+            async with store.watch_group(member=guarded.endpoint, timeout=5) as group:
+                for n in range(60):
+                    group.add(n, b"/%s/%02d" % (b"config" if n % 3 else b"secret", n), None, start_revision=1)
+                for n in range(60):
+                    if n % 3:
+                        await put(store, b"/config/%02d" % n)
+                with anyio.fail_after(10):
+                    while len(denied) < 20 or len(events) < 40:
+                        for tag, frame in await group.receive():
+                            if isinstance(frame, StoreFault):
+                                assert frame.fault.kind is FaultKind.PERMISSION
+                                denied.add(tag)
+                            elif frame.events:
+                                events[tag] = [event.key for event in frame.events]
+                            else:
+                                open_.add(tag)
+        finally:
+            await store.aclose()
+    assert denied == set(range(0, 60, 3))
+    assert open_ == set(events) == set(range(60)) - denied
+    assert all(keys == [b"/config/%02d" % n] for n, keys in events.items())

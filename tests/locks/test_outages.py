@@ -587,6 +587,28 @@ async def test_a_ledger_that_waits_for_etcd_is_no_trouble(tmp_path: Path) -> Non
             assert any("Locks of this host" in str(each) for each in report.works)
 
 
+async def test_what_is_over_and_published_is_not_kept_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of holds that are over and published a process keeps the latest in memory; all stand in etcd."""
+    monkeypatch.setattr("tideover.locks.ledger._KEPT_PUBLISHED", 3)
+    store = MemoryStore()
+    async with connected_on(store, tmp_path / "a", profile="availability") as tide:
+        lose_all(store)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        for number in range(8):
+            async with tide.lock(f"orders/{number}"):
+                pass
+        assert next(iter(tide._locks._ledger._own.values())).name == "orders/0"
+        heal(store)
+        await tide.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(5)
+        kept = [hold.name for hold in tide._locks._ledger._own.values()]
+        assert kept == ["orders/5", "orders/6", "orders/7"]
+        published = [decode(e.value) for k, e in store._newest.items() if k.startswith(b"/tideover/ledger/")]
+        assert sorted(hold.name for hold in published) == [f"orders/{number}" for number in range(8)]
+
+
 async def test_overlaps_are_found_and_reported(tmp_path: Path) -> None:
     """Two machines hold one lock LOCAL at the same time: both report a certain conflict."""
     store = MemoryStore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,14 @@ class Load:
         rate: Requests a second.
         statuses: How many answers had each status, by worker and status; 0 is none at all.
         degraded: How many had `Tideover-Status`, by worker.
+        traces: The trace of each answered request, and whether the answer had `Tideover-Status`.
     """
 
     workers: Sequence[Worker]
     rate: float = 100.0
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
+    traces: dict[str, bool] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -51,15 +54,18 @@ class Load:
                 await anyio.sleep_until(began + (number + 1) / self.rate)
 
     async def _send(self, client: httpx.AsyncClient, worker: Worker, number: int) -> None:
+        trace_id = secrets.token_hex(16)
+        traced = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
         try:
             if number % 5 == 0:
-                answer = await client.post(f"{worker.url}/orders/{number}", json=ORDER)
+                answer = await client.post(f"{worker.url}/orders/{number}", json=ORDER, headers=traced)
             elif number % 5 == 1:
-                answer = await client.get(f"{worker.url}/invoices/{number}")
+                answer = await client.get(f"{worker.url}/invoices/{number}", headers=traced)
             else:
-                answer = await client.get(f"{worker.url}/settlement")
+                answer = await client.get(f"{worker.url}/settlement", headers=traced)
         except httpx.HTTPError:
             self.statuses[worker.name, 0] += 1
             return
         self.statuses[worker.name, answer.status_code] += 1
         self.degraded[worker.name] += "tideover-status" in answer.headers
+        self.traces[trace_id] = "tideover-status" in answer.headers

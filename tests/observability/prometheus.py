@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import httpx
@@ -56,6 +56,20 @@ class Prometheus:
         self.url = url
         self._client = httpx.AsyncClient(base_url=url, timeout=10, trust_env=False)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def answers(self) -> bool:
+        """Return whether it runs."""
+        try:
+            await self.get("status/runtimeinfo")
+        except httpx.HTTPError:
+            return False
+        return True
+
     async def get(self, path: str, **params: str) -> Any:
         """Return the data of an answer of the HTTP API."""
         answer = await self._client.get(f"/api/v1/{path}", params=params)
@@ -88,7 +102,7 @@ class Prometheus:
 
 @asynccontextmanager
 async def prometheus(
-    folder: Path, ports: Sequence[int], *, numbers: Mapping[str, str] | None = None, interval: float = 1.0
+    folder: Path, ports: Sequence[int], *, numbers: Mapping[str, str] | None = None, interval: float = 2.0
 ) -> AsyncIterator[Prometheus]:
     """Run a Prometheus until the block ends.
 
@@ -96,7 +110,7 @@ async def prometheus(
         folder: For its data and its log.
         ports: What it scrapes, on this host, as the job `shop`.
         numbers: See `rules`.
-        interval: Seconds between two scrapes, and between two evaluations.
+        interval: Seconds between two scrapes, and between two evaluations; a scrape may take as long.
     """
     config = {
         "global": {"scrape_interval": f"{interval:g}s", "evaluation_interval": f"{interval:g}s"},
@@ -120,21 +134,15 @@ async def prometheus(
             stdout=log,
             stderr=log,
         )
-    running = Prometheus(f"http://127.0.0.1:{port.number}")
     try:
-        with anyio.fail_after(30):
-            while process.poll() is None:
-                try:
-                    await running.get("status/runtimeinfo")
-                except httpx.HTTPError:
+        async with Prometheus(f"http://127.0.0.1:{port.number}") as running:
+            with anyio.fail_after(60):
+                while process.poll() is None and not await running.answers():
                     await anyio.sleep(0.1)
-                else:
-                    break
-        if process.poll() is not None:
-            raise RuntimeError((folder / "prometheus.log").read_text()[-2000:])
-        yield running
+            if process.poll() is not None:
+                raise RuntimeError((folder / "prometheus.log").read_text()[-2000:])
+            yield running
     finally:
-        await running._client.aclose()
         process.terminate()
         process.wait(20)
         port.release()

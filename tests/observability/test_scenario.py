@@ -16,6 +16,7 @@ import anyio.to_thread
 import pytest
 
 from tests.assets.expressions import everywhere, named, rules
+from tests.observability.answers import of_prometheus, of_traces
 from tests.observability.load import TOKEN
 from tests.observability.prometheus import Prometheus
 from tests.observability.stage import Stage, registered, stage
@@ -42,7 +43,10 @@ def anyio_backend() -> str:
 @pytest.fixture
 def observed_for(request: pytest.FixtureRequest) -> float:
     """Seconds for which all is well, and for which what can last lasts."""
-    return float(request.config.getoption("--observed-for"))
+    seconds = float(request.config.getoption("--observed-for"))
+    if not seconds:
+        pytest.skip("takes minutes: nox -s observability")
+    return seconds
 
 
 async def test_each_alert_has_its_failure(tmp_path: Path, observed_for: float, exposed: Exposed) -> None:
@@ -79,6 +83,7 @@ async def _is_well(here: Stage, watch: Watch, observed_for: float) -> None:
     for worker in here.workers:
         await here.trouble(worker, "lead/reports", on_outage="stay")
     await here.trouble(here.workers[3], "lead/audit", on_outage="step_down")
+    await until(partial(_settled, here), "workers that are scraped, lead and have endpoints")
     await watch.over(*ALERTS)
     watch.forget()
     await anyio.sleep(observed_for)
@@ -127,8 +132,10 @@ async def _no_quorum(here: Stage, watch: Watch, observed_for: float) -> None:
         tasks.start_soon(here.start, *here.spare)
         tasks.start_soon(anyio.sleep, observed_for)
         await watch.saw("Degraded", "NobodyLeads", "StaleBudget", "NotRegistered")
+    print(await of_prometheus(here))
     here.cluster.restore_quorum()
     await watch.over(*of_states, "NotRegistered", "SnapshotAging")
+    print(of_traces(here.receiver))
 
 
 async def _another_etcd(here: Stage) -> None:
@@ -139,6 +146,15 @@ async def _another_etcd(here: Stage) -> None:
     here.cluster.start()
     resets = "tideover_backend_resets_total"
     await until(partial(_is_there, here.prometheus, resets), resets)
+
+
+async def _settled(here: Stage) -> bool:
+    assert here.prometheus is not None
+    up = await here.prometheus.query("sum(up)")
+    with_endpoints = await here.prometheus.query("count(tideover_discovery_endpoint_active > 0)")
+    led = await here.prometheus.query("sum by (tideover_election) (tideover_election_leader)")
+    everybody = {(): float(len(here.workers))}
+    return up == with_endpoints == everybody and led == {("audit",): 1, ("reports",): 1, ("settlement",): 1}
 
 
 async def _is_there(prometheus: Prometheus, metric: str) -> bool:

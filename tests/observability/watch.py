@@ -10,7 +10,7 @@ from tests.observability.prometheus import Prometheus
 
 # Seconds between two looks; and in which something must happen, however busy the machine is.
 _LOOK = 0.3
-_PATIENCE = 120.0
+_PATIENCE = 180.0
 
 
 class Watch:
@@ -62,17 +62,20 @@ class Watch:
         await until(none, lambda: f"an end of {alerts}; there are {found}")
 
 
-async def until(what: Callable[[], Awaitable[bool]], name: Callable[[], str] | str) -> None:
+async def until(
+    what: Callable[[], Awaitable[bool]], name: Callable[[], str] | str, patience: float = _PATIENCE
+) -> None:
     """Wait until something is so.
 
     Args:
         what: Whether it is.
         name: What is waited for.
+        patience: Seconds in which it must be.
 
     Raises:
         AssertionError: It is not so in time.
     """
-    with anyio.move_on_after(_PATIENCE):
+    with anyio.move_on_after(patience):
         while not await what():
             await anyio.sleep(_LOOK)
         return

@@ -16,7 +16,7 @@ from tideover.testing.etcd.ports import ReservedPort
 
 ROOT = Path(__file__).parents[2]
 # Seconds for the first answer: importing everything takes some on a machine that is busy.
-_START_TIMEOUT = 180.0
+_START_TIMEOUT = 300.0
 # A process of root's that may write everywhere would never notice a read-only folder.
 _AS_ANYBODY = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 

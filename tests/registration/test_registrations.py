@@ -15,7 +15,7 @@ from tests.registration.support import URL, back_within, heal, lose_all, publish
 from tests.sessions.test_session_keys import cancelled_at_every_await
 from tests.support import connected
 from tideover import Closed, Endpoint, RegistrationState
-from tideover.registration import keeper
+from tideover.registration import bulk, keeper
 from tideover.registration.rules import SPREAD
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Op, Put, Result
@@ -408,7 +408,7 @@ async def test_a_lost_reply_makes_no_second_endpoint() -> None:
 async def test_an_unexpected_error_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in our own code costs a moment, not the registration."""
     store = MemoryStore()
-    real, failing = keeper.not_as_written, [True]
+    real, failing = bulk.not_as_written, [True]
 
     async def fails(*args: Any) -> Any:
         if failing:

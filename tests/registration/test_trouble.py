@@ -34,9 +34,7 @@ class Rights:
         self.denied: bytes | None = None
         self.renewals_too = True
         self._memory = memory
-        self.store.inject(
-            "PERMISSION_DENIED", "etcdserver: permission denied", times=10**9, when=self._is_denied
-        )
+        self.store.inject("PERMISSION_DENIED", "etcdserver: permission denied", times=10**9, when=self._is_denied)
 
     def _is_denied(self, op: Op[Result]) -> bool:
         if self.denied is None:
@@ -73,9 +71,9 @@ async def never_missing(memory: MemoryStore, count: int, seconds: float) -> None
 
 
 async def test_one_whose_key_is_refused_does_not_cost_the_others_their_lease() -> None:
-    """Of twenty registrations one may not be written any more, so that etcd renews the lease for none: the others are
-    under a new one before the old one has ended, each key away for no longer than one write, and none counts as
-    having come back. The one is told as refused, and has a session of its own once it is allowed again, for good."""
+    """Of twenty registrations one may not be written any more, so that etcd renews the lease for none: the others
+    are under a new one before the old one has ended, each key away for no longer than one write, and none has come
+    back. The one is told as refused, and has a session of its own once it is allowed again, for good."""
     rights = Rights(memory := MemoryStore())
     async with connected(rights.store) as tide:
         (culprit,) = await begin(tide, "web")
@@ -100,9 +98,9 @@ async def test_one_whose_key_is_refused_does_not_cost_the_others_their_lease() -
 
 
 async def test_a_change_refused_for_anothers_key_is_no_refusal() -> None:
-    """A lease under which nothing may be written, because of another registration's key, does not let etcd's no count
+    """Where nothing may be written under a lease because of another registration's key, etcd's no does not count
     for one whose own key may be: it is never shown as refused, and its change is there within 5 s."""
-    rights = Rights(memory := MemoryStore())
+    rights = Rights(MemoryStore())
     async with connected(rights.store) as tide:
         (culprit,) = await begin(tide, "web")
         one, other = await begin(tide, "api", 2)
@@ -153,8 +151,8 @@ async def test_where_all_are_refused_nobody_is_kept_from_anybody() -> None:
 
 @pytest.mark.parametrize("ends", [1, 4])
 async def test_given_up_while_etcd_was_away(ends: int) -> None:
-    """Registrations that end in an outage, some or all of a session: once etcd is back their keys go, at the latest
-    with the lease, and the others stay, under the lease that they had."""
+    """Registrations that end in an outage, some or all of a session: once etcd is back their keys go, at the
+    latest with the lease, and the others stay, under the lease that they had."""
     memory = MemoryStore()
     async with connected(memory) as tide:
         found = await begin(tide, "api", 4)
@@ -172,7 +170,7 @@ async def test_given_up_while_etcd_was_away(ends: int) -> None:
 
 
 async def test_a_lost_session_costs_all_of_them_a_moment() -> None:
-    """The shared lease is taken away: all are back within the spread, under one new lease, each with one comeback."""
+    """The shared lease is taken away: all are back within the spread, under one new lease, once each."""
     memory = MemoryStore()
     async with connected(memory) as tide:
         found = await begin(tide, "api", 20)
@@ -213,8 +211,8 @@ def left_by(memory: MemoryStore, marked: list[bytes]) -> Callable[[Op[Result]], 
 
 
 async def test_many_leave_in_common() -> None:
-    """Two hundred registrations end with the coordinator: all are marked as leaving, a portion in each transaction,
-    and one call takes them away; no transaction has more than etcd's 128 operations."""
+    """Two hundred registrations end with the coordinator: all are marked as leaving, many in each transaction, and
+    one call takes them away; no transaction has more than etcd's 128 operations."""
     store = FaultyStore(memory := MemoryStore())
     marked: list[bytes] = []
     portions: list[int] = []
@@ -255,5 +253,3 @@ async def test_at_rest_a_registration_has_no_task() -> None:
 
 def _tasks() -> list[anyio.TaskInfo]:
     return anyio.get_running_tasks()
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -10,9 +12,11 @@ import trio
 
 from tests.support import connected
 from tideover import SessionState
+from tideover.store.faults import StoreFault, classify
 from tideover.store.leases import LeaseKeepAlive
-from tideover.store.operations import Delete, Put
-from tideover.testing import MemoryStore
+from tideover.store.operations import Delete, Put, Range
+from tideover.store.protocol import WatchBatch, WatchGroup
+from tideover.testing import FaultyStore, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +134,189 @@ async def test_giving_back_is_no_reason_to_hurry() -> None:
             await anyio.sleep(0.025)
         await anyio.sleep(1)
         assert 1 <= renewals() <= 11
+
+
+async def test_all_sessions_share_one_reader_and_one_watch_of_anchors() -> None:
+    """Fifty sessions with a key each take one group, one watch of all anchors and one of each key, and no task."""
+    store = MemoryStore()
+    groups = 0
+    genuine = store.watch_group
+
+    def counted(**options: Any) -> Any:
+        nonlocal groups
+        groups += 1
+        return genuine(**options)
+
+    store.watch_group = counted  # type: ignore[method-assign]
+    async with connected(store, follow=()) as tide:
+        async with tide.session(ttl=600):
+            await anyio.sleep(1)
+            before = store.watched
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            sessions = [await tide._sessions.open(600) for _ in range(50)]
+            keys = [await session.put(f"k/{n}") for n, session in enumerate(sessions)]
+            await anyio.sleep(1)
+            assert trio.lowlevel.current_statistics().tasks_living == tasks
+            assert (groups, store.watched - before) == (1, 50)
+            store.revoke(sessions[7].lease_id)
+            with anyio.fail_after(0.1):
+                await sessions[7].lost
+                await keys[7].gone
+            assert "etcd has ended the lease" in (sessions[7].lost.reason or "")
+            assert sum(bool(session.lost) for session in sessions) == 1
+
+
+async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
+    """The watch of all anchors is over the deletion of one before its session is known: it begins again there."""
+    store = MemoryStore()
+    async with connected(store, follow=()) as tide, tide.session(ttl=600):
+        await anyio.sleep(1)
+        genuine = tide._sessions._grant
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            tenure = await genuine(*args, **options)
+            store.revoke(tenure.lease_id)
+            await anyio.sleep(0.5)
+            return tenure
+
+        tide._sessions._grant = slow  # type: ignore[method-assign]
+        session = await tide._sessions.open(600)
+        with anyio.fail_after(0.1):
+            await session.lost
+
+
+async def test_a_lease_alone_elsewhere_moves_no_watch() -> None:
+    """One lease is renewed at another member from now on: the watched one shows that it keeps up, and is kept."""
+    store = MemoryStore()
+    async with connected(store, follow=()) as tide, tide.session(ttl=600), tide.session(ttl=600) as alone:
+        key = await alone.put("a")
+        await anyio.sleep(5)
+        watches = tide._sessions._watches
+        assert watches is not None
+        member = watches._member
+        other = next(m for m in store.members if m != member)
+        before = (store.watched, len(store.calls))
+        alone._tenure.move(other)
+        await anyio.sleep(5)
+        assert (watches._member, store.watched) == (member, before[0])
+        asked = [(m, op.limit) for m, op in store.calls[before[1] :] if isinstance(op, Range) and op.linearizable]
+        assert (member, 1) in asked
+        await store.call(Delete(b"/a"), member=other, timeout=1)
+        with anyio.fail_after(0.1):
+            await key.gone
+
+
+async def test_a_member_that_does_not_keep_up_is_left() -> None:
+    """A lease has left the member of the watch, and that cannot be asked anything: all is watched elsewhere."""
+    memory = MemoryStore()
+    store = FaultyStore(memory)
+    async with connected(store, follow=()) as tide, tide.session(ttl=600), tide.session(ttl=600) as alone:
+        key = await alone.put("a")
+        await anyio.sleep(5)
+        watches = tide._sessions._watches
+        assert watches is not None
+        member = watches._member
+        store.inject("UNAVAILABLE", "etcdserver: request timed out", member=member, times=10**6)
+        other = next(m for m in store.members if m != member)
+        alone._tenure.move(other)
+        await anyio.sleep(3)
+        assert watches._member != member
+        memory.mute = {member}
+        await memory.call(Delete(b"/a"), member=other, timeout=1)
+        with anyio.fail_after(0.1):
+            await key.gone
+
+
+async def test_watches_go_where_all_leases_have_gone() -> None:
+    """All leases are renewed at another member: so are the watches, although the first one would still tell."""
+    store = MemoryStore()
+    async with connected(store, follow=()) as tide, tide.session(ttl=600) as session:
+        await session.put("a")
+        await anyio.sleep(5)
+        watches = tide._sessions._watches
+        assert watches is not None
+        other = next(m for m in store.members if m != watches._member)
+        session._tenure.move(other)
+        await anyio.sleep(0.5)
+        assert watches._member == other
+
+
+async def test_a_refused_watch_is_alone_with_it() -> None:
+    """One key may not be watched: the others are, after all were begun again once, and it alone is tried again."""
+    memory = MemoryStore()
+    store = Refusing(memory)
+    async with connected(store, follow=()) as tide, tide.session(ttl=600) as session:
+        await anyio.sleep(1)
+        keys = [await session.put(f"k/{n}") for n in range(3)]
+        await anyio.sleep(1)
+        assert store.groups == 2
+        await memory.call(Delete(b"/k/0"), member=memory.members[0], timeout=1)
+        with anyio.fail_after(0.1):
+            await keys[0].gone
+        await anyio.sleep(20)
+        assert store.groups == 2
+        store.refused = b""
+        await anyio.sleep(6)
+        await memory.call(Delete(b"/k/1"), member=memory.members[0], timeout=1)
+        with anyio.fail_after(0.1):
+            await keys[1].gone
+        assert not keys[2].gone
+
+
+async def test_anchors_whose_history_is_gone_are_read_together() -> None:
+    """After an outage with a compaction all anchors are looked at with one read, and only what is gone is lost."""
+    store = MemoryStore()
+    async with connected(store, follow=()) as tide, tide.session(ttl=600) as kept:
+        taken = await tide._sessions.open(600)
+        await anyio.sleep(1)
+        store.down = set(store.members)
+        store.touch()
+        await anyio.sleep(5)
+        store.down = set()
+        store.revoke(taken.lease_id)
+        for n in range(5):
+            await store.call(Put(b"/x", str(n).encode()), member=store.members[0], timeout=1)
+        store.compact(store.revision)
+        store.touch()
+        await anyio.sleep(2)
+        prefix = tide._sessions.own_anchors
+        assert taken.lost
+        assert not kept.lost
+        reads = [op for _, op in store.calls if isinstance(op, Range) and op.key == prefix and not op.limit]
+        assert len(reads) == 1
+
+
+class Refusing(FaultyStore):
+    """A store at which one key may not be watched."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        super().__init__(memory)
+        self.refused = b"/k/1"
+        self.groups = 0
+
+    @asynccontextmanager
+    async def watch_group(self, **options: Any) -> AsyncIterator[Any]:
+        self.groups += 1
+        async with super().watch_group(**options) as group:
+            yield RefusingGroup(group, self)
+
+
+class RefusingGroup:
+    """A group of watches of a `Refusing` store."""
+
+    def __init__(self, group: WatchGroup, store: Refusing) -> None:
+        self._group, self._store = group, store
+        self._refused: list[tuple[Any, WatchBatch | StoreFault]] = []
+        self.drop, self.request_progress = group.drop, group.request_progress
+
+    def add(self, tag: Any, key: bytes, end: bytes | None, *, start_revision: int) -> None:
+        if key == self._store.refused:
+            self._refused.append((tag, StoreFault(classify("PERMISSION_DENIED", "etcdserver: permission denied"))))
+            self.request_progress()
+        else:
+            self._group.add(tag, key, end, start_revision=start_revision)
+
+    async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
+        frames = [*await self._group.receive(), *self._refused]
+        self._refused.clear()
+        return frames

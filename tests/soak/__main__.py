@@ -4,7 +4,8 @@
     python -m tests.soak --way nginx --minutes 10        a thousand sessions behind nginx; or tls, haproxy, direct
 
 The first form says what grows, with the error of each slope; the second what was lost or degraded. The exit
-code is 1 if there is a complaint. Either ends by itself, and leaves no process behind.
+code is 1 if there is a complaint. The first needs another etcd than 3.5.0 to 3.5.2, whose members may disagree for
+good once one was killed under load (etcd #13766); nox brings one. Either ends by itself and leaves no process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import get_args
 
 from tests.soak.churn import RSS_BOUND, Churn
 from tests.soak.crowd import Size, Way, crowd
+from tideover.testing.etcd.binary import binary_version, find_etcd
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefixes", type=int, default=Size.prefixes, help="followed by a crowd (200)")
     parser.add_argument("--elections", type=int, default=Size.elections, help="led by a crowd (50)")
     options = parser.parse_args(arguments)
+    version = binary_version(find_etcd())
+    if not options.way and version in ("3.5.0", "3.5.1", "3.5.2"):
+        parser.error(f"etcd {version} may corrupt itself when it is killed: set TIDEOVER_ETCD_DIR to another one")
     if options.way:
         size = Size(options.sessions, options.prefixes, options.elections)
         complaints = asyncio.run(crowd(options.way, options.minutes, size))

@@ -25,7 +25,7 @@ from tideover.store.operations import (
     prefix_end,
     within,
 )
-from tideover.store.protocol import Compacted, Event, Store, Watch, WatchBatch
+from tideover.store.protocol import Compacted, Event, Store, Watch, WatchBatch, WatchGroup
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore
 
 R = TypeVar("R", bound=Result)
@@ -473,6 +473,98 @@ async def test_a_watch_of_compacted_history_says_so(subject: Subject) -> None:
     async with subject.store.watch(b"k", None, start_revision=kept, member=subject.member, timeout=5) as watch:
         (event,) = await _receive(watch, 1)
     assert event.revision == kept
+
+
+@pytest.mark.anyio
+async def test_a_group_of_watches_has_one_reader(subject: Subject) -> None:
+    """Each frame names its watch; the first is empty: it is open; the past comes before the present."""
+    first = await subject.put(b"a", b"0")
+    async with subject.store.watch_group(member=subject.member, timeout=5) as group:
+        group.add("one", b"a", None, start_revision=first)
+        group.add("many", b"w/", prefix_end(b"w/"), start_revision=first + 1)
+        frames = _Frames(group)
+        await frames.until(lambda: len(frames.events("one")) == 1 and "many" in frames.batches)
+        assert [frames.batches[tag][0].events for tag in ("one", "many")] == [(), ()]
+        second = await subject.put(b"w/b")
+        await subject.put(b"elsewhere")
+        third = (await subject.call(Delete(b"a"))).header.revision
+        await frames.until(lambda: len(frames.events("one")) == 2 and len(frames.events("many")) == 1)
+    assert [event.revision for event in frames.events("one")] == [first, third]
+    assert [(event.key, event.revision) for event in frames.events("many")] == [(b"w/b", second)]
+
+
+@pytest.mark.anyio
+async def test_a_watch_of_a_group_ends_alone(subject: Subject) -> None:
+    """Compacted history ends one watch of a group, with its tag; what is dropped is told of nothing any more."""
+    old = await subject.put(b"k", b"1")
+    kept = await subject.put(b"k", b"2")
+    subject.compact(kept)
+    async with subject.store.watch_group(member=subject.member, timeout=5) as group:
+        frames = _Frames(group)
+        group.add("old", b"k", None, start_revision=old)
+        group.add("dropped", b"d", None, start_revision=kept)
+        group.add("kept", b"k", None, start_revision=kept)
+        await frames.until(lambda: "old" in frames.faults and len(frames.events("kept")) == 1)
+        ended = frames.faults["old"]
+        assert isinstance(ended, Compacted)
+        assert ended.revision == kept
+        group.drop("dropped")
+        group.drop("never there")
+        await subject.put(b"d")
+        group.add("old", b"k", None, start_revision=kept)
+        await subject.put(b"k", b"3")
+        await frames.until(lambda: len(frames.events("kept")) == 2 and len(frames.events("old")) == 2)
+        assert frames.events("dropped") == []
+
+
+@pytest.mark.anyio
+async def test_a_group_gives_a_sign_of_life(subject: Subject) -> None:
+    """One question for all of them is answered by one frame that belongs to none."""
+    async with subject.store.watch_group(member=subject.member, timeout=5) as group:
+        frames = _Frames(group)
+        group.add("k", b"k", None, start_revision=0)
+        await frames.until(lambda: "k" in frames.batches)
+        revision = await subject.put(b"elsewhere")
+        group.request_progress()
+        await frames.until(lambda: None in frames.batches)
+    assert [(batch.events, batch.header.revision) for batch in frames.batches[None]] == [((), revision)]
+
+
+@pytest.mark.anyio
+async def test_giving_up_on_a_group_harms_nobody(subject: Subject) -> None:
+    """Receiving may be cancelled at any time, and loses nothing."""
+    async with subject.store.watch_group(member=subject.member, timeout=5) as group:
+        frames = _Frames(group)
+        group.add("k", b"k", None, start_revision=0)
+        await frames.until(lambda: "k" in frames.batches)
+        with anyio.move_on_after(0.05):
+            await group.receive()
+        revision = await subject.put(b"k")
+        await frames.until(lambda: bool(frames.events("k")))
+    assert [event.revision for event in frames.events("k")] == [revision]
+
+
+class _Frames:
+    """What has been received from a group."""
+
+    def __init__(self, group: WatchGroup) -> None:
+        self._group = group
+        self.batches: dict[str | None, list[WatchBatch]] = {}
+        self.faults: dict[str, StoreFault] = {}
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        """Receive until that is enough."""
+        with anyio.fail_after(10):
+            while not enough():
+                for tag, frame in await self._group.receive():
+                    if isinstance(frame, StoreFault):
+                        self.faults[tag] = frame
+                    else:
+                        self.batches.setdefault(tag, []).append(frame)
+
+    def events(self, tag: str) -> list[Event]:
+        """Return what has happened to one."""
+        return [event for batch in self.batches.get(tag, ()) for event in batch.events]
 
 
 @pytest.mark.anyio

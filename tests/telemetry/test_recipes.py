@@ -36,7 +36,10 @@ def test_fields_are_printed_without_parsing(recipe: str, text: str, tmp_path: Pa
     command = [sys.executable, recipe]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     found = json.loads(done.stderr)
-    assert found[text] == "tideover.state.transition: etcd is degraded: etcd has no quorum"
+    assert found[text] == (
+        "tideover.state.transition: etcd is degraded: etcd has no quorum; what is known is served meanwhile, and "
+        "etcd is asked until it answers"
+    )
     assert (found["event_name"], found["component"]) == ("tideover.state.transition", "config")
     assert (found["state"], len(found["outage_id"])) == ("degraded", 16)
     assert {"warning", "WARNING"} & {found.get("level"), found.get("levelname")}

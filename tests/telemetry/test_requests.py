@@ -25,7 +25,7 @@ async def test_request_links_to_its_outage(recorded: Recorded) -> None:
         lose(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER) as server:
-            token = current_record.set(RequestRecord(tide, server))
+            token = current_record.set(RequestRecord(tide, trace.set_span_in_context(server)))
             with tracer.start_as_current_span("work"):
                 tide.config.get("rate")
             for _ in range(3):
@@ -50,7 +50,7 @@ async def test_after_the_server_span_has_ended(recorded: Recorded, caplog: pytes
         lose(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         server = tracer.start_span("GET /", kind=SpanKind.SERVER)
-        token = current_record.set(RequestRecord(tide, server))
+        token = current_record.set(RequestRecord(tide, trace.set_span_in_context(server)))
         server.end()
         with tracer.start_as_current_span("later"):
             tide.config.get("rate")
@@ -74,7 +74,7 @@ async def test_after_all_spans_have_ended(recorded: Recorded) -> None:
         lose(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER, end_on_exit=False) as server:
-            token = current_record.set(RequestRecord(tide, server))
+            token = current_record.set(RequestRecord(tide, trace.set_span_in_context(server)))
             server.end()
             for _ in range(3):
                 tide.config.get("rate")
@@ -96,7 +96,7 @@ async def test_no_span_is_made_where_the_trace_is_not_recorded(recorded: Recorde
         lose(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         for own in (left_out, trace.INVALID_SPAN):
-            token = current_record.set(RequestRecord(tide, own))
+            token = current_record.set(RequestRecord(tide, trace.set_span_in_context(own)))
             tide.config.get("rate")
             current_record.reset(token)
     assert recorded.spans("tideover.degraded") == []
@@ -110,7 +110,7 @@ async def test_the_link_comes_with_the_first_mark_of_the_outage(recorded: Record
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         outage_id = tide.status().outage_id
         with trace.get_tracer("framework").start_as_current_span("GET /") as server:
-            record = RequestRecord(tide, server)
+            record = RequestRecord(tide, trace.set_span_in_context(server))
             for component, outage in (("election", ""), ("config", outage_id), ("discovery", outage_id)):
                 record.marks[component] = mark = Mark(Source.MEMORY, 1.0, "watch_stale", outage)
                 telemetry.mark_span(mark, component, record)
@@ -124,7 +124,7 @@ async def test_a_lock_that_turns_local_marks_its_request(recorded: Recorded) -> 
     store = MemoryStore()
     async with connected(store) as tide:
         with trace.get_tracer("framework").start_as_current_span("GET /", kind=SpanKind.SERVER) as server:
-            token = current_record.set(RequestRecord(tide, server))
+            token = current_record.set(RequestRecord(tide, trace.set_span_in_context(server)))
             async with tide.lock("orders", on_outage="local"):
                 lose(store)
                 await anyio.sleep(30)

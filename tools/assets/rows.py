@@ -47,6 +47,7 @@ _NOW = Row(
         [
             strip(
                 "States of the fleet",
+                "Alerts: Degraded, FleetIsolated. "
                 "Processes by how they see etcd. Normal: all green. Orange: members answer, and there is no "
                 "usable quorum. Red: no member answers. Some red beside green is the network, not etcd.",
                 _now("tideover_component_status", "tideover_state", where=', tideover_component="config"'),
@@ -67,6 +68,7 @@ _NOW = Row(
             ),
             lines(
                 "Oldest age against its limit",
+                "Alert: StaleBudget. "
                 "Seconds since the configuration was last proven in sync. Normal: below 2. In an outage it grows "
                 "by a second a second; beyond the limit reads raise or give their defaults.",
                 {
@@ -79,7 +81,7 @@ _NOW = Row(
             ),
             lines(
                 "Time without a usable etcd",
-                "Share of the time in which processes were degraded or unavailable. Normal: 0.",
+                "Alert: Flapping. Share of the time in which processes were degraded or unavailable. Normal: 0.",
                 {
                     "{{job}}: {{tideover_state}}": _rate(
                         "tideover_degraded_time_seconds_total", "job", "tideover_state", how="avg"
@@ -104,6 +106,7 @@ _CONFIG = Row(
             ),
             lines(
                 "Refused now",
+                "Alert: RejectedValue. "
                 "Values in etcd that are refused: an older one or a default is served in their place. Normal: 0.",
                 {
                     "{{instance}} {{db_namespace}}": _now(
@@ -116,6 +119,7 @@ _CONFIG = Row(
         [
             lines(
                 "Age of snapshots",
+                "Alert: SnapshotAging. "
                 "The age that a restart without etcd would begin with. Normal: below 20 s, more for snapshots of "
                 "many MiB. Growing while etcd is there: the disk.",
                 {
@@ -137,7 +141,7 @@ _CONFIG = Row(
             ),
             lines(
                 "Writes of snapshots that failed",
-                "By error. Normal: none.",
+                "Alert: SnapshotFailing. By error. Normal: none.",
                 {
                     "{{instance}} {{error_type}}": _rate(
                         "tideover_snapshot_writes_total", "instance", "error_type", where=', error_type!=""'
@@ -155,6 +159,7 @@ _ELECTIONS = Row(
         [
             lines(
                 "Who leads",
+                "Alert: TwoLeaders. "
                 'Normal: one line of 1 for each election. Two at once: only on_outage="stay" allows that.',
                 {
                     "{{tideover_election}}: {{instance}}": _now(
@@ -173,6 +178,7 @@ _ELECTIONS = Row(
             ),
             lines(
                 "Nobody leads",
+                "Alert: NobodyLeads. "
                 "Candidates of elections without a leader. Normal: none, but for seconds in a change of leaders.",
                 {
                     "{{job}}: {{tideover_election}}": (
@@ -186,6 +192,7 @@ _ELECTIONS = Row(
             lines(
                 "Stalls and failed jobs",
                 "Event loops that stood still beyond a deadline, and what runs while leading and has raised. "
+                "Alert: LoopStalled. "
                 "Normal: none.",
                 {
                     "stall, {{tideover_election}} at {{instance}}": _grown(
@@ -223,6 +230,7 @@ _LOCKS = Row(
             ),
             lines(
                 "Conflicts",
+                "Alert: LockConflict. "
                 "Two that have held one lock at once; with certain = false, may have. Normal: none.",
                 {
                     "certain = {{tideover_lock_certain}}, {{job}}": _grown(
@@ -240,6 +248,7 @@ _DISCOVERY = Row(
         [
             lines(
                 "Endpoints by source",
+                "Alert: NoEndpoints. "
                 "That can be picked, on average over the processes. Normal: live. In an outage memory, or disk "
                 "after a restart in one. 0: calls to that service fail.",
                 {
@@ -255,6 +264,7 @@ _DISCOVERY = Row(
             ),
             lines(
                 "Registrations not in etcd",
+                "Alert: NotRegistered. "
                 "Normal: none. unconfirmed: in etcd as far as is known, in an outage. waiting or refused: nobody "
                 "finds that process.",
                 {

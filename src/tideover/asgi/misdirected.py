@@ -17,7 +17,7 @@ from tideover.shown import shown
 from tideover.types import LEADER_FIELD
 
 SEE = "how-to/route-to-the-leader/#requests-for-the-leader"
-_FIELD = LEADER_FIELD.lower().encode()
+FIELD = LEADER_FIELD.lower().encode()
 
 
 def misdirected(scope: Scope, coordinator: Coordinator) -> Problem | None:
@@ -28,7 +28,7 @@ def misdirected(scope: Scope, coordinator: Coordinator) -> Problem | None:
         coordinator: Where the election would be led.
     """
     for name, value in scope.get("headers", ()):
-        if name == _FIELD and coordinator.standing(election := unquote(value.decode("latin-1"))) is None:
+        if name == FIELD and coordinator.standing(election := unquote(value.decode("latin-1"))) is None:
             detail = f"the request is for the leader of {shown(election)!r}, which is not led here"
             # The next attempt is for another connection: behind one port there may be other workers.
             headers = {"Connection": "close"} if scope.get("http_version", "1.1") in ("1.0", "1.1") else {}

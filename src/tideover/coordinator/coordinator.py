@@ -818,6 +818,7 @@ class Coordinator(Primitives):
             reason=reason_of(after.state, after.diagnosis),
             sentence=self._lanes.sentence,
             first=not before.decided,
+            age=self.observe_age() if self._views else float("inf"),
         )
         self._lanes.timeline.transition(
             after.state,

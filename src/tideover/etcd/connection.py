@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from tideover.store.endpoints import host_of
 from tideover.store.faults import classify
 
 # Said of a call that found its connection given up before it was sent.
-GIVEN_UP = classify("UNAVAILABLE", "failed to connect to all addresses: the connection was given up")
+GIVEN_UP = replace(classify("CANCELLED", "the connection was closed before the call"), applied=False)
 
 # Measured with grpcio 1.85: on a frozen peer only http2.ping_timeout_ms acts, keepalive_timeout_ms only on packet
 # loss, and as TCP_USER_TIMEOUT; a keepalive_time below 5 s earns a GOAWAY; without a pool of its own a new channel

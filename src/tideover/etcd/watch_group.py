@@ -52,12 +52,12 @@ class StreamGroup:
         self._stream.request_progress(self)
 
     def take_progress(self, header: Header) -> None:
-        """Take in a progress reply for the whole stream."""
+        """Hand on a progress reply for the whole stream."""
         self._progress = header
         self._woken.set()
 
     def tell(self, watch: GroupWatch) -> None:
-        """Take in that a watch has something to tell."""
+        """Record that a watch has something to tell."""
         self._news[watch] = None
         self._woken.set()
 
@@ -116,7 +116,7 @@ class GroupWatch(StreamWatch):
         self.left = False
 
     def begin(self, number: int, header: Header) -> None:
-        """Take in that the server has created it: its first frame."""
+        """Record that the server has created it: its first frame."""
         self._inbox.add_progress(header)
         super().begin(number, header)
 

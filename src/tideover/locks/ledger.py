@@ -35,6 +35,9 @@ from tideover.types import Entry, LockMode
 _REMEMBERED = 10_000
 _BATCH = 100
 _BATCH_BYTES = 512 * 1024
+# How many holds of its own a process keeps in memory once they have ended and are published: from then on etcd has
+# them, and others compare theirs.
+_KEPT_PUBLISHED = 1_000
 # How many entries of etcd's that are no holds are remembered, to be looked at again.
 _MOST_REJECTED = 100
 # Seconds between two looks at what others publish: usually, and for how long after an outage how often.
@@ -338,8 +341,11 @@ class Ledger:
                 self._report(found)
 
     def _forget(self) -> None:
-        """Leave out what is too old to be of interest."""
+        """Leave out what is too old to be of interest, and the oldest of what is over and published."""
         self._own = {i: hold for i, hold in self._own.items() if hold.ended is None or self._age(hold) < KEPT}
+        over = [i for i, hold in self._own.items() if hold.ended is not None and i not in self._unpublished]
+        for hold_id in over[:-_KEPT_PUBLISHED]:
+            del self._own[hold_id]
         self._others = {i: hold for i, hold in self._others.items() if self._age(hold) < KEPT}
         self.conflicts = {i: found for i, found in self.conflicts.items() if self._age(found.first) < KEPT}
 

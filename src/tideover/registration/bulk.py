@@ -12,7 +12,7 @@ from typing import TypeVar
 from tideover.client.gateway import Gateway
 from tideover.errors import PermissionDenied
 from tideover.sessions.key import OwnKey
-from tideover.store.operations import MOST_READS, Put, Range
+from tideover.store.operations import MOST_READS, Delete, Put, Range
 from tideover.store.transactions import Compare, Txn
 
 T = TypeVar("T")
@@ -118,6 +118,41 @@ async def overwrite(gateway: Gateway, values: dict[OwnKey, bytes], lease: int) -
     for some in _portions(list(values), lambda own: len(own.full) + len(values[own])):
         await _halving(some, write)
     return refused
+
+
+async def delete(gateway: Gateway, keys: Sequence[OwnKey]) -> dict[OwnKey, str | None]:
+    """Delete keys one by one where a lease cannot be revoked, because this user may not write one of its keys.
+
+    Args:
+        gateway: The way to etcd.
+        keys: The keys.
+
+    Returns:
+        Those of which it is known what has become: None where it is gone, else why it is not.
+
+    Raises:
+        TideoverError: That could not be asked.
+    """
+    ends: dict[OwnKey, str | None] = {}
+
+    async def remove(some: Sequence[OwnKey]) -> bool:
+        compares = tuple(Compare(own.full, create_revision=own.create_revision) for own in some)
+        read = Range(some[0].full, keys_only=True)
+        try:
+            answered = await gateway.call(
+                Txn(compares, then=tuple(Delete(own.full) for own in some), otherwise=(read,))
+            )
+        except PermissionDenied as exc:
+            if len(some) == 1:
+                ends[some[0]] = str(exc)
+            return False
+        if answered.result.succeeded or len(some) == 1:
+            ends.update(dict.fromkeys(some))
+        return answered.result.succeeded
+
+    for some in _portions(keys):
+        await _halving(some, remove)
+    return ends
 
 
 async def _halving(items: Sequence[T], do: Callable[[Sequence[T]], Awaitable[bool]]) -> None:

@@ -1,11 +1,13 @@
-"""The end of registrations: those that end in the same moment say so in common, and then their keys are taken away.
+"""The end of registrations: those that end in the same moment say so in common, and then their keys go.
 
-Where all that stand under a session end, it is closed, and one call takes all of them away.
+Where all that stand under a session end, it is closed, and one call takes all of them away; unless etcd refuses
+that for the key of one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -13,7 +15,7 @@ import anyio
 from tideover.client.gateway import Gateway
 from tideover.cluster.state import Lanes
 from tideover.errors import TideoverError
-from tideover.registration.bulk import overwrite
+from tideover.registration.bulk import delete, overwrite
 from tideover.registration.keeper import Keeper
 from tideover.registration.publisher import Publisher
 from tideover.registration.rules import SPREAD
@@ -89,8 +91,11 @@ class _Ending:
         for each in self._leaving:
             shared.tenants.pop(each, None)
         if not shared.tenants:
+            deadline = anyio.current_time() + self._lanes.closing.seconds()
             why = await self._keeper.close(shared)
             left.update(dict.fromkeys(self._leaving, why))
+            if why is not None and self._keeper.usable:
+                await self._delete_each(keys, deadline, left)
             return
         left.update((each, None) for each in self._leaving if each not in keys)
         with anyio.move_on_after(self._lanes.closing.seconds()):
@@ -109,12 +114,18 @@ class _Ending:
         if not keys or not self._keeper.usable:
             return {}
         values = {own: replace(each.endpoint, leaving=True).encode() for each, own in keys.items()}
-        with anyio.move_on_after(until - anyio.current_time()):
-            try:
-                return await overwrite(self._gateway, values, self._shared.session.lease_id)
-            except TideoverError:
-                pass
+        with anyio.move_on_after(until - anyio.current_time()), suppress(TideoverError):
+            return await overwrite(self._gateway, values, self._shared.session.lease_id)
         return {}
+
+    async def _delete_each(
+        self, keys: dict[Publisher, OwnKey], deadline: float, left: dict[Publisher, str | None]
+    ) -> None:
+        """Delete the keys of a lease that etcd does not revoke: for one that is refused all would stay."""
+        ends: dict[OwnKey, str | None] = {}
+        with anyio.move_on_after(deadline - anyio.current_time()), suppress(TideoverError):
+            ends = await delete(self._gateway, list(keys.values()))
+        left.update((each, ends[own]) for each, own in keys.items() if own in ends)
 
     async def _delete(self, publisher: Publisher, own: OwnKey, left: dict[Publisher, str | None]) -> None:
         if await self._shared.session.delete(own):

@@ -40,8 +40,13 @@ _SHORT_HOLD = 0.02
 _AGAIN = 4.0
 # Seconds for which a login is not suspected of being the reason of a refusal.
 _LOGIN_GOOD_FOR = 60.0
+_OF_THE_LOGIN = frozenset({FaultKind.AUTH_TOKEN, FaultKind.PERMISSION})
 # How many keys are read at once whose history is gone.
 _READING_AT_ONCE = 16
+
+
+class _LoginSpentError(StoreFault):
+    """Raised when a watch was refused, and a new login may help: all begin again with one."""
 
 
 class LeaseWatch:
@@ -69,7 +74,7 @@ class LeaseWatch:
         self._watches.add(_KeyWatch(own, self, own.create_revision + 1))
 
     def lose(self, own: OwnKey, why: str) -> None:
-        """Take in that a key is gone."""
+        """Record that a key is gone."""
         if not own.gone:
             self.forget(own, why)
             self.tenure.hasten()
@@ -100,7 +105,7 @@ class _KeyWatch:
         return bool(self.own.gone) or bool(self.lease.tenure.lost)
 
     def take(self, batch: WatchBatch) -> None:
-        """Take in what has happened."""
+        """Learn what has happened."""
         for event in batch.events:
             self.start = event.revision + 1
             if event.entry is None or event.entry.create_revision != self.own.create_revision:
@@ -108,7 +113,7 @@ class _KeyWatch:
                 return
 
     def take_found(self, found: RangeResult) -> None:
-        """Take in what is there."""
+        """Learn what is there."""
         entry = found.entries.get(self.own.full)
         if entry is None or entry.create_revision != self.own.create_revision:
             self.lease.lose(self.own, f"it was not there any more at revision {found.header.revision}")
@@ -144,7 +149,7 @@ class _AnchorsWatch:
         return not self.leases
 
     def take(self, batch: WatchBatch) -> None:
-        """Take in what has happened."""
+        """Learn what has happened."""
         for event in batch.events:
             self.start = event.revision + 1
             lease = self.leases.get(event.key)
@@ -153,7 +158,7 @@ class _AnchorsWatch:
                 self._end(lease, f"was deleted, as seen at revision {event.revision}")
 
     def take_found(self, found: RangeResult) -> None:
-        """Take in what is there."""
+        """Learn what is there."""
         for key, lease in list(self.leases.items()):
             entry, created = found.entries.get(key), lease.tenure.anchor.create_revision
             if created <= found.header.revision and (entry is None or entry.create_revision != created):
@@ -301,6 +306,8 @@ class KeyWatches:
             try:
                 if await self._follow(member):
                     continue
+            except _LoginSpentError:
+                continue
             except StoreFault as exc:
                 self._reach.report(exc.fault)
             # What makes a watch end may have ended leases as well.
@@ -365,16 +372,16 @@ class KeyWatches:
                 self._drop(watch)
 
     def _take_end(self, watch: _KeyWatch | _AnchorsWatch, fault: StoreFault) -> None:
-        """Take in that a watch has ended alone: it is tried again, or all are, where a new login may help."""
+        """Record that a watch has ended alone: it is tried again, or all are, where a new login may help."""
         now, kind = self._clock.monotonic(), fault.fault.kind
         if isinstance(fault, Compacted) and self._tasks is not None:
             self._tasks.start_soon(self._read, watch, self._group)
             return
         # etcd 3.5.1 calls a watch without a valid token a denied one.
-        if kind is FaultKind.AUTH_TOKEN or (
-            kind is FaultKind.PERMISSION and now > self._login_at + _LOGIN_GOOD_FOR
-        ):
+        if kind in _OF_THE_LOGIN and now > self._login_at + _LOGIN_GOOD_FOR:
             self._login_at = now
+            raise _LoginSpentError(fault.fault)
+        if kind is FaultKind.AUTH_TOKEN:
             raise fault
         self._reach.report(fault.fault)
         self._put_off_with(watch)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import anyio
 
@@ -100,8 +101,6 @@ class Holdings:
         self._policy = policy
         self._keys: dict[bytes, OwnKey] = {}
         self._debris: dict[bytes, Debris] = {}
-        self._claims = anyio.CapacityLimiter(_WRITES_AT_ONCE)
-        self._returns = anyio.CapacityLimiter(_WRITES_AT_ONCE)
         self._writing = 0
         self._idle = Signal()
         self._stuck_since: float | None = None
@@ -109,6 +108,16 @@ class Holdings:
     def __repr__(self) -> str:
         """Count the keys and what is to be cleared away."""
         return f"<Holdings {len(self._keys)} keys, {len(self._debris)} to clear away>"
+
+    # Most sessions of thousands write one key, or none.
+
+    @cached_property
+    def _claims(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(_WRITES_AT_ONCE)
+
+    @cached_property
+    def _returns(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(_WRITES_AT_ONCE)
 
     def __iter__(self) -> Iterator[OwnKey]:
         """The keys held."""

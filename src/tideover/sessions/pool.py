@@ -1,6 +1,6 @@
 """The sessions of one coordinator: opened, supervised, shared where that is wanted, and closed.
 
-Locks share one session per TTL. Registrations have their own, so that giving one up never takes the others.
+Locks share one session per TTL, and registrations others: who of them shares which, `registration.keeper` decides.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ batch of its own: together with those that failed alike, or alone if the trouble
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 
@@ -57,7 +58,7 @@ class Renewer:
         self._turns: dict[Tenure, Turn] = {}
         self._schedule: Schedule[Turn] = Schedule()
         self._streams: dict[str, tuple[AbstractAsyncContextManager[KeepAlive], KeepAlive]] = {}
-        self._tick = ticker.every(_NAP, self._look)
+        self._tick = ticker.every(math.inf, self._look)
 
     def __repr__(self) -> str:
         """Count the leases, and the members at which they are renewed."""
@@ -75,10 +76,12 @@ class Renewer:
         self._expect(turn)
 
     def remove(self, tenure: Tenure) -> None:
-        """Renew a lease no more."""
+        """Renew a lease no more; after the last one no stream is left."""
         turn = self._turns.pop(tenure, None)
         if turn is not None:
             self._schedule.drop(turn)
+        if not self._turns and self._streams:
+            self._home.start("close streams", self.aclose)
 
     async def aclose(self) -> None:
         """Close the streams; a later renewal opens others."""
@@ -110,7 +113,7 @@ class Renewer:
         if left <= 0:
             self._tick.soon()
         else:
-            self._tick.period = min(left, _NAP)
+            self._tick.period = min(left, _NAP) if self._turns else math.inf
 
     def _look(self) -> None:
         """Begin with what is due: batches of one member and one TTL, and each alone that goes alone."""
@@ -163,13 +166,14 @@ class Renewer:
             turn.tenure.move(member)
         batch = Round(turns)
         limit = self._limit(member, turns[0].tenure)
-        opens = member not in self._streams
-        longest = turns[0].tenure.rules.longest_rpc
-        with anyio.move_on_after(min(2 * limit, longest) if opens else limit) as scope:
+        latest = anyio.current_time() + turns[0].tenure.rules.longest_rpc
+        with anyio.move_on_after(limit) as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._ask, member, batch)
                 while answers := await batch.answers():
                     await self._prove(member, batch, answers, limit)
+                    # A member that goes on answering is not silent; or it is this process that is slow.
+                    scope.deadline = min(latest, anyio.current_time() + limit)
         for turn, fault in batch.refused:
             self._go_alone(batch, turn, f"{member}: {fault.brief}", tried=(member,))
         for turn, answer, header in batch.to_sweep:

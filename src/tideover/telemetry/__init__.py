@@ -64,7 +64,6 @@ from tideover.telemetry.pages import page_open
 from tideover.telemetry.requests import (
     SpanContext,
     current_context,
-    current_span,
     finish_request,
     leave_span,
     mark_span,
@@ -94,7 +93,6 @@ __all__ = [
     "config_stood_in",
     "config_unfound",
     "current_context",
-    "current_span",
     "election_reset",
     "endpoint_ejected",
     "endpoint_rejected",

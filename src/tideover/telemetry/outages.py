@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
+from tideover.shown import cut
 from tideover.status import duration
 from tideover.telemetry.events import event
 from tideover.telemetry.scope import Attributes, meter, tracer
@@ -20,6 +21,9 @@ _transitions = meter.create_counter(
 _resets = meter.create_counter(
     "tideover.backend.resets", unit="{reset}", description="Times that etcd was found to be in another history."
 )
+
+# Characters of why etcd is away, in the line that says so.
+_LONGEST_REASON = 700
 
 # The present outages that are recorded, by their ids.
 present_outages: dict[str, Outages] = {}
@@ -78,6 +82,7 @@ class Outages:
         reason: str,
         sentence: str,
         first: bool,
+        age: float = float("inf"),
     ) -> str:
         """Record that the health state changed.
 
@@ -88,6 +93,7 @@ class Outages:
             reason: Why, as `tideover.reason` says it; a recovery is recorded with the reason of its outage.
             sentence: Why, for people.
             first: Whether this is the first verdict after the start.
+            age: Seconds since all that is followed was last proven in sync; infinite if unknown.
 
         Returns:
             The id of the outage that the change belongs to, which a recovery has ended; empty if there is none.
@@ -112,7 +118,7 @@ class Outages:
             attributes["tideover.outage_id"] = outage_id
         if not (first and well):
             # The end of an outage as loudly as its beginning: whoever saw the one must see the other.
-            text = self._recovery(diagnosis, sentence) if well else f"etcd is {state}: {sentence}"
+            text = self._recovery(diagnosis, sentence) if well else _loss(state, sentence, age)
             event("tideover.state.transition", text, attributes, level=logging.WARNING)
             counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
             _transitions.add(1, counted)
@@ -148,6 +154,13 @@ class Outages:
             self._span.end()
             present_outages.pop(self.outage_id, None)
             self._span, self.outage_id = None, ""
+
+
+def _loss(state: HealthState, sentence: str, age: float) -> str:
+    # What members have said may be long, and must not push out the rest.
+    since = f"last in sync {duration(age)} ago; " if age < float("inf") else ""
+    why = cut(sentence, _LONGEST_REASON)
+    return f"etcd is {state}: {why}; {since}what is known is served meanwhile, and etcd is asked until it answers"
 
 
 def backend_reset(reason: str, *, epoch: int, revision: int) -> None:

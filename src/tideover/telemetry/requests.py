@@ -49,11 +49,6 @@ def leave_span() -> None:
     attach(Context())
 
 
-def current_span() -> Span:
-    """Return the span of the current context."""
-    return trace.get_current_span()
-
-
 def mark_span(mark: Mark, component: str, record: RequestRecord | None) -> None:
     """Make the current span, and the request's own, findable as degraded.
 
@@ -70,7 +65,7 @@ def mark_span(mark: Mark, component: str, record: RequestRecord | None) -> None:
         if current.is_recording():
             current.set_attributes(_attributes(mark, [component]))
         return
-    own = record.span if isinstance(record.span, Span) else current
+    own = trace.get_current_span(record.context) if isinstance(record.context, Context) else current
     spans = [span for span in ([own] if own is current else [own, current]) if span.is_recording()]
     late = None if spans else _late_span(current if current.get_span_context().is_valid else own)
     if late is not None:

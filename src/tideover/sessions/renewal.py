@@ -146,9 +146,10 @@ class Renewer:
             if turns:
                 tried.add(member)
                 past = all(turn.tenure.left < 0 for turn in turns)
-                await self._reach.rest(
-                    tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
-                )
+                with anyio.move_on_after(min(turn.holdings.patience for turn in turns)):
+                    await self._reach.rest(
+                        tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
+                    )
                 rounds += not tried
         if not self._turns:
             # The last session was closed while this was under way, and it may have opened a stream since.

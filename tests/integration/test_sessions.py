@@ -144,7 +144,7 @@ async def test_a_thousand_sessions_leave_nothing(server: EtcdServer) -> None:
         assert len(tide._sessions._sessions) == 0
         assert tide.status().restarts == 0
         # The gauge is per stream: what is left belongs to the followed prefix alone.
-        names = ("StreamWatch", "StreamKeepAlive")
+        names = ("StreamWatch", "KeepAliveStream", "WatchStream")
         streams = [o for o in gc.get_objects() if type(o).__name__ in names and "ended" not in repr(o)]
         assert len(streams) <= 1
     assert leases(server) == []

@@ -299,7 +299,9 @@ async def test_answers_of_many_creations_find_their_watches() -> None:
     """Sixteen creations are under way, every third is denied: each answer finds the watch it was meant for."""
     with guarded_etcd() as guarded:
         store = EtcdStore([guarded.endpoint], username=LOGIN["username"], password=LOGIN["password"])
-        denied, open_, events = set(), set(), {}
+        denied: set[int] = set()
+        open_: set[int] = set()
+        events: dict[int, list[bytes]] = {}
         try:
             async with store.watch_group(member=guarded.endpoint, timeout=5) as group:
                 for n in range(60):

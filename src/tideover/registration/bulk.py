@@ -52,7 +52,7 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
             return False
         return True
 
-    for some in _portions(keys):
+    for some in portions(keys):
         await _halving(some, all_writable)
     return refused
 
@@ -82,7 +82,7 @@ async def not_as_written(gateway: Gateway, keys: Sequence[OwnKey], lease: int) -
             found.extend(some)
         return answered.result.succeeded
 
-    for some in _portions(keys):
+    for some in portions(keys):
         await _halving(some, all_well)
     return found
 
@@ -115,7 +115,7 @@ async def overwrite(gateway: Gateway, values: dict[OwnKey, bytes], lease: int) -
             return False
         return answered.result.succeeded
 
-    for some in _portions(list(values), lambda own: len(own.full) + len(values[own])):
+    for some in portions(list(values), lambda own: len(own.full) + len(values[own])):
         await _halving(some, write)
     return refused
 
@@ -150,7 +150,7 @@ async def delete(gateway: Gateway, keys: Sequence[OwnKey]) -> dict[OwnKey, str |
             ends.update(dict.fromkeys(some))
         return answered.result.succeeded
 
-    for some in _portions(keys):
+    for some in portions(keys):
         await _halving(some, remove)
     return ends
 
@@ -164,8 +164,13 @@ async def _halving(items: Sequence[T], do: Callable[[Sequence[T]], Awaitable[boo
     await _halving(items[half:], do)
 
 
-def _portions(items: Sequence[T], size: Callable[[T], int] = lambda _: 0) -> Iterator[Sequence[T]]:
-    """Cut into what fits into one transaction."""
+def portions(items: Sequence[T], size: Callable[[T], int] = lambda _: 0) -> Iterator[Sequence[T]]:
+    """Cut into what fits into one transaction.
+
+    Args:
+        items: Keys, or what has one.
+        size: The bytes that each adds.
+    """
     portion: list[T] = []
     total = 0
     for item in items:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,11 +28,11 @@ from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.errors import Closed, TideoverError
 from tideover.home import Home
-from tideover.registration.bulk import not_as_written, unwritable
+from tideover.registration.bulk import not_as_written, portions, unwritable
 from tideover.registration.publisher import Publisher, Stage
 from tideover.registration.rules import SPREAD, Setback
 from tideover.registration.shared import SharedSession
-from tideover.registration.writing import write
+from tideover.registration.writing import write, write_new
 from tideover.sessions.key import OwnKey
 from tideover.sessions.pool import SessionPool
 from tideover.ticker import GRAIN, Ticker
@@ -150,10 +150,12 @@ class Keeper:
         opening.waiting[publisher] = None
 
     def _write(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
+        """Write one key, together with all others that become due in the same moment."""
         publisher.stage = Stage.WRITING
         shared.tenants[publisher] = None
-        endpoint = publisher.endpoint
-        if not self._home.start(f"register {endpoint.service}", self._write_out, publisher, shared):
+        shared.due.append(publisher)
+        if len(shared.due) == 1 and not self._home.start("register what is due", self._write_due, shared):
+            shared.due.clear()
             publisher.stage = Stage.RESTING
 
     def change(self, publisher: Publisher) -> None:
@@ -318,6 +320,36 @@ class Keeper:
 
     # Keys ------------------------------------------------------------------------------------------------------
 
+    async def _write_due(self, shared: SharedSession[Publisher]) -> None:
+        due, shared.due = shared.due, []
+        new = dict.fromkeys(each for each in due if each.own is None and each.shared in (None, shared))
+        if len(new) > 1:
+            due = [each for each in due if each not in new]
+            for some in portions([*new], lambda each: len(each.full) + len(each.endpoint.encode())):
+                self._home.start("register many", self._write_new, some, shared)
+        for publisher in due:
+            self._write_alone(publisher, shared)
+
+    def _write_alone(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
+        self._home.start(f"register {publisher.endpoint.service}", self._write_out, publisher, shared)
+
+    async def _write_new(self, publishers: Sequence[Publisher], shared: SharedSession[Publisher]) -> None:
+        """Write many keys in one transaction, and then one by one those that it does not settle."""
+        left: Sequence[Publisher] = ()
+        try:
+            with anyio.CancelScope() as scope:
+                for publisher in publishers:
+                    publisher.writing = scope
+                left = await write_new(publishers, shared, gone=self._note_gone)
+        finally:
+            for publisher in publishers:
+                publisher.writing = None
+        for publisher in left:
+            self._write_alone(publisher, shared)
+        if not left:
+            for publisher in publishers:
+                self._rest(publisher)
+
     async def _write_out(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
         """Write one key until etcd has what it is to have, or there is reason to wait."""
         try:
@@ -325,6 +357,10 @@ class Keeper:
                 await write(publisher, shared, gateway=self._gateway, leave=self._leave, gone=self._note_gone)
         finally:
             publisher.writing = None
+        self._rest(publisher)
+
+    def _rest(self, publisher: Publisher) -> None:
+        """Let a registration be until something has changed, or plan what is still to be done."""
         publisher.stage = Stage.RESTING
         publisher.changed.fire()
         key: Key = publisher if publisher.alone else publisher.ttl

@@ -45,7 +45,7 @@ from tideover.types import RegistrationState
 # Seconds by which etcd may end a lease late: it looks twice a second, and the leader of a moment ago has its own.
 _LEASE_LATENESS = 1.5
 # What may be otherwise at the next try. Every other error is a definite no.
-_PASSING = (Unavailable, OutcomeUnknown, SessionLost)
+PASSING = (Unavailable, OutcomeUnknown, SessionLost)
 
 
 class Stage(Enum):
@@ -210,7 +210,7 @@ class Publisher:
 
     def set_back(self, exc: TideoverError) -> None:
         """Record how a try has failed."""
-        self.meet(Setback.FAILED if isinstance(exc, _PASSING) else Setback.REFUSED, str(exc))
+        self.meet(Setback.FAILED if isinstance(exc, PASSING) else Setback.REFUSED, str(exc))
 
     def meet(self, setback: Setback, why: str) -> None:
         """Record what has gone wrong, and say so once."""

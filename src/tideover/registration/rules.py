@@ -1,7 +1,7 @@
 """When a registration that is not in etcd is to be put there: pure decisions.
 
 After an outage all clients notice at the same time that etcd is back. Those whose lease has ended, or who could
-not begin, would then grant a lease and write two keys each, all within a tenth of a second. So each waits for a
+not begin, would then grant a lease and write their keys, all within a tenth of a second. So each waits for a
 share of `SPREAD` that is fixed by the hash of its incarnation: no coordination, and no luck needed. A client that
 starts on a good day waits for nothing, and neither does one whose key alone was deleted.
 """

@@ -22,6 +22,7 @@ class SharedSession(Generic[T]):
     Attributes:
         session: The session.
         tenants: Who stands under it, or is about to, in the order in which they came.
+        due: Those of them whose keys are to be written now.
         left: Keys that could not be deleted when their registrations ended.
         suspected: Whether etcd has refused a write under it that was not refused for its own key.
         sorted_at: When it was last asked who is refused, on the monotonic clock.
@@ -32,6 +33,7 @@ class SharedSession(Generic[T]):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.tenants: dict[T, None] = {}
+        self.due: list[T] = []
         self.left: set[bytes] = set()
         self.suspected = False
         self.sorted_at = 0.0

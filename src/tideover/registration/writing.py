@@ -1,15 +1,15 @@
-"""Writing one registration's key: under the session that it is to stand under, whatever it stood under before."""
+"""Writing registrations' keys: one, whatever it stood under before, or those of many that have none yet."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tideover.client.gateway import Gateway
 from tideover.errors import Closed, KeyTaken, PermissionDenied, TideoverError
 from tideover.registration.bulk import unwritable
-from tideover.registration.publisher import Publisher
+from tideover.registration.publisher import PASSING, Publisher
 from tideover.registration.shared import SharedSession
 from tideover.sessions.key import OwnKey
 from tideover.store.operations import Delete, Range
@@ -53,6 +53,43 @@ async def write(
             if publisher.own is not own:
                 own.gone.then(partial(gone, publisher, own))
             publisher.take(own, wanted, moved=moved)
+
+
+async def write_new(
+    publishers: Sequence[Publisher], shared: SharedSession[Publisher], *, gone: Gone
+) -> Sequence[Publisher]:
+    """Write the keys of many that have none yet, in one transaction.
+
+    Args:
+        publishers: The registrations.
+        shared: The session that their keys are to be under.
+        gone: Called when a key is gone.
+
+    Returns:
+        Those that are to be written one by one, because etcd has said no: it does not tell to which.
+    """
+    wanted = {publisher: publisher.endpoint for publisher in publishers if not publisher.ended}
+    if not wanted:
+        return ()
+    for publisher in wanted:
+        publisher.shared = shared
+    try:
+        made = await shared.session.make({endpoint.key: endpoint.encode() for endpoint in wanted.values()})
+    except Closed:
+        return ()
+    except PASSING as exc:
+        if not shared.lost:
+            for publisher in wanted:
+                publisher.set_back(exc)
+        return ()
+    except TideoverError:
+        made = None
+    if made is None:
+        return publishers
+    for own, (publisher, endpoint) in zip(made, wanted.items(), strict=True):
+        own.gone.then(partial(gone, publisher, own))
+        publisher.take(own, endpoint, moved=False)
+    return ()
 
 
 async def _move(publisher: Publisher, shared: SharedSession[Publisher], leave: Leave) -> bool:

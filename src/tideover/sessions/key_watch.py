@@ -191,7 +191,7 @@ class KeyWatches:
         self._anchors = _AnchorsWatch(prefix, self._leases, 0)
         self._keys: dict[_KeyWatch, None] = {}
         # From where to watch the anchors again, because one was not known yet when that was over.
-        self._missed = math.inf
+        self._missed: list[int] = []
         self._new_keys: list[_KeyWatch] = []
         self._came = Signal()
         self._tick = ticker.every(math.inf, self._look)
@@ -232,7 +232,7 @@ class KeyWatches:
         if not self._leases and self._group is None:
             self._anchors.start = first
         elif first < self._anchors.start:
-            self._missed = min(self._missed, first)
+            self._missed.append(first)
         lease = self._leases[tenure.anchor.full] = LeaseWatch(self, tenure, forget)
         tenure.troubled = self._take_trouble
         self._came.fire()
@@ -255,7 +255,7 @@ class KeyWatches:
         """Begin to watch what has lived for a moment."""
         while True:
             came = self._came.next()
-            if not (self._new_keys or self._missed < math.inf):
+            if not (self._new_keys or self._missed):
                 await came.wait()
                 continue
             # The anchors' watch tells of a lease's end meanwhile, and each begins where its key did.
@@ -269,11 +269,12 @@ class KeyWatches:
 
     def _watch_missed(self) -> None:
         """Watch the anchors again from where one came to be that was not known yet."""
-        first, self._missed = self._missed, math.inf
+        missed, self._missed = self._missed, []
+        first = min(missed, default=self._anchors.start)
         if first < self._anchors.start:
             if self._group is not None:
                 self._group.drop(self._anchors)
-            self._anchors = _AnchorsWatch(self._anchors.prefix, self._leases, int(first))
+            self._anchors = _AnchorsWatch(self._anchors.prefix, self._leases, first)
             self._open(self._anchors)
 
     def _prune(self) -> None:

@@ -11,7 +11,7 @@ ever, and whoever wants the name would wait for nobody. It is remembered, and de
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -165,16 +165,59 @@ class Holdings:
             if loss is not None:
                 raise loss
         except BaseException as exc:
-            # Whoever wanted it does not wait for it any more, and it may have been made, or may be yet.
-            if known is None and (attempt.sent or not isinstance(exc, Exception)) and not self._tenure.lost:
-                self._keys.pop(full, None)
-                self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
-                self._tenure.hasten()
+            if known is None and (attempt.sent or not isinstance(exc, Exception)):
+                self._abandon((full,))
             raise
         finally:
             self._writing -= 1
             self._idle.fire()
         return own
+
+    async def make(self, values: Mapping[tuple[str, bytes], bytes]) -> list[OwnKey] | None:
+        """Make many keys in one transaction; see `Session.make`."""
+        fulls = [full for _, full in values]
+        made: list[OwnKey] | None = None
+        self._writing += 1
+        try:
+            if not any(full in self._keys or full in self._debris for full in fulls):
+                made = await self._make_all(values)
+            loss = self._tenure.loss()
+            if loss is not None:
+                raise loss
+        except BaseException as exc:
+            if made or isinstance(exc, OutcomeUnknown) or not isinstance(exc, Exception):
+                self._abandon(fulls)
+            raise
+        finally:
+            self._writing -= 1
+            self._idle.fire()
+        return made
+
+    async def _make_all(self, values: Mapping[tuple[str, bytes], bytes]) -> list[OwnKey] | None:
+        anchor, lease, known = self._tenure.anchor, self._tenure.lease_id, self._tenure.known
+        absent = (Compare(full, mod_revision=0) for _, full in values)
+        compares = (Compare(anchor.full, mod_revision=anchor.mod_revision), *absent)
+        puts = tuple(Put(full, value, lease) for (_, full), value in values.items())
+        write = Txn(compares, then=puts, otherwise=(Range(anchor.full, keys_only=True),))
+        answered = await self._gateway.call(write, self._policy)
+        self._tenure.learn(answered.result.header, known)
+        if not answered.result.succeeded:
+            return None
+        revision = answered.result.header.revision
+        made = [OwnKey(key, full, Entry(value, revision, revision)) for (key, full), value in values.items()]
+        for own in made:
+            self._keys[own.full] = own
+            self._watch.add(own)
+        return made
+
+    def _abandon(self, fulls: Iterable[bytes]) -> None:
+        """Let keys be deleted that nobody waits for any more, and that may have been made, or may be yet."""
+        if self._tenure.lost:
+            return
+        for full in fulls:
+            self._keys.pop(full, None)
+            self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
+        self._tenure.hasten()
 
     async def _settle(self, attempt: _Attempt) -> OwnKey:
         """Write until it is known what came of it."""

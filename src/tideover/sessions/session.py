@@ -14,7 +14,7 @@ all sessions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 
@@ -222,14 +222,34 @@ class Session:
         Raises:
             TideoverError: As of `put`.
         """
+        full = self._writable(key)
+        return await self._holdings.write(key, full, value.encode() if isinstance(value, str) else value, reads)
+
+    async def make(self, values: Mapping[str, bytes]) -> list[OwnKey] | None:
+        """Make many keys that end with the session, in one transaction.
+
+        Args:
+            values: Their values; as many as etcd takes in one transaction, one condition more than keys.
+
+        Returns:
+            The keys, in their order. None: nothing was written, because one of them exists, or its name is still
+            to be cleared; `put` tells of each.
+
+        Raises:
+            TideoverError: As of `put`. None of them is held then; what may be there is deleted before the session
+                counts as proven again.
+        """
+        return await self._holdings.make({(key, self._writable(key)): value for key, value in values.items()})
+
+    def _writable(self, key: str) -> bytes:
+        """Return a key's name in etcd, if something may be written under the session now."""
         self._home.check(self)
         self.check()
         if self._closed:
             raise Closed(f"{self!r} is being closed")
         if not key or "\0" in key:
             raise ValueError(f"a key must be text without NUL, and not empty, not {quoted(key)}")
-        full = f"{self._base}{key}".encode()
-        return await self._holdings.write(key, full, value.encode() if isinstance(value, str) else value, reads)
+        return f"{self._base}{key}".encode()
 
     async def delete(self, key: str | OwnKey) -> bool:
         """Give a key back; one that the session does not hold is left alone.

@@ -185,7 +185,7 @@ async def test_keys_end_with_their_lease(subject: Subject) -> None:
 
 
 async def test_attachments_say_when_a_key_came_to_be_and_under_which_lease(subject: Subject) -> None:
-    """Of each key that is there: the revision of its creation, not of its last write, and its lease; 0 for none."""
+    """Of each key that is there: the revision of its creation, not of its last write, and its lease or 0."""
     await subject.call(LeaseGrant(60, LEASE))
     created = await subject.put(b"held", b"1", LEASE)
     await subject.put(b"held", b"2", LEASE)

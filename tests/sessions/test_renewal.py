@@ -224,7 +224,7 @@ class TricklingStream(MemoryKeepAlive):
 
 
 async def test_a_refused_lease_does_not_wait_for_answers_to_others() -> None:
-    """Refused while others are acknowledged one after the other, a lease is tried again before the last of them."""
+    """Refused while others are acknowledged one after the other, a lease is tried again before the last."""
     store = Trickles()
     async with many(store, 7) as (_, sessions):
         refused, deadline = sessions[5], sessions[5].deadline

@@ -201,14 +201,14 @@ class Renewer:
         batch.end()
 
     async def _stream(self, member: str) -> KeepAlive:
-        if member not in self._streams:
+        held = self._streams.get(member)
+        if held is None:
             context = self._reach.store.keep_alive(member=member)
-            stream = await context.__aenter__()
-            if member in self._streams:  # somebody else was faster
+            opened = context, await context.__aenter__()
+            held = self._streams.setdefault(member, opened)
+            if held is not opened:  # somebody else was faster
                 await context.__aexit__(None, None, None)
-            else:
-                self._streams[member] = context, stream
-        return self._streams[member][1]
+        return held[1]
 
     async def _prove(self, member: str, batch: Round, answers: list[Answer], limit: float) -> None:
         """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""

@@ -48,7 +48,7 @@ async def time_requests() -> dict[str, float]:
     """Return seconds per request: of a trivial application, and of one that reads a key, healthy and degraded."""
     values = {KEY: "2.5"}
     async with healthy(values) as well, in_outage(values) as ill:
-        apps = {
+        apps: dict[str, ASGIApp] = {
             "trivial": trivial,
             "healthy": TideoverMiddleware(_reading(well), coordinator=well),
             "degraded": TideoverMiddleware(_reading(ill), coordinator=ill),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -142,7 +143,7 @@ async def _stop(workers: Sequence[Worker]) -> None:
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as tasks:
             for worker in workers:
-                tasks.start_soon(anyio.to_thread.run_sync, worker.stop)
+                tasks.start_soon(partial(anyio.to_thread.run_sync, worker.stop))
 
 
 def _billing() -> Starlette:

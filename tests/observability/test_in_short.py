@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.observability.test_scenario import (
     settled,
 )
 from tests.observability.watch import Watch, until
+from tests.observability.worker import ROOT
 from tests.telemetry.everything import Exposed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.takes(30)]
@@ -60,4 +62,15 @@ async def test_an_outage_is_pending(tmp_path: Path, exposed: Exposed) -> None:
             tasks.cancel_scope.cancel()
         exported = await all_exported(here)
     assert exposed.keys() - scraped.keys() - LONGER == set()
+    received = {name.replace(".", "_") for sent in here.receiver.events() for name in sent.attributes}
+    assert asked_of_loki() - received == set()
     assert_tells_no_secret(exported)
+
+
+def asked_of_loki() -> set[str]:
+    """Return the attributes that the page's queries for log lines name, as Loki keeps those that come by OTLP."""
+    page = (ROOT / "docs/how-to/see-degradation.md").read_text()
+    found = re.findall(r"^```logql\n(.*?)^```$", page, re.M | re.S)
+    names = set(re.findall(r"\b(tideover_\w+)=", "".join(found)))
+    assert names
+    return names

@@ -42,7 +42,11 @@ class Shell:
             self._process = subprocess.Popen(
                 ["bash"],
                 cwd=folder,
-                env={**os.environ, "PATH": path},
+                env={
+                    **os.environ,
+                    "PATH": path,
+                    **dict.fromkeys(("XDG_CACHE_HOME", "XDG_STATE_HOME"), str(folder)),
+                },
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -46,7 +46,7 @@ class Shell:
                 env={
                     **os.environ,
                     "PATH": path,
-                    **dict.fromkeys(("XDG_CACHE_HOME", "XDG_STATE_HOME"), str(folder)),
+                    **own,
                 },
                 stdin=subprocess.PIPE,
                 stdout=log,

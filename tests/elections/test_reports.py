@@ -195,4 +195,7 @@ async def test_a_definite_no_is_told(caplog: pytest.LogCaptureFixture) -> None:
                 async with tide.leader("reaper"):
                     await store.call(Put(KEY, b"nonsense"), member=store.members[0], timeout=1)
                     await anyio.sleep(60)
-    assert lines == [("INFO", "elected"), ("WARNING", "somebody who writes no records has taken over")]
+    assert lines == [
+        ("INFO", "elected"),
+        ("WARNING", "leads no more: somebody who writes no records has taken over"),
+    ]

@@ -12,6 +12,7 @@ import pytest
 
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keep_alives import KeepAlives
+from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
 from tideover.etcd.messages import rpc
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault, FaultKind, StoreFault
@@ -218,3 +219,17 @@ async def test_leaving_ends_what_is_asked(member: Member, renewing: KeepAlives) 
             await anyio.sleep(0.1)
             await renewing.aclose()
     assert kinds == [FaultKind.CONNECTION_LOST] * 2
+
+
+async def test_a_stream_that_ends_with_unsent_questions(renewing: KeepAlives) -> None:
+    """Ended before its questions were written, a stream ends both its tasks, and neither of them fails."""
+    answers = Answers()
+    ended: list[Fault] = []
+    stream = KeepAliveStream(renewing._channel.lease, "", on_end=lambda _, fault, due: ended.append(fault))
+    batch = Batch((1, 2, 3), answers.__setitem__)
+    for lease in (1, 2, 3):
+        stream.ask(lease, batch)
+    await stream.aclose()
+    assert stream._writer.cancelled() or stream._writer.exception() is None
+    assert ended == [CLOSED]
+    assert not answers

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
 from tests.assets.expressions import in_pages
-from tests.observability.receiver import Receiver
+from tests.observability.receiver import Receiver, Sent
 from tests.observability.stage import Stage
 
 # What of a span's attributes and an event's is shown.
@@ -26,11 +28,11 @@ async def of_prometheus(stage: Stage) -> str:
 
 
 def of_traces(receiver: Receiver) -> str:
-    """Return the last degraded request of an outage that is over, and the outage, as they came by OTLP."""
+    """Return the outage with the most degraded requests of those that are over, and the last of these, as sent."""
     outages = [sent for sent in receiver.spans() if sent.record.name == "tideover.outage"]
     if not outages:
         return "no outage is over"
-    outage = outages[-1]
+    outage = max(outages, key=_requests)
     known = outage.attributes["tideover.outage_id"]
     touched = [
         sent
@@ -44,6 +46,10 @@ def of_traces(receiver: Receiver) -> str:
         if sent.attributes.get("tideover.outage_id") == known
     ]
     return "\n".join(lines)
+
+
+def _requests(outage: Sent[Span]) -> int:
+    return int(str(outage.attributes["tideover.outage.requests"]))
 
 
 def _shown(attributes: Mapping[str, object]) -> str:

@@ -28,7 +28,8 @@ class Load:
         rate: Requests a second.
         statuses: How many answers had each status, by worker and status; 0 is none at all.
         degraded: How many had `Tideover-Status`, by worker.
-        traces: The trace of each answered request, and whether the answer had `Tideover-Status`.
+        traces: The trace of each answered request, and whether the answer had `Tideover-Status`. Not those with
+            500: an exception is answered around the middleware, which cannot add a header then.
     """
 
     workers: Sequence[Worker]
@@ -68,4 +69,5 @@ class Load:
             return
         self.statuses[worker.name, answer.status_code] += 1
         self.degraded[worker.name] += "tideover-status" in answer.headers
-        self.traces[trace_id] = "tideover-status" in answer.headers
+        if answer.status_code != 500:
+            self.traces[trace_id] = "tideover-status" in answer.headers

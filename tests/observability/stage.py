@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -57,8 +58,8 @@ class Stage:
     async def start(self, *workers: Worker) -> None:
         """Start workers and wait until they answer."""
         for worker in workers:
-            self.stack.callback(worker.stop)
             worker.start()
+        self.stack.push_async_callback(_stop, workers)
         async with anyio.create_task_group() as tasks:
             for worker in workers:
                 tasks.start_soon(worker.wait_ready, self.client)
@@ -127,13 +128,22 @@ async def registered(stage: Stage, *urls: str) -> AsyncIterator[None]:
 
     Args:
         stage: Where.
-        urls: The addresses.
+        urls: The addresses; each is its instance's name, too.
     """
     async with tideover.connect(*stage.cluster.endpoints, namespace=NAMESPACE, cache_dir=False) as tide:
         async with AsyncExitStack() as stack:
-            for number, url in enumerate(urls):
-                await stack.enter_async_context(tide.register("billing", url, instance=f"billing-{number}"))
+            for url in urls:
+                name = url.rpartition("/")[2].replace(":", "-")
+                await stack.enter_async_context(tide.register("billing", url, instance=name))
             yield
+
+
+async def _stop(workers: Sequence[Worker]) -> None:
+    """Stop workers all at once, while what they talk to goes on: they export what they have left."""
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            for worker in workers:
+                tasks.start_soon(partial(anyio.to_thread.run_sync, worker.stop))
 
 
 def _billing() -> Starlette:

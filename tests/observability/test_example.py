@@ -38,11 +38,16 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         path = os.pathsep.join([str(Path(program()).parent), os.environ["PATH"]])
+        own = dict.fromkeys(("XDG_CACHE_HOME", "XDG_STATE_HOME"), str(folder))
         with (folder / "terminal.log").open("wb") as log:
             self._process = subprocess.Popen(
                 ["bash"],
                 cwd=folder,
-                env={**os.environ, "PATH": path},
+                env={
+                    **os.environ,
+                    "PATH": path,
+                    **own,
+                },
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -16,6 +16,7 @@ import pytest
 
 from tests.observability.stage import Stage, registered, stage
 from tests.observability.watch import until
+from tests.observability.worker import Worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd]
 
@@ -52,7 +53,12 @@ async def test_traces_and_lines(tmp_path: Path, request: pytest.FixtureRequest) 
     check_traces(here, answered)
     for worker in here.workers:
         lines = re.findall(r"^tideover\.[a-z_.]+: .*", worker.log.read_text(), re.M)
+        print(f"{worker.name}: {len(lines)} lines, {_answered(here, worker)} answers", *lines, sep="\n")
         assert 2 <= len(lines) < 30, "\n".join(lines)
+
+
+def _answered(here: Stage, worker: Worker) -> int:
+    return sum(count for (name, status), count in here.load.statuses.items() if name == worker.name and status)
 
 
 async def _all_over(here: Stage) -> bool:

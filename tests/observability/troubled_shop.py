@@ -5,32 +5,32 @@ Environment: ETCD_ENDPOINTS, PUBLIC_URL, CACHE_DIR; what instrumentation.py and 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
+import anyio
 from fastapi import FastAPI
 from observability.instrumentation import instrument
 from shop import make_app
 
 import tideover
-from tideover import LeadershipLost, LockConflict, LockTimeout, Registration, TideoverError
+from tideover import Leading, LockConflict, LockTimeout, Registration, TideoverError
 
 OnOutage = Literal["step_down", "stay"]
 
-_tasks: set[asyncio.Task[None]] = set()
 
+def failing_once() -> Callable[[], Awaitable[None]]:
+    """Return a function that raises, and does nothing from then on."""
+    failures = [ZeroDivisionError()]
 
-async def lead(name: str, on_outage: OnOutage) -> None:
-    """Lead an election again and again; its ttl is short, so that no test waits long for a second leader."""
-    while True:
-        try:
-            async with tideover.current().leader(name, ttl=3, on_outage=on_outage):
-                await asyncio.sleep(3600)
-        except LeadershipLost:
-            await asyncio.sleep(0.1)
+    async def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    return fail
 
 
 def make_troubled() -> FastAPI:
@@ -45,7 +45,9 @@ def make_troubled() -> FastAPI:
 
     @app.post("/trouble/lead/{name}")
     async def candidate(name: str, on_outage: OnOutage) -> None:
-        _tasks.add(asyncio.create_task(lead(name, on_outage)))
+        # A short ttl, so that no test waits long for a second leader.
+        leading = Leading(anyio.sleep_forever, ttl=5, on_outage=on_outage)
+        tideover.current().job(name, leading).start()
 
     @app.post("/trouble/block")
     async def block(seconds: float) -> None:
@@ -55,7 +57,7 @@ def make_troubled() -> FastAPI:
     async def hold(name: str, seconds: float) -> str:
         try:
             async with tideover.current().lock(name, on_outage="local") as held:
-                await asyncio.sleep(seconds)
+                await anyio.sleep(seconds)
                 return held.mode
         except LockConflict:
             return "conflict"
@@ -77,20 +79,11 @@ def make_troubled() -> FastAPI:
 
     @app.post("/trouble/job")
     async def job() -> None:
-        async def fail() -> None:
-            raise ZeroDivisionError
-
-        await tideover.current().run_while_leading("troubled", fail)
+        await tideover.current().run_while_leading("troubled", failing_once())
 
     @app.post("/trouble/task")
     async def task() -> None:
-        failures = [ZeroDivisionError()]
-
-        async def fail_once() -> None:
-            if failures:
-                raise failures.pop()
-
-        tideover.current()._home.start("trouble", fail_once)
+        tideover.current()._home.start("trouble", failing_once())
 
     return app
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ import trio
 from tests.support import connected
 from tideover import Coordinator, SessionState
 from tideover.sessions.session import Session
-from tideover.store.faults import Fault
+from tideover.store.faults import Fault, classify
 from tideover.store.leases import Attachments, LeaseKeepAlive
 from tideover.store.operations import Delete, LeaseResult, Op, Result
-from tideover.store.protocol import Store
+from tideover.store.protocol import Store, TakeRenewal
 from tideover.testing import FaultyStore, MemoryStore
 from tideover.testing.memory import MemoryKeepAlive
 
@@ -196,6 +196,48 @@ async def test_a_lease_that_is_refused_goes_on_alone() -> None:
         assert await nearest(others, 40) > LEFT - 0.3
         assert refused.state is SessionState.LOST
         assert 5 < len(attempts) < 20
+
+
+class Trickles(MemoryStore):
+    """Refuses a lease, and acknowledges all others one after the other."""
+
+    refused, slow = 0, False
+
+    @asynccontextmanager
+    async def keep_alive(self, *, member: str) -> AsyncIterator[MemoryKeepAlive]:
+        yield TricklingStream(self, member)
+
+
+class TricklingStream(MemoryKeepAlive):
+    """A stream of such a member."""
+
+    async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
+        store = self._store
+        assert isinstance(store, Trickles)
+        for lease in leases:
+            if lease == store.refused:
+                take(lease, classify("PERMISSION_DENIED", "etcdserver: permission denied"))
+        for lease in leases:
+            if lease != store.refused:
+                await anyio.sleep(0.5 * store.slow)
+                await super().renew_all((lease,), take)
+
+
+async def test_a_refused_lease_does_not_wait_for_answers_to_others() -> None:
+    """Refused while others are acknowledged one after the other, a lease is tried again before the last."""
+    store = Trickles()
+    async with many(store, 7) as (_, sessions):
+        refused, deadline = sessions[5], sessions[5].deadline
+        store.refused, store.slow = refused.lease_id, True
+        with anyio.fail_after(INTERVAL + 1):
+            while not refused.tenure.failing:
+                await anyio.sleep(0.05)
+        store.refused = 0
+        with anyio.fail_after(2):
+            while refused.deadline == deadline:
+                await anyio.sleep(0.05)
+        assert sum(session.deadline == sessions[6].deadline for session in sessions) < 6
+        assert await nearest(sessions, 6) > LEFT - 3.5
 
 
 async def test_debris_delays_its_own_lease_alone() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tideover.etcd.adapter import EtcdStore
 from tideover.store.faults import Fault, FaultKind, StoreFault
-from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
+from tideover.store.leases import Attachments, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import Delete, LeaseResult, Op, Put, Range, Result, Sort, WriteResult
 from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
@@ -182,6 +182,17 @@ async def test_keys_end_with_their_lease(subject: Subject) -> None:
     await subject.call(LeaseRevoke(LEASE))
     assert [await subject.value(b"a"), await subject.value(b"b")] == [None, b""]
     assert (await subject.call(LeaseTimeToLive(LEASE))).ttl == -1
+
+
+async def test_attachments_say_when_a_key_came_to_be_and_under_which_lease(subject: Subject) -> None:
+    """Of each key that is there: the revision of its creation, not of its last write, and its lease or 0."""
+    await subject.call(LeaseGrant(60, LEASE))
+    created = await subject.put(b"held", b"1", LEASE)
+    await subject.put(b"held", b"2", LEASE)
+    free = await subject.put(b"free")
+    answer = await subject.call(Attachments((b"held", b"free", b"missing")))
+    assert answer.found == {b"held": (created, LEASE), b"free": (free, 0)}
+    assert answer.header.revision == free
 
 
 async def test_what_is_wrong_with_a_lease_is_said(subject: Subject) -> None:

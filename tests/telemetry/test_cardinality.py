@@ -1,7 +1,10 @@
-"""No series that a caller can make."""
+"""How many series there are: as many as the reference promises, and none that a caller can make."""
 
 from __future__ import annotations
 
+import re
+
+import anyio
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +17,60 @@ from starlette.routing import Route
 from tests.asgi.support import client_of
 from tests.support import connected
 from tests.telemetry.recording import Recorded, install, put
-from tideover import LockTimeout
+from tests.telemetry.test_reference import PAGE
+from tideover import LockTimeout, Source
 from tideover.asgi import TideoverMiddleware
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio
+
+
+KEYS, SERVICES, ELECTIONS, MEMBERS = 1000, 100, 50, 3
+
+# What the reference's formulas come to here, where one name is registered and all attempts succeed.
+FORMULAS = {
+    "1 each": 1,
+    "2": 2,
+    "2 each": 2,
+    "3": 3,
+    "2 for each source": 2 * len(Source),
+    "1, and 1 for each set of the four components that is degraded together: 16": 16,
+    "8 each: for each outcome, degraded or not; a histogram of them is 14 in Prometheus": 8,
+    "E each": ELECTIONS,
+    "S each": SERVICES,
+    "4 R, of which one is not 0": 4,
+    "M": MEMBERS,
+    "M for each operation (3) and outcome; a histogram is 12 in Prometheus": 3 * MEMBERS,
+}
+
+
+def promised() -> dict[str, int]:
+    """Return by name how many series the reference promises at the most."""
+    section = PAGE.read_text().partition("\n## How many series\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+`) \| (.+) \|$", section, re.M)
+    return {name: FORMULAS[formula] for names, formula in rows for name in re.findall(r"`(.+?)`", names)}
+
+
+async def test_there_are_as_many_series_as_promised(recorded: Recorded) -> None:
+    """Keys and locks make none; each service and each election makes one of each of its metrics."""
+    store = MemoryStore()
+    store.rebuild({f"/config/key-{number}".encode(): b"5" for number in range(KEYS)})
+    async with connected(store) as tide, tide.register("api", "http://10.0.0.7:8000"):
+        for number in range(ELECTIONS):
+            tide.job(f"election-{number}", anyio.sleep_forever).start()
+        for number in range(SERVICES):
+            tide.discover(f"service-{number}")
+        for number in range(KEYS):
+            tide.config.get(f"key-{number}")
+        for number in range(20):
+            async with tide.lock(f"lock-{number}"):
+                pass
+        await anyio.sleep(1)
+        found = {name: len(metric.data.data_points) for name, metric in recorded.metrics().items()}
+    promises = promised()
+    assert {name: count for name, count in found.items() if count > promises[name]} == {}
+    some = ("discovery.endpoint.active", "election.candidate.active", "election.leader")
+    assert [found[f"tideover.{name}"] for name in some] == [SERVICES, ELECTIONS, ELECTIONS]
 
 
 def seen(recorded: Recorded) -> set[tuple[str, str, str]]:

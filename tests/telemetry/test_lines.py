@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 import pytest
 
-from tests.support import connected
+from tests.support import connected, request
 from tests.telemetry.recording import lose, put, recover
 from tests.telemetry.test_reference import table
-from tideover import HealthState, LeadershipLost, LockLost, LockUnavailable, SessionLost
+from tideover import HealthState, LeadershipLost, LockLost, LockUnavailable, SessionLost, TideoverError, telemetry
 from tideover.coordinator.coordinator import Coordinator
 from tideover.store.operations import Op, Result
 from tideover.testing import FaultyStore, MemoryStore
@@ -88,6 +89,56 @@ async def test_an_ordinary_outage(profile: str, down: int, lines: Callable[[], l
         assert level != "ERROR", text
         assert not ID.search(text) or re.search("orders/42|reaper|billing|rooms/7", text), text
     assert len(found) <= 30
+
+
+async def serve(tide: Coordinator, number: int) -> None:
+    """Serve a request: settings, and by turns a lock, a call that may fail, a write, and a read from etcd."""
+    with request() as record, suppress(TideoverError):
+        tide.config.get("rate", int)
+        match number % 4:
+            case 0:
+                async with tide.lock(f"orders/{number}", timeout=5):
+                    pass
+            case 1:
+                view = tide.discover("billing")
+                view.report(view.pick(), number % 7 != 0)
+            case 2:
+                await tide.config.put("seen", number)
+            case _:
+                await tide.config.fetch(f"orders/{number}", default="")
+    telemetry.finish_request(record)
+
+
+async def test_requests_write_no_lines(lines: Callable[[], list[logging.LogRecord]]) -> None:
+    """Two minutes without etcd under load: what is affected, since when, and what is done, told once each."""
+    store = MemoryStore()
+    await put(store, "/config/rate", b"5")
+    async with (
+        connected(store, discover=["billing"]) as tide,
+        tide.register("billing", "http://10.0.0.7:8000"),
+        anyio.create_task_group() as tasks,
+    ):
+        tide.job("reaper", anyio.sleep_forever).start()
+        await anyio.sleep(10)
+        before = len(lines())
+        lose(store)
+        for number in range(120 * 10):
+            tasks.start_soon(serve, tide, number)
+            await anyio.sleep(0.1)
+        recover(store)
+        await anyio.sleep(30)
+        told = [each.getMessage() for each in lines()[before:]]
+    patterns = [
+        r"tideover\.state\.transition: etcd is unavailable: .*; last in sync \d+ s ago; what is known is served",
+        r"tideover\.leadership\.change: 'reaper', token \d+: leads no more: it could not be renewed in time",
+        r"tideover\.registration\.change: 'billing', 10.0.0.7:8000: unconfirmed: its key stays in etcd as long as",
+        r"tideover\.state\.transition: etcd is available again after \d+ min",
+        r"tideover\.config\.recovered: read from etcd again after \d+ min",
+        r"tideover\.leadership\.change: 'reaper', token \d+: led again",
+        r"tideover\.registration\.change: 'billing', 10.0.0.7:8000: confirmed again",
+    ]
+    assert [pattern for pattern in patterns if not any(re.match(pattern, line) for line in told)] == []
+    assert len(told) < 30, "\n".join(told)
 
 
 async def test_nothing_is_named_twice(lines: Callable[[], list[logging.LogRecord]]) -> None:

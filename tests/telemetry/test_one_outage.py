@@ -8,6 +8,7 @@ from importlib.metadata import version
 import anyio
 import pytest
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -65,13 +66,37 @@ async def test_a_line_has_the_fields_that_apply_to_it(caplog: pytest.LogCaptureF
 
 
 async def test_a_record_within_a_request_has_its_trace(recorded: Recorded) -> None:
-    """The log record of what happens within a request carries the ids of the span that is current there."""
+    """What a Collector is sent of an event within a request has the ids of the span that is current there."""
     with trace.get_tracer("framework").start_as_current_span("GET /") as span:
         telemetry.config_rejected("rate", 7, "no number")
         await anyio.lowlevel.checkpoint()
-    (data,) = recorded.log_exporter.get_finished_logs()
+    assert sent(recorded) == [("tideover.config.rejected", ids(span))]
+
+
+async def test_a_line_within_a_request_has_its_trace(recorded: Recorded) -> None:
+    """So has the line, for those who send what `logging` gets: it comes beside the event, and is none itself."""
+    handlers = pytest.importorskip("opentelemetry.instrumentation.logging.handler")
+    handler = handlers.LoggingHandler()
+    logging.getLogger("tideover").addHandler(handler)
+    try:
+        with trace.get_tracer("framework").start_as_current_span("GET /") as span:
+            telemetry.config_rejected("rate", 7, "no number")
+    finally:
+        logging.getLogger("tideover").removeHandler(handler)
+    assert sent(recorded) == [("", ids(span)), ("tideover.config.rejected", ids(span))]
+
+
+def ids(span: trace.Span) -> tuple[str, str]:
+    """Return the ids of the trace and the span."""
     context = span.get_span_context()
-    assert (data.log_record.trace_id, data.log_record.span_id) == (context.trace_id, context.span_id)
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
+
+def sent(recorded: Recorded) -> list[tuple[str, tuple[str, str]]]:
+    """Return the name and the ids of each log record, as OTLP has them."""
+    request = encode_logs(recorded.log_exporter.get_finished_logs())
+    records = [each for of in request.resource_logs for scope in of.scope_logs for each in scope.log_records]
+    return [(each.event_name, (each.trace_id.hex(), each.span_id.hex())) for each in records]
 
 
 async def test_the_scope_has_the_version(recorded: Recorded) -> None:

@@ -30,7 +30,10 @@ _HELD = Standing.HELD
 _AGAIN = {
     Standing.HELD: ("confirmed", logging.INFO),
     Standing.CONFIRMED: ("confirmed by the other candidates", logging.INFO),
-    Standing.UNCONFIRMED: ("unconfirmed", logging.WARNING),
+    Standing.UNCONFIRMED: (
+        "unconfirmed: it leads on without etcd",
+        logging.WARNING,
+    ),
 }
 
 
@@ -138,7 +141,7 @@ class Candidacy:
         """Report what has changed since the last report; an end from outside is reported where it is ended."""
         record, standing = self.record, self.standing
         if self._told and not (record.stands and record.tenure == self._told_tenure):
-            self._report_end(record.loss_of(self._told_tenure), level=logging.WARNING)
+            self._report_end(f"leads no more: {record.loss_of(self._told_tenure)}", level=logging.WARNING)
         if standing is None or standing is self._told:
             return
         if self._told:
@@ -174,7 +177,7 @@ class Candidacy:
         """Count as lost from outside, while the record is tended until `stop`."""
         if not self.ended:
             self.ended = why
-            self._report_end(why, level=logging.WARNING)
+            self._report_end(f"leads no more: {why}", level=logging.WARNING)
         self.record.changed.fire()
 
     async def stop(self) -> None:
@@ -257,7 +260,7 @@ class Candidacy:
         if raised:
             why = f" because its body raised {type(raised).__name__}"
         if loss:
-            self._report_end(loss, level=logging.WARNING)
+            self._report_end(f"leads no more: {loss}", level=logging.WARNING)
         elif self._resigned:
             self._report_end(f"resigned{why}", level=logging.WARNING if raised else logging.INFO)
         else:

@@ -144,7 +144,10 @@ class KeepAliveStream:
     async def _write_all(self) -> None:
         while True:
             lease = await self._outbox.get()
-            if lease not in self._asked[lease].due:
+            batch = self._asked.get(lease)
+            if batch is None:
+                return  # it was ended meanwhile
+            if lease not in batch.due:
                 # Given up before it was sent: no answer will come.
                 del self._asked[lease]
                 continue

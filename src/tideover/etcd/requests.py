@@ -92,9 +92,8 @@ async def _send(
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
         case Attachments(keys):
-            reply = await channel.answer_or_leave(
-                partial(read_only, _batch_request(keys, keys_only=True)), timeout
-            )
+            # With their values: etcd 3.7 answers a read of keys alone without their leases.
+            reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
             return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})
         case Txn() if op.writes:
@@ -136,15 +135,12 @@ async def _send(
             raise TypeError(f"EtcdStore does not know the operation {op!r}")
 
 
-def _batch_request(keys: Sequence[bytes], *, keys_only: bool = False) -> Any:
+def _batch_request(keys: Sequence[bytes]) -> Any:
     request = rpc.TxnRequest()
     # Filled in place: a quarter of what it takes to make each part by itself.
     add = request.success.add
     for key in keys:
-        read = add().request_range
-        read.key = key
-        if keys_only:
-            read.keys_only = True
+        add().request_range.key = key
     return request
 
 

@@ -423,7 +423,9 @@ class KeyWatches:
             return
         self._prune()
         tenures = [lease.tenure for lease in self._leases.values()]
-        sound = {tenure.member for tenure in tenures if not tenure.failing}
+        # Few, of thousands of leases.
+        places = {(tenure.member, tenure.failing) for tenure in tenures}
+        sound = {member for member, failing in places if not failing}
         if not tenures or (sound and self._member not in sound and not self._tried):
             self._go(silent=False)
             return
@@ -433,7 +435,7 @@ class KeyWatches:
         if self._left and self._tasks is not None:
             self._left = False
             self._tasks.start_soon(self._examine, self._member, group)
-        every = _ASK_EVERY_IN_DOUBT if any(tenure.failing for tenure in tenures) else _ASK_EVERY
+        every = _ASK_EVERY_IN_DOUBT if any(failing for _, failing in places) else _ASK_EVERY
         if self._asked_at is None and now >= self._heard_at + every:
             self._ask(group, now)
         due = self._heard_at + every if self._asked_at is None else self._asked_at + self._within

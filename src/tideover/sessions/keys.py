@@ -10,6 +10,7 @@ ever, and whoever wants the name would wait for nobody. It is remembered, and de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,6 +134,13 @@ class Holdings:
         """Whether clearing away has failed for a whole TTL, although etcd could be asked."""
         since = self._stuck_since
         return since is not None and self._clock.boot() - since >= self._tenure.rules.ttl
+
+    @property
+    def patience(self) -> float:
+        """Seconds until it is stuck; infinite if nothing has failed, or if it has been stuck before."""
+        since = self._stuck_since
+        left = -1.0 if since is None else since + self._tenure.rules.ttl - self._clock.boot()
+        return left if left > 0 else math.inf
 
     async def drained(self) -> None:
         """Wait until no write is under way."""

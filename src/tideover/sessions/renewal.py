@@ -74,6 +74,7 @@ class Renewer:
         turn = self._turns[tenure] = Turn(tenure, holdings)
         tenure.on_hurry = lambda: self._hurry(turn)
         self._expect(turn)
+        self._aim()
 
     def remove(self, tenure: Tenure) -> None:
         """Renew a lease no more; after the last one no stream is left."""
@@ -101,12 +102,12 @@ class Renewer:
             self._schedule.put_alone(turn, tenure.sent_at + _LEAST_INTERVAL)
         else:
             self._schedule.put(turn, tenure.sent_at + tenure.rules.renew_interval)
-        self._aim()
 
     def _hurry(self, turn: Turn) -> None:
         turn.hurried = True
         if self._schedule.drop(turn):
             self._expect(turn)
+            self._aim()
 
     def _aim(self) -> None:
         left = self._schedule.next - self._clock.boot()
@@ -146,9 +147,10 @@ class Renewer:
             if turns:
                 tried.add(member)
                 past = all(turn.tenure.left < 0 for turn in turns)
-                await self._reach.rest(
-                    tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
-                )
+                with anyio.move_on_after(min(turn.holdings.patience for turn in turns)):
+                    await self._reach.rest(
+                        tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
+                    )
                 rounds += not tried
         if not self._turns:
             # The last session was closed while this was under way, and it may have opened a stream since.
@@ -175,10 +177,10 @@ class Renewer:
                 tasks.start_soon(self._ask, member, batch)
                 while answers := await batch.answers():
                     await self._prove(member, batch, answers, limit)
+                    self._hand_on(member, batch)
                     # A member that goes on answering is not silent; or it is this process that is slow.
                     scope.deadline = min(latest, anyio.current_time() + limit)
-        for turn, fault in batch.refused:
-            self._go_alone(batch, turn, f"{member}: {fault.brief}", tried=(member,))
+        self._hand_on(member, batch)
         for turn, answer, header in batch.to_sweep:
             await self._sweep(member, batch, turn, answer, header)
         if scope.cancelled_caught:
@@ -199,14 +201,14 @@ class Renewer:
         batch.end()
 
     async def _stream(self, member: str) -> KeepAlive:
-        if member not in self._streams:
+        held = self._streams.get(member)
+        if held is None:
             context = self._reach.store.keep_alive(member=member)
-            stream = await context.__aenter__()
-            if member in self._streams:  # somebody else was faster
+            opened = context, await context.__aenter__()
+            held = self._streams.setdefault(member, opened)
+            if held is not opened:  # somebody else was faster
                 await context.__aexit__(None, None, None)
-            else:
-                self._streams[member] = context, stream
-        return self._streams[member][1]
+        return held[1]
 
     async def _prove(self, member: str, batch: Round, answers: list[Answer], limit: float) -> None:
         """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""
@@ -242,6 +244,7 @@ class Renewer:
                 # While that is cleared away, others do not wait.
                 batch.done(turn)
                 self._begin([turn])
+        self._aim()
 
     def _proven(self, turn: Turn, sent_at: float, ttl: float, header: Header) -> None:
         turn.alone = False
@@ -254,6 +257,7 @@ class Renewer:
         if fault is None:
             batch.done(turn)
             self._proven(turn, batch.sent_at, answer.ttl, header)
+            self._aim()
             return
         batch.failed(turn)
         if turn.holdings.stuck:
@@ -273,6 +277,12 @@ class Renewer:
         for turn in turns:
             batch.failed(turn)
         self._doubt(turns, f"{member}: {fault.brief}")
+
+    def _hand_on(self, member: str, batch: Round) -> None:
+        """Let each lease that was refused by itself go on alone, without waiting for what is still unanswered."""
+        refused, batch.refused = batch.refused, []
+        for turn, fault in refused:
+            self._go_alone(batch, turn, f"{member}: {fault.brief}", tried=(member,))
 
     def _go_alone(self, batch: Round, turn: Turn, why: str = "", *, tried: Iterable[str] = ()) -> None:
         """Let a lease that may be the trouble itself go on alone, so that it is nobody else's."""

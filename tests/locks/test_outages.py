@@ -609,6 +609,26 @@ async def test_what_is_over_and_published_is_not_kept_for_ever(
         assert sorted(hold.name for hold in published) == [f"orders/{number}" for number in range(8)]
 
 
+async def test_of_what_others_held_the_latest_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the holds that others have published a process keeps as many in memory as it may, those it read last."""
+    monkeypatch.setattr("tideover.locks.ledger._MOST_OTHERS", 3)
+    store = MemoryStore()
+    async with (
+        connected_on(store, tmp_path / "a", profile="availability") as one,
+        connected_on(store, tmp_path / "b", profile="availability") as two,
+    ):
+        lose_all(store)
+        await one.health.wait_for(HealthState.UNAVAILABLE)
+        await two.health.wait_for(HealthState.UNAVAILABLE)
+        for number in range(8):
+            async with one.lock(f"orders/{number}"):
+                pass
+        heal(store)
+        await two.health.wait_for(HealthState.AVAILABLE)
+        await anyio.sleep(10)
+        assert len(two._locks._ledger._others) == 3
+
+
 async def test_overlaps_are_found_and_reported(tmp_path: Path) -> None:
     """Two machines hold one lock LOCAL at the same time: both report a certain conflict."""
     store = MemoryStore()

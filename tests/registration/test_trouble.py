@@ -97,6 +97,21 @@ async def test_one_whose_key_is_refused_does_not_cost_the_others_their_lease() -
     assert not memory.leases
 
 
+async def test_who_moves_is_not_told_that_its_key_was_deleted(caplog: pytest.LogCaptureFixture) -> None:
+    """The others move while etcd is slow, so that somebody looks between the delete and the put: no line says that
+    a key is gone, because nobody has taken it away."""
+    caplog.set_level(logging.WARNING, "tideover")
+    rights = Rights(memory := MemoryStore())
+    async with connected(rights.store) as tide:
+        await begin(tide, "web")
+        others = await begin(tide, "api", 9)
+        memory.delay = 0.15
+        rights.denied = b"/services/web/"
+        await anyio.sleep(2 * TTL)
+        assert all(each.registered and each.status.comebacks == 0 for each in others)
+        assert not [record.message for record in caplog.records if "gone" in record.message]
+
+
 async def test_a_change_refused_for_anothers_key_is_no_refusal() -> None:
     """Where nothing may be written under a lease because of another registration's key, etcd's no does not count
     for one whose own key may be: it is never shown as refused, and its change is there within 5 s."""

@@ -38,6 +38,8 @@ _BATCH_BYTES = 512 * 1024
 # How many holds of its own a process keeps in memory once they have ended and are published: from then on etcd has
 # them, and others compare theirs.
 _KEPT_PUBLISHED = 1_000
+# How many holds of others are kept in memory: those that were read last.
+_MOST_OTHERS = 10_000
 # How many entries of etcd's that are no holds are remembered, to be looked at again.
 _MOST_REJECTED = 100
 # Seconds between two looks at what others publish: usually, and for how long after an outage how often.
@@ -346,7 +348,8 @@ class Ledger:
         over = [i for i, hold in self._own.items() if hold.ended is not None and i not in self._unpublished]
         for hold_id in over[:-_KEPT_PUBLISHED]:
             del self._own[hold_id]
-        self._others = {i: hold for i, hold in self._others.items() if self._age(hold) < KEPT}
+        others = [hold for hold in self._others.values() if self._age(hold) < KEPT]
+        self._others = {hold.id: hold for hold in others[-_MOST_OTHERS:]}
         self.conflicts = {i: found for i, found in self.conflicts.items() if self._age(found.first) < KEPT}
 
     def _age(self, hold: Hold) -> float:

@@ -98,9 +98,11 @@ async def _move(publisher: Publisher, shared: SharedSession[Publisher], leave: L
     if old is shared:
         return False
     there, left = publisher.is_there, None
+    # Before it is deleted: nobody else has taken it away.
+    publisher.own = None
     if old is not None and own is not None and there and not await old.session.delete(own):
         left = own.full
-    publisher.shared, publisher.own = shared, None
+    publisher.shared = shared
     if old is not None:
         leave(publisher, old, left)
     return there

@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 
 async def test_traces_and_lines(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Exactly the degraded answers are found by their traces, each linked to the one outage of its process.
+    """Exactly the degraded answers are found by their traces, each linked to its process's outage.
 
     A worker has written fewer than 30 lines.
     """
@@ -81,11 +81,13 @@ def check_traces(here: Stage, answered: dict[str, bool]) -> None:
             found[each.record.trace_id.hex()].append(each)
     assert len({each.instance for each in outages.values()}) == len(here.workers)
     degraded = {trace for trace, said in answered.items() if said}
-    assert len(degraded) > 100
     assert (degraded - found.keys(), found.keys() & answered.keys() - degraded) == (set(), set())
+    linked = 0
     for trace in degraded:
-        (link,) = [link for each in found[trace] for link in each.record.links]
-        outage = outages[link.span_id]
-        for each in found[trace]:
-            assert each.attributes["tideover.outage_id"] == outage.attributes["tideover.outage_id"]
-            assert each.instance == outage.instance
+        # What was served while none was declared, such as soon after a start or a return, has no link.
+        told = {each.attributes.get("tideover.outage_id") for each in found[trace]} - {None}
+        links = [outages[link.span_id] for each in found[trace] for link in each.record.links]
+        assert sorted(str(outage.attributes["tideover.outage_id"]) for outage in links) == sorted(map(str, told))
+        assert {outage.instance for outage in links} <= {each.instance for each in found[trace]}
+        linked += bool(links)
+    assert linked > 100

@@ -620,6 +620,8 @@ async def test_of_what_others_held_the_latest_is_kept(tmp_path: Path, monkeypatc
         lose_all(store)
         await one.health.wait_for(HealthState.UNAVAILABLE)
         await two.health.wait_for(HealthState.UNAVAILABLE)
+        async with two.lock("another"):
+            pass
         for number in range(8):
             async with one.lock(f"orders/{number}"):
                 pass

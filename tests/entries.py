@@ -21,7 +21,7 @@ from tideover.sessions.key import Notice
 # What is no annotation of anything, and yet in users' hands.
 _SEEDS = (Notice,)
 # Run by the coordinator itself, in the background.
-BACKGROUND = {"Config.tend", "LeaderView.run", "Service.save", "Service.tend", "Session.run"}
+BACKGROUND = {"Config.tend", "LeaderView.run", "Service.save", "Service.tend"}
 _SPECIAL = ("__aenter__", "__aexit__", "__anext__", "__await__")
 
 
@@ -196,6 +196,7 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "SessionBlock.__aexit__": lambda t: t.session_block.__aexit__(*_NOBODY),
     "Session.put": lambda t: t.session.put("foreign"),
     "Session.claim": lambda t: t.session.claim("foreign"),
+    "Session.make": lambda t: t.session.make({"foreign": b""}),
     "Session.delete": lambda t: t.session.delete("own"),
     "Session.aclose": lambda t: t.session.aclose(1.0),
     "Notice.wait": lambda t: t.own.gone.wait(),

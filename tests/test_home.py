@@ -319,10 +319,10 @@ async def test_what_ended_the_group_is_raised_where_it_is_closed() -> None:
 def faults(tide: Coordinator) -> dict[str, tuple[object, str]]:
     """Return what can be made to fail, by what runs it: helpers of bodies, of the coordinator, and at the end."""
     return {
-        "registration": (tide._registrations, "_end_when_asked"),
+        "registration": (tide._registrations._keeper, "_write_out"),
         "locks": (tide._locks._ledger, "look"),
         "discovery": (tide._discovery, "_run"),
-        "sessions": (tide._sessions, "_run"),
+        "sessions": (tide._sessions._renewer, "_renew"),
     }
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 R = TypeVar("R", bound=Result)
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.45, 0.6, 1.2])
+@pytest.mark.parametrize("seconds", [0.2, 0.45, 0.6, 0.85, 1.0, 1.2])
 async def test_a_far_cluster_is_waited_for(seconds: float) -> None:
     """Answers that take up to 1.2 s each: AVAILABLE and live when the body begins, and never declared away."""
     store = MemoryStore()

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from tideover.cluster.prober import Prober
 from tideover.cluster.state import Lanes
+from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.ticker import Ticker
 
@@ -58,6 +59,9 @@ class Connections:
             for member in self._lanes.members:
                 if member not in self._lanes.well:
                     self._prober.ask_again(tasks, member)
+                elif not self._lanes.measured(member):
+                    # Its first answer tells how long connecting took: limits for a far member wait for a second.
+                    self._prober.ask(tasks, member, Lane.MEMBER)
 
     async def _observe_all(self, tasks: TaskGroup) -> None:
         """Observe each member from the moment it joins until it leaves."""

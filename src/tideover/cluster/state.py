@@ -202,6 +202,10 @@ class Lanes:
         known = self._round_trips.get(member, Burst())
         self._round_trips[member] = known.after(seconds, self.clock.monotonic())
 
+    def measured(self, member: str) -> bool:
+        """Whether it is known how long a member takes to answer."""
+        return member in self._round_trips
+
     def answered(self, member: str, seconds: float) -> None:
         """Record how long an answer of any size took: the link takes no longer than that."""
         known = self._round_trips.get(member)

@@ -238,6 +238,9 @@ class Session:
         Raises:
             TideoverError: As of `put`. None of them is held then; what may be there is deleted before the session
                 counts as proven again.
+
+        When degraded:
+            As `put`.
         """
         return await self._holdings.make({(key, self._writable(key)): value for key, value in values.items()})
 

@@ -57,8 +57,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the longest files begin first: a worker takes a file at a time, and the last one should be short."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the longest files begin first: a worker takes a file at a time, and the last one should be short.
+
+    What observes at length is left out unless `--observed-for` asks for it.
+    """
+    seconds = float(config.getoption("--observed-for"))
+    left_out = {item for item in items for mark in item.iter_markers("observed") if seconds < mark.args[0]}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     sizes = Counter(item.path for item in items)
 
     def order(item: pytest.Item) -> tuple[float, int]:

@@ -75,10 +75,8 @@ def blocks() -> list[str]:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
+def shell(tmp_path: Path) -> Iterator[Shell]:
     """A terminal at the root of what was cloned."""
-    if request.config.getoption("--observed-for") < 60:
-        pytest.skip("takes ten minutes and fixed ports: nox -s observability")
     shutil.copytree(
         ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("assets", "data", "*.log")
     )
@@ -87,6 +85,7 @@ def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
     shell.leave()
 
 
+@pytest.mark.observed(60)  # ten minutes, and ports that are fixed
 async def test_the_readme_is_true(shell: Shell) -> None:
     """Etcd is killed and the shop restarted: each alert fires that the README names, until etcd is back."""
     start, kill, back = blocks()

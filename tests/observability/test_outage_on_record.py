@@ -31,14 +31,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.mark.observed(_AT_LENGTH)
 async def test_traces_and_lines(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Exactly the degraded answers are found by their traces, each linked to its process's outage.
 
     A worker has written fewer than 30 lines.
     """
     seconds = float(request.config.getoption("--observed-for"))
-    if seconds < _AT_LENGTH:
-        pytest.skip("`nox -s observability` has it: with --observed-for=120")
     async with stage(tmp_path, rate=RATE, values={"vat": "0.2"}, scraped=False) as here:
         async with registered(here, here.billing):
             await anyio.sleep(5)

@@ -43,12 +43,10 @@ def anyio_backend() -> str:
 @pytest.fixture
 def observed_for(request: pytest.FixtureRequest) -> float:
     """Seconds for which all is well, and for which what can last lasts."""
-    seconds = float(request.config.getoption("--observed-for"))
-    if not seconds:
-        pytest.skip("takes minutes: nox -s observability")
-    return seconds
+    return float(request.config.getoption("--observed-for"))
 
 
+@pytest.mark.observed(1)
 async def test_each_alert_has_its_failure(tmp_path: Path, observed_for: float, exposed: Exposed) -> None:
     """All is well: no alert. Then each failure has its alert, and when it is over the alert is.
 

@@ -48,7 +48,7 @@ async def test_an_outage_is_pending(tmp_path: Path, exposed: Exposed) -> None:
         watch = Watch(here.prometheus)
         async with registered(here, here.billing), anyio.create_task_group() as tasks:
             await until(partial(settled, here, "settlement"), "workers that are scraped and have endpoints")
-            await watch.over("NoEndpoints")
+            await watch.over("NoEndpoints", "NobodyLeads")
             tasks.start_soon(watch.run)
             await anyio.sleep(4)
             assert watch.seen == set()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -11,7 +14,7 @@ import pytest
 from tests.registration.support import published
 from tests.registration.test_trouble import TTL, Rights, begin
 from tests.support import connected
-from tideover import Registration, RegistrationState
+from tideover import Registration, RegistrationState, connect
 from tideover.registration.rules import SPREAD
 from tideover.store.operations import Delete, Op, Put, Result
 from tideover.store.transactions import Txn
@@ -124,3 +127,18 @@ async def test_keys_that_were_deleted_at_once_are_put_again_at_once() -> None:
         assert len(published(memory)) == 100
         assert memory.leases == leases
         assert [each.status.comebacks for each in found] == [1] * 100
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_given_up_in_a_callback_of_the_event_loop() -> None:
+    """A callback, such as a server's handler of a signal, gives a registration up, though it can begin no task."""
+    store = MemoryStore()
+    async with connect(store=store, cache_dir=False) as tide, tide.register("api", "http://10.0.0.7:8000") as here:
+        failed: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(context))
+        loop.call_soon(here.begin_deregistering, context=contextvars.Context())
+        with anyio.fail_after(5):
+            while published(store):
+                await anyio.sleep(0.01)
+        assert not failed

@@ -213,6 +213,8 @@ class EtcdStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         deadline = time.monotonic() + timeout
+        # Before there is a connection to go over: new files give up the ones that are.
+        self._look_at_files()
         channel, expected = self._channel(member), self._expected.get(member)
         room = channel.room(op, urgent=self._urgent)
         connection = room.take(writes=op.writes)
@@ -244,7 +246,6 @@ class EtcdStore:
         return fault.kind in (kinds if self._login else kinds | {FaultKind.AUTH_TOKEN})
 
     async def _call(self, op: Op[R], member: str, timeout: float, *, over: Connection) -> R:
-        self._look_at_files()
         channel, watches = self._channel(member), self._watches_of(member)
         began = time.monotonic()
         deadline = began + timeout

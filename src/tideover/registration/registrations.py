@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -66,6 +67,8 @@ class Registrations:
         self._poison: str | None = None
         self._running: dict[Publisher, Registered] = {}
         self._ending: list[Publisher] = []
+        self._parting = False
+        self._tick = ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count them by state."""
@@ -142,28 +145,38 @@ class Registrations:
         """Take some out of etcd; whoever calls second waits for the first."""
         for publisher in publishers:
             self._begin_ending(publisher, why)
+        self._end_those()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             for publisher in publishers:
                 while publisher in self._running:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
+        """Give one up, from a callback of the event loop as well: those begin no tasks, and the ticker does."""
         if publisher.ended:
             return
         publisher.ended.give(why)
         publisher.settled.set()
         publisher.changed.fire()
         self._ending.append(publisher)
-        if len(self._ending) == 1 and not self._home.start("deregistration", self._end_together):
+        self._tick.soon()
+
+    def _end_those(self) -> None:
+        """Begin to take out of etcd what was given up."""
+        if not self._ending or self._parting:
+            return
+        self._parting = self._home.start("deregistration", self._end_together)
+        if not self._parting:
             # Everything was ended before.
+            for publisher in self._ending:
+                self._running.pop(publisher, None)
             self._ending.clear()
-            self._running.pop(publisher, None)
 
     async def _end_together(self) -> None:
         """Take all out of etcd that were given up in the same moment."""
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()
-            together, self._ending = self._ending, []
+            together, self._ending, self._parting = self._ending, [], False
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT * 2):
                     await self._part(together)

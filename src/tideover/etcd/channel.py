@@ -246,15 +246,12 @@ class _LeftAlone:
 async def answer(call: Any) -> Any:
     """Return the reply of a unary call.
 
-    Whoever gives up leaves it alone: it ends by its own deadline. grpc would never free what a call holds that is
-    cancelled while it waits (grpc #43360), some 900 bytes each.
-
     The status is awaited rather than the call: when a channel is closed under a call, awaiting the call raises
     `CancelledError` although nobody cancelled this task, and the two cannot be told apart if somebody did at the
     same moment. The status is just a status.
 
     Args:
-        call: What a stub returned, with a timeout.
+        call: What a stub returned.
 
     Raises:
         StoreFault: The status is an error.
@@ -264,6 +261,9 @@ async def answer(call: Any) -> Any:
         if code is not grpc.StatusCode.OK:
             raise StoreFault(classify(code.name, await call.details() or ""))
         return await call
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
     finally:
         # An exception that is kept would keep grpc alive: see `etcd/forks`.
         del call

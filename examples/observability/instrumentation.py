@@ -1,4 +1,4 @@
-"""Where all that a service records goes: spans and events by OTLP, metrics to whoever scrapes each worker."""
+"""Where what a service records goes: spans and events by OTLP, metrics to the Prometheus that asks it."""
 
 import os
 import socket

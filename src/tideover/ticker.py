@@ -126,7 +126,7 @@ class Ticker:
         self._ticks.pop(tick, None)
 
     def wake(self) -> None:
-        """Find out anew what is due."""
+        """Look again at what is due."""
         self._sooner.fire()
 
     def _due(self) -> list[Tick]:

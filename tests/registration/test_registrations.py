@@ -618,3 +618,14 @@ async def test_outages_at_random_never_lose_it() -> None:
             await anyio.sleep(20)
             assert published(store) == [here.endpoint], (turn, trouble)
             assert here.registered, (turn, trouble)
+
+
+async def test_a_forked_child_is_shown_what_it_does_not_own() -> None:
+    """In a forked child, whose sessions refuse everything, the status says so, and raises nothing."""
+    async with connected(MemoryStore()) as tide, tide.register("api", URL) as here:
+        (session,) = tide._sessions
+        session.poison("this process was forked")
+        assert here.status.state is RegistrationState.UNCONFIRMED
+        assert here.status.error == "this process was forked"
+        session._poison = None
+        assert here.registered

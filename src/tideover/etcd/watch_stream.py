@@ -41,7 +41,7 @@ from tideover.types import Header
 _DELETE = 1
 # The id in what speaks for all watches of a stream.
 _ALL = -1
-# How many creations are under way at once: whoever wants one watch does not wait behind somebody's thousand.
+# How many creations are under way at once: a single watch does not wait behind a thousand of another caller.
 _AT_ONCE = 16
 _LEFT = classify("CANCELLED", "the watch was left")
 
@@ -127,7 +127,7 @@ class StreamWatch:
         self.tell()
 
     def take_progress(self, header: Header) -> None:
-        """Take in a progress reply for the whole stream.
+        """Apply a progress reply for the whole stream.
 
         The reply may have been on its way before this watch was created, and then says nothing of the history that
         this watch began with: it is passed on as a sign of life only.
@@ -148,7 +148,7 @@ class Asker(Protocol):
     """Who asks a stream for progress replies, and is given them; a watch or many."""
 
     def take_progress(self, header: Header) -> None:
-        """Take in a progress reply for the whole stream."""
+        """Apply a progress reply for the whole stream."""
         ...
 
 
@@ -351,7 +351,7 @@ class WatchStream:
                     self._cancel(reply.watch_id)
 
     def _take_answer(self, reply: Any) -> None:
-        """Take in the answer to the oldest creation under way."""
+        """Apply the answer to the oldest creation under way."""
         if not self._creating:
             raise StoreFault(classify("UNKNOWN", "etcd created a watch that nobody asked for"))
         number, watch = self._creating.popleft()

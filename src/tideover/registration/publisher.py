@@ -34,7 +34,7 @@ from tideover.broadcast import Signal
 from tideover.clock import Clock
 from tideover.cluster.state import Lanes
 from tideover.discovery.endpoint import Endpoint
-from tideover.errors import OutcomeUnknown, SessionLost, TideoverError, Unavailable
+from tideover.errors import Closed, OutcomeUnknown, SessionLost, TideoverError, Unavailable
 from tideover.registration.registration import Registration
 from tideover.registration.rules import Comeback, Setback, share_of
 from tideover.registration.shared import SharedSession
@@ -156,16 +156,21 @@ class Publisher:
     def report(self) -> RegistrationStatus:
         """Return what `status()` shows of it."""
         endpoint = self.endpoint
+        try:
+            state, doubt = self.state, self._doubt()
+        except Closed as exc:
+            # Of a forked child: session and key have stayed with the process that it was forked from.
+            state, doubt = RegistrationState.UNCONFIRMED, str(exc)
         return RegistrationStatus(
             service=endpoint.service,
             instance=endpoint.instance,
             incarnation=endpoint.incarnation,
             url=endpoint.url,
             weight=endpoint.weight,
-            state=self.state,
+            state=state,
             seconds=self._clock.monotonic() - self._since,
             comebacks=self.comebacks,
-            error=self.error or self._doubt(),
+            error=self.error or doubt,
         )
 
     def _doubt(self) -> str | None:
@@ -235,7 +240,7 @@ class Publisher:
 
     @property
     def delay(self) -> float:
-        """Seconds to wait before the next try; drawn anew each time."""
+        """Seconds to wait before the next try; drawn for each try."""
         return self._comeback.delay(share=self.share, chance=self._chance())
 
     @property

@@ -142,7 +142,7 @@ class Registrations:
     # The end ---------------------------------------------------------------------------------------------------
 
     async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
-        """Take some out of etcd; whoever calls second waits for the first."""
+        """Take some out of etcd; a second call waits for the first."""
         for publisher in publishers:
             self._begin_ending(publisher, why)
         self._end_those()

@@ -54,7 +54,7 @@ class Schedule(Generic[H]):
         self._keep(what, latest - earlier)
 
     def put_alone(self, what: H, at: float) -> None:
-        """Let something be due at a time and not before it, whoever else is."""
+        """Let something be due at a time and not before it, whatever else is due earlier."""
         self._keep(what, math.ceil(at / GRAIN))
 
     def _keep(self, what: H, slot: int) -> None:

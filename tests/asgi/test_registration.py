@@ -168,6 +168,52 @@ def test_handlers_are_called_and_put_back(former: list[int]) -> None:
     asyncio.run(main())
 
 
+def test_handlers_wait_until_others_know(former: list[int]) -> None:
+    """While callers may still be sent here the server is not told, so that it closes no connection they use."""
+    told: list[str] = []
+    listed = True
+
+    async def main() -> None:
+        nonlocal listed
+        warning = EarlyWarning(lambda: told.append("told"), unheard=lambda: listed)
+        warning.listen()
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        assert (told, former) == (["told"], [])
+        listed = False
+        while not former:
+            await asyncio.sleep(0.01)
+        signal.raise_signal(signal.SIGTERM)
+        assert former == [signal.SIGTERM] * 2
+        warning.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["patience", "a second signal", "stop"])
+def test_no_signal_is_lost(former: list[int], how: str) -> None:
+    """The server hears of its end if callers do not: after half a second, at a second signal, at the end."""
+
+    async def main() -> None:
+        warning = EarlyWarning(lambda: None, unheard=lambda: True)
+        warning.listen()
+        signal.raise_signal(signal.SIGTERM)
+        assert former == []
+        if how == "a second signal":
+            signal.raise_signal(signal.SIGINT)
+            assert former == [signal.SIGTERM, signal.SIGINT]
+        elif how == "stop":
+            warning.stop()
+        while not former:
+            await asyncio.sleep(0.01)
+        assert former[0] == signal.SIGTERM
+        await asyncio.sleep(0.1)
+        assert len(former) == (2 if how == "a second signal" else 1)
+        warning.stop()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_handlers_of_the_event_loop_are_called_as_well(former: list[int], number: signal.Signals) -> None:
     """Servers that use `loop.add_signal_handler`, as hypercorn and gunicorn's uvicorn worker do, hear them too."""

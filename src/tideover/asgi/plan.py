@@ -177,7 +177,7 @@ class Run:
         self.coordinator = coordinator
         self._announcement = Announcement(coordinator, registrations)
         self._jobs = LeadingJobs(coordinator, work)
-        self._warning = EarlyWarning(self._hear)
+        self._warning = EarlyWarning(self._hear, unheard=lambda: self._announcement.listed)
 
     def __repr__(self) -> str:
         """Show what it has."""

@@ -39,6 +39,11 @@ class Announcement:
             for handle in handles:
                 tasks.start_soon(handle.deregister)
 
+    @property
+    def listed(self) -> bool:
+        """Whether callers may still find one of them: etcd was not heard to have taken all out."""
+        return any(handle in self._coordinator.registrations for handle in self._handles)
+
     def withdraw(self) -> None:
         """Begin to take all out of etcd: the process will end. Nothing waits for etcd."""
         for handle in self._handles:

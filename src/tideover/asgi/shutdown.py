@@ -4,6 +4,10 @@ Servers tell an application of their shutdown only when the requests under way h
 others would still be sent here. The signal itself comes first. So the handlers that the server has set are put
 behind ours, which calls them; asyncio's own (`loop.add_signal_handler`) are woken by the signal in another way,
 past the handlers of Python.
+
+A server that hears of its end closes the connections on which nothing is asked at that moment, uvicorn within 0.1 s.
+A request that is sent on one of them just then is lost, and one that may have been applied is sent to no other
+endpoint. So the server's handler is held back until those who call have heard, for half a second at the most.
 """
 
 from __future__ import annotations
@@ -19,6 +23,10 @@ _ENDINGS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 )
 
+# Seconds for which a server's handler is held back at the most, between two looks, and for callers to hear what etcd
+# knows.
+_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.05
+
 _Handler = Callable[[int, FrameType | None], object]
 
 
@@ -27,12 +35,16 @@ class EarlyWarning:
 
     Args:
         tell: Called within the event loop, perhaps more than once.
+        unheard: Whether others do not know yet that this process ends. While it says so, the server's handlers wait;
+            a second signal passes at once, with the first.
     """
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, tell: Callable[[], None], *, unheard: Callable[[], bool] = lambda: False) -> None:
         self._tell = tell
+        self._unheard = unheard
         self._loop: asyncio.AbstractEventLoop | None = None
         self._former: dict[int, _Handler] = {}
+        self._held: list[tuple[int, FrameType | None]] = []
 
     def __repr__(self) -> str:
         """Show which signals it hears."""
@@ -57,12 +69,33 @@ class EarlyWarning:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Be the handler."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell)
-        self._former[number](number, frame)
+        first = not self._held
+        self._held.append((number, frame))
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._pass_on()
+        elif first and self._unheard():
+            loop.call_soon_threadsafe(self._tell)
+            loop.call_soon_threadsafe(self._wait, loop, loop.time() + _HELD)
+        else:
+            loop.call_soon_threadsafe(self._tell)
+            self._pass_on()
+
+    def _wait(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        if self._held and self._unheard() and loop.time() < until:
+            loop.call_later(_LOOK, self._wait, loop, until)
+        else:
+            loop.call_later(_HEARD, self._pass_on)
+
+    def _pass_on(self) -> None:
+        """Call the server's handlers."""
+        held, self._held = self._held, []
+        for number, frame in held:
+            self._former[number](number, frame)
 
     def stop(self) -> None:
-        """Put the former handlers back, except where somebody has set another one since."""
+        """Put the former handlers back, except where somebody has set another one since; call what was held back."""
+        self._pass_on()
         for number, former in self._former.items():
             if signal.getsignal(number) is self:
                 signal.signal(number, former)

@@ -5,9 +5,9 @@ others would still be sent here. The signal itself comes first. So the handlers 
 behind ours, which calls them; asyncio's own (`loop.add_signal_handler`) are woken by the signal in another way,
 past the handlers of Python.
 
-A server that hears of its end closes the connections on which nothing is asked at that moment, uvicorn within 0.1 s.
-A request that is sent on one of them just then is lost, and one that may have been applied is sent to no other
-endpoint. So the server's handler is held back until those who call have heard, for half a second at the most.
+A server that hears of its end closes its idle connections, uvicorn within 0.1 s. A request that is sent on one of
+them at that moment is lost, and one that may have been applied is sent to no other endpoint. So the server's handler
+is held back until callers know, for half a second at the most.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ _ENDINGS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 )
 
-# Seconds for which a server's handler is held back at the most, between two looks, and for callers to hear what etcd
-# knows.
+# Seconds: the longest that a server's handler is held back, between two looks, and for callers to hear of it.
 _HELD, _LOOK, _HEARD = 0.5, 0.02, 0.05
 
 _Handler = Callable[[int, FrameType | None], object]
@@ -35,8 +34,8 @@ class EarlyWarning:
 
     Args:
         tell: Called within the event loop, perhaps more than once.
-        unheard: Whether others do not know yet that this process ends. While it says so, the server's handlers wait;
-            a second signal passes at once, with the first.
+        unheard: Whether callers cannot know yet that this process ends. While it says so, the server's handlers
+            wait; a second signal passes at once, with the first.
     """
 
     def __init__(self, tell: Callable[[], None], *, unheard: Callable[[], bool] = lambda: False) -> None:
@@ -94,7 +93,7 @@ class EarlyWarning:
             self._former[number](number, frame)
 
     def stop(self) -> None:
-        """Put the former handlers back, except where somebody has set another one since; call what was held back."""
+        """Put the former handlers back, unless another was set since; call what was held back."""
         self._pass_on()
         for number, former in self._former.items():
             if signal.getsignal(number) is self:

@@ -6,7 +6,7 @@ behind ours, which calls them; asyncio's own (`loop.add_signal_handler`) are wok
 past the handlers of Python.
 
 A server that hears of its end closes its idle connections, uvicorn within 0.1 s. A request that is sent on one of
-them at that moment is lost, and one that may have been applied is sent to no other endpoint. So the server's handler
+them at that moment is lost, and one that may have been applied goes to no other endpoint. So the server's handler
 is held back until callers know, for half a second at the most.
 """
 

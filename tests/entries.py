@@ -13,7 +13,7 @@ import anyio
 
 import tideover
 from tideover import Coordinator, locked, while_leader
-from tideover.elections.admin import Office, Sighting
+from tideover.elections.admin import ElectionAdmin, RecordSnapshot
 from tideover.elections.leader_view import LeaderView
 from tideover.request_record import current_coordinator
 from tideover.sessions.key import Notice
@@ -77,13 +77,13 @@ class Things:
     held: tideover.Held
     session_block: tideover.SessionBlock
     session: tideover.Session
-    own: tideover.OwnKey
+    own: tideover.LeasedKey
     leadership: tideover.Leadership
     term: tideover.Term
     job: tideover.Job
     election: tideover.Election
-    office: Office
-    sighting: Sighting
+    office: ElectionAdmin
+    sighting: RecordSnapshot
     registration: tideover.RegistrationBlock
     registered: tideover.Registered
     view: tideover.ServiceView

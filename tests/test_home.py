@@ -32,7 +32,7 @@ from tideover import (
     connect,
     with_config,
 )
-from tideover.elections.record import Record
+from tideover.elections.record import ElectionRecord
 from tideover.elections.term import Candidacy
 from tideover.home import Home
 from tideover.owner_task import OwnerTask
@@ -352,8 +352,8 @@ async def test_no_helper_ends_a_leader(helper: str, monkeypatch: pytest.MonkeyPa
     """A leader's helpers that fail are started again: its body goes on, and still ends when it is lost."""
     owner, method = {
         "report": (Candidacy, "_report"),
-        "record": (Record, "_expire"),
-        "body": (Record, "left"),
+        "record": (ElectionRecord, "_expire"),
+        "body": (ElectionRecord, "left"),
     }[helper]
     real, fails = inspect.getattr_static(owner, method), [0]
     call: Any = real.fget if isinstance(real, property) else real

@@ -23,7 +23,7 @@ from tideover import (
 )
 from tideover.client.gateway import Gateway
 from tideover.client.read_batching import Coalescer
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.coordinator.coordinator import Coordinator
 from tideover.policies import RetryPolicy
 from tideover.store.operations import Op, Put, Range, ReadBatch, Result
@@ -38,9 +38,9 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def coalescing(store: MemoryStore) -> AsyncIterator[Coalescer]:
     """Run a coalescer on a store, with nobody beside it who would declare an outage."""
-    lanes = Lanes(store.members, clock=mock_clock(), active=store.members[0])
+    cluster = ClusterState(store.members, clock=mock_clock(), active=store.members[0])
     policy = RetryPolicy()
-    gateway = Gateway(lanes, policy=policy, clock=mock_clock(), chance=lambda: 0.5, namespace="")
+    gateway = Gateway(cluster, policy=policy, clock=mock_clock(), chance=lambda: 0.5, namespace="")
     gateway.connect(store)
     coalescer = Coalescer(gateway, policy=policy)
     async with anyio.create_task_group() as tasks:

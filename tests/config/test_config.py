@@ -247,7 +247,7 @@ async def test_fetch_walks_down_the_ladder() -> None:
     async with connected(store) as tide:
         await tide.config.put("a", "1")
         assert (await tide.config.fetch("a")).source is Source.QUORUM
-        store.down = {m for m in store.members if m != tide._lanes.active}
+        store.down = {m for m in store.members if m != tide._cluster.active}
         store.touch()
         await tide.health.wait_for(HealthState.DEGRADED)
         assert (await tide.config.fetch("a")).source is Source.MEMBER
@@ -309,7 +309,7 @@ async def test_fetch_survives_one_dead_member() -> None:
         store = MemoryStore()
         async with connected(store) as tide:
             await tide.config.put("a", "1")
-            setattr(store, broken, {tide._lanes.active})
+            setattr(store, broken, {tide._cluster.active})
             began = anyio.current_time()
             assert (await tide.config.fetch("a")).source is Source.QUORUM
             assert anyio.current_time() - began < 1.5

@@ -34,8 +34,8 @@ def rows(tide: Coordinator) -> dict[str, PrimitiveStatus]:
 
 def lose(store: MemoryStore, tide: Coordinator, members: int) -> None:
     """Take down members, the one in use last."""
-    others = [member for member in store.members if member != tide._lanes.active]
-    store.down = {*others, tide._lanes.active} if members == 3 else set(others[:members])
+    others = [member for member in store.members if member != tide._cluster.active]
+    store.down = {*others, tide._cluster.active} if members == 3 else set(others[:members])
     store.touch()
 
 

@@ -198,7 +198,7 @@ async def test_credentials_are_shown_nowhere(
             assert store._login is not None
             if store._login._token:
                 secrets.add(store._login._token)
-            parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._lanes]
+            parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._cluster]
             shown += [repr(half.value), *map(repr, parts), str(tide.status().to_dict())]
     spans = recorded.spans()
     assert len(spans) > 2

@@ -14,7 +14,7 @@ import pytest
 import tideover
 from tests.etcd.test_watch_streams import gauge
 from tideover.coordinator.coordinator import Coordinator
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
 from tideover.store.leases import LeaseRevoke
@@ -42,13 +42,13 @@ def cluster() -> Iterator[EtcdCluster]:
 async def ask(tide: Coordinator, op: Op[Any], member: str | None = None) -> int:
     """Do something past the sessions; return the revision."""
     assert tide._store is not None
-    answer = await tide._store.call(op, member=member or tide._lanes.active, timeout=5)
+    answer = await tide._store.call(op, member=member or tide._cluster.active, timeout=5)
     return int(answer.header.revision)
 
 
-async def put_many(session: Session, count: int) -> list[OwnKey]:
+async def put_many(session: Session, count: int) -> list[LeasedKey]:
     """Make keys, many at once."""
-    keys: dict[int, OwnKey] = {}
+    keys: dict[int, LeasedKey] = {}
 
     async def put(numbers: range) -> None:
         for n in numbers:

@@ -139,7 +139,7 @@ async def test_a_lost_member_costs_a_read_under_a_second(cluster: EtcdCluster, h
             await anyio.sleep(1)
             await away(lost, how)
             await anyio.sleep(3)
-            assert tide._lanes.active != lost.endpoint
+            assert tide._cluster.active != lost.endpoint
             assert tide.health.state is HealthState.AVAILABLE
             await back(lost, how)
             returned = await until(lambda: answers(tide, lost.endpoint), within=5)
@@ -212,7 +212,7 @@ async def test_a_member_that_is_removed_is_given_up(monkeypatch: pytest.MonkeyPa
             await anyio.to_thread.run_sync(first.etcdctl, "member", "remove", number)
             await until(lambda: third.endpoint not in {m.endpoint for m in tide.status().members}, within=5)
             assert {m.endpoint for m in tide.status().members} == {first.endpoint, second.endpoint}
-            assert third.endpoint not in tide._lanes.members
+            assert third.endpoint not in tide._cluster.members
             assert tide.health.state is HealthState.AVAILABLE
 
 
@@ -270,6 +270,6 @@ async def test_a_name_is_as_many_members_as_it_has_addresses() -> None:
                 found = {m.endpoint: (m.origin, m.answers) for m in tide.status().members}
                 assert found == {endpoint: ("given", endpoint in answering) for endpoint in here}
                 assert {m.name for m in tide.status().members if m.answers} == {"both"}
-                assert tide._lanes.roll.size == 1
+                assert tide._cluster.roll.size == 1
                 assert tide.health.state is HealthState.AVAILABLE
                 await tide.config.put("a", "1")

@@ -53,7 +53,7 @@ def leases(server: EtcdServer | EtcdCluster) -> list[str]:
 async def revoke(tide: Coordinator, lease: int) -> None:
     """Take a lease away, as etcd might."""
     assert tide._store is not None
-    await tide._store.call(LeaseRevoke(lease), member=tide._lanes.active, timeout=2)
+    await tide._store.call(LeaseRevoke(lease), member=tide._cluster.active, timeout=2)
 
 
 async def test_a_session_and_its_keys(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.locks.support import heal, lose_all
 from tests.support import connected
-from tideover.locks.queue_key import Place
+from tideover.locks.queue_key import QueueKey
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ async def test_each_holder_is_told_also_after_a_doubt_between_two() -> None:
     store = MemoryStore()
     async with connected(store) as tide, anyio.create_task_group() as tasks:
         session = await tide._sessions.shared(15)
-        place = Place(await session.put("locks/orders/1"), session, now=anyio.current_time)
+        place = QueueKey(await session.put("locks/orders/1"), session, now=anyio.current_time)
         begun: list[object] = []
 
         def start(task: object) -> None:

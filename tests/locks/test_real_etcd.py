@@ -15,10 +15,10 @@ import pytest
 
 import tideover
 from tideover import Coordinator, LockMode
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.locks.etcd_queue import Queue
-from tideover.sessions.key import OwnKey
+from tideover.locks.etcd_queue import EtcdQueue
+from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Put, prefix_end
 from tideover.testing import EtcdServer
@@ -183,16 +183,16 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
         key = prefix + f"{number + 10_000:x}".encode()
         put = await store.call(Put(key, b"", 1), member=member, timeout=5)
         revision = put.header.revision
-        owns.append(OwnKey(key.decode(), key, Entry(b"", revision, revision)))
+        owns.append(LeasedKey(key.decode(), key, Entry(b"", revision, revision)))
     # As of so many processes: each waits for a time of its own before it asks again.
     chance = random.Random(7).random
-    reach = Reach(store, tide._lanes, clock=Clock(), chance=chance, attempt_timeout=5)
-    queue = Queue(
+    direct = DirectCalls(store, tide._cluster, clock=Clock(), chance=chance, attempt_timeout=5)
+    queue = EtcdQueue(
         prefix,
         anchors=b"/tideover/sessions/",
         gateway=tide._gateway,
-        reach=reach,
-        lanes=tide._lanes,
+        direct=direct,
+        cluster=tide._cluster,
         chance=chance,
     )
     woken: list[int] = []

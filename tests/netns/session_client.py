@@ -101,7 +101,7 @@ async def main(*arguments: str) -> None:
     history, name, ttls, first, *endpoints = arguments
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False, follow=()) as tide:
-            tide._lanes.active = first
+            tide._cluster.active = first
             async with anyio.create_task_group() as tasks:
                 for number, ttl in enumerate(ttls.split(",")):
                     tasks.start_soon(Holder(tide, recorder, int(ttl), f"{name}/{number}").run)

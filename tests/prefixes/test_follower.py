@@ -78,7 +78,7 @@ async def test_member_rung() -> None:
     await write(store, "a", "1")
     async with connected(store) as tide:
         await anyio.sleep(10)
-        store.down = {m for m in store.members if m != tide._lanes.active}
+        store.down = {m for m in store.members if m != tide._cluster.active}
         store.touch()
         await tide.health.wait_for(HealthState.DEGRADED)
         await anyio.sleep(0.5)
@@ -99,7 +99,7 @@ async def test_member_that_lags_is_not_believed() -> None:
     async with connected(store) as tide:
         await write(store, "a", "new")
         await anyio.sleep(1)
-        survivor = tide._lanes.active
+        survivor = tide._cluster.active
         store.lagging[survivor] = old
         store.down = {m for m in store.members if m != survivor}
         store.touch()
@@ -152,7 +152,7 @@ async def test_compaction_forces_a_full_read() -> None:
     store = MemoryStore()
     await write(store, "a", "1")
     async with connected(store) as tide:
-        member = tide._lanes.active
+        member = tide._cluster.active
         store.down = {member}
         store.touch()
         for n in range(20):
@@ -169,7 +169,7 @@ async def test_silent_watch_is_replaced() -> None:
     await write(store, "a", "1")
     async with connected(store) as tide:
         await anyio.sleep(30)
-        store.frozen = {tide._lanes.active}
+        store.frozen = {tide._cluster.active}
         other = next(m for m in store.members if m not in store.frozen)
         await store.call(Put(b"/config/a", b"2"), member=other, timeout=1)
         await anyio.sleep(15)
@@ -245,7 +245,7 @@ async def test_a_resumed_watch_goes_on_behind_its_last_event() -> None:
             for key, entry in changes.items()
         )
         reads, revision = full_reads(store), store.revision
-        store.down = {tide._lanes.active}
+        store.down = {tide._cluster.active}
         store.touch()
         for n in range(1, 5):
             await write(store, "a", str(n))
@@ -267,7 +267,7 @@ async def test_a_full_read_tells_its_differences_in_order() -> None:
         await write(store, key, "old")
     async with connected(store) as tide:
         seen = tide.config.changes()
-        store.down = {tide._lanes.active}
+        store.down = {tide._cluster.active}
         store.touch()
         member = next(iter(set(store.members) - store.down))
         await store.call(Delete(b"/config/gone"), member=member, timeout=1)
@@ -315,7 +315,7 @@ async def test_a_reader_that_was_too_slow_is_no_sign_of_trouble() -> None:
             await write(memory, "a", str(n))
             for _ in range(20):
                 await anyio.sleep(0.01)
-                assert not tide._lanes.suspected
+                assert not tide._cluster.suspected
                 assert tide.status().config[0].error is None
             assert tide.config.get("a") == str(n)
 

@@ -350,7 +350,7 @@ async def test_a_declared_outage_is_not_hammered(monkeypatch: pytest.MonkeyPatch
         await anyio.sleep(6)
         store.down = set(store.members)
         store.touch()
-        await tide._lanes.wait_for(HealthState.UNAVAILABLE)
+        await tide._cluster.wait_for(HealthState.UNAVAILABLE)
         counting(store, "watch_group")
         counting(MemoryKeepAlive, "renew_all")
         await anyio.sleep(60)
@@ -358,7 +358,7 @@ async def test_a_declared_outage_is_not_hammered(monkeypatch: pytest.MonkeyPatch
         # Three members are asked in one round.
         assert 3 * 60 / 2.4 * 0.9 < opened["renew_all"] < 3 * 60 / 0.6
         heal(store)
-        await tide._lanes.wait_for(HealthState.AVAILABLE)
+        await tide._cluster.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(0.1)
         session.check()
         assert opened["watch_group"] == 1
@@ -396,7 +396,7 @@ async def test_one_member_less_is_no_trouble() -> None:
         store = MemoryStore()
         async with connected(store) as tide, tide.session(ttl=6) as session:
             await anyio.sleep(3)
-            setattr(store, broken, {tide._lanes.active})
+            setattr(store, broken, {tide._cluster.active})
             store.touch()
             for _ in range(600):
                 await anyio.sleep(0.1)

@@ -419,14 +419,14 @@ async def test_a_task_that_fails_is_started_again(caplog: pytest.LogCaptureFixtu
     async with connected(store) as tide:
         session = await tide._sessions.open(15)
         key = await session.put("a")
-        genuine, failures = session._reach.store.keep_alive, iter([True, True])
+        genuine, failures = session._direct.store.keep_alive, iter([True, True])
 
         def broken(*, member: str) -> Any:
             if next(failures, False):
                 raise ZeroDivisionError("a bug")
             return genuine(member=member)
 
-        session._reach.store.keep_alive = broken  # type: ignore[method-assign]
+        session._direct.store.keep_alive = broken  # type: ignore[method-assign]
         store.down = {session._tenure.member}
         store.touch()
         await anyio.sleep(60)

@@ -43,7 +43,7 @@ async def test_attempt_is_a_client_span(recorded: Recorded) -> None:
         "db.system.name": "etcd",
         "db.operation.name": "put",
         "db.namespace": "app",
-        "server.address": tide._lanes.active.partition(":")[0],
+        "server.address": tide._cluster.active.partition(":")[0],
         "server.port": 2379,
     }
 

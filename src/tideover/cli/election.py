@@ -14,8 +14,8 @@ from tideover.cli.printer import Styled, ask, note, print_json, print_line
 from tideover.cli.tables import Cell, Table
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
-from tideover.elections.admin import Office, Sighting
-from tideover.elections.record_document import Document
+from tideover.elections.admin import ElectionAdmin, RecordSnapshot
+from tideover.elections.record_document import RecordDocument
 from tideover.elections.rules.candidate import margin_of
 from tideover.errors import ElectionMismatch
 from tideover.shown import shown
@@ -80,7 +80,7 @@ def reset(name: str, yes: bool, force: bool, target: Target) -> int:
     return with_etcd(partial(_reset, name, yes=yes, force=force), target=target, follow=())
 
 
-def _office(tide: Coordinator, name: str) -> Office:
+def _office(tide: Coordinator, name: str) -> ElectionAdmin:
     try:
         return tide.election(name).office()
     except ValueError as exc:
@@ -100,7 +100,7 @@ async def _list(tide: Coordinator, *, as_json: bool) -> int:
     return Exit.FAILED if corrupt else ended
 
 
-def _as_row(name: str, seen: Sighting) -> list[Cell]:
+def _as_row(name: str, seen: RecordSnapshot) -> list[Cell]:
     found = seen.document
     state = Styled(seen.state, _COLOURS.get(seen.state))
     token = str(seen.token or "-")
@@ -128,7 +128,7 @@ async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
     return Exit.FAILED if seen.corrupt else Exit.OK
 
 
-def _as_record(seen: Sighting) -> dict[str, object]:
+def _as_record(seen: RecordSnapshot) -> dict[str, object]:
     found = seen.document
     return {
         "state": seen.state,
@@ -151,7 +151,7 @@ def _as_record(seen: Sighting) -> dict[str, object]:
     }
 
 
-def _as_lines(name: str, seen: Sighting) -> list[str]:
+def _as_lines(name: str, seen: RecordSnapshot) -> list[str]:
     found = seen.document
     lines = [f"election   {name}", f"state      {seen.state}"]
     if seen.corrupt is not None:
@@ -170,7 +170,7 @@ def _as_lines(name: str, seen: Sighting) -> list[str]:
     return [*lines, f"token      {seen.token or '-'}"] if seen.state != "none" else lines
 
 
-def _in_office(found: Document) -> str:
+def _in_office(found: RecordDocument) -> str:
     if found.vacant:
         return " (has resigned)"
     return "" if found.entered or not found.holder else " (not in office yet)"
@@ -203,7 +203,7 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
     return Exit.OK
 
 
-def _next_leader(found: Document | None) -> str:
+def _next_leader(found: RecordDocument | None) -> str:
     """Say when the next leader can come."""
     ttl, limit = (found.ttl, found.limit) if found else (_USUAL_TTL, 0.0)
     text = f"with the same ttl the next leader comes after {ttl + margin_of(ttl):g} s"
@@ -214,7 +214,7 @@ def _next_leader(found: Document | None) -> str:
     return text
 
 
-async def _observe(name: str, office: Office, seen: Sighting, *, force: bool) -> None:
+async def _observe(name: str, office: ElectionAdmin, seen: RecordSnapshot, *, force: bool) -> None:
     """Wait for as long as a living leader needs for a renewal; refuse if there is one."""
     ttl = seen.document.ttl if seen.document else _USUAL_TTL
     wait = ttl / _RENEWS_EVERY + _SLACK

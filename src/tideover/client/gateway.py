@@ -19,7 +19,7 @@ from tideover import telemetry
 from tideover.client.rules.backoff import next_delay
 from tideover.client.rules.retry_budget import RetryBudget
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed
 from tideover.policies import RetryPolicy
 from tideover.shown import shown
@@ -56,7 +56,7 @@ class Gateway:
     """Makes every call to etcd but the monitor's probes, once it is connected to a store.
 
     Args:
-        lanes: Whom to ask, and whether.
+        cluster: Whom to ask, and whether.
         policy: How failed calls are tried again, unless a call says otherwise.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
@@ -66,7 +66,7 @@ class Gateway:
 
     def __init__(
         self,
-        lanes: Lanes,
+        cluster: ClusterState,
         *,
         policy: RetryPolicy,
         clock: Clock,
@@ -75,7 +75,7 @@ class Gateway:
         component: Component = "config",
     ) -> None:
         self._line = _Line()
-        self._lanes = lanes
+        self._cluster = cluster
         self._policy = policy
         self._clock = clock
         self._chance = chance
@@ -84,7 +84,7 @@ class Gateway:
 
     def __repr__(self) -> str:
         """Show the lanes and what is left of the retry budget."""
-        return f"<Gateway {self._lanes!r}, {self._line.budget.tokens:.0f} retry tokens>"
+        return f"<Gateway {self._cluster!r}, {self._line.budget.tokens:.0f} retry tokens>"
 
     def connect(self, store: Store) -> None:
         """Send calls to a cluster from now on."""
@@ -132,13 +132,13 @@ class Gateway:
         while True:
             self.admit(op.lane)
             attempt += 1
-            member = self._lanes.pick(op.lane, tried)
+            member = self._cluster.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
             fault = await self._attempt(store, op, member, deadline - sent_at, attempt, sent_at)
             if isinstance(fault, Answered):
                 return fault
             tried.add(member)
-            if not fault.outage or tried.issuperset(self._lanes.members):
+            if not fault.outage or tried.issuperset(self._cluster.members):
                 tried.clear()
             if not await self._again(op, fault, member, attempt, policy, deadline, elsewhere=bool(tried)):
                 raise public_error(fault, doing=self._describe(op), writes=op.writes)
@@ -154,7 +154,7 @@ class Gateway:
             CircuitOpen: An outage of this lane has been declared.
         """
         try:
-            self._lanes.admit(lane)
+            self._cluster.admit(lane)
         except CircuitOpen:
             telemetry.rejected_by_breaker(self._component)
             raise
@@ -166,20 +166,20 @@ class Gateway:
             sent = await self._send(store, op, member, timeout)
             if not isinstance(sent, Fault):
                 self._line.budget = self._line.budget.after(succeeded=True)
-                self._lanes.succeeded(op, sent_at, sent.header)
-                self._lanes.answered(member, self._lanes.clock.monotonic() - sent_at)
+                self._cluster.succeeded(op, sent_at, sent.header)
+                self._cluster.answered(member, self._cluster.clock.monotonic() - sent_at)
                 if isinstance(op, Put):
                     # Of all writes the one that no alarm lets through.
-                    self._lanes.not_alarmed()
+                    self._cluster.not_alarmed()
                 return Answered(sent, sent_at)
             span.failed(sent.code, sent.kind)
-        self._lanes.failed(sent)
+        self._cluster.failed(sent)
         return sent
 
     async def _send(self, store: Store, op: Op[R], member: str, timeout: float) -> R | Fault:
         result: R | None = None
         try:
-            with self._lanes.waiting.calling(member, op.lane, timeout=timeout, writes=op.writes):
+            with self._cluster.waiting.calling(member, op.lane, timeout=timeout, writes=op.writes):
                 result = await store.call(op, member=member, timeout=timeout)
         except StoreFault as exc:
             return exc.fault
@@ -207,8 +207,8 @@ class Gateway:
             return False
         if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):
             # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
-            await self._lanes.settled(left)
-            if attempt == 1 and self._lanes.active != member:
+            await self._cluster.settled(left)
+            if attempt == 1 and self._cluster.active != member:
                 # It was the member after all, and another one has been found.
                 delay = 0.0
             await anyio.sleep(min(delay, max(0.0, deadline - self._clock.monotonic())))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.store.operations import Lane
 
@@ -44,7 +44,7 @@ class _Asked:
     writes: bool
 
 
-class Waiting:
+class InFlightReads:
     """The calls under way.
 
     Args:
@@ -61,11 +61,11 @@ class Waiting:
         # When to look at each: also at those that have ended meanwhile.
         self._looks: list[tuple[float, int, anyio.CancelScope]] = []
         self._count = 0
-        self._sooner = Signal()
+        self._sooner = Broadcast()
 
     def __repr__(self) -> str:
         """Count the calls."""
-        return f"<Waiting for {len(self._asked)} calls>"
+        return f"<InFlightReads for {len(self._asked)} calls>"
 
     @contextmanager
     def calling(

@@ -14,11 +14,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.cluster.closing_budget import ClosingBudget
-from tideover.cluster.in_flight import Waiting
-from tideover.cluster.members import Roll
+from tideover.cluster.in_flight import InFlightReads
+from tideover.cluster.members import Members
 from tideover.cluster.rules.breaker import Breaker
 from tideover.cluster.rules.diagnosis import diagnosis_of
 from tideover.cluster.rules.health import Health, sentence
@@ -57,7 +57,7 @@ class Proof:
     header: Header
 
 
-class Lanes:
+class ClusterState:
     """The two lanes, their breakers, and the member in use.
 
     Args:
@@ -92,10 +92,10 @@ class Lanes:
     """
 
     def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
-        self.roll = Roll(members)
+        self.roll = Members(members)
         self.clock = clock
         self.active = active
-        self.waiting = Waiting(clock, self.suspect, self.limit)
+        self.waiting = InFlightReads(clock, self.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
         self.timeline = Timeline(clock)
         self._round_trips: dict[str, Burst] = {}
@@ -114,14 +114,14 @@ class Lanes:
         self.blackouts = 0
         self.retry_at = 0.0
         self._turn_at = -math.inf
-        self.changed = Signal()
-        self.returned = Signal()
-        self.evidence = Signal()
-        self.alarm_evidence = Signal()
+        self.changed = Broadcast()
+        self.returned = Broadcast()
+        self.evidence = Broadcast()
+        self.alarm_evidence = Broadcast()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
-        return f"<Lanes {self.health.state} ({self.health.diagnosis}), active {self.active}>"
+        return f"<ClusterState {self.health.state} ({self.health.diagnosis}), active {self.active}>"
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Lanes:
 
     def begin(self, members: Sequence[str], active: str) -> None:
         """Begin with other members than were known first: names stand for addresses."""
-        self.roll = Roll(members)
+        self.roll = Members(members)
         self.active = active
 
     def breaker(self, lane: Lane) -> Breaker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.errors import Closed
 from tideover.home import Home
 from tideover.types import Change
@@ -25,7 +25,7 @@ class Changes:
         self.prefix = prefix
         self._home = home
         self._waiting: dict[str, Change] = {}
-        self._added = Signal()
+        self._added = Broadcast()
         self._closed = False
 
     def __repr__(self) -> str:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.client.gateway import Gateway
 from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.codecs import Decoder, encode
 from tideover.config.assembly import Assembly
 from tideover.config.bound import Bound, OnInvalid
@@ -67,7 +67,7 @@ class Config(Reader):
         home: The event loop it belongs to.
         gateway: The way to etcd.
         coalescer: The way to etcd for reads of single keys.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         clock: The clocks.
         limits: Prefix to how old its values may be.
         cache: How answers about keys that are not followed are kept.
@@ -88,7 +88,7 @@ class Config(Reader):
         home: Home,
         gateway: Gateway,
         coalescer: Coalescer,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
         cache: CachePolicy,
@@ -103,7 +103,7 @@ class Config(Reader):
         super().__init__(
             base,
             views,
-            lanes=lanes,
+            cluster=cluster,
             clock=clock,
             limits=limits,
             outage_id=outage_id,
@@ -116,7 +116,7 @@ class Config(Reader):
         self._namespace = namespace
         self._record_keys = record_keys
         self._accepted = accepted
-        self._news = News(views, lanes=lanes, clock=clock)
+        self._news = News(views, cluster=cluster, clock=clock)
         self._on_demand = OnDemandCache(cache, clock=clock)
         self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
@@ -201,7 +201,7 @@ class Config(Reader):
             newest, synced_at = view.freshness.reached, view.freshness.synced_at
         else:
             newest, synced_at = 0, -math.inf
-        proof = self._lanes.proof
+        proof = self._cluster.proof
         if proof is not None and proof.header.cluster_id == header.cluster_id:
             newest = max(newest, proof.header.revision)
             # The member has come at least as far as the quorum had when it was last asked.
@@ -498,7 +498,7 @@ class Config(Reader):
 
     async def tend(self) -> None:
         """Keep what reads must do up to date with the views, until cancelled."""
-        news = Signal()
+        news = Broadcast()
         for view in self._views:
             view.changed.join(news)
         while True:

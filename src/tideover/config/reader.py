@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
@@ -68,7 +68,7 @@ class Reader:
     Args:
         base: The etcd prefix all keys live under.
         views: The followed prefixes; filled in by the coordinator before anything is read.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         clock: The clocks.
         limits: Prefix, as `get` names keys, to how old its values may be.
         outage_id: Returns the present outage's id; empty if there is none.
@@ -80,7 +80,7 @@ class Reader:
         base: str,
         views: Sequence[View],
         *,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         limits: Mapping[str, StalenessLimit],
         outage_id: Callable[[], str],
@@ -88,7 +88,7 @@ class Reader:
     ) -> None:
         self._keys = Keys(base, views)
         self._views = views
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._monotonic = clock.monotonic
         # The longest prefix decides.
@@ -216,7 +216,7 @@ class Reader:
         if view.denied is not None:
             raise view.denied
         known = source is not None and (entry is not None or view.tells_of(full))
-        if not known and not view.synced and self._lanes.unauthorized:
+        if not known and not view.synced and self._cluster.unauthorized:
             # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
             raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING
@@ -465,7 +465,7 @@ class Reader:
 
     def _mark(self, source: Source, age: float) -> Mark:
         return Mark(
-            source, age, reason_of(self._lanes.health.state, self._lanes.health.diagnosis), self._outage_id()
+            source, age, reason_of(self._cluster.health.state, self._cluster.health.diagnosis), self._outage_id()
         )
 
     def refresh(self) -> None:

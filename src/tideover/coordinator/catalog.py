@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tideover.client.gateway import Gateway
 from tideover.client.pages import pages
 from tideover.config.keys import Keys
-from tideover.elections.admin import Sighting, sightings
+from tideover.elections.admin import RecordSnapshot, sightings
 from tideover.elections.elections import key_of
 from tideover.home import Home
 from tideover.locks.lines import LockLine, lock_line, lock_lines
@@ -80,7 +80,7 @@ class Catalog:
             for key, entry in page.entries.items():
                 yield ListedKey(self._keys.short(key), entry.mod_revision, page.source)
 
-    async def elections(self) -> AsyncIterator[tuple[str, Sighting]]:
+    async def elections(self) -> AsyncIterator[tuple[str, RecordSnapshot]]:
         """List the elections that have a record: each with its name, and what the record says.
 
         Raises:
@@ -90,7 +90,7 @@ class Catalog:
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
-            A surviving member's list, labelled so (`Sighting.source`).
+            A surviving member's list, labelled so (`RecordSnapshot.source`).
         """
         self._home.check(self)
         async for found in sightings(key_of(self._namespace, ""), self._gateway):

@@ -25,10 +25,10 @@ from tideover.cluster.alarms import Alarms
 from tideover.cluster.dns import Names, Resolver, system_resolver
 from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_status import count_members
-from tideover.cluster.member_sync import Roster
+from tideover.cluster.member_sync import MemberSync
 from tideover.cluster.monitor import Monitor
 from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.config.config import Config, quorum_time
 from tideover.config.listener import Listener
 from tideover.coordinator.catalog import Catalog
@@ -38,12 +38,12 @@ from tideover.daemon_thread import in_daemon_thread
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
-from tideover.elections.peers.listener import Desk
+from tideover.elections.peers.listener import PeerListener
 from tideover.elections.peers.network import Network
 from tideover.elections.stall_watchdog import Watchdog
-from tideover.epoch.checked_store import GuardedStore
+from tideover.epoch.checked_store import EpochCheckedStore
 from tideover.epoch.marker import marker_key
-from tideover.epoch.tracker import Identity, Reset
+from tideover.epoch.tracker import EpochTracker, Reset
 from tideover.errors import AuthenticationFailed, Closed, NotSynced, PermissionDenied, Unreachable
 from tideover.holders import process_name
 from tideover.home import Home
@@ -124,7 +124,7 @@ class Coordinator(Primitives):
         self.ending = False
         self._closed: str | None = None
         self._owner: OwnerTask | None = None
-        self._roster: Roster | None = None
+        self._member_sync: MemberSync | None = None
         self._bootstrap = _read_bootstrap(options)
         self._monitor: Monitor | None = None
         self._listeners: list[Listener] = []
@@ -142,17 +142,17 @@ class Coordinator(Primitives):
         )
         self._names = Names(options.endpoints, self._resolver)
         members = tuple(store.members) if store else tuple(options.endpoints)
-        self._lanes = Lanes(members, clock=self._clock, active=self._any_of(members))
-        self._health = ClusterHealth(self._lanes, home=self._home, clock=self._clock)
-        self._identity = Identity(
+        self._cluster = ClusterState(members, clock=self._clock, active=self._any_of(members))
+        self._health = ClusterHealth(self._cluster, home=self._home, clock=self._clock)
+        self._identity = EpochTracker(
             marker_key(options.namespace),
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             chance=chance,
             writes=options.bookkeeping,
         )
         self._gateway = Gateway(
-            self._lanes,
+            self._cluster,
             policy=options.retry,
             clock=self._clock,
             chance=chance,
@@ -162,7 +162,7 @@ class Coordinator(Primitives):
         self._following = Following(
             options,
             gateway=self._gateway,
-            lanes=self._lanes,
+            cluster=self._cluster,
             identity=self._identity,
             clock=self._clock,
             ticker=self._ticker,
@@ -181,7 +181,7 @@ class Coordinator(Primitives):
         self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
         self._sessions = SessionPool(
             self._gateway,
-            self._lanes,
+            self._cluster,
             clock=self._clock,
             chance=chance,
             policy=options.retry,
@@ -190,7 +190,7 @@ class Coordinator(Primitives):
             ticker=self._ticker,
         )
         self._desk = (
-            Desk(
+            PeerListener(
                 options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=self._network
             )
             if options.failsafe is not None
@@ -201,7 +201,7 @@ class Coordinator(Primitives):
             profile=options.profile,
             home=self._home,
             gateway=self._gateway.of("election"),
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             chance=chance,
             epoch=lambda: self.epoch,
@@ -216,7 +216,7 @@ class Coordinator(Primitives):
             options.namespace,
             pool=self._sessions,
             gateway=self._gateway.of("discovery"),
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             chance=chance,
             home=self._home,
@@ -228,7 +228,7 @@ class Coordinator(Primitives):
             names=options.discover,
             follow=self._following.follow,
             gateway=self._gateway.of("discovery"),
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             chance=chance,
             home=self._home,
@@ -337,7 +337,7 @@ class Coordinator(Primitives):
     def live(self) -> bool:
         """Whether a quorum answers, and all that is followed is live."""
         views = (*self._views, *self._discovery.followed_views())
-        return self._lanes.health.state is HealthState.AVAILABLE and all(v.source is Source.LIVE for v in views)
+        return self._cluster.health.state is HealthState.AVAILABLE and all(v.source is Source.LIVE for v in views)
 
     async def until_live(self) -> None:
         """Wait until `live`, for as long as it takes."""
@@ -387,9 +387,9 @@ class Coordinator(Primitives):
             Waits in vain: the list is read only while etcd is available.
         """
         self._home.check(self)
-        if self._roster is not None:
+        if self._member_sync is not None:
             with anyio.move_on_after(timeout):
-                await self._roster.learned.wait()
+                await self._member_sync.learned.wait()
 
     async def foreign_values(self) -> tuple[RejectedValue, ...]:
         """Ask etcd for all that others have written under the keys that tideover reads for itself.
@@ -434,7 +434,7 @@ class Coordinator(Primitives):
             # Made before a fork, as by gunicorn --preload.
             self._make()
         self._home.enter()
-        self._lanes.timeline.begin()
+        self._cluster.timeline.begin()
         if self._desk is not None:
             await self._desk.open()
         if self._store is None:
@@ -443,7 +443,9 @@ class Coordinator(Primitives):
         else:
             direct = self._store
         self._urgent = direct
-        store, urgent = (GuardedStore(each, self._identity, clock=self._clock) for each in (self._store, direct))
+        store, urgent = (
+            EpochCheckedStore(each, self._identity, clock=self._clock) for each in (self._store, direct)
+        )
         self._gateway.connect(store)
         background = self._background(store, urgent)
         if self._desk is not None:
@@ -499,7 +501,7 @@ class Coordinator(Primitives):
             password=options.password,
             pause=self._ticker.pause,
         )
-        self._lanes.begin(store.members, self._any_of(store.members))
+        self._cluster.begin(store.members, self._any_of(store.members))
         return store
 
     def _any_of(self, members: Sequence[str]) -> str:
@@ -528,14 +530,19 @@ class Coordinator(Primitives):
             await self._until(lambda: self._started() and self._accepted.restored)
         # The first round of probes ends in the same moment, unless it was given next to none.
         with anyio.move_on_after(_TIE):
-            await self._until(lambda: self._lanes.health.decided)
+            await self._until(lambda: self._cluster.health.decided)
         with anyio.move_on_after(_DISK_TIMEOUT):
             await self._until(lambda: self._started() or self._restored)
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while True:
             views = (view.changed.next() for view in self._views)
-            events = [self._lanes.changed.next(), self._accepted.changed.next(), *views, *self._discovery.listed()]
+            events = [
+                self._cluster.changed.next(),
+                self._accepted.changed.next(),
+                *views,
+                *self._discovery.listed(),
+            ]
             if done():
                 return
             await first_of(events)
@@ -546,32 +553,32 @@ class Coordinator(Primitives):
         return config and self._discovery.restored
 
     def _started(self) -> bool:
-        health, restored = self._lanes.health, self._restored
+        health, restored = self._cluster.health, self._restored
         if self._discovery.awaited:
             return False
         if not health.decided or health.state is HealthState.UNAVAILABLE:
             return health.decided and restored
         if health.state is HealthState.DEGRADED:
             return restored and all(view.synced or view.error for view in self._views)
-        return self._lanes.alarms is not None and all(
+        return self._cluster.alarms is not None and all(
             view.denied or view.source is Source.LIVE for view in self._views
         )
 
     def _check_required(self) -> None:
         if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
-            away = AuthenticationFailed if self._lanes.unauthorized else Unreachable
+            away = AuthenticationFailed if self._cluster.unauthorized else Unreachable
             raise away(f"require='etcd': {self._health.sentence}")
         if self.options.require == "config":
             for view in self._views:
                 if not view.known:
                     text = f"require='config': nothing is known; {self._health.sentence}"
-                    raise AuthenticationFailed(text) if self._lanes.unauthorized else NotSynced(view.name, text)
+                    raise AuthenticationFailed(text) if self._cluster.unauthorized else NotSynced(view.name, text)
 
     async def _stop(self) -> None:
         open_coordinators.discard(self)
         telemetry.unobserve(self)
         self._closed = "the coordinator is closed"
-        self._lanes.closing.begin()
+        self._cluster.closing.begin()
         self._jobs.cancel()
         self.config.close(self._closed)
         self.config.refresh()
@@ -637,14 +644,14 @@ class Coordinator(Primitives):
         hosts: HostLocking = (
             MemoryHostLocks(self._store, options.namespace)
             if folder is None
-            else HostLocks(folder / "locks", members=self._lanes.members, namespace=options.namespace)
+            else HostLocks(folder / "locks", members=self._cluster.members, namespace=options.namespace)
         )
         return Locks(
             options.namespace,
             profile=options.profile,
             home=self._home,
             gateway=self._gateway.of("lock"),
-            lanes=self._lanes,
+            cluster=self._cluster,
             pool=self._sessions,
             hosts=hosts,
             ledger_file=None if folder is None else partial(LedgerFile, self._ledger_folder(folder)),
@@ -677,7 +684,7 @@ class Coordinator(Primitives):
 
     def _ledger_folder(self, folder: Path) -> Path:
         """Return the folder for the ledgers of this cluster and namespace: others' are not published there."""
-        scope = "\0".join([self.options.namespace, *sorted(self._lanes.members)])
+        scope = "\0".join([self.options.namespace, *sorted(self._cluster.members)])
         return folder / "ledger" / hashlib.sha256(scope.encode()).hexdigest()[:32]
 
     def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
@@ -704,7 +711,7 @@ class Coordinator(Primitives):
             home=self._home,
             gateway=self._gateway.of("config"),
             coalescer=self._coalescer,
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             limits=options.limits,
             cache=options.cache,
@@ -747,7 +754,7 @@ class Coordinator(Primitives):
         return Reporter(
             self.options,
             clock=self._clock,
-            lanes=self._lanes,
+            cluster=self._cluster,
             health=self._health,
             identity=self._identity,
             home=self._home,
@@ -766,10 +773,10 @@ class Coordinator(Primitives):
 
     def _background(self, store: Store, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the background tasks by name."""
-        lanes, clock = self._lanes, self._clock
+        cluster, clock = self._cluster, self._clock
         monitor = self._monitor = Monitor(
             urgent,
-            lanes,
+            cluster,
             # Of what is followed, because a user may be allowed to read nothing else.
             probes=[
                 Range((self.options.base + prefix).encode(), limit=1, keys_only=True)
@@ -783,10 +790,10 @@ class Coordinator(Primitives):
             touch_every=self._following.rights_every if self.options.username is not None else None,
             start_patience=self.options.start_timeout,
         )
-        roster = self._roster = Roster(
+        member_sync = self._member_sync = MemberSync(
             # It must see who answers, strangers too.
             self._urgent or urgent,
-            lanes,
+            cluster,
             names=self._names,
             secure=self.options.tls is not None,
             sync=self.options.sync_members,
@@ -797,10 +804,10 @@ class Coordinator(Primitives):
         background: dict[str, Callable[[], Awaitable[object]]] = {
             "ticker": self._ticker.run,
             "monitor": monitor.run,
-            "waiting": partial(lanes.waiting.run, monitor.still_answers),
-            "roster": roster.run,
+            "waiting": partial(cluster.waiting.run, monitor.still_answers),
+            "roster": member_sync.run,
             "doubts": self._following.doubts.run,
-            "alarms": Alarms(urgent, lanes, clock=clock, chance=self._chance).run,
+            "alarms": Alarms(urgent, cluster, clock=clock, chance=self._chance).run,
             "coalesce": self._coalescer.run,
             "locks": self._locks.run,
             "accepted": self._accepted.run,
@@ -816,14 +823,14 @@ class Coordinator(Primitives):
             after.state,
             diagnosis=after.diagnosis,
             reason=reason_of(after.state, after.diagnosis),
-            sentence=self._lanes.sentence,
+            sentence=self._cluster.sentence,
             first=not before.decided,
             age=self.observe_age() if self._views else float("inf"),
         )
-        self._lanes.timeline.transition(
+        self._cluster.timeline.transition(
             after.state,
             after.diagnosis,
-            why=found(after.diagnosis, count_members(self._lanes), past=True),
+            why=found(after.diagnosis, count_members(self._cluster), past=True),
             outage_id=self._outages.outage_id,
         )
         self._health.record(before.state, outage_id=outage_id)
@@ -872,7 +879,7 @@ class Coordinator(Primitives):
 
     def observe_members(self) -> Mapping[str, str]:
         """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
-        return self._lanes.known_versions()
+        return self._cluster.known_versions()
 
     def observe_leaders(self) -> Mapping[tuple[str, str], int]:
         """Return how many elections are led here, by election and standing."""

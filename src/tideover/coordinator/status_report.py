@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
 from tideover.cluster.member_status import count_members, describe_members
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.cluster.timeline import WINDOW
 from tideover.config.config import Config
 from tideover.config.keys import Keys
@@ -24,7 +24,7 @@ from tideover.coordinator.rules.telling import told
 from tideover.discovery.discovery import Discovery
 from tideover.elections.elections import Elections
 from tideover.elections.jobs import Jobs
-from tideover.epoch.tracker import Identity
+from tideover.epoch.tracker import EpochTracker
 from tideover.home import Home
 from tideover.locks.locks import Locks
 from tideover.options import Options
@@ -55,7 +55,7 @@ class Reporter:
     Args:
         options: What it was given.
         clock: The clocks.
-        lanes: The members.
+        cluster: The members.
         health: The state of etcd.
         identity: Which history etcd is in.
         home: The background tasks.
@@ -76,9 +76,9 @@ class Reporter:
         options: Options,
         *,
         clock: Clock,
-        lanes: Lanes,
+        cluster: ClusterState,
         health: ClusterHealth,
-        identity: Identity,
+        identity: EpochTracker,
         home: Home,
         followed: Sequence[Followed],
         config: Config,
@@ -94,7 +94,7 @@ class Reporter:
     ) -> None:
         self._options = options
         self._clock = clock
-        self._lanes = lanes
+        self._cluster = cluster
         self._health = health
         self._identity = identity
         self._home = home
@@ -127,14 +127,14 @@ class Reporter:
             self._stands,
             now=self._clock.monotonic(),
             live_limit=ViewRules().live_limit,
-            matter=self._lanes.sentence,
+            matter=self._cluster.sentence,
             base=self._options.base,
         )
         return replace(report, phase=phase, sentence=_NOT_ENTERED if phase is Phase.NEW else report.sentence)
 
     def _facts(self) -> StatusReport:
         """Return the report without words."""
-        lanes, health = self._lanes, self._health
+        cluster, health = self._cluster, self._health
         locks, conflicts, lock_error = self._locks.status()
         stalls, last_stall = self._elections.stalls()
         rejected, more = self._rejected()
@@ -146,13 +146,13 @@ class Reporter:
             diagnosis=health.diagnosis,
             since=health.since,
             seconds=health.seconds,
-            next_probe=max(0.0, lanes.retry_at - self._clock.monotonic()),
+            next_probe=max(0.0, cluster.retry_at - self._clock.monotonic()),
             outage_id=self._outage_id(),
             namespace=self._options.namespace,
             profile=str(self._options.profile),
             pid=os.getpid(),
-            members=describe_members(lanes, self._is_proxy),
-            untold=tuple(f"{what}: {why}" for what, why in list(lanes.untold.items())),
+            members=describe_members(cluster, self._is_proxy),
+            untold=tuple(f"{what}: {why}" for what, why in list(cluster.untold.items())),
             identity=self._identity_status(),
             config=tuple(map(self._prefix_status, self._options.follow, self._followed)),
             rejected=rejected,
@@ -163,7 +163,7 @@ class Reporter:
             headline=Statement(""),
             why="",
             announcement="",
-            quorum=count_members(lanes),
+            quorum=count_members(cluster),
             process=self._process(),
             history=self._history(),
             limits=limits,
@@ -182,8 +182,8 @@ class Reporter:
             last_stall=last_stall,
             registrations=self._registrations.status(),
             services=self._discovery.status(),
-            outage=lanes.timeline.outage,
-            last_outage=lanes.timeline.last_outage,
+            outage=cluster.timeline.outage,
+            last_outage=cluster.timeline.last_outage,
         )
 
     def keys(self, containing: str, skip: int, limit: int) -> KeyPage:
@@ -217,7 +217,7 @@ class Reporter:
         )
 
     def _history(self) -> HistoryStatus:
-        timeline, unsaid = self._lanes.timeline, Statement("")
+        timeline, unsaid = self._cluster.timeline, Statement("")
         return HistoryStatus(
             window=WINDOW,
             recorded_since=self._wall(self._running),
@@ -234,7 +234,7 @@ class Reporter:
     @property
     def _running(self) -> float:
         """Seconds since the coordinator was entered."""
-        return max(0.0, self._clock.monotonic() - self._lanes.timeline.began_at)
+        return max(0.0, self._clock.monotonic() - self._cluster.timeline.began_at)
 
     def _snapshots(self) -> tuple[SnapshotStatus, ...]:
         ours = (followed.keeper for followed in self._followed if followed.keeper is not None)
@@ -273,7 +273,7 @@ class Reporter:
             last_reset_ago=self._clock.monotonic() - reset.seen_at if reset else None,
             foreign=tuple(identity.foreign),
             error=identity.error,
-            reached=self._lanes.proof is not None,
+            reached=self._cluster.proof is not None,
         )
 
     def _prefix_status(self, prefix: str, followed: Followed) -> PrefixStatus:

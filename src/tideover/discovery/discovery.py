@@ -13,14 +13,14 @@ import anyio.lowlevel
 
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Follow, Service
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import Closed, NotFollowed
 from tideover.home import Home
 from tideover.policies import StalenessLimit
-from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
@@ -41,7 +41,7 @@ class Discovery:
         names: The services to follow from the start.
         follow: Makes what follows a prefix.
         gateway: The way to etcd.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         home: The event loop it belongs to, and where its tasks run.
@@ -56,7 +56,7 @@ class Discovery:
         names: Sequence[str] = (),
         follow: Follow,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         chance: Callable[[], float],
         home: Home,
@@ -67,7 +67,7 @@ class Discovery:
         self._names = [check_name(name) for name in names]
         self._follow = follow
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         self._home = home
@@ -131,7 +131,7 @@ class Discovery:
             base=self._base,
             prefix=self._base + service_prefix(name),
             follow=self._follow,
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             chance=self._chance,
             outage_id=self._outage_id,
@@ -214,7 +214,7 @@ class Discovery:
         """What stands among the endpoints of the services that are followed, and is none."""
         return tuple(refused for service in list(self._services.values()) for refused in service.refused)
 
-    def keepers(self) -> Iterator[Keeper]:
+    def keepers(self) -> Iterator[Snapshotter]:
         """Return what keeps services on disk."""
         return (s.followed.keeper for s in list(self._services.values()) if s.followed.keeper is not None)
 

@@ -12,15 +12,15 @@ import anyio
 
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
-from tideover.elections.admin import Office
+from tideover.cluster.state import ClusterState
+from tideover.elections.admin import ElectionAdmin
 from tideover.elections.followed import Followed
 from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
 from tideover.elections.observer import Observer
-from tideover.elections.peers.listener import Desk
+from tideover.elections.peers.listener import PeerListener
 from tideover.elections.peers.peering import Peering
-from tideover.elections.record import Claim, Record
+from tideover.elections.record import CandidateClaim, ElectionRecord
 from tideover.elections.rules.candidate import Timing
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.elections.term import Candidacy, Term
@@ -47,7 +47,7 @@ class Elections:
         profile: Decides what a leader does in an outage, if the call does not.
         home: The event loop they belong to, and where candidacies run.
         gateway: The way to etcd, for reads.
-        lanes: Whom to ask.
+        cluster: Whom to ask.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         epoch: Returns the epoch that tokens are to be compared with.
@@ -65,11 +65,11 @@ class Elections:
         profile: str,
         home: Home,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         chance: Callable[[], float],
         epoch: Callable[[], int],
-        desk: Desk | None = None,
+        desk: PeerListener | None = None,
         watchdog: Watchdog | None = None,
         outage_id: Callable[[], str],
         why: Callable[[], str],
@@ -81,7 +81,7 @@ class Elections:
         self._namespace = namespace
         self._profile = profile
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         self._epoch = epoch
@@ -94,7 +94,7 @@ class Elections:
         self._running: list[Candidacy] = []
         # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
         # Each with until when, in boot-time seconds: after a ttl without another campaign it is not wanted back.
-        self._regaining: dict[tuple[str, str, float], tuple[Record, float]] = {}
+        self._regaining: dict[tuple[str, str, float], tuple[ElectionRecord, float]] = {}
 
     def __repr__(self) -> str:
         """Count the candidacies."""
@@ -146,7 +146,7 @@ class Elections:
             name,
             self.observer(name),
             home=self.home,
-            lanes=self._lanes,
+            cluster=self._cluster,
             clock=self._clock,
             outage_id=self._outage_id,
             why=self._why,
@@ -206,7 +206,7 @@ class Elections:
                 candidacy.record.changed.fire()
                 tasks.start_soon(candidacy.leave)
             for record, _ in self._regaining.values():
-                tasks.start_soon(record.resign, self._lanes.closing.seconds())
+                tasks.start_soon(record.resign, self._cluster.closing.seconds())
         if self._watchdog is not None:
             self._watchdog.close()
 
@@ -227,13 +227,13 @@ class Elections:
 
     # Candidacies -----------------------------------------------------------------------------------------------
 
-    def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> Claim:
+    def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> CandidateClaim:
         if on_outage is None:
             safe: OnOutage = "step_down" if self._desk is None else "peers"
             on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
         if on_outage not in ("step_down", "stay", "peers"):
             raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {quoted(on_outage)}")
-        claim = Claim(on_outage, address, value, name=self._name, stays=on_outage == "stay")
+        claim = CandidateClaim(on_outage, address, value, name=self._name, stays=on_outage == "stay")
         if on_outage == "peers":
             if self._desk is None:
                 raise ValueError(
@@ -249,7 +249,7 @@ class Elections:
             claim = replace(claim, limit=limit)
         return check_claim(claim)
 
-    def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
+    def _stand(self, name: str, timing: Timing, claim: CandidateClaim) -> Candidacy:
         if self._store is None or self._closed:
             raise Closed(self._closed)
         if claim.limit and self._desk is not None:
@@ -259,10 +259,10 @@ class Elections:
         if record is not None:
             record.claim = claim
         else:
-            record = Record(
+            record = ElectionRecord(
                 key_of(self._namespace, name),
                 store=self._store,
-                lanes=self._lanes,
+                cluster=self._cluster,
                 clock=self._clock,
                 timing=timing,
                 claim=claim,
@@ -276,7 +276,7 @@ class Elections:
             record,
             home=self.home,
             epoch=self._epoch,
-            closing=self._lanes.closing,
+            closing=self._cluster.closing,
             peering=peering,
             watchdog=self._watchdog,
         )
@@ -312,11 +312,11 @@ class Elections:
             key_of(self._namespace, name),
             store=self._store,
             gateway=self._gateway,
-            lanes=self._lanes,
+            cluster=self._cluster,
             closed=lambda: self._closed,
         )
 
-    def office(self, name: str) -> Office:
+    def office(self, name: str) -> ElectionAdmin:
         """Return an election's record as an operator sees it.
 
         Raises:
@@ -324,7 +324,7 @@ class Elections:
         """
         if self._closed:
             raise Closed(self._closed)
-        return Office(key_of(self._namespace, name), home=self.home, gateway=self._gateway)
+        return ElectionAdmin(key_of(self._namespace, name), home=self.home, gateway=self._gateway)
 
 
 class Election:
@@ -439,7 +439,7 @@ class Election:
             resigned = await candidacy.leave(loss=loss, resigning=not loss)
         self._elections._leave(candidacy, resigned)
 
-    def office(self) -> Office:
+    def office(self) -> ElectionAdmin:
         """Return the record as an operator sees it: for the command line.
 
         Raises:
@@ -498,7 +498,7 @@ def check_name(name: str) -> None:
         )
 
 
-def check_claim(claim: Claim) -> Claim:
+def check_claim(claim: CandidateClaim) -> CandidateClaim:
     """Reject what is too long to be written again and again; return the rest."""
     for what, text in (("address", claim.address), ("value", claim.value)):
         if not isinstance(text, str):

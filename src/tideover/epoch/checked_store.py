@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import anyio
 
 from tideover.clock import Clock
-from tideover.epoch.tracker import Identity
+from tideover.epoch.tracker import EpochTracker
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, Result
@@ -22,7 +22,7 @@ from tideover.types import Header
 R = TypeVar("R", bound=Result)
 
 
-class GuardedStore:
+class EpochCheckedStore:
     """A store whose answers are all of one history, until a reset was announced.
 
     Args:
@@ -31,14 +31,14 @@ class GuardedStore:
         clock: The clocks.
     """
 
-    def __init__(self, store: Store, identity: Identity, *, clock: Clock) -> None:
+    def __init__(self, store: Store, identity: EpochTracker, *, clock: Clock) -> None:
         self._store = store
         self._identity = identity
         self._clock = clock
 
     def __repr__(self) -> str:
         """Show the store behind it and the history."""
-        return f"<GuardedStore {self._store!r}, {self._identity!r}>"
+        return f"<EpochCheckedStore {self._store!r}, {self._identity!r}>"
 
     @property
     def members(self) -> Sequence[str]:
@@ -68,7 +68,7 @@ class GuardedStore:
         history = self._identity.history
         opening = self._store.watch(key, end, start_revision=start_revision, member=member, timeout=timeout)
         async with opening as watch:
-            yield GuardedWatch(watch, lambda header: self._check(member, header, history))
+            yield EpochCheckedWatch(watch, lambda header: self._check(member, header, history))
 
     @asynccontextmanager
     async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
@@ -76,7 +76,7 @@ class GuardedStore:
         self._refuse_foreign(member)
         history = self._identity.history
         async with self._store.watch_group(member=member, timeout=timeout) as group:
-            yield GuardedGroup(group, lambda header: self._check(member, header, history))
+            yield EpochCheckedGroup(group, lambda header: self._check(member, header, history))
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
@@ -84,7 +84,7 @@ class GuardedStore:
         self._refuse_foreign(member)
         history = self._identity.history
         async with self._store.keep_alive(member=member) as stream:
-            yield GuardedKeepAlive(stream, lambda header: self._check(member, header, history))
+            yield EpochCheckedKeepAlive(stream, lambda header: self._check(member, header, history))
 
     async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
         """Connect to one more member, if it answers; see `Store.add`."""
@@ -134,7 +134,7 @@ class GuardedStore:
         identity.saw(header)
 
 
-class GuardedWatch:
+class EpochCheckedWatch:
     """A watch whose frames are looked at; see `Watch`."""
 
     def __init__(self, watch: Watch, check: Callable[[Header], None]) -> None:
@@ -143,7 +143,7 @@ class GuardedWatch:
 
     def __repr__(self) -> str:
         """Show the watch behind it."""
-        return f"<GuardedWatch {self._watch!r}>"
+        return f"<EpochCheckedWatch {self._watch!r}>"
 
     @property
     def opened_at(self) -> int:
@@ -161,7 +161,7 @@ class GuardedWatch:
         await self._watch.request_progress()
 
 
-class GuardedGroup:
+class EpochCheckedGroup:
     """A group of watches whose frames are looked at; see `WatchGroup`."""
 
     def __init__(self, group: WatchGroup, check: Callable[[Header], None]) -> None:
@@ -173,7 +173,7 @@ class GuardedGroup:
 
     def __repr__(self) -> str:
         """Show the group behind it."""
-        return f"<GuardedGroup {self._group!r}>"
+        return f"<EpochCheckedGroup {self._group!r}>"
 
     async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
         """Return what has come."""
@@ -184,7 +184,7 @@ class GuardedGroup:
         return frames
 
 
-class GuardedKeepAlive(KeepAlive):
+class EpochCheckedKeepAlive(KeepAlive):
     """Renews leases and looks at the answers; see `KeepAlive`."""
 
     def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
@@ -193,7 +193,7 @@ class GuardedKeepAlive(KeepAlive):
 
     def __repr__(self) -> str:
         """Show the stream behind it."""
-        return f"<GuardedKeepAlive {self._stream!r}>"
+        return f"<EpochCheckedKeepAlive {self._stream!r}>"
 
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
         """Renew leases."""

@@ -5,32 +5,32 @@ from __future__ import annotations
 import math
 
 from tideover import telemetry
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.epoch.rules import may_replace
 from tideover.store.faults import Fault, FaultKind
 from tideover.types import Header
 
 
-class Strangers:
+class ForeignMembers:
     """Knows which members belong to another cluster: they are not used.
 
     Args:
-        lanes: Who the members are.
+        cluster: Who the members are.
 
     Attributes:
         clusters: Those members, and to which they belong.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, cluster: ClusterState) -> None:
         self.clusters: dict[str, int] = {}
-        self._lanes = lanes
+        self._cluster = cluster
         # For members, the cluster that their last linearizable answer came from.
         self._said: dict[str, int] = {}
         self._answered_at = -math.inf
 
     def __repr__(self) -> str:
         """Name them."""
-        return f"<Strangers {list(self.clusters)}>"
+        return f"<ForeignMembers {list(self.clusters)}>"
 
     def judge(self, member: str, header: Header, ours: int, now: float, *, linearizable: bool) -> bool:
         """Decide whether a member is of another cluster that has not taken the place of the known one.
@@ -50,7 +50,7 @@ class Strangers:
             self.clusters.pop(member, None)
             return False
         silent_for = now - self._answered_at
-        if may_replace(header.cluster_id, self._said, members=self._lanes.members, silent_for=silent_for):
+        if may_replace(header.cluster_id, self._said, members=self._cluster.members, silent_for=silent_for):
             return False
         if self.clusters.get(member) != header.cluster_id:
             self.clusters[member] = header.cluster_id
@@ -63,7 +63,7 @@ class Strangers:
 
     def forget_who_left(self) -> None:
         """Drop what is remembered of those who are no members any more."""
-        for member in (self._said.keys() | self.clusters.keys()) - set(self._lanes.members):
+        for member in (self._said.keys() | self.clusters.keys()) - set(self._cluster.members):
             self._said.pop(member, None)
             self.clusters.pop(member, None)
 

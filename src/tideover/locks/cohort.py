@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import anyio
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.errors import (
     AuthenticationFailed,
     CircuitOpen,
@@ -24,13 +24,13 @@ from tideover.errors import (
     SessionLost,
     Unavailable,
 )
-from tideover.locks.contender import Front
-from tideover.locks.context import Parts
+from tideover.locks.contender import Contender
+from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
-from tideover.locks.options import Wish
-from tideover.locks.queue_key import Place
+from tideover.locks.options import LockOptions
+from tideover.locks.queue_key import QueueKey
 from tideover.locks.rules.handover import Handover, HandoverRules, may_hand_over
-from tideover.locks.turns import Line
+from tideover.locks.turns import TurnQueue
 from tideover.status import LockWaitStatus
 
 # Seconds before the next try when the session is in doubt; up to how many before the first one after an outage.
@@ -53,14 +53,14 @@ class Cohort:
         line: Whose turn it is.
     """
 
-    def __init__(self, name: str, ttl: int, parts: Parts) -> None:
+    def __init__(self, name: str, ttl: int, parts: LockContext) -> None:
         self.name = name
         self.ttl = ttl
-        self.front = Front(name, ttl, parts, settled=lambda: parts.settled(self))
-        self.line = Line()
+        self.front = Contender(name, ttl, parts, settled=lambda: parts.settled(self))
+        self.line = TurnQueue()
         self._parts = parts
-        self._driving: Wish | None = None
-        self._moved = Signal()
+        self._driving: LockOptions | None = None
+        self._moved = Broadcast()
         # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.
         self._users = 0
         # Since when each waits, in monotonic seconds, the first one first.
@@ -96,7 +96,7 @@ class Cohort:
 
     # Getting it ------------------------------------------------------------------------------------------------
 
-    async def acquire(self, wish: Wish) -> Grant:
+    async def acquire(self, wish: LockOptions) -> Grant:
         """Wait for the lock.
 
         Raises:
@@ -124,7 +124,7 @@ class Cohort:
         finally:
             del self._began[waiter]
 
-    async def _wait_for_turn(self, wish: Wish) -> bool:
+    async def _wait_for_turn(self, wish: LockOptions) -> bool:
         """Wait in line; return False if there is news about etcd to be looked at."""
         if not self.line.turn:
             self.line.turn = True
@@ -133,7 +133,7 @@ class Cohort:
             raise LockTimeout(f"lock {self.name!r} is in use in this process")
         return await self.line.wait(wish, given_up=lambda: self._pass_on(wish))
 
-    async def _on_turn(self, wish: Wish) -> Grant | None:
+    async def _on_turn(self, wish: LockOptions) -> Grant | None:
         """Bring the place to the front, and hold the lock; return None if it was in vain."""
         place = self.front.place
         if place is not None and place.first and place.hosted and self.front.is_free(place):
@@ -151,7 +151,7 @@ class Cohort:
         finally:
             self._driving = None
 
-    async def _drive(self, wish: Wish) -> Grant:
+    async def _drive(self, wish: LockOptions) -> Grant:
         waited_out = False
         while True:
             refusal = self._parts.refusal()
@@ -164,7 +164,7 @@ class Cohort:
                 await anyio.sleep(_AFTER_OUTAGE * self._parts.chance())
                 waited_out = False
             try:
-                place = await self.front.reach(wish)
+                place = await self.front.direct(wish)
             except (SessionLost, OutcomeUnknown, Unavailable) as exc:
                 if wish.timeout == 0:
                     raise LockTimeout(f"lock {self.name!r}: {exc}") from exc
@@ -180,7 +180,7 @@ class Cohort:
             else:
                 await self._start_over()
 
-    async def _sit_out(self, wish: Wish, refusal: CircuitOpen) -> None:
+    async def _sit_out(self, wish: LockOptions, refusal: CircuitOpen) -> None:
         """Wait for the end of the outage, if that was asked for.
 
         Raises:
@@ -206,7 +206,7 @@ class Cohort:
                 self.front.drop(place)
         await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._parts.chance()))
 
-    def _hold(self, place: Place, wish: Wish) -> Grant:
+    def _hold(self, place: QueueKey, wish: LockOptions) -> Grant:
         grant = Grant(self.name, wish, self._parts, place)
         grant.has_turn = True
         place.keep(self._parts.start)
@@ -224,7 +224,7 @@ class Cohort:
         self.line.wake(lambda wish: True)
         self._moved.fire()
 
-    async def _in_outage(self, wish: Wish, refusal: CircuitOpen) -> Grant | None:
+    async def _in_outage(self, wish: LockOptions, refusal: CircuitOpen) -> Grant | None:
         """Do what was asked for; return None if the outage has ended meanwhile."""
         if wish.on_outage == "fail":
             raise LockUnavailable(f"lock {self.name!r} is refused: {refusal}") from refusal
@@ -269,7 +269,7 @@ class Cohort:
                 self._leave_to_driver(place, grant.wish)
         self.use(-1)
 
-    def _leave_to_driver(self, place: Place, last: Wish) -> None:
+    def _leave_to_driver(self, place: QueueKey, last: LockOptions) -> None:
         """Take back a place that was brought to the front under somebody who has the turn and goes on now."""
         if self._driving is None or not self._may_hand_over(place, last, self._driving):
             self.front.drop(place)
@@ -278,7 +278,7 @@ class Cohort:
             self.front.free_host(place)
         self._moved.fire()
 
-    def _pass_on(self, last: Wish) -> None:
+    def _pass_on(self, last: LockOptions) -> None:
         """Give the turn to the next in line, and the place with it if that may be."""
         place, following = self.front.place, self.line.next_wish
         if place is not None and place.holder is None:
@@ -290,7 +290,7 @@ class Cohort:
                     self._parts.start(place.scout, self.front.queue)
         self.line.pass_on()
 
-    def _may_hand_over(self, place: Place, last: Wish, following: Wish) -> bool:
+    def _may_hand_over(self, place: QueueKey, last: LockOptions, following: LockOptions) -> bool:
         if not place.issued:
             # Nobody has had it yet: the next one takes over the place in the line as it is.
             return not place.own.gone
@@ -310,7 +310,7 @@ class Cohort:
 
     # What reconciling needs ------------------------------------------------------------------------------------
 
-    def bring_to_front(self, grant: Grant, place: Place) -> None:
+    def bring_to_front(self, grant: Grant, place: QueueKey) -> None:
         """Let a LOCAL hold stand on a place that is first."""
         place.first = place.hosted = True
         if grant.place is not place and not self.line.turn:

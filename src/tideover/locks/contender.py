@@ -13,14 +13,14 @@ import anyio
 from tideover.broadcast import first_of
 from tideover.errors import CircuitOpen, LockTimeout, SessionLost, TideoverError
 from tideover.holders import Holder
-from tideover.locks.context import Parts
-from tideover.locks.etcd_queue import Ahead, Queue
-from tideover.locks.options import Wish
-from tideover.locks.queue_key import Place
+from tideover.locks.context import LockContext
+from tideover.locks.etcd_queue import Ahead, EtcdQueue
+from tideover.locks.options import LockOptions
+from tideover.locks.queue_key import QueueKey
 from tideover.status import RejectedValue
 
 
-class Front:
+class Contender:
     """The place of one cohort.
 
     Args:
@@ -34,10 +34,10 @@ class Front:
         queue: etcd's line.
     """
 
-    def __init__(self, name: str, ttl: int, parts: Parts, *, settled: Callable[[], object]) -> None:
+    def __init__(self, name: str, ttl: int, parts: LockContext, *, settled: Callable[[], object]) -> None:
         self.name = name
-        self.place: Place | None = None
-        self.queue: Queue = parts.queue(name)
+        self.place: QueueKey | None = None
+        self.queue: EtcdQueue = parts.queue(name)
         self._ttl = ttl
         self._parts = parts
         self._settled = settled
@@ -48,7 +48,7 @@ class Front:
 
     def __repr__(self) -> str:
         """Show the place."""
-        return f"<Front of {self.name!r}: {self.place}>"
+        return f"<Contender of {self.name!r}: {self.place}>"
 
     @property
     def idle(self) -> bool:
@@ -75,21 +75,21 @@ class Front:
 
     # Coming first ----------------------------------------------------------------------------------------------
 
-    async def reach(self, wish: Wish) -> Place:
+    async def direct(self, wish: LockOptions) -> QueueKey:
         """Return our place once it is the first in etcd's line and has the host lock.
 
         It may be held by somebody all the same by then, or not to be trusted any more: see `is_free`.
 
         Raises:
             LockTimeout: Others have the lock, and the timeout is 0.
-            TideoverError: As of `Session.put` and `Queue.wait`.
+            TideoverError: As of `Session.put` and `EtcdQueue.wait`.
         """
         place = await self.make()
         await self._come_first(place, wish)
         await self._take_host(place, wish)
         return place
 
-    def is_free(self, place: Place) -> bool:
+    def is_free(self, place: QueueKey) -> bool:
         """Whether a body may begin on it: one that would be lost in a moment had better not begin."""
         return (
             self.place is place
@@ -98,7 +98,7 @@ class Front:
             and place.session.deadline - self._parts.boot() > place.session.renew_interval
         )
 
-    async def make(self) -> Place:
+    async def make(self) -> QueueKey:
         """Return our place in the line; make one if there is none.
 
         Raises:
@@ -114,13 +114,13 @@ class Front:
                 key = f"locks/{self.name}/{session.lease_id:x}"
                 held_by = Holder.now(self._parts.name(), self._parts.clock.wall())
                 own = await session.claim(key, held_by.encode(), reads=[self.queue.first])
-                place = self.place = Place(own, session, now=self._parts.clock.monotonic)
+                place = self.place = QueueKey(own, session, now=self._parts.clock.monotonic)
                 place.first = self.queue.is_first(own, own.reads[0])
                 self._ahead = place.ahead
                 self._ahead.holder = None if place.first else self.queue.first_in(own.reads[0])
             return place
 
-    async def _come_first(self, place: Place, wish: Wish) -> None:
+    async def _come_first(self, place: QueueKey, wish: LockOptions) -> None:
         """Wait until the place is the first in etcd's line."""
         if place.first:
             return
@@ -134,7 +134,7 @@ class Front:
             await self.queue.before(place.own)
         place.first = True
 
-    async def _take_host(self, place: Place, wish: Wish) -> None:
+    async def _take_host(self, place: QueueKey, wish: LockOptions) -> None:
         """Take the host lock, after the place has come first."""
         if place.hosted or place.holder is not None:
             return
@@ -154,7 +154,7 @@ class Front:
         elif taken:
             hosts.give(self.name)
 
-    async def _overtaken(self, place: Place) -> None:
+    async def _overtaken(self, place: QueueKey) -> None:
         """Raise as soon as it makes no sense any more to wait for the host lock: the key is gone, or etcd away."""
         gone = anyio.Event()
         refusal: CircuitOpen | None = None
@@ -210,13 +210,13 @@ class Front:
 
     # Giving back -----------------------------------------------------------------------------------------------
 
-    def free_host(self, place: Place) -> None:
+    def free_host(self, place: QueueKey) -> None:
         """Give the host lock back that is held along with a place."""
         if place.hosted:
             place.hosted = False
             self._parts.hosts.give(self.name)
 
-    def drop(self, place: Place) -> None:
+    def drop(self, place: QueueKey) -> None:
         """Give the place back, in the background."""
         if self.place is place:
             self.place = None
@@ -228,14 +228,14 @@ class Front:
                 self._releasing = done
         place.drop()
 
-    def forget(self, place: Place) -> None:
+    def forget(self, place: QueueKey) -> None:
         """Take in that the place of a hold is gone; the hold goes on, LOCAL, and keeps the host lock."""
         place.holder = None
         if self.place is place:
             self.place = None
         place.drop()
 
-    async def _give_back(self, place: Place, done: anyio.Event) -> None:
+    async def _give_back(self, place: QueueKey, done: anyio.Event) -> None:
         try:
             await place.session.delete(place.own)
         finally:

@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.errors import CircuitOpen
-from tideover.locks.etcd_queue import Queue
+from tideover.locks.etcd_queue import EtcdQueue
 from tideover.locks.grant import Keeper
 from tideover.locks.host_queue import Hosts
 from tideover.sessions.session import Session
 
 
-class Parts(Keeper, Protocol):
+class LockContext(Keeper, Protocol):
     """What a cohort needs.
 
     Attributes:
@@ -26,7 +26,7 @@ class Parts(Keeper, Protocol):
 
     clock: Clock
     hosts: Hosts
-    changed: Signal
+    changed: Broadcast
 
     def name(self) -> str:
         """Return the name of this process, for people."""
@@ -36,7 +36,7 @@ class Parts(Keeper, Protocol):
         """Draw a number uniformly from [0, 1)."""
         ...
 
-    def queue(self, name: str) -> Queue:
+    def queue(self, name: str) -> EtcdQueue:
         """Return etcd's line for a name."""
         ...
 

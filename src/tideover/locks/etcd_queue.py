@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import anyio
 
 from tideover import telemetry
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
 from tideover.foreign_bytes import INT64, hexadecimal
 from tideover.holders import Holder
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.shown import shown
 from tideover.status import RejectedValue
 from tideover.store.faults import FaultKind, StoreFault, public_error
@@ -85,15 +85,15 @@ class Ahead:
     holder: Before | None = None
 
 
-class Queue:
+class EtcdQueue:
     """One line of waiters.
 
     Args:
         prefix: The prefix, with its slash.
         anchors: The prefix of the sessions' own keys, which tell an owner that let go from one that vanished.
         gateway: The way for reads, which an outage may refuse.
-        reach: The way to the members, for watches.
-        lanes: The member in use, and how it is.
+        direct: The way to the members, for watches.
+        cluster: The member in use, and how it is.
         chance: Draws a number uniformly from [0, 1).
     """
 
@@ -103,16 +103,16 @@ class Queue:
         *,
         anchors: bytes,
         gateway: Gateway,
-        reach: Reach,
-        lanes: Lanes,
+        direct: DirectCalls,
+        cluster: ClusterState,
         chance: Callable[[], float],
     ) -> None:
         self._prefix = prefix
         self._end = prefix_end(prefix)
         self._anchors = anchors
         self._gateway = gateway
-        self._reach = reach
-        self._lanes = lanes
+        self._reach = direct
+        self._cluster = cluster
         self._chance = chance
         # To be read in the transaction that makes our key: if it is ours alone, nothing more is asked.
         # With its value, which says who has the lock.
@@ -120,13 +120,13 @@ class Queue:
 
     def __repr__(self) -> str:
         """Show the prefix."""
-        return f"<Queue {self._prefix!r}>"
+        return f"<EtcdQueue {self._prefix!r}>"
 
-    def is_first(self, own: OwnKey, found: RangeResult) -> bool:
+    def is_first(self, own: LeasedKey, found: RangeResult) -> bool:
         """Whether the answer to `first` says that a key is the first; if not, it may be all the same."""
         return next(iter(found.entries), None) == own.full
 
-    async def wait(self, own: OwnKey, *, ahead: Ahead | None = None, why: bool = False) -> bool:
+    async def wait(self, own: LeasedKey, *, ahead: Ahead | None = None, why: bool = False) -> bool:
         """Wait until our key is the first.
 
         Args:
@@ -167,7 +167,7 @@ class Queue:
                 await anyio.sleep(_AFTER_TROUBLE * self._chance())
                 before = await self.before(own)
 
-    async def before(self, own: OwnKey) -> Before | None:
+    async def before(self, own: LeasedKey) -> Before | None:
         """Return the key right before ours; None if ours is the first.
 
         Raises:
@@ -223,7 +223,7 @@ class Queue:
         found = (await self._gateway.call(self.first)).result
         return self.first_in(found)
 
-    def _until(self, own: OwnKey, limit: int = 0) -> Range:
+    def _until(self, own: LeasedKey, limit: int = 0) -> Range:
         return Range(
             self._prefix,
             self._end,
@@ -232,14 +232,14 @@ class Queue:
             created_until=own.create_revision,
         )
 
-    async def rival(self, own: OwnKey) -> None:
+    async def rival(self, own: LeasedKey) -> None:
         """Return when somebody else is seen to wait, or when that cannot be known."""
         newest = Range(self._prefix, self._end, keys_only=True, sort=Sort.NEWEST)
         try:
             found = await self._reach.ask(newest, timeout=_OPEN_WITHIN)
             if self._others(own, found.entries):
                 return
-            member = self._lanes.active
+            member = self._cluster.active
             opening = self._reach.store.watch(
                 self._prefix,
                 self._end,
@@ -256,7 +256,7 @@ class Queue:
         except StoreFault:
             return
 
-    def _others(self, own: OwnKey, found: Mapping[bytes, Entry]) -> bool:
+    def _others(self, own: LeasedKey, found: Mapping[bytes, Entry]) -> bool:
         return any(key != own.full for key in self._direct(found))
 
     def _direct(self, found: Mapping[bytes, Entry]) -> list[bytes]:
@@ -266,7 +266,7 @@ class Queue:
 
     # Watching the one before us --------------------------------------------------------------------------------
 
-    async def _departure(self, ahead: Ahead, before: Before, own: OwnKey, *, why: bool) -> Before | None:
+    async def _departure(self, ahead: Ahead, before: Before, own: LeasedKey, *, why: bool) -> Before | None:
         """Wait until it goes, or there is reason to look again; return who is before us then.
 
         etcd serves a watch of what is past every 100 ms, and one of what is to come at once
@@ -277,7 +277,7 @@ class Queue:
             StoreFault: The watch has ended.
             TideoverError: As of `before`.
         """
-        member = self._lanes.active
+        member = self._cluster.active
         begin = before.seen_at + 1 if why else 0
         opening = self._reach.store.watch(
             before.key, None, start_revision=begin, member=member, timeout=_OPEN_WITHIN
@@ -290,7 +290,7 @@ class Queue:
             ahead.gone_at = await self._deletion(watch, member, own)
             return await self.before(own)
 
-    async def _deletion(self, watch: Watch, member: str, own: OwnKey) -> int | None:
+    async def _deletion(self, watch: Watch, member: str, own: LeasedKey) -> int | None:
         """Return at which revision the key watched is deleted; None if there is reason to look again."""
         gone_at: int | None = None
         ended: StoreFault | None = None
@@ -309,14 +309,14 @@ class Queue:
             raise ended
         return gone_at
 
-    async def _doubt(self, member: str, own: OwnKey, scope: anyio.CancelScope) -> None:
+    async def _doubt(self, member: str, own: LeasedKey, scope: anyio.CancelScope) -> None:
         """End the wait for the watch when there is reason to look again."""
-        lanes = self._lanes
+        cluster = self._cluster
         patience = _LOOK_EVERY * (1 + self._chance())
         left = _time_left()
         with anyio.move_on_after(left if 0 < left < patience else patience), own.gone.ending(scope):
-            while lanes.health.quorum.closed and (lanes.active == member or member in lanes.well):
-                await lanes.changed.wait()
+            while cluster.health.quorum.closed and (cluster.active == member or member in cluster.well):
+                await cluster.changed.wait()
         scope.cancel()
 
     # Why it has gone -------------------------------------------------------------------------------------------

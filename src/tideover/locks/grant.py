@@ -8,8 +8,8 @@ from tideover.body_scope import BodyScope
 from tideover.errors import LockConflict, LockLost, NotDistributed, SessionLost
 from tideover.fencing.token import fencing_token
 from tideover.home import Home
-from tideover.locks.options import Wish
-from tideover.locks.queue_key import Place
+from tideover.locks.options import LockOptions
+from tideover.locks.queue_key import QueueKey
 from tideover.locks.rules.overlaps import Hold
 from tideover.locks.rules.recovery import Fate, fate
 from tideover.request_record import RequestRecord, present_record
@@ -70,7 +70,7 @@ class Grant:
         outcome: How it went, for metrics, once it is over.
     """
 
-    def __init__(self, name: str, wish: Wish, keeper: Keeper, place: Place | None) -> None:
+    def __init__(self, name: str, wish: LockOptions, keeper: Keeper, place: QueueKey | None) -> None:
         self.name = name
         self.wish = wish
         self.mode = LockMode.LOCAL
@@ -96,7 +96,7 @@ class Grant:
         token = f", token {self.token}" if self.mode is LockMode.DISTRIBUTED else ""
         return f"<Grant of {self.name!r} {self.mode}{token}>"
 
-    def distributed(self, what: str) -> Place:
+    def distributed(self, what: str) -> QueueKey:
         """Return the place, and insist on there being one.
 
         Args:
@@ -173,7 +173,7 @@ class Grant:
         self.error = error or LockLost(f"lock {self.name!r}: its body has been left")
         return error
 
-    def promote(self, place: Place) -> None:
+    def promote(self, place: QueueKey) -> None:
         """Let it be DISTRIBUTED, on a key that is first in its line."""
         again = place is self.place
         self.place = place
@@ -184,7 +184,7 @@ class Grant:
             self._take(place)
         self._turned("etcd is back")
 
-    def _take(self, place: Place) -> None:
+    def _take(self, place: QueueKey) -> None:
         place.holder = self
         place.issued += 1
         self.token = fencing_token(place.own.create_revision, place.handovers)
@@ -202,6 +202,6 @@ class Grant:
         return self.token if self.mode is LockMode.DISTRIBUTED else 0
 
 
-def place_is_hosted(place: Place | None) -> bool:
+def place_is_hosted(place: QueueKey | None) -> bool:
     """Whether the host lock is held along with a place: without it nothing keeps a LOCAL lock apart."""
     return place is not None and place.hosted

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import LockConflict, LockLost
 from tideover.locks.grant import Grant
 from tideover.locks.ledger import Ledger
@@ -19,25 +19,27 @@ from tideover.status import LockConflictStatus, LockStatus
 from tideover.types import LockMode
 
 
-class Books:
+class LockJournal:
     """Keeps the books of one coordinator's holds.
 
     Args:
         ledger: The memory of outages.
-        lanes: How etcd is.
+        cluster: How etcd is.
         clock: The clocks.
         outage_id: Returns the id of the present outage; empty if there is none.
     """
 
-    def __init__(self, ledger: Ledger, lanes: Lanes, *, clock: Clock, outage_id: Callable[[], str]) -> None:
+    def __init__(
+        self, ledger: Ledger, cluster: ClusterState, *, clock: Clock, outage_id: Callable[[], str]
+    ) -> None:
         self._ledger = ledger
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._outage_id = outage_id
 
     def __repr__(self) -> str:
         """Show the ledger."""
-        return f"<Books with {self._ledger!r}>"
+        return f"<LockJournal with {self._ledger!r}>"
 
     def began(self, grant: Grant, *, outage: bool) -> None:
         """Take in a new hold.
@@ -96,7 +98,7 @@ class Books:
 
     def _mark(self, grant: Grant) -> None:
         """Mark the request in which a lock is held LOCAL."""
-        health = self._lanes.health
+        health = self._cluster.health
         mark = Mark(LockMode.LOCAL, 0.0, reason_of(health.state, health.diagnosis), self._outage_id())
         record = grant.record
         if record is None or record.finished:

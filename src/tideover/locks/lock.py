@@ -10,7 +10,7 @@ from tideover.errors import Closed
 from tideover.home import Home
 from tideover.locks.grant import Grant
 from tideover.locks.held import Held
-from tideover.locks.options import Wish
+from tideover.locks.options import LockOptions
 from tideover.locks.reentrancy import Body, innermost, is_inside, leave
 
 
@@ -23,11 +23,11 @@ class Owner(Protocol):
 
     home: Home
 
-    async def acquire(self, name: str, wish: Wish, *, inside: bool) -> Grant:
+    async def acquire(self, name: str, wish: LockOptions, *, inside: bool) -> Grant:
         """Wait for a lock, perhaps inside a body of the same one."""
         ...
 
-    def holder(self, name: str, wish: Wish) -> str:
+    def holder(self, name: str, wish: LockOptions) -> str:
         """Return who has a lock that is waited for here, for people; empty if that is not known."""
         ...
 
@@ -47,7 +47,7 @@ class Lock:
 
     __slots__ = ("_entered", "_grant", "_name", "_owner", "_wish")
 
-    def __init__(self, owner: Owner, name: str, wish: Wish) -> None:
+    def __init__(self, owner: Owner, name: str, wish: LockOptions) -> None:
         self._owner = owner
         self._name = name
         self._wish = wish

@@ -11,23 +11,23 @@ from typing import Any
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
-from tideover.client.direct import Reach
+from tideover.broadcast import Broadcast
+from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
 from tideover.holders import process_name
 from tideover.home import Home
 from tideover.locks.cohort import Cohort
-from tideover.locks.etcd_queue import Queue
+from tideover.locks.etcd_queue import EtcdQueue
 from tideover.locks.grant import Grant
 from tideover.locks.host_queue import HostLocking, Hosts
-from tideover.locks.journal import Books
+from tideover.locks.journal import LockJournal
 from tideover.locks.ledger import Ledger, report_overlap
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.lock import Lock
-from tideover.locks.options import OnOutage, Wish, check_name, wish
+from tideover.locks.options import LockOptions, OnOutage, check_name, wish
 from tideover.locks.recovery import reconcile
 from tideover.policies import Profile
 from tideover.sessions.key import anchors
@@ -53,7 +53,7 @@ class Locks:
         profile: What a lock does in an outage unless it says otherwise.
         home: The event loop they belong to, and where what happens in the background runs.
         gateway: The way to etcd, which an outage may refuse.
-        lanes: Whether an outage is declared.
+        cluster: Whether an outage is declared.
         pool: The sessions.
         hosts: What holds the host locks.
         ledger_file: Makes this process's ledger file from its name; None if nothing goes to disk.
@@ -78,7 +78,7 @@ class Locks:
         profile: str,
         home: Home,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
         pool: SessionPool,
         hosts: HostLocking,
         ledger_file: Callable[[str], LedgerFile] | None,
@@ -92,7 +92,7 @@ class Locks:
         self.clock = clock
         self.home = home
         self.hosts = Hosts(hosts, chance=chance)
-        self.changed = lanes.changed
+        self.changed = cluster.changed
         self.name = name
         self.chance = chance
         self.epoch = epoch
@@ -101,7 +101,7 @@ class Locks:
         self._base = f"{namespace}/"
         self._default: OnOutage = "local" if profile == Profile.AVAILABILITY else "fail"
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._pool = pool
         self._record_names = record_names
         owner = secrets.token_hex(8)
@@ -114,17 +114,17 @@ class Locks:
             clock=clock,
             report=report_overlap,
         )
-        self._books = Books(self._ledger, lanes, clock=clock, outage_id=outage_id)
+        self._books = LockJournal(self._ledger, cluster, clock=clock, outage_id=outage_id)
         self._cohorts: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
-        self._reach: Reach | None = None
+        self._direct: DirectCalls | None = None
         self._refusal: str | None = "the coordinator has not been entered"
         self._closed = False
         self._host_error: str | None = None
         self._used = False
         self._in_outage = False
         self._to_publish = False
-        self._news = Signal()
+        self._news = Broadcast()
 
     def __repr__(self) -> str:
         """Count what is held and waited for."""
@@ -146,7 +146,7 @@ class Locks:
 
     # Giving and taking back ------------------------------------------------------------------------------------
 
-    async def acquire(self, name: str, wish: Wish, *, inside: bool = False) -> Grant:
+    async def acquire(self, name: str, wish: LockOptions, *, inside: bool = False) -> Grant:
         """Wait for a lock; see `Coordinator.lock`.
 
         Args:
@@ -185,7 +185,7 @@ class Locks:
         self._enter(grant, cohort)
         return grant
 
-    async def _wait(self, cohort: Cohort, wish: Wish) -> Grant:
+    async def _wait(self, cohort: Cohort, wish: LockOptions) -> Grant:
         if not wish.timeout:
             return await cohort.acquire(wish)
         with anyio.move_on_after(wish.timeout):
@@ -196,14 +196,14 @@ class Locks:
         """Record a wait for etcd, or for this machine."""
         return telemetry.acquiring(self._namespace, name if self._record_names else None)
 
-    def holder(self, name: str, wish: Wish) -> str:
+    def holder(self, name: str, wish: LockOptions) -> str:
         """Return who has a lock that is waited for here, for people; empty if that is not known."""
         cohort = self._cohorts.get((name, wish.ttl))
         return "" if cohort is None else cohort.front.holder or ""
 
     def _why(self, cohort: Cohort) -> str:
-        if self._lanes.suspected or self.outage_declared():
-            return self._lanes.sentence
+        if self._cluster.suspected or self.outage_declared():
+            return self._cluster.sentence
         place = cohort.front.place
         held_here = place is not None and place.holder is not None
         return f"this process has it: {self.name()}" if held_here else cohort.front.others
@@ -220,16 +220,16 @@ class Locks:
 
     # What cohorts and holds need -------------------------------------------------------------------------------
 
-    def queue(self, name: str) -> Queue:
+    def queue(self, name: str) -> EtcdQueue:
         """Return etcd's line for a name."""
-        if self._reach is None:
+        if self._direct is None:
             raise Closed(self._refusal or "the coordinator has not been entered")
-        return Queue(
+        return EtcdQueue(
             f"{self._base}locks/{name}/".encode(),
             anchors=anchors(self._base),
             gateway=self._gateway,
-            reach=self._reach,
-            lanes=self._lanes,
+            direct=self._direct,
+            cluster=self._cluster,
             chance=self.chance,
         )
 
@@ -246,7 +246,7 @@ class Locks:
         """
         if self._refusal is not None:
             raise Closed(self._refusal)
-        if self._lanes.health.quorum.closed:
+        if self._cluster.health.quorum.closed:
             return None
         try:
             self._gateway.admit(Lane.QUORUM)
@@ -256,18 +256,18 @@ class Locks:
 
     def outage_declared(self) -> bool:
         """Whether an outage is declared."""
-        return not self._lanes.health.quorum.closed and not self._lanes.unauthorized
+        return not self._cluster.health.quorum.closed and not self._cluster.unauthorized
 
     def is_away(self) -> bool:
         """Whether etcd is away: an outage is declared, or about to be, and it is no leader change."""
-        health = self._lanes.health
+        health = self._cluster.health
         failing = health.quorum.failing_since is not None and health.diagnosis is not Diagnosis.UNAUTHORIZED
         return failing or self.outage_declared()
 
     async def recovery(self) -> None:
         """Wait until no outage is declared, or the coordinator is closed."""
         while self.outage_declared() and self._refusal is None:
-            await self._lanes.changed.wait()
+            await self._cluster.changed.wait()
 
     def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
         """Do something in the background; return whether that is still possible."""
@@ -322,14 +322,14 @@ class Locks:
             tasks.start_soon(self._tell)
             while True:
                 self.health_changed()
-                if not await self._lanes.changed.wait(_ALIVE_EVERY if self._in_outage else None):
+                if not await self._cluster.changed.wait(_ALIVE_EVERY if self._in_outage else None):
                     self._ledger.alive()
 
     async def _tell(self) -> None:
         """Publish the ledger after outages, and look at what others publish, once any lock was used."""
         while True:
             news = self._news.next()
-            if self._used and not self.outage_declared() and not self._lanes.unauthorized:
+            if self._used and not self.outage_declared() and not self._cluster.unauthorized:
                 if self._to_publish:
                     self._to_publish = False
                     await anyio.sleep(_PUBLISH_WITHIN * self.chance())
@@ -347,7 +347,7 @@ class Locks:
         Args:
             store: The cluster.
         """
-        self._reach = Reach(store, self._lanes, clock=self.clock, chance=self.chance, attempt_timeout=1.0)
+        self._direct = DirectCalls(store, self._cluster, clock=self.clock, chance=self.chance, attempt_timeout=1.0)
         self._refusal = None
 
     async def aclose(self, why: str) -> None:
@@ -355,11 +355,11 @@ class Locks:
         self._refusal = why
         for cohort in list(self._cohorts.values()):
             cohort.close()
-        self._lanes.changed.fire()
-        with anyio.move_on_after(self._lanes.closing.seconds(), shield=True):
+        self._cluster.changed.fire()
+        with anyio.move_on_after(self._cluster.closing.seconds(), shield=True):
             for cohort in list(self._cohorts.values()):
                 await cohort.front.released()
-        await self._ledger.aclose(published=self._lanes.health.state is HealthState.AVAILABLE)
+        await self._ledger.aclose(published=self._cluster.health.state is HealthState.AVAILABLE)
         self.hosts.close()
         # Bodies that still run lose their session, and have nothing to give back.
         self._closed = True

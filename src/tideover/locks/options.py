@@ -14,7 +14,7 @@ OnOutage = Literal["fail", "wait", "local"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LockOptions:
     """The options of one lock; `Coordinator.lock` documents them.
 
     Raises:
@@ -49,9 +49,9 @@ def _check_seconds(name: str, value: object) -> None:
 
 
 @lru_cache(maxsize=256, typed=True)
-def wish(ttl: int, timeout: float | None, on_outage: OnOutage, handover: bool, lock_delay: float) -> Wish:
+def wish(ttl: int, timeout: float | None, on_outage: OnOutage, handover: bool, lock_delay: float) -> LockOptions:
     """Return the options, checked."""
-    return Wish(ttl, timeout, on_outage, handover, lock_delay)
+    return LockOptions(ttl, timeout, on_outage, handover, lock_delay)
 
 
 @lru_cache(maxsize=4096)

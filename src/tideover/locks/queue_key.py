@@ -9,8 +9,8 @@ import anyio
 
 from tideover.errors import SessionLost
 from tideover.fencing.guard import Pending
-from tideover.locks.etcd_queue import Ahead, Queue
-from tideover.sessions.key import OwnKey
+from tideover.locks.etcd_queue import Ahead, EtcdQueue
+from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 
 
@@ -22,7 +22,7 @@ class Holder(Protocol):
         ...
 
 
-class Place:
+class QueueKey:
     """A key in the line, from the moment it is made until it is given back.
 
     Args:
@@ -41,7 +41,7 @@ class Place:
         rival_after: `handovers` when somebody elsewhere was first seen to wait; None if nobody was.
     """
 
-    def __init__(self, own: OwnKey, session: Session, *, now: Callable[[], float]) -> None:
+    def __init__(self, own: LeasedKey, session: Session, *, now: Callable[[], float]) -> None:
         self.own = own
         self.session = session
         self.first = False
@@ -61,7 +61,7 @@ class Place:
 
     def __repr__(self) -> str:
         """Show the key and how far it has come."""
-        return f"<Place {self.own!r} {'first' if self.first else 'waiting'}>"
+        return f"<QueueKey {self.own!r} {'first' if self.first else 'waiting'}>"
 
     def loss(self) -> SessionLost | None:
         """Return why it is not to be believed in right now; None if it is."""
@@ -108,7 +108,7 @@ class Place:
             if loss is not None:
                 return
 
-    async def scout(self, queue: Queue) -> None:
+    async def scout(self, queue: EtcdQueue) -> None:
         """Look out for waiters elsewhere, from the first handover on."""
         if self._scouting is not None or self._dropped:
             return

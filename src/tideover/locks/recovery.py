@@ -6,12 +6,12 @@ import anyio
 
 from tideover.errors import LockConflict, LockLost, OutcomeUnknown, SessionLost, TideoverError, Unavailable
 from tideover.locks.cohort import AFTER_DOUBT, Cohort
-from tideover.locks.context import Parts
+from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
 from tideover.locks.rules.recovery import Verdict, verdict
 
 
-async def reconcile(cohort: Cohort, grant: Grant, parts: Parts) -> None:
+async def reconcile(cohort: Cohort, grant: Grant, parts: LockContext) -> None:
     """Bring a LOCAL hold to the front of the line, or end it; ends early if another outage is declared.
 
     Args:

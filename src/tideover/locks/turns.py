@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from tideover.locks.options import Wish
+from tideover.locks.options import LockOptions
 
 
 class _Waiter:
@@ -20,13 +20,13 @@ class _Waiter:
 
     __slots__ = ("event", "has_turn", "wish")
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: LockOptions) -> None:
         self.wish = wish
         self.event = anyio.Event()
         self.has_turn = False
 
 
-class Line:
+class TurnQueue:
     """Those who wait for their turn.
 
     Attributes:
@@ -39,18 +39,18 @@ class Line:
 
     def __repr__(self) -> str:
         """Count them."""
-        return f"<Line of {len(self._waiters)}>"
+        return f"<TurnQueue of {len(self._waiters)}>"
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiters)
 
     @property
-    def next_wish(self) -> Wish | None:
+    def next_wish(self) -> LockOptions | None:
         """What the next one wants; None if nobody waits."""
         return self._waiters[0].wish if self._waiters else None
 
-    async def wait(self, wish: Wish, *, given_up: Callable[[], object]) -> bool:
+    async def wait(self, wish: LockOptions, *, given_up: Callable[[], object]) -> bool:
         """Wait for the turn.
 
         Args:
@@ -80,7 +80,7 @@ class Line:
             waiter.has_turn = True
             waiter.event.set()
 
-    def wake(self, whom: Callable[[Wish], bool]) -> None:
+    def wake(self, whom: Callable[[LockOptions], bool]) -> None:
         """Let those look at the news whose wish says so; they leave the line."""
         for waiter in [waiter for waiter in self._waiters if whom(waiter.wish)]:
             self._waiters.remove(waiter)

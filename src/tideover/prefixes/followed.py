@@ -11,15 +11,15 @@ from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.client.namespaces import Namespaces
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
-from tideover.epoch.tracker import Identity
+from tideover.cluster.state import ClusterState
+from tideover.epoch.tracker import EpochTracker
 from tideover.options import Options
 from tideover.paths import default_folder
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View, ViewRules
 from tideover.store.protocol import Store
 from tideover.ticker import Ticker
@@ -41,7 +41,7 @@ class Followed:
         keeper: What keeps it on disk; None if nothing does.
     """
 
-    def __init__(self, view: View, keeper: Keeper | None, following: Following) -> None:
+    def __init__(self, view: View, keeper: Snapshotter | None, following: Following) -> None:
         self.view = view
         self.keeper = keeper
         self._following = following
@@ -76,7 +76,7 @@ class Following:
     Args:
         options: Where snapshots live, and as whom etcd is asked.
         gateway: The way to etcd.
-        lanes: The member in use.
+        cluster: The member in use.
         identity: Which history etcd is in.
         clock: The clocks.
         ticker: Who looks at the clock.
@@ -93,8 +93,8 @@ class Following:
         options: Options,
         *,
         gateway: Gateway,
-        lanes: Lanes,
-        identity: Identity,
+        cluster: ClusterState,
+        identity: EpochTracker,
         clock: Clock,
         ticker: Ticker,
         namespaces: Namespaces,
@@ -104,10 +104,10 @@ class Following:
         self._bootstrap = bootstrap
         self._options = options
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._identity = identity
         self._clock = clock
-        self.doubts = Doubts(lanes, ticker)
+        self.doubts = Doubts(cluster, ticker)
         self._writers = anyio.CapacityLimiter(_WRITERS)
         self._folder = _snapshot_folder(options)
         self.rights_every = RIGHTS_EVERY
@@ -138,7 +138,7 @@ class Following:
         start, excluded = prefix.encode(), tuple(each.encode() for each in exclude)
         view = View(
             start,
-            lanes=self._lanes,
+            cluster=self._cluster,
             identity=self._identity,
             clock=self._clock,
             rules=self._rules,
@@ -155,7 +155,7 @@ class Following:
             view,
             store=store,
             gateway=self._gateway.of(view.component),
-            lanes=self._lanes,
+            cluster=self._cluster,
             identity=self._identity,
             clock=self._clock,
             doubts=self.doubts,
@@ -166,7 +166,7 @@ class Following:
         """Return what keeps what settings objects have accepted; nothing happens before it is run."""
         return AcceptedValues(self._folder, self._options, clock=self._clock)
 
-    def _keeper(self, view: View, exclude: tuple[bytes, ...], may_save: Callable[[], bool]) -> Keeper | None:
+    def _keeper(self, view: View, exclude: tuple[bytes, ...], may_save: Callable[[], bool]) -> Snapshotter | None:
         if self._folder is None:
             return None
         file = SnapshotFile(
@@ -178,7 +178,7 @@ class Following:
             user=self._options.username or "",
             encryption=self._options.encryption,
         )
-        return Keeper(
+        return Snapshotter(
             view,
             file,
             identity=self._identity,

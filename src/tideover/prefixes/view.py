@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes, Proof
-from tideover.epoch.tracker import History, Identity
+from tideover.cluster.state import ClusterState, Proof
+from tideover.epoch.tracker import Epoch, EpochTracker
 from tideover.errors import AuthenticationFailed, PermissionDenied, TideoverError, Unavailable
 from tideover.prefixes.rules import Freshness
 from tideover.store.operations import RangeResult
@@ -79,7 +79,7 @@ class View:
 
     Args:
         prefix: The prefix.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         identity: Which history it is in.
         clock: The clocks.
         rules: The numbers.
@@ -108,8 +108,8 @@ class View:
         self,
         prefix: bytes,
         *,
-        lanes: Lanes,
-        identity: Identity,
+        cluster: ClusterState,
+        identity: EpochTracker,
         clock: Clock,
         rules: ViewRules,
         component: Component,
@@ -121,7 +121,7 @@ class View:
         self.entries: dict[bytes, Entry] = {}
         self.freshness = Freshness()
         self.origin = Origin.NOTHING
-        self.changed = Signal()
+        self.changed = Broadcast()
         self.denied: PermissionDenied | None = None
         self.trouble: TideoverError | None = None
         self.history = identity.history
@@ -130,7 +130,7 @@ class View:
         self.component = component
         self.bootstrapped: frozenset[bytes] = frozenset()
         self._bootstrap = bootstrap or {}
-        self._lanes = lanes
+        self._cluster = cluster
         self._identity = identity
         self._clock = clock
         self._on_change = on_change
@@ -172,7 +172,7 @@ class View:
     @property
     def awaited(self) -> bool:
         """Whether etcd is about to be heard for the first time: it was not yet, and nothing known prevents it."""
-        health = self._lanes.health
+        health = self._cluster.health
         if self.origin not in (*_SILENT, Origin.DISK) or self.refused:
             return False
         if not health.decided or health.state is HealthState.AVAILABLE:
@@ -206,7 +206,7 @@ class View:
         """The rung of the ladder the content stands on now; None if nothing was ever read."""
         if self.origin is Origin.NOTHING:
             return None
-        state, proven = self._lanes.health.state, self.freshness.synced_at > self._lanes.health.lost_at
+        state, proven = self._cluster.health.state, self.freshness.synced_at > self._cluster.health.lost_at
         if (
             state is HealthState.AVAILABLE
             and self.origin is Origin.QUORUM
@@ -244,7 +244,7 @@ class View:
         entries: Mapping[bytes, Entry],
         *,
         freshness: Freshness,
-        history: History,
+        history: Epoch,
     ) -> None:
         """Begin with the content of a snapshot.
 
@@ -259,7 +259,7 @@ class View:
         content, bootstrapped = self.at_start(entries)
         self._replace(content, freshness.reached, bootstrapped=bootstrapped)
 
-    def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
+    def take_quorum(self, found: RangeResult, sent_at: float, history: Epoch) -> None:
         """Take over a linearizable full read.
 
         Args:
@@ -274,7 +274,7 @@ class View:
         self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
         self._replace(found.entries, revision)
 
-    def _enter(self, history: History) -> None:
+    def _enter(self, history: Epoch) -> None:
         """Forget how fresh the content is if it is of another history: revisions of two cannot be compared."""
         if self.synced and history is not self.history:
             self.resets += 1

@@ -13,7 +13,7 @@ import anyio.lowlevel
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import Closed
 from tideover.home import Home
 from tideover.registration.keeper import Keeper
@@ -35,7 +35,7 @@ class Registrations:
         namespace: The prefix of everything in etcd.
         pool: Where to open sessions.
         gateway: The way to etcd.
-        lanes: Whether an outage is declared.
+        cluster: Whether an outage is declared.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         home: The event loop they belong to, and where their tasks run.
@@ -49,7 +49,7 @@ class Registrations:
         *,
         pool: SessionPool,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         chance: Callable[[], float],
         home: Home,
@@ -58,11 +58,11 @@ class Registrations:
     ) -> None:
         self._home = home
         self._patience = patience
-        self._publisher = partial(Publisher, base=f"{namespace}/", lanes=lanes, clock=clock, chance=chance)
+        self._publisher = partial(Publisher, base=f"{namespace}/", cluster=cluster, clock=clock, chance=chance)
         self._keeper = Keeper(
-            pool=pool, gateway=gateway, lanes=lanes, clock=clock, chance=chance, home=home, ticker=ticker
+            pool=pool, gateway=gateway, cluster=cluster, clock=clock, chance=chance, home=home, ticker=ticker
         )
-        self._part = partial(part, keeper=self._keeper, gateway=gateway, lanes=lanes)
+        self._part = partial(part, keeper=self._keeper, gateway=gateway, cluster=cluster)
         self._refusal: str | None = "the coordinator has not been entered"
         self._poison: str | None = None
         self._running: dict[Publisher, Registered] = {}

@@ -97,7 +97,7 @@ class Notice:
             self._calls.remove(scope.cancel)
 
 
-class OwnKey:
+class LeasedKey:
     """A key of a session.
 
     Attributes:
@@ -121,7 +121,7 @@ class OwnKey:
     def __repr__(self) -> str:
         """Show the key, its revisions, and whether it is gone."""
         gone = f", gone: {self.gone.reason}" if self.gone else ""
-        return f"<OwnKey {self.key!r} created {self.create_revision}, written {self.mod_revision}{gone}>"
+        return f"<LeasedKey {self.key!r} created {self.create_revision}, written {self.mod_revision}{gone}>"
 
     def take(self, entry: Entry, reads: tuple[RangeResult, ...] = ()) -> None:
         """Take in that this session has written it again."""

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from tideover.broadcast import Signal
-from tideover.client.direct import Reach
+from tideover.broadcast import Broadcast
+from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.sessions.key import OwnKey
-from tideover.sessions.lease import Tenure
+from tideover.sessions.key import LeasedKey
+from tideover.sessions.lease import LeaseState
 from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Range, RangeResult, prefix_end
 from tideover.store.protocol import Compacted, WatchBatch, WatchGroup
@@ -60,7 +60,9 @@ class LeaseWatch:
 
     __slots__ = ("_watches", "forget", "tenure")
 
-    def __init__(self, watches: KeyWatches, tenure: Tenure, forget: Callable[[OwnKey, str], object]) -> None:
+    def __init__(
+        self, watches: KeyWatches, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
+    ) -> None:
         self._watches = watches
         self.tenure = tenure
         self.forget = forget
@@ -69,11 +71,11 @@ class LeaseWatch:
         """Show the lease."""
         return f"<LeaseWatch of {self.tenure!r}>"
 
-    def add(self, own: OwnKey) -> None:
+    def add(self, own: LeasedKey) -> None:
         """Watch a key until it is gone."""
         self._watches.add(_KeyWatch(own, self, own.create_revision + 1))
 
-    def lose(self, own: OwnKey, why: str) -> None:
+    def lose(self, own: LeasedKey, why: str) -> None:
         """Record that a key is gone."""
         if not own.gone:
             self.forget(own, why)
@@ -90,7 +92,7 @@ class _KeyWatch:
         start: The first revision that has not been seen.
     """
 
-    own: OwnKey
+    own: LeasedKey
     lease: LeaseWatch
     start: int
 
@@ -179,13 +181,13 @@ class KeyWatches:
 
     Args:
         prefix: What the anchors of these sessions begin with, and no others.
-        reach: The way to the members.
+        direct: The way to the members.
         clock: The clocks.
         ticker: Who looks at the clock.
     """
 
-    def __init__(self, prefix: bytes, *, reach: Reach, clock: Clock, ticker: Ticker) -> None:
-        self._reach = reach
+    def __init__(self, prefix: bytes, *, direct: DirectCalls, clock: Clock, ticker: Ticker) -> None:
+        self._direct = direct
         self._clock = clock
         self._leases: dict[bytes, LeaseWatch] = {}
         self._anchors = _AnchorsWatch(prefix, self._leases, 0)
@@ -193,7 +195,7 @@ class KeyWatches:
         # From where to watch the anchors again, because one was not known yet when that was over.
         self._missed: list[int] = []
         self._new_keys: list[_KeyWatch] = []
-        self._came = Signal()
+        self._came = Broadcast()
         self._tick = ticker.every(math.inf, self._look)
         self._tasks: TaskGroup | None = None
         self._reading = anyio.CapacityLimiter(_READING_AT_ONCE)
@@ -218,7 +220,7 @@ class KeyWatches:
 
     # What is watched -------------------------------------------------------------------------------------------
 
-    def begin(self, tenure: Tenure, forget: Callable[[OwnKey, str], object]) -> LeaseWatch:
+    def begin(self, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]) -> LeaseWatch:
         """Watch the anchor of a lease, until that is lost.
 
         Args:
@@ -301,20 +303,20 @@ class KeyWatches:
                 await came.wait()
                 continue
             # What nobody can delete needs no watch; and with thousands of keys, trying keeps a processor busy.
-            await self._reach.settled()
-            await self._reach.outage_over()
-            member = self._home() or self._reach.pick(self._tried)
+            await self._direct.settled()
+            await self._direct.outage_over()
+            member = self._home() or self._direct.pick(self._tried)
             try:
                 if await self._follow(member):
                     continue
             except _LoginSpentError:
                 continue
             except StoreFault as exc:
-                self._reach.report(exc.fault)
+                self._direct.report(exc.fault)
             # What makes a watch end may have ended leases as well.
             self._anchors.hurry()
             self._tried.add(member)
-            await self._reach.rest(self._tried, rounds=self._rounds)
+            await self._direct.rest(self._tried, rounds=self._rounds)
             self._rounds += not self._tried
 
     def _home(self) -> str | None:
@@ -324,8 +326,8 @@ class KeyWatches:
 
     async def _follow(self, member: str) -> bool:
         """Watch at a member; return False if it fell silent, True if there is reason to go on elsewhere."""
-        limit = self._reach.limit(member, _SIGN_WITHIN)
-        async with self._reach.store.watch_group(member=member, timeout=limit) as group:
+        limit = self._direct.limit(member, _SIGN_WITHIN)
+        async with self._direct.store.watch_group(member=member, timeout=limit) as group:
             self._group, self._member, self._silent, self._left = group, member, False, False
             self._put_off.clear()
             # The first answer is due in time, as every later one.
@@ -384,7 +386,7 @@ class KeyWatches:
             raise _LoginSpentError(fault.fault)
         if kind is FaultKind.AUTH_TOKEN:
             raise fault
-        self._reach.report(fault.fault)
+        self._direct.report(fault.fault)
         self._put_off_with(watch)
 
     def _put_off_with(self, watch: _KeyWatch | _AnchorsWatch) -> None:
@@ -395,7 +397,7 @@ class KeyWatches:
         """Look at what is there, because its history is gone, and watch from there."""
         async with self._reading:
             try:
-                found = await self._reach.ask(Range(*watch.range, keys_only=True), timeout=_SIGN_WITHIN)
+                found = await self._direct.ask(Range(*watch.range, keys_only=True), timeout=_SIGN_WITHIN)
             except StoreFault:
                 if self._group is group:
                     self._put_off_with(watch)
@@ -453,7 +455,7 @@ class KeyWatches:
     async def _examine(self, member: str, group: WatchGroup) -> None:
         """Let a member that a lease has left show that it keeps up with the others, as a proof would."""
         read = Range(*self._anchors.range, limit=1, keys_only=True)
-        answer = await self._reach.attempt(read, member, self._reach.limit(member, _SIGN_WITHIN))
+        answer = await self._direct.attempt(read, member, self._direct.limit(member, _SIGN_WITHIN))
         refused = isinstance(answer, Fault) and answer.kind is not FaultKind.PERMISSION
         if refused and self._group is group:
             self._go(silent=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.errors import SessionLost
-from tideover.sessions.key import Notice, OwnKey
+from tideover.sessions.key import LeasedKey, Notice
 from tideover.sessions.rules import Lease, LeaseRules, newest_of, reset_between
 from tideover.types import Header, SessionState
 
 
-class Tenure:
+class LeaseState:
     """One lease, from its grant to its end.
 
     Args:
@@ -35,12 +35,12 @@ class Tenure:
     """
 
     def __init__(
-        self, lease: Lease, *, lease_id: int, anchor: OwnKey, known: Header, clock: Clock, member: str
+        self, lease: Lease, *, lease_id: int, anchor: LeasedKey, known: Header, clock: Clock, member: str
     ) -> None:
         self.lease_id = lease_id
         self.anchor = anchor
         self.lost = Notice()
-        self.changed = Signal()
+        self.changed = Broadcast()
         self.on_change: Callable[[], object] = _nothing
         self.on_hurry: Callable[[], object] = _nothing
         self.proven_at = lease.sent_at
@@ -53,7 +53,7 @@ class Tenure:
 
     def __repr__(self) -> str:
         """Show the lease, its state and where it is renewed."""
-        return f"<Tenure {self.lease_id:x} {self.state} at {self._member}>"
+        return f"<LeaseState {self.lease_id:x} {self.state} at {self._member}>"
 
     @property
     def lease(self) -> Lease:

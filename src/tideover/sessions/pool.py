@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 
 import anyio
 
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
 from tideover.holders import process_name
 from tideover.home import Home
 from tideover.policies import RetryPolicy
-from tideover.sessions.key import OwnKey, anchors
+from tideover.sessions.key import LeasedKey, anchors
 from tideover.sessions.key_watch import KeyWatches
-from tideover.sessions.keys import Holdings
-from tideover.sessions.lease import Tenure
+from tideover.sessions.keys import SessionKeys
+from tideover.sessions.lease import LeaseState
 from tideover.sessions.lease_ids import LeaseIds
 from tideover.sessions.lookout import Lookout
-from tideover.sessions.renewal import Renewer
+from tideover.sessions.renewal import LeaseRenewer
 from tideover.sessions.rules import RPC_TIMEOUT, Lease, LeaseRules
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
@@ -44,7 +44,7 @@ class SessionPool:
 
     Args:
         gateway: The way for grants and writes, which an outage may refuse.
-        lanes: Whom to ask.
+        cluster: Whom to ask.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         policy: How grants and writes are tried again.
@@ -59,7 +59,7 @@ class SessionPool:
     def __init__(
         self,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
         *,
         clock: Clock,
         chance: Callable[[], float],
@@ -69,7 +69,7 @@ class SessionPool:
         ticker: Ticker,
     ) -> None:
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         self._policy = policy
@@ -77,7 +77,7 @@ class SessionPool:
         self.home = home
         self._ticker = ticker
         self._lookout = Lookout(ticker, clock)
-        self._renewer: Renewer | None = None
+        self._renewer: LeaseRenewer | None = None
         self.own_anchors = b""
         self._ids: LeaseIds | None = None
         self._store: Store | None = None
@@ -105,9 +105,9 @@ class SessionPool:
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()
         self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
-        reach = self._reach(store, RPC_TIMEOUT)
-        self._watches = KeyWatches(self.own_anchors, reach=reach, clock=self._clock, ticker=self._ticker)
-        self._renewer = Renewer(reach=reach, clock=self._clock, home=self.home, ticker=self._ticker)
+        direct = self._direct(store, RPC_TIMEOUT)
+        self._watches = KeyWatches(self.own_anchors, direct=direct, clock=self._clock, ticker=self._ticker)
+        self._renewer = LeaseRenewer(direct=direct, clock=self._clock, home=self.home, ticker=self._ticker)
         self.home.start("key watches", self._watches.run)
 
     async def shared(self, ttl: int) -> Session:
@@ -156,7 +156,7 @@ class SessionPool:
             raise Closed(self._refusal or "the coordinator has not been entered")
         lease_id = self._ids.draw()
         gateway = self._gateway.of(component)
-        reach = self._reach(self._store, rules.rpc_timeout)
+        direct = self._direct(self._store, rules.rpc_timeout)
         try:
             tenure = await self._grant(gateway, rules, lease_id, strict=strict)
             if self._refusal is not None:
@@ -164,15 +164,15 @@ class SessionPool:
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
             if not isinstance(exc, CircuitOpen) and self._refusal is None:
-                self.home.start(f"revoke {lease_id:x}", _revoke, reach, lease_id)
+                self.home.start(f"revoke {lease_id:x}", _revoke, direct, lease_id)
             if self._refusal is not None and isinstance(exc, TideoverError):
                 # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
                 raise Closed(self._refusal) from exc
             raise
-        holdings = Holdings(
+        holdings = SessionKeys(
             tenure,
             gateway=gateway,
-            reach=reach,
+            direct=direct,
             clock=self._clock,
             policy=self._policy,
             watches=watches,
@@ -181,7 +181,7 @@ class SessionPool:
             tenure,
             holdings,
             home=self.home,
-            reach=reach,
+            direct=direct,
             lookout=self._lookout,
             clock=self._clock,
             base=self._base,
@@ -192,13 +192,15 @@ class SessionPool:
         renewer.add(tenure, holdings)
         return session
 
-    def _reach(self, store: Store, attempt_timeout: float) -> Reach:
-        return Reach(store, self._lanes, clock=self._clock, chance=self._chance, attempt_timeout=attempt_timeout)
+    def _direct(self, store: Store, attempt_timeout: float) -> DirectCalls:
+        return DirectCalls(
+            store, self._cluster, clock=self._clock, chance=self._chance, attempt_timeout=attempt_timeout
+        )
 
     async def close(self, session: Session) -> str | None:
         """Close a session; bounded in time. Return why its keys may still be in etcd; None if they are gone."""
         try:
-            return await session.aclose(self._lanes.closing.seconds())
+            return await session.aclose(self._cluster.closing.seconds())
         finally:
             self._sessions.pop(session, None)
             session.bodies.stop()
@@ -240,7 +242,7 @@ class SessionPool:
 
     # Granting --------------------------------------------------------------------------------------------------
 
-    async def _grant(self, gateway: Gateway, rules: LeaseRules, lease_id: int, *, strict: bool) -> Tenure:
+    async def _grant(self, gateway: Gateway, rules: LeaseRules, lease_id: int, *, strict: bool) -> LeaseState:
         """Grant a lease and make the session's own key under it."""
         deadline = self._clock.monotonic() + self._policy.timeout
         sent_at = self._clock.boot()
@@ -262,13 +264,13 @@ class SessionPool:
                 break
         # The id is nobody else's, so that whatever is there is ours: an earlier try of this.
         entry = answered.result.entries(1).entries.get(full, Entry(value, 0, 0))
-        return Tenure(
+        return LeaseState(
             Lease(rules, granted.granted, sent_at, strict=strict),
             lease_id=lease_id,
-            anchor=OwnKey("", full, entry),
+            anchor=LeasedKey("", full, entry),
             known=answered.result.header,
             clock=self._clock,
-            member=self._lanes.active,
+            member=self._cluster.active,
         )
 
     async def _settled(self, gateway: Gateway, grant: LeaseGrant, lease_id: int, deadline: float) -> LeaseResult:
@@ -303,10 +305,10 @@ class SessionPool:
         return True
 
 
-async def _revoke(reach: Reach, lease_id: int) -> None:
+async def _revoke(direct: DirectCalls, lease_id: int) -> None:
     """Take back a lease that nobody waits for any more."""
     with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
         try:
-            await reach.ask(LeaseRevoke(lease_id), timeout=CLOSE_TIMEOUT)
+            await direct.ask(LeaseRevoke(lease_id), timeout=CLOSE_TIMEOUT)
         except StoreFault:
             return

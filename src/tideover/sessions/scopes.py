@@ -14,8 +14,8 @@ import anyio
 
 from tideover import telemetry
 from tideover.errors import SessionLost
-from tideover.sessions.keys import Holdings
-from tideover.sessions.lease import Tenure
+from tideover.sessions.keys import SessionKeys
+from tideover.sessions.lease import LeaseState
 from tideover.sessions.lookout import Lookout
 from tideover.types import Component
 
@@ -25,7 +25,7 @@ _NEAR = 1.0
 _AFTER = 0.001
 
 
-class Bodies:
+class BoundScopes:
     """The bodies that rely on one session.
 
     Args:
@@ -38,7 +38,7 @@ class Bodies:
     __slots__ = ("_closed", "_component", "_holdings", "_lookout", "_scopes", "_tenure", "_timed_until", "_told")
 
     def __init__(
-        self, tenure: Tenure, holdings: Holdings, *, lookout: Lookout, component: Component = "session"
+        self, tenure: LeaseState, holdings: SessionKeys, *, lookout: Lookout, component: Component = "session"
     ) -> None:
         self._tenure = tenure
         self._holdings = holdings
@@ -53,7 +53,7 @@ class Bodies:
 
     def __repr__(self) -> str:
         """Count them."""
-        return f"<Bodies {len(self._scopes)} relying on {self._tenure!r}>"
+        return f"<BoundScopes {len(self._scopes)} relying on {self._tenure!r}>"
 
     def start(self) -> None:
         """Let the clock be looked at, until `stop`."""

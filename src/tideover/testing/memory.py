@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.cluster.rules.diagnosis import quorum_of
 from tideover.codecs import encode
 from tideover.config.keys import Keys
@@ -137,7 +137,7 @@ class MemoryStore:
         self._revision = 1
         self._compacted = 0
         self._leases = MemoryLeases()
-        self._changed = Signal()
+        self._changed = Broadcast()
         # Who has cut the clients off, and from which members that were up.
         self._cut_off: dict[object, set[str]] = {}
         keys = Keys(f"{namespace}/config/", ())

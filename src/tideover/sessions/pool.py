@@ -54,6 +54,7 @@ class SessionPool:
 
     Attributes:
         own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
+        of_locks: The sessions that locks share, by ttl; they may be lost.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class SessionPool:
         self._store: Store | None = None
         self._watches: KeyWatches | None = None
         self._sessions: dict[Session, None] = {}
-        self._shared: dict[int, Session] = {}
+        self.of_locks: dict[int, Session] = {}
         self._opening: dict[int, anyio.Lock] = {}
         self._refusal: str | None = None
 
@@ -123,12 +124,12 @@ class SessionPool:
             TideoverError: As of `open`.
         """
         async with self._opening.setdefault(ttl, anyio.Lock(fast_acquire=True)):
-            session = self._shared.get(ttl)
+            session = self.of_locks.get(ttl)
             if session is not None and session.lost:
                 self._discard(session)
                 session = None
             if session is None:
-                session = self._shared[ttl] = await self.open(ttl, component="lock")
+                session = self.of_locks[ttl] = await self.open(ttl, component="lock")
             return session
 
     async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:

@@ -27,13 +27,7 @@ class Batch:
     """Renewals that somebody waits for together.
 
     Args:
-        leases: The leases' ids.
         take: Told each answer as it comes.
-
-    Attributes:
-        due: Those that were not answered yet, in order; nobody waits for others any more.
-        over: Set when nothing is due any more, or it has failed.
-        fault: Why it has failed.
     """
 
     def __init__(self, leases: Iterable[int], take: TakeRenewal) -> None:
@@ -79,15 +73,7 @@ class KeepAliveStream:
     It owns two tasks, as a `WatchStream` does, for cancelling a read or a write of grpc's ends the whole stream.
 
     Args:
-        stub: The stub for leases.
-        token: Who asks.
         on_end: Told the stream, why it has ended, and what was still waited for, in the order of asking.
-
-    Attributes:
-        stub: The stub it was opened with.
-        token: Who asks.
-        ended: Why it has ended; None while it is open.
-        reader: The task that reads; nothing is left of the stream once it is done.
     """
 
     def __init__(

@@ -21,9 +21,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 from weakref import WeakSet
 
-import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+
+from tideover.etcd.rpc_errors import UsageError
 
 # In the order in which they build on each other.
 _FILES = ("auth", "kv", "rpc")
@@ -34,7 +35,7 @@ class Stub:
 
     Args:
         service: The description of the service.
-        channel: The connection, of `grpc.aio`.
+        channel: The connection, of `grpc.aio` or of its shape.
 
     Attributes:
         streams: The streams that were opened here and that somebody still has.
@@ -52,14 +53,14 @@ class Stub:
         return f"<Stub {self._name} {len(self.streams)} streams>"
 
     def let_go(self) -> None:
-        """Refer to grpc no more; what is asked from now on is refused as by a closed channel."""
+        """Refer to the channel no more; what is asked from now on is refused as by a closed channel."""
         for name, value in vars(self).items():
             if callable(value):
                 setattr(self, name, _refused)
 
 
 def _refused(*args: Any, **kwargs: Any) -> Any:
-    raise grpc.aio.UsageError("Channel is closed.")
+    raise UsageError("Channel is closed.")
 
 
 def _noted(streams: WeakSet[Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,13 +12,10 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.client.direct import DirectCalls
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
-from tideover.errors import CircuitOpen, Closed, LockConflict, LockLost, LockTimeout
+from tideover.client.client import Client
+from tideover.client.lifecycle import Lifecycle
+from tideover.errors import CircuitOpen, LockConflict, LockLost, LockTimeout
 from tideover.holders import process_name
-from tideover.home import Home
 from tideover.locks.cohort import Cohort
 from tideover.locks.etcd_queue import EtcdQueue
 from tideover.locks.grant import Grant
@@ -36,7 +33,6 @@ from tideover.sessions.session import Session
 from tideover.shown import quoted
 from tideover.status import LockConflictStatus, LockStatus, LockWaitStatus, RejectedValue
 from tideover.store.operations import Lane
-from tideover.store.protocol import Store
 from tideover.types import Diagnosis, HealthState, LockMode
 
 # Seconds between two notes in the ledger, during an outage, that what is held is still held.
@@ -49,18 +45,11 @@ class Locks:
     """Gives the locks of one coordinator.
 
     Args:
-        namespace: The coordinator's namespace.
+        client: The way to etcd.
         profile: What a lock does in an outage unless it says otherwise.
-        home: The event loop they belong to, and where what happens in the background runs.
-        gateway: The way to etcd, which an outage may refuse.
-        cluster: Whether an outage is declared.
         pool: The sessions.
         hosts: What holds the host locks.
         ledger_file: Makes this process's ledger file from its name; None if nothing goes to disk.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        epoch: Returns the epoch that tokens belong to.
-        outage_id: Returns the id of the present outage; empty if there is none.
         record_names: Whether spans may name locks.
 
     Attributes:
@@ -73,35 +62,28 @@ class Locks:
 
     def __init__(
         self,
-        namespace: str,
+        client: Client,
         *,
         profile: str,
-        home: Home,
-        gateway: Gateway,
-        cluster: ClusterState,
         pool: SessionPool,
         hosts: HostLocking,
         ledger_file: Callable[[str], LedgerFile] | None,
-        clock: Clock,
-        chance: Callable[[], float],
-        epoch: Callable[[], int],
-        outage_id: Callable[[], str],
         record_names: bool,
-        name: Callable[[], str] = process_name,
     ) -> None:
-        self.clock = clock
-        self.home = home
-        self.hosts = Hosts(hosts, chance=chance)
-        self.changed = cluster.changed
-        self.name = name
-        self.chance = chance
-        self.epoch = epoch
-        self.boot = clock.boot
-        self._namespace = namespace
-        self._base = f"{namespace}/"
+        self._client = client
+        self.clock = client.clock
+        self.home = client.home
+        self.hosts = Hosts(hosts, chance=client.random)
+        self.changed = client.state.changed
+        self.name = client.process_name
+        self.chance = client.random
+        self.epoch = client.epoch
+        self.boot = client.clock.boot
+        self._namespace = client.namespace
+        self._base = client.base
         self._default: OnOutage = "local" if profile == Profile.AVAILABILITY else "fail"
-        self._gateway = gateway
-        self._cluster = cluster
+        self._gateway = client.calls
+        self._cluster = client.state
         self._pool = pool
         self._record_names = record_names
         owner = secrets.token_hex(8)
@@ -110,15 +92,14 @@ class Locks:
             file=ledger_file(owner) if ledger_file is not None else None,
             owner=owner,
             where=process_name(),
-            gateway=gateway,
-            clock=clock,
+            gateway=client.calls,
+            clock=client.clock,
             report=report_overlap,
         )
-        self._books = LockJournal(self._ledger, cluster, clock=clock, outage_id=outage_id)
+        self._books = LockJournal(self._ledger, client.state, clock=client.clock, outage_id=client.outage_id)
         self._cohorts: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
-        self._direct: DirectCalls | None = None
-        self._refusal: str | None = "the coordinator has not been entered"
+        self._life = Lifecycle()
         self._closed = False
         self._host_error: str | None = None
         self._used = False
@@ -158,8 +139,7 @@ class Locks:
             RuntimeError: It would wait for itself, for ever.
             TideoverError: As `Coordinator.lock` says.
         """
-        if self._refusal is not None:
-            raise Closed(self._refusal)
+        self._life.check()
         itself = f"lock {quoted(name)} is held by the very body that wants it again: a lock is not reentrant"
         if inside and wish.timeout is None:
             raise RuntimeError(f"{itself}, and this would wait for ever")
@@ -222,13 +202,11 @@ class Locks:
 
     def queue(self, name: str) -> EtcdQueue:
         """Return etcd's line for a name."""
-        if self._direct is None:
-            raise Closed(self._refusal or "the coordinator has not been entered")
         return EtcdQueue(
             f"{self._base}locks/{name}/".encode(),
             anchors=anchors(self._base),
             gateway=self._gateway,
-            direct=self._direct,
+            direct=self._client.direct,
             cluster=self._cluster,
             chance=self.chance,
         )
@@ -244,8 +222,7 @@ class Locks:
             AuthenticationFailed: etcd refuses this client's credentials.
             Closed: The coordinator is closed.
         """
-        if self._refusal is not None:
-            raise Closed(self._refusal)
+        self._life.check()
         if self._cluster.health.quorum.closed:
             return None
         try:
@@ -266,7 +243,7 @@ class Locks:
 
     async def recovery(self) -> None:
         """Wait until no outage is declared, or the coordinator is closed."""
-        while self.outage_declared() and self._refusal is None:
+        while self.outage_declared() and self._life.is_open:
             await self._cluster.changed.wait()
 
     def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
@@ -341,18 +318,13 @@ class Locks:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store) -> None:
-        """Begin.
-
-        Args:
-            store: The cluster.
-        """
-        self._direct = DirectCalls(store, self._cluster, clock=self.clock, chance=self.chance, attempt_timeout=1.0)
-        self._refusal = None
+    def open(self) -> None:
+        """Begin."""
+        self._life.open()
 
     async def aclose(self, why: str) -> None:
         """Give no more locks, and see what was given back out; bounded in time."""
-        self._refusal = why
+        self._life.close(why)
         for cohort in list(self._cohorts.values()):
             cohort.close()
         self._cluster.changed.fire()
@@ -366,7 +338,7 @@ class Locks:
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
-        self._refusal = why
+        self._life.poison(why)
         self._ledger.close()
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:

@@ -18,7 +18,7 @@ from tideover.etcd.tls import TlsFiles
 from tideover.etcd.transports import chosen
 from tideover.policies import Transport
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import UNANSWERED, StoreFault, classify
 from tideover.store.operations import Delete, Op, Put, Range, ReadBatch
 from tideover.store.transactions import Txn
 
@@ -167,7 +167,7 @@ class MemberChannel:
                 raise StoreFault(classify(code.name, await call.details() or ""))
             return await call
         except TimeoutError:
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+            raise StoreFault(UNANSWERED) from None
         finally:
             # An exception that is kept would keep grpc alive: see `etcd/forks`.
             call = None

@@ -151,7 +151,7 @@ class Cohort:
     def _refusal(self) -> CircuitOpen | None:
         context = self._context
         # Asked for each lock, and the usual answer takes no more than this.
-        if context.refused is None and context.cluster.health.quorum.closed:
+        if context.lifecycle.is_open and context.cluster.health.quorum.closed:
             return None
         return context.refusal()
 

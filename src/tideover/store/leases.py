@@ -92,9 +92,11 @@ class Attachments(Op[AttachmentsResult]):
 
     Attributes:
         keys: The keys.
+        neighbours: Whether few other keys lie between them: then one range is read, at half the cost.
     """
 
     keys: tuple[bytes, ...]
+    neighbours: bool = False
 
     @property
     def name(self) -> str:

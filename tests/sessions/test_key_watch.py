@@ -171,7 +171,7 @@ async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
     store = MemoryStore()
     async with connected(store, follow=()) as tide, tide.session(ttl=600):
         await anyio.sleep(1)
-        genuine = tide._sessions._grant
+        genuine = tide._sessions._grants.grant
 
         async def slow(*args: Any, **options: Any) -> Any:
             tenure = await genuine(*args, **options)
@@ -179,7 +179,7 @@ async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
             await anyio.sleep(0.5)
             return tenure
 
-        tide._sessions._grant = slow  # type: ignore[method-assign]
+        tide._sessions._grants.grant = slow  # type: ignore[method-assign]
         session = await tide._sessions.open(600)
         with anyio.fail_after(0.1):
             await session.lost

@@ -197,7 +197,7 @@ def test_a_record_of_peers(server: EtcdServer) -> None:
     record |= {"candidates": ["def@10.0.0.8:7000"], "address": "", "value": "", "peer": "10.0.0.7:7000"}
     server.etcdctl("put", "/elections/p", json.dumps({**record, "limit": 60.0, "entered": False}))
     done = tideover(server, "election", "show", "p")
-    assert "holder     abc (not in office yet)" in done.stdout
+    assert "holder     abc (does not lead yet)" in done.stdout
     assert "candidates def@10.0.0.8:7000" in done.stdout
     found = show(server, "p")
     assert (found["entered"], found["confirm_limit"]) == (False, 60.0)
@@ -224,5 +224,5 @@ def test_reset_of_a_corrupt_record(server: EtcdServer) -> None:
     server.etcdctl("put", "/elections/c", "{}")
     done = tideover(server, "election", "reset", "c", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "6.5 s whether somebody renews it" in done.stderr
+    assert "6.5 s whether a leader renews it" in done.stderr
     assert show(server, "c")["state"] == "none"

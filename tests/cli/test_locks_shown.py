@@ -123,7 +123,7 @@ def test_nobody_has_it(server: EtcdServer, tideover: Tideover) -> None:
     server.etcdctl("put", "/locks/blocked/no\x1b[31m", "")
     code, out, _ = tideover("lock", "show", "blocked")
     assert code == 1
-    assert "nobody: the oldest key of the line is 'no\\x1b[31m', named after no lease" in out
+    assert "no holder: the oldest key of the line is 'no\\x1b[31m', named after no lease" in out
     assert shown(tideover, "blocked").keys() == shown(tideover, "free").keys()
     server.etcdctl("del", "/locks/blocked/", "--prefix")
     assert tideover("lock", "show", "a/")[0] == 2

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
 _LEAD = "import os, signal, time; print(os.environ['TIDEOVER_TERM_TOKEN'], flush=True)\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
 
 
 def tideover(server: EtcdServer, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:

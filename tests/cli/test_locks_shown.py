@@ -22,13 +22,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 Tideover = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
-
-
 @pytest.fixture
 def tideover(server: EtcdServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tideover:
     """Run a command; return its exit code, output and complaints."""

@@ -26,12 +26,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.version]
 ELSEWHERE = (0xBAD, 0xBAD)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 def enable_auth(etcd: EtcdServer | EtcdCluster) -> None:
     """Make the users root and app; app may do all with `/shop/`."""
     for command in (

@@ -238,7 +238,7 @@ MEASURED: dict[tuple[FaultKind, bool, bool, type[errors.TideoverError], str], li
         ("UNKNOWN", "Received http2 header with status: 413"),
     ],
 }
-TABLE = [Row(*said, *meaning) for meaning, group in MEASURED.items() for said in group]
+TABLE = [Row(code, message, *meaning) for meaning, said in MEASURED.items() for code, message in said]
 IDS = [f"{row.code} {row.message[:40]}" for row in TABLE]
 
 rows = pytest.mark.parametrize("row", TABLE, ids=IDS)

@@ -24,7 +24,7 @@ _ENDINGS = tuple(
 )
 
 # Seconds: the longest that a server's handler is held back, between two looks, and for callers to hear of it.
-_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.05
+_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.1
 
 _Handler = Callable[[int, FrameType | None], object]
 

@@ -13,7 +13,7 @@ import anyio
 
 from tideover.clock import Clock
 from tideover.epoch.tracker import EpochTracker
-from tideover.store.faults import Fault, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, StoreFault, classify
 from tideover.store.forwarding import ForwardingStore
 from tideover.store.operations import LeaseResult, Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch, WatchGroup
@@ -48,7 +48,7 @@ class EpochCheckedStore(ForwardingStore):
         with anyio.move_on_after(max(0.0, sent_at + timeout - self._clock.monotonic())):
             await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
             return result
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     @asynccontextmanager
     async def watch(

@@ -22,8 +22,9 @@ from tideover.etcd.password import PasswordSource
 from tideover.etcd.proxy_detection import refusal
 from tideover.etcd.requests import send
 from tideover.etcd.tls import TlsFiles
+from tideover.etcd.transports import chosen
 from tideover.etcd.watch_streams import Watches
-from tideover.policies import Password, Tls
+from tideover.policies import Password, Tls, Transport
 from tideover.store.endpoints import Address, parse_endpoint, tls_for
 from tideover.store.faults import Fault, FaultKind, StoreFault, classify, unless_expected
 from tideover.store.leases import LeaseGrant
@@ -52,15 +53,16 @@ _STREAM_TIMEOUT = 1.0
 class EtcdStore:
     """A real etcd cluster, over one channel per member.
 
-    Belongs to the asyncio event loop that made the store: the stubs are grpc.aio's.
+    Belongs to the asyncio event loop in which it was made, as its connections do.
 
     Args:
         password: The password, its file, or a function that returns the password; read at each login.
         look_every: Seconds between two checks for changed TLS files.
         pause: Waits between two looks at connections: the ticker's, where there is one.
+        transport: What calls go over; None leaves the choice to the environment.
 
     Raises:
-        ValueError: No endpoint, a malformed one, or unusable TLS files.
+        ValueError: No endpoint, an unknown transport, a malformed endpoint, or unusable TLS files.
         RuntimeError: No asyncio event loop runs here.
         Closed: This process was forked from one that was connected.
     """
@@ -74,12 +76,15 @@ class EtcdStore:
         password: Password | None = None,
         look_every: float = _LOOK_EVERY,
         pause: Pause = asyncio.sleep,
+        transport: Transport | None = None,
     ) -> None:
         try:
             asyncio.get_running_loop()
         except RuntimeError as exc:
             raise RuntimeError("tideover talks to etcd on asyncio only, not on trio") from exc
-        forks.opened(self)
+        self._transport = chosen(transport)
+        if self._transport == "grpc":
+            forks.opened(self)
         tls = tls_for([e for e in endpoints if isinstance(e, str)], tls)
         self._files = None if tls is None else TlsFiles(tls)
         self._look_every = look_every
@@ -99,7 +104,7 @@ class EtcdStore:
         for given in endpoints:
             address = given if isinstance(given, Address) else Address(parse_endpoint(given))
             if address.endpoint not in self._channels:
-                self._keep(address.endpoint, MemberChannel(address, self._files))
+                self._keep(address.endpoint, MemberChannel(address, self._files, self._transport))
         if not self._channels:
             raise ValueError("give at least one endpoint")
 
@@ -117,6 +122,11 @@ class EtcdStore:
         return other
 
     @property
+    def transport(self) -> Transport:
+        """What calls go over."""
+        return self._transport
+
+    @property
     def members(self) -> Sequence[str]:
         """The members' endpoints, in the order given and then added."""
         return tuple(self._channels)
@@ -125,7 +135,7 @@ class EtcdStore:
         """Connect to one more member, if it answers; see `Store.add`."""
         endpoint = address.endpoint
         known = self._channels.get(endpoint)
-        channel = known or MemberChannel(address, self._files)
+        channel = known or MemberChannel(address, self._files, self._transport)
         watches = self._watches[endpoint] if known else Watches(channel)
         try:
             header = await self._who(channel, watches, timeout)

@@ -9,15 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import grpc
-
-from tideover.etcd.connection import BULK, Connection
+from tideover.etcd.connection import Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
 from tideover.etcd.room import Room
+from tideover.etcd.rpc_errors import rpc_errors, usage_errors
 from tideover.etcd.tls import TlsFiles
+from tideover.etcd.transports import chosen
+from tideover.policies import Transport
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import UNANSWERED, StoreFault, classify
 from tideover.store.operations import Delete, Op, Put, Range, ReadBatch
 from tideover.store.transactions import Txn
 
@@ -45,14 +46,20 @@ Pause = Callable[[float], Awaitable[object]]
 class MemberChannel:
     """The connections to one member, replaced on demand.
 
+    Args:
+        transport: What calls go over; None leaves the choice to the environment.
+
     Attributes:
         way: The proxy that the member is reached through, in words; empty without one.
         urgent: The connection for small calls that must not wait: probes, renewals, proofs, logins.
         bulk: The connection for reads, writes and watches of any size; connects when first needed.
     """
 
-    def __init__(self, address: Address, files: TlsFiles | None = None) -> None:
+    def __init__(
+        self, address: Address, files: TlsFiles | None = None, transport: Transport | None = None
+    ) -> None:
         self.endpoint = address.endpoint
+        self.transport = chosen(transport)
         self._server_name = address.server_name
         self._files = files
         self._closed = False
@@ -64,13 +71,15 @@ class MemberChannel:
     def __repr__(self) -> str:
         """Name the endpoint and the state of the better of its connections."""
         states = [connection.channel.get_state() for connection in (self.urgent, self.bulk)]
-        state = next((s for s in states if s is grpc.ChannelConnectivity.READY), states[0])
+        state = next((s for s in states if s.name == "READY"), states[0])
         return f"<MemberChannel {self.endpoint} {state.name.lower()}>"
 
     def _open(self) -> None:
-        self.way = proxy_for(self.endpoint)
-        connect = partial(Connection, self.endpoint, self._files, self._server_name)
-        self._rooms = Room(connect, close=self._close_one), Room(partial(connect, BULK), close=self._close_one)
+        # No other transport goes through a proxy of the environment's.
+        self.way = proxy_for(self.endpoint) if self.transport == "grpc" else ""
+        connect = partial(Connection, self.endpoint, self._files, self._server_name, self.transport)
+        bulk = partial(connect, bulk=True)
+        self._rooms = Room(connect, close=self._close_one), Room(bulk, close=self._close_one)
         self.urgent, self.bulk = (room.first for room in self._rooms)
         self.auth = rpc.AuthStub(self.urgent.channel)
         self.cluster = rpc.ClusterStub(self.urgent.channel)
@@ -154,11 +163,11 @@ class MemberChannel:
                 except asyncio.CancelledError:
                     left_alone.add(call)
                     raise
-            if code is not grpc.StatusCode.OK:
+            if code.name != "OK":
                 raise StoreFault(classify(code.name, await call.details() or ""))
             return await call
         except TimeoutError:
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+            raise StoreFault(UNANSWERED) from None
         finally:
             # An exception that is kept would keep grpc alive: see `etcd/forks`.
             call = None
@@ -233,7 +242,7 @@ async def answer(call: Any) -> Any:
     """
     try:
         code = await call.code()
-        if code is not grpc.StatusCode.OK:
+        if code.name != "OK":
             raise StoreFault(classify(code.name, await call.details() or ""))
         return await call
     except asyncio.CancelledError:
@@ -268,10 +277,10 @@ async def apart(awaitable: Awaitable[T]) -> T:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the exceptions of grpc into `StoreFault`."""
+    """Turn the exceptions of a transport into `StoreFault`."""
     try:
         yield
-    except grpc.aio.AioRpcError as exc:
+    except rpc_errors() as exc:
         raise StoreFault(classify(exc.code().name, exc.details() or "")) from exc
-    except (grpc.aio.UsageError, asyncio.InvalidStateError) as exc:
+    except usage_errors() as exc:
         raise StoreFault(classify("UNAVAILABLE", f"stream removed ({exc})")) from exc

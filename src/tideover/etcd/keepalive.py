@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import grpc
-
 from tideover.etcd.channel import translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.requests import HAS_LEADER, header_of
+from tideover.etcd.rpc_errors import write_errors
 from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import TakeRenewal
@@ -139,13 +138,14 @@ class KeepAliveStream:
                 continue
             try:
                 await self._call.write(rpc.LeaseKeepAliveRequest(ID=lease))
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            except write_errors():
                 return  # the reading task says why
 
     async def _read_all(self) -> Fault:
         try:
             with translated():
-                while (reply := await self._call.read()) is not grpc.aio.EOF:
+                # The end of the stream is false, and no message is.
+                while reply := await self._call.read():
                     batch = self._asked.pop(reply.ID, None)
                     if batch is not None:
                         batch.answer(reply.ID, LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL))

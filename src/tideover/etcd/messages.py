@@ -21,9 +21,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 from weakref import WeakSet
 
-import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+
+from tideover.etcd.rpc_errors import UsageError
 
 # In the order in which they build on each other.
 _FILES = ("auth", "kv", "rpc")
@@ -44,14 +45,14 @@ class Stub:
         return f"<Stub {self._name} {len(self.streams)} streams>"
 
     def let_go(self) -> None:
-        """Drop all references to grpc; later calls are refused as by a closed channel."""
+        """Drop all references to the channel; later calls are refused as by a closed channel."""
         for name, value in vars(self).items():
             if callable(value):
                 setattr(self, name, _refused)
 
 
 def _refused(*args: Any, **kwargs: Any) -> Any:
-    raise grpc.aio.UsageError("Channel is closed.")
+    raise UsageError("Channel is closed.")
 
 
 def _noted(streams: WeakSet[Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tideover import telemetry
@@ -30,12 +30,14 @@ class Material:
     """The contents of the files, as PEM; None for what was not given.
 
     Attributes:
-        ca: None for grpc's own list.
+        ca: None for the transport's own list.
+        context: The same, for Python's `ssl`, with HTTP/2 as the protocol to agree on.
     """
 
     ca: bytes | None
     cert: bytes | None
     key: bytes | None
+    context: ssl.SSLContext = field(compare=False)
 
     def __repr__(self) -> str:
         """Show which contents there are, but not the contents."""
@@ -52,15 +54,18 @@ def read_material(tls: Tls) -> Material:
     ca = tls.ca or _system_cas()
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if ca is not None:
+        context.set_alpn_protocols(["h2"])
+        if ca is None:
+            context.load_default_certs()
+        else:
             context.load_verify_locations(cafile=ca)
         if tls.cert is not None:
             # With a password, because OpenSSL would ask the terminal for that of an encrypted key.
             context.load_cert_chain(tls.cert, tls.key, password="")
-        contents = [None if path is None else Path(path).read_bytes() for path in (ca, tls.cert, tls.key)]
+        known, cert, key = (path and Path(path).read_bytes() for path in (ca, tls.cert, tls.key))
     except (OSError, ValueError) as exc:
         raise ValueError(f"{tls!r}: the files cannot be used: {exc}") from exc
-    return Material(*contents)
+    return Material(known or None, cert or None, key or None, context)
 
 
 def _system_cas() -> str | None:

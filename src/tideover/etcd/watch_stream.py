@@ -26,12 +26,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio.lowlevel
-import grpc
 
 from tideover.etcd.channel import translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.proxy_detection import by_proxy
 from tideover.etcd.requests import entry_of, header_of
+from tideover.etcd.rpc_errors import write_errors
 from tideover.etcd.watch_buffer import Inbox
 from tideover.store.faults import StoreFault, classify
 from tideover.store.protocol import Compacted, Event, WatchBatch
@@ -265,7 +265,7 @@ class WatchStream:
                 self._progress_waits = False
             try:
                 await self._call.write(request)
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            except write_errors():
                 return  # the reading task says why
 
     async def _read_all(self) -> None:
@@ -274,7 +274,8 @@ class WatchStream:
             with translated():
                 while True:
                     reply = await self._call.read()
-                    if reply is grpc.aio.EOF:
+                    # The end of the stream is false, and no message is.
+                    if not reply:
                         break
                     self._route(reply)
                 code, details = await self._call.code(), await self._call.details()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, classify
 from tideover.store.forwarding import ForwardingStore
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import Op, Result
@@ -149,5 +149,5 @@ async def _fail(injection: Injection, timeout: float) -> StoreFault:
     """Return a call's fault at the time the call ends."""
     if not injection.code:
         await anyio.sleep(timeout)
-        return StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return StoreFault(UNANSWERED)
     return StoreFault(classify(injection.code, injection.message))

@@ -31,7 +31,7 @@ class Exit(IntEnum):
         REFUSED: A definite no: no such key, no permission, wrong credentials, a malformed request, no space; an
             election of another policy, or with a record that cannot be read.
         UNKNOWN: A write was sent and may have been applied.
-        PIPE: Nobody reads the output any more.
+        PIPE: The reader of the output has gone.
     """
 
     OK = 0

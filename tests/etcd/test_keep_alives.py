@@ -21,12 +21,6 @@ from tideover.store.operations import LeaseResult
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """grpc.aio is asyncio's."""
-    return "asyncio"
-
-
 class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
     """Renews leases in order, as etcd does.
 

@@ -24,7 +24,7 @@ CLOSED = classify("CANCELLED", "the connection was closed under the stream")
 
 
 class Batch:
-    """Renewals that somebody waits for together.
+    """Renewals with one waiter.
 
     Args:
         take: Told each answer as it comes.
@@ -43,7 +43,7 @@ class Batch:
         return f"<Batch, {len(self.due)} due>"
 
     def answer(self, lease: int, answer: LeaseResult | Fault) -> None:
-        """Pass an answer on, unless nobody waits for it any more."""
+        """Pass an answer on, unless its wait has ended."""
         if lease not in self.due:
             return
         del self.due[lease]
@@ -108,7 +108,7 @@ class KeepAliveStream:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Whether an answer is still waited for."""
         return any(lease in batch.due for lease, batch in self._asked.items())
 
     def ask(self, lease: int, batch: Batch) -> None:

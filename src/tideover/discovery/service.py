@@ -32,7 +32,6 @@ from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
 from tideover.status import EndpointStatus, RejectedValue, ServiceStatus, duration
-from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
 COMPONENT: Final = "discovery"
@@ -71,7 +70,7 @@ class Followed(Protocol):
         """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
         ...
 
-    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date."""
         ...
 
@@ -442,9 +441,9 @@ class Service:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date, by name."""
-        return {**self.followed.tasks(store), f"tend {self._view.name}": self.tend}
+        return {**self.followed.tasks(), f"tend {self._view.name}": self.tend}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations.

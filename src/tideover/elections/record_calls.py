@@ -16,7 +16,8 @@ from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.elections.record_document import decode
 from tideover.errors import RecordCorrupt
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.attempts import attempt
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Op, ReadBatch, ReadBatchResult, Result
 from tideover.store.protocol import Compacted, Store
 from tideover.store.transactions import Txn, TxnResult
@@ -145,7 +146,7 @@ class RecordCalls:
             except Compacted:
                 return Past.UNKNOWABLE
             except (TimeoutError, StoreFault) as exc:
-                self._note(member, exc)
+                self._note(member, exc.fault if isinstance(exc, StoreFault) else UNANSWERED)
                 await self.rest()
         return Past.OPEN
 
@@ -190,20 +191,16 @@ class RecordCalls:
 
     async def _attempt(self, op: Op[R]) -> R | Fault:
         member = self._cluster.pick(Lane.QUORUM, self._tried)
-        try:
-            limit = self._limit(member)
-            with anyio.fail_after(limit):
-                result = await self._store.call(op, member=member, timeout=limit)
-        except (TimeoutError, StoreFault) as exc:
-            return self._note(member, exc)
+        answer = await attempt(self._store, op, member=member, timeout=self._limit(member))
+        if isinstance(answer, Fault):
+            return self._note(member, answer)
         self.error = None
-        return result
+        return answer
 
     def _limit(self, member: str) -> float:
         return min(self._cluster.limit(member, self._timeout), self._longest)
 
-    def _note(self, member: str, exc: TimeoutError | StoreFault) -> Fault:
-        fault = exc.fault if isinstance(exc, StoreFault) else classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+    def _note(self, member: str, fault: Fault) -> Fault:
         self.error = fault
         self._tried.add(member)
         self._cluster.failed(fault)

@@ -18,7 +18,7 @@ import anyio
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.password import PasswordSource
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 
 # Seconds for which the refusal of a password is believed without asking again: checking one costs etcd 0.1 s of a
 # processor, and probes come several times a second.
@@ -74,7 +74,7 @@ class Login:
                 if self._token is None or self._token == refused:
                     self._token = await self._authenticate(channel, timeout)
                 return self._token
-        fault = self._password.pending() or classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        fault = self._password.pending() or UNANSWERED
         raise StoreFault(replace(fault, applied=False))
 
     def forget(self, refused: str) -> None:

@@ -17,7 +17,7 @@ from tideover.etcd.messages import rpc
 from tideover.etcd.room import Room
 from tideover.etcd.tls import TlsFiles
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import UNANSWERED, StoreFault, classify
 from tideover.store.operations import Delete, Op, Put, Range, ReadBatch
 from tideover.store.transactions import Txn
 
@@ -176,7 +176,7 @@ class MemberChannel:
                 raise StoreFault(classify(code.name, await call.details() or ""))
             return await call
         except TimeoutError:
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+            raise StoreFault(UNANSWERED) from None
         finally:
             # An exception that is kept would keep grpc alive: see `etcd/forks`.
             call = None

@@ -18,7 +18,7 @@ import anyio
 from tideover.etcd.auth_token import asks_for_token
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify, is_masked
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault, is_masked
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import KeepAlive, TakeRenewal
 
@@ -170,7 +170,7 @@ class KeepAlives(KeepAlive):
 
     async def _ask_alone(self, lease: int) -> LeaseResult | Fault:
         """Renew a lease on a stream of its own; return the fault if it is the lease that is refused."""
-        fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        fault = UNANSWERED
         for _ in range(_ASKS):
             answers: list[LeaseResult | Fault] = []
             one = Batch((lease,), lambda _, answer: answers.append(answer))  # noqa: B023  # asked and answered here

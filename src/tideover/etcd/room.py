@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tideover.etcd.connection import GIVEN_UP, Connection
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import UNANSWERED, StoreFault
 
 # Calls under way on one connection, of HAProxy's 100 streams: 32 more may be left alone (see `channel`), and the
 # long streams of renewals and watches are a few. Writes leave some of it to what only reads: proofs and probes do.
@@ -90,8 +90,8 @@ class Room:
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave(turn.result())
             if isinstance(exc, TimeoutError):
-                fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded (other calls were under way)")
-                raise StoreFault(replace(fault, applied=False)) from None
+                message = f"{UNANSWERED.message} (other calls were under way)"
+                raise StoreFault(replace(UNANSWERED, message=message, applied=False)) from None
             raise
 
     def leave(self, connection: Connection) -> None:

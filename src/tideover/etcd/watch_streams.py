@@ -13,7 +13,7 @@ from tideover.etcd.channel import MemberChannel
 from tideover.etcd.connection import Connection
 from tideover.etcd.watch_group import StreamGroup
 from tideover.etcd.watch_stream import StreamWatch, WatchStream
-from tideover.store.faults import StoreFault, classify, is_learner, is_masked
+from tideover.store.faults import UNANSWERED, StoreFault, is_learner, is_masked
 from tideover.types import Header
 
 # Refused, and later ended, when the member has no leader, instead of silent.
@@ -82,7 +82,7 @@ class Watches:
                 watch = await stream.create(key, end, start_revision)
             if watch is None:
                 stream.retired = True
-                raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+                raise StoreFault(UNANSWERED)
             try:
                 yield watch
             finally:
@@ -125,7 +125,7 @@ class Watches:
                 elif self.proxied is None:
                     raise
         if self.proxied is None:
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            raise StoreFault(UNANSWERED)
         return self.proxied
 
     async def look(self, *, timeout: float, over: Connection | None = None) -> Header:
@@ -153,7 +153,7 @@ class Watches:
                             raise
                     if stream.answered is not None:
                         return stream.answered
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     async def ask_together(self, *, timeout: float) -> bool:
         """Find out the same for many who want to know at once: one asks for all; see `ask_whether_proxied`.
@@ -167,7 +167,7 @@ class Watches:
                     self._asking = self._channel.watch, anyio.Lock()
                 async with self._asking[1]:
                     return await self.ask_whether_proxied(timeout=timeout)
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            raise StoreFault(UNANSWERED)
         return self.proxied
 
     async def aclose(self) -> None:

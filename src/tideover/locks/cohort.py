@@ -73,6 +73,7 @@ class Cohort:
         self.ttl = ttl
         self.front = Contender(name, ttl, context, on_idle=self._settle)
         self._context = context
+        self._client = context.client
         self._forget = forget
         self._turn_taken = False
         self._line: deque[_Waiter] = deque()
@@ -100,7 +101,7 @@ class Cohort:
         """Which tasks wait, as the status shows it; None if none does."""
         if not self._began:
             return None
-        waited = self._context.clock.monotonic() - next(iter(self._began.values()))
+        waited = self._client.clock.monotonic() - next(iter(self._began.values()))
         return LockWaitStatus(self.name, len(self._began), max(0.0, waited), self.front.holder)
 
     def use(self, change: int) -> None:
@@ -125,7 +126,7 @@ class Cohort:
             TideoverError: A definite no, such as `PermissionDenied`.
         """
         self._users += 1
-        self._began[waiter := object()] = self._context.clock.monotonic()
+        self._began[waiter := object()] = self._client.clock.monotonic()
         try:
             while True:
                 refusal = self._refusal()
@@ -151,7 +152,7 @@ class Cohort:
     def _refusal(self) -> CircuitOpen | None:
         context = self._context
         # Asked for each lock, and the usual answer takes no more than this.
-        if context.refused is None and context.cluster.health.quorum.closed:
+        if context.life.refusal is None and context.client.state.health.quorum.closed:
             return None
         return context.refusal()
 
@@ -178,7 +179,7 @@ class Cohort:
             return self._hold(place, options)
         self._driving = options
         try:
-            with telemetry.acquiring(context.namespace, self.name if context.record_names else None):
+            with telemetry.acquiring(self._client.namespace, self.name if context.record_names else None):
                 while True:
                     refusal = self._refusal()
                     if refusal is not None:
@@ -225,7 +226,7 @@ class Cohort:
         await self._context.recovery()
         if self._refusal() is None:
             # All that have waited come now.
-            await anyio.sleep(_AFTER_OUTAGE * self._context.random())
+            await anyio.sleep(_AFTER_OUTAGE * self._client.random())
 
     async def _until_free(self, place: QueueKey) -> None:
         if place.holder is None:
@@ -243,7 +244,7 @@ class Cohort:
             loss = place.loss()
             if loss is not None and loss.definite:
                 self.front.drop(place)
-        await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._context.random()))
+        await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._client.random()))
 
     def _hold(self, place: QueueKey, options: LockOptions) -> Grant:
         grant = Grant(self.name, options, self._context, place)
@@ -259,7 +260,7 @@ class Cohort:
 
     def _start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
         if not self._context.is_closed:
-            self._context.home.start(f"lock: {name}", task, *args)
+            self._client.home.start(f"lock: {name}", task, *args)
 
     # In an outage ----------------------------------------------------------------------------------------------
 
@@ -356,7 +357,7 @@ class Cohort:
             Handover(
                 wanted=last.handover and following.handover,
                 trusted=place.loss() is None,
-                left=place.session.deadline - self._context.clock.boot(),
+                left=place.session.deadline - self._client.clock.boot(),
                 renew_interval=place.session.renew_interval,
                 unresolved=place.pending.unresolved,
                 count=place.handovers,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tideover.client.direct import DirectCalls
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
-from tideover.errors import CircuitOpen, Closed
-from tideover.home import Home
+from tideover.client.client import Client
+from tideover.client.lifecycle import Lifecycle
+from tideover.errors import CircuitOpen
 from tideover.locks.etcd_queue import EtcdQueue, queue_head
 from tideover.locks.host_queue import Hosts
 from tideover.locks.journal import LockJournal
@@ -24,30 +21,19 @@ class LockContext:
     """What cohorts, contenders and grants work with.
 
     Attributes:
-        gateway: The way to etcd through the breaker.
-        direct: The way past the breaker; None before the coordinator is entered.
-        random: Draws a number uniformly from [0, 1).
-        epoch: Returns the epoch that tokens belong to.
-        process_name: Returns the name of this process, for people.
         record_names: Whether spans may name locks.
-        refused: Why no lock is given; None while the coordinator is open.
+        process_name: Returns the name of this process, for people.
+        life: Whether locks are given; closed later than the coordinator, whose bodies may still take locks.
         is_closed: Whether there is nothing to give back any more, because the sessions end.
     """
 
-    namespace: str
-    home: Home
-    gateway: Gateway
-    cluster: ClusterState
+    client: Client
     pool: SessionPool
     hosts: Hosts
     journal: LockJournal
-    clock: Clock
-    random: Callable[[], float]
-    epoch: Callable[[], int]
-    process_name: Callable[[], str]
     record_names: bool
-    direct: DirectCalls | None = None
-    refused: str | None = "the coordinator has not been entered"
+    process_name: Callable[[], str]
+    life: Lifecycle = field(default_factory=Lifecycle)
     is_closed: bool = False
 
     def refusal(self) -> CircuitOpen | None:
@@ -57,34 +43,28 @@ class LockContext:
             AuthenticationFailed: etcd refuses this client's credentials.
             Closed: The coordinator is closed.
         """
-        if self.refused is not None:
-            raise Closed(self.refused)
-        if self.cluster.health.quorum.closed:
+        self.life.check()
+        if self.client.state.health.quorum.closed:
             return None
         try:
-            self.gateway.admit(Lane.QUORUM)
+            self.client.calls.admit(Lane.QUORUM)
         except CircuitOpen as exc:
             return exc
         return None
 
     async def recovery(self) -> None:
         """Wait until no outage is declared, or the coordinator is closed."""
-        while self.cluster.outage_declared and self.refused is None:
-            await self.cluster.changed.wait()
+        while self.client.state.outage_declared and self.life.is_open:
+            await self.client.state.changed.wait()
 
     def queue(self, name: str) -> EtcdQueue:
-        """Return the queue of a lock in etcd.
-
-        Raises:
-            Closed: The coordinator has not been entered.
-        """
-        if self.direct is None:
-            raise Closed(self.refused or "the coordinator has not been entered")
+        """Return the queue of a lock in etcd."""
+        client = self.client
         return EtcdQueue(
-            queue_head(self.namespace, name),
-            anchors=anchors(f"{self.namespace}/"),
-            gateway=self.gateway,
-            direct=self.direct,
-            cluster=self.cluster,
-            chance=self.random,
+            queue_head(client.namespace, name),
+            anchors=anchors(client.base),
+            gateway=client.calls,
+            direct=client.direct,
+            cluster=client.state,
+            chance=client.random,
         )

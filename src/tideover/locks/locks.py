@@ -10,13 +10,9 @@ from functools import partial
 import anyio
 
 from tideover.broadcast import Broadcast
-from tideover.client.direct import DirectCalls
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.errors import Closed, LockTimeout
 from tideover.holders import process_name
-from tideover.home import Home
 from tideover.locks.cohort import Cohort
 from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
@@ -30,7 +26,6 @@ from tideover.policies import Profile
 from tideover.sessions.pool import SessionPool
 from tideover.shown import quoted
 from tideover.status import LockConflictStatus, LockStatus, LockWaitStatus, RejectedValue
-from tideover.store.protocol import Store
 from tideover.types import HealthState, LockMode
 
 # Seconds between two notes in the ledger, during an outage, that what is held is still held.
@@ -55,49 +50,35 @@ class Locks:
 
     def __init__(
         self,
-        namespace: str,
+        client: Client,
         *,
         profile: str,
-        home: Home,
-        gateway: Gateway,
-        cluster: ClusterState,
         pool: SessionPool,
         hosts: HostLocking,
         ledger_file: Callable[[str], LedgerFile] | None,
-        clock: Clock,
-        chance: Callable[[], float],
-        epoch: Callable[[], int],
-        outage_id: Callable[[], str],
         record_names: bool,
-        name: Callable[[], str] = process_name,
     ) -> None:
         self.on_outage: OnOutage = "local" if profile == Profile.AVAILABILITY else "fail"
-        self.home = home
-        self._cluster = cluster
+        self.home = client.home
+        self._cluster = client.state
         owner = secrets.token_hex(8)
         self._ledger = Ledger(
-            f"{namespace}/",
+            client.base,
             file=ledger_file(owner) if ledger_file is not None else None,
             owner=owner,
             where=process_name(),
-            gateway=gateway,
-            clock=clock,
+            gateway=client.calls,
+            clock=client.clock,
             report=report_overlap,
         )
-        self._journal = LockJournal(self._ledger, cluster, clock=clock, outage_id=outage_id)
+        self._journal = LockJournal(self._ledger, client.state, clock=client.clock, outage_id=client.outage_id)
         self.context = LockContext(
-            namespace=namespace,
-            home=home,
-            gateway=gateway,
-            cluster=cluster,
+            client,
             pool=pool,
-            hosts=Hosts(hosts, chance=chance),
+            hosts=Hosts(hosts, chance=client.random),
             journal=self._journal,
-            clock=clock,
-            random=chance,
-            epoch=epoch,
-            process_name=name,
             record_names=record_names,
+            process_name=client.process_name,
         )
         self._cohorts: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
@@ -123,9 +104,9 @@ class Locks:
             RuntimeError: The caller would wait for itself, without end.
             TideoverError: As `Coordinator.lock` says.
         """
-        context = self.context
-        if context.refused is not None:
-            raise Closed(context.refused)
+        context, clock = self.context, self.context.client.clock
+        if context.life.refusal is not None:
+            raise Closed(context.life.refusal)
         if inside and options.timeout is None:
             raise RuntimeError(f"{_of_itself(name)}, and this would wait for ever")
         if not self._used:
@@ -136,7 +117,7 @@ class Locks:
         if cohort is None:
             forget = partial(self._cohorts.pop, key, None)
             cohort = self._cohorts[key] = Cohort(name, options.ttl, context, forget=forget)
-        began, outcome = context.clock.monotonic(), "refused"
+        began, outcome = clock.monotonic(), "refused"
         grant: Grant | None = None
         try:
             with anyio.move_on_after(options.timeout) if options.timeout else _NO_TIMEOUT:
@@ -151,7 +132,7 @@ class Locks:
                 raise LockTimeout(_of_itself(name)) from exc
             raise
         finally:
-            self._journal.waited(outcome, context.clock.monotonic() - began)
+            self._journal.waited(outcome, clock.monotonic() - began)
         self._active[grant] = cohort
         self._journal.began(grant)
         return grant
@@ -212,7 +193,7 @@ class Locks:
             if self._used and not self._cluster.outage_declared and not self._cluster.unauthorized:
                 if self._to_publish:
                     self._to_publish = False
-                    await anyio.sleep(_PUBLISH_WITHIN * self.context.random())
+                    await anyio.sleep(_PUBLISH_WITHIN * self.context.client.random())
                     await self._ledger.recovered()
                 else:
                     await self._ledger.look()
@@ -221,17 +202,13 @@ class Locks:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store) -> None:
+    def open(self) -> None:
         """Give locks from now on."""
-        context = self.context
-        context.direct = DirectCalls(
-            store, self._cluster, clock=context.clock, chance=context.random, attempt_timeout=1.0
-        )
-        context.refused = None
+        self.context.life.open()
 
     async def aclose(self, why: str) -> None:
         """Give no more locks, and wait until the keys are given back; bounded in time."""
-        self.context.refused = why
+        self.context.life.close(why)
         for cohort in list(self._cohorts.values()):
             cohort.close()
         self._cluster.changed.fire()
@@ -245,7 +222,7 @@ class Locks:
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
-        self.context.refused = why
+        self.context.life.poison(why)
         self._ledger.close()
 
     # What `status()` shows -------------------------------------------------------------------------------------

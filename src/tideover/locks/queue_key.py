@@ -124,6 +124,7 @@ class Contender:
         self.place: QueueKey | None = None
         self._ttl = ttl
         self._context = context
+        self._client = context.client
         self._on_idle = on_idle
         # Of the newest key: a waiter that gives up has given it back by the time it says why.
         self._ahead: Ahead | None = None
@@ -174,16 +175,16 @@ class Contender:
                 return place
             if place is not None:
                 self.drop(place)
-            context, pool = self._context, self._context.pool
+            clock, pool = self._client.clock, self._context.pool
             session = pool.of_locks.get(self._ttl)
             if session is None or session.loss() is not None:
                 session = await pool.shared(self._ttl)
-            head = queue_head(context.namespace, self.name)
+            head = queue_head(self._client.namespace, self.name)
             key = f"locks/{self.name}/{session.lease_id:x}"
-            holder = Holder.now(context.process_name(), context.clock.wall())
+            holder = Holder.now(self._context.process_name(), clock.wall())
             # The head of the queue is read in the same transaction: if it is our key, nothing more is asked.
             own = await session.claim(key, holder.encode(), reads=[head])
-            place = self.place = QueueKey(own, session, now=context.clock.monotonic)
+            place = self.place = QueueKey(own, session, now=clock.monotonic)
             self._ahead = place.ahead
             place.first = next(iter(own.reads[0].entries), None) == own.full
             if not place.first:
@@ -213,7 +214,7 @@ class Contender:
             self.place is place
             and place.holder is None
             and place.loss() is None
-            and place.session.deadline - self._context.clock.boot() > place.session.renew_interval
+            and place.session.deadline - self._client.clock.boot() > place.session.renew_interval
         )
 
     # The host lock ---------------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ class Contender:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(until_gone)
             while refusal is None and not gone.is_set():
-                changed = self._context.cluster.changed.next()
+                changed = self._client.state.changed.next()
                 refusal = self._context.refusal()
                 if refusal is None:
                     await first_of([gone, changed])
@@ -309,11 +310,10 @@ class Contender:
         if self.place is place:
             self.place = None
         self.free_host(place)
-        context = self._context
-        if not place.own.gone and not context.is_closed:
+        if not place.own.gone and not self._context.is_closed:
             # Set before the next task here is told: it waits for this.
             done = anyio.Event()
-            if context.home.start("lock: give back", self._give_back, place, done):
+            if self._client.home.start("lock: give back", self._give_back, place, done):
                 self._releasing = done
         place.drop()
 

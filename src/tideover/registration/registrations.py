@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
 import anyio.lowlevel
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import ClusterState
-from tideover.errors import Closed
-from tideover.home import Home
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
 from tideover.registration.publisher import Publisher
@@ -23,7 +19,6 @@ from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.pool import SessionPool
 from tideover.status import RegistrationStatus
-from tideover.ticker import Ticker
 
 _LEFT = "it was given up by its owner"
 
@@ -32,43 +27,31 @@ class Registrations:
     """Keeps what one coordinator has registered.
 
     Args:
-        namespace: The prefix of everything in etcd.
+        client: The way to etcd.
         pool: Where to open sessions.
-        gateway: The way to etcd.
-        cluster: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: The event loop they belong to, and where their tasks run.
-        ticker: Who looks at the clock.
         patience: Seconds that entering a block waits until etcd has it.
     """
 
-    def __init__(
-        self,
-        namespace: str,
-        *,
-        pool: SessionPool,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        ticker: Ticker,
-        patience: float,
-    ) -> None:
-        self._home = home
+    def __init__(self, client: Client, *, pool: SessionPool, patience: float) -> None:
+        self._home = client.home
+        self._lifecycle = client.lifecycle
         self._patience = patience
-        self._publisher = partial(Publisher, base=f"{namespace}/", cluster=cluster, clock=clock, chance=chance)
+        state, clock, chance = client.state, client.clock, client.random
+        self._publisher = partial(Publisher, base=client.base, cluster=state, clock=clock, chance=chance)
         self._keeper = Keeper(
-            pool=pool, gateway=gateway, cluster=cluster, clock=clock, chance=chance, home=home, ticker=ticker
+            pool=pool,
+            gateway=client.calls,
+            cluster=state,
+            clock=clock,
+            chance=chance,
+            home=client.home,
+            ticker=client.ticker,
         )
-        self._part = partial(part, keeper=self._keeper, gateway=gateway, cluster=cluster)
-        self._refusal: str | None = "the coordinator has not been entered"
-        self._poison: str | None = None
+        self._part = partial(part, keeper=self._keeper, gateway=client.calls, cluster=state)
         self._running: dict[Publisher, Registered] = {}
         self._ending: list[Publisher] = []
         self._parting = False
-        self._tick = ticker.every(math.inf, self._end_those)
+        self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count them by state."""
@@ -93,8 +76,7 @@ class Registrations:
             WrongLoop: This is another event loop than the coordinator's.
         """
         self._home.check(self)
-        if self._refusal is not None:
-            raise Closed(self._refusal)
+        self._lifecycle.check()
         publisher = self._publisher(registration)
         registered = Registered(
             publisher,
@@ -102,7 +84,7 @@ class Registrations:
             change=partial(self._keeper.change, publisher),
             begin_deregistering=partial(self._begin_ending, publisher, _LEFT),
             deregister=partial(self._end, (publisher,), _LEFT),
-            poison=lambda: self._poison,
+            poison=lambda: self._lifecycle.forked,
         )
         self._running[publisher] = registered
         self._keeper.plan(publisher)
@@ -122,22 +104,13 @@ class Registrations:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Begin."""
-        self._refusal = None
-
     async def end_all(self, why: str) -> None:
         """Take all out of etcd; bounded in time. More may be registered later."""
         await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
-        """Take all out of etcd, and register nothing any more; bounded in time."""
-        self._refusal = self._refusal or why
+        """Take all out of etcd, of a coordinator that is closing; bounded in time."""
         await self.end_all(why)
-
-    def poison(self, why: str) -> None:
-        """Refuse everything: this is a forked child."""
-        self._refusal = self._poison = why
 
     # The end ---------------------------------------------------------------------------------------------------
 

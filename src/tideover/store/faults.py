@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from tideover import errors
 from tideover.shown import shown
@@ -277,6 +278,10 @@ def classify(code: str, message: str) -> Fault:
         return Fault(_REFUSALS[code], code, message, retry_read=False, applied=False)
     kind = FaultKind.CONNECTION_LOST if code in _LOST else FaultKind.UNKNOWN
     return Fault(kind, code, message, retry_read=True, applied=True)
+
+
+# What a call is answered with that has no answer when its time is over.
+UNANSWERED: Final = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
 def unless_expected(endpoint: str, header: Header, expected: tuple[int, int] | None) -> None:

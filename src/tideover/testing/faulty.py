@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import anyio
 
 from tideover.store.endpoints import Address
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, classify
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
@@ -211,5 +211,5 @@ async def _fail(injection: Injection, timeout: float) -> StoreFault:
     """Return what a call ends with, at the time it ends."""
     if not injection.code:
         await anyio.sleep(timeout)
-        return StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return StoreFault(UNANSWERED)
     return StoreFault(classify(injection.code, injection.message))

@@ -18,7 +18,7 @@ from tideover.codecs import encode
 from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
-from tideover.store.faults import Fault, StoreFault, classify, unless_expected
+from tideover.store.faults import UNANSWERED, Fault, StoreFault, classify, unless_expected
 from tideover.store.leases import (
     Attachments,
     AttachmentsResult,
@@ -251,7 +251,7 @@ class MemoryStore:
         if self.delay:
             if self.delay >= timeout:
                 await anyio.sleep(timeout)
-                raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+                raise StoreFault(UNANSWERED)
             await anyio.sleep(self.delay)
         if member in self.proxies and not isinstance(op, Status):
             await self._await_leader(timeout)
@@ -313,14 +313,14 @@ class MemoryStore:
             while member in self.frozen:
                 await self._changed.wait()
             return
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     async def _await_leader(self, timeout: float) -> None:
         with anyio.move_on_after(timeout):
             while not self.has_leader:
                 await self._changed.wait()
             return
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     def _header(self, member: str, revision: int) -> Header:
         if member in self.strangers:

@@ -48,7 +48,7 @@ _RULES = HandoverRules()
 
 
 class _Waiter:
-    """A task in the line; its event is set when it has the turn, or has to look at what became of etcd."""
+    # Its event is set when the task has the turn, or when there is news about etcd.
 
     __slots__ = ("event", "has_turn", "options")
 
@@ -157,7 +157,7 @@ class Cohort:
         return context.refusal()
 
     async def _wait_for_turn(self, options: LockOptions) -> bool:
-        """Wait in line; return False if there is news about etcd to be looked at."""
+        """Wait in line; return False if there is news about etcd."""
         waiter = _Waiter(options)
         self._line.append(waiter)
         try:

@@ -1,4 +1,4 @@
-"""One grant of a lock: whether it is DISTRIBUTED, LOCAL or lost, worked out anew whenever somebody asks."""
+"""One grant of a lock: DISTRIBUTED, LOCAL or lost, worked out by the clock whenever that is asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The lines of locks as an operator sees them: who has each, and who waits, of any client.
+"""The queues of locks as an operator sees them: which client has each lock, and which clients wait.
 
-tideover, Go and etcdctl stand in the same lines (`etcd_queue`), each key under a lease of its own. tideover writes
-into its keys who it is; the others leave them empty, and their lease is all that is known of them.
+tideover, Go and etcdctl stand in the same queues (`etcd_queue`), each key under a lease of its own. tideover
+writes the name of its process into its keys; the others leave them empty, and their lease is all that is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tideover.types import Entry, Source
 
 # Keys in a page.
 _PAGE = 500
-# How many of a line are asked for how long their leases last.
+# Of how many keys of a queue the lease is asked for.
 MOST_LEASES = 100
 
 
@@ -65,7 +65,7 @@ class LockLine:
 
     @property
     def state(self) -> str:
-        """One word: `"free"`, `"held"`, or `"blocked"` by a key that is nobody's place."""
+        """One word: `"free"`, `"held"`, or `"blocked"` by a foreign key."""
         if self.first is None:
             return "free"
         return "blocked" if self.first.foreign else "held"

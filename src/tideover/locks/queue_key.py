@@ -4,8 +4,8 @@
 host lock is taken last, so that a process that waits for etcd keeps no LOCAL holder of its machine waiting; and it
 is given back before the key is.
 
-*Not guaranteed* is anything about what comes next: the session may be in doubt as soon as this is known. Whoever
-enters a body on a key asks `Contender.is_free` first.
+*Not guaranteed* is anything about what comes next: the session may be in doubt as soon as this is known. The
+cohort asks `Contender.is_free` before a body is entered.
 
 Prior art: `Mutex.myKey` of etcd's Go package `concurrency`, and the contenders of ZooKeeper's lock recipe.
 """

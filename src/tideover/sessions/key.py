@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from tideover.event_loop import EventLoop
+from tideover.home import EventLoop
 from tideover.store.operations import RangeResult
 from tideover.types import Entry
 

@@ -83,10 +83,6 @@ class Cohort:
         # Since when each waits, in monotonic seconds, the first one first.
         self._began: dict[object, float] = {}
 
-    def __repr__(self) -> str:
-        """Show the name and how many wait."""
-        return f"<Cohort {self.name!r} ttl {self.ttl}, {self.waiting} waiting>"
-
     @cached_property
     def _moved(self) -> Broadcast:
         return Broadcast()
@@ -113,8 +109,6 @@ class Cohort:
     def _settle(self) -> None:
         if not (self._users or self._turn_taken or self._line) and self.front.idle:
             self._forget()
-
-    # The turn --------------------------------------------------------------------------------------------------
 
     async def acquire(self, options: LockOptions) -> Grant:
         """Wait for the lock.
@@ -262,8 +256,6 @@ class Cohort:
         if not self._context.is_closed:
             self._client.home.start(f"lock: {name}", task, *args)
 
-    # In an outage ----------------------------------------------------------------------------------------------
-
     def outage(self) -> None:
         """Wake the tasks in line that must not wait out a declared outage; the others stay in line."""
         self._wake([waiter for waiter in self._line if waiter.options.on_outage != "wait"])
@@ -304,8 +296,6 @@ class Cohort:
             hosts.give(self.name)
             return None
         return Grant(self.name, options, context, None)
-
-    # Letting go ------------------------------------------------------------------------------------------------
 
     def release(self, grant: Grant) -> None:
         """Take the lock back from a body that was left; never waits."""
@@ -366,8 +356,6 @@ class Cohort:
             ),
             _RULES,
         )
-
-    # For `recovery` --------------------------------------------------------------------------------------------
 
     def promote(self, grant: Grant, place: QueueKey) -> None:
         """Turn a LOCAL hold DISTRIBUTED, on a key that is first."""

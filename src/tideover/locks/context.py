@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from tideover.client.client import Client
 from tideover.client.lifecycle import Lifecycle
 from tideover.errors import CircuitOpen
-from tideover.locks.etcd_queue import EtcdQueue, queue_head
 from tideover.locks.host_queue import Hosts
 from tideover.locks.journal import LockJournal
-from tideover.sessions.key import anchors
 from tideover.sessions.pool import SessionPool
 from tideover.store.operations import Lane
 
@@ -56,15 +54,3 @@ class LockContext:
         """Wait until no outage is declared, or the coordinator is closed."""
         while self.client.state.outage_declared and self.life.is_open:
             await self.client.state.changed.wait()
-
-    def queue(self, name: str) -> EtcdQueue:
-        """Return the queue of a lock in etcd."""
-        client = self.client
-        return EtcdQueue(
-            queue_head(client.namespace, name),
-            anchors=anchors(client.base),
-            gateway=client.calls,
-            direct=client.direct,
-            cluster=client.state,
-            chance=client.random,
-        )

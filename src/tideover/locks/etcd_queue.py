@@ -17,20 +17,18 @@ in the queue of "orders".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import anyio
 
 from tideover import telemetry
-from tideover.client.direct import DirectCalls
-from tideover.client.gateway import Gateway
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.errors import AuthenticationFailed, InvalidRequest, SessionLost
 from tideover.foreign_bytes import INT64, hexadecimal
 from tideover.holders import Holder
-from tideover.sessions.key import LeasedKey
+from tideover.sessions.key import LeasedKey, anchors
 from tideover.shown import shown
 from tideover.status import RejectedValue
 from tideover.store.faults import FaultKind, StoreFault, public_error
@@ -91,38 +89,14 @@ def queue_head(namespace: str, name: str) -> Range:
 
 
 class EtcdQueue:
-    """One queue of waiters.
+    """The queue of one lock."""
 
-    Args:
-        head: Reads the first key; see `queue_head`.
-        anchors: The prefix of the sessions' own keys, which tell an owner that let go from one that vanished.
-        gateway: The way for reads, which an outage may refuse.
-        direct: The way to the members, for watches.
-        chance: Draws a number uniformly from [0, 1).
-    """
-
-    def __init__(
-        self,
-        head: Range,
-        *,
-        anchors: bytes,
-        gateway: Gateway,
-        direct: DirectCalls,
-        cluster: ClusterState,
-        chance: Callable[[], float],
-    ) -> None:
-        self._head = head
-        self._prefix = head.key
-        self._end = head.end
-        self._anchors = anchors
-        self._gateway = gateway
-        self._reach = direct
-        self._cluster = cluster
-        self._chance = chance
-
-    def __repr__(self) -> str:
-        """Show the prefix."""
-        return f"<EtcdQueue {self._prefix!r}>"
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._cluster = client.state
+        self._head = queue_head(client.namespace, name)
+        self._prefix = self._head.key
+        self._end = self._head.end
 
     async def wait(self, own: LeasedKey, *, ahead: Ahead | None = None, why: bool = False) -> bool:
         """Wait until our key is the first.
@@ -158,10 +132,10 @@ class EtcdQueue:
             try:
                 before = await self._departure(ahead, before, own, why=why)
             except StoreFault as exc:
-                self._reach.report(exc.fault)
+                self._client.direct.report(exc.fault)
                 if not (exc.fault.outage or exc.fault.retry_read or exc.fault.kind is FaultKind.COMPACTED):
                     raise public_error(exc.fault, doing=f"watch {shown(ahead.last.key)}", writes=False) from exc
-                await anyio.sleep(_AFTER_TROUBLE * self._chance())
+                await anyio.sleep(_AFTER_TROUBLE * self._client.random())
                 before = await self.before(own)
 
     async def before(self, own: LeasedKey) -> Before | None:
@@ -171,7 +145,7 @@ class EtcdQueue:
         # Our key and the one before it in one read: that ours is there counts as much as that none is before it.
         # Not in a transaction, in which a read that runs out of time ends the member: see docs/decisions/0023.
         nearest = self._until(own, limit=2)
-        answered = await self._gateway.call(nearest)
+        answered = await self._client.calls.call(nearest)
         found = answered.result
         entry = found.entries.get(own.full)
         if entry is None or entry.create_revision != own.create_revision:
@@ -179,7 +153,7 @@ class EtcdQueue:
             raise SessionLost(f"{own.key!r} was not there any more at revision {at}", definite=True)
         if found.more and not self._others(own, found.entries):
             # The nearest one stands in the queue of a longer name.
-            found = (await self._gateway.call(self._until(own))).result
+            found = (await self._client.calls.call(self._until(own))).result
         key = next((key for key in self._direct(found.entries) if key != own.full), None)
         return None if key is None else Before(key, found.entries[key], answered.result.header.revision)
 
@@ -208,7 +182,7 @@ class EtcdQueue:
 
     async def holder(self) -> Before | None:
         """Return the first key of the queue, which has the lock; None if there is none. Raises as `wait` does."""
-        return self.first_in((await self._gateway.call(self._head)).result)
+        return self.first_in((await self._client.calls.call(self._head)).result)
 
     def _until(self, own: LeasedKey, limit: int = 0) -> Range:
         return Range(
@@ -223,11 +197,11 @@ class EtcdQueue:
         """Return when a waiter elsewhere is seen, or when that cannot be known."""
         newest = Range(self._prefix, self._end, keys_only=True, sort=Sort.NEWEST)
         try:
-            found = await self._reach.ask(newest, timeout=_OPEN_WITHIN)
+            found = await self._client.direct.ask(newest, timeout=_OPEN_WITHIN)
             if self._others(own, found.entries):
                 return
             member = self._cluster.active
-            opening = self._reach.store.watch(
+            opening = self._client.direct.store.watch(
                 self._prefix,
                 self._end,
                 start_revision=found.header.revision + 1,
@@ -263,7 +237,7 @@ class EtcdQueue:
         # read again; unless the exact revision matters.
         member = self._cluster.active
         begin = before.seen_at + 1 if why else 0
-        opening = self._reach.store.watch(
+        opening = self._client.direct.store.watch(
             before.key, None, start_revision=begin, member=member, timeout=_OPEN_WITHIN
         )
         async with opening as watch:
@@ -296,7 +270,7 @@ class EtcdQueue:
     async def _doubt(self, member: str, own: LeasedKey, scope: anyio.CancelScope) -> None:
         """End the wait for the watch when the member is in doubt, our key is gone, or time has passed."""
         cluster = self._cluster
-        patience = _LOOK_EVERY * (1 + self._chance())
+        patience = _LOOK_EVERY * (1 + self._client.random())
         left = _time_left()
         with anyio.move_on_after(left if 0 < left < patience else patience), own.gone.ending(scope):
             while cluster.health.quorum.closed and (cluster.active == member or member in cluster.well):
@@ -313,7 +287,7 @@ class EtcdQueue:
         try:
             if gone_at is not None and (there := await self._anchor_was_there(lease, gone_at)) is not None:
                 return not there
-            return (await self._gateway.call(LeaseTimeToLive(number))).result.ttl <= 0
+            return (await self._client.calls.call(LeaseTimeToLive(number))).result.ttl <= 0
         except AuthenticationFailed:
             raise
         except Exception:  # noqa: BLE001  # whatever prevents the answer: to wait longer is safe
@@ -321,12 +295,12 @@ class EtcdQueue:
 
     async def _anchor_was_there(self, lease: bytes, gone_at: int) -> bool | None:
         """Whether a key's session still was there when the key went; None if the key is another client's."""
-        anchor = self._anchors + lease
+        anchor = anchors(self._client.base) + lease
         try:
-            found = (await self._gateway.call(Range(anchor, revision=gone_at, keys_only=True))).result
+            found = (await self._client.calls.call(Range(anchor, revision=gone_at, keys_only=True))).result
             if found.entries:
                 return True
-            found = (await self._gateway.call(Range(anchor, revision=gone_at - 1, keys_only=True))).result
+            found = (await self._client.calls.call(Range(anchor, revision=gone_at - 1, keys_only=True))).result
         except InvalidRequest:  # compacted
             return None
         return False if found.entries else None

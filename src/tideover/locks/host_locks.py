@@ -49,12 +49,7 @@ class HostLocks:
         self._scopes = sorted(f"{member}\0{namespace}" for member in members)
         self._file = -1
         self._files: dict[str, list[int]] = {}
-        self._held = 0
         _open.add(self)
-
-    def __repr__(self) -> str:
-        """Show the folder and how many are held."""
-        return f"<HostLocks in {self._folder}, {self._held} held>"
 
     def take(self, name: str) -> bool:
         """Take a name if it is free; return whether it was.
@@ -62,13 +57,10 @@ class HostLocks:
         Raises:
             OSError: The folder cannot be used.
         """
-        taken = self._take_bytes(name) if _OFD_SETLK is not None else self._take_files(name)
-        self._held += taken
-        return taken
+        return self._take_bytes(name) if _OFD_SETLK is not None else self._take_files(name)
 
     def give(self, name: str) -> None:
         """Give a taken name back."""
-        self._held -= 1
         if _OFD_SETLK is None:
             for file in self._files.pop(name, ()):
                 os.close(file)
@@ -81,7 +73,7 @@ class HostLocks:
         for file in [self._file, *(file for files in self._files.values() for file in files)]:
             if file >= 0:
                 os.close(file)
-        self._file, self._held = -1, 0
+        self._file = -1
         self._files.clear()
 
     # On Linux: one file, one byte for each name.

@@ -14,17 +14,18 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import anyio
 
 from tideover import telemetry
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock, Stamp
+from tideover.client.client import Client
+from tideover.clock import Stamp
 from tideover.errors import AuthenticationFailed, InvalidRequest, TideoverError, Unavailable
 from tideover.fencing.token import fencing_token
 from tideover.foreign_bytes import Malformed
+from tideover.holders import process_name
 from tideover.locks.hold_document import KEPT, MOST_HOLDS, decode, encode, latest, published
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.rules.overlaps import Hold, Overlap, overlaps
@@ -71,10 +72,8 @@ class Ledger:
     """The ledger of one coordinator.
 
     Args:
-        file: This process's file; None if nothing goes to disk.
         owner: The process, unique for each start of one.
-        where: The process, for people.
-        report: Called with each new conflict.
+        file: This process's file; None if nothing goes to disk.
 
     Attributes:
         conflicts: Overlaps in which this process had a part.
@@ -83,27 +82,16 @@ class Ledger:
         past: The latest holds that touched no outage.
     """
 
-    def __init__(
-        self,
-        base: str,
-        *,
-        file: LedgerFile | None,
-        owner: str,
-        where: str,
-        gateway: Gateway,
-        clock: Clock,
-        report: Callable[[Overlap], None],
-    ) -> None:
+    def __init__(self, client: Client, owner: str, file: LedgerFile | None) -> None:
         self.conflicts: dict[tuple[str, str], Overlap] = {}
         self.rejected: dict[bytes, RejectedValue] = {}
         self.error: str | None = None
-        self._prefix = published(base)
+        self._prefix = published(client.base)
         self._file = file
         self._owner = owner
-        self._where = where
-        self._gateway = gateway
-        self._clock = clock
-        self._report = report
+        self._where = process_name()
+        self._gateway = client.calls
+        self._clock = client.clock
         self._own: dict[str, Hold] = {}
         self._unpublished: set[str] = set()
         self._others: dict[str, Hold] = {}
@@ -112,10 +100,6 @@ class Ledger:
         self._read_to = 0
         self._eager_until = -math.inf
         self._lease: tuple[int, float] | None = None
-
-    def __repr__(self) -> str:
-        """Count the holds."""
-        return f"<Ledger {len(self._own)} own holds, {len(self._others)} of others>"
 
     def begin(self, name: str, mode: LockMode, token: int, since: float) -> Hold:
         """Record a new hold, with a token of 0 if it is LOCAL, that began at a boot time."""
@@ -329,7 +313,7 @@ class Ledger:
             known = self.conflicts.get(found.id)
             self.conflicts[found.id] = found
             if known is None or (found.certain and not known.certain):
-                self._report(found)
+                _report(found)
 
     def _forget(self) -> None:
         # What is too old to be of interest, and the oldest of what is over and published.
@@ -372,8 +356,7 @@ def _batches(holds: Iterable[Hold]) -> Iterator[list[Hold]]:
         yield batch
 
 
-def report_overlap(found: Overlap) -> None:
-    """Report a conflict: in the log, as an event and as a count."""
+def _report(found: Overlap) -> None:
     telemetry.lock_conflict(
         found.first.name,
         f"{found.first.where} ({found.first.mode}) and {found.second.where} ({found.second.mode}) held it at the "

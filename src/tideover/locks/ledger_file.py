@@ -40,10 +40,6 @@ class LedgerFile:
         self._path = folder / f"{owner}-{secrets.token_hex(4)}.jsonl"
         self._file = -1
 
-    def __repr__(self) -> str:
-        """Show the file."""
-        return f"<LedgerFile {self._path}>"
-
     def write(self, hold: Hold) -> None:
         """Append a hold as it stands now; of several lines with one id the last counts.
 

@@ -72,24 +72,16 @@ class LockLine:
 
 
 async def lock_lines(base: str, gateway: Gateway) -> AsyncIterator[LockLine]:
-    """Go through the lines of all locks. Of nested names the longer one comes first.
-
-    Args:
-        base: What all keys begin with.
-        gateway: The way to etcd.
-
-    Raises:
-        TideoverError: As of `pages`.
-    """
+    """Go through the queues of all locks, of nested names the longer one first. Raises as `pages` does."""
     prefix = f"{base}locks/".encode()
-    # Each lock whose line the walk is in: the keys of "a" may stand before and behind those of "a/b".
+    # Each lock whose queue the walk is in: the keys of "a" may stand before and behind those of "a/b".
     open_: list[tuple[bytes, LinePlace, int]] = []
     source = Source.QUORUM
     async for page in pages(gateway, prefix, size=_PAGE):
         source = page.source
         for key, entry in page.entries.items():
             lock, _, name = key[len(prefix) :].rpartition(b"/")
-            if not lock:  # it stands in no line
+            if not lock:  # it stands in no queue
                 continue
             while open_ and not _is_within(lock, open_[-1][0]):
                 yield _line(*open_.pop(), source)
@@ -112,16 +104,7 @@ def _line(lock: bytes, first: LinePlace, waiting: int, source: Source) -> LockLi
 
 
 async def lock_line(base: str, lock: str, gateway: Gateway) -> LockLine:
-    """Return the line of one lock, with how long the leases in it last.
-
-    Args:
-        base: What all keys begin with.
-        lock: The lock.
-        gateway: The way to etcd.
-
-    Raises:
-        TideoverError: As of `pages`.
-    """
+    """Return the queue of one lock, with how long the leases in it last. Raises as `pages` does."""
     prefix = f"{base}locks/{lock}/".encode()
     found: list[LinePlace] = []
     source = Source.QUORUM
@@ -142,7 +125,7 @@ def _place(name: bytes, entry: Entry) -> LinePlace:
 
 
 async def _with_ttl(place: LinePlace, gateway: Gateway) -> LinePlace:
-    """Return it with what its lease says; as it is where that is not told, as a user without rights is not."""
+    # A user without the right to ask is shown the key without its lease.
     if place.foreign:
         return place
     try:

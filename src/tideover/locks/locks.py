@@ -12,13 +12,12 @@ import anyio
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
 from tideover.errors import Closed, LockTimeout
-from tideover.holders import process_name
 from tideover.locks.cohort import Cohort
 from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
 from tideover.locks.host_queue import HostLocking, Hosts
 from tideover.locks.journal import LockJournal
-from tideover.locks.ledger import Ledger, report_overlap
+from tideover.locks.ledger import Ledger
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.options import LockOptions, OnOutage
 from tideover.locks.recovery import reconcile
@@ -62,16 +61,8 @@ class Locks:
         self.home = client.home
         self._cluster = client.state
         owner = secrets.token_hex(8)
-        self._ledger = Ledger(
-            client.base,
-            file=ledger_file(owner) if ledger_file is not None else None,
-            owner=owner,
-            where=process_name(),
-            gateway=client.calls,
-            clock=client.clock,
-            report=report_overlap,
-        )
-        self._journal = LockJournal(self._ledger, client.state, clock=client.clock, outage_id=client.outage_id)
+        self._ledger = Ledger(client, owner, ledger_file(owner) if ledger_file is not None else None)
+        self._journal = LockJournal(self._ledger, client)
         self.context = LockContext(
             client,
             pool=pool,
@@ -91,8 +82,6 @@ class Locks:
         """Count what is held and waited for."""
         waiting = sum(cohort.waiting for cohort in self._cohorts.values())
         return f"<Locks {len(self._active)} held, {waiting} waited for>"
-
-    # Giving and taking back ------------------------------------------------------------------------------------
 
     async def acquire(self, name: str, options: LockOptions, *, inside: bool = False) -> Grant:
         """Wait for a lock; see `Coordinator.lock`.
@@ -155,8 +144,6 @@ class Locks:
         cohort = self._cohorts.get((name, options.ttl))
         return "" if cohort is None else cohort.front.holder or ""
 
-    # Outages ---------------------------------------------------------------------------------------------------
-
     def health_changed(self) -> None:
         """Apply that an outage was declared or is over, at once; the same news again changes nothing."""
         outage = self._cluster.outage_declared
@@ -200,8 +187,6 @@ class Locks:
             with anyio.move_on_after(self._ledger.pause if self._used else None):
                 await news.wait()
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def open(self) -> None:
         """Give locks from now on."""
         self.context.life.open()
@@ -224,8 +209,6 @@ class Locks:
         """Refuse everything: this is a forked child."""
         self.context.life.poison(why)
         self._ledger.close()
-
-    # What `status()` shows -------------------------------------------------------------------------------------
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:
         """Return the locks held, the conflicts, and what does not work."""

@@ -63,10 +63,6 @@ class QueueKey:
         self._scouting: anyio.CancelScope | None = None
         self._dropped = False
 
-    def __repr__(self) -> str:
-        """Show the key and how far it has come."""
-        return f"<QueueKey {self.own!r} {'first' if self.first else 'waiting'}>"
-
     def loss(self) -> SessionLost | None:
         """Return why the key may not be relied upon right now; None if it may."""
         if self.own.gone:
@@ -134,7 +130,7 @@ class Contender:
     @cached_property
     def queue(self) -> EtcdQueue:
         """etcd's queue."""
-        return self._context.queue(self.name)
+        return EtcdQueue(self._client, self.name)
 
     @property
     def idle(self) -> bool:
@@ -158,8 +154,6 @@ class Contender:
         """Keys before ours that no client has made; empty unless we wait."""
         waits = self.place is not None and not self.place.first and self._ahead is not None
         return self.queue.foreign(self._ahead) if waits and self._ahead is not None else []
-
-    # To the front ----------------------------------------------------------------------------------------------
 
     async def make(self) -> QueueKey:
         """Return our key in etcd's queue; make it if there is none.
@@ -216,8 +210,6 @@ class Contender:
             and place.loss() is None
             and place.session.deadline - self._client.clock.boot() > place.session.renew_interval
         )
-
-    # The host lock ---------------------------------------------------------------------------------------------
 
     async def take_host(self, place: QueueKey, options: LockOptions) -> None:
         """Take the host lock along with a key that has come first.
@@ -302,8 +294,6 @@ class Contender:
         if place.hosted:
             place.hosted = False
             self._context.hosts.give(self.name)
-
-    # Giving back -----------------------------------------------------------------------------------------------
 
     def drop(self, place: QueueKey) -> None:
         """Give a key back, in the background."""

@@ -2,14 +2,15 @@
 
 Handing on costs microseconds, and a round through etcd milliseconds; yet others wait too.
 
-*Guarantee.* From the moment a waiter elsewhere is seen, a key is handed on 64 times or for 50 ms at the most. A key
-whose lease may soon end, or whose last holder may still have a write under way that is fenced by the same key, is
-given back instead.
+*Guarantee.* From the moment a waiter elsewhere is seen, a key is handed on 64 times or for 50 ms at the most. A
+key whose lease may soon end, or whose last holder may still have a write under way that is fenced by the same
+key, is given back instead.
 
-*Not guaranteed.* When a waiter elsewhere is seen: the look-out begins with the first handover, and costs a read and
-a watch.
+*Not guaranteed.* When a waiter elsewhere is seen: the look-out begins with the first handover, and costs a read
+and a watch.
 
-Prior art: lock cohorting (Dice, Marathe, Shavit: "Lock Cohorting", PPoPP 2012), whose bound is a count of handovers.
+Prior art: lock cohorting (Dice, Marathe, Shavit: "Lock Cohorting", PPoPP 2012), whose bound is a count of
+handovers.
 """
 
 from __future__ import annotations

@@ -638,7 +638,8 @@ class Coordinator(Primitives):
 
     def _process_name(self) -> str:
         """Return the name of this process, for people: with where it is reached, if it has said so."""
-        registered = next((status.url for status in self._registrations.status()), "")
+        first = next(iter(self._registrations.running), None)
+        registered = "" if first is None else first.endpoint.url
         advertised = self._desk.address if self._desk is not None and self._desk.options.advertise else ""
         return process_name(registered or advertised)
 

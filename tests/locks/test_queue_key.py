@@ -27,7 +27,7 @@ async def test_each_holder_is_told_also_after_a_doubt_between_two() -> None:
     """The session was in doubt while nobody held the lock: the next holder is told of a loss all the same."""
     store = MemoryStore()
     async with connected(store) as tide, anyio.create_task_group() as tasks:
-        session = await tide._sessions.shared(15)
+        session = await tide._parts.sessions.shared(15)
         place = QueueKey(await session.put("locks/orders/1"), session, now=anyio.current_time)
         begun: list[object] = []
 

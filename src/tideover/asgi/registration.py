@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.registration.registered import Registered
 from tideover.registration.registration import Registration
 
@@ -30,7 +30,9 @@ class Announcement:
 
     def begin(self) -> None:
         """Register: the application has started. Nothing waits for etcd."""
-        self._handles = [self._coordinator.begin_registration(each) for each in self._registrations]
+        self._handles = [
+            life_of(self._coordinator).parts.registrations.start(each) for each in self._registrations
+        ]
 
     async def end(self) -> None:
         """Take all out of etcd before the application shuts down; bounded in time."""

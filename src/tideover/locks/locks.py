@@ -14,6 +14,7 @@ from tideover import telemetry
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
 from tideover.client.lifecycle import Lifecycle
+from tideover.client.parts import Part
 from tideover.errors import CircuitOpen, LockConflict, LockLost, LockTimeout
 from tideover.holders import process_name
 from tideover.locks.cohort import Cohort
@@ -41,7 +42,7 @@ _ALIVE_EVERY = 5.0
 _PUBLISH_WITHIN = 1.0
 
 
-class Locks:
+class Locks(Part):
     """Gives the locks of one coordinator.
 
     Args:
@@ -318,8 +319,8 @@ class Locks:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Begin."""
+    def begin(self) -> None:
+        """Serve: the coordinator is open."""
         self._life.open()
 
     async def aclose(self, why: str) -> None:

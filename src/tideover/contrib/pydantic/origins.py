@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from tideover.codecs import Refusal
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import ConfigKeyError, ConfigValueError
+from tideover.prefixes.followed import at_start
 from tideover.types import Reading, Source
 
 
@@ -61,7 +62,8 @@ class FromDisk:
     """
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._entries = coordinator.config_on_disk()
+        parts = life_of(coordinator).parts
+        self._entries = at_start(parts.followed, parts.options.base)
 
     def __repr__(self) -> str:
         """Count the keys."""

@@ -17,7 +17,7 @@ import tideover
 from tideover import Coordinator, LockMode
 from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.locks.etcd_queue import EtcdQueue
+from tideover.locks.etcd_queue import EtcdQueue, queue_head
 from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Put, prefix_end
@@ -189,7 +189,7 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
     direct = DirectCalls(tide._parts.client.state, clock=Clock(), chance=chance).within(5)
     direct.connect(store)
     queue = EtcdQueue(
-        prefix,
+        queue_head("", "many"),
         anchors=b"/tideover/sessions/",
         gateway=tide._parts.client.calls,
         direct=direct,

@@ -24,7 +24,7 @@ from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.coordinator.survey import survey
 from tideover.errors import LockConflict, LockLost, TideoverError
-from tideover.locks.held import Held
+from tideover.locks.lock import Held
 from tideover.shown import shown
 from tideover.types import LockMode
 

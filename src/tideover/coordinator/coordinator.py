@@ -30,6 +30,7 @@ from tideover.elections.term import Term
 from tideover.errors import Closed
 from tideover.locks.lock import Lock
 from tideover.locks.options import OnOutage as OnLockOutage
+from tideover.locks.options import lock_options
 from tideover.options import Options
 from tideover.prefixes.bootstrap import read_bootstrap
 from tideover.registration.registered import Registered, RegistrationBlock
@@ -459,7 +460,14 @@ class Coordinator:
         When degraded:
             Until an outage is declared (3 s) entering waits. Then it does as `on_outage` says, without a packet.
         """
-        return self._parts.locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
+        options = lock_options(
+            ttl=ttl,
+            timeout=timeout,
+            on_outage=self._parts.locks.on_outage if on_outage is None else on_outage,
+            handover=handover,
+            lock_delay=lock_delay,
+        )
+        return Lock(self._parts.locks, name, options)
 
     async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return which locks two processes held at the same time, or may have, because etcd was away.

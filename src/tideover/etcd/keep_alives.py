@@ -40,10 +40,6 @@ class KeepAlives(KeepAlive):
 
     A stream is not used for a lease whose answer it owes: a new one takes what comes, and the old one ends when
     nobody waits for its answers. A lease that was refused is asked on a stream of its own, until it is renewed.
-
-    Args:
-        channel: The connections to the member.
-        prepare: Called before a stream is opened.
     """
 
     def __init__(self, channel: MemberChannel, prepare: Prepare) -> None:

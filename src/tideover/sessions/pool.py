@@ -46,6 +46,7 @@ class SessionPool(Part):
 
     Attributes:
         own_anchors: What the anchors of these sessions begin with, and no others; empty before `begin`.
+        of_locks: The sessions that locks share, by ttl; they may be lost.
     """
 
     def __init__(self, client: Client, *, policy: RetryPolicy) -> None:
@@ -62,7 +63,7 @@ class SessionPool(Part):
         self._ids: LeaseIds | None = None
         self._watches: KeyWatches | None = None
         self._sessions: dict[Session, None] = {}
-        self._shared: dict[int, Session] = {}
+        self.of_locks: dict[int, Session] = {}
         self._opening: dict[int, anyio.Lock] = {}
         self._life = Lifecycle()
 
@@ -98,12 +99,12 @@ class SessionPool(Part):
             TideoverError: As of `open`.
         """
         async with self._opening.setdefault(ttl, anyio.Lock(fast_acquire=True)):
-            session = self._shared.get(ttl)
+            session = self.of_locks.get(ttl)
             if session is not None and session.lost:
                 self._discard(session)
                 session = None
             if session is None:
-                session = self._shared[ttl] = await self.open(ttl, component="lock")
+                session = self.of_locks[ttl] = await self.open(ttl, component="lock")
             return session
 
     async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:

@@ -60,6 +60,10 @@ class Client:
     outage_id: Callable[[], str]
     process_name: Callable[[], str]
 
+    def __repr__(self) -> str:
+        """Show the namespace, and whether the coordinator is open."""
+        return f"<Client {self.namespace!r} {self.lifecycle!r}>"
+
     @property
     def base(self) -> str:
         """The namespace and a slash."""

@@ -11,6 +11,7 @@ import anyio
 
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.errors import Closed, LockTimeout
 from tideover.locks.cohort import Cohort
 from tideover.locks.context import LockContext
@@ -35,7 +36,7 @@ _PUBLISH_WITHIN = 1.0
 _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
 
 
-class Locks:
+class Locks(Part):
     """Gives the locks of one coordinator.
 
     Args:
@@ -187,7 +188,7 @@ class Locks:
             with anyio.move_on_after(self._ledger.pause if self._used else None):
                 await news.wait()
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Give locks from now on."""
         self.context.life.open()
 

@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
@@ -23,7 +24,7 @@ from tideover.status import RegistrationStatus
 _LEFT = "it was given up by its owner"
 
 
-class Registrations:
+class Registrations(Part):
     """Keeps what one coordinator has registered.
 
     Args:

@@ -49,11 +49,7 @@ class Origin(Protocol):
 class Record:
     """A type with fields, one of which may be a record as well.
 
-    Args:
-        form: The type.
-
     Attributes:
-        form: The type.
         made: The class that its objects are made of.
     """
 
@@ -106,17 +102,9 @@ def _record_within(form: object) -> Record | None:
 class Assembly(Generic[T]):
     """Makes settings objects of one class.
 
-    Args:
-        form: The class.
-        prefix: The keys' common prefix.
-        validate: Called with each object; raising refuses it.
-
     Attributes:
-        prefix: The keys' common prefix.
-        name: The class's name, for people.
         full_name: The same with its module's, by which other processes know the class.
         shape: What tells apart versions of the class with other fields, or fields of other types.
-        keys: The keys of its fields.
         nested: Those of them that may be several.
 
     Raises:
@@ -148,7 +136,6 @@ class Assembly(Generic[T]):
         """Make the object.
 
         Args:
-            origin: Where the values of its keys come from.
             defaults: Whether what is refused is left out if there is a default for it.
 
         Raises:
@@ -185,12 +172,7 @@ class Assembly(Generic[T]):
 
 
 class _Making:
-    """The making of one object.
-
-    Attributes:
-        revision: The newest revision of what was read; 0 if there was nothing.
-        refusal: Why something was left out; None if nothing was.
-    """
+    """The making of one object."""
 
     def __init__(self, origin: Origin, defaults: bool) -> None:
         self.revision = 0
@@ -200,11 +182,6 @@ class _Making:
 
     def fields(self, record: Record, prefix: str, levels: int) -> dict[str, object]:
         """Return the fields of a record that there are values for.
-
-        Args:
-            record: The record.
-            prefix: What its keys begin with.
-            levels: How many levels of records there may be yet.
 
         Raises:
             ConfigKeyError: One without a default has no key.
@@ -229,11 +206,6 @@ class _Making:
 
     def construct(self, record: Record, fields: dict[str, object], key: str) -> object:
         """Make a record, without those fields that its own checks name if there are defaults for them.
-
-        Args:
-            record: The record.
-            fields: Its fields.
-            key: Its key.
 
         Raises:
             Refusal: Its checks have refused it.

@@ -25,12 +25,6 @@ class Bound(Live[T]):
 
     The first object has no former one: what is served while it is refused is for `on_invalid` to say.
 
-    Args:
-        assembly: What makes it of its keys.
-        reader: Where they are read.
-        accepted: What settings objects have accepted before.
-        on_invalid: What to do as long as no object has been valid.
-
     Raises:
         ConfigKeyError: A field without a default has no key, and nothing stands in.
         ConfigValueError: The first object is refused, and nothing stands in.

@@ -15,10 +15,6 @@ class Changes:
 
     A reader that is slower than etcd sees the newest change of each key, not every one: at most one change per
     key is ever waiting.
-
-    Args:
-        prefix: The prefix, as `get` would name it.
-        home: The event loop it belongs to.
     """
 
     def __init__(self, prefix: str, home: Home) -> None:
@@ -67,11 +63,7 @@ class Changes:
 
 
 class Subscriptions:
-    """All who wait for changes of one configuration.
-
-    Args:
-        home: The event loop it belongs to.
-    """
+    """All who wait for changes of one configuration."""
 
     def __init__(self, home: Home) -> None:
         self._home = home

@@ -59,26 +59,7 @@ def quorum_time(timeout: float) -> float:
 
 
 class Config(Reader):
-    """The configuration of one coordinator.
-
-    Args:
-        base: The etcd prefix all keys live under.
-        views: The followed prefixes.
-        home: The event loop it belongs to.
-        gateway: The way to etcd.
-        coalescer: The way to etcd for reads of single keys.
-        cluster: The health of the cluster.
-        clock: The clocks.
-        limits: Prefix to how old its values may be.
-        cache: How answers about keys that are not followed are kept.
-        retry: How calls are tried again.
-        namespace: For spans.
-        record_keys: Whether spans may name keys.
-        accepted: What settings objects have accepted.
-        outage_id: Returns the present outage's id; empty if there is none.
-        since: Returns since when etcd is away, in words.
-        listeners: Who is told what becomes of it.
-    """
+    """The configuration of one coordinator."""
 
     def __init__(
         self,
@@ -121,8 +102,6 @@ class Config(Reader):
         self._subscriptions = Subscriptions(home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
         self._listeners = listeners
-
-    # Asking etcd -----------------------------------------------------------------------------------------------
 
     @overload
     async def fetch(self, key: str, *, timeout: float | None = None) -> Reading[str | None]: ...
@@ -224,8 +203,6 @@ class Config(Reader):
             raise error
         return self._defaulted(key, default, math.inf)
 
-    # Writing ---------------------------------------------------------------------------------------------------
-
     async def put(
         self, key: str, value: object, *, timeout: float | None = None, guard: Guard | None = None
     ) -> Written:
@@ -325,8 +302,6 @@ class Config(Reader):
             visible = not scope.cancelled_caught
         return Written(revision, visible, absent=isinstance(op, Delete) and not result.deleted)
 
-    # Following -------------------------------------------------------------------------------------------------
-
     def changes(self, prefix: str = "") -> Changes:
         """Return the changes of followed keys, from now on: `async for change in config.changes("payments/")`.
 
@@ -403,12 +378,7 @@ class Config(Reader):
         return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
-        """Take in what a view announces.
-
-        Args:
-            changes: Key to its new entry, or None for a deleted key.
-            revision: The revision they were seen at.
-        """
+        """Take in what a view announces."""
         self._news.changed(changes, revision)
         self.redecode(changes)
         hidden = self._overrides.entries
@@ -430,9 +400,6 @@ class Config(Reader):
 
     def override(self, values: Mapping[str, bytes]) -> Layer:
         """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
-
-        Args:
-            values: Key, as `get` names it, to the bytes that etcd might have.
 
         Returns:
             What `lift` takes.
@@ -510,11 +477,7 @@ class Config(Reader):
                 await changed.wait()
 
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
-        """Return what is refused, and how much: single values by their keys, settings objects by their prefixes.
-
-        Args:
-            most: How many to return, at the most; None means all.
-        """
+        """Return what is refused and how much: single values by their keys, settings objects by their prefixes."""
         values, count = super().first_rejected(most)
         bound = [refused for live in list(self._bound) if (refused := live.refused) is not None]
         first = (*values, *bound)[:most]

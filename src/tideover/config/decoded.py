@@ -32,14 +32,7 @@ def decoder_for(key: str, form: object) -> Decoder:
 
 
 def refused(key: str, revision: int, refusal: Refusal, what: str = "") -> ConfigValueError:
-    """Return the error that says that a key's value is refused.
-
-    Args:
-        key: The key.
-        revision: The revision refused.
-        refusal: Why.
-        what: The type that it is not; empty leaves that out.
-    """
+    """Return the error that says that a key's value is refused."""
     is_no = f" is no {what}" if what else ""
     return ConfigValueError(
         f"{key!r} at revision {revision}{is_no}: {refusal}",
@@ -60,10 +53,6 @@ class _Kept:
 
 class Values:
     """Key and type to decoded value.
-
-    Args:
-        entry_of: Returns a key's entry as it is now, or None.
-        on_rejected: Called once per refused value with key, revision and reason.
 
     Attributes:
         warm: Type to key to value: the whole of a warm read is `warm[type][key]`. A union whose order counts is
@@ -87,11 +76,7 @@ class Values:
         return f"<Values {decoded} decoded as {len(self._kept)} types, {len(self._rejected)} rejected>"
 
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
-        """Return the refused values that are still in etcd, one per key, and how many there are in all.
-
-        Args:
-            most: How many to return, at the most; None means all.
-        """
+        """Return the refused values that are still in etcd, one per key, and how many there are in all."""
         found = {key: (identity, at, why) for (key, identity), (at, why) in list(self._rejected.items())}
         first = (
             RejectedValue(key, at, str(why), served=self._served(key, identity))
@@ -113,12 +98,6 @@ class Values:
 
     def value(self, key: str, form: object, decode: Decoder, entry: Entry) -> object:
         """Return a key's value, decoded now if it has not been, and kept.
-
-        Args:
-            key: The key.
-            form: The type, as the caller has written it.
-            decode: What decodes it.
-            entry: The key's entry.
 
         Returns:
             The value; the last good one if the present one is refused.
@@ -151,12 +130,7 @@ class Values:
         return value
 
     def apply(self, key: str, entry: Entry | None) -> None:
-        """Apply a change of a key, for every type it was asked for.
-
-        Args:
-            key: The key.
-            entry: Its new entry; None if it was deleted.
-        """
+        """Apply a change of a key, for every type it was asked for."""
         for rejected in [k for k in list(self._rejected) if k[0] == key]:
             del self._rejected[rejected]
         for kept in list(self._kept.values()):

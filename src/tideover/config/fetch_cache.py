@@ -25,12 +25,7 @@ class Known:
 
 
 class OnDemandCache:
-    """Answers about single keys.
-
-    Args:
-        policy: How long and how many.
-        clock: The clocks.
-    """
+    """Answers about single keys."""
 
     def __init__(self, policy: CachePolicy, *, clock: Clock) -> None:
         self._policy = policy
@@ -56,13 +51,7 @@ class OnDemandCache:
         return None if known is None or self._clock.monotonic() - known.synced_at >= limit else known
 
     def keep(self, key: bytes, entry: Entry | None, synced_at: float) -> None:
-        """Remember an answer, unless a newer one is known.
-
-        Args:
-            key: The key.
-            entry: Its entry; None if it is absent.
-            synced_at: When it was asked for, in monotonic seconds.
-        """
+        """Remember an answer, unless a newer one is known."""
         known = self._known.get(key)
         if known is None or known.synced_at <= synced_at:
             self._known[key] = Known(entry, synced_at)

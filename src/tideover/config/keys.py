@@ -17,12 +17,7 @@ def settings_prefix(prefix: str) -> str:
 
 
 class Keys:
-    """The names of one coordinator's configuration keys.
-
-    Args:
-        base: The etcd prefix all keys live under.
-        views: The followed prefixes.
-    """
+    """The names of one coordinator's configuration keys."""
 
     def __init__(self, base: str, views: Sequence[View]) -> None:
         self.base = base
@@ -36,9 +31,6 @@ class Keys:
 
     def full(self, key: str) -> bytes:
         """Return a key as etcd has it.
-
-        Args:
-            key: The key, without the namespace.
 
         Raises:
             InvalidRequest: It is empty, no string, begins with a slash, has a NUL in it, or is not Unicode text.

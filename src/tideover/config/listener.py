@@ -10,11 +10,7 @@ class Listener(Protocol):
     """Hears of all that happens; what it does about it neither waits nor raises."""
 
     def changed(self, keys: Collection[str]) -> None:
-        """Hear which keys have changed, together, once reads show it.
-
-        Args:
-            keys: The keys, as `get` names them.
-        """
+        """Hear which keys have changed, together, once reads show it."""
 
     def refreshed(self) -> None:
         """Hear that health, freshness or trouble has changed, or that the configuration was closed."""

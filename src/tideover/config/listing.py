@@ -27,13 +27,7 @@ class _Sorted:
 
 
 class Listing:
-    """The followed keys by name.
-
-    Args:
-        keys: How keys are named.
-        views: The followed prefixes, as `get` names them, with what is known of each.
-        limits: Prefix to how old its values may be.
-    """
+    """The followed keys by name."""
 
     def __init__(self, keys: Keys, views: Mapping[str, View], *, limits: Mapping[str, StalenessLimit]) -> None:
         self._keys = keys
@@ -48,12 +42,6 @@ class Listing:
 
     def page(self, containing: str, skip: int, limit: int, *, rejected: Sequence[RejectedValue]) -> KeyPage:
         """Return some of the keys; see `Coordinator.config_keys`.
-
-        Args:
-            containing: What a key's name must have in it.
-            skip: How many of those to leave out.
-            limit: How many to return, at the most.
-            rejected: What is refused.
 
         Raises:
             ValueError: A number is out of range.

@@ -20,7 +20,6 @@ class Made(Generic[T]):
     """A settings object, made now.
 
     Attributes:
-        value: The object.
         revision: The newest revision among its keys; 0 if it is made of none.
         refusal: Why it is not what the newest values would make; None if it is.
     """
@@ -35,9 +34,7 @@ class _State(Generic[T]):
     """What a settings object shows.
 
     Attributes:
-        made: The object; None if there is none yet.
         rejection: Why it is not what the newest values would make; None if it is.
-        refused: The same, as the status shows it.
     """
 
     made: Made[T] | None = None
@@ -58,11 +55,6 @@ class Live(Generic[T]):
     That etcd has none of its keys is reported once: more often than not the prefix is a wrong one.
 
     A kind of it says which keys there are, and makes the object; it calls `_begin` when it can.
-
-    Args:
-        name: The object's type, for people.
-        prefix: The keys' common prefix.
-        reader: Where they are read.
     """
 
     # What the object stands on as long as none of newest values has been valid.
@@ -126,11 +118,7 @@ class Live(Generic[T]):
         return self._told_unfound and not self._found
 
     def take_changes(self, keys: Mapping[str, int]) -> None:
-        """Build anew if any of the keys concerns this object.
-
-        Args:
-            keys: Changed keys and the revisions of the changes.
-        """
+        """Build anew if any of the keys concerns this object."""
         mine = {key: revision for key, revision in keys.items() if self._concerns(key)}
         if not mine:
             return

@@ -21,13 +21,7 @@ def _told_by(view: View) -> str:
 
 
 class News:
-    """Tells how the configuration of one coordinator is, each thing once.
-
-    Args:
-        views: The followed prefixes.
-        cluster: The health of the cluster.
-        clock: The clocks.
-    """
+    """Tells how the configuration of one coordinator is, each thing once."""
 
     def __init__(self, views: Sequence[View], *, cluster: ClusterState, clock: Clock) -> None:
         self._views = views
@@ -66,12 +60,7 @@ class News:
         )
 
     def changed(self, keys: Collection[bytes], revision: int) -> None:
-        """Tell that keys have changed, unless that is part of what is told when etcd was read again.
-
-        Args:
-            keys: The keys.
-            revision: The revision they were seen at.
-        """
+        """Tell that keys have changed, unless that is part of what is told when etcd was read again."""
         if self._away_since is not None:
             self._changed.update(keys)
         if self._begun and (self._away_since is None or self._is_away):

@@ -18,10 +18,6 @@ from tideover.types import Reading, Source
 class Newest:
     """The newest values, in etcd or as last known.
 
-    Args:
-        reader: Where they are read.
-        assembly: What is made of them.
-
     Attributes:
         found: Whether there has ever been any.
     """
@@ -60,12 +56,6 @@ class LastAccepted:
     """The values that a class has last accepted, and for keys that those do not speak of the newest ones.
 
     A snapshot speaks neither of keys that must not be on disk nor of fields that its version of the class has not.
-
-    Args:
-        snapshot: What was accepted.
-        newest: The newest values.
-        reader: What has the names of keys.
-        may_hold: Returns whether a key may be on disk.
     """
 
     def __init__(
@@ -110,13 +100,7 @@ class LastAccepted:
 
 
 class Acceptance:
-    """What a settings object has accepted before, and what it accepts now.
-
-    Args:
-        values: What all of them have.
-        reader: Where the newest values are.
-        assembly: What is made of them.
-    """
+    """What a settings object has accepted before, and what it accepts now."""
 
     def __init__(self, values: AcceptedValues, reader: Reader, assembly: Assembly[Any]) -> None:
         self._values = values

@@ -18,15 +18,6 @@ class Overrides:
 
     What is decoded is kept here, apart from what is known of etcd: when a layer is lifted, that is as if there had
     been none.
-
-    Args:
-        keys: How keys are named.
-        layers: The layers, the newest last; none outside of tests.
-
-    Attributes:
-        layers: The same.
-        entries: Key to entry.
-        values: What they are decoded as.
     """
 
     def __init__(self, keys: Keys, layers: tuple[Layer, ...] = ()) -> None:

@@ -63,17 +63,7 @@ MISSING: Final = Missing()
 
 
 class Reader:
-    """The followed keys, as last known.
-
-    Args:
-        base: The etcd prefix all keys live under.
-        views: The followed prefixes; filled in by the coordinator before anything is read.
-        cluster: The health of the cluster.
-        clock: The clocks.
-        limits: Prefix, as `get` names keys, to how old its values may be.
-        outage_id: Returns the present outage's id; empty if there is none.
-        since: Returns since when etcd is away, in words.
-    """
+    """The followed keys, as last known."""
 
     def __init__(
         self,
@@ -114,8 +104,6 @@ class Reader:
     def __repr__(self) -> str:
         """Show what is followed."""
         return f"<{type(self).__name__} {self._keys.base} {list(self._views)}>"
-
-    # Reads -----------------------------------------------------------------------------------------------------
 
     @overload
     def get(self, key: str) -> str: ...
@@ -442,8 +430,6 @@ class Reader:
     def _limit(self, key: str) -> StalenessLimit | None:
         return next((limit for prefix, limit in self._limits if key.startswith(prefix)), None)
 
-    # Degradation -----------------------------------------------------------------------------------------------
-
     def _note(self, source: Source, age: float, *, degraded: bool) -> None:
         """Count a read, and mark the request or the span if it is the first degraded one there."""
         self._count((source.value, degraded))
@@ -503,19 +489,13 @@ class Reader:
         for full, entry in changes.items():
             self._values.apply(self._keys.short(full), entry)
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def open(self) -> None:
         """Let reads through."""
         self._closed = None
         self.refresh()
 
     def close(self, why: str) -> None:
-        """Refuse all reads from now on.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Refuse all reads from now on."""
         self._closed = why
         # A new dict, not a cleared one: a thread that is decoding must not make a value warm again.
         self._warm = {}
@@ -527,11 +507,7 @@ class Reader:
         return self.first_rejected(None)[0]
 
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
-        """Return values in etcd that are refused, one per key, and how many there are in all.
-
-        Args:
-            most: How many to return, at the most; None means all.
-        """
+        """Return values in etcd that are refused, one per key, and how many there are in all."""
         return self._values.first_rejected(most)
 
     def count_reads(self) -> Mapping[tuple[str, bool], int]:

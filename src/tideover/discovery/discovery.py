@@ -34,20 +34,7 @@ _SAVE_TIMEOUT = 2.0
 
 
 class Discovery:
-    """The services that are followed, each once, however many handles there are.
-
-    Args:
-        namespace: The coordinator's namespace.
-        names: The services to follow from the start.
-        follow: Makes what follows a prefix.
-        gateway: The way to etcd.
-        cluster: The health of the cluster.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: The event loop it belongs to, and where its tasks run.
-        outage_id: Returns the present outage's id.
-        why: Returns what is the matter with etcd, in words.
-    """
+    """The services that are followed, each once, however many handles there are."""
 
     def __init__(
         self,
@@ -171,8 +158,6 @@ class Discovery:
         names = (unquote(segments[0]) for segments in keys if len(segments) == 3 and all(segments))
         return dict(sorted(Counter(names).items()))
 
-    # What the coordinator tells ---------------------------------------------------------------------------------
-
     def health_changed(self) -> None:
         """Take in that the state of etcd has changed."""
         for service in self._services.values():
@@ -182,8 +167,6 @@ class Discovery:
         """Take in that etcd is in another history."""
         for service in self._services.values():
             service.reset()
-
-    # The start -------------------------------------------------------------------------------------------------
 
     @property
     def awaited(self) -> bool:
@@ -202,8 +185,6 @@ class Discovery:
     def listed(self) -> Iterator[anyio.Event]:
         """Return what fires when one of the services has changed."""
         return (service.listed.next() for service in self._services.values())
-
-    # What it shows ---------------------------------------------------------------------------------------------
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Return how each service stands."""
@@ -226,23 +207,13 @@ class Discovery:
             counts[status.name, source] = status.endpoints - status.drained - status.ejected
         return counts
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def open(self, store: Store) -> None:
-        """Let services be followed, and begin with those that were named.
-
-        Args:
-            store: The cluster.
-        """
+        """Let services be followed, and begin with those that were named."""
         self._store, self._closed = store, None
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
     def close(self, why: str) -> None:
-        """Refuse everything from now on.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Refuse everything from now on."""
         self._closed = why
         for service in self._services.values():
             service.close(why)

@@ -89,13 +89,6 @@ class Endpoint:
 def check_name(name: str, what: str = "a service's name") -> str:
     """Return a name that can be one.
 
-    Args:
-        name: The name of a service or of an instance.
-        what: What it is to be, for the message.
-
-    Returns:
-        The name.
-
     Raises:
         TypeError: It is not text.
         ValueError: It is empty, or cannot be encoded.
@@ -112,23 +105,12 @@ def check_name(name: str, what: str = "a service's name") -> str:
 
 
 def service_prefix(name: str) -> str:
-    """Return what the keys of a service's endpoints begin with, without the namespace.
-
-    Args:
-        name: The service; empty for those of all services.
-    """
+    """Return what the keys of a service's endpoints begin with, without the namespace."""
     return f"{_FOLDER}/{_segment(name)}/" if name else f"{_FOLDER}/"
 
 
 def decode(key: str, raw: bytes) -> Endpoint:
     """Read an endpoint.
-
-    Args:
-        key: The key, without the namespace.
-        raw: Its value.
-
-    Returns:
-        The endpoint, with the service, the instance and the incarnation of the key.
 
     Raises:
         ValueError: It is none, or this version is too old for it; the message says why. Leave it out.

@@ -87,11 +87,7 @@ class Follow(Protocol):
 
 
 def newest(known: Iterable[tuple[int, Endpoint]]) -> dict[str, Endpoint]:
-    """Return each instance's endpoint: of several incarnations the one that came last, of those that stay.
-
-    Args:
-        known: Create revisions and endpoints.
-    """
+    """Return each instance's endpoint: of several incarnations the one that came last, of those that stay."""
     in_order = (endpoint for _, endpoint in sorted(known, key=lambda one: one[0]))
     return {endpoint.instance: endpoint for endpoint in in_order if not endpoint.leaving}
 
@@ -99,31 +95,13 @@ def newest(known: Iterable[tuple[int, Endpoint]]) -> dict[str, Endpoint]:
 class Service:
     """One service.
 
-    Args:
-        name: The service.
-        base: What all keys begin with: the namespace.
-        prefix: What its keys begin with, with the namespace.
-        follow: Makes what follows a prefix.
-        cluster: The health of the cluster.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        outage_id: Returns the present outage's id; empty if there is none.
-        why: Returns what is the matter with etcd, in words.
-        home: The event loop it belongs to.
-
     Attributes:
-        name: The service.
-        home: The event loop it belongs to.
-        followed: What keeps it up to date.
         endpoints: All endpoints, in the order of their instances.
         ejected: Those that are not picked for a while.
-        version: How often the endpoints have changed.
-        known: Whether they were ever read, from etcd or from a snapshot.
         awaited: Whether they are about to be read for the first time: from etcd as long as no outage is known,
             else from the disk.
         listed: Fires when any of these has changed.
         checked_at: Until when no look at the state is needed, in monotonic seconds.
-        closed: Why it is not followed any more; None while it is.
     """
 
     def __init__(
@@ -178,8 +156,6 @@ class Service:
     def __repr__(self) -> str:
         """Show the name, where the list comes from, and how long it is."""
         return f"<Service {self.name!r} {self._view.source or 'unknown'}, {len(self.endpoints)} endpoints>"
-
-    # The list --------------------------------------------------------------------------------------------------
 
     @property
     def view(self) -> View:
@@ -291,8 +267,6 @@ class Service:
         self.version += 1
         self.listed.fire()
 
-    # Picking ---------------------------------------------------------------------------------------------------
-
     def _rotate(self) -> None:
         """Work out anew whose turn it is: the list has changed, or who is ejected."""
         now = self.monotonic()
@@ -306,10 +280,6 @@ class Service:
 
     def pick(self, now: float, avoid: Collection[Endpoint] = ()) -> Endpoint:
         """Return whose turn it is.
-
-        Args:
-            now: The time in monotonic seconds.
-            avoid: Whom not to pick, as long as there is anybody else.
 
         Raises:
             NoEndpoints: There is nobody.
@@ -362,13 +332,8 @@ class Service:
             self._rotate()
             telemetry.endpoint_ejected(self.name, after.failures, after.length)
 
-    # Honesty ---------------------------------------------------------------------------------------------------
-
     def check(self, limit: StalenessLimit | None) -> None:
         """Look whether the list may be used, and mark the request if it is not live.
-
-        Args:
-            limit: How old it may be; None means of any age.
 
         Raises:
             Closed: It is not followed any more.
@@ -440,18 +405,12 @@ class Service:
             record.marks[COMPONENT] = mark
         telemetry.mark_span(mark, COMPONENT, record)
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date, by name."""
         return {**self.followed.tasks(store), f"tend {self._view.name}": self.tend}
 
     def close(self, why: str) -> None:
-        """Refuse everything from now on, and end all iterations.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Refuse everything from now on, and end all iterations."""
         self.closed = why
         self.checked_at = -math.inf
         self.listed.fire()

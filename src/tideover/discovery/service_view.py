@@ -23,10 +23,6 @@ class ServiceView:
     """The endpoints of one service; made by `Coordinator.discover`, which documents it.
 
     All handles on a service share what is known of it, whose turn it is, and who is ejected.
-
-    Args:
-        service: The service.
-        limit: How old the list may be; None means of any age.
     """
 
     def __init__(self, service: Service, limit: StalenessLimit | None) -> None:

@@ -60,13 +60,7 @@ class RecordSnapshot:
 
 
 class ElectionAdmin:
-    """The record of one election.
-
-    Args:
-        key: Its key; its token is beside it, under `/token`.
-        home: The event loop it belongs to.
-        gateway: The way to etcd.
-    """
+    """The record of one election."""
 
     def __init__(self, key: bytes, *, home: Home, gateway: Gateway) -> None:
         self._key = key
@@ -102,10 +96,6 @@ class ElectionAdmin:
 
     async def renewed(self, seen: RecordSnapshot, within: float) -> RecordSnapshot | None:
         """Wait for a change of the record; return it, or None if there was none.
-
-        Args:
-            seen: The record as it was seen.
-            within: Seconds to wait.
 
         Raises:
             Unavailable: etcd is away.
@@ -144,13 +134,6 @@ class ElectionAdmin:
 
 async def sightings(prefix: bytes, gateway: Gateway) -> AsyncIterator[tuple[str, RecordSnapshot]]:
     """Go through all elections that have a record, in the order of their keys.
-
-    Args:
-        prefix: What the records' keys begin with.
-        gateway: The way to etcd.
-
-    Yields:
-        The name, with bytes that are no text escaped, and the record with its token.
 
     Raises:
         TideoverError: As of `pages`.

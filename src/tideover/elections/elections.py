@@ -40,23 +40,7 @@ _MAX_VALUE = 65_536
 
 
 class Elections:
-    """Makes candidacies, and ends them when the coordinator closes.
-
-    Args:
-        namespace: The prefix of everything in etcd.
-        profile: Decides what a leader does in an outage, if the call does not.
-        home: The event loop they belong to, and where candidacies run.
-        gateway: The way to etcd, for reads.
-        cluster: Whom to ask.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        epoch: Returns the epoch that tokens are to be compared with.
-        desk: Where candidates are asked by others; None if they are not.
-        watchdog: Notices a blocked event loop; None if nothing does.
-        name: Returns the name of this process, for people.
-        outage_id: Returns the present outage's id; empty if there is none.
-        why: Returns what is the matter with etcd, in words.
-    """
+    """Makes candidacies, and ends them when the coordinator closes."""
 
     def __init__(
         self,
@@ -99,8 +83,6 @@ class Elections:
     def __repr__(self) -> str:
         """Count the candidacies."""
         return f"<Elections {len(self._running)} candidacies, {sum(c.leads for c in self._running)} in office>"
-
-    # What it offers --------------------------------------------------------------------------------------------
 
     def leader(
         self,
@@ -191,8 +173,6 @@ class Elections:
         """Return how many candidacies there are, by election, those that lead among them."""
         return Counter(candidacy.name for candidacy in list(self._running))
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def open(self, store: Store) -> None:
         """Begin."""
         self._store, self._closed = store, ""
@@ -224,8 +204,6 @@ class Elections:
         self._followed.close(why)
         for candidacy in self._running:
             candidacy.ended = why
-
-    # Candidacies -----------------------------------------------------------------------------------------------
 
     def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> CandidateClaim:
         if on_outage is None:
@@ -331,10 +309,6 @@ class Election:
     """A handle on an election, with the verbs of etcd: `campaign`, `proclaim`, `resign`, `observe`, `current`.
 
     For what does not fit into one block of code; where it does, `leader` is safer, because it ends its body.
-
-    Args:
-        name: The election.
-        elections: Whose it is.
     """
 
     def __init__(self, name: str, elections: Elections) -> None:

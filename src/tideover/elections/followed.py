@@ -17,12 +17,7 @@ MOST_ELECTIONS = 256
 
 
 class Followed:
-    """The elections that are followed.
-
-    Args:
-        home: The event loop they belong to, and where their tasks run.
-        make: Makes the view of an election.
-    """
+    """The elections that are followed."""
 
     def __init__(self, home: Home, make: Callable[[str], LeaderView]) -> None:
         self._home = home
@@ -54,11 +49,7 @@ class Followed:
             view.reset()
 
     def close(self, why: str) -> None:
-        """Follow nothing any more.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Follow nothing any more."""
         for view in self._views.values():
             view.close(why)
 

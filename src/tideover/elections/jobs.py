@@ -32,11 +32,6 @@ _RECOVERED_AFTER = 60.0
 class Job:
     """One function that runs while leading; made by `Coordinator.job`. For one use: `run`, or `start` and `stop`.
 
-    Args:
-        name: The election.
-        leading: What runs, and how to lead for it.
-        jobs: Whose it is.
-
     Attributes:
         name: The election.
     """
@@ -200,14 +195,7 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one coordinator.
-
-    Args:
-        elections: The elections.
-        coordinator: What `tideover.current()` is within a job.
-        chance: Draws a number uniformly from [0, 1).
-        monotonic: The clock, in seconds.
-    """
+    """The jobs of one coordinator."""
 
     def __init__(
         self,
@@ -238,9 +226,6 @@ class Jobs:
     @contextmanager
     def running(self, job: Job) -> Iterator[None]:
         """Show a job as running for the length of a block.
-
-        Args:
-            job: The job.
 
         Raises:
             Closed: The coordinator is not open.

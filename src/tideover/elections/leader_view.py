@@ -35,15 +35,6 @@ _LOOK = 0.005
 class LeaderView:
     """Who leads one election; made by `Coordinator.follow_leader`, which documents it.
 
-    Args:
-        name: The election.
-        observer: Reads its record.
-        home: The event loop it belongs to.
-        cluster: The health of the cluster.
-        clock: The clocks; counted is on the boot-time clock, as of the leader's own deadline.
-        outage_id: Returns the present outage's id; empty if there is none.
-        why: Returns what is the matter with etcd, in words.
-
     Attributes:
         name: The election.
         version: How often the record was seen to be another one; also after a renewal.
@@ -156,11 +147,7 @@ class LeaderView:
             time.sleep(_LOOK)
 
     def close(self, why: str) -> None:
-        """Follow it no more.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Follow it no more."""
         self._closed = self._closed or why
         self._changed.fire()
 

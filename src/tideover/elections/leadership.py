@@ -21,14 +21,6 @@ class Leadership:
 
     Made by `leader` and `Coordinator.leader`, which document it.
 
-    Args:
-        name: The election.
-        stand: Makes the candidacy, when entered.
-        start: Runs something in the background, by its name and with its arguments.
-        leave: Called with it at the end, unless it has been resigned.
-        namespace: For spans.
-        home: The event loop it belongs to, and where what watches over it runs.
-
     Attributes:
         name: The election.
         loss: Why the leadership was lost while the body ran; empty if it was not.

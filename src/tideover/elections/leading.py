@@ -65,10 +65,6 @@ Work = Leading | Callable[[], Awaitable[object]]
 def leading_of(name: str, work: Work) -> Leading:
     """Return what is to run for an election, and how to lead for it.
 
-    Args:
-        name: The election.
-        work: A coroutine function, one decorated with `while_leader`, or `Leading`.
-
     Raises:
         TypeError: It is none of these.
         ValueError: It is decorated for another election.
@@ -88,13 +84,7 @@ def leading_of(name: str, work: Work) -> Leading:
 
 @dataclass(frozen=True, slots=True)
 class Decoration:
-    """What a function that `while_leader` has made was made of.
-
-    Attributes:
-        name: The election.
-        function: The function behind it.
-        how: The other fields of `Leading`.
-    """
+    """What a function that `while_leader` has made was made of."""
 
     name: str
     function: Callable[..., Awaitable[object]]

@@ -26,13 +26,7 @@ _OPEN_TIMEOUT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A record, as a linearizable answer shows it.
-
-    Attributes:
-        document: What it says; None if there is none.
-        written_at: The revision that last changed it; 0 if there is none.
-        revision: The answer's revision.
-    """
+    """A record, as a linearizable answer shows it."""
 
     document: RecordDocument | None
     written_at: int
@@ -57,15 +51,7 @@ class Sighting:
 
 
 class Observer:
-    """Reads the record of one election.
-
-    Args:
-        key: Its key.
-        store: The cluster, for watches.
-        gateway: The way to etcd, for reads.
-        cluster: The member in use.
-        closed: Returns why nothing can be asked any more; empty as long as it can.
-    """
+    """Reads the record of one election."""
 
     def __init__(
         self, key: bytes, *, store: Store, gateway: Gateway, cluster: ClusterState, closed: Callable[[], str]

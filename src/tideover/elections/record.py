@@ -51,9 +51,6 @@ class CandidateClaim:
 
     Attributes:
         policy: What a holder does in an outage; all candidates must say the same.
-        address: Where it can be reached.
-        value: What it has to say.
-        name: Returns the name of this process, for people.
         stays: Whether it stays beyond the deadline, until it sees that the record has changed.
         peer: Where the other candidates reach it, if they are asked in an outage.
         limit: Seconds for which it may then be confirmed without a renewal; 0 if it never is.
@@ -71,23 +68,9 @@ class CandidateClaim:
 class ElectionRecord:
     """One candidate for one record.
 
-    Args:
-        key: The record's key; its token is beside it, under `/token`.
-        store: The cluster.
-        cluster: Whom to ask.
-        clock: The clocks; deadlines are on the boot-time clock, which counts while the machine is suspended.
-        timing: The numbers.
-        claim: What to write.
-        chance: Draws a number uniformly from [0, 1).
-        word: Makes random words.
-
     Attributes:
-        state: What is known, and what follows from it.
-        document: The record as last read; None if there was none.
         tenure: How often it has been entered.
         regained: Whether the last of these times goes on with the term of the one before.
-        corrupt: Why it cannot be read; None if it can.
-        changed: Fires when the state changed.
         wanted: Returns whom the record should list, with their addresses, as long as it is held.
         looked_at: When the event loop last looked at the deadline, in boot-time seconds.
     """
@@ -150,8 +133,6 @@ class ElectionRecord:
     @property
     def _name(self) -> str:
         return shown(self.key)
-
-    # What is believed ------------------------------------------------------------------------------------------
 
     @property
     def held(self) -> bool:
@@ -216,8 +197,6 @@ class ElectionRecord:
         while not condition():
             await self.changed.wait(_TICK if self.state.held else None)
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Take the record as soon as that is right, and keep it; until cancelled.
 
@@ -256,11 +235,7 @@ class ElectionRecord:
                 await news.wait()
 
     def learn(self, state: Candidate) -> None:
-        """Take in what was learnt without etcd.
-
-        Args:
-            state: What is known, and what follows from it, from now on.
-        """
+        """Take in what was learnt without etcd."""
         if state != self.state:
             self._become(state)
             self._wake.fire()
@@ -279,11 +254,7 @@ class ElectionRecord:
         return not written.entered or written.listed != self.wanted()
 
     async def proclaim(self, claim: CandidateClaim) -> None:
-        """Write another claim, with a renewal at once, and return when it is in etcd or the record is lost.
-
-        Args:
-            claim: The claim; the policy must be the same.
-        """
+        """Write another claim, with a renewal at once, and return when it is in etcd or the record is lost."""
         self.claim = claim
         self._claims += 1
         wanted, tenure = self._claims, self.tenure
@@ -300,9 +271,6 @@ class ElectionRecord:
         """Give the record up, so that another takes it at once. To be called when `run` has ended.
 
         It is no longer held from the first moment on, whether etcd can be told or not.
-
-        Args:
-            timeout: Seconds for telling etcd.
 
         Returns:
             Whether the record is certain not to be ours.
@@ -332,8 +300,6 @@ class ElectionRecord:
                     return False
             return True
         return False
-
-    # Steps -----------------------------------------------------------------------------------------------------
 
     async def _do(self, do: Do) -> None:
         """Make one attempt at one step."""
@@ -444,8 +410,6 @@ class ElectionRecord:
             self.regained = state.token == before.token
         self.changed.fire()
 
-    # Requests --------------------------------------------------------------------------------------------------
-
     def _write(self, do: Do) -> Txn:
         seen = self.state.seen or Seen()
         if do is Do.TAKE:
@@ -496,8 +460,6 @@ class ElectionRecord:
             then=(put, *token),
             otherwise=(Range(self.key), Range(self.token_key)),
         )
-
-    # Beside the steps ------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
         """Look whenever a watch says that there is something new."""

@@ -58,21 +58,7 @@ def _past_of(raw: bytes, key: bytes) -> Past:
 
 
 class RecordCalls:
-    """Asks etcd about one record and its token.
-
-    Args:
-        key: The record's key.
-        token_key: Its token's.
-        store: The cluster.
-        cluster: Whom to ask.
-        clock: The clocks.
-        timeout: Seconds for one attempt, and what the link takes.
-        longest: Seconds for one attempt on any link.
-        chance: Draws a number uniformly from [0, 1).
-
-    Attributes:
-        error: What went wrong last; None if the last call was answered.
-    """
+    """Asks etcd about one record and its token."""
 
     def __init__(
         self,
@@ -131,9 +117,6 @@ class RecordCalls:
         """Return what etcd's history says of a record before a revision.
 
         The history's last event is that of its founding or a later one: nothing needs to be waited for.
-
-        Args:
-            revision: Where it was founded.
         """
         if revision > _HISTORY_LIMIT:
             return Past.UNKNOWABLE
@@ -162,12 +145,7 @@ class RecordCalls:
                         past = _past_of(event.entry.value, self._key)
 
     async def listen(self, since: Callable[[], int], tell: Callable[[int], None]) -> None:
-        """Tell when the record may have changed: a watch brings news at once, but what it brings proves nothing.
-
-        Args:
-            since: Returns the revision up to which all is known.
-            tell: Called with the revision of a change.
-        """
+        """Call `tell` when the record may have changed. A watch brings news at once, but its news prove nothing."""
         while True:
             # In an outage nobody can change the record.
             await self._cluster.outage_over()

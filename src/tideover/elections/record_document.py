@@ -30,18 +30,13 @@ class RecordDocument:
     Attributes:
         holder: Who holds it, or held it last; empty if it was only founded.
         term: How often it has changed hands.
-        policy: What its holder does in an outage.
         ttl: Seconds for which a renewal holds.
         write: The random word of the write.
-        vacant: Whether its holder has given it up.
         candidates: Who else is to be asked in an outage, as `incarnation@host:port`.
-        address: Where its holder can be reached.
-        value: What its holder has to say.
         peer: Where the other candidates reach its holder, as `host:port`; empty if it asks nobody in an outage.
         limit: Seconds for which its holder may be confirmed by them without a renewal; 0 if it never is.
         entered: Whether its holder is in office, or has yet to wait until a promise of its own has ended.
         held_by: Its holder and since when, for people; empty where another version has written it.
-        extra: What a newer version has added.
     """
 
     holder: str
@@ -110,13 +105,6 @@ _REQUIRED = ("holder", "term", "policy", "ttl", "write")
 
 def decode(raw: bytes, key: bytes) -> RecordDocument:
     """Read a document.
-
-    Args:
-        raw: The key's value.
-        key: The key, for messages.
-
-    Returns:
-        The document.
 
     Raises:
         RecordCorrupt: It is none, or this version is too old for it.

@@ -39,16 +39,7 @@ _End = None
 
 
 class Watchdog:
-    """Watches the records that are led by one event loop.
-
-    Args:
-        boot: The boot-time clock. It is asked by a thread, in real time.
-        on_stall: Whether to report, or to report and end the process.
-        abort: Ends the process.
-
-    Attributes:
-        stalls: How often the loop was found to be blocked.
-    """
+    """Watches the records that are led by one event loop."""
 
     def __init__(
         self, boot: Callable[[], float], *, on_stall: OnStall = "report", abort: Callable[[], object] = os.abort
@@ -70,12 +61,7 @@ class Watchdog:
         return f"<Watchdog {state}, {len(self._watched)} led, {self.stalls} stalls>"
 
     def watch(self, name: str, record: ElectionRecord) -> None:
-        """Watch the deadline of a record that is held from now on. To be called in the event loop.
-
-        Args:
-            name: The election.
-            record: Its record.
-        """
+        """Watch the deadline of a record that is held from now on. To be called in the event loop."""
         if self._watched.get(name) is record:
             return
         self._watched[name] = record
@@ -114,8 +100,6 @@ class Watchdog:
         """Return what was found the last time; None if the loop never was blocked."""
         name, late, at, stack = self._last
         return StallStatus(name, late, self._boot() - at, stack) if self.stalls else None
-
-    # The thread ------------------------------------------------------------------------------------------------
 
     def _run(self, orders: queue.SimpleQueue[tuple[str, ElectionRecord | None] | None], loop_thread: int) -> None:
         watched: dict[str, tuple[ElectionRecord, Suspicion]] = {}

@@ -40,24 +40,11 @@ _AGAIN = {
 class Candidacy:
     """A candidate for an election: its record, and whether anything tends it.
 
-    Args:
-        name: The election.
-        record: The record.
-        home: Runs its tasks, again if they fail.
-        epoch: Returns the epoch that tokens are to be compared with.
-        closing: How long it may try to let etcd know that it has left office.
-        peering: Its dealings with the other candidates; None if nobody is asked in an outage.
-        watchdog: Notices a blocked event loop while it is in office; None if nothing does.
-
     Attributes:
-        name: The election.
-        peering: Its dealings with the other candidates.
-        record: The record.
         refusal: Why it can never be elected; None if it can.
         ended: Why it ended from outside; empty if it did not.
         body_until: Until when a body that has lost its leadership may still run, in boot-time seconds; None if
             there is none.
-        term: Its one term; None before it.
     """
 
     def __init__(
@@ -231,8 +218,6 @@ class Candidacy:
         Bounded in time; otherwise the office is free after ttl and margin. Who calls second waits for the first.
 
         Args:
-            loss: Why it is lost; empty if it is given up.
-            raised: What the body has raised.
             resigning: Whether etcd is to know; not where the office may yet be regained.
 
         Returns:

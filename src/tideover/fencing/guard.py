@@ -39,12 +39,6 @@ class Guard:
 
     For a transaction made with another client: compare the `key`'s create or mod revision, whichever is not None.
 
-    Args:
-        compare: The condition: one key, and one of its revisions.
-        check: Raises if what is held is held no more.
-        pending: Counts what is under way.
-        lose: Takes in that the condition did not hold, and why; returns the error to raise.
-
     Attributes:
         compare: The condition.
         key: The key in etcd that is compared.

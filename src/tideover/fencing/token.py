@@ -25,10 +25,6 @@ MOST_HANDOVERS = (1 << HANDOVER_BITS) - 1
 def fencing_token(create_revision: int, handovers: int) -> int:
     """Return the token of one grant.
 
-    Args:
-        create_revision: The revision at which the lock's key came to be.
-        handovers: How often that key was handed on inside the process before.
-
     Raises:
         ValueError: A number is out of range.
     """

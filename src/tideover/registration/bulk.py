@@ -29,13 +29,6 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
     etcd looks at the rights for both branches of a transaction, and takes the one with the writes only if the
     conditions hold, which they never do.
 
-    Args:
-        gateway: The way to etcd.
-        keys: The keys.
-
-    Returns:
-        The keys that are refused, and etcd's words.
-
     Raises:
         TideoverError: That could not be asked.
     """
@@ -59,11 +52,6 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
 
 async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int) -> list[LeasedKey]:
     """Find the keys that are not as they were written, or not under the lease.
-
-    Args:
-        gateway: The way to etcd.
-        keys: The keys.
-        lease: The lease.
 
     Raises:
         TideoverError: That could not be asked.
@@ -89,11 +77,6 @@ async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int
 
 async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int) -> dict[LeasedKey, str]:
     """Write keys again for the last time; those that are not as they were written are left alone.
-
-    Args:
-        gateway: The way to etcd.
-        values: What each is to say.
-        lease: Their lease.
 
     Returns:
         The keys that this user may not write, and etcd's words.
@@ -122,10 +105,6 @@ async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int
 
 async def delete(gateway: Gateway, keys: Sequence[LeasedKey]) -> dict[LeasedKey, str | None]:
     """Delete keys one by one where a lease cannot be revoked, because this user may not write one of its keys.
-
-    Args:
-        gateway: The way to etcd.
-        keys: The keys.
 
     Returns:
         Those of which it is known what has become: None where it is gone, else why it is not.
@@ -165,12 +144,7 @@ async def _halving(items: Sequence[T], do: Callable[[Sequence[T]], Awaitable[boo
 
 
 def portions(items: Sequence[T], size: Callable[[T], int] = lambda _: 0) -> Iterator[Sequence[T]]:
-    """Cut into what fits into one transaction.
-
-    Args:
-        items: Keys, or what has one.
-        size: The bytes that each adds.
-    """
+    """Cut into what fits into one transaction."""
     portion: list[T] = []
     total = 0
     for item in items:

@@ -55,17 +55,7 @@ class _Opening:
 
 
 class Keeper:
-    """Keeps registrations in etcd.
-
-    Args:
-        pool: Where to open sessions.
-        gateway: The way to etcd.
-        cluster: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: Where tasks run.
-        ticker: Who looks at the clock.
-    """
+    """Keeps registrations in etcd."""
 
     def __init__(
         self,
@@ -104,8 +94,6 @@ class Keeper:
     def usable(self) -> bool:
         """Whether etcd can be asked."""
         return self._cluster.health.quorum.closed
-
-    # Planning: nothing here waits ------------------------------------------------------------------------------
 
     def plan(self, publisher: Publisher) -> None:
         """Let a registration be tried when that makes sense."""
@@ -162,8 +150,6 @@ class Keeper:
         """Let something else be in etcd, as soon as possible."""
         if publisher.is_there:
             self.plan(publisher)
-
-    # What the ticker looks at ----------------------------------------------------------------------------------
 
     def _look(self) -> None:
         now = self._clock.monotonic()
@@ -224,8 +210,6 @@ class Keeper:
         if now >= self._look_at_keys and self.usable:
             self._look_at_keys = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
             self._home.start("look at the keys of registrations", self._look_at_all)
-
-    # Sessions --------------------------------------------------------------------------------------------------
 
     async def _open(self, key: Key, ttl: int, opening: _Opening) -> None:
         """Open a session for all that wait for it; or let each of them know why there is none."""
@@ -318,8 +302,6 @@ class Keeper:
         publisher.meet(Failure.REFUSED, why)
         self._replan(publisher)
 
-    # Keys ------------------------------------------------------------------------------------------------------
-
     async def _write_due(self, shared: SharedSession[Publisher]) -> None:
         due, shared.due = shared.due, []
         new = dict.fromkeys(each for each in due if each.own is None and each.shared in (None, shared))
@@ -368,13 +350,7 @@ class Keeper:
             self.plan(publisher)
 
     def _leave(self, publisher: Publisher, shared: SharedSession[Publisher], left: bytes | None) -> None:
-        """Let a registration stand under a session no more.
-
-        Args:
-            publisher: The registration.
-            shared: The session.
-            left: Its key, if it could not be deleted.
-        """
+        """Let a registration stand under a session no more."""
         shared.tenants.pop(publisher, None)
         if left is not None:
             shared.left.add(left)
@@ -403,15 +379,8 @@ class Keeper:
                     publisher.written = None
                     self.plan(publisher)
 
-    # Ending ----------------------------------------------------------------------------------------------------
-
     async def stop(self, publishers: Collection[Publisher], patience: float) -> None:
-        """Do nothing more about registrations that were given up.
-
-        Args:
-            publishers: The registrations.
-            patience: Seconds in which writes under way may come to their end.
-        """
+        """Do nothing more about registrations that were given up."""
         for publisher in publishers:
             self._away.pop(publisher, None)
             if publisher.stage is not Stage.WRITING:

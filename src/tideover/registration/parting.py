@@ -76,13 +76,7 @@ class _Ending:
         return f"<_Ending of {len(self._leaving)} under {self._shared!r}>"
 
     async def run(self, until: float, left: dict[Publisher, str | None], moving: set[Publisher]) -> None:
-        """Say that they leave, until then at the longest, and take their keys away.
-
-        Args:
-            until: When to stop saying so, on the event loop's clock.
-            left: Where to note why a key may still be there.
-            moving: Where to note whose lease is renewed until the others have left it.
-        """
+        """Say that they leave, until then at the longest, and take their keys away."""
         shared = self._shared
         keys = {
             each: each.own

@@ -69,26 +69,11 @@ class Stage(Enum):
 class Publisher:
     """What one endpoint is to be in etcd, and how it stands.
 
-    Args:
-        registration: What is registered.
-        base: What goes before the name of a key in etcd.
-        cluster: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-
     Attributes:
-        endpoint: What is to be in etcd.
-        ttl: Seconds that its lease is asked for.
         alone: Whether its lease is for nobody else: it has been the cause of trouble, and may be so again.
-        shared: The session that it stands under, or is to stand under.
         own: Its key, as far as it is known to be there.
-        written: What that key says.
-        stage: What the keeper does about it now.
         due: When it is tried next, on the monotonic clock, while that is planned.
-        writing: The scope of the task that writes, while there is one.
-        changed: Fires when any of this changed.
         settled: Set once it is known how the first try went.
-        ended: Given when it is given up.
         error: Why it is not there, or not as it is to be; None while all is well.
         comebacks: How often it was put there again after it had been lost.
     """
@@ -177,14 +162,10 @@ class Publisher:
         loss = None if self.shared is None or self.ended else self.shared.session.loss()
         return None if loss is None else str(loss)
 
-    # What has happened -----------------------------------------------------------------------------------------
-
     def take(self, own: LeasedKey, written: Endpoint, *, moved: bool) -> None:
         """Record that its key was written.
 
         Args:
-            own: The key.
-            written: What it says.
             moved: Whether it was there before, under another session.
         """
         fresh, self.own, self.written = self.own is not own, own, written
@@ -247,8 +228,6 @@ class Publisher:
     def share(self) -> float:
         """Its share of what those wait for who return together, in [0, 1)."""
         return share_of(self.endpoint.incarnation)
-
-    # What is said ----------------------------------------------------------------------------------------------
 
     def tell(self, what: str, level: int = logging.INFO) -> None:
         """Log what has become of it."""

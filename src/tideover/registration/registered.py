@@ -21,16 +21,7 @@ _UPDATE_TIMEOUT = 2.0
 
 
 class Registered:
-    """An endpoint that this process keeps in etcd; given by `tide.register`.
-
-    Args:
-        publisher: What keeps it there.
-        home: The event loop it belongs to.
-        change: Lets what has changed be in etcd.
-        begin_deregistering: Begins to end it.
-        deregister: Ends it.
-        poison: Says why this is not the process it belongs to; None if it is.
-    """
+    """An endpoint that this process keeps in etcd; given by `tide.register`."""
 
     def __init__(
         self,
@@ -165,14 +156,7 @@ class Registered:
 
 
 class RegistrationBlock:
-    """A registration for the length of an `async with` block; made by `Coordinator.register`, which documents it.
-
-    Args:
-        registration: What is registered.
-        home: The event loop it belongs to.
-        start: Begins, and gives the handle.
-        patience: Seconds that entering waits until etcd has it.
-    """
+    """A registration for the length of an `async with` block; see `Coordinator.register`."""
 
     def __init__(
         self,

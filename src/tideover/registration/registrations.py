@@ -29,19 +29,7 @@ _LEFT = "it was given up by its owner"
 
 
 class Registrations:
-    """Keeps what one coordinator has registered.
-
-    Args:
-        namespace: The prefix of everything in etcd.
-        pool: Where to open sessions.
-        gateway: The way to etcd.
-        cluster: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: The event loop they belong to, and where their tasks run.
-        ticker: Who looks at the clock.
-        patience: Seconds that entering a block waits until etcd has it.
-    """
+    """Keeps what one coordinator has registered."""
 
     def __init__(
         self,
@@ -82,12 +70,6 @@ class Registrations:
     def start(self, registration: Registration) -> Registered:
         """Begin to register something; it is not in etcd yet when this returns.
 
-        Args:
-            registration: What it is.
-
-        Returns:
-            The handle.
-
         Raises:
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's.
@@ -120,8 +102,6 @@ class Registrations:
         """Return how many there are, by service and state."""
         return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def open(self) -> None:
         """Begin."""
         self._refusal = None
@@ -138,8 +118,6 @@ class Registrations:
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
         self._refusal = self._poison = why
-
-    # The end ---------------------------------------------------------------------------------------------------
 
     async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
         """Take some out of etcd; a second call waits for the first."""

@@ -75,7 +75,6 @@ class Comeback:
 
         Args:
             share: The share of `SPREAD` that is this one's, in [0, 1); see `share_of`.
-            chance: A number drawn uniformly from [0, 1).
         """
         if self.together:
             return SPREAD * share

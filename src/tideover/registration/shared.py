@@ -16,18 +16,12 @@ T = TypeVar("T", bound=Hashable)
 class SharedSession(Generic[T]):
     """One lease for all registrations of a ttl, or for one that has been the cause of trouble.
 
-    Args:
-        session: The session.
-
     Attributes:
-        session: The session.
         tenants: Who stands under it, or is about to, in the order in which they came.
         due: Those of them whose keys are to be written now.
         left: Keys that could not be deleted when their registrations ended.
         suspected: Whether etcd has refused a write under it that was not refused for its own key.
         sorted_at: When it was last asked who is refused, on the monotonic clock.
-        closing: Whether it is being closed.
-        closed: Set when it is closed.
     """
 
     def __init__(self, session: Session) -> None:

@@ -22,15 +22,7 @@ Gone = Callable[[Publisher, LeasedKey], None]
 async def write(
     publisher: Publisher, shared: SharedSession[Publisher], *, gateway: Gateway, leave: Leave, gone: Gone
 ) -> None:
-    """Write until etcd has what it is to have, or there is a reason to wait, which the registration knows then.
-
-    Args:
-        publisher: The registration.
-        shared: The session that its key is to be under.
-        gateway: The way to etcd.
-        leave: Called when it stands under another session no more, with its key if that could not be deleted.
-        gone: Called when its key is gone.
-    """
+    """Write until etcd has what it is to have, or there is a reason to wait, which the registration knows then."""
     moved = await _move(publisher, shared, leave)
     while not (publisher.ended or shared.lost):
         wanted = publisher.endpoint
@@ -59,11 +51,6 @@ async def write_new(
     publishers: Sequence[Publisher], shared: SharedSession[Publisher], *, gone: Gone
 ) -> Sequence[Publisher]:
     """Write the keys of many that have none yet, in one transaction.
-
-    Args:
-        publishers: The registrations.
-        shared: The session that their keys are to be under.
-        gone: Called when a key is gone.
 
     Returns:
         Those that are to be written one by one, because etcd has said no: it does not tell to which.

@@ -71,10 +71,7 @@ class Track:
         What is reported of an ejected endpoint was begun before, or is somebody's own test, and changes nothing.
 
         Args:
-            ok: Whether it went well.
-            now: The time in monotonic seconds.
             room: Whether one more may be ejected.
-            rules: The numbers.
 
         Returns:
             The track from now on; `until` lies ahead if this ejects it.
@@ -94,12 +91,6 @@ class Track:
 
 def ejected(tracks: Mapping[K, Track], pickable: Collection[K], now: float, rules: EjectionRules) -> frozenset[K]:
     """Return who is not to be picked now.
-
-    Args:
-        tracks: How each has done; those without a track have done well.
-        pickable: Who could be picked if nobody were ejected.
-        now: The time in monotonic seconds.
-        rules: The numbers.
 
     Returns:
         Some of `pickable`, and not more than their share: if there are fewer than there were, those come back

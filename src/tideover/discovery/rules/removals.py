@@ -114,14 +114,8 @@ class Listing(Generic[T]):
         """Take in what is known of etcd.
 
         Args:
-            present: Instance to what is known of it, as etcd has it or had it.
-            now: The time in monotonic seconds.
             trusted: Whether that is proven in sync now.
-            rules: The numbers.
             left: Instances that have said that they leave.
-
-        Returns:
-            The listing from now on.
         """
         kept = {i: known for i, known in self.listed.items() if i not in left}
         missing = {i: self.missing.get(i, now) for i in kept if i not in present}

@@ -25,8 +25,6 @@ class Rotation(Generic[T]):
     Not safe for several threads at once.
 
     Args:
-        weighted: Items and weights; those with weight 0 have no turn.
-        chance: Draws a number uniformly from [0, 1).
         before: The rotation this one follows: who was in it already keeps its place.
     """
 
@@ -57,14 +55,7 @@ class Rotation(Generic[T]):
         return len(self._heap)
 
     def next(self, avoid: Collection[T] = ()) -> T | None:
-        """Return whose turn it is.
-
-        Args:
-            avoid: Who is not wanted, as long as there is anybody else.
-
-        Returns:
-            The item; None if there is none.
-        """
+        """Return whose turn it is."""
         heap = self._heap
         if not heap:
             return None

@@ -150,11 +150,7 @@ class HttpNetwork:
 
 
 class _Peer:
-    """The process at the other end of a connection, as h11 reads what it sends.
-
-    Args:
-        role: Which end this process is.
-    """
+    """The process at the other end of a connection, as h11 reads what it sends."""
 
     def __init__(self, role: type[h11.CLIENT | h11.SERVER]) -> None:
         self._connection = h11.Connection(role, max_incomplete_event_size=MAX_HEADER)

@@ -38,14 +38,7 @@ class Addressee(Protocol):
 class PeerListener:
     """The listener of one process, and who can be asked there.
 
-    Args:
-        options: The user's.
-        towards: etcd's members, to find out which address of this machine the others may reach.
-        monotonic: Returns seconds.
-        network: How messages travel; None means HTTP.
-
     Attributes:
-        options: The user's.
         address: Where others reach this process; empty before it is open.
         rejected: How many messages were not signed by one who has the secret, or were none.
     """
@@ -117,11 +110,6 @@ class PeerListener:
 
     async def say(self, address: str, message: Message, *, timeout: float) -> Verdict:
         """Send a message and return the answer.
-
-        Args:
-            address: Where to.
-            message: What.
-            timeout: Seconds.
 
         Raises:
             Silent: There is none that counts.

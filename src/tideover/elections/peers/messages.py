@@ -49,16 +49,11 @@ class Message:
     """One request.
 
     Attributes:
-        kind: What it is.
         election: The key of the election's record, as text.
-        epoch: Which history of etcd it is about.
         leader: The incarnation that holds the record.
-        term: Its term.
         number: Grows with each message of the sender.
-        nonce: A random word.
         peer: The other incarnation: who is asked, who joins or retires.
         promise: Seconds for which a promise is asked for.
-        address: Where the sender can be asked, if it joins.
     """
 
     kind: Kind
@@ -79,11 +74,7 @@ class Message:
 
 
 class Keyring:
-    """Secrets that are shared by all candidates. The first signs, all verify.
-
-    Args:
-        secrets: At least one.
-    """
+    """Secrets that are shared by all candidates. The first signs, all verify."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = tuple(secrets)

@@ -81,10 +81,6 @@ def join_address(host: str, port: int) -> str:
 def local_host(towards: str, port: int) -> str:
     """Return this machine's address on the way to another one. Sends nothing, and looks no names up.
 
-    Args:
-        towards: The other's IP address.
-        port: Any port.
-
     Raises:
         OSError: There is no way to it.
     """

@@ -37,18 +37,7 @@ _PATIENCE = 3.0
 
 
 class Peering:
-    """What one candidacy says to the others, and what they say to it.
-
-    Args:
-        record: Its record.
-        desk: Where it is asked.
-        clock: The clocks; its deadlines are on the boot-time clock.
-        chance: Draws a number uniformly from [0, 1).
-        epoch: Returns the epoch that the election belongs to.
-
-    Attributes:
-        assembly: Who else is there, as long as it leads.
-    """
+    """What one candidacy says to the others, and what they say to it."""
 
     def __init__(
         self,
@@ -129,8 +118,6 @@ class Peering:
                         return
                     await anyio.sleep(_AGAIN)
 
-    # While we lead ---------------------------------------------------------------------------------------------
-
     def _lead(self, tasks: TaskGroup) -> float:
         """Begin to ask whoever is due; return until when nothing more is, if nothing is heard."""
         state, now = self._record.state, self._clock.boot()
@@ -181,8 +168,6 @@ class Peering:
         if failing(state, now) and not self._record.refused:
             self._record.learn(self.assembly.extended(state, now))
 
-    # While another leads ---------------------------------------------------------------------------------------
-
     def _follow(self, tasks: TaskGroup) -> float:
         """Make ourselves known, if the leader does not list us where we are; return until when that will do."""
         leader, now, document = self._leader(), self._clock.boot(), self._record.document
@@ -223,8 +208,6 @@ class Peering:
         if document is None or document.vacant or not document.peer or document.holder in ("", self.me):
             return None
         return document.holder, document.peer
-
-    # Messages --------------------------------------------------------------------------------------------------
 
     def take(self, message: Message) -> Verdict:
         """Decide on another's message. Nothing may come between the decision and what is learnt by it."""

@@ -8,11 +8,6 @@ LONGEST = 60.0
 
 
 def pause_after(failures: int, chance: float) -> float:
-    """Return the seconds until the next candidacy: full jitter above the shortest, up to 2, 4, 8, ... 60 s.
-
-    Args:
-        failures: How many times in a row it has failed, at least 1.
-        chance: A number drawn uniformly from [0, 1).
-    """
+    """Return the seconds until the next candidacy: full jitter above the shortest, up to 2, 4, 8, ... 60 s."""
     most = min(LONGEST, SHORTEST * 2.0 ** min(failures, 16))
     return SHORTEST + chance * (most - SHORTEST)

@@ -99,13 +99,9 @@ class Seen:
         mod_revision: The revision that last changed it; 0 if there is none.
         holder: Who holds it; empty if it was only founded.
         write: The random word of the write that made it so.
-        vacant: Whether its holder has given it up.
-        ttl: Seconds that its holder asked for.
         token: The revision that last changed the token key; 0 if there is none.
-        term: How often it has changed hands.
         candidates: Whom its holder asks in an outage.
         limit: Seconds for which its holder may be confirmed without a renewal; 0 if it never is.
-        name: Its holder, for people.
     """
 
     mod_revision: int = 0
@@ -140,7 +136,6 @@ class Step:
     """What to do, and when; look again then, for something may have changed.
 
     Attributes:
-        do: What.
         at: When, in boot-time seconds; in the past means now.
     """
 
@@ -154,14 +149,11 @@ class Candidate:
 
     Attributes:
         me: Its name, used by nobody else, ever.
-        timing: The numbers.
         seen: The record as last seen; None before the first look.
         since: When the first answer came that showed the record as it is, with no gap after it.
         read_at: When the newest linearizable look was sent.
         held: Whether the record was ours when last seen.
-        token: The fencing token of the present tenure.
         deadline: Until when the record may be trusted to be ours.
-        renew_at: When to renew it.
         written: The word of our newest write that is known to be applied.
         draft: The word of our writes against the revision last seen; empty if none was sent.
         suspicious: Whether another history of etcd was seen: what never existed in this one proves nothing.
@@ -169,7 +161,6 @@ class Candidate:
         unprecedented: Whether that history showed no earlier one.
         cleared: Whether it showed that no holder can be confirmed by others any more.
         unknowable: Whether there is no history any more that could tell.
-        loss: Why the record was lost; empty if it was not.
         limit: Seconds for which a holder may be confirmed without a renewal; 0 if never.
         renewed_at: When the last successful renewal was sent.
         offered: The candidates listed by writes that were sent against the revision last seen.
@@ -201,8 +192,6 @@ class Candidate:
     promised: float = -math.inf
     heard: tuple[str, int] = ("", 0)
     retired: bool = False
-
-    # What it means ---------------------------------------------------------------------------------------------
 
     def believes(self, now: float) -> bool:
         """Whether the record is ours for certain, and promised to nobody."""
@@ -249,11 +238,7 @@ class Candidate:
         return self.me in seen.candidates
 
     def step(self, now: float) -> Step:
-        """Return what to do next.
-
-        Args:
-            now: The time.
-        """
+        """Return what to do next."""
         seen = self.seen
         if seen is None:
             return Step(Do.READ)
@@ -285,32 +270,16 @@ class Candidate:
     def _gapped(self, now: float) -> bool:
         return now - self.read_at > self._gap
 
-    # What happens ----------------------------------------------------------------------------------------------
-
     def drafted(self, word: str) -> Candidate:
-        """Take in that a write is about to be sent.
-
-        Args:
-            word: A random word. Used unless one was sent against this revision before.
-        """
+        """Take in that a write is about to be sent."""
         return self if self.draft else replace(self, draft=word)
 
     def offering(self, candidates: frozenset[str]) -> Candidate:
-        """Take in whom the write that is about to be sent lists: from now on they are asked.
-
-        Args:
-            candidates: Their names.
-        """
+        """Take in whom the write that is about to be sent lists: from now on they are asked."""
         return replace(self, offered=self.offered | candidates)
 
     def observed(self, seen: Seen, sent_at: float, now: float) -> Candidate:
-        """Take in a linearizable look: a read, or the failed compare of a write.
-
-        Args:
-            seen: What it showed.
-            sent_at: When it was sent.
-            now: When it was answered.
-        """
+        """Take in a linearizable look: a read, or the failed compare of a write."""
         before = self.seen
         changed = before is None or seen.mod_revision != before.mod_revision
         after = replace(
@@ -338,15 +307,7 @@ class Candidate:
     def succeeded(
         self, do: Do, revision: int, sent_at: float, now: float, candidates: frozenset[str] = frozenset()
     ) -> Candidate:
-        """Take in that a write of ours was applied.
-
-        Args:
-            do: Which one.
-            revision: At which revision.
-            sent_at: When it was sent.
-            now: When it was answered.
-            candidates: Whom it lists.
-        """
+        """Take in that a write of ours was applied."""
         mine, before = do is not Do.FOUND, self.seen or Seen()
         seen = Seen(
             revision,
@@ -405,19 +366,11 @@ class Candidate:
         return replace(self._lost(why), renew_at=-math.inf)
 
     def expired(self, why: str = "it could not be renewed in time") -> Candidate:
-        """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all.
-
-        Args:
-            why: Why it was not renewed before.
-        """
+        """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all."""
         return replace(self._lost(why), renew_at=-math.inf)
 
     def doubted(self, why: str) -> Candidate:
-        """Take in a definite no that came another way; what is so is to be looked at anew.
-
-        Args:
-            why: What it was.
-        """
+        """Take in a definite no that came another way; what is so is to be looked at anew."""
         return replace(self._lost(why), seen=None)
 
     def reset(self) -> Candidate:

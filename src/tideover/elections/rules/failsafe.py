@@ -82,8 +82,6 @@ class Question:
     """A leader's question: may I go on?
 
     Attributes:
-        leader: Who asks.
-        term: The term for which it holds the record.
         number: Grows with each question of this leader.
         promise: Seconds for which it asks not to be replaced.
     """
@@ -95,16 +93,7 @@ class Question:
 
 
 def answer(state: Candidate, question: Question, now: float) -> tuple[Candidate, Verdict]:
-    """Decide as one who is asked. What comes out must be taken in before anything else happens.
-
-    Args:
-        state: What we know of the record.
-        question: The question.
-        now: When it was received.
-
-    Returns:
-        What we know and have promised afterwards, and the answer.
-    """
+    """Decide as one who is asked. What comes out must be taken in before anything else happens."""
     seen = state.seen
     if state.held or (seen is not None and state.owns(seen)):
         return state, Verdict.LEADS
@@ -149,13 +138,10 @@ class PeerSet:
 
     Attributes:
         alone: Whether a leader whose record lists nobody may go on without etcd.
-        peers: The candidates it knows, by name.
     """
 
     alone: bool = False
     peers: Mapping[str, Peer] = field(default_factory=dict)
-
-    # Who belongs to it -----------------------------------------------------------------------------------------
 
     def found(self, listed: Mapping[str, str], now: float) -> PeerSet:
         """Take in whom the record lists, with their addresses."""
@@ -163,12 +149,7 @@ class PeerSet:
         return replace(self, peers={**self.peers, **new}) if new else self
 
     def applied(self, name: str, address: str) -> PeerSet:
-        """Take in that a candidate has made itself known, or has moved. It is listed once it has answered.
-
-        Args:
-            name: The candidate.
-            address: Where it can be asked.
-        """
+        """Take in that a candidate has made itself known, or has moved. It is listed once it has answered."""
         peer = self.peers.get(name)
         if peer is None and len(self.peers) >= MAX_PEERS:
             return self
@@ -177,12 +158,7 @@ class PeerSet:
         return self._with(name, replace(peer or Peer(address), address=address, tried=-math.inf))
 
     def wanted(self, timing: Timing, now: float) -> dict[str, str]:
-        """Return whom the record should list, with their addresses.
-
-        Args:
-            timing: The record's numbers.
-            now: The time.
-        """
+        """Return whom the record should list, with their addresses."""
         return {
             name: peer.address
             for name, peer in sorted(self.peers.items())
@@ -199,21 +175,12 @@ class PeerSet:
         }
         return replace(self, peers=kept) if len(kept) < len(self.peers) else self
 
-    # What they say ---------------------------------------------------------------------------------------------
-
     def asked(self, name: str, now: float) -> PeerSet:
         """Take in that one is being asked."""
         return self._with(name, replace(self.peers[name], tried=now))
 
     def answered(self, name: str, verdict: Verdict | None, sent_at: float, now: float) -> PeerSet:
-        """Take in an answer; None if nobody of that name is there.
-
-        Args:
-            name: Who was asked.
-            verdict: The answer.
-            sent_at: When the question was sent.
-            now: When the answer came.
-        """
+        """Take in an answer; None if nobody of that name is there."""
         peer = self.peers.get(name)
         if peer is None:
             return self
@@ -231,8 +198,6 @@ class PeerSet:
     def retired(self, name: str) -> PeerSet:
         """Take in that one has given up for good."""
         return self._with(name, replace(self.peers[name], retired=True)) if name in self.peers else self
-
-    # What follows ----------------------------------------------------------------------------------------------
 
     def silent(self, state: Candidate, now: float) -> tuple[str, ...]:
         """Return the addresses of those without whom a round would not be complete now."""
@@ -262,8 +227,6 @@ class PeerSet:
         It says nothing of whether one may lead: only when to look again at whom to ask, and at the deadline.
 
         Args:
-            state: The leader's state.
-            now: The time.
             asking: Who is being asked: nothing is due to them before they have answered.
         """
         ends = [at for name, at in self._due_at(state, now) if name not in asking]
@@ -283,10 +246,6 @@ class PeerSet:
 
         A deadline once reached is not moved any more, and a deadline once given is not taken back: who joins later
         counts from later.
-
-        Args:
-            state: The leader's state.
-            now: The time.
         """
         if not state.believes(now):
             return state

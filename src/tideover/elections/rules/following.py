@@ -53,10 +53,6 @@ class Written(Protocol):
 def led_until(written: Written | None, seen_at: float) -> float:
     """Return until when a record's holder may be leading.
 
-    Args:
-        written: What the record says; None if there is none.
-        seen_at: When it was first seen to say so.
-
     Returns:
         A time on the same clock: in the past for ever if nobody leads, and infinite if only another record ends
         it, as under `"stay"`.

@@ -26,8 +26,6 @@ class Suspicion:
 
     Attributes:
         since: Since when the loop should have looked and has not, seen without a gap; infinite if it has.
-        looked_at: When the watcher last looked.
-        blocked: Whether the loop is blocked.
     """
 
     since: float = math.inf
@@ -35,13 +33,7 @@ class Suspicion:
     blocked: bool = False
 
     def looked(self, now: float, deadline: float, seen_at: float) -> Suspicion:
-        """Take in a look.
-
-        Args:
-            now: The time.
-            deadline: Until when it is led for certain.
-            seen_at: When the loop last looked at the deadline.
-        """
+        """Take in a look."""
         if now < deadline or seen_at >= deadline:
             return Suspicion(looked_at=now)
         since = self.since if now - self.looked_at <= _GAP and self.since <= now else now

@@ -1,4 +1,4 @@
-"""The registrations of one coordinator: begun, shown, and ended before anything else is."""
+"""The registrations of one coordinator, which end before its sessions do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEFT = "it was given up by its owner"
 
 
 class Registrations:
-    """Keeps what one coordinator has registered."""
+    """Starts, lists and ends registrations."""
 
     def __init__(
         self,
@@ -59,16 +59,16 @@ class Registrations:
         self._tick = ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
-        """Count them by state."""
+        """Count the registrations by state."""
         counted = Counter(publisher.state.value for publisher in self._running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
-        """Return a block that is registered; see `Coordinator.register`."""
+        """Return the block of a registration; see `Coordinator.register`."""
         return RegistrationBlock(registration, home=self._home, start=self.start, patience=self._patience)
 
     def start(self, registration: Registration) -> Registered:
-        """Begin to register something; it is not in etcd yet when this returns.
+        """Start a registration; its key is not in etcd yet when this returns.
 
         Raises:
             Closed: The coordinator is not open.
@@ -91,15 +91,15 @@ class Registrations:
         return registered
 
     def handles(self) -> tuple[Registered, ...]:
-        """Return the handles of all that is registered, in the order in which that began."""
+        """Return the handles of all registrations, oldest first."""
         return tuple(self._running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
-        """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in list(self._running))
+        """Return the status of each registration. No I/O."""
+        return tuple(publisher.status() for publisher in list(self._running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
-        """Return how many there are, by service and state."""
+        """Count the registrations by service and state."""
         return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
     def open(self) -> None:
@@ -107,7 +107,7 @@ class Registrations:
         self._refusal = None
 
     async def end_all(self, why: str) -> None:
-        """Take all out of etcd; bounded in time. More may be registered later."""
+        """End all registrations; bounded in time. Others may start later."""
         await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
@@ -120,7 +120,7 @@ class Registrations:
         self._refusal = self._poison = why
 
     async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
-        """Take some out of etcd; a second call waits for the first."""
+        """End registrations; a second call waits for the first."""
         for publisher in publishers:
             self._begin_ending(publisher, why)
         self._end_those()
@@ -130,7 +130,7 @@ class Registrations:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
-        """Give one up, from a callback of the event loop as well: those begin no tasks, and the ticker does."""
+        """Mark a registration as ended. Callbacks of the event loop start no tasks, so the ticker does."""
         if publisher.ended:
             return
         publisher.ended.give(why)
@@ -140,18 +140,18 @@ class Registrations:
         self._tick.soon()
 
     def _end_those(self) -> None:
-        """Begin to take out of etcd what was given up."""
+        """Start the task that deletes the ended registrations."""
         if not self._ending or self._parting:
             return
         self._parting = self._home.start("deregistration", self._end_together)
         if not self._parting:
-            # Everything was ended before.
+            # The coordinator has ended its tasks before.
             for publisher in self._ending:
                 self._running.pop(publisher, None)
             self._ending.clear()
 
     async def _end_together(self) -> None:
-        """Take all out of etcd that were given up in the same moment."""
+        """Delete all registrations that ended at the same moment."""
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()
             together, self._ending, self._parting = self._ending, [], False

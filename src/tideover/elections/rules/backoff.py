@@ -1,8 +1,8 @@
-"""How long a process is no candidate after what it ran while leading has raised: a pure decision."""
+"""The pause between a job's failure and its process's next candidacy."""
 
 from __future__ import annotations
 
-# Seconds: no pause is shorter, so that a healthy process is elected first, and none is longer.
+# Seconds. The shortest pause leaves time for a healthy process to be elected first.
 SHORTEST = 1.0
 LONGEST = 60.0
 

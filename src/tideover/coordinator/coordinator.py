@@ -226,7 +226,7 @@ class Coordinator(Primitives):
         self._discovery = Discovery(
             options.namespace,
             names=options.discover,
-            follow=self._following.follow,
+            following=self._following,
             gateway=self._gateway.of("discovery"),
             cluster=self._cluster,
             clock=self._clock,

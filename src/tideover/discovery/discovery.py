@@ -15,33 +15,34 @@ from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.discovery.endpoint import check_name, service_prefix
-from tideover.discovery.service import Follow, Service
+from tideover.discovery.service import Service
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import Closed, NotFollowed
 from tideover.home import Home
 from tideover.policies import StalenessLimit
+from tideover.prefixes.followed import Following
 from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
 from tideover.store.protocol import Store
 
-# How many services are followed at the most, each by a watch: a proxy that takes their names from its clients
-# must not be made to open any number.
+# The most services followed, each by a watch: the clients of a proxy that takes names from them must not be able
+# to make it open any number.
 MOST_SERVICES = 256
 # Seconds for the last snapshots, when the coordinator is closed.
 _SAVE_TIMEOUT = 2.0
 
 
 class Discovery:
-    """The services that are followed, each once, however many handles there are."""
+    """The services that one coordinator follows, each once, however many handles there are."""
 
     def __init__(
         self,
         namespace: str,
         *,
         names: Sequence[str] = (),
-        follow: Follow,
+        following: Following,
         gateway: Gateway,
         cluster: ClusterState,
         clock: Clock,
@@ -52,7 +53,7 @@ class Discovery:
     ) -> None:
         self._base = f"{namespace}/"
         self._names = [check_name(name) for name in names]
-        self._follow = follow
+        self._following = following
         self._gateway = gateway
         self._cluster = cluster
         self._clock = clock
@@ -64,7 +65,7 @@ class Discovery:
         self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
         self._services: dict[str, Service] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
-        # Who drops the last handle has given up the service, if its place is needed.
+        # A service without handles loses its place when another service needs one.
         self._kept: list[ServiceView] = []
         self._required: dict[str, Service] = {}
         self._views: WeakValueDictionary[tuple[str, StalenessLimit | None], ServiceView] = WeakValueDictionary()
@@ -97,7 +98,7 @@ class Discovery:
         return service
 
     def _add(self, name: str) -> Service:
-        """Begin to follow a service."""
+        """Start following a service."""
         if self._home.loop.is_here:
             return self._start(name)
         if not self._home.loop.serves_this_thread:
@@ -112,12 +113,12 @@ class Discovery:
             raise Closed(self._closed or "not connected yet")
         if name in self._services:  # another thread was faster
             return self._services[name]
-        self._make_place()
+        self._make_room()
         service = Service(
             name,
             base=self._base,
             prefix=self._base + service_prefix(name),
-            follow=self._follow,
+            following=self._following,
             cluster=self._cluster,
             clock=self._clock,
             chance=self._chance,
@@ -129,8 +130,8 @@ class Discovery:
         self._home.start(f"follow {name}", self._run, service, self._store)
         return service
 
-    def _make_place(self) -> None:
-        """Give up a service that nobody holds a handle on, if there are as many as there may be."""
+    def _make_room(self) -> None:
+        """Stop following a service without handles, if there are as many services as there may be."""
         if len(self._services) < MOST_SERVICES:
             return
         used = {name for name, _ in list(self._views)}
@@ -151,7 +152,7 @@ class Discovery:
                     tasks.start_soon(self._home.run, name, task)
 
     async def count(self) -> Mapping[str, int]:
-        """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
+        """Ask etcd for all services, and count each one's registrations; see `Coordinator.services`."""
         prefix = (self._base + service_prefix("")).encode()
         answered = await self._gateway.call(Range(prefix, prefix_end(prefix), keys_only=True))
         keys = (key[len(prefix) :].decode(errors="replace").split("/") for key in answered.result.entries)
@@ -159,12 +160,12 @@ class Discovery:
         return dict(sorted(Counter(names).items()))
 
     def health_changed(self) -> None:
-        """Take in that the state of etcd has changed."""
+        """Apply another state of etcd."""
         for service in self._services.values():
             service.health_changed()
 
     def reset(self) -> None:
-        """Take in that etcd is in another history."""
+        """Hold back removals: etcd shows another history."""
         for service in self._services.values():
             service.reset()
 
@@ -175,32 +176,32 @@ class Discovery:
 
     @property
     def restored(self) -> bool:
-        """Whether it is known of each service what an earlier process has left on disk."""
+        """Whether each service's snapshot was read, or looked for."""
         return all(service.followed.restored for service in self._services.values())
 
     def followed_views(self) -> Iterator[View]:
-        """Return what is known of each service that is followed."""
+        """Return the views of all followed services."""
         return (service.view for service in list(self._services.values()))
 
     def listed(self) -> Iterator[anyio.Event]:
-        """Return what fires when one of the services has changed."""
+        """Return events that are set when a service changes, one for each service."""
         return (service.listed.next() for service in self._services.values())
 
     def status(self) -> tuple[ServiceStatus, ...]:
-        """Return how each service stands."""
+        """Return the status of each service."""
         return tuple(service.report_status() for _, service in sorted(self._services.items()))
 
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:
-        """What stands among the endpoints of the services that are followed, and is none."""
+        """The keys of followed services that are not valid endpoints."""
         return tuple(refused for service in list(self._services.values()) for refused in service.refused)
 
     def keepers(self) -> Iterator[Snapshotter]:
-        """Return what keeps services on disk."""
+        """Return the snapshotters of all services."""
         return (s.followed.keeper for s in list(self._services.values()) if s.followed.keeper is not None)
 
     def active(self) -> Mapping[tuple[str, str], int]:
-        """Return how many endpoints each service has that can be picked, by service and source."""
+        """Count the endpoints that can be picked, by service and source."""
         counts = {}
         for status in self.status():
             source = "unknown" if status.source is None else status.source.value
@@ -208,7 +209,7 @@ class Discovery:
         return counts
 
     def open(self, store: Store) -> None:
-        """Let services be followed, and begin with those that were named."""
+        """Allow services to be followed, and start with the configured ones."""
         self._store, self._closed = store, None
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
@@ -219,7 +220,7 @@ class Discovery:
             service.close(why)
 
     async def save(self) -> None:
-        """Write what is known to disk, when all tasks have ended."""
+        """Write the last snapshots, when all tasks have ended."""
         with anyio.move_on_after(_SAVE_TIMEOUT):
             async with anyio.create_task_group() as tasks:
                 for service in self._services.values():

@@ -520,7 +520,7 @@ async def test_a_fork_and_a_reset_end_what_is_led() -> None:
         one.poison()
         assert "forked" in again.loss
         with pytest.raises(Closed, match="forked"):
-            one.leader("c")._stand()
+            await one.leader("c").__aenter__()
         assert other.status().elections == ()
 
 

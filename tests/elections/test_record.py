@@ -16,7 +16,8 @@ import trio
 from tests.support import mock_clock
 from tideover.cluster.rules.breaker import Breaker, BreakerState
 from tideover.cluster.state import ClusterState
-from tideover.elections.record import CandidateClaim, ElectionRecord
+from tideover.elections.claim import CandidateClaim
+from tideover.elections.record import ElectionRecord
 from tideover.elections.record_document import decode
 from tideover.elections.rules.candidate import Timing
 from tideover.errors import ElectionMismatch, PermissionDenied, RecordCorrupt

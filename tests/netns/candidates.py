@@ -17,7 +17,8 @@ import tideover
 from tests.history.recorder import Recorder, machine_clock
 from tests.netns.client import Client
 from tideover.clock import Clock
-from tideover.elections.record import CandidateClaim, ElectionRecord
+from tideover.elections.claim import CandidateClaim
+from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.candidate import Seen, Timing
 
 TTLS = (6.0, 15.0)

@@ -80,9 +80,9 @@ def reset(name: str, yes: bool, force: bool, target: Target) -> int:
     return with_etcd(partial(_reset, name, yes=yes, force=force), target=target, follow=())
 
 
-def _office(tide: Coordinator, name: str) -> ElectionAdmin:
+def _admin(tide: Coordinator, name: str) -> ElectionAdmin:
     try:
-        return tide.election(name).office()
+        return tide.election(name).admin()
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
@@ -111,7 +111,7 @@ def _as_row(name: str, seen: RecordSnapshot) -> list[Cell]:
 
 
 async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
-    seen = await _office(tide, name).look()
+    seen = await _admin(tide, name).look()
     if as_json:
         print_json({"election": name, **_as_record(seen)}, whole=["value"])
     else:
@@ -179,8 +179,8 @@ def _in_office(found: RecordDocument) -> str:
 async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int:
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask: say --yes")
-    office = _office(tide, name)
-    seen = await office.look()
+    admin = _admin(tide, name)
+    seen = await admin.look()
     if seen.state == "none":
         note(f"there is no election {name!r}: etcd has no {tide.namespace}/elections/{name}")
         await note_misspelled(tide, f"elections/{name}")
@@ -190,13 +190,13 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
     if seen.document is not None and seen.document.policy == "peers":
         note("warning: a leader that is cut off from etcd may be confirmed by its peers, and does not renew then")
     if seen.state in ("led", "corrupt"):
-        await _observe(name, office, seen, force=force)
+        await _observe(name, admin, seen, force=force)
     if not yes and not await anyio.to_thread.run_sync(_confirm, name):
         note("left alone")
         return Exit.FAILED
     try:
         # Whoever renews it will do so again in a while, but hardly within these milliseconds.
-        revision = await office.clear(await office.look() if force else seen)
+        revision = await admin.clear(await admin.look() if force else seen)
     except ElectionMismatch as exc:
         raise Failure(str(exc), code=Exit.FAILED) from exc
     note(f"{name!r} is reset at revision {revision}; {_next_leader(seen.document)}")
@@ -214,12 +214,12 @@ def _next_leader(found: RecordDocument | None) -> str:
     return text
 
 
-async def _observe(name: str, office: ElectionAdmin, seen: RecordSnapshot, *, force: bool) -> None:
+async def _observe(name: str, admin: ElectionAdmin, seen: RecordSnapshot, *, force: bool) -> None:
     """Wait for as long as a living leader needs for a renewal; refuse if there is one."""
     ttl = seen.document.ttl if seen.document else _USUAL_TTL
     wait = ttl / _RENEWS_EVERY + _SLACK
     note(f"looking for {wait:.1f} s whether somebody renews it")
-    renewed = await office.renewed(seen, wait)
+    renewed = await admin.renewed(seen, wait)
     if renewed is None:
         return
     holder = renewed.document.holder_shown if renewed.document else "somebody"

@@ -11,8 +11,10 @@ from typing import Literal
 from tideover.discovery.discovery import Discovery
 from tideover.discovery.service import Service
 from tideover.discovery.service_view import ServiceView
-from tideover.elections.elections import Election, Elections
-from tideover.elections.elections import OnOutage as ElectionOutage
+from tideover.elections.claim import LeaderOptions
+from tideover.elections.claim import OnOutage as ElectionOutage
+from tideover.elections.election import Election
+from tideover.elections.elections import Elections
 from tideover.elections.jobs import Job, Jobs
 from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
@@ -86,7 +88,7 @@ class Primitives:
             until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
             that another was elected; when etcd is back, with the same token.
         """
-        return self._elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+        return Leadership(name, LeaderOptions(ttl, on_outage, address, value), self._elections)
 
     async def run_while_leading(self, name: str, work: Work) -> object:
         """Run a function while this process leads, again whenever it is elected, and again after it has raised.
@@ -149,7 +151,7 @@ class Primitives:
         When degraded:
             Its methods say.
         """
-        return self._elections.election(name)
+        return Election(name, self._elections)
 
     def term(self, name: str) -> Term | None:
         """Return the term of an election that this process leads, by the clock at this instant. No I/O.

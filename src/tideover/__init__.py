@@ -60,8 +60,7 @@ from tideover.errors import (
 )
 from tideover.fencing.guard import Guard
 from tideover.functions import connect, current, discover, leader, lock, register
-from tideover.locks.held import Held
-from tideover.locks.lock import Lock
+from tideover.locks.lock import Held, Lock
 from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration

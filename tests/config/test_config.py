@@ -620,7 +620,8 @@ async def test_a_change_that_comes_while_closing_is_no_failure(caplog: pytest.Lo
     store = MemoryStore(values={"p/timeout": 1})
     async with connected(store) as tide, connected(store) as other:
         live = tide.config.bind(Payments, prefix="p/")
-        tide.config.close("the coordinator is closing")  # which is the first that it does
+        tide._lifecycle.close("the coordinator is closing")  # which is the first that it does
+        tide.config.close()
         await other.config.put("p/timeout", 2)
         await anyio.sleep(1)
         assert repr(live) == f"<Live Payments of 'p/' at revision {live.revision}>"

@@ -681,7 +681,7 @@ async def test_closed() -> None:
     """Outside the block everything raises Closed, and who waits is told."""
     store = MemoryStore()
     tide = Coordinator(Options(tuple(store.members), cache_dir=False), store=store, clock=mock_clock())
-    with pytest.raises(Closed, match="not connected yet"):
+    with pytest.raises(Closed, match="has not been entered"):
         tide.discover(SERVICE)
     async with anyio.create_task_group() as tasks:
         async with tide:

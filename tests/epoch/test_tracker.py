@@ -142,7 +142,7 @@ async def test_a_member_caught_up_from_a_snapshot_makes_no_reset() -> None:
         for member in store.members:
             store.behind = member
             await store.call(Range(b"/a"), member=member, timeout=1)
-            await tide._gateway.call(Range(b"/config/b"))
+            await tide._client.calls.call(Range(b"/config/b"))
             await anyio.sleep(20)
         session.check()
         term.check()
@@ -177,7 +177,7 @@ async def test_whoever_may_not_write_settles_a_lower_term_too(op: type[Op[Result
         for member in memory.members:
             memory.behind = member
             tide._cluster.use(member)
-            await tide._gateway.call(Range(b"/config/b"))
+            await tide._client.calls.call(Range(b"/config/b"))
             await anyio.sleep(60)
         assert tide.status().identity.resets == 0
 

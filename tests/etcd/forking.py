@@ -121,7 +121,7 @@ def made_before(endpoint: str) -> None:
     async def enter() -> str:
         async with tide:
             locks = tide._locks
-            own = locks.name().endswith(f":{os.getpid()}")
+            own = locks.context.process_name().endswith(f":{os.getpid()}")
             return f"{tide.health.state} {own} {locks._ledger._owner}"
 
     say(each=[in_fork(lambda: asyncio.run(enter()))[0] for _ in range(2)])

@@ -433,9 +433,8 @@ async def test_a_member_caught_up_from_a_snapshot_is_of_the_same_history(
             tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=10) as tide,
             tide.session(ttl=6) as session,
         ):
-            bare, guarded = tide._store, tide._gateway._line.store
+            bare, guarded = tide._store, tide._client.calls.store
             assert bare is not None
-            assert guarded is not None
             ask = Range(b"x")
             ids = [
                 (await bare.call(ask, member=each, timeout=2)).header.member_id

@@ -17,7 +17,7 @@ import tideover
 from tideover import Coordinator, LockMode
 from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.locks.etcd_queue import EtcdQueue
+from tideover.locks.etcd_queue import EtcdQueue, queue_head
 from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Put, prefix_end
@@ -186,11 +186,12 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
         owns.append(LeasedKey(key.decode(), key, Entry(b"", revision, revision)))
     # As of so many processes: each waits for a time of its own before it asks again.
     chance = random.Random(7).random
-    direct = DirectCalls(store, tide._cluster, clock=Clock(), chance=chance, attempt_timeout=5)
+    direct = DirectCalls(tide._cluster, clock=Clock(), chance=chance).within(5)
+    direct.connect(store)
     queue = EtcdQueue(
-        prefix,
+        queue_head("", "many"),
         anchors=b"/tideover/sessions/",
-        gateway=tide._gateway,
+        gateway=tide._client.calls,
         direct=direct,
         cluster=tide._cluster,
         chance=chance,

@@ -43,5 +43,5 @@ async def test_a_coordinator_made_before_a_fork_draws_in_the_child() -> None:
     store = MemoryStore()
     async with connected(store) as tide:
         entered = tide._sessions.own_anchors
-        tide._sessions.start(store)
+        tide._sessions.start()
         assert entered not in (b"", tide._sessions.own_anchors)

@@ -156,8 +156,6 @@ def _number(found: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
-# The table ------------------------------------------------------------------------------------------------------
-
 _TITLES = ("INSTANCE", "STATE", "SINCE", "CONFIG", "SOURCE", "LEADS", "LOCKS", "REGISTERED", "VERSION")
 
 
@@ -188,9 +186,6 @@ def _cells(row: Row) -> tuple[str, ...]:
             (row.version or "-", 20),
         )
     )
-
-
-# What disagrees -------------------------------------------------------------------------------------------------
 
 
 def disagreements(rows: Sequence[Row], *, here: HealthState | None = None) -> list[str]:

@@ -30,10 +30,6 @@ class KeyTree:
         self._count = 0
         self._source = Source.QUORUM
 
-    def __repr__(self) -> str:
-        """Show where it is."""
-        return f"<KeyTree {self._root}{'/'.join(self._open)}>"
-
     def add(self, found: ListedKey) -> None:
         """Print a key, or count it.
 

@@ -23,7 +23,7 @@ from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.errors import LockConflict, LockLost, TideoverError
-from tideover.locks.held import Held
+from tideover.locks.lock import Held
 from tideover.shown import shown
 from tideover.types import LockMode
 

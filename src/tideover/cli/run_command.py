@@ -74,10 +74,6 @@ class CommandRun:
         self._early: list[int] = []
         self._process: Process | None = None
 
-    def __repr__(self) -> str:
-        """Show the command and how far it is."""
-        return f"<CommandRun {self._command[0]} {'begun' if self._begun else 'not begun'}, code {self.code}>"
-
     def __enter__(self) -> CommandRun:
         """Receive signals from now on; those that are ignored from the start, as under nohup, stay so."""
         loop = asyncio.get_running_loop()

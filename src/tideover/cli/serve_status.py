@@ -54,10 +54,6 @@ class HostCheck:
         self._app = app
         self._given = given.lower().rstrip(".")
 
-    def __repr__(self) -> str:
-        """Show what is admitted."""
-        return f"<HostCheck loopback and {self._given}>"
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] == "http" and not self._admits(scope):

@@ -27,10 +27,6 @@ class Table:
         self._rows: list[Sequence[Cell]] = []
         self._begun = False
 
-    def __repr__(self) -> str:
-        """Show the headings."""
-        return f"<Table {' '.join(self._titles)}>"
-
     def add(self, *cells: Cell) -> None:
         """Print a line, now or soon.
 

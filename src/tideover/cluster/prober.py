@@ -14,7 +14,8 @@ from tideover.clock import Clock
 from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
 from tideover.cluster.rules.questions import completed, lanes_to_ask
 from tideover.cluster.state import ClusterState, Proof
-from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.attempts import attempt
+from tideover.store.faults import UNANSWERED, Fault, FaultKind
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 
@@ -175,19 +176,14 @@ class Prober:
         probe = self._in_use
         op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
         cluster = self._cluster
-        fault: Fault | None = None
-        try:
-            longest = max(_LATE_LIMIT, asked.limit)
-            with anyio.fail_after(longest):
-                result = await self._store.call(op, member=member, timeout=longest)
-        except TimeoutError:
-            answer = Answer.SILENT
-        except StoreFault as exc:
-            fault, answer = exc.fault, _ANSWERS.get(exc.fault.kind, Answer.FAILED)
-            if fault.kind is FaultKind.FOREIGN and member not in cluster.roll.given:
+        result = await attempt(self._store, op, member=member, timeout=max(_LATE_LIMIT, asked.limit))
+        fault = result if isinstance(result, Fault) and result is not UNANSWERED else None
+        if isinstance(result, Fault):
+            answer = _ANSWERS.get(result.kind, Answer.FAILED)
+            if result.kind is FaultKind.FOREIGN and member not in cluster.roll.given:
                 # Addresses are given to others: somebody else answers where a learned member was.
                 cluster.leave(member)
-            if fault.kind is FaultKind.PERMISSION and probe is self._in_use:
+            if result.kind is FaultKind.PERMISSION and probe is self._in_use:
                 self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK

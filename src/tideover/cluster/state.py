@@ -161,6 +161,18 @@ class ClusterState:
         """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
         return self.health.diagnosis is Diagnosis.UNAUTHORIZED and not self.health.quorum.closed
 
+    @property
+    def outage_declared(self) -> bool:
+        """Whether an outage of the quorum is declared, and it is no refusal of this client's credentials."""
+        return not self.health.quorum.closed and not self.unauthorized
+
+    @property
+    def is_away(self) -> bool:
+        """Whether etcd is away: an outage is declared, or about to be, and no leader change explains it."""
+        health = self.health
+        failing = health.quorum.failing_since is not None and health.diagnosis is not Diagnosis.UNAUTHORIZED
+        return failing or self.outage_declared
+
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 from tideover.broadcast import Broadcast
+from tideover.client.lifecycle import CLOSED
 from tideover.errors import Closed
 from tideover.home import Home
 from tideover.types import Change
@@ -77,7 +78,7 @@ class Subscriptions:
     def open(self, prefix: str) -> Changes:
         """Return the changes under a prefix, from now on."""
         if self._closed:
-            raise Closed("the coordinator is closed")
+            raise Closed(CLOSED)
         changes = Changes(prefix, self._home)
         self._all.add(changes)
         return changes

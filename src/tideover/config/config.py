@@ -12,10 +12,8 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.client.gateway import Gateway
+from tideover.client.client import Client
 from tideover.client.read_batching import Coalescer
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
 from tideover.codecs import Decoder, encode
 from tideover.config.assembly import Assembly
 from tideover.config.bound import Bound, OnInvalid
@@ -31,8 +29,8 @@ from tideover.config.reader import Reader
 from tideover.config.readings import MISSING
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
-from tideover.home import Home
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.options import Options
+from tideover.policies import RetryPolicy
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.view import View
 from tideover.shown import quoted
@@ -65,43 +63,26 @@ class Config(Reader):
 
     def __init__(
         self,
-        base: str,
+        client: Client,
+        options: Options,
         views: Sequence[View],
         *,
-        home: Home,
-        gateway: Gateway,
         coalescer: Coalescer,
-        cluster: ClusterState,
-        clock: Clock,
-        limits: Mapping[str, StalenessLimit],
-        cache: CachePolicy,
-        retry: RetryPolicy,
-        namespace: str,
-        record_keys: bool,
         accepted: AcceptedValues,
-        outage_id: Callable[[], str],
         since: Callable[[], str],
         listeners: Sequence[Listener],
     ) -> None:
-        super().__init__(
-            base,
-            views,
-            cluster=cluster,
-            clock=clock,
-            limits=limits,
-            outage_id=outage_id,
-            since=since,
-        )
-        self._home = home
-        self._gateway = gateway
+        super().__init__(client, options.base, views, limits=options.limits, since=since)
+        self._home = client.home
+        self._gateway = client.calls
         self._coalescer = coalescer
-        self._retry = retry
-        self._namespace = namespace
-        self._record_keys = record_keys
+        self._retry = options.retry
+        self._namespace = client.namespace
+        self._record_keys = options.record_keys
         self._accepted = accepted
-        self._news = News(views, cluster=cluster, clock=clock)
-        self._on_demand = OnDemandCache(cache, clock=clock)
-        self._subscriptions = Subscriptions(home)
+        self._news = News(views, client)
+        self._on_demand = OnDemandCache(options.cache, clock=client.clock)
+        self._subscriptions = Subscriptions(client.home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
         self._listeners = listeners
 
@@ -394,7 +375,7 @@ class Config(Reader):
             value = None if entry is None else entry.value.decode(errors="surrogateescape")
             self._subscriptions.publish(Change(key, value, at))
         # While the coordinator closes, events still come, and reads are refused.
-        for live in list(self._bound) if self._closed is None else ():
+        for live in list(self._bound) if self._lifecycle.is_open else ():
             live.apply_changes(revisions)
         for listener in list(self._listeners):
             listener.changed(revisions)
@@ -429,7 +410,7 @@ class Config(Reader):
     def _lay(self, layers: tuple[Layer, ...]) -> None:
         before, now = self._overrides.entries, Overrides(self._keys, layers)
         self._overrides = now
-        if self._closed is not None:
+        if not self._lifecycle.is_open:
             return
         self.refresh()
         changes: dict[bytes, Entry | None] = {}
@@ -452,7 +433,7 @@ class Config(Reader):
     def refresh(self) -> None:
         """Update what reads must check, and report what is new."""
         super().refresh()
-        if self._closed is None:
+        if self._lifecycle.is_open:
             self._news.report()
         for listener in list(self._listeners):
             listener.refreshed()
@@ -487,9 +468,9 @@ class Config(Reader):
         """The prefixes of settings objects of which etcd has never had a key."""
         return tuple(sorted({live.prefix for live in list(self._bound) if live.unfound}))
 
-    def close(self, why: str) -> None:
+    def close(self) -> None:
         """Refuse everything from now on, and end all iterations."""
-        super().close(why)
+        super().close()
         self._subscriptions.close()
 
     def _policy(self, timeout: float | None) -> RetryPolicy:

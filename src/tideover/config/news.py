@@ -6,8 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from tideover import telemetry
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.prefixes.view import Origin, View
 from tideover.types import HealthState, Source
 
@@ -23,10 +22,10 @@ def _told_by(view: View) -> str:
 class News:
     """Reports each change of one coordinator's configuration once."""
 
-    def __init__(self, views: Sequence[View], *, cluster: ClusterState, clock: Clock) -> None:
+    def __init__(self, views: Sequence[View], client: Client) -> None:
         self._views = views
-        self._cluster = cluster
-        self._clock = clock
+        self._cluster = client.state
+        self._clock = client.clock
         self._begun = False
         # Since when etcd cannot be read, in monotonic seconds, and the keys that have changed since.
         self._away_since: float | None = None

@@ -15,9 +15,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import ClusterState
 from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
@@ -25,7 +24,6 @@ from tideover.config.overrides import Overrides
 from tideover.config.readings import MISSING, absent, found
 from tideover.errors import (
     AuthenticationFailed,
-    Closed,
     ConfigKeyError,
     ConfigValueError,
     NotSynced,
@@ -60,23 +58,22 @@ class Reader:
 
     def __init__(
         self,
+        client: Client,
         base: str,
         views: Sequence[View],
         *,
-        cluster: ClusterState,
-        clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
+        self._lifecycle = client.lifecycle
         self._keys = Keys(base, views)
         self._views = views
-        self._cluster = cluster
-        self._clock = clock
-        self._monotonic = clock.monotonic
+        self._cluster = client.state
+        self._clock = client.clock
+        self._monotonic = client.clock.monotonic
         # The longest prefix decides.
         self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
-        self._outage_id = outage_id
+        self._outage_id = client.outage_id
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
         self._warm = self._values.warm
@@ -84,7 +81,6 @@ class Reader:
         self._mode = _CHECKED
         self._unlimited_until = 0.0
         self._marked_context: object = None
-        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
         # Counted apart, where a dict would take too long; `refresh` adds them to the others.
         self._plain_reads = 0
         self._degraded_reads = 0
@@ -403,8 +399,7 @@ class Reader:
         return self._keys.followed(key)
 
     def _ensure_open(self) -> None:
-        if self._closed is not None:
-            raise Closed(self._closed)
+        self._lifecycle.check()
 
     def entry(self, key: str) -> Entry | None:
         """Return the entry that a read of a key sees; None if it is absent or not followed."""
@@ -450,7 +445,7 @@ class Reader:
         self._marked_context = None
         views = self._views
         if (
-            self._closed is not None
+            not self._lifecycle.is_open
             or self._overrides.layers
             or any(v.denied is not None or not v.synced or v.bootstrapped for v in views)
         ):
@@ -479,14 +474,8 @@ class Reader:
         for full, entry in changes.items():
             self._values.apply(self._keys.short(full), entry)
 
-    def open(self) -> None:
-        """Let reads through."""
-        self._closed = None
-        self.refresh()
-
-    def close(self, why: str) -> None:
+    def close(self) -> None:
         """Refuse all reads from now on."""
-        self._closed = why
         # A new dict, not a cleared one: a thread that is decoding must not make a value warm again.
         self._warm = {}
         self._mode = _CHECKED

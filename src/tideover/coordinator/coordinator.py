@@ -17,7 +17,10 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import first_of
+from tideover.client.client import Client
+from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
+from tideover.client.lifecycle import CLOSED, NOT_ENTERED, Lifecycle
 from tideover.client.namespaces import Namespaces
 from tideover.client.read_batching import Coalescer
 from tideover.clock import Clock, system_boot_time
@@ -122,7 +125,6 @@ class Coordinator(Primitives):
         self._resolver = resolver or (system_resolver if store is None else None)
         self._network = network
         self.ending = False
-        self._closed: str | None = None
         self._owner: OwnerTask | None = None
         self._member_sync: MemberSync | None = None
         self._bootstrap = _read_bootstrap(options)
@@ -151,21 +153,13 @@ class Coordinator(Primitives):
             chance=chance,
             writes=options.bookkeeping,
         )
-        self._gateway = Gateway(
-            self._cluster,
-            policy=options.retry,
-            clock=self._clock,
-            chance=chance,
-            namespace=options.namespace,
-        )
-        self._namespaces = Namespaces(options.namespace, gateway=self._gateway, home=self._home)
+        self._lifecycle = Lifecycle()
+        self._client = self._make_client()
+        self._namespaces = Namespaces(options.namespace, gateway=self._client.calls, home=self._home)
         self._following = Following(
+            self._client,
             options,
-            gateway=self._gateway,
-            cluster=self._cluster,
             identity=self._identity,
-            clock=self._clock,
-            ticker=self._ticker,
             namespaces=self._namespaces,
             bootstrap=self._bootstrap,
         )
@@ -178,17 +172,9 @@ class Coordinator(Primitives):
         ]
         self._accepted = self._following.accepted()
         self._views = [followed.view for followed in self._followed]
-        self._coalescer = Coalescer(self._gateway, policy=options.retry.within(quorum_time(options.retry.timeout)))
-        self._sessions = SessionPool(
-            self._gateway,
-            self._cluster,
-            clock=self._clock,
-            chance=chance,
-            policy=options.retry,
-            base=f"{options.namespace}/",
-            home=self._home,
-            ticker=self._ticker,
-        )
+        within = options.retry.within(quorum_time(options.retry.timeout))
+        self._coalescer = Coalescer(self._client.calls, policy=within)
+        self._sessions = SessionPool(self._client, policy=options.retry)
         self._desk = (
             PeerListener(
                 options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=self._network
@@ -197,43 +183,17 @@ class Coordinator(Primitives):
             else None
         )
         self._elections = Elections(
-            options.namespace,
+            self._client.of("election"),
             profile=options.profile,
-            home=self._home,
-            gateway=self._gateway.of("election"),
-            cluster=self._cluster,
-            clock=self._clock,
-            chance=chance,
-            epoch=lambda: self.epoch,
-            desk=self._desk,
+            listener=self._desk,
             watchdog=self._make_watchdog(),
-            name=self._process_name,
-            outage_id=lambda: self._outages.outage_id,
-            why=lambda: self._health.sentence,
         )
-        self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
+        self._jobs = Jobs(self._elections, coordinator=self, client=self._client)
         self._registrations = Registrations(
-            options.namespace,
-            pool=self._sessions,
-            gateway=self._gateway.of("discovery"),
-            cluster=self._cluster,
-            clock=self._clock,
-            chance=chance,
-            home=self._home,
-            ticker=self._ticker,
-            patience=options.start_timeout,
+            self._client.of("discovery"), pool=self._sessions, patience=options.start_timeout
         )
         self._discovery = Discovery(
-            options.namespace,
-            names=options.discover,
-            following=self._following,
-            gateway=self._gateway.of("discovery"),
-            cluster=self._cluster,
-            clock=self._clock,
-            chance=chance,
-            home=self._home,
-            outage_id=lambda: self._outages.outage_id,
-            why=lambda: self._health.sentence,
+            self._client.of("discovery"), names=options.discover, following=self._following
         )
         self._locks = self._make_locks()
         # A plain attribute, and there from the start: every read goes through it.
@@ -243,7 +203,8 @@ class Coordinator(Primitives):
 
     def __repr__(self) -> str:
         """Show the namespace, the state and what is followed."""
-        state = "closed" if self._closed else "not entered" if self._home.token is None else self._health.state
+        phase = self.phase
+        state = {Phase.NEW: "not entered", Phase.CLOSED: "closed"}.get(phase, self._health.state)
         return f"<Coordinator {self.options.namespace!r} {','.join(self.options.endpoints)} {state}>"
 
     # What it offers --------------------------------------------------------------------------------------------
@@ -288,7 +249,7 @@ class Coordinator(Primitives):
     @property
     def catalog(self) -> Catalog:
         """What this namespace has in etcd, listed: keys, elections, locks."""
-        return Catalog(self.namespace, self.options.base, gateway=self._gateway, home=self._home)
+        return Catalog(self._client, self.options.base)
 
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
@@ -301,7 +262,7 @@ class Coordinator(Primitives):
     @property
     def phase(self) -> Phase:
         """How far its life has come."""
-        if self._closed:
+        if self._lifecycle.is_over:
             return Phase.CLOSED
         if self._home.token is None:
             return Phase.NEW
@@ -354,8 +315,9 @@ class Coordinator(Primitives):
             Closed: The coordinator is not open.
         """
         monitor = self._monitor
-        if self._closed or monitor is None:
-            raise Closed(self._closed or f"{self!r}: enter it first")
+        self._lifecycle.check()
+        if monitor is None:
+            raise Closed(NOT_ENTERED)
 
         def declare() -> None:
             cut_off()
@@ -417,7 +379,7 @@ class Coordinator(Primitives):
 
     async def _read_or_none(self, op: Range) -> RangeResult | None:
         try:
-            return (await self._gateway.call(op)).result
+            return (await self._client.calls.call(op)).result
         except PermissionDenied:
             return None
 
@@ -428,7 +390,7 @@ class Coordinator(Primitives):
 
     async def __aenter__(self) -> Self:
         """Start; see `connect`."""
-        if self._home.token is not None or self._closed:
+        if self._home.token is not None or self._lifecycle.is_over:
             raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
         if os.getpid() != self._pid:
             # Made before a fork, as by gunicorn --preload.
@@ -446,23 +408,23 @@ class Coordinator(Primitives):
         store, urgent = (
             EpochCheckedStore(each, self._identity, clock=self._clock) for each in (self._store, direct)
         )
-        self._gateway.connect(store)
-        background = self._background(store, urgent)
+        self._client.calls.connect(store)
+        self._client.direct.connect(urgent)
+        background = self._background(urgent)
         if self._desk is not None:
             background["failsafe"] = self._desk.run
         background["identity"] = partial(self._identity.run, direct)
-        self.config.open()
         for view in self._views:
             view.begin()
         self._owner = OwnerTask()
         try:
             tasks = await self._owner.open()
             self._home.open(tasks)
-            self._sessions.start(urgent)
-            self._elections.open(urgent)
-            self._locks.open(urgent)
-            self._registrations.open()
-            self._discovery.open(store)
+            self._lifecycle.open()
+            self.config.refresh()
+            self._sessions.start()
+            self._locks.open()
+            self._discovery.open()
             for name, task in background.items():
                 tasks.start_soon(self._home.run, name, task)
             await self._await_start()
@@ -577,20 +539,20 @@ class Coordinator(Primitives):
     async def _stop(self) -> None:
         open_coordinators.discard(self)
         telemetry.unobserve(self)
-        self._closed = "the coordinator is closed"
+        self._lifecycle.close()
         self._cluster.closing.begin()
         self._jobs.cancel()
-        self.config.close(self._closed)
+        self.config.close()
         self.config.refresh()
-        self._discovery.close(self._closed)
+        self._discovery.close(CLOSED)
         try:
             # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
             # sent here any more. All of it shares the closing budget.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as closing:
-                    closing.start_soon(self._registrations.close, self._closed)
-                    closing.start_soon(self._elections.close, self._closed)
-            await self._locks.aclose(self._closed)
+                    closing.start_soon(self._registrations.close, CLOSED)
+                    closing.start_soon(self._elections.close, CLOSED)
+            await self._locks.aclose(CLOSED)
             await self._sessions.aclose()
         finally:
             with anyio.CancelScope(shield=True):
@@ -619,19 +581,38 @@ class Coordinator(Primitives):
 
     def poison(self) -> None:
         """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""
-        self._closed = (
+        why = (
             f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}): start processes "
             "with multiprocessing's `spawn` or `forkserver`, or fork before anybody connects, and connect in each"
         )
-        self._home.poison(self._closed)
-        self.config.close(self._closed)
-        self._sessions.poison(self._closed)
-        self._elections.poison(self._closed)
-        self._locks.poison(self._closed)
-        self._registrations.poison(self._closed)
-        self._discovery.close(self._closed)
+        self._lifecycle.poison(why)
+        self._home.poison(why)
+        self.config.close()
+        self._sessions.poison(why)
+        self._elections.poison(why)
+        self._locks.poison(why)
+        self._discovery.close(why)
 
     # Parts -----------------------------------------------------------------------------------------------------
+
+    def _make_client(self) -> Client:
+        options, cluster, clock, chance = self.options, self._cluster, self._clock, self._chance
+        calls = Gateway(cluster, policy=options.retry, clock=clock, chance=chance, namespace=options.namespace)
+        return Client(
+            calls,
+            DirectCalls(cluster, clock=clock, chance=chance),
+            cluster,
+            self._health,
+            clock,
+            chance,
+            self._home,
+            self._ticker,
+            self._lifecycle,
+            options.namespace,
+            epoch=lambda: self.epoch,
+            outage_id=lambda: self._outages.outage_id,
+            process_name=self._process_name,
+        )
 
     def _make_watchdog(self) -> Watchdog | None:
         # Its thread waits in real time, which a test's own clock knows nothing of.
@@ -647,20 +628,12 @@ class Coordinator(Primitives):
             else HostLocks(folder / "locks", members=self._cluster.members, namespace=options.namespace)
         )
         return Locks(
-            options.namespace,
+            self._client.of("lock"),
             profile=options.profile,
-            home=self._home,
-            gateway=self._gateway.of("lock"),
-            cluster=self._cluster,
             pool=self._sessions,
             hosts=hosts,
             ledger_file=None if folder is None else partial(LedgerFile, self._ledger_folder(folder)),
-            clock=self._clock,
-            chance=self._chance,
-            epoch=lambda: self.epoch,
-            outage_id=lambda: self._outages.outage_id,
             record_names=options.record_keys,
-            name=self._process_name,
         )
 
     def _process_name(self) -> str:
@@ -704,22 +677,12 @@ class Coordinator(Primitives):
         return self._health.sentence + ("; the snapshot is still being read" if reading else "")
 
     def _make_config(self) -> Config:
-        options = self.options
         return Config(
-            options.base,
+            self._client.of("config"),
+            self.options,
             self._views,
-            home=self._home,
-            gateway=self._gateway.of("config"),
             coalescer=self._coalescer,
-            cluster=self._cluster,
-            clock=self._clock,
-            limits=options.limits,
-            cache=options.cache,
-            retry=options.retry,
-            namespace=options.namespace,
-            record_keys=options.record_keys,
             accepted=self._accepted,
-            outage_id=lambda: self._outages.outage_id,
             since=self._why_unknown,
             listeners=self._listeners,
         )
@@ -771,7 +734,7 @@ class Coordinator(Primitives):
             name=self._process_name,
         )
 
-    def _background(self, store: Store, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def _background(self, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the background tasks by name."""
         cluster, clock = self._cluster, self._clock
         monitor = self._monitor = Monitor(
@@ -814,7 +777,7 @@ class Coordinator(Primitives):
             "tend": self.config.tend,
         }
         for followed in self._followed:
-            background |= followed.tasks(store)
+            background |= followed.tasks()
         return background
 
     def _transition(self, before: Health, after: Health) -> None:

@@ -24,6 +24,7 @@ from tideover.home import Home
 from tideover.locks.lock import Lock
 from tideover.locks.locks import Locks
 from tideover.locks.options import OnOutage as OnLockOutage
+from tideover.locks.options import lock_options
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.registration.registrations import Registrations
@@ -279,7 +280,14 @@ class Primitives:
         When degraded:
             Until an outage is declared (3 s) entering waits. Then it does as `on_outage` says, without a packet.
         """
-        return self._locks.lock(name, ttl, timeout, on_outage, handover, lock_delay)
+        options = lock_options(
+            ttl=ttl,
+            timeout=timeout,
+            on_outage=self._locks.on_outage if on_outage is None else on_outage,
+            handover=handover,
+            lock_delay=lock_delay,
+        )
+        return Lock(self._locks, name, options)
 
     async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
         """Return which locks two processes held at the same time, or may have, because etcd was away.

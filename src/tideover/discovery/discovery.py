@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -11,21 +11,17 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.lowlevel
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Service
 from tideover.discovery.service_view import ServiceView
-from tideover.errors import Closed, NotFollowed
-from tideover.home import Home
+from tideover.errors import NotFollowed
 from tideover.policies import StalenessLimit
 from tideover.prefixes.followed import Following
 from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
-from tideover.store.protocol import Store
 
 # The most services followed, each by a watch: the clients of a proxy that takes names from them must not be able
 # to make it open any number.
@@ -37,32 +33,12 @@ _SAVE_TIMEOUT = 2.0
 class Discovery:
     """The services that one coordinator follows, each once, however many handles there are."""
 
-    def __init__(
-        self,
-        namespace: str,
-        *,
-        names: Sequence[str] = (),
-        following: Following,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-    ) -> None:
-        self._base = f"{namespace}/"
+    def __init__(self, client: Client, *, names: Sequence[str] = (), following: Following) -> None:
+        self._client = client
+        self._base = client.base
         self._names = [check_name(name) for name in names]
         self._following = following
-        self._gateway = gateway
-        self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
-        self._home = home
-        self._outage_id = outage_id
-        self._why = why
-        self._store: Store | None = None
-        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
+        self._home = client.home
         self._services: dict[str, Service] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         # A service without handles loses its place when another service needs one.
@@ -76,8 +52,7 @@ class Discovery:
 
     def discover(self, name: str, *, max_stale: float | None, on_stale: Literal["serve", "raise"]) -> ServiceView:
         """Return a handle on a service; see `Coordinator.discover`."""
-        if self._closed is not None:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         if on_stale not in ("serve", "raise"):
             raise ValueError(f"on_stale must be 'serve' or 'raise', not {on_stale!r}")
         limit = None if max_stale is None else StalenessLimit(max_stale, on_stale)
@@ -89,8 +64,7 @@ class Discovery:
 
     def require(self, name: str) -> Service:
         """Return a service that is followed for good; see `Coordinator.require_service`."""
-        if self._closed is not None:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         service = self._required.get(name)
         if service is None:
             self._kept.append(self.discover(name, max_stale=None, on_stale="serve"))
@@ -109,25 +83,12 @@ class Discovery:
         return anyio.from_thread.run_sync(self._start, name)
 
     def _start(self, name: str) -> Service:
-        if self._store is None or self._closed is not None:
-            raise Closed(self._closed or "not connected yet")
+        self._client.lifecycle.check()
         if name in self._services:  # another thread was faster
             return self._services[name]
         self._make_room()
-        service = Service(
-            name,
-            base=self._base,
-            prefix=self._base + service_prefix(name),
-            following=self._following,
-            cluster=self._cluster,
-            clock=self._clock,
-            chance=self._chance,
-            outage_id=self._outage_id,
-            why=self._why,
-            home=self._home,
-        )
-        self._services[name] = service
-        self._home.start(f"follow {name}", self._run, service, self._store)
+        service = self._services[name] = Service(name, self._client, self._following)
+        self._home.start(f"follow {name}", self._run, service)
         return service
 
     def _make_room(self) -> None:
@@ -142,19 +103,19 @@ class Discovery:
         if (scope := self._scopes.pop(idle, None)) is not None:
             scope.cancel()
 
-    async def _run(self, service: Service, store: Store) -> None:
+    async def _run(self, service: Service) -> None:
         if service.closed is not None:
             return
         with anyio.CancelScope() as scope:
             self._scopes[service.name] = scope
             async with anyio.create_task_group() as tasks:
-                for name, task in service.tasks(store).items():
+                for name, task in service.tasks().items():
                     tasks.start_soon(self._home.run, name, task)
 
     async def count(self) -> Mapping[str, int]:
         """Ask etcd for all services, and count each one's registrations; see `Coordinator.services`."""
         prefix = (self._base + service_prefix("")).encode()
-        answered = await self._gateway.call(Range(prefix, prefix_end(prefix), keys_only=True))
+        answered = await self._client.calls.call(Range(prefix, prefix_end(prefix), keys_only=True))
         keys = (key[len(prefix) :].decode(errors="replace").split("/") for key in answered.result.entries)
         names = (unquote(segments[0]) for segments in keys if len(segments) == 3 and all(segments))
         return dict(sorted(Counter(names).items()))
@@ -208,14 +169,12 @@ class Discovery:
             counts[status.name, source] = status.endpoints - status.drained - status.ejected
         return counts
 
-    def open(self, store: Store) -> None:
-        """Allow services to be followed, and start with the configured ones."""
-        self._store, self._closed = store, None
+    def open(self) -> None:
+        """Begin with the services that were named."""
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
     def close(self, why: str) -> None:
         """Refuse everything from now on."""
-        self._closed = why
         for service in self._services.values():
             service.close(why)
 

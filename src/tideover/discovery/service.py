@@ -14,21 +14,18 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import ClusterState
-from tideover.discovery.endpoint import Endpoint, decode
+from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.picker import Picker
 from tideover.discovery.rules.removals import Listing, RemovalRules
 from tideover.errors import AuthenticationFailed, Closed, EndpointsUnknown, NoEndpoints, TooStale
-from tideover.home import Home
 from tideover.policies import StalenessLimit
 from tideover.prefixes.followed import Following
 from tideover.prefixes.rules import Verdict, judge
 from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
 from tideover.status import EndpointStatus, RejectedValue, ServiceStatus, duration
-from tideover.store.protocol import Store
 from tideover.types import Entry, HealthState, Source
 
 COMPONENT: Final = "discovery"
@@ -61,16 +58,8 @@ class Service:
     def __init__(
         self,
         name: str,
-        *,
-        base: str,
-        prefix: str,
+        client: Client,
         following: Following,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-        home: Home,
     ) -> None:
         self.name = name
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -80,13 +69,10 @@ class Service:
         self.listed = Broadcast()
         self.checked_at = -math.inf
         self.closed: str | None = None
-        self.monotonic = clock.monotonic
-        self.home = home
-        self._base = base.encode()
-        self._cluster = cluster
-        self.picker = Picker(name, monotonic=clock.monotonic, chance=chance)
-        self._outage_id = outage_id
-        self._why = why
+        self.monotonic = client.clock.monotonic
+        self.home = client.home
+        self._client = client
+        self.picker = Picker(name, monotonic=client.clock.monotonic, chance=client.random)
         self._decoded: dict[bytes, tuple[int, Endpoint]] = {}
         self._refused: dict[bytes, RejectedValue] = {}
         self._left: set[str] = set()
@@ -96,7 +82,10 @@ class Service:
         self._denied: object = None
         self._marked_context: object = None
         self.followed = following.follow(
-            prefix, component=COMPONENT, on_change=self._apply, may_save=lambda: not self.held
+            client.base + service_prefix(name),
+            component=COMPONENT,
+            on_change=self._apply,
+            may_save=lambda: not self.held,
         )
         self._view = self.followed.view
         self._resets = self._view.resets
@@ -133,7 +122,7 @@ class Service:
             if entry is None:
                 continue
             try:
-                endpoint = decode(key.removeprefix(self._base).decode(), entry.value)
+                endpoint = decode(key.removeprefix(self._client.base.encode()).decode(), entry.value)
             except ValueError as exc:
                 name = key.decode(errors="backslashreplace")
                 self._refused[key] = RejectedValue(name, entry.mod_revision, str(exc))
@@ -162,7 +151,7 @@ class Service:
 
     def health_changed(self) -> None:
         """Apply another state of etcd."""
-        if self._cluster.health.decided and self._cluster.health.state is not HealthState.AVAILABLE:
+        if self._client.state.health.decided and self._client.state.health.state is not HealthState.AVAILABLE:
             self._suspend()
         self._marked_context = None
         self.refresh()
@@ -228,7 +217,7 @@ class Service:
         drained = f"all {len(self.endpoints)} endpoints of {self.name!r} have weight 0"
         what = drained if self.endpoints else f"{self.name!r} has no endpoints"
         ago = f"{duration(age)} ago" if math.isfinite(age) else "an unknown time ago"
-        when = "" if self._view.source is Source.LIVE else f", as of {ago}: {self._why()}"
+        when = "" if self._view.source is Source.LIVE else f", as of {ago}: {self._client.health.sentence}"
         return NoEndpoints(what + when, service=self.name, age=age)
 
     def check(self, limit: StalenessLimit | None) -> None:
@@ -248,7 +237,7 @@ class Service:
             old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
             raise TooStale(
                 f"the endpoints of {self.name!r} are {old}, "
-                f"more than max_stale={limit.max_stale} s: {self._why()}",
+                f"more than max_stale={limit.max_stale} s: {self._client.health.sentence}",
                 age=age,
                 max_stale=limit.max_stale,
             )
@@ -268,14 +257,16 @@ class Service:
         self.require_open()
         if self.known:
             return
-        if self._cluster.unauthorized:
-            raise AuthenticationFailed(f"the endpoints of {self.name!r} are not known: {self._why()}")
+        if self._client.state.unauthorized:
+            raise AuthenticationFailed(
+                f"the endpoints of {self.name!r} are not known: {self._client.health.sentence}"
+            )
         raise self._unknown(self.why_unknown())
 
     def why_unknown(self) -> str:
         """Return why the list is not known, or not yet."""
-        if self._cluster.health.decided and self._cluster.health.state is not HealthState.AVAILABLE:
-            return self._why()
+        if self._client.state.health.decided and self._client.state.health.state is not HealthState.AVAILABLE:
+            return self._client.health.sentence
         return self._view.error or "they have not been read yet"
 
     def _unknown(self, why: str, age: float = math.inf) -> EndpointsUnknown:
@@ -295,8 +286,8 @@ class Service:
         context = telemetry.current_context()
         if record is None and context is self._marked_context:
             return
-        health = self._cluster.health
-        mark = Mark(source, age, reason_of(health.state, health.diagnosis), self._outage_id())
+        health = self._client.state.health
+        mark = Mark(source, age, reason_of(health.state, health.diagnosis), self._client.outage_id())
         if record is None:
             # Outside of a request there is no record, and each span is marked once.
             self._marked_context = context
@@ -304,9 +295,9 @@ class Service:
             record.marks[COMPONENT] = mark
         telemetry.mark_span(mark, COMPONENT, record)
 
-    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that update the list, by name."""
-        return {**self.followed.tasks(store), f"tend {self._view.name}": self.tend}
+        return {**self.followed.tasks(), f"tend {self._view.name}": self.tend}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import anyio
 
+from tideover.client.client import Client
 from tideover.client.gateway import Gateway
 from tideover.client.pages import pages
 from tideover.elections.record_document import RecordDocument, decode
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
-from tideover.home import Home
 from tideover.shown import shown
 from tideover.store.operations import Delete, Put, Range, ReadBatch
 from tideover.store.transactions import Compare, Txn
@@ -62,11 +62,11 @@ class RecordSnapshot:
 class ElectionAdmin:
     """The record of one election."""
 
-    def __init__(self, key: bytes, *, home: Home, gateway: Gateway) -> None:
+    def __init__(self, key: bytes, client: Client) -> None:
         self._key = key
         self._token_key = key + _TOKEN
-        self._home = home
-        self._gateway = gateway
+        self._home = client.home
+        self._gateway = client.calls
 
     def __repr__(self) -> str:
         """Show the key."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.cluster.closing_budget import ClosingBudget
+from tideover.client.client import Client
 from tideover.elections.peers.peering import Peering
 from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.candidate import margin_of
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
-from tideover.home import Home
 from tideover.status import ElectionStatus
 from tideover.types import Standing
 
@@ -53,10 +51,8 @@ class Candidacy:
         self,
         name: str,
         record: ElectionRecord,
+        client: Client,
         *,
-        home: Home,
-        epoch: Callable[[], int],
-        closing: ClosingBudget,
         peering: Peering | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
@@ -66,9 +62,9 @@ class Candidacy:
         self.refusal: TideoverError | None = None
         self.ended = ""
         self.body_until: float | None = None
-        self.epoch = epoch
-        self._closing = closing
-        self._home = home
+        self.epoch = client.epoch
+        self._closing = client.state.closing
+        self._home = client.home
         self._watchdog = watchdog
         self._scope = anyio.CancelScope()
         self._stopped: anyio.Event | None = None

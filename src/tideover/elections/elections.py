@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.elections.admin import ElectionAdmin
 from tideover.elections.candidacy import Candidacy
 from tideover.elections.claim import CandidateClaim, LeaderOptions, OnOutage, check_name, key_of
@@ -24,12 +22,9 @@ from tideover.elections.rules.candidate import Timing
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.elections.term import Term
 from tideover.errors import Closed
-from tideover.holders import process_name
-from tideover.home import Home
 from tideover.policies import Profile
 from tideover.shown import quoted
 from tideover.status import ElectionStatus, StallStatus
-from tideover.store.protocol import Store
 from tideover.types import Standing
 
 
@@ -47,37 +42,18 @@ class Elections:
 
     def __init__(
         self,
-        namespace: str,
+        client: Client,
         *,
         profile: str,
-        home: Home,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        epoch: Callable[[], int],
-        desk: PeerListener | None = None,
+        listener: PeerListener | None = None,
         watchdog: Watchdog | None = None,
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-        name: Callable[[], str] = process_name,
     ) -> None:
-        self.home = home
-        self._name = name
-        self._listener = desk
-        self._namespace = namespace
+        self.home = client.home
+        self._client = client
+        self._listener = listener
         self._profile = profile
-        self._gateway = gateway
-        self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
-        self._epoch = epoch
         self._watchdog = watchdog
-        self._store: Store | None = None
-        self._closed = "the coordinator has not been entered"
-        self._outage_id = outage_id
-        self._why = why
-        self._followed = Followed(home, self._view)
+        self._followed = Followed(client.home, self._view)
         # Each candidacy with its term, once elected.
         self._running: dict[Candidacy, Term | None] = {}
         # Records lost by the clock alone, by name, policy and ttl: if the same candidate still holds its record,
@@ -91,7 +67,7 @@ class Elections:
     @property
     def closed(self) -> str:
         """Why this process can lead nothing; empty while it can."""
-        return self._closed
+        return self._client.lifecycle.refusal or ""
 
     def bid(self, name: str, options: LeaderOptions) -> Bid:
         """Return a candidacy to be, checked.
@@ -116,7 +92,12 @@ class Elections:
                     "nobody could ever be confirmed"
                 )
         claim = CandidateClaim(
-            policy, options.address, options.value, name=self._name, stays=policy == "stay", limit=limit
+            policy,
+            options.address,
+            options.value,
+            name=self._client.process_name,
+            stays=policy == "stay",
+            limit=limit,
         )
         return Bid(name, timing, claim)
 
@@ -135,27 +116,16 @@ class Elections:
         Raises:
             Closed: The coordinator is not open.
         """
-        if self._store is None or self._closed:
-            raise Closed(self._closed)
-        record, peering = self._record(bid, self._store), None
+        self._client.lifecycle.check()
+        record, peering = self._record(bid), None
         if record.claim.limit and self._listener is not None:
-            peering = Peering(
-                record, listener=self._listener, clock=self._clock, chance=self._chance, epoch=self._epoch
-            )
-        candidacy = Candidacy(
-            bid.name,
-            record,
-            home=self.home,
-            epoch=self._epoch,
-            closing=self._cluster.closing,
-            peering=peering,
-            watchdog=self._watchdog,
-        )
+            peering = Peering(record, self._client, self._listener)
+        candidacy = Candidacy(bid.name, record, self._client, peering=peering, watchdog=self._watchdog)
         self.start(f"candidate for {bid.name}", candidacy.run)
         self._running[candidacy] = None
         return candidacy
 
-    def _record(self, bid: Bid, store: Store) -> ElectionRecord:
+    def _record(self, bid: Bid) -> ElectionRecord:
         claim = bid.claim
         if claim.limit and self._listener is not None:
             claim = replace(claim, peer=self._listener.address)
@@ -164,15 +134,8 @@ class Elections:
         if record is not None:
             record.claim = claim
             return record
-        return ElectionRecord(
-            key_of(self._namespace, bid.name),
-            store=store,
-            cluster=self._cluster,
-            clock=self._clock,
-            timing=bid.timing,
-            claim=claim,
-            chance=self._chance,
-        )
+        key = key_of(self._client.namespace, bid.name)
+        return ElectionRecord(key, self._client, timing=bid.timing, claim=claim)
 
     async def elected(self, candidacy: Candidacy) -> Term:
         """Wait until a candidacy leads; return its term.
@@ -180,7 +143,7 @@ class Elections:
         Raises:
             TideoverError: This candidate can never be elected.
         """
-        await candidacy.elected(self._namespace)
+        await candidacy.elected(self._client.namespace)
         term = Term(candidacy)
         if candidacy in self._running:
             self._running[candidacy] = term
@@ -198,36 +161,27 @@ class Elections:
             del self._running[candidacy]
             record, seen = candidacy.record, candidacy.record.state.seen
             if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
-                until = self._clock.boot() + record.timing.ttl
+                until = self._client.clock.boot() + record.timing.ttl
                 self._regaining[candidacy.name, record.claim.policy, record.timing.ttl] = record, until
             self._forget_regaining()
 
     def _forget_regaining(self) -> None:
-        now = self._clock.boot()
+        now = self._client.clock.boot()
         self._regaining = {key: kept for key, kept in self._regaining.items() if now < kept[1]}
 
     def start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a task in the background; `name` is for the log."""
         if not self.home.start(name, task, *args):
-            raise Closed(self._closed)
+            raise Closed(self.closed)
 
     def follow_leader(self, name: str) -> LeaderView:
         """Return the view of an election's leader; see `Coordinator.follow_leader`."""
         check_name(name)
-        if self._store is None or self._closed:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         return self._followed.view(name)
 
     def _view(self, name: str) -> LeaderView:
-        return LeaderView(
-            name,
-            self.observer(name),
-            home=self.home,
-            cluster=self._cluster,
-            clock=self._clock,
-            outage_id=self._outage_id,
-            why=self._why,
-        )
+        return LeaderView(name, self.observer(name), self._client)
 
     def observer(self, name: str) -> Observer:
         """Return the reader of an election's record.
@@ -235,15 +189,8 @@ class Elections:
         Raises:
             Closed: The coordinator is not open.
         """
-        if self._store is None or self._closed:
-            raise Closed(self._closed)
-        return Observer(
-            key_of(self._namespace, name),
-            store=self._store,
-            gateway=self._gateway,
-            cluster=self._cluster,
-            closed=lambda: self._closed,
-        )
+        self._client.lifecycle.check()
+        return Observer(key_of(self._client.namespace, name), self._client)
 
     def admin(self, name: str) -> ElectionAdmin:
         """Return an election's record as an operator sees it.
@@ -251,9 +198,8 @@ class Elections:
         Raises:
             Closed: The coordinator is not open.
         """
-        if self._closed:
-            raise Closed(self._closed)
-        return ElectionAdmin(key_of(self._namespace, name), home=self.home, gateway=self._gateway)
+        self._client.lifecycle.check()
+        return ElectionAdmin(key_of(self._client.namespace, name), self._client)
 
     def term(self, name: str) -> Term | None:
         """Return the present term of an election; see `Coordinator.term`."""
@@ -294,10 +240,6 @@ class Elections:
         """Count the candidacies by election, those that lead among them."""
         return Counter(candidacy.name for candidacy in list(self._running))
 
-    def open(self, store: Store) -> None:
-        """Allow candidacies from now on."""
-        self._store, self._closed = store, ""
-
     async def close(self, why: str) -> None:
         """Resign every election, so that other processes lead at once; bounded in time."""
         self.poison(why)
@@ -307,7 +249,7 @@ class Elections:
                 candidacy.record.changed.fire()
                 tasks.start_soon(candidacy.leave)
             for record, _ in self._regaining.values():
-                tasks.start_soon(record.resign, self._cluster.closing.seconds())
+                tasks.start_soon(record.resign, self._client.state.closing.seconds())
         if self._watchdog is not None:
             self._watchdog.close()
 
@@ -321,7 +263,6 @@ class Elections:
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on."""
-        self._closed = self._closed or why
         self._followed.close(why)
         for candidacy in self._running:
             candidacy.ended = why

@@ -8,7 +8,7 @@ one that crashes in a loop. A function that returns has done its work, and does 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -16,6 +16,7 @@ import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.body_scope import Cancellations, is_cancellation
+from tideover.client.client import Client
 from tideover.elections.claim import LeaderOptions
 from tideover.elections.elections import Elections
 from tideover.elections.leadership import Leadership
@@ -202,12 +203,11 @@ class Jobs:
         elections: Elections,
         *,
         coordinator: object,
-        chance: Callable[[], float],
-        monotonic: Callable[[], float],
+        client: Client,
     ) -> None:
         self.elections = elections
-        self.chance = chance
-        self.monotonic = monotonic
+        self.chance = client.random
+        self.monotonic = client.clock.monotonic
         self._coordinator = coordinator
         self._running: list[Job] = []
         # The jobs that have returned, by name, so that an operator sees why nothing runs.

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 
 import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import ClusterState
 from tideover.elections.observer import Observation, Observer
 from tideover.elections.rules.following import led_until
 from tideover.errors import Closed, EndpointsUnknown, NoEndpoints, TideoverError, Unavailable
-from tideover.home import Home
 from tideover.request_record import Mark, present_record
 from tideover.shown import shown
 from tideover.status import duration
@@ -41,26 +38,14 @@ class LeaderView:
         waiting: How many callers wait for news.
     """
 
-    def __init__(
-        self,
-        name: str,
-        observer: Observer,
-        *,
-        home: Home,
-        cluster: ClusterState,
-        clock: Clock,
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-    ) -> None:
+    def __init__(self, name: str, observer: Observer, client: Client) -> None:
         self.name = name
         self.version = 0
         self.waiting = 0
         self._observer = observer
-        self._home = home
-        self._cluster = cluster
-        self._clock = clock
-        self._outage_id = outage_id
-        self._why = why
+        self._client = client
+        # The boot-time clock, as for the leader's own deadline.
+        self._boot = client.clock.boot
         self._changed = Broadcast()
         self._seen: Observation | None = None
         self._seen_at = -math.inf
@@ -119,7 +104,7 @@ class LeaderView:
         When degraded:
             Waits: there are no elections until etcd is back.
         """
-        self._home.check(self)
+        self._client.home.check(self)
         until = anyio.current_time() + timeout
         self.waiting += 1
         try:
@@ -143,7 +128,7 @@ class LeaderView:
             As `wait`.
         """
         until = time.monotonic() + timeout
-        while not (self._ready(beyond) or self._home.loop.is_here) and time.monotonic() < until:
+        while not (self._ready(beyond) or self._client.home.loop.is_here) and time.monotonic() < until:
             time.sleep(_LOOK)
 
     def close(self, why: str) -> None:
@@ -159,7 +144,7 @@ class LeaderView:
     async def run(self) -> None:
         """Follow the record, until cancelled."""
         while not self._closed:
-            sent = self._clock.boot()
+            sent = self._boot()
             try:
                 seen = await self._observer.look()
             except Unavailable:
@@ -172,7 +157,7 @@ class LeaderView:
             else:
                 self._read_at = sent
                 self._apply(seen)
-                left = self._led_until - self._clock.boot()
+                left = self._led_until - self._boot()
                 within = max(_IN_TIME, left - _IN_TIME) if left > 0 else math.inf
                 await self._observer.changed_after(seen.revision, within=within)
 
@@ -180,7 +165,7 @@ class LeaderView:
         before, self._refusal = self._seen, refusal
         # Another history may have smaller revisions, so any difference is a change.
         if before is None or seen is None or seen.written_at != before.written_at:
-            self._seen, self._seen_at = seen, self._clock.boot()
+            self._seen, self._seen_at = seen, self._boot()
             self.version += 1
         self._changed.fire()
 
@@ -195,21 +180,21 @@ class LeaderView:
 
     @property
     def _leads(self) -> bool:
-        return self._clock.boot() < self._led_until
+        return self._boot() < self._led_until
 
     def _ready(self, beyond: int) -> bool:
         return bool(self._closed) or self._refusal is not None or (self.version > beyond and self._leads)
 
     @property
     def _degraded(self) -> bool:
-        health = self._cluster.health
+        health = self._client.state.health
         return health.decided and health.state is not HealthState.AVAILABLE
 
     def _nobody(self, seen: Observation | None) -> NoEndpoints:
-        name, age = shown(self.name), self._clock.boot() - self._seen_at
+        name, age = shown(self.name), self._boot() - self._seen_at
         unknown = f"who leads {name!r} is not known"
         if seen is None:
-            why = self._why() if self._degraded else "its record has not been read yet"
+            why = self._client.health.sentence if self._degraded else "its record has not been read yet"
             return EndpointsUnknown(f"{unknown}: {why}", service=self.name, age=math.inf)
         if seen.document is None or seen.document.vacant or not seen.document.holder:
             last, now = "nobody was last seen to lead it", f"nobody leads {name!r}"
@@ -220,7 +205,9 @@ class LeaderView:
             last = f"{self._holder} was last seen to lead it {duration(age)} ago"
             now = f"nobody is known to lead {name!r}: {last}, and has not renewed"
         if self._degraded:
-            return EndpointsUnknown(f"{unknown}: {last}; {self._why()}", service=self.name, age=age)
+            return EndpointsUnknown(
+                f"{unknown}: {last}; {self._client.health.sentence}", service=self.name, age=age
+            )
         if self._read_at < self._led_until:  # the leader may have renewed, unseen by a silent watch
             text = f"{unknown}: {last}, and its record has not been read since"
             return EndpointsUnknown(text, service=self.name, age=age)
@@ -231,7 +218,7 @@ class LeaderView:
         record = present_record()
         if record is None or "election" in record.marks:
             return
-        health, age = self._cluster.health, self._clock.boot() - self._seen_at
+        health, age = self._client.state.health, self._boot() - self._seen_at
         reason = reason_of(health.state, health.diagnosis)
-        record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._outage_id())
+        record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._client.outage_id())
         telemetry.mark_span(mark, "election", record)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import anyio
 
-from tideover.client.gateway import Gateway
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.elections.record_document import RecordDocument, decode
-from tideover.errors import Closed, Unavailable
+from tideover.errors import Unavailable
 from tideover.store.faults import StoreFault
 from tideover.store.operations import Lane, Range
-from tideover.store.protocol import Store
 from tideover.types import Leader
 
 # Seconds before the next try after trouble, and before the record is read again without news from the watch.
@@ -53,14 +51,9 @@ class Observation:
 class Observer:
     """Reads the record of one election."""
 
-    def __init__(
-        self, key: bytes, *, store: Store, gateway: Gateway, cluster: ClusterState, closed: Callable[[], str]
-    ) -> None:
+    def __init__(self, key: bytes, client: Client) -> None:
         self._key = key
-        self._store = store
-        self._gateway = gateway
-        self._cluster = cluster
-        self._closed = closed
+        self._client = client
 
     def __repr__(self) -> str:
         """Show the key."""
@@ -91,9 +84,8 @@ class Observer:
 
     async def look(self) -> Observation:
         """Read the record, through the quorum."""
-        if why := self._closed():
-            raise Closed(why)
-        answer = (await self._gateway.call(Range(self._key))).result
+        self._client.lifecycle.check()
+        answer = (await self._client.calls.call(Range(self._key))).result
         entry = answer.entries.get(self._key)
         if entry is None:
             return Observation(None, 0, answer.header.revision)
@@ -103,8 +95,8 @@ class Observer:
         """Wait for the next write of the record, at most 10 s or `within`; after a fault of etcd for a moment."""
         with anyio.move_on_after(min(within, _LOOK_EVERY)):
             try:
-                member = self._cluster.pick(Lane.QUORUM)
-                async with self._store.watch(
+                member = self._client.state.pick(Lane.QUORUM)
+                async with self._client.direct.store.watch(
                     self._key, None, start_revision=revision + 1, member=member, timeout=_OPEN_TIMEOUT
                 ) as watch:
                     while not (await watch.receive()).events:

@@ -27,8 +27,7 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.elections.claim import CandidateClaim
 from tideover.elections.record_calls import Answer, Past, RecordCalls
 from tideover.elections.record_document import RecordDocument, decode, entry
@@ -37,7 +36,6 @@ from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
 from tideover.holders import NOBODY, Holder
 from tideover.shown import shown
 from tideover.store.faults import Fault, public_error
-from tideover.store.protocol import Store
 from tideover.types import Entry, Header
 
 # Seconds after which a loss is announced at the latest when a suspended machine resumes, or a clock has jumped.
@@ -62,13 +60,10 @@ class ElectionRecord:
     def __init__(
         self,
         key: bytes,
+        client: Client,
         *,
-        store: Store,
-        cluster: ClusterState,
-        clock: Clock,
         timing: Timing,
         claim: CandidateClaim,
-        chance: Callable[[], float],
         word: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self.key = key
@@ -83,18 +78,10 @@ class ElectionRecord:
         self.corrupt: RecordCorrupt | None = None
         self.changed = Broadcast()
         self.looked_at = -math.inf
-        self._clock = clock
+        # Deadlines are on the boot-time clock, which counts while the machine is suspended.
+        self._clock = client.clock
         self._word = word
-        self._calls = RecordCalls(
-            key,
-            self.token_key,
-            store=store,
-            cluster=cluster,
-            clock=clock,
-            timeout=timing.rpc_timeout,
-            longest=timing.longest_rpc,
-            chance=chance,
-        )
+        self._calls = RecordCalls(key, self.token_key, client, timing)
         self._header: Header | None = None
         self._seen_at = -math.inf
         # The same for the whole term.

@@ -13,14 +13,14 @@ from typing import TypeVar
 
 import anyio
 
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.elections.record_document import RecordDocument, decode
-from tideover.elections.rules.candidate import Seen
+from tideover.elections.rules.candidate import Seen, Timing
 from tideover.errors import RecordCorrupt
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.attempts import attempt
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Op, Put, Range, ReadBatch, Result
-from tideover.store.protocol import Compacted, Store
+from tideover.store.protocol import Compacted
 from tideover.store.transactions import Compare, Txn
 from tideover.types import Entry, Header
 
@@ -72,27 +72,15 @@ class Answer:
 class RecordCalls:
     """Reads, swaps and watches one record and its token."""
 
-    def __init__(
-        self,
-        key: bytes,
-        token_key: bytes,
-        *,
-        store: Store,
-        cluster: ClusterState,
-        clock: Clock,
-        timeout: float,
-        longest: float,
-        chance: Callable[[], float],
-    ) -> None:
+    def __init__(self, key: bytes, token_key: bytes, client: Client, timing: Timing) -> None:
         self.error: Fault | None = None
         self._key = key
         self._token_key = token_key
-        self._store = store
-        self._cluster = cluster
-        self._clock = clock
-        self._timeout = timeout
-        self._longest = longest
-        self._chance = chance
+        self._store = client.direct.store
+        self._cluster = client.state
+        self._clock = client.clock
+        self._timing = timing
+        self._chance = client.random
         self._tried: set[str] = set()
 
     def __repr__(self) -> str:
@@ -163,7 +151,7 @@ class RecordCalls:
             except Compacted:
                 return Past.UNKNOWABLE
             except (TimeoutError, StoreFault) as exc:
-                self._note(member, exc)
+                self._note(member, exc.fault if isinstance(exc, StoreFault) else UNANSWERED)
                 await self.rest()
         return Past.OPEN
 
@@ -203,20 +191,16 @@ class RecordCalls:
 
     async def _attempt(self, op: Op[R]) -> R | Fault:
         member = self._cluster.pick(Lane.QUORUM, self._tried)
-        try:
-            limit = self._limit(member)
-            with anyio.fail_after(limit):
-                result = await self._store.call(op, member=member, timeout=limit)
-        except (TimeoutError, StoreFault) as exc:
-            return self._note(member, exc)
+        answer = await attempt(self._store, op, member=member, timeout=self._limit(member))
+        if isinstance(answer, Fault):
+            return self._note(member, answer)
         self.error = None
-        return result
+        return answer
 
     def _limit(self, member: str) -> float:
-        return min(self._cluster.limit(member, self._timeout), self._longest)
+        return min(self._cluster.limit(member, self._timing.rpc_timeout), self._timing.longest_rpc)
 
-    def _note(self, member: str, exc: TimeoutError | StoreFault) -> Fault:
-        fault = exc.fault if isinstance(exc, StoreFault) else classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+    def _note(self, member: str, fault: Fault) -> Fault:
         self.error = fault
         self._tried.add(member)
         self._cluster.failed(fault)

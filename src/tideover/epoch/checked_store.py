@@ -14,7 +14,7 @@ import anyio
 from tideover.clock import Clock
 from tideover.epoch.tracker import EpochTracker
 from tideover.store.endpoints import Address
-from tideover.store.faults import Fault, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult, Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch, WatchGroup
 from tideover.types import Header
@@ -57,7 +57,7 @@ class EpochCheckedStore:
         with anyio.move_on_after(max(0.0, sent_at + timeout - self._clock.monotonic())):
             await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
             return result
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     @asynccontextmanager
     async def watch(

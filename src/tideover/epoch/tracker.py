@@ -28,7 +28,7 @@ from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, wri
 from tideover.epoch.rules import EpochMarker, Known, Settlement, settle, settle_unseen
 from tideover.errors import DeadlineExceeded
 from tideover.status import RejectedValue
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Status
 from tideover.store.protocol import Store
 from tideover.types import Header
@@ -46,7 +46,6 @@ _SPREAD = 0.05
 _AFTER_TROUBLE = 0.1
 _MOST_TROUBLE = 2.0
 _WRITE_PATIENCE = 5.0
-_UNANSWERED = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +410,7 @@ class EpochTracker:
             StoreFault: Nobody has answered.
         """
         answers: list[tuple[str, Look | Fault]] = []
-        arrived, fault = Broadcast(), _UNANSWERED
+        arrived, fault = Broadcast(), UNANSWERED
         asked: set[str] = set()
 
         async def look(member: str) -> None:

@@ -18,7 +18,7 @@ import anyio
 from tideover.etcd.auth_token import asks_for_token
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify, is_masked
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault, is_masked
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import KeepAlive, TakeRenewal
 
@@ -40,10 +40,6 @@ class KeepAlives(KeepAlive):
 
     A stream is not used for a lease whose answer it owes: a new one takes what comes, and the old one ends when
     nobody waits for its answers. A lease that was refused is asked on a stream of its own, until it is renewed.
-
-    Args:
-        channel: The connections to the member.
-        prepare: Called before a stream is opened.
     """
 
     def __init__(self, channel: MemberChannel, prepare: Prepare) -> None:
@@ -170,7 +166,7 @@ class KeepAlives(KeepAlive):
 
     async def _ask_alone(self, lease: int) -> LeaseResult | Fault:
         """Renew a lease on a stream of its own; return the fault if it is the lease that is refused."""
-        fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        fault = UNANSWERED
         for _ in range(_ASKS):
             answers: list[LeaseResult | Fault] = []
             one = Batch((lease,), lambda _, answer: answers.append(answer))  # noqa: B023  # asked and answered here

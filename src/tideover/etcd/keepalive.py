@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import grpc
-
 from tideover.etcd.channel import translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.requests import HAS_LEADER, header_of
+from tideover.etcd.rpc_errors import write_errors
 from tideover.store.faults import Fault, StoreFault, classify
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import TakeRenewal
@@ -27,13 +26,7 @@ class Batch:
     """Renewals that somebody waits for together.
 
     Args:
-        leases: The leases' ids.
         take: Told each answer as it comes.
-
-    Attributes:
-        due: Those that were not answered yet, in order; nobody waits for others any more.
-        over: Set when nothing is due any more, or it has failed.
-        fault: Why it has failed.
     """
 
     def __init__(self, leases: Iterable[int], take: TakeRenewal) -> None:
@@ -79,15 +72,7 @@ class KeepAliveStream:
     It owns two tasks, as a `WatchStream` does, for cancelling a read or a write of grpc's ends the whole stream.
 
     Args:
-        stub: The stub for leases.
-        token: Who asks.
         on_end: Told the stream, why it has ended, and what was still waited for, in the order of asking.
-
-    Attributes:
-        stub: The stub it was opened with.
-        token: Who asks.
-        ended: Why it has ended; None while it is open.
-        reader: The task that reads; nothing is left of the stream once it is done.
     """
 
     def __init__(
@@ -153,13 +138,14 @@ class KeepAliveStream:
                 continue
             try:
                 await self._call.write(rpc.LeaseKeepAliveRequest(ID=lease))
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            except write_errors():
                 return  # the reading task says why
 
     async def _read_all(self) -> Fault:
         try:
             with translated():
-                while (reply := await self._call.read()) is not grpc.aio.EOF:
+                # The end of the stream is false, and no message is.
+                while reply := await self._call.read():
                     batch = self._asked.pop(reply.ID, None)
                     if batch is not None:
                         batch.answer(reply.ID, LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL))

@@ -42,24 +42,14 @@ Metadata = tuple[tuple[str, str], ...]
 HAS_LEADER: Metadata = (("hasleader", "true"),)
 
 
-# A transaction that only reads is given no deadline, nor cancelled: etcd before 3.5.5 takes the failing of a read
-# within for a bug of its own, and ends itself (etcd #14110).
+# A transaction that only reads gets no deadline and is not cancelled: etcd before 3.5.5 takes a failing read
+# within for a bug of its own, and exits (etcd #14110).
 
 
 async def send(
     op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, over: Connection | None = None
 ) -> R:
-    """Make one attempt.
-
-    Args:
-        op: What to do.
-        channel: Whom to ask.
-        timeout: Seconds until giving up.
-        metadata: Who asks.
-        over: The connection; None means the first urgent one.
-
-    Returns:
-        The answer.
+    """Make one attempt, over the urgent connection if none is given.
 
     Raises:
         StoreFault: The attempt failed.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import anyio
 
@@ -85,21 +86,27 @@ class Ahead:
     holder: Before | None = None
 
 
+@lru_cache(maxsize=4096)
+def queue_head(namespace: str, name: str) -> Range:
+    """Return what reads the first key of a lock's queue, with its value, which says who has the lock."""
+    prefix = f"{namespace}/locks/{name}/".encode()
+    return Range(prefix, prefix_end(prefix), limit=1, sort=Sort.OLDEST)
+
+
 class EtcdQueue:
     """One line of waiters.
 
     Args:
-        prefix: The prefix, with its slash.
+        head: Reads the first key; see `queue_head`.
         anchors: The prefix of the sessions' own keys, which tell an owner that let go from one that vanished.
         gateway: The way for reads, which an outage may refuse.
         direct: The way to the members, for watches.
-        cluster: The member in use, and how it is.
         chance: Draws a number uniformly from [0, 1).
     """
 
     def __init__(
         self,
-        prefix: bytes,
+        head: Range,
         *,
         anchors: bytes,
         gateway: Gateway,
@@ -107,24 +114,18 @@ class EtcdQueue:
         cluster: ClusterState,
         chance: Callable[[], float],
     ) -> None:
-        self._prefix = prefix
-        self._end = prefix_end(prefix)
+        self._head = head
+        self._prefix = head.key
+        self._end = head.end
         self._anchors = anchors
         self._gateway = gateway
         self._reach = direct
         self._cluster = cluster
         self._chance = chance
-        # To be read in the transaction that makes our key: if it is ours alone, nothing more is asked.
-        # With its value, which says who has the lock.
-        self.first = Range(prefix, self._end, limit=1, sort=Sort.OLDEST)
 
     def __repr__(self) -> str:
         """Show the prefix."""
         return f"<EtcdQueue {self._prefix!r}>"
-
-    def is_first(self, own: LeasedKey, found: RangeResult) -> bool:
-        """Whether the answer to `first` says that a key is the first; if not, it may be all the same."""
-        return next(iter(found.entries), None) == own.full
 
     async def wait(self, own: LeasedKey, *, ahead: Ahead | None = None, why: bool = False) -> bool:
         """Wait until our key is the first.
@@ -192,7 +193,7 @@ class EtcdQueue:
         return None if key is None else Before(key, found.entries[key], answered.result.header.revision)
 
     def first_in(self, found: RangeResult) -> Before | None:
-        """Return the first key in the answer to `first`; None if that stands in the line of a longer name."""
+        """Return the first key in the answer to `queue_head`; None if that stands in the line of a longer name."""
         key = next(iter(self._direct(found.entries)), None)
         return None if key is None else Before(key, found.entries[key], found.header.revision)
 
@@ -220,7 +221,7 @@ class EtcdQueue:
         Raises:
             TideoverError: As of `wait`.
         """
-        found = (await self._gateway.call(self.first)).result
+        found = (await self._gateway.call(self._head)).result
         return self.first_in(found)
 
     def _until(self, own: LeasedKey, limit: int = 0) -> Range:

@@ -20,6 +20,7 @@ from tideover import telemetry
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock, Stamp
 from tideover.errors import AuthenticationFailed, InvalidRequest, TideoverError, Unavailable
+from tideover.fencing.token import fencing_token
 from tideover.foreign_bytes import Malformed
 from tideover.locks.hold_document import KEPT, MOST_HOLDS, decode, encode, latest, published
 from tideover.locks.ledger_file import LedgerFile
@@ -51,13 +52,17 @@ _LOOK_AGAIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
-    """A hold that touched no outage, as far as this process knows; times of the boot-time clock."""
+class Past:
+    """A hold that touched no outage, as far as this process knows; times of the boot-time clock.
+
+    Attributes:
+        stamp: What its fencing token is made of; None if it was LOCAL.
+    """
 
     name: str
     began: float
     ended: float
-    token: int
+    stamp: tuple[int, int] | None
 
 
 class Ledger:
@@ -75,6 +80,7 @@ class Ledger:
         conflicts: Overlaps found in which this process had a part.
         rejected: What stands among the published holds and is none, by keys.
         error: What does not work at present; None if all does.
+        past: The latest holds that touched no outage.
     """
 
     def __init__(
@@ -101,7 +107,7 @@ class Ledger:
         self._own: dict[str, Hold] = {}
         self._unpublished: set[str] = set()
         self._others: dict[str, Hold] = {}
-        self._past: deque[_Past] = deque(maxlen=_REMEMBERED)
+        self.past: deque[Past] = deque(maxlen=_REMEMBERED)
         self._count = 0
         self._read_to = 0
         self._eager_until = -math.inf
@@ -139,10 +145,6 @@ class Ledger:
         """Write down that a hold has ended."""
         now = self._clock.stamp()
         self._write(replace(hold, ended=now, seen=now))
-
-    def remember(self, name: str, token: int, since: float) -> None:
-        """Remember a hold that touched no outage."""
-        self._past.append(_Past(name, since, self._clock.boot(), token))
 
     def _write(self, hold: Hold) -> None:
         if hold.id not in self._own and len(self._own) >= MOST_HOLDS and not self._make_room():
@@ -312,18 +314,19 @@ class Ledger:
         if not local:
             return False
         names = {hold.name for hold in local}
-        candidates: dict[str, tuple[Hold, _Past]] = {}
-        for past in self._past:
+        candidates: dict[str, tuple[Hold, Past]] = {}
+        for past in self.past:
             if past.name in names:
                 self._count += 1
                 began, ended = self._stamp(past.began), self._stamp(past.ended)
                 hold_id, mode = f"{self._owner}-{self._count}", LockMode.DISTRIBUTED
-                hold = Hold(hold_id, past.name, self._owner, self._where, mode, past.token, began, ended, ended)
+                token = fencing_token(*past.stamp) if past.stamp is not None else 0
+                hold = Hold(hold_id, past.name, self._owner, self._where, mode, token, began, ended, ended)
                 candidates[hold_id] = hold, past
         together = [*local, *(hold for hold, _ in candidates.values())]
         found = {hold_id for conflict in overlaps(together) for hold_id in conflict.id if hold_id in candidates}
         told = {candidates[hold_id][1] for hold_id in found}
-        self._past = deque((past for past in self._past if past not in told), maxlen=_REMEMBERED)
+        self.past = deque((past for past in self.past if past not in told), maxlen=_REMEMBERED)
         for hold_id, (hold, _) in candidates.items():
             if hold_id in found:
                 self._write(hold)
@@ -364,7 +367,7 @@ class Ledger:
         Args:
             published: Whether etcd can be asked: then what is left is told, and what others ask is answered.
         """
-        if published and (self._own or self._past):
+        if published and (self._own or self.past):
             with anyio.move_on_after(1.0, shield=True):
                 await self.look()
         self.close()

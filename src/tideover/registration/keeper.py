@@ -18,17 +18,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.errors import Closed, TideoverError
-from tideover.home import Home
 from tideover.registration.bulk import not_as_written, portions, unwritable
 from tideover.registration.publisher import Publisher, Stage
 from tideover.registration.rules import SPREAD, Failure
@@ -36,7 +33,7 @@ from tideover.registration.shared import SharedSession
 from tideover.registration.writing import write, write_new
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.pool import SessionPool
-from tideover.ticker import GRAIN, Ticker
+from tideover.ticker import GRAIN
 
 # Seconds between two checks of all keys, without news of them; full jitter above a half.
 _LOOK_EVERY = 60.0
@@ -58,24 +55,14 @@ class _Opening:
 class Keeper:
     """Keeps registrations in etcd."""
 
-    def __init__(
-        self,
-        *,
-        pool: SessionPool,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        ticker: Ticker,
-    ) -> None:
+    def __init__(self, client: Client, pool: SessionPool) -> None:
         self._pool = pool
-        self._gateway = gateway
-        self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
-        self._home = home
-        self._tick = ticker.every(math.inf, self._look)
+        self._gateway = client.calls
+        self._cluster = client.state
+        self._clock = client.clock
+        self._chance = client.random
+        self._home = client.home
+        self._tick = client.ticker.every(math.inf, self._look)
         # The sessions for new registrations: by ttl, or by registration where it is alone.
         self._current: dict[Key, SharedSession[Publisher]] = {}
         # All sessions, those that are being left or closed too.

@@ -12,8 +12,7 @@ from dataclasses import replace
 
 import anyio
 
-from tideover.client.gateway import Gateway
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.errors import TideoverError
 from tideover.registration.bulk import delete, overwrite
 from tideover.registration.keeper import Keeper
@@ -29,9 +28,7 @@ _SEEN_WITHIN = 2.0
 _SILENT = "etcd has not answered in time"
 
 
-async def part(
-    publishers: Sequence[Publisher], *, keeper: Keeper, gateway: Gateway, cluster: ClusterState
-) -> None:
+async def part(publishers: Sequence[Publisher], keeper: Keeper, client: Client) -> None:
     """Delete ended registrations from etcd, and report the end of each; bounded in time."""
     there = {each for each in publishers if each.is_there}
     left: dict[Publisher, str | None] = dict.fromkeys(publishers, _SILENT)
@@ -45,11 +42,11 @@ async def part(
         async with anyio.create_task_group() as tasks:
             for shared in {shared: None for each in publishers for shared in places[each]}:
                 leaving = [each for each in publishers if shared in places[each]]
-                ending = _Ending(shared, leaving, keeper=keeper, gateway=gateway, cluster=cluster)
+                ending = _Ending(shared, leaving, keeper, client)
                 tasks.start_soon(ending.run, until, left, moving)
     finally:
         for each in publishers:
-            why = left[each] if left[each] is None or keeper.usable else cluster.sentence
+            why = left[each] if left[each] is None or keeper.usable else client.state.sentence
             each.report_end(why, there=each in there, moving=SPREAD + _SEEN_WITHIN if each in moving else 0.0)
 
 
@@ -60,16 +57,14 @@ class _Ending:
         self,
         shared: SharedSession[Publisher],
         leaving: Sequence[Publisher],
-        *,
         keeper: Keeper,
-        gateway: Gateway,
-        cluster: ClusterState,
+        client: Client,
     ) -> None:
         self._shared = shared
         self._leaving = leaving
         self._keeper = keeper
-        self._gateway = gateway
-        self._cluster = cluster
+        self._gateway = client.calls
+        self._closing = client.state.closing
 
     async def run(self, until: float, left: dict[Publisher, str | None], moving: set[Publisher]) -> None:
         """Mark the endpoints as leaving, until `until` at the longest, and delete the keys.
@@ -87,14 +82,14 @@ class _Ending:
         for each in self._leaving:
             shared.tenants.pop(each, None)
         if not shared.tenants:
-            deadline = anyio.current_time() + self._cluster.closing.seconds()
+            deadline = anyio.current_time() + self._closing.seconds()
             why = await self._keeper.close(shared)
             left.update(dict.fromkeys(self._leaving, why))
             if why is not None and self._keeper.usable:
                 await self._delete_each(keys, deadline, left)
             return
         left.update((each, None) for each in self._leaving if each not in keys)
-        with anyio.move_on_after(self._cluster.closing.seconds()):
+        with anyio.move_on_after(self._closing.seconds()):
             async with anyio.create_task_group() as tasks:
                 for each, own in keys.items():
                     tasks.start_soon(self._delete, each, own, left)

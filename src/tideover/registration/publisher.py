@@ -26,7 +26,6 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 
@@ -34,8 +33,7 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.discovery.endpoint import Endpoint
 from tideover.errors import Closed, OutcomeUnknown, SessionLost, TideoverError, Unavailable
 from tideover.registration.registration import Registration
@@ -86,11 +84,7 @@ class Publisher:
     def __init__(
         self,
         registration: Registration,
-        *,
-        base: str,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
+        client: Client,
     ) -> None:
         self.endpoint = registration.endpoint(_draw())
         self.ttl = registration.ttl
@@ -106,12 +100,10 @@ class Publisher:
         self.ended = Notice()
         self.error: str | None = None
         self.comebacks = 0
-        self._base = base
-        self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
+        self._client = client
+        self._clock = client.clock
         self._comeback = Comeback()
-        self._since = clock.monotonic()
+        self._since = client.clock.monotonic()
         self._was_there = False
         self._shown = self.state
 
@@ -122,7 +114,7 @@ class Publisher:
     @property
     def full(self) -> bytes:
         """The key in etcd."""
-        return f"{self._base}{self.endpoint.key}".encode()
+        return f"{self._client.base}{self.endpoint.key}".encode()
 
     @property
     def is_there(self) -> bool:
@@ -219,7 +211,7 @@ class Publisher:
     @property
     def delay(self) -> float:
         """Seconds to wait before the next try; drawn for each try."""
-        return self._comeback.delay(share=self.share, chance=self._chance())
+        return self._comeback.delay(share=self.share, chance=self._client.random())
 
     @property
     def share(self) -> float:

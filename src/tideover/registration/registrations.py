@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
 import anyio.lowlevel
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import ClusterState
-from tideover.errors import Closed
-from tideover.home import Home
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
 from tideover.registration.publisher import Publisher
@@ -23,7 +19,6 @@ from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.pool import SessionPool
 from tideover.status import RegistrationStatus
-from tideover.ticker import Ticker
 
 _LEFT = "it was given up by its owner"
 
@@ -31,32 +26,16 @@ _LEFT = "it was given up by its owner"
 class Registrations:
     """Starts, lists and ends registrations."""
 
-    def __init__(
-        self,
-        namespace: str,
-        *,
-        pool: SessionPool,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        ticker: Ticker,
-        patience: float,
-    ) -> None:
-        self._home = home
+    def __init__(self, client: Client, *, pool: SessionPool, patience: float) -> None:
+        self._home = client.home
+        self._lifecycle = client.lifecycle
         self._patience = patience
-        self._publisher = partial(Publisher, base=f"{namespace}/", cluster=cluster, clock=clock, chance=chance)
-        self._keeper = Keeper(
-            pool=pool, gateway=gateway, cluster=cluster, clock=clock, chance=chance, home=home, ticker=ticker
-        )
-        self._part = partial(part, keeper=self._keeper, gateway=gateway, cluster=cluster)
-        self._refusal: str | None = "the coordinator has not been entered"
-        self._poison: str | None = None
+        self._client = client
+        self._keeper = Keeper(client, pool)
         self._running: dict[Publisher, Registered] = {}
         self._ending: list[Publisher] = []
         self._parting = False
-        self._tick = ticker.every(math.inf, self._end_those)
+        self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count the registrations by state."""
@@ -75,16 +54,15 @@ class Registrations:
             WrongLoop: This is another event loop than the coordinator's.
         """
         self._home.check(self)
-        if self._refusal is not None:
-            raise Closed(self._refusal)
-        publisher = self._publisher(registration)
+        self._lifecycle.check()
+        publisher = Publisher(registration, self._client)
         registered = Registered(
             publisher,
             home=self._home,
             change=partial(self._keeper.change, publisher),
             begin_deregistering=partial(self._begin_ending, publisher, _LEFT),
             deregister=partial(self._end, (publisher,), _LEFT),
-            poison=lambda: self._poison,
+            poison=lambda: self._lifecycle.forked,
         )
         self._running[publisher] = registered
         self._keeper.plan(publisher)
@@ -102,22 +80,13 @@ class Registrations:
         """Count the registrations by service and state."""
         return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
-    def open(self) -> None:
-        """Begin."""
-        self._refusal = None
-
     async def end_all(self, why: str) -> None:
         """End all registrations; bounded in time. Others may start later."""
         await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
-        """Take all out of etcd, and register nothing any more; bounded in time."""
-        self._refusal = self._refusal or why
+        """Take all out of etcd, of a coordinator that is closing; bounded in time."""
         await self.end_all(why)
-
-    def poison(self, why: str) -> None:
-        """Refuse everything: this is a forked child."""
-        self._refusal = self._poison = why
 
     async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
         """End registrations; a second call waits for the first."""
@@ -157,7 +126,7 @@ class Registrations:
             together, self._ending, self._parting = self._ending, [], False
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT * 2):
-                    await self._part(together)
+                    await part(together, self._keeper, self._client)
             finally:
                 for publisher in together:
                     self._running.pop(publisher, None)

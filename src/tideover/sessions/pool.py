@@ -5,18 +5,17 @@ Locks share one session per TTL, and registrations others: who of them shares wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import anyio
 
+from tideover.client.client import Client
 from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
-from tideover.clock import Clock
+from tideover.client.lifecycle import NOT_ENTERED, Lifecycle
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
 from tideover.holders import process_name
-from tideover.home import Home
 from tideover.policies import RetryPolicy
 from tideover.sessions.key import LeasedKey, anchors
 from tideover.sessions.key_watch import KeyWatches
@@ -30,9 +29,7 @@ from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
 from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
 from tideover.store.operations import LeaseResult, Put, Range
-from tideover.store.protocol import Store
 from tideover.store.transactions import Compare, Txn
-from tideover.ticker import Ticker
 from tideover.types import Component, Entry
 
 # Seconds between two tries of a grant whose outcome is unknown.
@@ -43,49 +40,31 @@ class SessionPool:
     """Opens sessions and sees to it that none is left behind.
 
     Args:
-        gateway: The way for grants and writes, which an outage may refuse.
-        cluster: Whom to ask.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
+        client: The way to etcd.
         policy: How grants and writes are tried again.
-        base: What goes before the name of a key.
-        home: The event loop they belong to, and where their tasks run.
-        ticker: Who looks at the clock.
 
     Attributes:
         own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
+        of_locks: The sessions that locks share, by ttl; they may be lost.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        cluster: ClusterState,
-        *,
-        clock: Clock,
-        chance: Callable[[], float],
-        policy: RetryPolicy,
-        base: str,
-        home: Home,
-        ticker: Ticker,
-    ) -> None:
-        self._gateway = gateway
-        self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
+    def __init__(self, client: Client, *, policy: RetryPolicy) -> None:
+        self._client = client
+        self._cluster = client.state
+        self._clock = client.clock
         self._policy = policy
-        self._base = base
-        self.home = home
-        self._ticker = ticker
-        self._lookout = Lookout(ticker, clock)
+        self._base = client.base
+        self.home = client.home
+        self._ticker = client.ticker
+        self._lookout = Lookout(client.ticker, client.clock)
         self._renewer: LeaseRenewer | None = None
         self.own_anchors = b""
         self._ids: LeaseIds | None = None
-        self._store: Store | None = None
         self._watches: KeyWatches | None = None
         self._sessions: dict[Session, None] = {}
-        self._shared: dict[int, Session] = {}
+        self.of_locks: dict[int, Session] = {}
         self._opening: dict[int, anyio.Lock] = {}
-        self._refusal: str | None = None
+        self._life = Lifecycle()
 
     def __repr__(self) -> str:
         """Count the sessions."""
@@ -95,17 +74,13 @@ class SessionPool:
         """The sessions that are not closed yet."""
         return iter(list(self._sessions))
 
-    def start(self, store: Store) -> None:
-        """Begin.
-
-        Args:
-            store: The cluster.
-        """
-        self._store = store
+    def start(self) -> None:
+        """Begin."""
+        self._life.open()
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()
         self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
-        direct = self._direct(store, RPC_TIMEOUT)
+        direct = self._client.direct.within(RPC_TIMEOUT)
         self._watches = KeyWatches(self.own_anchors, direct=direct, clock=self._clock, ticker=self._ticker)
         self._renewer = LeaseRenewer(direct=direct, clock=self._clock, home=self.home, ticker=self._ticker)
         self.home.start("key watches", self._watches.run)
@@ -123,12 +98,12 @@ class SessionPool:
             TideoverError: As of `open`.
         """
         async with self._opening.setdefault(ttl, anyio.Lock(fast_acquire=True)):
-            session = self._shared.get(ttl)
+            session = self.of_locks.get(ttl)
             if session is not None and session.lost:
                 self._discard(session)
                 session = None
             if session is None:
-                session = self._shared[ttl] = await self.open(ttl, component="lock")
+                session = self.of_locks[ttl] = await self.open(ttl, component="lock")
             return session
 
     async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:
@@ -151,23 +126,23 @@ class SessionPool:
             Closed: The coordinator is not entered, or closed.
         """
         rules = LeaseRules(ttl)
+        self._life.check()
         watches, renewer = self._watches, self._renewer
-        if self._store is None or self._ids is None or watches is None or renewer is None or self._refusal:
-            raise Closed(self._refusal or "the coordinator has not been entered")
+        if self._ids is None or watches is None or renewer is None:
+            raise Closed(NOT_ENTERED)
         lease_id = self._ids.draw()
-        gateway = self._gateway.of(component)
-        direct = self._direct(self._store, rules.rpc_timeout)
+        gateway = self._client.calls.of(component)
+        direct = self._client.direct.within(rules.rpc_timeout)
         try:
             tenure = await self._grant(gateway, rules, lease_id, strict=strict)
-            if self._refusal is not None:
-                raise Closed(self._refusal)
+            self._life.check()
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
-            if not isinstance(exc, CircuitOpen) and self._refusal is None:
+            if not isinstance(exc, CircuitOpen) and self._life.is_open:
                 self.home.start(f"revoke {lease_id:x}", _revoke, direct, lease_id)
-            if self._refusal is not None and isinstance(exc, TideoverError):
+            if self._life.refusal is not None and isinstance(exc, TideoverError):
                 # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
-                raise Closed(self._refusal) from exc
+                raise Closed(self._life.refusal) from exc
             raise
         holdings = SessionKeys(
             tenure,
@@ -192,11 +167,6 @@ class SessionPool:
         renewer.add(tenure, holdings)
         return session
 
-    def _direct(self, store: Store, attempt_timeout: float) -> DirectCalls:
-        return DirectCalls(
-            store, self._cluster, clock=self._clock, chance=self._chance, attempt_timeout=attempt_timeout
-        )
-
     async def close(self, session: Session) -> str | None:
         """Close a session; bounded in time. Return why its keys may still be in etcd; None if they are gone."""
         try:
@@ -209,7 +179,7 @@ class SessionPool:
 
     async def aclose(self) -> None:
         """Close all sessions, and open no more."""
-        self._refusal = "the coordinator is closed"
+        self._life.close()
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as tasks:
                 for session in self:
@@ -232,7 +202,7 @@ class SessionPool:
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
-        self._refusal = why
+        self._life.poison(why)
         for session in self:
             session.poison(why)
         self._sessions.clear()

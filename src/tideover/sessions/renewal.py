@@ -25,7 +25,7 @@ from tideover.sessions.lease import LeaseState
 from tideover.sessions.round import Answer, Round, Turn
 from tideover.sessions.rules import Verdict, judge
 from tideover.sessions.schedule import Schedule
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.leases import Attachments
 from tideover.store.operations import MOST_READS, LeaseResult
 from tideover.store.protocol import KeepAlive
@@ -184,7 +184,7 @@ class LeaseRenewer:
         for turn, answer, header in batch.to_sweep:
             await self._sweep(member, batch, turn, answer, header)
         if scope.cancelled_caught:
-            self._direct.report(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            self._direct.report(UNANSWERED)
             self._doubt(batch.silent, f"{member} has not answered within {limit:.2g} s")
         return batch
 
@@ -214,11 +214,9 @@ class LeaseRenewer:
         """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""
         known = [turn.tenure.known for turn, _ in answers]
         question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers))
-        try:
-            read = await self._direct.store.call(question, member=member, timeout=limit)
-        except StoreFault as exc:
-            self._direct.report(exc.fault)
-            self._take_refusal(member, batch, [turn for turn, _ in answers], exc)
+        read = await self._direct.attempt(question, member, limit)
+        if isinstance(read, Fault):
+            self._take_refusal(member, batch, [turn for turn, _ in answers], read)
             return
         for (turn, answer), before in zip(answers, known, strict=True):
             tenure = turn.tenure
@@ -266,9 +264,8 @@ class LeaseRenewer:
 
     # What goes wrong -------------------------------------------------------------------------------------------
 
-    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], exc: StoreFault) -> None:
+    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], fault: Fault) -> None:
         """Record that a read in common was refused: if for one of its keys, only each alone can tell which."""
-        fault = exc.fault
         if len(turns) > 1 and not fault.outage:
             for turn in turns:
                 self._go_alone(batch, turn)

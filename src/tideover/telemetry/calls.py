@@ -1,4 +1,4 @@
-"""Calls to etcd: each attempt, each retry, each refusal, and the watches that end."""
+"""Calls to etcd: attempts, retries, the breaker's refusals, and watches that end."""
 
 from __future__ import annotations
 
@@ -39,12 +39,7 @@ class AttemptSpan:
         self.error: str | None = None
 
     def failed(self, code: str, kind: str) -> None:
-        """Mark the attempt as failed.
-
-        Args:
-            code: The gRPC status, as its name.
-            kind: What it means.
-        """
+        """Mark the attempt as failed."""
         self.error = kind
         self._span.set_attribute("db.response.status_code", code)
         self._span.set_attribute("error.type", kind)
@@ -53,14 +48,7 @@ class AttemptSpan:
 
 @contextmanager
 def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[AttemptSpan]:
-    """Record one attempt of a call to etcd.
-
-    Args:
-        op: The operation's name.
-        namespace: The coordinator's namespace.
-        member: The member's `host:port`.
-        number: Which attempt of the call it is, from 1.
-    """
+    """Record one attempt, counted from 1, of a call to etcd."""
     host, _, port = member.rpartition(":")
     base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host.strip("[]")}
     attributes: dict[str, str | int] = {**base, "db.namespace": namespace, "server.port": int(port)}
@@ -85,10 +73,10 @@ def retried(op: str, kind: str) -> None:
 
 
 def rejected_by_breaker(component: Component) -> None:
-    """Count a call that was refused without a packet, by the component on whose behalf it was made."""
+    """Count a call that the breaker refused, by the component that made it."""
     _breaker_rejections.add(1, {"tideover.component": component})
 
 
 def watch_restarted(component: Component, reason: str) -> None:
-    """Count a watch that ended, by whose it was, and why."""
+    """Count a watch that ended, by its component and the reason."""
     _watch_restarts.add(1, {"tideover.component": component, "tideover.reason": reason})

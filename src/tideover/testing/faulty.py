@@ -1,4 +1,4 @@
-"""`FaultyStore`: any store, with faults put into chosen calls."""
+"""`FaultyStore`: any store, with faults injected into chosen calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import anyio
 
 from tideover.store.endpoints import Address
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, classify
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
@@ -24,11 +24,7 @@ class Injection:
     """A fault waiting for its call.
 
     Attributes:
-        matches: Which (member, operation) it strikes.
-        times: How often it still strikes.
-        code: The gRPC status it pretends; `""` lets the call hang until its timeout.
-        message: The status's details.
-        applied: Whether the call reaches the store before it fails: a lost reply.
+        code: The gRPC status; `""` lets the call hang until its timeout.
     """
 
     matches: Callable[[str, Op[Result]], bool]
@@ -39,7 +35,7 @@ class Injection:
 
 
 class FaultyStore:
-    """A store whose calls fail as told; what is not told passes through.
+    """A store whose calls fail as injected; all others pass through.
 
     Args:
         store: The store behind it.
@@ -101,7 +97,7 @@ class FaultyStore:
         self._injections.append(Injection(matches, times, code, message, applied))
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
-        """Make one attempt at one member, or fail as told; see `Store.call`."""
+        """Make one attempt at one member, or fail as injected; see `Store.call`."""
         injection = self._take(op, member)
         if injection is None:
             return await self._store.call(op, member=member, timeout=timeout)
@@ -112,7 +108,7 @@ class FaultyStore:
         raise await _fail(injection, timeout)
 
     def _take(self, op: Op[R], member: str) -> Injection | None:
-        """Return the fault that strikes a call, if there is one, and count it."""
+        """Return the fault for a call, if there is one, and count it."""
         injection = next((i for i in self._injections if i.matches(member, op)), None)  # type: ignore[arg-type]
         if injection is not None:
             injection.times -= 1
@@ -175,15 +171,11 @@ class FaultyKeepAlive(KeepAlive):
         self._stream = stream
         self._member = member
 
-    def __repr__(self) -> str:
-        """Name the member."""
-        return f"<FaultyKeepAlive at {self._member}>"
-
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
-        """Renew leases, or fail as told; see `KeepAlive.renew_all`.
+        """Renew leases, or fail as injected; see `KeepAlive.renew_all`.
 
-        A lease that is refused is so alone, and one whose answer is lost leaves the others theirs; any other fault
-        ends the stream: those asked before are answered, and those behind are not.
+        A refused lease or a lost answer affects that lease alone; any other fault ends the stream: earlier leases
+        are answered, and later ones are not.
         """
         answered: list[int] = []
         lost = False
@@ -208,8 +200,8 @@ class FaultyKeepAlive(KeepAlive):
 
 
 async def _fail(injection: Injection, timeout: float) -> StoreFault:
-    """Return what a call ends with, at the time it ends."""
+    """Return a call's fault at the time the call ends."""
     if not injection.code:
         await anyio.sleep(timeout)
-        return StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return StoreFault(UNANSWERED)
     return StoreFault(classify(injection.code, injection.message))

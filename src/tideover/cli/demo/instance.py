@@ -38,10 +38,6 @@ class Instance:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
-    def __repr__(self) -> str:
-        """Show where it is."""
-        return f"<Instance {self.name} {self.url} pid={self.pid}>"
-
     @property
     def pid(self) -> int | None:
         """The process id; None before the start."""

@@ -51,10 +51,6 @@ class Settled:
         self._now = ""
         self._since = 0.0
 
-    def __repr__(self) -> str:
-        """Show the sequence."""
-        return f"<Settled {' '.join(self.seen)}>"
-
     def take(self, what: str, at: float) -> None:
         """Take in what one more answer says."""
         if what != self._now:
@@ -129,10 +125,6 @@ class Load:
         self._idle = anyio.Event()
         self._recent: deque[float] = deque()
         self._waiters: list[Waiter] = []
-
-    def __repr__(self) -> str:
-        """Show the counts."""
-        return f"<Load on {self.url} {self.tally.requests} requests, {self.tally.failed} failed>"
 
     async def run(self) -> None:
         """Ask until cancelled."""

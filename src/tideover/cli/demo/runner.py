@@ -44,10 +44,6 @@ class Runner:
         self._holding = holding
         self._code = 0
 
-    def __repr__(self) -> str:
-        """Show the exit code so far."""
-        return f"<Runner {self._timeline!r} code {self._code}>"
-
     async def run(self) -> int:
         """Play the demo; return the exit code."""
         # A signal that was ignored when we were started, as with nohup, stays ignored.

@@ -53,10 +53,6 @@ class Scenario:
         self._folder = folder
         self._price = _PRICES[0]
 
-    def __repr__(self) -> str:
-        """Show what did not hold so far."""
-        return f"<Scenario of {len(self.instances)} instances, {len(self.broken)} broken>"
-
     async def run(self, http: httpx.AsyncClient, tasks: TaskGroup) -> None:
         """Play it.
 
@@ -98,8 +94,6 @@ class Scenario:
                 per_second=self.load.per_second,
                 failed=self.load.tally.failed,
             )
-
-    # Steps -----------------------------------------------------------------------------------------------------
 
     async def _begin(self, http: httpx.AsyncClient) -> None:
         cluster = self.cluster
@@ -190,8 +184,6 @@ class Scenario:
             visible_ms=self.visible_ms[-1],
         )
         await self._expect("live", etcd="available", phase=phase, again=False)
-
-    # Means -----------------------------------------------------------------------------------------------------
 
     async def _start_instance(self, http: httpx.AsyncClient) -> Instance:
         name = f"shop-{len(self.instances) + 1}"

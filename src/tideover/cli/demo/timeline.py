@@ -32,10 +32,6 @@ class Timeline:
         self._as_json = as_json
         self._began = time.monotonic()
 
-    def __repr__(self) -> str:
-        """Show for how long it has been running."""
-        return f"<Timeline {self.seconds:.1f} s>"
-
     @property
     def seconds(self) -> float:
         """Seconds since the start."""

@@ -46,11 +46,11 @@ def live_settings(
             sources and the defaults stand in for what etcd has of the refused fields.
 
     Returns:
-        The live object, whose `value` is always the last valid one; it follows as long as somebody holds it.
+        The live object, whose `value` is always the last valid one; it follows as long as it is referenced.
 
     Raises:
-        ConfigValueError: The settings would not be valid now, and nothing stands in; place and kind of each error
-            are told, no value.
+        ConfigValueError: The settings would not be valid now, and nothing stands in; the message has place and
+            kind of each error, no value.
         NotSynced: A field without a value, in any source, and nothing is known of the prefix.
         NotFollowed: The prefix is not followed.
         TypeError: `settings` has no such source.
@@ -74,10 +74,6 @@ def live_settings(
 
 class SettingsAssembly(Assembly[S]):
     """Makes settings objects of one class, which asks its sources itself; see `Assembly`.
-
-    Args:
-        settings: The class.
-        validate: Called with each object; raising refuses it.
 
     Attributes:
         coordinators: Those that its sources were given; None stands for the one that they are asked for.

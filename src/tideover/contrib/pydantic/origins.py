@@ -32,18 +32,10 @@ class Origin(Protocol):
 
 
 class FromMemory:
-    """What a coordinator has in memory, read as `config.read` reads.
-
-    Args:
-        reader: The coordinator's configuration.
-    """
+    """What a coordinator has in memory, read as `config.read` reads."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-
-    def __repr__(self) -> str:
-        """Show where."""
-        return f"<FromMemory of {self._reader!r}>"
 
     def read(self, key: str, form: Any) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
@@ -55,18 +47,10 @@ class FromMemory:
 
 
 class FromDisk:
-    """What an earlier process has left on disk, for a coordinator that has not been entered yet.
-
-    Args:
-        coordinator: The coordinator.
-    """
+    """What an earlier process has left on disk, for a coordinator that has not been entered yet."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._entries = coordinator.config_on_disk()
-
-    def __repr__(self) -> str:
-        """Count the keys."""
-        return f"<FromDisk {len(self._entries)} keys>"
 
     def read(self, key: str, form: Any) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
@@ -89,7 +73,6 @@ class Building:
     """The making of one settings object that follows its keys.
 
     Attributes:
-        origin: Where its sources read.
         defaults: Whether what is refused is left out, so that another source or a default stands in.
         without: Names of fields that are left out, as errors have them; None means all.
         revision: The newest revision of what was read; 0 if there was nothing.

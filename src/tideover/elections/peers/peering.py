@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 
 import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.elections.peers.listener import PeerListener, nonce
 from tideover.elections.peers.messages import Kind, Message
 from tideover.elections.peers.network import Silent
@@ -40,31 +39,23 @@ _PATIENCE = 3.0
 class Peering:
     """Exchanges one candidacy's messages, and applies them to its record."""
 
-    def __init__(
-        self,
-        record: ElectionRecord,
-        *,
-        listener: PeerListener,
-        clock: Clock,
-        chance: Callable[[], float],
-        epoch: Callable[[], int],
-    ) -> None:
+    def __init__(self, record: ElectionRecord, client: Client, listener: PeerListener) -> None:
         self.peers = PeerSet(alone=listener.options.alone == "stay")
         self._record = record
         self._listener = listener
-        self._clock = clock
-        self._chance = chance
-        self._epoch = epoch
+        self._clock = client.clock
+        self._chance = client.random
+        self._epoch = client.epoch
         self._election = shown(record.key)
         # Above all earlier numbers of the same candidate, which may have lost its election and be back.
-        self._number = int(clock.boot() * 1_000_000)
+        self._number = int(client.clock.boot() * 1_000_000)
         self._asking: set[str] = set()
         # The newest number of each other candidate's messages, so that recorded ones are refused.
         self._numbers: dict[str, int] = {}
         self._join_at = -math.inf
         self._unlisted_since = math.inf
         self._warned = ""
-        record.wanted = lambda: self.peers.wanted(record.timing, clock.boot())
+        record.wanted = lambda: self.peers.wanted(record.timing, client.clock.boot())
 
     def __repr__(self) -> str:
         """Count the others."""

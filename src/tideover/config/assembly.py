@@ -53,10 +53,6 @@ class Record:
         self.form = form
         self.made = made
 
-    def __repr__(self) -> str:
-        """Show the type."""
-        return f"<Record {name_of(self.form)}>"
-
     @cached_property
     def fields(self) -> dict[str, tuple[Field, Record | None]]:
         """The fields by name, each with its record if it may be one; computed on demand, because types nest."""
@@ -119,10 +115,6 @@ class Assembly(Generic[T]):
         self.shape = hashlib.sha256(json.dumps(list(self._record.shape())).encode()).hexdigest()[:16]
         self.keys = tuple(prefix + name for name in self._record.fields)
         self.nested = tuple(prefix + name for name, (_, record) in self._record.fields.items() if record)
-
-    def __repr__(self) -> str:
-        """Show the class and the prefix."""
-        return f"<Assembly of {self.full_name} at {self.prefix!r}>"
 
     def concerns(self, key: str) -> bool:
         """Return whether a key's change may change the object."""

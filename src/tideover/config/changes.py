@@ -71,10 +71,6 @@ class Subscriptions:
         self._all: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._closed = False
 
-    def __repr__(self) -> str:
-        """Count the iterators."""
-        return f"<Subscriptions {len(self._all)}>"
-
     def open(self, prefix: str) -> Changes:
         """Return the changes under a prefix, from now on."""
         if self._closed:

@@ -70,11 +70,6 @@ class Values:
         self._rejected: dict[tuple[str, object], tuple[int, Refusal]] = {}
         self._reported: dict[str, int] = {}
 
-    def __repr__(self) -> str:
-        """Count the decoded and the refused values."""
-        decoded = sum(len(kept.values) for kept in list(self._kept.values()))
-        return f"<Values {decoded} decoded as {len(self._kept)} types, {len(self._rejected)} rejected>"
-
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
         """Return up to `most` refused values that are still in etcd, one per key, and the number of all."""
         found = {key: (identity, at, why) for (key, identity), (at, why) in list(self._rejected.items())}

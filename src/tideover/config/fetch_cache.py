@@ -34,10 +34,6 @@ class OnDemandCache:
         # cachetools' own timers take longer than all the rest of a fetch that shares its call.
         self._known: LRUCache[bytes, Known] = LRUCache(policy.max_entries)
 
-    def __repr__(self) -> str:
-        """Count the entries."""
-        return f"<OnDemandCache {len(self._known)} of {self._policy.max_entries}>"
-
     def fresh(self, key: bytes) -> Known | None:
         """Return the last answer about a key, if it is fresh enough not to ask again."""
         return self._younger_than(self._policy.ttl, key) if self._policy.ttl else None

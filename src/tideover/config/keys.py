@@ -25,10 +25,6 @@ class Keys:
         # A cache without a bound: the prefixes that an application's code names are few.
         self._under: dict[str, tuple[View, ...]] = {}
 
-    def __repr__(self) -> str:
-        """Show the prefix and the followed ones."""
-        return f"<Keys {self.base} followed {[self.short(view.prefix) for view in self._views]}>"
-
     def full(self, key: str) -> bytes:
         """Return a key as etcd has it.
 

@@ -36,10 +36,6 @@ class Listing:
         self._limits = limits
         self._sorted: dict[str, _Sorted] = {}
 
-    def __repr__(self) -> str:
-        """Show the followed prefixes."""
-        return f"<Listing of {list(self._views)}>"
-
     def page(self, containing: str, skip: int, limit: int, *, rejected: Sequence[RejectedValue]) -> KeyPage:
         """Return a page of keys; see `Coordinator.config_keys`.
 

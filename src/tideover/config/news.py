@@ -31,10 +31,6 @@ class News:
         self._away_since: float | None = None
         self._changed: set[bytes] = set()
 
-    def __repr__(self) -> str:
-        """Show whether etcd can be read."""
-        return f"<News of {len(self._views)} prefixes, {'live' if self._away_since is None else 'without etcd'}>"
-
     @property
     def _is_away(self) -> bool:
         health = self._cluster.health

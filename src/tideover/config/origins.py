@@ -26,10 +26,6 @@ class Newest:
         # Updated by `apply_change`: going through all followed keys takes long.
         self._below = {key for prefix in self._nested for key in reader.keys_below(prefix)}
 
-    def __repr__(self) -> str:
-        """Show the reader."""
-        return f"<Newest of {self._reader!r}>"
-
     def apply_change(self, key: str) -> None:
         """Apply a change, or a deletion, of a key, which may be below a field that is a record."""
         if key.startswith(self._nested):
@@ -63,10 +59,6 @@ class LastAccepted:
         self._newest = newest
         self._reader = reader
         self._keys = [reader.short_name(full) for full in snapshot.entries]
-
-    def __repr__(self) -> str:
-        """Show the snapshot."""
-        return f"<LastAccepted {self._snapshot!r}>"
 
     def _covers(self, key: str) -> bool:
         full = self._reader.full_key(key)
@@ -104,10 +96,6 @@ class Acceptance:
         self._reader = reader
         self._assembly = assembly
         self._prefix = reader.full_name(assembly.prefix).encode(errors="surrogateescape")
-
-    def __repr__(self) -> str:
-        """Show the assembly."""
-        return f"<Acceptance of {self._assembly!r}>"
 
     @property
     def why_none(self) -> str:

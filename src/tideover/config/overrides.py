@@ -25,7 +25,3 @@ class Overrides:
         self.values = Values(
             entry_of=lambda key: self.entries.get(keys.full(key)), on_rejected=telemetry.config_rejected
         )
-
-    def __repr__(self) -> str:
-        """Count the keys."""
-        return f"<Overrides {len(self.layers)} layers, {len(self.entries)} keys>"

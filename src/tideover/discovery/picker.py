@@ -35,10 +35,6 @@ class Picker:
         self._next_return = math.inf
         self._turn = threading.RLock()
 
-    def __repr__(self) -> str:
-        """Count the endpoints."""
-        return f"<Picker of {self._service!r}, {len(self._rotation)} picked, {len(self.ejected)} ejected>"
-
     def __len__(self) -> int:
         """Return how many endpoints are picked: neither ejected nor of weight 0."""
         self.readmit()

@@ -76,10 +76,6 @@ class Candidacy:
         self._left: anyio.Event | None = None
         self._resigned = False
 
-    def __repr__(self) -> str:
-        """Show the record."""
-        return f"<Candidacy {self.name!r} {self.record!r}>"
-
     async def run(self) -> None:
         """Renew the record until `stop`; once."""
         if self._stopped is not None:

@@ -25,10 +25,6 @@ class Followed:
         self._views: dict[str, LeaderView] = {}
         self._scopes: dict[LeaderView, anyio.CancelScope] = {}
 
-    def __repr__(self) -> str:
-        """Name the elections."""
-        return f"<Followed {', '.join(self._views) or 'nothing'}>"
-
     def view(self, name: str) -> LeaderView:
         """Return the view of an election; see `Coordinator.follow_leader`."""
         view = self._views.get(name)

@@ -213,10 +213,6 @@ class Jobs:
         # The jobs that have returned, by name, so that an operator sees why nothing runs.
         self._ended: dict[str, Job] = {}
 
-    def __repr__(self) -> str:
-        """Count the jobs."""
-        return f"<Jobs {len(self._running)} running>"
-
     def make(self, name: str, work: Work) -> Job:
         """Return a job, checked as a whole; see `Coordinator.job`."""
         job = Job(name, leading_of(name, work), self)

@@ -55,10 +55,6 @@ class Observer:
         self._key = key
         self._client = client
 
-    def __repr__(self) -> str:
-        """Show the key."""
-        return f"<Observer {self._key!r}>"
-
     async def current(self) -> Leader | None:
         """Read the leader, through the quorum."""
         return (await self.look()).leader

@@ -83,10 +83,6 @@ class RecordCalls:
         self._chance = client.random
         self._tried: set[str] = set()
 
-    def __repr__(self) -> str:
-        """Show the key and the last error."""
-        return f"<RecordCalls {self._key!r} {self.error or 'well'}>"
-
     @property
     def refused(self) -> Fault | None:
         """The last answer, if it was a definite no, which is no outage."""

@@ -74,10 +74,6 @@ class Keeper:
         self._order = itertools.count()
         self._look_at_doubts = self._look_at_keys = -math.inf
 
-    def __repr__(self) -> str:
-        """Count the sessions, and the registrations that are planned or away."""
-        return f"<Keeper {len(self._sessions)} sessions, {len(self._agenda)} planned, {len(self._away)} away>"
-
     @property
     def usable(self) -> bool:
         """Whether etcd answers."""

@@ -107,10 +107,6 @@ class Publisher:
         self._was_there = False
         self._shown = self.state
 
-    def __repr__(self) -> str:
-        """Show the service, the instance and the state."""
-        return f"<Publisher {self.endpoint.service!r} {self.endpoint.instance} {self.state}>"
-
     @property
     def full(self) -> bytes:
         """The key in etcd."""

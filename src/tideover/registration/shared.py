@@ -35,10 +35,6 @@ class SharedSession(Generic[T]):
         self.closed = anyio.Event()
         self._doubted = False
 
-    def __repr__(self) -> str:
-        """Show the session, and count the registrations."""
-        return f"<SharedSession {len(self.tenants)} registrations under {self.session!r}>"
-
     @property
     def lost(self) -> bool:
         """Whether the lease has ended."""

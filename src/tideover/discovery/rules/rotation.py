@@ -43,10 +43,6 @@ class Rotation(Generic[T]):
             self._heap.append(((chance() if place is None else place) * stride, n, stride, item))
         heapify(self._heap)
 
-    def __repr__(self) -> str:
-        """Count the items."""
-        return f"<Rotation of {len(self._heap)}>"
-
     def __len__(self) -> int:
         """Return how many items are picked at all."""
         return len(self._heap)

@@ -46,10 +46,6 @@ class HttpNetwork:
         self._waiting: dict[anyio.CancelScope, None] = {}
         self._busy = 0
 
-    def __repr__(self) -> str:
-        """Count connections."""
-        return f"<HttpNetwork {self._busy} connections{'' if self._listener else ', not listening'}>"
-
     async def listen(self, host: str, port: int) -> int:
         """Bind; see `Network`."""
         # IPv4 only, unless the host is an IPv6 address: two families would mean two ports.

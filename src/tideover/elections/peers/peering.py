@@ -57,10 +57,6 @@ class Peering:
         self._warned = ""
         record.wanted = lambda: self.peers.wanted(record.timing, client.clock.boot())
 
-    def __repr__(self) -> str:
-        """Count the others."""
-        return f"<Peering {self.me} with {len(self.peers.peers)} others>"
-
     @property
     def me(self) -> str:
         """This candidate's incarnation."""

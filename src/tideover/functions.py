@@ -12,7 +12,7 @@ import anyio.lowlevel
 from tideover import telemetry
 from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
 from tideover.discovery.service_view import ServiceView
-from tideover.elections.elections import OnOutage
+from tideover.elections.claim import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption

@@ -123,13 +123,13 @@ class Parts:
         self.sessions = SessionPool(client, policy=options.retry)
         self.peers = self._make_peers(around.network)
         self.elections = Elections(
-            client.of("election"), profile=options.profile, desk=self.peers, watchdog=self._make_watchdog()
+            client.of("election"), profile=options.profile, listener=self.peers, watchdog=self._make_watchdog()
         )
-        self.jobs = Jobs(self.elections, coordinator=owner, chance=random, monotonic=clock.monotonic)
+        self.jobs = Jobs(self.elections, coordinator=owner, client=client)
         self.locks = self._make_locks()
         discovery = client.of("discovery")
         self.registrations = Registrations(discovery, pool=self.sessions, patience=options.start_timeout)
-        self.discovery = Discovery(discovery, names=options.discover, follow=self.following.follow)
+        self.discovery = Discovery(discovery, names=options.discover, following=self.following)
 
     @property
     def each(self) -> tuple[Part, ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -54,6 +54,7 @@ from tideover.locks.locks import Locks
 from tideover.options import Options
 from tideover.owner_task import OwnerTask
 from tideover.paths import default_state_folder
+from tideover.policies import Transport
 from tideover.prefixes.bootstrap import read_bootstrap
 from tideover.prefixes.followed import Following
 from tideover.registration.registrations import Registrations
@@ -488,8 +489,7 @@ class Coordinator(Primitives):
         async with anyio.create_task_group() as tasks:
             if self._names.any:
                 tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
-            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
-            load = partial(importlib.import_module, "tideover.etcd.adapter")
+            load = partial(_load_adapter, options.transport)
             with anyio.CancelScope(shield=True):
                 adapter = await in_daemon_thread(load, name="tideover-import")
         store: EtcdStore = adapter.EtcdStore(
@@ -498,6 +498,7 @@ class Coordinator(Primitives):
             username=options.username,
             password=options.password,
             pause=self._ticker.pause,
+            transport=options.transport,
         )
         self._lanes.begin(store.members, self._any_of(store.members))
         return store
@@ -891,6 +892,12 @@ def _rules(tightest_limit: float | None) -> HealthRules:
     if tightest_limit is None:
         return usual
     return replace(usual, idle_interval=min(usual.idle_interval, tightest_limit / 3))
+
+
+def _load_adapter(transport: Transport | None) -> Any:
+    """Return the module of the real etcd; its transport takes up to a tenth of a second to import: not in a loop."""
+    importlib.import_module("tideover.etcd.transports").load(transport)
+    return importlib.import_module("tideover.etcd.adapter")
 
 
 def _poison_all() -> None:

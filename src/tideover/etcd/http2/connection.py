@@ -1,8 +1,8 @@
 """One connection: what arrives is given to its calls, and the rules of HTTP/2 that concern all of them are kept.
 
-A peer that breaks them ends the connection with an error for each call: none is left to wait, and no more than this
-is ever held: one incomplete frame (16 KiB), one incomplete header block (64 KiB), 128 short blocks that were read,
-32 KiB of answers to control frames, and per call its reply, or for a stream 2 MiB of unread replies and a message.
+A peer that breaks them ends the connection with an error for each call: none is left to wait. No more than this is
+ever held: one incomplete frame (16 KiB), one incomplete header block (64 KiB), 128 short blocks that were read, 32
+KiB of answers to control frames; and for each call its reply, or of a stream 2 MiB of unread replies and a message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server that speaks HTTP/2 as it is told, frame by frame: hyperframe makes and reads the frames, hpack the headers."""
+"""A server that speaks HTTP/2 as it is told: hyperframe makes and reads the frames, hpack the headers."""
 
 from __future__ import annotations
 

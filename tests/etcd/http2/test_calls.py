@@ -48,7 +48,7 @@ async def answering(peer: Peer, *parts: bytes) -> None:
     await peer.end()
 
 
-# Good replies -------------------------------------------------------------------------------------------------------
+# Good replies ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_request_is_one_write() -> None:
@@ -172,7 +172,7 @@ async def test_one_byte_at_a_time() -> None:
         assert await unary(channel) == b"reply"
 
 
-# Ends of a call -----------------------------------------------------------------------------------------------------
+# Ends of a call --------------------------------------------------------------------------------------------------
 
 LOST = "Stream removed"
 ENDS = {
@@ -258,7 +258,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("junk", BREAKS.values(), ids=BREAKS)
 async def test_who_breaks_the_rules_is_left(junk: bytes) -> None:
-    """A server that does not keep to HTTP/2 is told why and left; calls end at once, and the next one reconnects."""
+    """A server that does not keep to HTTP/2 is told why and left; calls end at once, the next one reconnects."""
     told: list[frames.GoAwayFrame] = []
 
     async def script(peer: Peer) -> None:
@@ -321,6 +321,7 @@ async def test_deadlines_and_cancelling() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.begin()
+        peer.say(reply(await peer.request()))
         for _ in range(2):
             await peer.request()
         for _ in range(2):
@@ -330,6 +331,7 @@ async def test_deadlines_and_cancelling() -> None:
         await peer.end()
 
     async with calling(script) as channel:
+        await unary(channel)
         late, left = unary(channel, timeout=0.05), unary(channel)
         assert await ending(late) == ("DEADLINE_EXCEEDED", "Deadline Exceeded")
         waiting = asyncio.ensure_future(left)
@@ -340,7 +342,7 @@ async def test_deadlines_and_cancelling() -> None:
         assert (left.done(), await left.code() is left.status) == (True, True)
         assert not left.cancel()
         assert await unary(channel) == b"reply"
-    assert resets == [(1, 8), (3, 8)]
+    assert resets == [(3, 8), (5, 8)]
 
 
 async def test_waiting_for_a_status_is_not_the_call() -> None:
@@ -379,7 +381,7 @@ async def test_a_reply_that_does_not_parse() -> None:
         assert await ending(call) == ("INTERNAL", "Exception deserializing response! (ValueError)")
 
 
-# Streams ------------------------------------------------------------------------------------------------------------
+# Streams ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_stream_both_ways() -> None:
@@ -460,7 +462,7 @@ async def test_one_request_and_many_replies() -> None:
         assert await call.read() is EOF
 
 
-# A channel's end ----------------------------------------------------------------------------------------------------
+# A channel's end -------------------------------------------------------------------------------------------------
 
 
 async def test_closing() -> None:

@@ -62,7 +62,7 @@ def meaning(code: str, details: str) -> tuple[FaultKind, bool]:
     return fault.kind, fault.applied
 
 
-# Room for calls -----------------------------------------------------------------------------------------------------
+# Room for calls --------------------------------------------------------------------------------------------------
 
 
 async def test_calls_wait_for_room() -> None:
@@ -118,7 +118,7 @@ async def test_room_that_comes_later() -> None:
         assert await unary(channel) == b"reply"
 
 
-# Windows ------------------------------------------------------------------------------------------------------------
+# Windows ---------------------------------------------------------------------------------------------------------
 
 
 async def received(peer: Peer, size: int) -> bytes:
@@ -131,7 +131,7 @@ async def received(peer: Peer, size: int) -> bytes:
 
 
 async def test_windows_at_their_edges() -> None:
-    """A request is sent as far as both windows go, however they grow: by WINDOW_UPDATE, by SETTINGS; then its end."""
+    """A request is sent as far as both windows go, however they grow: by WINDOW_UPDATE or by SETTINGS."""
     payload = bytes(range(256)) * 400
 
     async def script(peer: Peer) -> None:
@@ -177,7 +177,7 @@ async def test_frames_are_as_large_as_the_server_takes_them() -> None:
 
 
 async def test_large_requests_take_turns() -> None:
-    """Two large requests share the connection's window, and a small one passes while a large one waits for its own."""
+    """A small request passes while a large one waits for the window of its own stream."""
 
     async def script(peer: Peer) -> None:
         await peer.begin(settings(initial_window_size=20_000))
@@ -195,7 +195,7 @@ async def test_large_requests_take_turns() -> None:
 
 
 async def test_a_request_that_is_refused_early_is_sent_no_further() -> None:
-    """A stream that the server ends before its request is whole gives up what is unsent; the others have the room."""
+    """A stream that ends before its request was sent gives up what is unsent; the others have the room."""
 
     async def script(peer: Peer) -> None:
         await peer.begin()
@@ -241,7 +241,7 @@ async def test_large_replies_and_what_the_server_is_told() -> None:
 
 
 async def test_a_stream_that_is_not_read_stops_its_server() -> None:
-    """Of a stream whose replies nobody reads only so much is taken; reading goes on where it was, losing nothing."""
+    """Of a stream whose replies nobody reads only so much is taken; then reading goes on, losing nothing."""
     sent = 0
 
     async def script(peer: Peer) -> None:
@@ -307,11 +307,11 @@ async def test_a_server_that_does_not_read() -> None:
         assert connection._transport.get_write_buffer_size() < 5_000_000
 
 
-# PING -----------------------------------------------------------------------------------------------------------------
+# PING ------------------------------------------------------------------------------------------------------------
 
 
 async def test_pings_are_answered_with_what_is_sent_next() -> None:
-    """A PING's answer travels with the next request, or after 10 ms by itself; PINGs without end, end the connection."""
+    """A PING's answer travels with the next request, or after 10 ms by itself."""
     ping = frames.PingFrame(0, b"abcdefgh").serialize()
     together: list[bytes] = []
 
@@ -354,7 +354,7 @@ PATIENCE = Options(ping_after=0.2, ping_timeout=0.15)
 
 
 async def test_a_silent_server_is_found_out() -> None:
-    """After a silence the server is sent a PING while calls are under way; without an answer the connection ends."""
+    """After a silence, with calls under way, the server is sent a PING; without an answer the connection ends."""
     pings = 0
 
     async def script(peer: Peer) -> None:
@@ -407,7 +407,7 @@ async def test_no_pings_without_calls() -> None:
         await asyncio.sleep(0.7)
 
 
-# Going away ---------------------------------------------------------------------------------------------------------
+# Going away ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_goes_away_in_good_order() -> None:
@@ -461,7 +461,7 @@ async def test_streams_outlive_a_goaway() -> None:
     ids=["GOAWAY", "REFUSED_STREAM"],
 )
 async def test_what_a_server_has_not_looked_at_is_sent_again(refuse: Callable[[int], bytes]) -> None:
-    """A call above the last stream of a GOAWAY, or refused as a stream, was not looked at: it is sent again, once."""
+    """A call above the last stream of a GOAWAY, or refused as a stream, is sent again, once."""
     requests = 0
 
     async def script(peer: Peer) -> None:
@@ -535,7 +535,7 @@ async def test_calls_without_end() -> None:
     assert numbers == [1, 2**31 - 3, 2**31 - 1, 1, 3]
 
 
-# Connecting ---------------------------------------------------------------------------------------------------------
+# Connecting ------------------------------------------------------------------------------------------------------
 
 
 async def test_nobody_listens() -> None:

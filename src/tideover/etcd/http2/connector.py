@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from tideover.etcd.http2 import forks
 from tideover.etcd.http2.call import Call
 from tideover.etcd.http2.call_queue import CallQueue
 from tideover.etcd.http2.connection import Connection
@@ -92,11 +93,12 @@ class Connector:
                 else:
                     call.end(failure.code, failure.details)
 
-    # As who owns connections -----------------------------------------------------------------------------------
+    # As who owns connections -------------------------------------------------------------------------------------
 
     def made(self, connection: Connection) -> None:
         """Note that there is something to close."""
         self._connections.add(connection)
+        forks.watch(connection)
 
     def gone(self, connection: Connection) -> None:
         """Use a connection for no more calls."""
@@ -117,7 +119,7 @@ class Connector:
             else:
                 call.end(*never_sent(self._address, why, StatusCode.UNAVAILABLE))
 
-    # The end ---------------------------------------------------------------------------------------------------
+    # The end -----------------------------------------------------------------------------------------------------
 
     async def close(self, grace: float) -> None:
         """Take no more calls, and end those under way.

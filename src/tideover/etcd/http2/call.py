@@ -153,15 +153,14 @@ class Call:
         Raises:
             Broken: The server was not allowed to send so much.
         """
-        try:
-            increment = self._take(data, size)
-        except Failure as exc:
-            self.end(exc.code, exc.details, reset=ErrorCode.CANCEL)
-            return 0
         if ended:
             self.end(StatusCode.UNKNOWN, "Stream removed (Data frame with END_STREAM flag received)")
             return 0
-        return increment
+        try:
+            return self._take(data, size)
+        except Failure as exc:
+            self.end(exc.code, exc.details, reset=ErrorCode.CANCEL)
+            return 0
 
     def take_reset(self, code: int) -> None:
         """Apply RST_STREAM."""

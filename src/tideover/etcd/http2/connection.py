@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
         settled: Whether the server has said its SETTINGS, once it has, or has ended the connection.
         ready: Whether calls may be sent: it has, and does not go away.
         why: Why the connection ends, as far as that is known.
+        announced: What the server has said of its going away; empty if it has said nothing.
         lost: Set when nothing is left of it.
     """
 
@@ -106,6 +107,7 @@ class Connection(asyncio.Protocol):
         self.why = ""
         self._going = False
         self._ended = False
+        self.announced = ""
         self._transport: asyncio.Transport
         self._sender: Sender
         self._calls: dict[int, Call] = {}
@@ -228,7 +230,7 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         self._ended, self.ready, self._going = True, False, True
-        self.why = self.why or _SOCKET_CLOSED
+        self.why = self.why or (f"{_SOCKET_CLOSED} ({self.announced})" if self.announced else _SOCKET_CLOSED)
         if not self.settled.done():
             self.settled.set_result(False)
         self._liveness.stop()
@@ -386,7 +388,7 @@ class Connection(asyncio.Protocol):
 
     def _take_goaway(self, flags: int, stream: int, payload: bytes) -> None:
         last, code, debug = frames.parse_goaway(payload)
-        self.why = going_away(code, debug)
+        self.announced = going_away(code, debug)
         self._go(last)
 
     def _take_window_update(self, flags: int, stream: int, payload: bytes) -> None:
@@ -413,8 +415,8 @@ class Connection(asyncio.Protocol):
         """Take no more calls; those above the last one go elsewhere."""
         self.ready, self._going = False, True
         self._owner.gone(self)
-        self._take_back([call for stream, call in self._calls.items() if stream > last], self.why)
-        self._owner.take_back(self._queue.take_all(), self.why)
+        self._take_back([call for stream, call in self._calls.items() if stream > last], self.announced)
+        self._owner.take_back(self._queue.take_all(), self.announced)
         if not self._calls:
             self.close()
 

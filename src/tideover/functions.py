@@ -21,7 +21,7 @@ from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.locks.lock import Lock
 from tideover.locks.options import OnOutage as OnLockOutage
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
 from tideover.registration.registered import RegistrationBlock
 from tideover.request_record import current_coordinator, current_record
 from tideover.store.protocol import Store
@@ -49,6 +49,7 @@ def connect(
     on_stall: OnStall = "report",
     encryption: Encryption | None = None,
     bootstrap: str | Path | None = None,
+    transport: Transport | None = None,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -60,7 +61,7 @@ def connect(
     with them what is not given here: `TIDEOVER_NAMESPACE`; `TIDEOVER_CACERT`, `TIDEOVER_CERT`, `TIDEOVER_KEY` and
     `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`;
     `TIDEOVER_SNAPSHOT_KEYS` or `TIDEOVER_SNAPSHOT_KEYS_FILE`, and `TIDEOVER_BOOTSTRAP`. A line at INFO says so.
-    Where endpoints are given, no variable is read.
+    Where endpoints are given, no variable is read but `TIDEOVER_TRANSPORT`, which says nothing of etcd.
 
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
@@ -105,6 +106,8 @@ def connect(
         bootstrap: A file with configuration for a start at which neither etcd nor a snapshot knows a key: a
             snapshot, or a JSON object by key, such as `{"payments/timeout": 0.1}`. Its values are labelled `DISK`
             with an unknown age, which no `max_stale` allows. What etcd or a snapshot knows to be absent is so.
+        transport: What calls to etcd go over: `"grpc"`, gRPC's library, or `"http2"`, tideover's own HTTP/2, which
+            is faster and lighter and knows no proxies. None means that of `TIDEOVER_TRANSPORT`, and else `"grpc"`.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -164,6 +167,7 @@ def connect(
         on_stall=on_stall,
         encryption=encryption,
         bootstrap=bootstrap,
+        transport=transport,
     )
     return Coordinator(options, store=store)
 

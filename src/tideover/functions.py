@@ -10,7 +10,7 @@ from typing import Literal
 import anyio.lowlevel
 
 from tideover import telemetry
-from tideover.coordinator.coordinator import Coordinator, open_coordinators
+from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
 from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import OnOutage
 from tideover.elections.leadership import Leadership
@@ -193,7 +193,7 @@ def current() -> Coordinator:
     except RuntimeError:
         pass
     else:
-        found = [coordinator for coordinator in everywhere if coordinator.loop == loop]
+        found = [coordinator for coordinator in everywhere if life_of(coordinator).loop == loop]
     if len(found) == 1:
         return found[0]
     if found:
@@ -229,7 +229,7 @@ def _in_context() -> Coordinator | None:
     coordinator = current_coordinator.get() if record is None else record.coordinator
     if not isinstance(coordinator, Coordinator):
         return None
-    if coordinator.loop is None:
+    if life_of(coordinator).loop is None:
         raise NotConnected(
             f"TideoverMiddleware's {coordinator!r}: the server has not run this application's lifespan, which "
             "opens it, or not through this middleware. Servers can be told to insist (uvicorn --lifespan on); a "

@@ -174,7 +174,7 @@ def watchers(server: EtcdServer) -> float:
 @pytest.mark.any_etcd
 async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdServer, tide: Coordinator) -> None:
     """A thousand keys in one line, and who waits at each of the first 200: a departure wakes the next alone."""
-    store = tide._store
+    store = tide._parts.store
     assert store is not None
     member = server.endpoint
     prefix = b"/locks/many/"
@@ -187,9 +187,9 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
         owns.append(LeasedKey(key.decode(), key, Entry(b"", revision, revision)))
     # As of so many processes: each waits for a time of its own before it asks again.
     chance = random.Random(7).random
-    direct = DirectCalls(tide._cluster, clock=Clock(), chance=chance).within(5)
+    direct = DirectCalls(tide._parts.client.state, clock=Clock(), chance=chance).within(5)
     direct.connect(store)
-    queue = EtcdQueue(replace(tide._client, direct=direct, random=chance), "many")
+    queue = EtcdQueue(replace(tide._parts.client, direct=direct, random=chance), "many")
     woken: list[int] = []
 
     async def wait(number: int) -> None:

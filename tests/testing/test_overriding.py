@@ -188,7 +188,7 @@ async def test_it_is_not_degraded_in_an_outage() -> None:
                 with pytest.raises(TooStale):
                     tide.config.get("a", int)
                 assert not record.marks
-        counts = tide.observe_reads()
+        counts = tide._life.instruments.observe_reads()
         assert counts["override", False] == 2
         assert ("override", True) not in counts
 

@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Follow, Service
 from tideover.discovery.service_view import ServiceView
@@ -29,7 +30,7 @@ MOST_SERVICES = 256
 _SAVE_TIMEOUT = 2.0
 
 
-class Discovery:
+class Discovery(Part):
     """The services that are followed, each once, however many handles there are.
 
     Args:
@@ -144,7 +145,7 @@ class Discovery:
         for service in self._services.values():
             service.health_changed()
 
-    def reset(self) -> None:
+    def reset(self, why: str, revision: int) -> None:
         """Take in that etcd is in another history."""
         for service in self._services.values():
             service.reset()
@@ -194,7 +195,7 @@ class Discovery:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Begin with the services that were named."""
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
@@ -206,6 +207,10 @@ class Discovery:
         """
         for service in self._services.values():
             service.close(why)
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self.close(why)
 
     async def save(self) -> None:
         """Write what is known to disk, when all tasks have ended."""

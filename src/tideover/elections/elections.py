@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.elections.admin import ElectionAdmin
 from tideover.elections.followed import Followed
 from tideover.elections.leader_view import LeaderView
@@ -34,7 +35,7 @@ OnOutage = Literal["step_down", "stay", "peers"]
 _MAX_VALUE = 65_536
 
 
-class Elections:
+class Elections(Part):
     """Makes candidacies, and ends them when the coordinator closes.
 
     Args:
@@ -172,7 +173,7 @@ class Elections:
         if self._watchdog is not None:
             self._watchdog.close()
 
-    def reset(self) -> None:
+    def reset(self, why: str, revision: int) -> None:
         """Take in that etcd shows another history: a definite no for all that is led here."""
         for candidacy in self._running:
             candidacy.record.reset()

@@ -11,6 +11,7 @@ import anyio
 
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.errors import Closed, LockTimeout
 from tideover.locks.cohort import Cohort
 from tideover.locks.context import LockContext
@@ -35,7 +36,7 @@ _PUBLISH_WITHIN = 1.0
 _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
 
 
-class Locks:
+class Locks(Part):
     """Gives the locks of one coordinator.
 
     Args:
@@ -94,8 +95,8 @@ class Locks:
             TideoverError: As `Coordinator.lock` says.
         """
         context, clock = self.context, self.context.client.clock
-        if context.life.refusal is not None:
-            raise Closed(context.life.refusal)
+        if context.lifecycle.refusal is not None:
+            raise Closed(context.lifecycle.refusal)
         if inside and options.timeout is None:
             raise RuntimeError(f"{_of_itself(name)}, and this would wait for ever")
         if not self._used:
@@ -187,13 +188,13 @@ class Locks:
             with anyio.move_on_after(self._ledger.pause if self._used else None):
                 await news.wait()
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Give locks from now on."""
-        self.context.life.open()
+        self.context.lifecycle.open()
 
     async def aclose(self, why: str) -> None:
         """Give no more locks, and wait until the keys are given back; bounded in time."""
-        self.context.life.close(why)
+        self.context.lifecycle.close(why)
         for cohort in list(self._cohorts.values()):
             cohort.close()
         self._cluster.changed.fire()
@@ -207,7 +208,7 @@ class Locks:
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
-        self.context.life.poison(why)
+        self.context.lifecycle.poison(why)
         self._ledger.close()
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:

@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
@@ -23,7 +24,7 @@ from tideover.status import RegistrationStatus
 _LEFT = "it was given up by its owner"
 
 
-class Registrations:
+class Registrations(Part):
     """Keeps what one coordinator has registered.
 
     Args:
@@ -48,14 +49,15 @@ class Registrations:
             ticker=client.ticker,
         )
         self._part = partial(part, keeper=self._keeper, gateway=client.calls, cluster=state)
-        self.running: dict[Publisher, Registered] = {}
+        self._running: dict[Publisher, Registered] = {}
+        self._process_name = client.process_name
         self._ending: list[Publisher] = []
         self._parting = False
         self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count them by state."""
-        counted = Counter(publisher.state.value for publisher in self.running)
+        counted = Counter(publisher.state.value for publisher in self._running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
@@ -86,27 +88,32 @@ class Registrations:
             deregister=partial(self._end, (publisher,), _LEFT),
             poison=lambda: self._lifecycle.forked,
         )
-        self.running[publisher] = registered
+        self._running[publisher] = registered
+        self._name_process()
         self._keeper.plan(publisher)
         return registered
 
+    def _name_process(self) -> None:
+        first = next(iter(self._running), None)
+        self._process_name.registered = "" if first is None else first.endpoint.url
+
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all that is registered, in the order in which that began."""
-        return tuple(self.running.values())
+        return tuple(self._running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
         """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in list(self.running))
+        return tuple(publisher.report() for publisher in list(self._running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """Return how many there are, by service and state."""
-        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self.running))
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
     # Life ------------------------------------------------------------------------------------------------------
 
     async def end_all(self, why: str) -> None:
         """Take all out of etcd; bounded in time. More may be registered later."""
-        await self._end(list(self.running), why)
+        await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
         """Take all out of etcd, of a coordinator that is closing; bounded in time."""
@@ -121,7 +128,7 @@ class Registrations:
         self._end_those()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             for publisher in publishers:
-                while publisher in self.running:
+                while publisher in self._running:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
@@ -142,7 +149,8 @@ class Registrations:
         if not self._parting:
             # Everything was ended before.
             for publisher in self._ending:
-                self.running.pop(publisher, None)
+                self._running.pop(publisher, None)
+                self._name_process()
             self._ending.clear()
 
     async def _end_together(self) -> None:
@@ -155,5 +163,6 @@ class Registrations:
                     await self._part(together)
             finally:
                 for publisher in together:
-                    self.running.pop(publisher, None)
+                    self._running.pop(publisher, None)
+                    self._name_process()
                     publisher.changed.fire()

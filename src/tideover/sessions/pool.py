@@ -13,6 +13,7 @@ from tideover.client.client import Client
 from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
 from tideover.client.lifecycle import NOT_ENTERED, Lifecycle
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
 from tideover.holders import process_name
@@ -36,7 +37,7 @@ from tideover.types import Component, Entry
 _PAUSE = 0.1
 
 
-class SessionPool:
+class SessionPool(Part):
     """Opens sessions and sees to it that none is left behind.
 
     Args:
@@ -44,7 +45,7 @@ class SessionPool:
         policy: How grants and writes are tried again.
 
     Attributes:
-        own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
+        own_anchors: What the anchors of these sessions begin with, and no others; empty before `begin`.
         of_locks: The sessions that locks share, by ttl; they may be lost.
     """
 
@@ -74,8 +75,8 @@ class SessionPool:
         """The sessions that are not closed yet."""
         return iter(list(self._sessions))
 
-    def start(self) -> None:
-        """Begin."""
+    def begin(self) -> None:
+        """Serve: the coordinator is open."""
         self._life.open()
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()

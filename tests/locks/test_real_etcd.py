@@ -35,13 +35,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
-
-
 @pytest.fixture
 async def tide(server: EtcdServer, tmp_path: Path) -> AsyncIterator[Coordinator]:
     """A coordinator on it."""

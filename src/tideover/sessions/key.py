@@ -28,9 +28,12 @@ class Notice:
     Given in any thread, awaited in the event loop where it was made.
     """
 
+    __slots__ = ("_calls", "_event", "_loop", "_reason")
+
     def __init__(self) -> None:
         self._loop = EventLoop.here()
-        self._event = anyio.Event()
+        # Made for the first waiter: of the notices of thousands of sessions few have one.
+        self._event: anyio.Event | None = None
         self._reason: str | None = None
         self._calls: list[Callable[[], object]] = []
 
@@ -61,6 +64,10 @@ class Notice:
             WrongLoop: This is another event loop than the coordinator's.
         """
         self._loop.check(self)
+        if self._event is None:
+            self._event = anyio.Event()
+            if self._reason is not None:
+                self._event.set()
         await self._event.wait()
         return self._reason or ""
 
@@ -71,7 +78,8 @@ class Notice:
             self._loop.soon(self._announce)
 
     def _announce(self) -> None:
-        self._event.set()
+        if self._event is not None:
+            self._event.set()
         for call in list(self._calls):
             call()
 

@@ -204,6 +204,11 @@ class KeyWatches:
         self._asked_at: float | None = None
         self._within = _SIGN_WITHIN
         self._put_off: dict[_KeyWatch | _AnchorsWatch, float] = {}
+        # Where leases are renewed that are proven, and whether others are in doubt; of thousands not counted again
+        # before one has changed.
+        self._sound: frozenset[str] = frozenset()
+        self._in_doubt = False
+        self._counted = False
         self._left = False
         self._login_at = -math.inf
         self._tried: set[str] = set()
@@ -232,7 +237,8 @@ class KeyWatches:
         elif first < self._anchors.start:
             self._missed.append(first)
         lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget)
-        tenure.troubled = self._take_trouble
+        tenure.turned = self._take_turn
+        self._counted = False
         self._came.fire()
         self._unwatched.came.set()
         return lease
@@ -273,10 +279,18 @@ class KeyWatches:
 
     def _prune(self) -> None:
         """Forget what nobody wants to know any more."""
-        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
-            del self._leases[key]
+        if not self._counted:
+            self._count()
         for watch in [watch for watch in self._keys if watch.over]:
             self._drop(watch)
+
+    def _count(self) -> None:
+        self._counted = True
+        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
+            del self._leases[key]
+        places = {(lease.tenure.member, lease.tenure.failing) for lease in self._leases.values()}
+        self._sound = frozenset(member for member, failing in places if not failing)
+        self._in_doubt = any(failing for _, failing in places)
 
     def _drop(self, watch: _KeyWatch) -> None:
         self._keys.pop(watch, None)
@@ -404,9 +418,11 @@ class KeyWatches:
 
     # Whether to believe it -------------------------------------------------------------------------------------
 
-    def _take_trouble(self, left: str | None) -> None:
-        """Look now: a lease could not be proven, or is renewed at some member no more."""
-        if self._group is not None:
+    def _take_turn(self, tenure: LeaseState, left: str | None) -> None:
+        """Look now: a lease has come into doubt or out of it, or is renewed at some member no more."""
+        self._counted = False
+        # Thousands may be closed one by one: who has ended waits for the next look.
+        if self._group is not None and not tenure.lost:
             self._left = self._left or left == self._member
             self._tick.soon()
 
@@ -416,11 +432,8 @@ class KeyWatches:
         if group is None or self._scope.cancel_called:
             return
         self._prune()
-        tenures = [lease.tenure for lease in self._leases.values()]
-        # Few, of thousands of leases.
-        places = {(tenure.member, tenure.failing) for tenure in tenures}
-        sound = {member for member, failing in places if not failing}
-        if not tenures or (sound and self._member not in sound and not self._tried):
+        elsewhere = bool(self._sound) and self._member not in self._sound
+        if not self._leases or (elsewhere and not self._tried):
             self._go(silent=False)
             return
         for watch in [watch for watch, due in self._put_off.items() if due <= now]:
@@ -429,7 +442,7 @@ class KeyWatches:
         if self._left and self._tasks is not None:
             self._left = False
             self._tasks.start_soon(self._examine, self._member, group)
-        every = _ASK_EVERY_IN_DOUBT if any(failing for _, failing in places) else _ASK_EVERY
+        every = _ASK_EVERY_IN_DOUBT if self._in_doubt else _ASK_EVERY
         if self._asked_at is None and now >= self._heard_at + every:
             self._ask(group, now)
         due = self._heard_at + every if self._asked_at is None else self._asked_at + self._within

@@ -134,7 +134,7 @@ class Lease:
         lease = self.at(now)
         if lease.over is not None or sent_at < lease.sent_at:
             return lease
-        return replace(lease, sent_at=sent_at, acknowledged=acknowledged, failing=None)
+        return Lease(self.rules, self.granted, sent_at, acknowledged, self.strict)
 
     def unproven(self, why: str, *, now: float) -> Lease:
         """Take in a renewal that was not: it moves nothing."""
@@ -171,6 +171,9 @@ class Judgement:
     why: str = ""
 
 
+_PROVEN = Judgement(Verdict.PROVEN)
+
+
 def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: Header) -> Judgement:
     """Say what a renewal is worth.
 
@@ -196,7 +199,7 @@ def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: H
         return Judgement(Verdict.UNPROVEN, words)
     if ttl <= 0:
         return Judgement(Verdict.UNPROVEN, "the member does not know the lease, but the quorum shows its key")
-    return Judgement(Verdict.PROVEN)
+    return _PROVEN
 
 
 def reset_between(known: Header, now: Header) -> str | None:
@@ -219,4 +222,6 @@ def reset_between(known: Header, now: Header) -> str | None:
 def newest_of(known: Header, seen: Header) -> Header:
     """Return what is known of the quorum after one more linearizable answer of the same history."""
     term, revision = max(known.raft_term, seen.raft_term), max(known.revision, seen.revision)
+    if term == known.raft_term and revision == known.revision:
+        return known
     return Header(known.cluster_id, known.member_id, term, revision)

@@ -265,7 +265,7 @@ class MemoryStore:
                 return cast("R", self._range(op, member))
             case ReadBatch(keys):
                 return cast("R", self._read_batch(keys, member))
-            case Attachments(keys):
+            case Attachments(keys=keys):
                 found = self._read_batch(keys, member).entries.items()
                 there = {key: (entry.create_revision, self._leases.of(key)) for key, entry in found}
                 return cast("R", AttachmentsResult(header, there))

@@ -155,16 +155,14 @@ class Parts:
     def _make_client(self, clock: Clock, random: Callable[[], float]) -> Client:
         options = self.options
         members = tuple(self.store.members if self.store else options.endpoints)
-        state = ClusterState(members, clock=clock, active=any_of(members, random))
+        state = ClusterState(members, clock=clock, active=any_of(members, random), random=random)
         home = Home(chance=random, monotonic=clock.monotonic)
-        self.epoch = EpochTracker(
-            marker_key(options.namespace), cluster=state, clock=clock, chance=random, writes=options.bookkeeping
-        )
+        self.epoch = EpochTracker(marker_key(options.namespace), cluster=state, writes=options.bookkeeping)
         return Client(
-            calls=Gateway(state, policy=options.retry, clock=clock, chance=random, namespace=options.namespace),
-            direct=DirectCalls(state, clock=clock, chance=random),
+            calls=Gateway(state, policy=options.retry, namespace=options.namespace),
+            direct=DirectCalls(state),
             state=state,
-            health=ClusterHealth(state, home=home, clock=clock),
+            health=ClusterHealth(state, home=home),
             clock=clock,
             random=random,
             home=home,

@@ -126,7 +126,7 @@ class RecordCalls:
 
     async def rest(self) -> None:
         """Go on at once while there are members left, else later with all of them; see `ClusterState.rest`."""
-        await self._cluster.rest(self._tried, chance=self._chance())
+        await self._cluster.rest(self._tried)
 
     async def look_back(self, revision: int) -> Past:
         """Return what etcd's history says of a record before a revision.

@@ -33,14 +33,15 @@ class Registrations(Part):
         self._patience = patience
         self._client = client
         self._keeper = Keeper(client, pool)
-        self.running: dict[Publisher, Registered] = {}
+        self._running: dict[Publisher, Registered] = {}
+        self._process_name = client.process_name
         self._ending: list[Publisher] = []
         self._parting = False
         self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count the registrations by state."""
-        counted = Counter(publisher.state.value for publisher in self.running)
+        counted = Counter(publisher.state.value for publisher in self._running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
@@ -65,25 +66,30 @@ class Registrations(Part):
             deregister=partial(self._end, (publisher,), _LEFT),
             poison=lambda: self._lifecycle.forked,
         )
-        self.running[publisher] = registered
+        self._running[publisher] = registered
+        self._name_process()
         self._keeper.plan(publisher)
         return registered
 
+    def _name_process(self) -> None:
+        first = next(iter(self._running), None)
+        self._process_name.registered = "" if first is None else first.endpoint.url
+
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all registrations, oldest first."""
-        return tuple(self.running.values())
+        return tuple(self._running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
         """Return the status of each registration. No I/O."""
-        return tuple(publisher.status() for publisher in list(self.running))
+        return tuple(publisher.status() for publisher in list(self._running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """Count the registrations by service and state."""
-        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self.running))
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
     async def end_all(self, why: str) -> None:
         """End all registrations; bounded in time. Others may start later."""
-        await self._end(list(self.running), why)
+        await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
         """Take all out of etcd, of a coordinator that is closing; bounded in time."""
@@ -96,7 +102,7 @@ class Registrations(Part):
         self._end_those()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             for publisher in publishers:
-                while publisher in self.running:
+                while publisher in self._running:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
@@ -117,7 +123,8 @@ class Registrations(Part):
         if not self._parting:
             # The coordinator has ended its tasks before.
             for publisher in self._ending:
-                self.running.pop(publisher, None)
+                self._running.pop(publisher, None)
+                self._name_process()
             self._ending.clear()
 
     async def _end_together(self) -> None:
@@ -130,5 +137,6 @@ class Registrations(Part):
                     await part(together, self._keeper, self._client)
             finally:
                 for publisher in together:
-                    self.running.pop(publisher, None)
+                    self._running.pop(publisher, None)
+                    self._name_process()
                     publisher.changed.fire()

@@ -45,7 +45,15 @@ def leave(
     clock = Clock()
     entries = {prefix + key.encode(): Entry(b"1", 1, 1) for key in keys}
     made = Snapshot(
-        prefix, cluster, 0, 2, 9, clock.stamp(ago=age), clock.stamp(), entries, endpoints=tuple(sorted(options.endpoints))
+        prefix,
+        cluster,
+        0,
+        2,
+        9,
+        clock.stamp(ago=age),
+        clock.stamp(),
+        entries,
+        endpoints=tuple(sorted(options.endpoints)),
     )
     assert file.save(made)
     return file.path
@@ -83,7 +91,7 @@ async def test_etcd_is_away_and_the_disk_knows(tmp_path: Path) -> None:
     assert last.text.startswith(
         "yes, without etcd, unless the service has require='etcd': it begins with 1 key of"
     )
-    assert "nobody is elected" in last.text
+    assert "no leader is elected" in last.text
 
 
 async def test_etcd_is_away_and_nothing_is_there(tmp_path: Path) -> None:

@@ -50,12 +50,6 @@ def play(*scene: str) -> list[dict[str, Any]]:
 # After all was closed -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio, as gRPC does."""
-    return "asyncio"
-
-
 @pytest.mark.parametrize("trouble", ["none", "cancelled", "renewed", "kept"])
 def test_fork_after_close(etcd_server: EtcdServer, trouble: str) -> None:
     """Connect, close, fork at once: each child finds etcd AVAILABLE and ends at once, whatever happened before."""

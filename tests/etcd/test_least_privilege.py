@@ -36,12 +36,6 @@ USER = User(username="app", password="password")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture
 def cluster() -> Iterator[EtcdCluster]:
     """Three members that ask for a password."""
     with EtcdCluster(args=("--bcrypt-cost=4",)) as running:

@@ -24,12 +24,6 @@ from tideover.testing import EtcdServer
 needs_etcd = pytest.mark.etcd
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the certificates are."""

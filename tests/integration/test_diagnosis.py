@@ -26,12 +26,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(85)]
 D, S = Diagnosis, HealthState
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def running_cluster() -> Iterator[EtcdCluster]:
     """Three members with etcd's default timing."""

@@ -37,12 +37,6 @@ MARKER = EpochMarker(7, "h", 1, 1).encode()
 HARM = ["1e999", "1" + "0" * 400, "-Infinity", r'"\ud800"', "[" * 40 + "]" * 40, "1" * 4301]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Return the one backend that grpc.aio works with."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[EtcdServer]:
     """Run an etcd."""

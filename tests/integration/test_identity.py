@@ -29,12 +29,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(60)]
 Outgrown = Literal["before", "after"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 async def until(condition: Callable[[], object], within: float = 8.0) -> None:
     """Wait for a condition."""
     with anyio.fail_after(within):

@@ -26,12 +26,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(30)]
 MANY = 1_000
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[EtcdCluster]:
     """Three members."""

@@ -21,12 +21,6 @@ from tideover.testing import EtcdCluster, EtcdServer
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(65), pytest.mark.version]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def shared() -> Iterator[EtcdCluster]:
     """Three members for all tests here."""

@@ -22,12 +22,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(55)]
 KEY = "payments/timeout"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 class Reads:
     """What a service that reads all the time would see.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -13,19 +13,6 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd."""
-    with EtcdServer() as running:
-        yield running
 
 
 @pytest.fixture

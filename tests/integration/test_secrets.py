@@ -28,12 +28,6 @@ PASSWORD = canary("shown-nowhere")
 WRONG = canary("wrong")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 class Searched:
     """All that was said, and the secrets that must not be in it."""
 

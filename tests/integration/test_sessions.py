@@ -30,12 +30,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(25)]
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[EtcdServer]:
     """One etcd for the tests that need no cluster."""

@@ -31,12 +31,6 @@ from tideover.testing import EtcdCluster, EtcdServer
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(35)]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def running_cluster() -> Iterator[EtcdCluster]:
     """Three members with quick elections."""

@@ -171,7 +171,7 @@ async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
     store = MemoryStore()
     async with connected(store, follow=()) as tide, tide.session(ttl=600):
         await anyio.sleep(1)
-        genuine = tide._parts.sessions._grant
+        genuine = tide._parts.sessions._grants.grant
 
         async def slow(*args: Any, **options: Any) -> Any:
             tenure = await genuine(*args, **options)
@@ -179,7 +179,7 @@ async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
             await anyio.sleep(0.5)
             return tenure
 
-        tide._parts.sessions._grant = slow  # type: ignore[method-assign]
+        tide._parts.sessions._grants.grant = slow  # type: ignore[method-assign]
         session = await tide._parts.sessions.open(600)
         with anyio.fail_after(0.1):
             await session.lost

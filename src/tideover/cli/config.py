@@ -56,7 +56,7 @@ def get(key: str, target: Target, disk: Disk | None, as_json: bool) -> int:
     """Print the value of KEY as it is, asking etcd now. Of all commands this alone escapes nothing.
 
     Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON. With
-    --from-disk nobody is asked, and the line says how old the answer is.
+    --from-disk etcd is not asked, and the line says how old the answer is.
 
     Exits with 5 if there is no such key, with 3 or 4 if that cannot be said.
     """
@@ -79,7 +79,7 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
         return Exit.OK if reading.present else Exit.REFUSED
     away = sentence(tide.health.diagnosis)
     if not reading.present:
-        # One member may have missed it: no definite no.
+        # One member may lag: no definite no.
         note(f"{away}, and {full!r} is unknown to the surviving member")
         return Exit.DEGRADED
     age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
@@ -103,7 +103,7 @@ def _get_from_disk(key: str, target: Target, disk: Disk, *, as_json: bool) -> in
     note_disk(left)
     if entry is not None:
         return Exit.OK
-    # That is how it was, as far as it was written down: no definite no.
+    # The snapshot's word: no definite no.
     note(f"{options.base + key!r} is not known there: it did not exist, or its service keeps it off the disk")
     return Exit.UNAVAILABLE
 
@@ -187,7 +187,7 @@ async def _put(key: str, value: bytes, tide: Coordinator, *, as_json: bool) -> i
 
 
 async def _is_absent(tide: Coordinator, key: str) -> bool:
-    """Whether a quorum says that there is no such key; who may only write is not told."""
+    """Whether a quorum says that there is no such key; False for a user who may only write."""
     if tide.namespaces.other is None or tide.health.state is not HealthState.AVAILABLE:
         return False
     with suppress(TideoverError):

@@ -35,7 +35,7 @@ def command(target: Target, as_json: bool, serve: str | None, watch: bool) -> in
 
     Connects, looks once, and prints what it has found: the members and which of them answers, how many keys of
     configuration there are, the services that are registered, and locks that two have held at once. What a service
-    itself holds, leads and serves from memory stands in its own `tide.status()`.
+    itself holds, leads and serves from memory is in its own `tide.status()`.
 
     With --watch it goes on until Ctrl-C. A terminal shows it as it is now; a pipe gets a line for each change,
     with the time, and with --json the whole as an object for each change.

@@ -22,7 +22,6 @@ from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed
 from tideover.policies import RetryPolicy
 from tideover.shown import shown
-from tideover.store.attempts import attempt
 from tideover.store.faults import Fault, FaultKind, public_error
 from tideover.store.operations import Lane, Op, Put, ReadBatch, Result
 from tideover.store.protocol import Store
@@ -144,8 +143,7 @@ class Gateway:
             sent_at = self._clock.monotonic()
             left = deadline - sent_at
             with telemetry.attempt(op.name, self._namespace, member, attempts) as span:
-                waiting = self._cluster.waiting.calling(member, op.lane, timeout=left, writes=op.writes)
-                fault = await attempt(store, op, member=member, timeout=left, within=waiting)
+                fault = await self._cluster.waiting.attempt(store, op, member, left)
                 if not isinstance(fault, Fault):
                     self._succeeded(op, member, sent_at, fault.header)
                     return Answered(fault, sent_at)
@@ -174,9 +172,12 @@ class Gateway:
             raise
 
     def _succeeded(self, op: Op[Any], member: str, sent_at: float, header: Header) -> None:
-        self._shared.budget = self._shared.budget.after(succeeded=True)
+        if self._shared.budget.spent:
+            self._shared.budget = self._shared.budget.after(succeeded=True)
         self._cluster.succeeded(op, sent_at, header)
-        self._cluster.answered(member, self._clock.monotonic() - sent_at)
+        if not op.writes:
+            # What a write takes is the disks' time rather than the link's.
+            self._cluster.answered(member, self._clock.monotonic() - sent_at)
         if isinstance(op, Put):
             # Of all writes the one that no alarm lets through.
             self._cluster.not_alarmed()

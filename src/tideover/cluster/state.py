@@ -231,7 +231,7 @@ class ClusterState:
     def answered(self, member: str, seconds: float) -> None:
         """Record how long an answer of any size took: the link takes no longer than that."""
         known = self._round_trips.get(member)
-        if known is not None:
+        if known is not None and (known.now.smoothed or 0.0) > seconds:
             self._round_trips[member] = known.at_most(seconds)
 
     def limit(self, member: str, least: float) -> float:

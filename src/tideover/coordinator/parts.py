@@ -176,7 +176,8 @@ class Parts:
 
     def _process_name(self) -> str:
         """Return the name of this process, for people: with where it is reached, if it has said so."""
-        registered = next((status.url for status in self.registrations.status()), "")
+        first = next(iter(self.registrations.running), None)
+        registered = "" if first is None else first.endpoint.url
         advertised = self.peers.address if self.peers is not None and self.peers.options.advertise else ""
         return process_name(registered or advertised)
 

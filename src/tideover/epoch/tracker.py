@@ -206,11 +206,19 @@ class EpochTracker:
             header: Its header.
             linearizable: Whether it tells what is current.
         """
-        if self._is_stranger(member, header, linearizable=linearizable):
+        known, strangers = self.known, self._strangers
+        if header.cluster_id == known.cluster_id == strangers.said.get(member) and not strangers.clusters:
+            # The usual answer: of a member that has said so before.
+            if linearizable:
+                strangers.answered_at = self._clock.monotonic()
+        elif self._is_stranger(member, header, linearizable=linearizable):
             return False
-        if self.known.cluster_id not in (0, header.cluster_id):
+        if known.cluster_id not in (0, header.cluster_id):
             return False
-        if linearizable and (self._is_unsettled or self.known.contradiction(header, sent_at) is not None):
+        if linearizable and self._is_unsettled:
+            return False
+        went_back = header.raft_term < known.raft_term or header.revision < known.revision
+        if linearizable and went_back and known.contradiction(header, sent_at) is not None:
             return False
         if sent_at >= self._began_at:
             self.saw(header, linearizable=linearizable)
@@ -260,8 +268,13 @@ class EpochTracker:
 
     def saw(self, header: Header, *, linearizable: bool = False) -> None:
         """Take in a header of the current history; a watch's, too, tells how far etcd has come."""
-        if self.known.cluster_id in (0, header.cluster_id):
-            self.known = self.known.saw(header, self._clock.monotonic(), linearizable=linearizable)
+        known = self.known
+        if header.cluster_id == known.cluster_id and header.raft_term == known.raft_term:
+            # The usual answer teaches no more than a revision.
+            if header.revision > known.revision:
+                self.known = replace(known, revision=header.revision, known_at=self._clock.monotonic())
+        elif known.cluster_id in (0, header.cluster_id):
+            self.known = known.saw(header, self._clock.monotonic(), linearizable=linearizable)
             self.history.cluster_id = self.known.cluster_id
 
     def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:

@@ -49,14 +49,14 @@ class Registrations(Part):
             ticker=client.ticker,
         )
         self._part = partial(part, keeper=self._keeper, gateway=client.calls, cluster=state)
-        self._running: dict[Publisher, Registered] = {}
+        self.running: dict[Publisher, Registered] = {}
         self._ending: list[Publisher] = []
         self._parting = False
         self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count them by state."""
-        counted = Counter(publisher.state.value for publisher in self._running)
+        counted = Counter(publisher.state.value for publisher in self.running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
@@ -87,27 +87,27 @@ class Registrations(Part):
             deregister=partial(self._end, (publisher,), _LEFT),
             poison=lambda: self._lifecycle.forked,
         )
-        self._running[publisher] = registered
+        self.running[publisher] = registered
         self._keeper.plan(publisher)
         return registered
 
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all that is registered, in the order in which that began."""
-        return tuple(self._running.values())
+        return tuple(self.running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
         """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in list(self._running))
+        return tuple(publisher.report() for publisher in list(self.running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """Return how many there are, by service and state."""
-        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self.running))
 
     # Life ------------------------------------------------------------------------------------------------------
 
     async def end_all(self, why: str) -> None:
         """Take all out of etcd; bounded in time. More may be registered later."""
-        await self._end(list(self._running), why)
+        await self._end(list(self.running), why)
 
     async def close(self, why: str) -> None:
         """Take all out of etcd, of a coordinator that is closing; bounded in time."""
@@ -122,7 +122,7 @@ class Registrations(Part):
         self._end_those()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             for publisher in publishers:
-                while publisher in self._running:
+                while publisher in self.running:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
@@ -143,7 +143,7 @@ class Registrations(Part):
         if not self._parting:
             # Everything was ended before.
             for publisher in self._ending:
-                self._running.pop(publisher, None)
+                self.running.pop(publisher, None)
             self._ending.clear()
 
     async def _end_together(self) -> None:
@@ -156,5 +156,5 @@ class Registrations(Part):
                     await self._part(together)
             finally:
                 for publisher in together:
-                    self._running.pop(publisher, None)
+                    self.running.pop(publisher, None)
                     publisher.changed.fire()

@@ -20,7 +20,7 @@ PUBLIC = {
 }
 
 # Constructors whose parameters are options that users give by name.
-OF_OPTIONS = {"TideoverMiddleware"}
+OF_OPTIONS = {"TideoverMiddleware", "Discovering"}
 MOST_PARAMETERS = 7
 
 

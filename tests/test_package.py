@@ -208,14 +208,20 @@ def _keeps_something(cls: type) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
-def test_every_long_lived_object_can_be_shown(name: str) -> None:
-    """Each class that keeps state has a `__repr__` of its own, for logs and debuggers."""
-    classes = [
-        cls
-        for cls in vars(importlib.import_module(name)).values()
-        if inspect.isclass(cls) and cls.__module__ == name
-    ]
+_FACES = (
+    "tideover",
+    "tideover.asgi",
+    "tideover.testing",
+    "tideover.contrib.httpx",
+    "tideover.contrib.openfeature",
+)
+
+
+@pytest.mark.parametrize("name", _FACES)
+def test_every_long_lived_object_that_users_hold_can_be_shown(name: str) -> None:
+    """Each public class that keeps state has a `__repr__` of its own, for logs and debuggers."""
+    face = importlib.import_module(name)
+    classes = [cls for cls in (getattr(face, each) for each in face.__all__) if inspect.isclass(cls)]
     shown = [cls for cls in classes if _keeps_something(cls)]
     assert [cls.__name__ for cls in shown if all("__repr__" not in vars(base) for base in cls.__mro__[:-1])] == []
 

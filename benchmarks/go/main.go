@@ -5,6 +5,7 @@
 // let it take turns with others. Times are seconds, by the monotonic clock; moments are nanoseconds of
 // CLOCK_MONOTONIC, which is one clock for all processes of a machine.
 //
+//	tideover-bench calls   -endpoint 127.0.0.1:2379 -key /bench/calls -count 200 [-write] [-cacert FILE]
 //	tideover-bench reads   -endpoint 127.0.0.1:2379 -prefix /config/k -keys 1000
 //	tideover-bench lock    -endpoint 127.0.0.1:2379 -name bench -count 100
 //	tideover-bench sessions -endpoint 127.0.0.1:2379 -count 1000
@@ -15,9 +16,12 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io/ioutil"
 	"os"
 	"time"
 
@@ -31,6 +35,7 @@ type round func() (interface{}, error)
 type command func(flags *flag.FlagSet, arguments []string) (round, error)
 
 var commands = map[string]command{
+	"calls":    calls,
 	"reads":    reads,
 	"lock":     lock,
 	"contend":  contend,
@@ -39,7 +44,7 @@ var commands = map[string]command{
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tideover-bench reads|lock|contend|sessions -endpoint HOST:PORT [flags]")
+		fmt.Fprintln(os.Stderr, "usage: tideover-bench calls|reads|lock|contend|sessions -endpoint HOST:PORT [flags]")
 		os.Exit(2)
 	}
 	name := os.Args[1]
@@ -72,7 +77,33 @@ func run(prepare command, flags *flag.FlagSet, arguments []string) error {
 
 // connect opens the one client that everything in this process shares, as a Go service would.
 func connect(endpoint string) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second})
+	return (&target{endpoint: &endpoint}).connect()
+}
+
+// A target is which etcd, as the flags say it.
+type target struct {
+	endpoint, cacert *string
+}
+
+func targetFlags(flags *flag.FlagSet) *target {
+	return &target{
+		endpoint: flags.String("endpoint", "127.0.0.1:2379", "etcd"),
+		cacert:   flags.String("cacert", "", "the CA of etcd's certificate; empty for plain text"),
+	}
+}
+
+func (t *target) connect() (*clientv3.Client, error) {
+	config := clientv3.Config{Endpoints: []string{*t.endpoint}, DialTimeout: 5 * time.Second}
+	if t.cacert != nil && *t.cacert != "" {
+		pem, err := ioutil.ReadFile(*t.cacert)
+		if err != nil {
+			return nil, err
+		}
+		known := x509.NewCertPool()
+		known.AppendCertsFromPEM(pem)
+		config.TLS = &tls.Config{RootCAs: known}
+	}
+	return clientv3.New(config)
 }
 
 func since(began time.Time) float64 {

@@ -12,7 +12,7 @@ from tideover.decorators.leading import while_leader
 from tideover.decorators.locking import locked
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import EndpointChanges, ServiceView
-from tideover.elections.elections import Election
+from tideover.elections.election import Election
 from tideover.elections.jobs import Job
 from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
@@ -60,8 +60,7 @@ from tideover.errors import (
 )
 from tideover.fencing.guard import Guard
 from tideover.functions import connect, current, discover, leader, lock, register
-from tideover.locks.held import Held
-from tideover.locks.lock import Lock
+from tideover.locks.lock import Held, Lock
 from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration

@@ -13,6 +13,8 @@ from typing import Literal
 from tideover.addresses import is_wildcard
 
 OnStale = Literal["serve", "default", "raise"]
+# What calls to etcd go over: gRPC's library, or the HTTP/2 of tideover's own.
+Transport = Literal["grpc", "http2"]
 # A password, the file that it is read from at each login, or a function that is asked at each.
 Password = str | Path | Callable[[], str | Awaitable[str]]
 

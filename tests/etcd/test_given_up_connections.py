@@ -13,7 +13,7 @@ import anyio.lowlevel
 import grpc
 import pytest
 
-from tideover.etcd import connection
+from tests.store.provocation import option
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keep_alives import KeepAlives
 from tideover.etcd.messages import rpc
@@ -26,12 +26,6 @@ pytestmark = pytest.mark.anyio
 
 # Seconds that streams of a connection that is given up may go on.
 GRACE = 0.3
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """grpc.aio is asyncio's."""
-    return "asyncio"
 
 
 class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
@@ -152,8 +146,7 @@ async def test_closing_waits_for_no_grace(channel: MemberChannel) -> None:
 @pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
 async def test_what_was_given_up_does_not_go_on_connecting(silent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection over which a watch could not be opened ends when it is given up, and not with its garbage."""
-    monkeypatch.setitem(connection._OPTIONS, "grpc.initial_reconnect_backoff_ms", 100)
-    monkeypatch.setitem(connection._OPTIONS, "grpc.min_reconnect_backoff_ms", 1000)
+    option(monkeypatch, initial_reconnect_backoff_ms=100, min_reconnect_backoff_ms=1000)
     accepted = 0
 
     async def accept(stream: anyio.abc.SocketStream) -> None:

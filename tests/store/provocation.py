@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import grpc
 import pytest
 
-from tideover.etcd import connection as connections
+from tideover.etcd import grpc_channel
 from tideover.etcd.channel import MemberChannel, answer, translated
+from tideover.etcd.http2 import opening
+from tideover.etcd.http2.options import URGENT
 from tideover.etcd.messages import rpc
+from tideover.etcd.rpc_errors import RpcError
 from tideover.store.endpoints import Address
 from tideover.store.faults import Fault, StoreFault
 from tideover.store.operations import Delete, Put, Range
@@ -27,7 +31,14 @@ FAST = ("--heartbeat-interval=50", "--election-timeout=500")
 HAS_LEADER = (("hasleader", "true"),)
 
 _NAMES: dict[type, str] = {Put: "Put", Range: "Range", Delete: "DeleteRange"}
-RAISED = (StoreFault, grpc.aio.AioRpcError)
+RAISED = (StoreFault, RpcError, grpc.aio.AioRpcError)
+# Options by gRPC's names.
+_OURS = {
+    "keepalive_time_ms": "ping_after",
+    "ping_timeout_ms": "ping_timeout",
+    "initial_reconnect_backoff_ms": "backoff",
+    "min_reconnect_backoff_ms": "connect_timeout",
+}
 
 
 class Member:
@@ -110,10 +121,11 @@ def meaning(fault: Fault) -> tuple[str, bool, bool]:
 
 
 def option(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
-    """Change options of the channels made from now on."""
-    options = {name: changed.pop(name.rpartition(".")[2], value) for name, value in connections._OPTIONS.items()}
-    assert not changed
-    monkeypatch.setattr(connections, "_OPTIONS", options)
+    """Change options of the channels made from now on, of either transport; gRPC's names, milliseconds."""
+    options = {name: changed.get(name.rpartition(".")[2], value) for name, value in grpc_channel._OPTIONS.items()}
+    monkeypatch.setattr(grpc_channel, "_OPTIONS", options)
+    ours = {_OURS[name]: value / 1000 for name, value in changed.items()}
+    monkeypatch.setattr(opening, "URGENT", replace(URGENT, **ours))
 
 
 def mend(cluster: EtcdCluster) -> None:

@@ -1,4 +1,4 @@
-"""Hearing that the process is asked to end, before the server acts upon it.
+"""Hears that the process is asked to end, before the server acts.
 
 Servers tell an application of their shutdown only when the requests under way have been answered, and until then
 others would still be sent here. The signal itself comes first. So the handlers that the server has set are put
@@ -30,12 +30,12 @@ _Handler = Callable[[int, FrameType | None], object]
 
 
 class EarlyWarning:
-    """Tells the event loop of a signal that ends the process, then lets it take its course.
+    """Reports a signal that ends the process to the event loop, then passes the signal on.
 
     Args:
         tell: Called within the event loop, perhaps more than once.
-        unheard: Whether callers cannot know yet that this process ends. While it says so, the server's handlers
-            wait; a second signal passes at once, with the first.
+        unheard: Whether callers cannot know yet that this process ends. While true, the server's handlers wait; a
+            second signal passes at once, with the first.
     """
 
     def __init__(self, tell: Callable[[], None], *, unheard: Callable[[], bool] = lambda: False) -> None:
@@ -50,7 +50,7 @@ class EarlyWarning:
         return f"<EarlyWarning of {', '.join(signal.Signals(s).name for s in self._former) or 'nothing'}>"
 
     def listen(self) -> None:
-        """Begin, where that is safe: in the main thread, under asyncio, and in front of a handler in Python.
+        """Listen where that is safe: in the main thread, under asyncio, and before a handler in Python.
 
         Where a signal's default action would end the process at once, nothing is changed.
         """
@@ -67,7 +67,7 @@ class EarlyWarning:
                 signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Be the handler."""
+        """Handle a signal."""
         first = not self._held
         self._held.append((number, frame))
         loop = self._loop
@@ -93,7 +93,7 @@ class EarlyWarning:
             self._former[number](number, frame)
 
     def stop(self) -> None:
-        """Put the former handlers back, unless another was set since; call what was held back."""
+        """Restore the former handlers, unless another was set since, and pass on the signals held back."""
         self._pass_on()
         for number, former in self._former.items():
             if signal.getsignal(number) is self:

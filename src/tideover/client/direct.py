@@ -6,19 +6,23 @@ releases and revokes go to the members directly. They are few: sessions are shar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from typing import TypeVar
 
 import anyio
 
-from tideover.clock import Clock
+from tideover.client.lifecycle import NOT_ENTERED
 from tideover.cluster.state import ClusterState
-from tideover.store.faults import Fault, StoreFault, classify
+from tideover.errors import Closed
+from tideover.store.attempts import attempt
+from tideover.store.faults import Fault, StoreFault
 from tideover.store.operations import Lane, Op, Result
 from tideover.store.protocol import Store
 
 R = TypeVar("R", bound=Result)
 
+# Seconds for one attempt, and what the link takes, unless its caller says otherwise.
+ATTEMPT_TIMEOUT = 1.0
 # Seconds at the most to wait for the monitor to decide, where nothing depends on it.
 _VERDICT = 5.0
 
@@ -27,31 +31,43 @@ class DirectCalls:
     """Asks member after member until one answers.
 
     Args:
-        store: The cluster.
         cluster: Whom to ask first.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        attempt_timeout: Seconds for one attempt, and what the link takes.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        cluster: ClusterState,
-        *,
-        clock: Clock,
-        chance: Callable[[], float],
-        attempt_timeout: float,
-    ) -> None:
-        self.store = store
+    def __init__(self, cluster: ClusterState) -> None:
+        self._store: Store | None = None
         self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
-        self._attempt_timeout = attempt_timeout
+        self._clock = cluster.clock
+        self._attempt_timeout = ATTEMPT_TIMEOUT
 
     def __repr__(self) -> str:
         """Show whom it would ask."""
         return f"<DirectCalls {self._cluster!r}>"
+
+    def connect(self, store: Store) -> None:
+        """Send calls to a cluster from now on."""
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """The cluster.
+
+        Raises:
+            Closed: There is none yet.
+        """
+        if self._store is None:
+            raise Closed(NOT_ENTERED)
+        return self._store
+
+    def within(self, attempt_timeout: float) -> DirectCalls:
+        """Return the same way with a time of its own for each attempt.
+
+        Args:
+            attempt_timeout: Seconds for one attempt, and what the link takes.
+        """
+        other = copy.copy(self)
+        other._attempt_timeout = attempt_timeout
+        return other
 
     async def ask(self, op: Op[R], *, timeout: float) -> R:
         """Ask until there is an answer. Only for what may be done twice.
@@ -84,14 +100,10 @@ class DirectCalls:
 
     async def attempt(self, op: Op[R], member: str, timeout: float) -> R | Fault:
         """Ask one member once; return its answer, or what went wrong."""
-        fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
-        try:
-            with anyio.move_on_after(timeout):
-                return await self.store.call(op, member=member, timeout=max(timeout, 0.001))
-        except StoreFault as exc:
-            fault = exc.fault
-        self._cluster.failed(fault)
-        return fault
+        answer = await attempt(self.store, op, member=member, timeout=timeout)
+        if isinstance(answer, Fault):
+            self._cluster.failed(answer)
+        return answer
 
     def limit(self, member: str, least: float) -> float:
         """Return how long to wait for a member's answer; see `ClusterState.limit`."""
@@ -116,7 +128,7 @@ class DirectCalls:
             rounds: How often all of them have been asked without success before.
             everybody: Whether one has spoken for all of them.
         """
-        await self._cluster.rest(tried, chance=self._chance(), factor=factor, rounds=rounds, everybody=everybody)
+        await self._cluster.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""

@@ -10,18 +10,20 @@ proposal that all members write to their logs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import TypeVar
 
 import anyio
 
 from tideover import telemetry
-from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
 from tideover.cluster.state import ClusterState
-from tideover.store.faults import StoreFault
-from tideover.store.operations import AlarmList, Lane, Status
+from tideover.store.attempts import attempt
+from tideover.store.faults import Fault, StoreFault
+from tideover.store.operations import AlarmList, Lane, Op, Result, Status
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis
+
+R = TypeVar("R", bound=Result)
 
 # Seconds between two questions, at the most: while there is no alarm, and while there is one; at the least, where
 # the alarms have to be listed.
@@ -41,15 +43,11 @@ class Alarms:
     Args:
         store: The cluster.
         cluster: Where they are noted; whose evidence, a write refused or accepted, is looked into at once.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
     """
 
-    def __init__(self, store: Store, cluster: ClusterState, *, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(self, store: Store, cluster: ClusterState) -> None:
         self._store = store
         self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
         # When they were last listed, and which there were then.
         self._listed_at = -math.inf
         self._listed: frozenset[str] | None = None
@@ -71,15 +69,12 @@ class Alarms:
         if cluster.alarms is not None and not cluster.breaker(Lane.MEMBER).closed:
             return self._interval()  # nobody is there to be asked
         try:
-            member = cluster.active
-            limit = cluster.limit(member, _TIMEOUT)
-            with anyio.fail_after(limit):
-                about = await self._store.call(Status(), member=member, timeout=limit)
+            member, about = await self._call(Status())
             if about.version is not None:
                 cluster.versions[member] = about.version
             self._report("its version and alarms in its status", _LISTED if about.alarms is None else None)
             alarms = await self._list() if about.alarms is None else about.alarms
-        except (StoreFault, TimeoutError):
+        except StoreFault:
             # What was known stays known; the probes find out what is wrong.
             alarms = cluster.alarms or frozenset()
             about = None
@@ -87,22 +82,22 @@ class Alarms:
         if cluster.diagnosis_of_alarms is not before:
             telemetry.backend_alarm(_said_of(cluster.diagnosis_of_alarms))
         listed = about is not None and about.alarms is None
-        return LIST_INTERVAL * (1.0 + 0.1 * self._chance()) if listed else self._interval()
+        return LIST_INTERVAL * (1.0 + 0.1 * self._cluster.random()) if listed else self._interval()
 
     def _interval(self) -> float:
-        return (ALARMED_INTERVAL if self._cluster.alarms else QUIET_INTERVAL) * (0.7 + 0.3 * self._chance())
+        return (ALARMED_INTERVAL if self._cluster.alarms else QUIET_INTERVAL) * (
+            0.7 + 0.3 * self._cluster.random()
+        )
 
     async def _list(self) -> frozenset[str]:
         """Have the alarms listed if it is time, or a write has shown others than the last list; return them."""
-        cluster, now = self._cluster, self._clock.monotonic()
+        cluster, now = self._cluster, self._cluster.clock.monotonic()
         known = cluster.alarms or frozenset()
         if now - self._listed_at < LIST_INTERVAL and self._listed == known:
             return known
         self._listed_at, self._listed = now, known
         try:
-            limit = cluster.limit(cluster.active, _TIMEOUT)
-            with anyio.fail_after(limit):
-                found = await self._store.call(AlarmList(), member=cluster.active, timeout=limit)
+            _, found = await self._call(AlarmList())
         except StoreFault as exc:
             if not exc.fault.outage:
                 self._report("its alarms", exc.fault.brief)
@@ -110,6 +105,13 @@ class Alarms:
         self._report("its alarms", None)
         self._listed = found.alarms
         return found.alarms
+
+    async def _call(self, op: Op[R]) -> tuple[str, R]:
+        member = self._cluster.active
+        answer = await attempt(self._store, op, member=member, timeout=self._cluster.limit(member, _TIMEOUT))
+        if isinstance(answer, Fault):
+            raise StoreFault(answer)
+        return member, answer
 
     def _report(self, what: str, why: str | None) -> None:
         """Log what etcd does not tell this user, once."""

@@ -10,11 +10,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
 from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
 from tideover.cluster.rules.questions import completed, lanes_to_ask
 from tideover.cluster.state import ClusterState, Proof
-from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.store.attempts import attempt
+from tideover.store.faults import UNANSWERED, Fault, FaultKind
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 
@@ -78,7 +78,6 @@ class Prober:
             no revision; then the next.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
         patience: Seconds that the very first question to each member may take: a connection is made for it.
-        clock: The clocks.
 
     Attributes:
         arrived: Fires with each answer.
@@ -93,7 +92,6 @@ class Prober:
         *,
         probes: Sequence[Range],
         slow_after: float,
-        clock: Clock,
         patience: float = 0.0,
     ) -> None:
         self._store = store
@@ -102,7 +100,7 @@ class Prober:
         self._in_use = self._probes[0]
         self._slow_after = slow_after
         self._patience = max(slow_after, patience)
-        self._clock = clock
+        self._clock = cluster.clock
         # Whose connection has answered before: the first answer over a new one tells how long making it took.
         self._warm: set[str] = set()
         self._newest: dict[tuple[str, Lane], Asked] = {}
@@ -175,19 +173,14 @@ class Prober:
         probe = self._in_use
         op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
         cluster = self._cluster
-        fault: Fault | None = None
-        try:
-            longest = max(_LATE_LIMIT, asked.limit)
-            with anyio.fail_after(longest):
-                result = await self._store.call(op, member=member, timeout=longest)
-        except TimeoutError:
-            answer = Answer.SILENT
-        except StoreFault as exc:
-            fault, answer = exc.fault, _ANSWERS.get(exc.fault.kind, Answer.FAILED)
-            if fault.kind is FaultKind.FOREIGN and member not in cluster.roll.given:
+        result = await attempt(self._store, op, member=member, timeout=max(_LATE_LIMIT, asked.limit))
+        fault = result if isinstance(result, Fault) and result is not UNANSWERED else None
+        if isinstance(result, Fault):
+            answer = _ANSWERS.get(result.kind, Answer.FAILED)
+            if result.kind is FaultKind.FOREIGN and member not in cluster.roll.given:
                 # Addresses are given to others: somebody else answers where a learned member was.
                 cluster.leave(member)
-            if fault.kind is FaultKind.PERMISSION and probe is self._in_use:
+            if result.kind is FaultKind.PERMISSION and probe is self._in_use:
                 self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK

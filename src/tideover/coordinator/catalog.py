@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from tideover.client.gateway import Gateway
+from tideover.client.client import Client
 from tideover.client.pages import pages
 from tideover.config.keys import Keys
-from tideover.elections.admin import RecordSnapshot, sightings
-from tideover.elections.elections import key_of
-from tideover.home import Home
+from tideover.elections.admin import RecordSnapshot, snapshots
+from tideover.elections.claim import key_of
 from tideover.locks.lines import LockLine, lock_line, lock_lines
 from tideover.locks.options import check_name
 from tideover.types import Source
@@ -41,17 +40,15 @@ class Catalog:
     behind: each thing says who has told it. What is listed may change meanwhile.
 
     Args:
-        namespace: The namespace.
+        client: The way to etcd.
         base: The etcd prefix of the configuration.
-        gateway: The way to etcd.
-        home: The event loop it belongs to.
     """
 
-    def __init__(self, namespace: str, base: str, *, gateway: Gateway, home: Home) -> None:
-        self._namespace = namespace
+    def __init__(self, client: Client, base: str) -> None:
+        self._namespace = client.namespace
         self._keys = Keys(base, ())
-        self._gateway = gateway
-        self._home = home
+        self._gateway = client.calls
+        self._home = client.home
 
     def __repr__(self) -> str:
         """Show the namespace."""
@@ -93,7 +90,7 @@ class Catalog:
             A surviving member's list, labelled so (`RecordSnapshot.source`).
         """
         self._home.check(self)
-        async for found in sightings(key_of(self._namespace, ""), self._gateway):
+        async for found in snapshots(key_of(self._namespace, ""), self._gateway):
             yield found
 
     async def locks(self) -> AsyncIterator[LockLine]:

@@ -1,10 +1,10 @@
-"""etcd's messages and stubs, apart from everybody else's.
+"""etcd's messages and stubs, in a protobuf pool of their own.
 
 protobuf keeps what generated modules describe in one pool for the whole process, by file name, and aetcd calls its
-files `auth.proto`, `kv.proto` and `rpc.proto`. Whichever module comes second with one of these names (livekit's,
-another etcd client's, an application's own) fails to import. So aetcd's modules are not run here. What they
-describe is read from their code and put into a pool of this module's, which nobody else can see: aetcd, imported
-by somebody else, is not touched either.
+files `auth.proto`, `kv.proto` and `rpc.proto`. The second module with one of these names (livekit's, another etcd
+client's, an application's own) fails to import. So aetcd's modules are not run here. Their
+descriptions are read from their code and put into a pool of this module's, which no other module sees: an aetcd
+that the application imports is not touched either.
 
 `rpc` has the names of `aetcd.rpc`.
 """
@@ -21,24 +21,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 from weakref import WeakSet
 
-import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+
+from tideover.etcd.rpc_errors import UsageError
 
 # In the order in which they build on each other.
 _FILES = ("auth", "kv", "rpc")
 
 
 class Stub:
-    """One of etcd's services at a member: a method for each request.
-
-    Args:
-        service: The description of the service.
-        channel: The connection, of `grpc.aio`.
-
-    Attributes:
-        streams: The streams that were opened here and that somebody still has.
-    """
+    """One of etcd's services at a member: a method for each request."""
 
     def __init__(self, service: Any, channel: Any) -> None:
         self.streams: WeakSet[Any] = WeakSet()
@@ -52,14 +45,14 @@ class Stub:
         return f"<Stub {self._name} {len(self.streams)} streams>"
 
     def let_go(self) -> None:
-        """Refer to grpc no more; what is asked from now on is refused as by a closed channel."""
+        """Drop all references to the channel; later calls are refused as by a closed channel."""
         for name, value in vars(self).items():
             if callable(value):
                 setattr(self, name, _refused)
 
 
 def _refused(*args: Any, **kwargs: Any) -> Any:
-    raise grpc.aio.UsageError("Channel is closed.")
+    raise UsageError("Channel is closed.")
 
 
 def _noted(streams: WeakSet[Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -14,19 +14,18 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.client.gateway import Gateway
+from tideover.client.client import Client
 from tideover.client.namespaces import Namespaces
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState, Proof
+from tideover.cluster.state import Proof
 from tideover.epoch.tracker import EpochTracker
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
 from tideover.policies import RetryPolicy
 from tideover.prefixes.doubts import TICK, Doubts
 from tideover.prefixes.rules import progress_is_ordered
 from tideover.prefixes.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
-from tideover.store.faults import FaultKind, StoreFault, classify, public_error
+from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, public_error
 from tideover.store.operations import Lane, Range, RangeResult, Status, prefix_end
-from tideover.store.protocol import Compacted, Store, Watch
+from tideover.store.protocol import Compacted, Watch
 from tideover.types import Header, HealthState
 
 # Keys per page of a full read; and once a page took so many seconds, about so many bytes, so that what others ask
@@ -58,11 +57,8 @@ class Follower:
 
     Args:
         view: The view.
-        store: The cluster, for watches.
-        gateway: The way to etcd, for reads.
-        cluster: The health, the member in use, and the proofs.
+        client: The way to etcd.
         identity: Which history etcd is in.
-        clock: The clocks.
         doubts: Has the watch looked at, with all others.
         namespaces: Where else to look, once, if there is nothing; None means nowhere.
     """
@@ -70,23 +66,20 @@ class Follower:
     def __init__(
         self,
         view: View,
+        client: Client,
         *,
-        store: Store,
-        gateway: Gateway,
-        cluster: ClusterState,
         identity: EpochTracker,
-        clock: Clock,
         doubts: Doubts,
         namespaces: Namespaces | None = None,
     ) -> None:
         self._view = view
         self._end = prefix_end(view.prefix)
         self._start = view.prefix or b"\0"
-        self._store = store
-        self._gateway = gateway
-        self._cluster = cluster
+        self._store = client.store
+        self._gateway = client.calls
+        self._cluster = client.state
         self._identity = identity
-        self._clock = clock
+        self._clock = client.clock
         self._doubts = doubts
         self._elsewhere = namespaces
         self._read_at = -math.inf
@@ -335,7 +328,7 @@ class Follower:
             told = about.version is None or progress_is_ordered(about.version)
             self._ordered = told and self._answers
             return watch
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     async def _receive(self, watch: Watch) -> None:
         while True:

@@ -19,8 +19,8 @@ from enum import StrEnum
 from itertools import groupby
 
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState, Proof
+from tideover.client.client import Client
+from tideover.cluster.state import Proof
 from tideover.epoch.tracker import Epoch, EpochTracker
 from tideover.errors import AuthenticationFailed, PermissionDenied, TideoverError, Unavailable
 from tideover.prefixes.rules import Freshness
@@ -79,11 +79,9 @@ class View:
 
     Args:
         prefix: The prefix.
-        cluster: The health of the cluster.
-        identity: Which history it is in.
-        clock: The clocks.
+        client: The health of etcd, the clocks, and whose the view is.
+        identity: Which history etcd is in.
         rules: The numbers.
-        component: Whose it is.
         left_out: Prefixes of keys that are in no snapshot, which says nothing about them.
         bootstrap: What is served of keys of which nobody knows anything.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
@@ -107,12 +105,10 @@ class View:
     def __init__(
         self,
         prefix: bytes,
+        client: Client,
         *,
-        cluster: ClusterState,
         identity: EpochTracker,
-        clock: Clock,
         rules: ViewRules,
-        component: Component,
         left_out: tuple[bytes, ...] = (),
         bootstrap: Mapping[bytes, Entry] | None = None,
         on_change: Callable[[Mapping[bytes, Entry | None], int], None],
@@ -127,12 +123,12 @@ class View:
         self.history = identity.history
         self.resets = 0
         self.rules = rules
-        self.component = component
+        self.component: Component = client.component
         self.bootstrapped: frozenset[bytes] = frozenset()
         self._bootstrap = bootstrap or {}
-        self._cluster = cluster
+        self._cluster = client.state
         self._identity = identity
-        self._clock = clock
+        self._clock = client.clock
         self._on_change = on_change
         self.size = 0
         self._member_read_at = -math.inf

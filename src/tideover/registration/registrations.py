@@ -1,21 +1,18 @@
-"""The registrations of one coordinator: begun, shown, and ended before anything else is."""
+"""The registrations of one coordinator, which end before its sessions do."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
 import anyio.lowlevel
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
+from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import ClusterState
-from tideover.errors import Closed
-from tideover.home import Home
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
 from tideover.registration.publisher import Publisher
@@ -23,126 +20,83 @@ from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.pool import SessionPool
 from tideover.status import RegistrationStatus
-from tideover.ticker import Ticker
 
 _LEFT = "it was given up by its owner"
 
 
-class Registrations:
-    """Keeps what one coordinator has registered.
+class Registrations(Part):
+    """Starts, lists and ends registrations."""
 
-    Args:
-        namespace: The prefix of everything in etcd.
-        pool: Where to open sessions.
-        gateway: The way to etcd.
-        cluster: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: The event loop they belong to, and where their tasks run.
-        ticker: Who looks at the clock.
-        patience: Seconds that entering a block waits until etcd has it.
-    """
-
-    def __init__(
-        self,
-        namespace: str,
-        *,
-        pool: SessionPool,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        ticker: Ticker,
-        patience: float,
-    ) -> None:
-        self._home = home
+    def __init__(self, client: Client, *, pool: SessionPool, patience: float) -> None:
+        self._home = client.home
+        self._lifecycle = client.lifecycle
         self._patience = patience
-        self._publisher = partial(Publisher, base=f"{namespace}/", cluster=cluster, clock=clock, chance=chance)
-        self._keeper = Keeper(
-            pool=pool, gateway=gateway, cluster=cluster, clock=clock, chance=chance, home=home, ticker=ticker
-        )
-        self._part = partial(part, keeper=self._keeper, gateway=gateway, cluster=cluster)
-        self._refusal: str | None = "the coordinator has not been entered"
-        self._poison: str | None = None
+        self._client = client
+        self._keeper = Keeper(client, pool)
         self._running: dict[Publisher, Registered] = {}
+        self._process_name = client.process_name
         self._ending: list[Publisher] = []
         self._parting = False
-        self._tick = ticker.every(math.inf, self._end_those)
+        self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
-        """Count them by state."""
+        """Count the registrations by state."""
         counted = Counter(publisher.state.value for publisher in self._running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
-        """Return a block that is registered; see `Coordinator.register`."""
+        """Return the block of a registration; see `Coordinator.register`."""
         return RegistrationBlock(registration, home=self._home, start=self.start, patience=self._patience)
 
     def start(self, registration: Registration) -> Registered:
-        """Begin to register something; it is not in etcd yet when this returns.
-
-        Args:
-            registration: What it is.
-
-        Returns:
-            The handle.
+        """Start a registration; its key is not in etcd yet when this returns.
 
         Raises:
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's.
         """
         self._home.check(self)
-        if self._refusal is not None:
-            raise Closed(self._refusal)
-        publisher = self._publisher(registration)
+        self._lifecycle.check()
+        publisher = Publisher(registration, self._client)
         registered = Registered(
             publisher,
             home=self._home,
             change=partial(self._keeper.change, publisher),
             begin_deregistering=partial(self._begin_ending, publisher, _LEFT),
             deregister=partial(self._end, (publisher,), _LEFT),
-            poison=lambda: self._poison,
+            poison=lambda: self._lifecycle.forked,
         )
         self._running[publisher] = registered
+        self._name_process()
         self._keeper.plan(publisher)
         return registered
 
+    def _name_process(self) -> None:
+        first = next(iter(self._running), None)
+        self._process_name.registered = "" if first is None else first.endpoint.url
+
     def handles(self) -> tuple[Registered, ...]:
-        """Return the handles of all that is registered, in the order in which that began."""
+        """Return the handles of all registrations, oldest first."""
         return tuple(self._running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
-        """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in list(self._running))
+        """Return the status of each registration. No I/O."""
+        return tuple(publisher.status() for publisher in list(self._running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
-        """Return how many there are, by service and state."""
+        """Count the registrations by service and state."""
         return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
-    # Life ------------------------------------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """Begin."""
-        self._refusal = None
-
     async def end_all(self, why: str) -> None:
-        """Take all out of etcd; bounded in time. More may be registered later."""
+        """End all registrations; bounded in time. Others may start later."""
         await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
-        """Take all out of etcd, and register nothing any more; bounded in time."""
-        self._refusal = self._refusal or why
+        """Take all out of etcd, of a coordinator that is closing; bounded in time."""
         await self.end_all(why)
 
-    def poison(self, why: str) -> None:
-        """Refuse everything: this is a forked child."""
-        self._refusal = self._poison = why
-
-    # The end ---------------------------------------------------------------------------------------------------
-
     async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
-        """Take some out of etcd; a second call waits for the first."""
+        """End registrations; a second call waits for the first."""
         for publisher in publishers:
             self._begin_ending(publisher, why)
         self._end_those()
@@ -152,7 +106,7 @@ class Registrations:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
-        """Give one up, from a callback of the event loop as well: those begin no tasks, and the ticker does."""
+        """Mark a registration as ended. Callbacks of the event loop start no tasks, so the ticker does."""
         if publisher.ended:
             return
         publisher.ended.give(why)
@@ -162,25 +116,27 @@ class Registrations:
         self._tick.soon()
 
     def _end_those(self) -> None:
-        """Begin to take out of etcd what was given up."""
+        """Start the task that deletes the ended registrations."""
         if not self._ending or self._parting:
             return
         self._parting = self._home.start("deregistration", self._end_together)
         if not self._parting:
-            # Everything was ended before.
+            # The coordinator has ended its tasks before.
             for publisher in self._ending:
                 self._running.pop(publisher, None)
+                self._name_process()
             self._ending.clear()
 
     async def _end_together(self) -> None:
-        """Take all out of etcd that were given up in the same moment."""
+        """Delete all registrations that ended at the same moment."""
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()
             together, self._ending, self._parting = self._ending, [], False
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT * 2):
-                    await self._part(together)
+                    await part(together, self._keeper, self._client)
             finally:
                 for publisher in together:
                     self._running.pop(publisher, None)
+                    self._name_process()
                     publisher.changed.fire()

@@ -25,7 +25,7 @@ from tideover.sessions.lease import LeaseState
 from tideover.sessions.round import Answer, Round, Turn
 from tideover.sessions.rules import Verdict, judge
 from tideover.sessions.schedule import Schedule
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.leases import Attachments
 from tideover.store.operations import MOST_READS, LeaseResult
 from tideover.store.protocol import KeepAlive
@@ -37,6 +37,8 @@ from tideover.types import Header
 _NAP = 1.0
 # Seconds between two renewals, however many reasons there are to hurry.
 _LEAST_INTERVAL = 0.2
+# Anchors are read as one range while at least every second key in between is one of them.
+_NEIGHBOURS = 2
 # How much longer all members are left alone in between, once the deadline has passed.
 _PATIENT = 2.0
 
@@ -122,7 +124,7 @@ class LeaseRenewer:
         for turn in self._schedule.take(self._clock.boot()):
             tenure = turn.tenure
             apart = turn if turn.goes_alone else None
-            batches.setdefault((tenure.member, tenure.rules, apart), []).append(turn)
+            batches.setdefault((tenure.member, tenure.rules.ttl, apart), []).append(turn)
         for batch in batches.values():
             for begin in range(0, len(batch), MOST_READS):
                 self._begin(batch[begin : begin + MOST_READS])
@@ -184,7 +186,7 @@ class LeaseRenewer:
         for turn, answer, header in batch.to_sweep:
             await self._sweep(member, batch, turn, answer, header)
         if scope.cancelled_caught:
-            self._direct.report(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            self._direct.report(UNANSWERED)
             self._doubt(batch.silent, f"{member} has not answered within {limit:.2g} s")
         return batch
 
@@ -213,12 +215,13 @@ class LeaseRenewer:
     async def _prove(self, member: str, batch: Round, answers: list[Answer], limit: float) -> None:
         """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""
         known = [turn.tenure.known for turn, _ in answers]
-        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers))
-        try:
-            read = await self._direct.store.call(question, member=member, timeout=limit)
-        except StoreFault as exc:
-            self._direct.report(exc.fault)
-            self._take_refusal(member, batch, [turn for turn, _ in answers], exc)
+        ids = [turn.tenure.lease_id for turn, _ in answers]
+        # Ids are drawn one after the other, and anchors bear them.
+        neighbours = max(ids) - min(ids) < _NEIGHBOURS * len(ids)
+        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers), neighbours)
+        read = await self._direct.attempt(question, member, limit)
+        if isinstance(read, Fault):
+            self._take_refusal(member, batch, [turn for turn, _ in answers], read)
             return
         for (turn, answer), before in zip(answers, known, strict=True):
             tenure = turn.tenure
@@ -266,9 +269,8 @@ class LeaseRenewer:
 
     # What goes wrong -------------------------------------------------------------------------------------------
 
-    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], exc: StoreFault) -> None:
+    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], fault: Fault) -> None:
         """Record that a read in common was refused: if for one of its keys, only each alone can tell which."""
-        fault = exc.fault
         if len(turns) > 1 and not fault.outage:
             for turn in turns:
                 self._go_alone(batch, turn)

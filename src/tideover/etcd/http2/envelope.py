@@ -1,0 +1,72 @@
+"""gRPC's messages within a stream of bytes: a flag, a length, the message."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from tideover.etcd.http2.status import Failure, StatusCode
+
+_PREFIX = Struct(">BI")
+PREFIX = _PREFIX.size
+# As large as a message may be; etcd's own client has the same bound.
+MAX_MESSAGE = 2**31 - 1
+
+
+def wrapped(message: bytes) -> bytes:
+    """Return a message as it is sent."""
+    return _PREFIX.pack(0, len(message)) + message
+
+
+class Unwrapper:
+    """Finds the messages in what has arrived.
+
+    Attributes:
+        held: How many bytes of a message that is not complete yet are held.
+    """
+
+    __slots__ = ("_parts", "_wanted", "held")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._wanted = PREFIX
+        self.held = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the messages that are complete now.
+
+        Raises:
+            Failure: One is compressed, which nobody has asked for, or larger than `MAX_MESSAGE`.
+        """
+        self._parts.append(data)
+        self.held += len(data)
+        # Joined when there is something to find: a large message comes in hundreds of parts.
+        if self.held < self._wanted:
+            return []
+        data = b"".join(self._parts)
+        messages: list[bytes] = []
+        begin = 0
+        while True:
+            self._wanted = _wanted(data, begin)
+            if len(data) - begin < self._wanted:
+                break
+            end = begin + self._wanted
+            messages.append(data[begin + PREFIX : end])
+            begin = end
+        rest = data[begin:]
+        self._parts, self.held = [rest], len(rest)
+        return messages
+
+
+def _wanted(data: bytes, begin: int) -> int:
+    """Return how many bytes the message that begins there has, prefix included, as far as that is known."""
+    if len(data) - begin < PREFIX:
+        return PREFIX
+    compressed, size = _PREFIX.unpack_from(data, begin)
+    if compressed:
+        raise Failure(StatusCode.INTERNAL, "Compression bit set but no encoding configured")
+    if size > MAX_MESSAGE:
+        raise Failure(
+            StatusCode.RESOURCE_EXHAUSTED,
+            f"CLIENT: Received message larger than max ({size} vs. {MAX_MESSAGE})",
+        )
+    return PREFIX + int(size)

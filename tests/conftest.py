@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import canaries
 from tideover.codecs import decoding, libraries
+from tideover.etcd.transports import chosen
 from tideover.telemetry.events import limiter
+from tideover.testing import EtcdServer
 from tideover.testing.etcd.binary import binary_version, find_etcd
 
 # How fast examples are drawn says something about the machine alone.
@@ -60,10 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the longest files begin first: a worker takes a file at a time, and the last one should be short.
 
-    What observes at length is left out unless `--observed-for` asks for it.
+    What observes at length is left out unless `--observed-for` asks for it, and what is gRPC's alone on another
+    transport.
     """
     seconds = float(config.getoption("--observed-for"))
     left_out = {item for item in items for mark in item.iter_markers("observed") if seconds < mark.args[0]}
+    if chosen(None) != "grpc":
+        left_out |= {item for item in items if item.get_closest_marker("grpc")}
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
@@ -74,6 +79,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (-takes.args[0] if takes else 0.0, -sizes[item.path])
 
     items.sort(key=order)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """One etcd for all tests of a module."""
+    with EtcdServer() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +102,6 @@ def own_types_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_report_header() -> str:
-    """Say which etcd the tests run on."""
+    """Say which etcd the tests run on, and what calls to it go over."""
     program = find_etcd()
-    return f"etcd {binary_version(program)}: {program}"
+    return f"etcd {binary_version(program)}: {program}, over {chosen(None)}"

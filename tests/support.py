@@ -22,6 +22,7 @@ from tideover.cluster.health import ClusterHealth
 from tideover.cluster.state import ClusterState
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.peers.network import Network
+from tideover.holders import ProcessName
 from tideover.home import Home
 from tideover.options import Options
 from tideover.policies import RetryPolicy
@@ -110,13 +111,13 @@ def client_of(store: Store, clock: Clock) -> Client:
     def half() -> float:
         return 0.5
 
-    state = ClusterState(store.members, clock=clock, active=store.members[0])
+    state = ClusterState(store.members, clock=clock, active=store.members[0], random=half)
     home, lifecycle = Home(chance=half, monotonic=clock.monotonic), Lifecycle()
     client = Client(
-        Gateway(state, policy=RetryPolicy(), clock=clock, chance=half, namespace="/app"),
-        DirectCalls(state, clock=clock, chance=half),
+        Gateway(state, policy=RetryPolicy(), namespace="/app"),
+        DirectCalls(state),
         state,
-        ClusterHealth(state, home=home, clock=clock),
+        ClusterHealth(state, home=home),
         clock,
         half,
         home,
@@ -125,7 +126,7 @@ def client_of(store: Store, clock: Clock) -> Client:
         "/app",
         epoch=lambda: 1,
         outage_id=str,
-        process_name=lambda: "here",
+        process_name=ProcessName(),
     )
     client.calls.connect(store)
     client.direct.connect(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -35,23 +35,10 @@ UNREACHABLE = ("unreachable", True, False)
 LOCALHOST = x509.IPAddress(ip_address("127.0.0.1"))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The CA that clients trust."""
     return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd without TLS."""
-    with EtcdServer() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +124,7 @@ async def test_a_certificate_renewed_without_its_names(tmp_path: Path) -> None:
             await tide.config.put("a", "3")
 
 
-@pytest.mark.parametrize("given", ["endpoint", "address", "server_name"])
+@pytest.mark.parametrize("given", [pytest.param("endpoint", marks=pytest.mark.grpc), "address", "server_name"])
 async def test_a_name_with_its_final_dot(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -223,6 +210,7 @@ async def test_another_grpc_server() -> None:
 # The proxy of the environment -----------------------------------------------------------------------------------
 
 
+@pytest.mark.grpc
 @pytest.mark.parametrize(
     ("variable", "answer", "said"),
     [
@@ -255,6 +243,7 @@ async def _says(tide: Coordinator, said: str) -> None:
             await anyio.sleep(0.05)
 
 
+@pytest.mark.grpc
 async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses connections, and one whose name nobody knows, are named; `no_proxy` spares etcd."""
     for proxy in ("127.0.0.1:9", "no.such.host.invalid:3128"):
@@ -267,6 +256,7 @@ async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.
         assert tide.health.state is HealthState.AVAILABLE
 
 
+@pytest.mark.grpc
 async def test_through_a_proxy(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some reach etcd only so: with a proxy that connects, all is as without; what etcd says is etcd's."""
     asked: list[str] = []
@@ -320,6 +310,7 @@ def test_which_proxy_is_obeyed(environment: dict[str, str], endpoint: str, named
     assert named in text
 
 
+@pytest.mark.grpc
 @pytest.mark.parametrize(
     ("environment", "host"),
     [

@@ -59,13 +59,13 @@ async def main(*arguments: str) -> None:
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False) as tide, anyio.create_task_group() as tasks:
             if using != "any":
-                tide._cluster.active = using
+                tide._parts.client.state.active = using
             tasks.start_soon(Client(tide, recorder, "").watch_state)
-            assert tide._store is not None
+            assert tide._parts.store is not None
             for index in range(int(records)):
                 record = ElectionRecord(
                     f"/elections/r{index}".encode(),
-                    tide._client,
+                    tide._parts.client,
                     timing=Timing(TTLS[index % 2]),
                     claim=CandidateClaim("step_down"),
                 )

@@ -13,6 +13,7 @@ import anyio
 from tideover import telemetry
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.client.read_batching import Coalescer
 from tideover.codecs import Decoder, encode
 from tideover.config.assembly import Assembly
@@ -58,7 +59,7 @@ def quorum_time(timeout: float) -> float:
     return timeout - min(_MEMBER_TIME, timeout * _MEMBER_SHARE)
 
 
-class Config(Reader):
+class Config(Reader, Part):
     """The configuration of one coordinator."""
 
     def __init__(
@@ -438,9 +439,23 @@ class Config(Reader):
         for listener in list(self._listeners):
             listener.refreshed()
 
-    def forget_answers(self) -> None:
-        """Drop the answers about keys that are not followed: etcd shows another history."""
+    def begin(self) -> None:
+        """Let reads through: the coordinator is open."""
+        self.refresh()
+
+    def health_changed(self) -> None:
+        """Follow a change of etcd's health at once."""
+        self.refresh()
+
+    def reset(self, why: str, revision: int) -> None:
+        """Drop the answers about keys that are not followed, and check the others: etcd shows another history."""
         self._on_demand.clear()
+        for view in self._views:
+            view.changed.fire()
+
+    def poison(self, why: str) -> None:
+        """Refuse all reads: this is a forked child."""
+        self.close()
 
     async def tend(self) -> None:
         """Call `refresh` after each change of the views, until cancelled."""

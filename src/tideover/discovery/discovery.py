@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Service
 from tideover.discovery.service_view import ServiceView
@@ -30,7 +31,7 @@ MOST_SERVICES = 256
 _SAVE_TIMEOUT = 2.0
 
 
-class Discovery:
+class Discovery(Part):
     """The services that one coordinator follows, each once, however many handles there are."""
 
     def __init__(self, client: Client, *, names: Sequence[str] = (), following: Following) -> None:
@@ -125,7 +126,7 @@ class Discovery:
         for service in self._services.values():
             service.health_changed()
 
-    def reset(self) -> None:
+    def reset(self, why: str, revision: int) -> None:
         """Hold back removals: etcd shows another history."""
         for service in self._services.values():
             service.reset()
@@ -169,7 +170,7 @@ class Discovery:
             counts[status.name, source] = status.endpoints - status.drained - status.ejected
         return counts
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Begin with the services that were named."""
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
@@ -177,6 +178,10 @@ class Discovery:
         """Refuse everything from now on."""
         for service in self._services.values():
             service.close(why)
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self.close(why)
 
     async def save(self) -> None:
         """Write the last snapshots, when all tasks have ended."""

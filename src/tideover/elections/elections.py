@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import anyio
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.elections.admin import ElectionAdmin
 from tideover.elections.candidacy import Candidacy
 from tideover.elections.claim import CandidateClaim, LeaderOptions, OnOutage, check_name, key_of
@@ -37,7 +38,7 @@ class Bid:
     claim: CandidateClaim
 
 
-class Elections:
+class Elections(Part):
     """Makes candidacies, and ends them when the coordinator closes."""
 
     def __init__(
@@ -253,7 +254,7 @@ class Elections:
         if self._watchdog is not None:
             self._watchdog.close()
 
-    def reset(self) -> None:
+    def reset(self, why: str, revision: int) -> None:
         """Count every leadership as lost: etcd shows another history."""
         for candidacy in self._running:
             candidacy.record.reset()

@@ -130,7 +130,7 @@ class RecordCalls:
 
     async def rest(self) -> None:
         """Return at once while there are members left to try, else after a pause; see `ClusterState.rest`."""
-        await self._cluster.rest(self._tried, chance=self._chance())
+        await self._cluster.rest(self._tried)
 
     async def look_back(self, revision: int) -> Past:
         """Return what etcd's history says of records before a revision, at which the present one was founded.

@@ -13,8 +13,8 @@ import anyio
 
 from tideover.clock import Clock
 from tideover.epoch.tracker import EpochTracker
-from tideover.store.endpoints import Address
 from tideover.store.faults import UNANSWERED, Fault, StoreFault, classify
+from tideover.store.forwarding import ForwardingStore
 from tideover.store.operations import LeaseResult, Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch, WatchGroup
 from tideover.types import Header
@@ -22,7 +22,7 @@ from tideover.types import Header
 R = TypeVar("R", bound=Result)
 
 
-class EpochCheckedStore:
+class EpochCheckedStore(ForwardingStore):
     """A store whose answers are all of one history, until a reset was announced.
 
     Args:
@@ -32,18 +32,9 @@ class EpochCheckedStore:
     """
 
     def __init__(self, store: Store, identity: EpochTracker, *, clock: Clock) -> None:
-        self._store = store
+        super().__init__(store)
         self._identity = identity
         self._clock = clock
-
-    def __repr__(self) -> str:
-        """Show the store behind it and the history."""
-        return f"<EpochCheckedStore {self._store!r}, {self._identity!r}>"
-
-    @property
-    def members(self) -> Sequence[str]:
-        """The members' names."""
-        return self._store.members
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`. A foreign member's answer is a fault."""
@@ -85,38 +76,6 @@ class EpochCheckedStore:
         history = self._identity.history
         async with self._store.keep_alive(member=member) as stream:
             yield EpochCheckedKeepAlive(stream, lambda header: self._check(member, header, history))
-
-    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
-        """Connect to one more member, if it answers; see `Store.add`."""
-        return await self._store.add(address, expected=expected, timeout=timeout)
-
-    def remove(self, member: str) -> None:
-        """Give up a member."""
-        self._store.remove(member)
-
-    def is_proxy(self, member: str) -> bool | None:
-        """Whether a member is really an `etcd grpc-proxy`."""
-        return self._store.is_proxy(member)
-
-    async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse an `etcd grpc-proxy`."""
-        await self._store.require_member(member, timeout=timeout)
-
-    def way(self, member: str) -> str:
-        """Return what lies on the way to a member, in words."""
-        return self._store.way(member)
-
-    async def wait_disconnected(self, member: str) -> None:
-        """Return when an established connection to the member breaks."""
-        await self._store.wait_disconnected(member)
-
-    def renew(self, member: str) -> None:
-        """Give up the connection to a member, so that the next call makes a new one at once."""
-        self._store.renew(member)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._store.aclose()
 
     def _refuse_foreign(self, member: str) -> None:
         """Send nothing to a member that is known to belong to another cluster."""

@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
@@ -23,7 +24,7 @@ from tideover.status import RegistrationStatus
 _LEFT = "it was given up by its owner"
 
 
-class Registrations:
+class Registrations(Part):
     """Starts, lists and ends registrations."""
 
     def __init__(self, client: Client, *, pool: SessionPool, patience: float) -> None:
@@ -33,6 +34,7 @@ class Registrations:
         self._client = client
         self._keeper = Keeper(client, pool)
         self._running: dict[Publisher, Registered] = {}
+        self._process_name = client.process_name
         self._ending: list[Publisher] = []
         self._parting = False
         self._tick = client.ticker.every(math.inf, self._end_those)
@@ -65,8 +67,13 @@ class Registrations:
             poison=lambda: self._lifecycle.forked,
         )
         self._running[publisher] = registered
+        self._name_process()
         self._keeper.plan(publisher)
         return registered
+
+    def _name_process(self) -> None:
+        first = next(iter(self._running), None)
+        self._process_name.registered = "" if first is None else first.endpoint.url
 
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all registrations, oldest first."""
@@ -117,6 +124,7 @@ class Registrations:
             # The coordinator has ended its tasks before.
             for publisher in self._ending:
                 self._running.pop(publisher, None)
+                self._name_process()
             self._ending.clear()
 
     async def _end_together(self) -> None:
@@ -130,4 +138,5 @@ class Registrations:
             finally:
                 for publisher in together:
                     self._running.pop(publisher, None)
+                    self._name_process()
                     publisher.changed.fire()

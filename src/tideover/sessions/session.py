@@ -125,7 +125,7 @@ class Session:
         That is `time.clock_gettime(time.CLOCK_BOOTTIME)`, or `time.monotonic()` where there is none. It moves
         with every proven renewal.
         """
-        return self._alive.lease.deadline
+        return self._alive.deadline
 
     @property
     def state(self) -> SessionState:

@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 import anyio
 
-from tideover.store.endpoints import Address
 from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, classify
+from tideover.store.forwarding import ForwardingStore
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import Op, Result
-from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
-from tideover.types import Header
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal
 
 R = TypeVar("R", bound=Result)
 
@@ -34,7 +33,7 @@ class Injection:
     applied: bool
 
 
-class FaultyStore:
+class FaultyStore(ForwardingStore):
     """A store whose calls fail as injected; all others pass through.
 
     Args:
@@ -42,7 +41,7 @@ class FaultyStore:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._injections: list[Injection] = []
 
     def __repr__(self) -> str:
@@ -53,19 +52,6 @@ class FaultyStore:
     def store(self) -> Store:
         """The store behind it."""
         return self._store
-
-    @property
-    def members(self) -> Sequence[str]:
-        """The members of the store behind it."""
-        return self._store.members
-
-    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
-        """Connect the store behind it to one more member."""
-        return await self._store.add(address, expected=expected, timeout=timeout)
-
-    def remove(self, member: str) -> None:
-        """Let the store behind it give up a member."""
-        self._store.remove(member)
 
     def inject(
         self,
@@ -121,46 +107,6 @@ class FaultyStore:
         """Renew leases of the store behind it; faults strike `LeaseKeepAlive`, one lease each."""
         async with self._store.keep_alive(member=member) as stream:
             yield FaultyKeepAlive(self, stream, member)
-
-    @asynccontextmanager
-    async def watch(
-        self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
-    ) -> AsyncIterator[Watch]:
-        """Open a watch on the store behind it."""
-        async with self._store.watch(
-            key, end, start_revision=start_revision, member=member, timeout=timeout
-        ) as watch:
-            yield watch
-
-    @asynccontextmanager
-    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
-        """Begin a group of watches on the store behind it."""
-        async with self._store.watch_group(member=member, timeout=timeout) as group:
-            yield group
-
-    def is_proxy(self, member: str) -> bool | None:
-        """Whether the member is really a grpc-proxy."""
-        return self._store.is_proxy(member)
-
-    def way(self, member: str) -> str:
-        """Return what lies on the way to a member, in words."""
-        return self._store.way(member)
-
-    async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse a grpc-proxy; see `Store.require_member`."""
-        await self._store.require_member(member, timeout=timeout)
-
-    async def wait_disconnected(self, member: str) -> None:
-        """Return when an established connection to the member breaks."""
-        await self._store.wait_disconnected(member)
-
-    def renew(self, member: str) -> None:
-        """Give up the connection to a member."""
-        self._store.renew(member)
-
-    async def aclose(self) -> None:
-        """Close the store behind it."""
-        await self._store.aclose()
 
 
 class FaultyKeepAlive(KeepAlive):

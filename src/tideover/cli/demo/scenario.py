@@ -26,18 +26,7 @@ _DWELL = 1.5
 class Scenario:
     """An outage from beginning to end, under load.
 
-    Args:
-        cluster: The etcd members, not started.
-        load: The load; runs already or will.
-        timeline: Where to say what happens.
-        folder: For snapshots and logs.
-
     Attributes:
-        cluster: The etcd members.
-        load: The load.
-        instances: The service's processes, newest last.
-        broken: What did not hold.
-        key: The price's key in etcd.
         visible_ms: For each write, milliseconds from etcd's confirmation to the first answer that has it.
     """
 
@@ -55,10 +44,6 @@ class Scenario:
 
     async def run(self, http: httpx.AsyncClient, tasks: TaskGroup) -> None:
         """Play it.
-
-        Args:
-            http: For what is not part of the load.
-            tasks: Where the load runs.
 
         Raises:
             NotHeld: It cannot go on.

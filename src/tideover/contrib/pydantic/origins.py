@@ -12,8 +12,9 @@ from tideover.codecs import Refusal
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
 from tideover.config.readings import MISSING, absent, found
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import ConfigKeyError, ConfigValueError
+from tideover.prefixes.followed import at_start
 from tideover.types import Reading, Source
 
 
@@ -50,7 +51,8 @@ class FromDisk:
     """What an earlier process has left on disk, for a coordinator that has not been entered yet."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._entries = coordinator.config_on_disk()
+        parts = life_of(coordinator).parts
+        self._entries = at_start(parts.followed, parts.options.base)
 
     def read(self, key: str, form: Any) -> Reading[Any]:
         """Return a key's value; see `Origin`."""

@@ -12,7 +12,6 @@ from tideover.broadcast import Broadcast
 from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
 from tideover.elections.observer import Observation, Observer
-from tideover.elections.rules.following import led_until
 from tideover.errors import Closed, EndpointsUnknown, NoEndpoints, TideoverError, Unavailable
 from tideover.request_record import Mark, present_record
 from tideover.shown import shown
@@ -176,7 +175,8 @@ class LeaderView:
 
     @property
     def _led_until(self) -> float:
-        return led_until(None if self._seen is None else self._seen.document, self._seen_at)
+        document = None if self._seen is None else self._seen.document
+        return -math.inf if document is None else document.led_until(self._seen_at)
 
     @property
     def _leads(self) -> bool:

@@ -7,11 +7,12 @@ older versions then refuse to touch the record instead of misreading it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tideover.elections.rules.candidate import LONGEST
+from tideover.elections.rules.candidate import LONGEST, margin_of
 from tideover.errors import RecordCorrupt
 from tideover.foreign_bytes import INT64, Malformed, integer, load_object, number
 from tideover.holders import NOBODY, Holder
@@ -19,6 +20,8 @@ from tideover.shown import shown
 
 # The newest meaning that this version understands.
 FORMAT = 1
+# Seconds between a renewal that is sent and the same renewal seen: one attempt at one member.
+_ON_ITS_WAY = 1.0
 # Characters of a malformed value that are shown.
 _QUOTED = 80
 
@@ -69,6 +72,23 @@ class RecordDocument:
     def holder_shown(self) -> str:
         """The holder for people: its name and since when it leads, else the candidate; empty if there is none."""
         return str(self.held_by) or shown(self.holder)
+
+    def led_until(self, seen_at: float) -> float:
+        """Return until when the holder may be leading, for a follower that first saw this document at `seen_at`.
+
+        The holder trusts its record from when a renewal was *sent*; a follower has *seen* that renewal later, by
+        up to one attempt. A follower stops that much earlier: a request after the holder's own deadline would
+        reach a process that does not lead any more.
+
+        Returns:
+            A time on the same clock; minus infinity if the record names no leader, and infinity if only another
+            record ends the term, as under `"stay"`.
+        """
+        if self.vacant or not self.holder or not self.entered:
+            return -math.inf
+        if self.policy == "stay":
+            return math.inf
+        return seen_at + max(self.ttl - margin_of(self.ttl) - _ON_ITS_WAY, self.limit)
 
     @property
     def listed(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +13,7 @@ from tests import canaries
 from tideover.codecs import decoding, libraries
 from tideover.etcd.transports import chosen
 from tideover.telemetry.events import limiter
+from tideover.testing import EtcdServer
 from tideover.testing.etcd.binary import binary_version, find_etcd
 
 # How fast examples are drawn says something about the machine alone.
@@ -78,6 +79,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (-takes.args[0] if takes else 0.0, -sizes[item.path])
 
     items.sort(key=order)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """One etcd for all tests of a module."""
+    with EtcdServer() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from tideover.store.endpoints import Address
 from tideover.store.faults import StoreFault, classify
+from tideover.store.forwarding import ForwardingStore
 from tideover.store.operations import Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
 from tideover.types import Header
@@ -21,7 +22,7 @@ R = TypeVar("R", bound=Result)
 Refuse = Callable[[bytes | None, str], tuple[str, str] | None]
 
 
-class CountingStore:
+class CountingStore(ForwardingStore):
     """Counts requests: calls, streams that are opened, and renewals in them but for the first, which opens it.
 
     Args:
@@ -34,6 +35,7 @@ class CountingStore:
     """
 
     def __init__(self, store: Store) -> None:
+        super().__init__(store)
         self.store = store
         self.requests: list[float] = []
         self.refuse: Refuse = lambda key, member: None
@@ -60,11 +62,6 @@ class CountingStore:
         if refusal is not None:
             raise StoreFault(classify(*refusal))
 
-    @property
-    def members(self) -> Sequence[str]:
-        """Those of the store behind it."""
-        return self.store.members
-
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member."""
         await self._count(getattr(op, "key", None), member)
@@ -74,10 +71,6 @@ class CountingStore:
         """Connect to one more member."""
         await self._count(None, address.endpoint)
         return await self.store.add(address, expected=expected, timeout=timeout)
-
-    def remove(self, member: str) -> None:
-        """Give up a member."""
-        self.store.remove(member)
 
     @asynccontextmanager
     async def watch(
@@ -102,30 +95,6 @@ class CountingStore:
         await self._count(None, member)
         async with self.store.keep_alive(member=member) as stream:
             yield _CountingKeepAlive(self, stream, member)
-
-    def is_proxy(self, member: str) -> bool | None:
-        """Whether the member is really a grpc-proxy."""
-        return self.store.is_proxy(member)
-
-    def way(self, member: str) -> str:
-        """Return what lies on the way."""
-        return self.store.way(member)
-
-    async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse a grpc-proxy."""
-        await self.store.require_member(member, timeout=timeout)
-
-    async def wait_disconnected(self, member: str) -> None:
-        """Return when an established connection to the member breaks."""
-        await self.store.wait_disconnected(member)
-
-    def renew(self, member: str) -> None:
-        """Give up the connection to a member."""
-        self.store.renew(member)
-
-    async def aclose(self) -> None:
-        """Close the store behind it."""
-        await self.store.aclose()
 
 
 class _CountingKeepAlive(KeepAlive):

@@ -13,7 +13,8 @@ import anyio
 
 import tideover
 from tideover import Coordinator, locked, while_leader
-from tideover.elections.admin import Office, Sighting
+from tideover.coordinator.survey import survey
+from tideover.elections.admin import ElectionAdmin, RecordSnapshot
 from tideover.elections.leader_view import LeaderView
 from tideover.request_record import current_coordinator
 from tideover.sessions.key import Notice
@@ -77,13 +78,13 @@ class Things:
     held: tideover.Held
     session_block: tideover.SessionBlock
     session: tideover.Session
-    own: tideover.OwnKey
+    own: tideover.LeasedKey
     leadership: tideover.Leadership
     term: tideover.Term
     job: tideover.Job
     election: tideover.Election
-    office: Office
-    sighting: Sighting
+    office: ElectionAdmin
+    sighting: RecordSnapshot
     registration: tideover.RegistrationBlock
     registered: tideover.Registered
     view: tideover.ServiceView
@@ -170,13 +171,10 @@ _NOBODY = (None, None, None)
 
 ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.__aexit__": lambda t: t.tide.__aexit__(*_NOBODY),
-    "Coordinator.know_members": lambda t: t.tide.know_members(0.1),
     "Coordinator.run_while_leading": lambda t: t.tide.run_while_leading("foreign", nothing),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
     "Coordinator.foreign_values": lambda t: t.tide.foreign_values(),
-    "Coordinator.survey": lambda t: t.tide.survey(),
     "Coordinator.services": lambda t: t.tide.services(),
-    "Coordinator.until_live": lambda t: t.tide.until_live(),
     "Catalog.config": lambda t: anext(t.tide.catalog.config()),
     "Catalog.elections": lambda t: anext(t.tide.catalog.elections()),
     "Catalog.locks": lambda t: anext(t.tide.catalog.locks()),
@@ -224,7 +222,10 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
 
 # What does not wait, but begins or ends something; and what decorators make of coroutine functions.
 OTHERS: Mapping[str, Callable[[Things], Awaitable[object]]] = {
-    "Coordinator.begin_registration": lambda t: _sync(lambda: t.tide.begin_registration(ANOTHER)),
+    "Life.know_members": lambda t: t.tide._life.know_members(0.1),
+    "Life.until_live": lambda t: t.tide._life.until_live(),
+    "survey": lambda t: survey(t.tide._parts.client),
+    "Registrations.start": lambda t: _sync(lambda: t.tide._parts.registrations.start(ANOTHER)),
     "Job.start": lambda t: _sync(t.tide.job("foreign", nothing).start),
     "Registered.begin_deregistering": lambda t: _sync(t.registered.begin_deregistering),
     "Session.orphan": lambda t: _sync(t.session.orphan),

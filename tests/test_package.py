@@ -87,10 +87,13 @@ def test_the_public_names_are_sorted_and_complete() -> None:
 
 
 def test_the_root_holds_imports_only() -> None:
-    """`__init__` has a docstring, imports and `__all__`, and no code."""
+    """`__init__` has a docstring, imports, `__all__` and then the old names, and no code."""
     tree = ast.parse((ROOT / "__init__.py").read_text())
     assert ast.get_docstring(tree)
-    assert {type(node) for node in tree.body[1:]} <= {ast.ImportFrom, ast.Assign}
+    old = tree.body[-1]
+    assert isinstance(old, ast.If)
+    assert {type(node) for node in tree.body[1:-1]} <= {ast.ImportFrom, ast.Assign}
+    assert [type(node) for node in old.body + old.orelse] == [ast.Assign, ast.ImportFrom]
 
 
 @public
@@ -205,14 +208,20 @@ def _keeps_something(cls: type) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
-def test_every_long_lived_object_can_be_shown(name: str) -> None:
-    """Each class that keeps state has a `__repr__` of its own, for logs and debuggers."""
-    classes = [
-        cls
-        for cls in vars(importlib.import_module(name)).values()
-        if inspect.isclass(cls) and cls.__module__ == name
-    ]
+_FACES = (
+    "tideover",
+    "tideover.asgi",
+    "tideover.testing",
+    "tideover.contrib.httpx",
+    "tideover.contrib.openfeature",
+)
+
+
+@pytest.mark.parametrize("name", _FACES)
+def test_every_long_lived_object_that_users_hold_can_be_shown(name: str) -> None:
+    """Each public class that keeps state has a `__repr__` of its own, for logs and debuggers."""
+    face = importlib.import_module(name)
+    classes = [cls for cls in (getattr(face, each) for each in face.__all__) if inspect.isclass(cls)]
     shown = [cls for cls in classes if _keeps_something(cls)]
     assert [cls.__name__ for cls in shown if all("__repr__" not in vars(base) for base in cls.__mro__[:-1])] == []
 
@@ -230,3 +239,11 @@ def test_what_users_hold_is_shown_in_one_line() -> None:
         assert "\n" not in repr(tide)
 
     anyio.run(main)
+
+
+def test_a_changed_name_works_for_one_release() -> None:
+    """`OwnKey` is now called `LeasedKey`, and a warning says so; a typo is an AttributeError."""
+    with pytest.warns(DeprecationWarning, match="tideover.OwnKey is now tideover.LeasedKey"):
+        assert tideover.OwnKey is tideover.LeasedKey
+    with pytest.raises(AttributeError, match="Ownkey"):
+        _ = getattr(tideover, "Ownkey")  # noqa: B009 - a name that type checkers refuse

@@ -1,5 +1,7 @@
 """tideover keeps an async service running while etcd, its coordination service, is away, and says so honestly."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from tideover.cluster.health import ClusterHealth, HealthChanges
 from tideover.config.changes import Changes
 from tideover.config.config import Config
@@ -58,13 +60,12 @@ from tideover.errors import (
 )
 from tideover.fencing.guard import Guard
 from tideover.functions import connect, current, discover, leader, lock, register
-from tideover.locks.held import Held
-from tideover.locks.lock import Lock
+from tideover.locks.lock import Held, Lock
 from tideover.policies import CachePolicy, Failsafe, Profile, RetryPolicy, StalenessLimit, Tls
 from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.block import SessionBlock
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import (
     JobStatus,
@@ -132,6 +133,7 @@ __all__ = [
     "Leadership",
     "LeadershipLost",
     "Leading",
+    "LeasedKey",
     "Live",
     "Lock",
     "LockConflict",
@@ -148,7 +150,6 @@ __all__ = [
     "NotFollowed",
     "NotSynced",
     "OutcomeUnknown",
-    "OwnKey",
     "PermissionDenied",
     "Phase",
     "Profile",
@@ -192,3 +193,9 @@ __all__ = [
     "while_leader",
     "with_config",
 ]
+
+# Old names, kept for one release. Only at run time is there a `__getattr__`, so that typos are found.
+if _TYPE_CHECKING:
+    OwnKey = LeasedKey
+else:
+    from tideover.former_names import __getattr__ as __getattr__

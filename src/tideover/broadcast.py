@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import anyio
 import anyio.lowlevel
 
-from tideover.event_loop import EventLoop
+from tideover.home import EventLoop
 
 
-class Signal:
+class Broadcast:
     """Something changed; look again. Fired in any thread, awaited in one event loop.
 
     The event is replaced when it fires. A waiter takes the event first and looks at the state second, so that a
@@ -20,11 +20,11 @@ class Signal:
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
         self._loop = EventLoop()
-        self._all: Signal | None = None
+        self._all: Broadcast | None = None
 
     def __repr__(self) -> str:
         """Say whether anybody waits."""
-        return f"<Signal {'quiet' if self._event is None else 'awaited'}>"
+        return f"<Broadcast {'quiet' if self._event is None else 'awaited'}>"
 
     def fire(self) -> None:
         """Wake all who wait."""
@@ -34,7 +34,7 @@ class Signal:
         if self._all is not None:
             self._all.fire()
 
-    def join(self, every: Signal) -> None:
+    def join(self, every: Broadcast) -> None:
         """Fire another signal as well from now on: one task then waits for many.
 
         Args:
@@ -69,7 +69,7 @@ async def first_of(events: Iterable[anyio.Event]) -> None:
     """Wait until any of some events is set.
 
     Args:
-        events: Taken, with `Signal.next`, before the state was looked at.
+        events: Taken, with `Broadcast.next`, before the state was looked at.
     """
     async with anyio.create_task_group() as tasks:
 

@@ -10,7 +10,7 @@ from typing import Literal
 import anyio.lowlevel
 
 from tideover import telemetry
-from tideover.coordinator.coordinator import Coordinator, open_coordinators
+from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
 from tideover.discovery.service_view import ServiceView
 from tideover.elections.elections import OnOutage
 from tideover.elections.leadership import Leadership
@@ -106,8 +106,8 @@ def connect(
         bootstrap: A file with configuration for a start at which neither etcd nor a snapshot knows a key: a
             snapshot, or a JSON object by key, such as `{"payments/timeout": 0.1}`. Its values are labelled `DISK`
             with an unknown age, which no `max_stale` allows. What etcd or a snapshot knows to be absent is so.
-        transport: What calls to etcd go over: `"grpc"`, gRPC's library, or `"http2"`, tideover's own HTTP/2, which is
-            faster and lighter and knows no proxies. None means that of `TIDEOVER_TRANSPORT`, and else `"grpc"`.
+        transport: What calls to etcd go over: `"grpc"`, gRPC's library, or `"http2"`, tideover's own HTTP/2, which
+            is faster and lighter and knows no proxies. None means that of `TIDEOVER_TRANSPORT`, and else `"grpc"`.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -197,7 +197,7 @@ def current() -> Coordinator:
     except RuntimeError:
         pass
     else:
-        found = [coordinator for coordinator in everywhere if coordinator.loop == loop]
+        found = [coordinator for coordinator in everywhere if life_of(coordinator).loop == loop]
     if len(found) == 1:
         return found[0]
     if found:
@@ -233,7 +233,7 @@ def _in_context() -> Coordinator | None:
     coordinator = current_coordinator.get() if record is None else record.coordinator
     if not isinstance(coordinator, Coordinator):
         return None
-    if coordinator.loop is None:
+    if life_of(coordinator).loop is None:
         raise NotConnected(
             f"TideoverMiddleware's {coordinator!r}: the server has not run this application's lifespan, which "
             "opens it, or not through this middleware. Servers can be told to insist (uvicorn --lifespan on); a "

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 
 # Seconds: wake-ups fall on multiples of it.
 GRAIN = 0.1
@@ -76,8 +76,8 @@ class Ticker:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._ticks: dict[Tick, None] = {}
-        self._beats: dict[float, Signal] = {}
-        self._sooner = Signal()
+        self._beats: dict[float, Broadcast] = {}
+        self._sooner = Broadcast()
 
     def __repr__(self) -> str:
         """Count the looks."""
@@ -105,7 +105,7 @@ class Ticker:
         """
         beat = self._beats.get(period)
         if beat is None:
-            beat = self._beats[period] = Signal()
+            beat = self._beats[period] = Broadcast()
             self.every(period, beat.fire, slack=period / 4)
         await beat.wait()
 

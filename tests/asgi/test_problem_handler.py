@@ -89,7 +89,7 @@ async def raising(error: Exception, handlers: dict[Any, Any] | None = None) -> A
         (
             LockConflict(SECRET),
             409,
-            "a lock that the request relied on while etcd was away was held by somebody else",
+            "a lock that the request relied on while etcd was away was held by another process",
         ),
         (ElectionMismatch(SECRET), 500, "this service is misconfigured; its log says how"),
         (PermissionDenied(SECRET), 500, "this service is misconfigured; its log says how"),

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
 _LEAD = "import os, signal, time; print(os.environ['TIDEOVER_TERM_TOKEN'], flush=True)\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
 
 
 def tideover(server: EtcdServer, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -197,7 +189,7 @@ def test_a_record_of_peers(server: EtcdServer) -> None:
     record |= {"candidates": ["def@10.0.0.8:7000"], "address": "", "value": "", "peer": "10.0.0.7:7000"}
     server.etcdctl("put", "/elections/p", json.dumps({**record, "limit": 60.0, "entered": False}))
     done = tideover(server, "election", "show", "p")
-    assert "holder     abc (not in office yet)" in done.stdout
+    assert "holder     abc (does not lead yet)" in done.stdout
     assert "candidates def@10.0.0.8:7000" in done.stdout
     found = show(server, "p")
     assert (found["entered"], found["confirm_limit"]) == (False, 60.0)
@@ -224,5 +216,5 @@ def test_reset_of_a_corrupt_record(server: EtcdServer) -> None:
     server.etcdctl("put", "/elections/c", "{}")
     done = tideover(server, "election", "reset", "c", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "6.5 s whether somebody renews it" in done.stderr
+    assert "6.5 s whether a leader renews it" in done.stderr
     assert show(server, "c")["state"] == "none"

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,13 +21,6 @@ from tideover.types import LockMode
 pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 
 _COMMAND = (sys.executable, "-P", "-m", "tideover.cli")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
 
 
 def tideover(server: EtcdServer, name: str, *args: str) -> subprocess.CompletedProcess[str]:

@@ -22,13 +22,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd]
 Tideover = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
-
-
 @pytest.fixture
 def tideover(server: EtcdServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tideover:
     """Run a command; return its exit code, output and complaints."""
@@ -123,7 +116,7 @@ def test_nobody_has_it(server: EtcdServer, tideover: Tideover) -> None:
     server.etcdctl("put", "/locks/blocked/no\x1b[31m", "")
     code, out, _ = tideover("lock", "show", "blocked")
     assert code == 1
-    assert "nobody: the oldest key of the line is 'no\\x1b[31m', named after no lease" in out
+    assert "no holder: the oldest key of the line is 'no\\x1b[31m', named after no lease" in out
     assert shown(tideover, "blocked").keys() == shown(tideover, "free").keys()
     server.etcdctl("del", "/locks/blocked/", "--prefix")
     assert tideover("lock", "show", "a/")[0] == 2

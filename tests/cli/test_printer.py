@@ -24,7 +24,7 @@ from tideover.cli.demo.timeline import Timeline
 from tideover.cli.printer import LONGEST_TEXT, Styled, print_json, print_line
 from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
-from tideover.elections.record_document import Document
+from tideover.elections.record_document import RecordDocument
 from tideover.etcd.adapter import EtcdStore
 from tideover.holders import Holder
 from tideover.prefixes.snapshot import Snapshot
@@ -145,7 +145,7 @@ async def _write_harm(endpoint: str) -> None:
     try:
         for number, raw in enumerate(BYTES):
             text = raw.decode(errors="replace")
-            document = Document(text, 1, text, 15.0, text, address=text, value=text, candidates=(text, text))
+            document = RecordDocument(text, 1, text, 15.0, text, address=text, value=text, candidates=(text, text))
             held = Holder(text, text).encode()
             reached = Endpoint(f"http://a/{text}", metadata={text: text}, process=text)
             for key, value in {

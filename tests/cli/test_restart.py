@@ -86,7 +86,7 @@ async def test_etcd_is_away_and_the_disk_knows(tmp_path: Path) -> None:
     assert last.text.startswith(
         "yes, without etcd, unless the service has require='etcd': it begins with 1 key of"
     )
-    assert "nobody is elected" in last.text
+    assert "no leader is elected" in last.text
 
 
 async def test_etcd_is_away_and_nothing_is_there(tmp_path: Path) -> None:

@@ -31,13 +31,6 @@ def test_no_command_is_left_whatever_signal_comes_when() -> None:
     assert not last.endswith("commands: 0"), "nothing was tried"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
-
-
 @contextmanager
 def running(server: EtcdServer, *args: str) -> Iterator[subprocess.Popen[str]]:
     """Run a command until it has said a line."""

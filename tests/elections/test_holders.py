@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import connected
 from tideover import Leader, LeadershipLost
-from tideover.elections.record_document import Document, decode
+from tideover.elections.record_document import RecordDocument, decode
 from tideover.holders import NOBODY, Holder
 from tideover.store.operations import Put, Range
 from tideover.testing import MemoryStore
@@ -92,7 +92,7 @@ def test_a_name_that_is_none_spoils_nothing(held_by: object) -> None:
 
 def test_a_document_comes_back() -> None:
     """Encoded and decoded, a document with a name is the same."""
-    document = Document("me", 1, "stay", 15.0, "w", held_by=Holder("web-1:2", "2026-11-30T03:12:52Z"))
+    document = RecordDocument("me", 1, "stay", 15.0, "w", held_by=Holder("web-1:2", "2026-11-30T03:12:52Z"))
     assert decode(document.encode(), KEY) == document
     assert document.holder_shown == "web-1:2 since 2026-11-30T03:12:52Z"
 

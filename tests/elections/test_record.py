@@ -15,8 +15,8 @@ import trio
 
 from tests.support import mock_clock
 from tideover.cluster.rules.breaker import Breaker, BreakerState
-from tideover.cluster.state import Lanes
-from tideover.elections.record import Claim, Record
+from tideover.cluster.state import ClusterState
+from tideover.elections.record import CandidateClaim, ElectionRecord
 from tideover.elections.record_document import decode
 from tideover.elections.rules.candidate import Timing
 from tideover.errors import ElectionMismatch, PermissionDenied, RecordCorrupt
@@ -38,22 +38,22 @@ WAIT = TTL + 1.5
 
 def make(
     store: Store, *, policy: str = "step_down", ttl: float = TTL, boot: Callable[[], float] | None = None
-) -> Record:
+) -> ElectionRecord:
     """Make a candidate as a process of its own would."""
     clock = mock_clock() if boot is None else replace(mock_clock(), boot=boot)
-    return Record(
+    return ElectionRecord(
         KEY,
         store=store,
-        lanes=Lanes(store.members, clock=clock, active=store.members[0]),
+        cluster=ClusterState(store.members, clock=clock, active=store.members[0]),
         clock=clock,
         timing=Timing(ttl),
-        claim=Claim(policy, address="http://here", stays=policy == "stay"),
+        claim=CandidateClaim(policy, address="http://here", stays=policy == "stay"),
         chance=lambda: 0.5,
     )
 
 
 @asynccontextmanager
-async def running(record: Record) -> AsyncIterator[Record]:
+async def running(record: ElectionRecord) -> AsyncIterator[ElectionRecord]:
     """Let a candidate run; at the end it is killed, without resigning."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(record.run)
@@ -66,7 +66,7 @@ async def entry(store: Store, key: bytes = KEY) -> Entry | None:
     return (await store.call(Range(key), member=store.members[0], timeout=1)).entries.get(key)
 
 
-async def held_within(record: Record, seconds: float) -> float:
+async def held_within(record: ElectionRecord, seconds: float) -> float:
     """Wait until a record is held; return how long it took."""
     began = anyio.current_time()
     with anyio.fail_after(seconds):
@@ -319,8 +319,8 @@ async def test_an_open_breaker_refuses_no_renewal() -> None:
     store = MemoryStore()
     async with running(make(store)) as record:
         await held_within(record, 1)
-        lanes = record._calls._lanes
-        lanes.health = replace(lanes.health, quorum=Breaker(state=BreakerState.OPEN))
+        cluster = record._calls._cluster
+        cluster.health = replace(cluster.health, quorum=Breaker(state=BreakerState.OPEN))
         await anyio.sleep(60)
         assert record.tenure == 1
         assert record.held

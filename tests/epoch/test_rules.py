@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideover.epoch.rules import MAX_EPOCH, Known, Marker, decode_marker, may_replace, settle, settle_unseen
+from tideover.epoch.rules import MAX_EPOCH, EpochMarker, Known, decode_marker, may_replace, settle, settle_unseen
 from tideover.foreign_bytes import Malformed
 from tideover.types import Header
 
 HERE = Header(cluster_id=7, member_id=1, raft_term=5, revision=100)
-MARKER = Marker(epoch=3, history="h3", cluster_id=7, raft_term=4)
+MARKER = EpochMarker(epoch=3, history="h3", cluster_id=7, raft_term=4)
 KNOWN = Known(cluster_id=7, raft_term=5, revision=90, known_at=10.0, epoch=3, history="h3")
 
 
 @given(st.integers(1, MAX_EPOCH), st.text(max_size=64), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_a_marker_is_read_back(epoch: int, history: str, cluster_id: int, term: int) -> None:
     """What is written is read back."""
-    marker = Marker(epoch, history, cluster_id, term)
+    marker = EpochMarker(epoch, history, cluster_id, term)
     assert decode_marker(marker.encode()) == marker
 
 
@@ -128,7 +128,7 @@ def test_terms_count_in_linearizable_answers_only() -> None:
     ],
 )
 def test_what_a_look_at_the_marker_means(
-    known: Known, seen: Marker | None, evidence: str | None, epoch: int, reset: bool, write: bool
+    known: Known, seen: EpochMarker | None, evidence: str | None, epoch: int, reset: bool, write: bool
 ) -> None:
     """The marker is the same, older, gone, or somebody else's; the epoch only grows, and is written once."""
     settled = settle(known, seen, HERE, evidence)
@@ -164,9 +164,9 @@ class Etcd:
     """The header's numbers, the marker, and backups of both."""
 
     header: Header = HERE
-    marker: Marker | None = None
+    marker: EpochMarker | None = None
     minted: int = 0
-    backups: list[tuple[Header, Marker | None]] = field(default_factory=list)
+    backups: list[tuple[Header, EpochMarker | None]] = field(default_factory=list)
 
     def restore(self, index: int) -> None:
         """Go back to a backup."""
@@ -174,11 +174,11 @@ class Etcd:
             header, self.marker = self.backups[index % len(self.backups)]
             self.header = replace(header, raft_term=2)
 
-    def write(self, epoch: int) -> Marker:
+    def write(self, epoch: int) -> EpochMarker:
         """Write a marker."""
         self.minted += 1
         self.header = replace(self.header, revision=self.header.revision + 1)
-        self.marker = Marker(epoch, f"m{self.minted}", self.header.cluster_id, self.header.raft_term)
+        self.marker = EpochMarker(epoch, f"m{self.minted}", self.header.cluster_id, self.header.raft_term)
         return self.marker
 
 

@@ -78,8 +78,8 @@ async def use(endpoint: str, trouble: str) -> None:
                 task.cancel()
         if trouble == "renewed":
             for _ in range(3):
-                assert tide._store is not None
-                tide._store.renew(endpoint)
+                assert tide._parts.store is not None
+                tide._parts.store.renew(endpoint)
                 await tide.config.put("key", "value")
         if trouble == "kept":
             for call in (
@@ -121,8 +121,8 @@ def made_before(endpoint: str) -> None:
 
     async def enter() -> str:
         async with tide:
-            locks = tide._locks
-            own = locks.name().endswith(f":{os.getpid()}")
+            locks = tide._parts.locks
+            own = locks.context.process_name().endswith(f":{os.getpid()}")
             return f"{tide.health.state} {own} {locks._ledger._owner}"
 
     say(each=[in_fork(lambda: asyncio.run(enter()))[0] for _ in range(2)])

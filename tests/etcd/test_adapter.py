@@ -23,12 +23,6 @@ pytestmark = pytest.mark.etcd
 FAST = ("--heartbeat-interval=50", "--election-timeout=500")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[EtcdServer]:
     """One etcd for all tests."""

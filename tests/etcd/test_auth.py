@@ -8,7 +8,6 @@ import random
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -17,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
-from tests.etcd.users import LOGIN, PASSWORD, Login, enable_auth, guarded_etcd, root_does, until
+from tests.etcd.users import LOGIN, PASSWORD, Login, enable_auth, root_does, until
 from tests.telemetry.recording import install
 from tideover import Diagnosis, HealthState, Source
 from tideover.epoch.marker import catch_up
@@ -31,22 +30,9 @@ from tideover.testing import EtcdCluster, EtcdServer
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(50), pytest.mark.version]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd that asks for a password."""
-    with guarded_etcd() as running:
-        yield running
-
-
-async def test_a_denied_watch_harms_no_other(server: EtcdServer) -> None:
+async def test_a_denied_watch_harms_no_other(guarded: EtcdServer) -> None:
     """Watches that are refused leave those that are open alone, and those that are opened next."""
-    store = EtcdStore([server.endpoint], **LOGIN)
+    store = EtcdStore([guarded.endpoint], **LOGIN)
     try:
         member = store.members[0]
         async with store.watch(b"/config/h", None, start_revision=0, member=member, timeout=5) as watch:
@@ -64,17 +50,17 @@ async def test_a_denied_watch_harms_no_other(server: EtcdServer) -> None:
         await store.aclose()
 
 
-async def test_a_refused_lease_harms_no_other(server: EtcdServer) -> None:
+async def test_a_refused_lease_harms_no_other(guarded: EtcdServer) -> None:
     """etcd 3.5.28 and later refuses a lease for one key under it and ends its stream: all others are renewed."""
-    store = EtcdStore([server.endpoint], **LOGIN)
+    store = EtcdStore([guarded.endpoint], **LOGIN)
     try:
         member = store.members[0]
         first = random.getrandbits(62)
         leases = range(first, first + 200)
         for lease in leases:
             await store.call(LeaseGrant(60, lease), member=member, timeout=5)
-        await root_does(server, f"put --lease={leases[70]:x} /secret/a b")
-        refuses = tuple(map(int, server.version().split("."))) >= (3, 5, 28)
+        await root_does(guarded, f"put --lease={leases[70]:x} /secret/a b")
+        refuses = tuple(map(int, guarded.version().split("."))) >= (3, 5, 28)
         async with store.keep_alive(member=member) as renewing:
             for _ in range(3):
                 answers: dict[int, LeaseResult | Fault] = {}
@@ -87,31 +73,31 @@ async def test_a_refused_lease_harms_no_other(server: EtcdServer) -> None:
         await store.aclose()
 
 
-async def test_whoever_has_no_rights_has_an_entry_applied(server: EtcdServer) -> None:
+async def test_whoever_has_no_rights_has_an_entry_applied(guarded: EtcdServer) -> None:
     """A user without a right to any key lets a member apply an entry of the log, by which it learns the term."""
-    await root_does(server, "user add nobody:nobody")
-    store = EtcdStore([server.endpoint], username="nobody", password="nobody")
+    await root_does(guarded, "user add nobody:nobody")
+    store = EtcdStore([guarded.endpoint], username="nobody", password="nobody")
     try:
         member = store.members[0]
         with pytest.raises(StoreFault, match="permission denied"):
             await store.call(Range(b"/config/a"), member=member, timeout=5)
-        before = _applied(server)
+        before = _applied(guarded)
         await catch_up(store, member)
-        assert _applied(server) == before + 1
+        assert _applied(guarded) == before + 1
     finally:
         await store.aclose()
 
 
-def _applied(server: EtcdServer) -> int:
-    with urllib.request.urlopen(f"http://{server.endpoint}/metrics", timeout=5) as reply:
+def _applied(guarded: EtcdServer) -> int:
+    with urllib.request.urlopen(f"http://{guarded.endpoint}/metrics", timeout=5) as reply:
         found = re.search(r"^etcd_server_proposals_applied_total (\S+)$", reply.read().decode(), re.MULTILINE)
     assert found is not None
     return int(float(found[1]))
 
 
-async def test_a_denied_watch_does_not_hang(server: EtcdServer) -> None:
+async def test_a_denied_watch_does_not_hang(guarded: EtcdServer) -> None:
     """A watch of what the user may not read is refused, in time and as what it is."""
-    store = EtcdStore([server.endpoint], **LOGIN)
+    store = EtcdStore([guarded.endpoint], **LOGIN)
     try:
         with anyio.fail_after(2), pytest.raises(StoreFault) as caught:
             async with store.watch(b"/other", None, start_revision=0, member=store.members[0], timeout=5):
@@ -121,9 +107,9 @@ async def test_a_denied_watch_does_not_hang(server: EtcdServer) -> None:
         await store.aclose()
 
 
-async def test_a_followed_prefix_that_may_not_be_read(server: EtcdServer) -> None:
+async def test_a_followed_prefix_that_may_not_be_read(guarded: EtcdServer) -> None:
     """`get` raises PermissionDenied, default or not; etcd is not called away."""
-    async with tideover.connect(server.endpoint, namespace="/other", cache_dir=False, **LOGIN) as tide:
+    async with tideover.connect(guarded.endpoint, namespace="/other", cache_dir=False, **LOGIN) as tide:
         assert tide.health.state is HealthState.AVAILABLE
         with pytest.raises(tideover.PermissionDenied):
             tide.config.get("timeout", default="1")
@@ -134,32 +120,32 @@ async def test_a_followed_prefix_that_may_not_be_read(server: EtcdServer) -> Non
         assert (said in report.sentence, report.config[0].denied) == (True, True)
 
 
-async def test_a_denied_prefix_costs_another_nothing(server: EtcdServer) -> None:
+async def test_a_denied_prefix_costs_another_nothing(guarded: EtcdServer) -> None:
     """Where one prefix is denied, the other is followed and proven by reads that are not."""
     prefixes = ("no/", "yes/")
-    await root_does(server, "role revoke-permission app /config/ --prefix=true")
-    await root_does(server, "role grant-permission --prefix=true app readwrite /config/yes/")
+    await root_does(guarded, "role revoke-permission app /config/ --prefix=true")
+    await root_does(guarded, "role grant-permission --prefix=true app readwrite /config/yes/")
     try:
-        async with tideover.connect(server.endpoint, follow=prefixes, cache_dir=False, **LOGIN) as tide:
+        async with tideover.connect(guarded.endpoint, follow=prefixes, cache_dir=False, **LOGIN) as tide:
             with pytest.raises(tideover.PermissionDenied):
                 tide.config.get("no/x", default="")
             await until(lambda: tide.config.read("yes/x").source is Source.LIVE, within=1)
             await anyio.sleep(13)  # longer than a proof counts
             assert tide.config.read("yes/x").source is Source.LIVE
     finally:
-        await root_does(server, "role revoke-permission app /config/yes/ --prefix=true")
-        await root_does(server, "role grant-permission --prefix=true app readwrite /config/")
+        await root_does(guarded, "role revoke-permission app /config/yes/ --prefix=true")
+        await root_does(guarded, "role grant-permission --prefix=true app readwrite /config/")
 
 
-async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rights_taken_away_from_an_open_watch(guarded: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open watch goes on delivering, so a read finds out; given back, the rights are noticed too."""
     monkeypatch.setattr(following, "RIGHTS_EVERY", 0.5)
-    async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+    async with tideover.connect(guarded.endpoint, cache_dir=False, **LOGIN) as tide:
         await tide.config.put("timeout", 2.5)
         await until(lambda: tide.config.get("timeout", float, default=0.0) == 2.5, within=2)
         known = tide.status().config[0].keys
         try:
-            await root_does(server, "user revoke-role app app")
+            await root_does(guarded, "user revoke-role app app")
             with anyio.fail_after(3), pytest.raises(tideover.PermissionDenied):
                 while True:
                     tide.config.get("timeout", float)
@@ -169,14 +155,14 @@ async def test_rights_taken_away_from_an_open_watch(server: EtcdServer, monkeypa
             said = "Config '/config/' may not be read: etcd denies it to this user."
             assert said in tide.status().sentence
         finally:
-            await root_does(server, "user grant-role app app")
+            await root_does(guarded, "user grant-role app app")
         await until(lambda: tide.status().config[0].error is None, within=8)
         assert tide.config.get("timeout", float) == 2.5
         assert "Config '/config/' is live." in tide.status().sentence
 
 
 async def test_credentials_are_shown_nowhere(
-    server: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    guarded: EtcdServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Neither password nor token is in a log, a repr, a span, the status, an error or a file."""
     caplog.set_level(logging.DEBUG)
@@ -187,18 +173,26 @@ async def test_credentials_are_shown_nowhere(
     for password in sorted(secrets):
         login = Login(username="app", password=password)
         with pytest.raises(ValueError) as half:
-            tideover.connect(server.endpoint, password=password)
-        async with tideover.connect(server.endpoint, cache_dir=tmp_path / password[:3], **login) as tide:
+            tideover.connect(guarded.endpoint, password=password)
+        async with tideover.connect(guarded.endpoint, cache_dir=tmp_path / password[:3], **login) as tide:
             try:
                 await tide.config.put("timeout", 2.5)
             except tideover.AuthenticationFailed as exc:
                 shown.append(repr(exc))
-            store = tide._store
+            store = tide._parts.store
             assert isinstance(store, EtcdStore)
             assert store._login is not None
             if store._login._token:
                 secrets.add(store._login._token)
-            parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._lanes]
+            parts = [
+                tide,
+                tide._parts.options,
+                tide.config,
+                tide.health,
+                store,
+                store._login,
+                tide._parts.client.state,
+            ]
             shown += [repr(half.value), *map(repr, parts), str(tide.status().to_dict())]
     spans = recorded.spans()
     assert len(spans) > 2

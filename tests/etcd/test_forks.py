@@ -50,12 +50,6 @@ def play(*scene: str) -> list[dict[str, Any]]:
 # After all was closed -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio, as gRPC does."""
-    return "asyncio"
-
-
 @pytest.mark.parametrize("trouble", ["none", "cancelled", "renewed", "kept"])
 def test_fork_after_close(etcd_server: EtcdServer, trouble: str) -> None:
     """Connect, close, fork at once: each child finds etcd AVAILABLE and ends at once, whatever happened before."""
@@ -89,7 +83,7 @@ async def test_nothing_of_grpc_is_left(etcd_server: EtcdServer) -> None:
     gc.disable()
     try:
         async with connect(etcd_server.endpoint, cache_dir=False) as tide:
-            store = tide._store
+            store = tide._parts.store
             assert isinstance(store, EtcdStore)
             member = store._channels[etcd_server.endpoint]
             channels = [weakref.ref(each.channel) for each in (member.urgent, member.bulk)]
@@ -150,6 +144,6 @@ async def test_a_fork_in_an_outage_is_refused_too(etcd_server: EtcdServer) -> No
     """Nobody need have answered: what counts is that gRPC is open."""
     with pytest.raises(Unavailable):
         async with connect("127.0.0.1:1", cache_dir=False) as tide:
-            assert tide._store in forks._open
+            assert tide._parts.store in forks._open
             await tide.config.put("key", "value")
-    assert tide._store not in forks._open
+    assert tide._parts.store not in forks._open

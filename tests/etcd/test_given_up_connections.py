@@ -28,12 +28,6 @@ pytestmark = pytest.mark.anyio
 GRACE = 0.3
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """grpc.aio is asyncio's."""
-    return "asyncio"
-
-
 class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
     """Creates every watch, renews every lease, and then has nothing to tell."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -35,23 +35,10 @@ UNREACHABLE = ("unreachable", True, False)
 LOCALHOST = x509.IPAddress(ip_address("127.0.0.1"))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The CA that clients trust."""
     return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd without TLS."""
-    with EtcdServer() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -28,12 +28,6 @@ pytestmark = pytest.mark.anyio
 SECRET = canary("source-password")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store, and what it asks, belong to asyncio."""
-    return "asyncio"
-
-
 async def fault_of(given: Password) -> Fault:
     """Return what asking a source ends with."""
     source = PasswordSource(given)

@@ -23,19 +23,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd."""
-    with EtcdServer() as running:
-        yield running
-
-
-@pytest.fixture
 def proxy(server: EtcdServer) -> Iterator[GrpcProxy]:
     """A proxy before it: with an empty cache."""
     with grpc_proxy(server) as running:

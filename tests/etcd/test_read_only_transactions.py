@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 import anyio
@@ -19,19 +18,6 @@ from tideover.testing import EtcdServer
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio]
 
 KEYS = tuple(b"k%03d" % number for number in range(128))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd whose answers take longer than the callers here wait."""
-    with EtcdServer() as running:
-        yield running
 
 
 Reads = ReadBatch | Txn

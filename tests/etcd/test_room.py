@@ -19,12 +19,6 @@ from tideover.store.operations import Put, Range, WriteResult
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """grpc.aio is asyncio's."""
-    return "asyncio"
-
-
 class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
     """Answers at once, but for writes.
 

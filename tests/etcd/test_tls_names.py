@@ -18,12 +18,6 @@ from tideover.testing import EtcdServer
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The CA of the server."""

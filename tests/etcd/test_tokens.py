@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -13,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 import tideover
-from tests.etcd.users import LOGIN, TTL, enable_auth, guarded_etcd, until
+from tests.etcd.users import LOGIN, TTL, enable_auth, until
 from tideover import HealthState, Source
 from tideover.etcd.adapter import EtcdStore
 from tideover.store.faults import FaultKind, StoreFault
@@ -23,20 +22,7 @@ from tideover.testing import EtcdServer
 pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40), pytest.mark.version]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd that asks for a password."""
-    with guarded_etcd() as running:
-        yield running
-
-
-async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tokens_expire_and_nobody_notices(guarded: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
     """Over several lives of a token every write is seen once and in order, and nothing fails or is degraded.
 
     A lease that is renewed over one stream all the while is the same, and so is what it keeps.
@@ -44,7 +30,7 @@ async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pyte
     caplog.set_level(logging.WARNING, "tideover")
     seen: list[str | None] = []
     async with (
-        tideover.connect(server.endpoint, cache_dir=False, namespace="/config/app", **LOGIN) as tide,
+        tideover.connect(guarded.endpoint, cache_dir=False, namespace="/config/app", **LOGIN) as tide,
         tide.session(ttl=5) as session,
         tide.lock("x", ttl=5) as held,
     ):
@@ -75,9 +61,9 @@ async def test_tokens_expire_and_nobody_notices(server: EtcdServer, caplog: pyte
     assert caplog.records == []
 
 
-async def test_an_expired_token_is_renewed_once_for_all(server: EtcdServer) -> None:
+async def test_an_expired_token_is_renewed_once_for_all(guarded: EtcdServer) -> None:
     """Calls that are refused for their token together log in once; reads, writes and watches go on."""
-    store = EtcdStore([server.endpoint], **LOGIN)
+    store = EtcdStore([guarded.endpoint], **LOGIN)
     try:
         member = store.members[0]
         await store.call(Put(b"/config/k", b"1"), member=member, timeout=5)
@@ -104,9 +90,9 @@ async def test_an_expired_token_is_renewed_once_for_all(server: EtcdServer) -> N
         await store.aclose()
 
 
-async def test_an_open_watch_outlives_its_token(server: EtcdServer) -> None:
+async def test_an_open_watch_outlives_its_token(guarded: EtcdServer) -> None:
     """A watch goes on when its stream's token has expired; new ones get a stream with a new token."""
-    store = EtcdStore([server.endpoint], **LOGIN)
+    store = EtcdStore([guarded.endpoint], **LOGIN)
     try:
         member = store.members[0]
         async with store.watch(b"/config/t", None, start_revision=0, member=member, timeout=5) as old:
@@ -124,17 +110,17 @@ async def test_an_open_watch_outlives_its_token(server: EtcdServer) -> None:
 
 async def test_an_etcd_without_users_is_asked_without_a_token() -> None:
     """A login is no obstacle where etcd has no users yet, and is used as soon as it has."""
-    with EtcdServer(args=("--bcrypt-cost=4",)) as server:
-        async with tideover.connect(server.endpoint, cache_dir=False, **LOGIN) as tide:
+    with EtcdServer(args=("--bcrypt-cost=4",)) as etcd:
+        async with tideover.connect(etcd.endpoint, cache_dir=False, **LOGIN) as tide:
             await tide.config.put("timeout", 1.5)
-            await anyio.to_thread.run_sync(enable_auth, server)
+            await anyio.to_thread.run_sync(enable_auth, etcd)
             await tide.config.put("timeout", 2.5)
             assert tide.config.get("timeout", float) == 2.5
 
 
-async def test_members_that_leave_are_forgotten(server: EtcdServer) -> None:
+async def test_members_that_leave_are_forgotten(guarded: EtcdServer) -> None:
     """A login that was made at a member that has left keeps nothing of it."""
-    store = EtcdStore([server.endpoint, server.endpoint.replace("127.0.0.1", "localhost")], **LOGIN)
+    store = EtcdStore([guarded.endpoint, guarded.endpoint.replace("127.0.0.1", "localhost")], **LOGIN)
     try:
         login = store._login
         assert login is not None
@@ -151,19 +137,19 @@ async def test_members_that_leave_are_forgotten(server: EtcdServer) -> None:
         await store.aclose()
 
 
-async def test_a_silent_member_costs_the_others_no_login(server: EtcdServer) -> None:
+async def test_a_silent_member_costs_the_others_no_login(guarded: EtcdServer) -> None:
     """A call that one member leaves unanswered is no reason to have another one check the password again."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:
         endpoint = f"127.0.0.1:{silent.extra(anyio.abc.SocketAttribute.local_port)}"
-        store = EtcdStore([server.endpoint, endpoint], **LOGIN)
+        store = EtcdStore([guarded.endpoint, endpoint], **LOGIN)
         try:
             assert store._login
-            await store.call(Range(b"/config/a"), member=server.endpoint, timeout=2)
+            await store.call(Range(b"/config/a"), member=guarded.endpoint, timeout=2)
             token = store._login._token
             for _ in range(3):
                 with pytest.raises(StoreFault):
                     await store.call(Range(b"/config/a"), member=endpoint, timeout=0.2)
-                await store.call(Range(b"/config/a"), member=server.endpoint, timeout=2)
+                await store.call(Range(b"/config/a"), member=guarded.endpoint, timeout=2)
                 assert store._login._token == token
         finally:
             await store.aclose()

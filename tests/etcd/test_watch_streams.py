@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -20,19 +20,6 @@ from tideover.store.protocol import Compacted, Event, Watch
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.version]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests."""
-    with EtcdServer() as running:
-        yield running
 
 
 @pytest.fixture

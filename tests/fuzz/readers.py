@@ -30,7 +30,7 @@ from tideover.elections import record_document
 from tideover.elections.peers import http, network
 from tideover.elections.peers.messages import Keyring, Kind, Message, Rejected
 from tideover.encryption import Encryption
-from tideover.epoch.rules import Marker, decode_marker
+from tideover.epoch.rules import EpochMarker, decode_marker
 from tideover.errors import RecordCorrupt, SnapshotCorrupt
 from tideover.fencing.token import Fence
 from tideover.foreign_bytes import Malformed, load_json
@@ -48,11 +48,11 @@ from tideover.types import Entry, LockMode
 
 BEGAN, SEEN = Stamp(1e9, 5.0, "boot"), Stamp(1e9 + 9.0, 14.0, "boot")
 HOLD = Hold("a-1", "orders", "a", "host/1", LockMode.LOCAL, 0, BEGAN, None, SEEN)
-RECORD = record_document.Document(
+RECORD = record_document.RecordDocument(
     "a", 3, "peers", 15.0, "w", candidates=("a@h:1",), peer="h:1", limit=60.0, held_by=Holder.now("h:1", 1e9)
 )
 ENDPOINT = endpoint.Endpoint("http://10.0.0.7:8000", 0.5, {"zone": "a"}, "i", "c", "api", True, "host:1")
-MARKER = Marker(7, "h", 1, 1).encode()
+MARKER = EpochMarker(7, "h", 1, 1).encode()
 MESSAGE = Message(Kind.JOIN, "/elections/a", 1, "l", 2, 3, "n", "p", 4.0, "h:1")
 SNAPSHOT = Snapshot(
     b"/config/", 7, 1, 2, 9, BEGAN, SEEN, {b"/config/a": Entry(b"1", 7, 9), b"/config/\xff": Entry(b"\xff", 8, 8)},

@@ -21,12 +21,6 @@ from tideover.testing import EtcdCluster, EtcdServer
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 async def ctl(etcd: EtcdServer | EtcdCluster, *args: str) -> str:
     """Run etcdctl beside the event loop."""
     return await anyio.to_thread.run_sync(lambda: etcd.etcdctl(*args))

@@ -30,12 +30,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.anyio, pytest.mark.takes(40)]
 SCRIPT = Path(__file__).with_name("leading.py")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio, as the etcd adapter does."""
-    return "asyncio"
-
-
 class Leading:
     """A process that runs `leading.py`."""
 

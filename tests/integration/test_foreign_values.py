@@ -14,8 +14,8 @@ from tests.integration.foreign import trial
 from tideover import HealthState, RecordCorrupt, connect
 from tideover.clock import Stamp
 from tideover.discovery.endpoint import Endpoint
-from tideover.elections.record_document import Document
-from tideover.epoch.rules import Marker
+from tideover.elections.record_document import RecordDocument
+from tideover.epoch.rules import EpochMarker
 from tideover.etcd.adapter import EtcdStore
 from tideover.locks.hold_document import encode
 from tideover.locks.rules.overlaps import Hold
@@ -29,18 +29,12 @@ BEGAN, SEEN = Stamp(1e9, 5.0, "boot"), Stamp(1e9 + 9.0, 14.0, "boot")
 HOLD = Hold("a-1", "orders", "a", "host/1", LockMode.LOCAL, 0, BEGAN, None, SEEN)
 DOCUMENTS = {
     "tideover/ledger/": encode(HOLD),
-    "elections/": Document("a", 3, "step_down", 15.0, "w", candidates=("a@h:1",)).encode(),
+    "elections/": RecordDocument("a", 3, "step_down", 15.0, "w", candidates=("a@h:1",)).encode(),
     "services/api/": Endpoint("http://a", metadata={"zone": "a"}).encode(),
 }
-MARKER = Marker(7, "h", 1, 1).encode()
+MARKER = EpochMarker(7, "h", 1, 1).encode()
 # What no document may hold, whatever its name is.
 HARM = ["1e999", "1" + "0" * 400, "-Infinity", r'"\ud800"', "[" * 40 + "]" * 40, "1" * 4301]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Return the one backend that grpc.aio works with."""
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +138,14 @@ async def test_a_foreign_epoch_is_no_outage(server: EtcdServer, store: EtcdStore
         async with old.lock("orders"):
             for value in [*spoilt(MARKER), MARKER.replace(b"7", b"9223372036854775808")]:
                 await call(store, Put(key, value))
-                await old._identity.confirm(2)
+                await old._parts.epoch.confirm(2)
                 async with connect(server.endpoint, namespace="/depot", cache_dir=False, start_timeout=5) as new:
                     assert new.health.state is HealthState.AVAILABLE
                     await new.config.put("rate", 1)
                     assert [value.key for value in new.status().rejected] == [key.decode()]
                     assert [value.key for value in await new.foreign_values()] == [key.decode()]
             await call(store, Delete(key))
-            await old._identity.confirm(2)
+            await old._parts.epoch.confirm(2)
             assert await old.foreign_values() == ()
             status = old.status()
             assert (status.rejected, status.identity.error, status.identity.resets) == ((), None, 0)

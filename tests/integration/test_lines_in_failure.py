@@ -24,12 +24,6 @@ DONE = re.compile(r"\b(resigned|deregistered|written|live)\b")
 KEYS = {"resigned": "/elections/reaper", "deregistered": "/services/billing/"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio, as the real client does."""
-    return "asyncio"
-
-
 class Witness(logging.Handler):
     """Hears every line, and asks etcd about those that say that something is done.
 

@@ -22,12 +22,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(55)]
 KEY = "payments/timeout"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 class Reads:
     """What a service that reads all the time would see.
 
@@ -123,7 +117,7 @@ async def test_leader_change_changes_nothing(etcd_cluster: EtcdCluster, how: str
         tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide,
         reading(tide) as reads,
     ):
-        tide._lanes.active = leader.endpoint
+        tide._parts.client.state.active = leader.endpoint
         await anyio.sleep(0.5)
         getattr(leader, how)()
         began = time.monotonic()
@@ -145,7 +139,7 @@ async def test_frozen_member_in_use(etcd_cluster: EtcdCluster) -> None:
         tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide,
         reading(tide) as reads,
     ):
-        tide._lanes.active = follower.endpoint
+        tide._parts.client.state.active = follower.endpoint
         await tide.config.fetch(KEY, float)
         follower.pause()
         slowest = 0.0
@@ -154,7 +148,7 @@ async def test_frozen_member_in_use(etcd_cluster: EtcdCluster) -> None:
             assert (await tide.config.fetch(KEY, float, timeout=3)).source is Source.QUORUM
             slowest = max(slowest, time.monotonic() - began)
         assert slowest < 1.5
-        assert tide._lanes.active != follower.endpoint
+        assert tide._parts.client.state.active != follower.endpoint
         written = await tide.config.put(KEY, 2.0)
         assert written.visible
         follower.resume()

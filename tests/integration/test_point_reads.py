@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -13,19 +13,6 @@ from tideover.coordinator.coordinator import Coordinator
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """An etcd."""
-    with EtcdServer() as running:
-        yield running
 
 
 @pytest.fixture
@@ -112,7 +99,7 @@ async def test_cancelled_fetches_leave_the_others_alone(tide: Coordinator) -> No
             await anyio.sleep(microseconds / 1e6)
             doomed.cancel_scope.cancel()
         assert [reading.value for reading in kept] == ["1"] * 10
-    assert repr(tide._coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
+    assert repr(tide._parts.coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
 
 
 async def test_one_refusal_is_not_anothers() -> None:

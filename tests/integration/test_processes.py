@@ -27,12 +27,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd, pytest.
 WORKER = Path(__file__).with_name("worker.py")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 @contextmanager
 def worker(cache_dir: Path, prefix: str, *endpoints: str) -> Iterator[subprocess.Popen[str]]:
     """Run a worker process; it is killed at the end."""

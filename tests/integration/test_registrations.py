@@ -30,12 +30,6 @@ USERS = (
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The real store is grpc.aio's."""
-    return "asyncio"
-
-
 async def etcdctl(server: EtcdServer, *args: str) -> str:
     """Do something with etcd's own tool."""
     return await anyio.to_thread.run_sync(lambda: server.etcdctl(*args, timeout=20))

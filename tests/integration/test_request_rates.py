@@ -22,12 +22,6 @@ pytestmark = [pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.anyio, pytest.
 MOST = 5
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
-
-
 async def test_members_that_refuse_connections_are_asked_little(etcd_cluster: EtcdCluster) -> None:
     """All members are killed: at most five requests a second from then on, also in the seconds before that is
     declared; and within 2 s of a quorum's return all is well."""

@@ -16,12 +16,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 STARTS = 12
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: the real store is grpc.aio's."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[EtcdCluster]:
     """Three members for all tests here."""

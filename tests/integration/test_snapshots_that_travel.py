@@ -19,12 +19,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 SECRET = canary("travelling")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio, as a real etcd needs it."""
-    return "asyncio"
-
-
 @asynccontextmanager
 async def service(endpoint: str, folder: Path, *keys: str) -> AsyncIterator[Coordinator]:
     """Run a service with these keys."""

@@ -21,7 +21,7 @@ from tests.store.test_faults import TABLE, Row
 from tideover import OutcomeUnknown, RetryPolicy, TideoverError, Unavailable
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.coordinator.coordinator import Coordinator
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.messages import rpc
@@ -30,12 +30,6 @@ from tideover.store.operations import Delete, Put, Range
 from tideover.testing import EtcdCluster, EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.takes(35)]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The store belongs to asyncio."""
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +49,13 @@ def cluster(running_cluster: EtcdCluster) -> Iterator[EtcdCluster]:
 
 async def version(tide: Coordinator, key: str) -> int:
     """Return how often a key was written."""
-    async with at(tide._lanes.active) as member:
+    async with at(tide._parts.client.state.active) as member:
         return await member.version(f"/config/{key}".encode())
 
 
 async def using(tide: Coordinator, endpoint: str) -> None:
     """Let a coordinator use a member, over a connection that is there."""
-    tide._lanes.active = endpoint
+    tide._parts.client.state.active = endpoint
     await tide.config.fetch("warm", default="")
 
 
@@ -76,7 +70,7 @@ async def test_calls_wait_for_the_only_member() -> None:
             await tide.config.put("k", 0)
             server.kill()
             with anyio.fail_after(5):
-                while not tide._lanes.suspected:
+                while not tide._parts.client.state.suspected:
                     await anyio.sleep(0.005)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(partial(tide.config.put, "k", 1, timeout=10))
@@ -134,7 +128,7 @@ async def test_writes_under_kills(cluster: EtcdCluster) -> None:
             while kills < 4 or (not ended["OutcomeUnknown"] and kills < 20):
                 kills += 1
                 await anyio.sleep(0.4)
-                victim = next(m for m in cluster.members if m.endpoint == tide._lanes.active)
+                victim = next(m for m in cluster.members if m.endpoint == tide._parts.client.state.active)
                 victim.kill()
                 await anyio.sleep(0.6)
                 victim.start()
@@ -158,7 +152,7 @@ async def test_a_write_to_a_member_that_is_dead(cluster: EtcdCluster) -> None:
         await using(tide, victim.endpoint)
         victim.kill()
         await anyio.sleep(0.1)
-        tide._lanes.active = victim.endpoint
+        tide._parts.client.state.active = victim.endpoint
         with anyio.fail_after(1):
             await tide.config.put("dead", 1)
         await using(tide, cluster.leader().endpoint)
@@ -242,7 +236,7 @@ async def test_writes_while_the_leader_moves(cluster: EtcdCluster) -> None:
 @asynccontextmanager
 async def gateway_to(liar: Liar) -> AsyncIterator[Gateway]:
     """Make a gateway to a liar, with a monitor that finds all well whenever it is asked to look."""
-    lanes = Lanes([liar.endpoint], clock=Clock(), active=liar.endpoint)
+    lanes = ClusterState([liar.endpoint], clock=Clock(), active=liar.endpoint)
     policy = RetryPolicy(wait_initial=0.001, wait_max=0.002)
     gateway = Gateway(lanes, policy=policy, clock=Clock(), chance=random.random, namespace="")
     store = EtcdStore([liar.endpoint])

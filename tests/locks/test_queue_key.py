@@ -1,20 +1,25 @@
-"""A place in the line: whoever has it is told when it is not to be believed in any more."""
+"""A key in etcd's queue: its holder looks when the key may not be relied upon."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
 
 from tests.locks.support import heal, lose_all
 from tests.support import connected
-from tideover.locks.queue_key import Place
+from tideover.locks.cohort import Cohort
+from tideover.locks.grant import Grant
+from tideover.locks.options import lock_options
+from tideover.locks.queue_key import QueueKey
 from tideover.testing import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
 
-class Body:
-    """Counts how often it was told to look."""
+class Counted(Grant):
+    """Counts how often it looked."""
 
     looks = 0
 
@@ -23,28 +28,32 @@ class Body:
         self.looks += 1
 
 
-async def test_each_holder_is_told_also_after_a_doubt_between_two() -> None:
+async def test_each_holder_is_told_also_after_a_doubt_between_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """The session was in doubt while nobody held the lock: the next holder is told of a loss all the same."""
     store = MemoryStore()
-    async with connected(store) as tide, anyio.create_task_group() as tasks:
-        session = await tide._sessions.shared(15)
-        place = Place(await session.put("locks/orders/1"), session, now=anyio.current_time)
-        begun: list[object] = []
+    async with connected(store) as tide:
+        session = await tide._parts.sessions.shared(15)
+        place = QueueKey(await session.put("locks/orders/1"), session, now=anyio.current_time)
+        cohort = Cohort("orders", 15, tide._parts.locks.context, forget=lambda: None)
+        options = lock_options(ttl=15, timeout=None, on_outage="fail", handover=True, lock_delay=0.0)
+        begun: list[str] = []
+        start = tide._parts.client.home.start
 
-        def start(task: object) -> None:
-            begun.append(task)
-            tasks.start_soon(task)  # type: ignore[arg-type]
+        def noted(name: str, task: Callable[..., Awaitable[object]], *args: object) -> bool:
+            begun.append(name)
+            return start(name, task, *args)
 
-        place.keep(start)
-        place.keep(start)
-        assert len(begun) == 1
+        monkeypatch.setattr(tide._parts.client.home, "start", noted)
+        cohort._keep(place)
+        cohort._keep(place)
+        assert begun == ["lock: keep"]
         lose_all(store)
         await anyio.sleep_until(session.deadline + 1)
         heal(store)
         await anyio.sleep(10)
         assert place.loss() is None
-        body = place.holder = Body()
-        place.keep(start)
+        body = Counted("orders", options, tide._parts.locks.context, place)
+        cohort._keep(place)
         await anyio.sleep(1)
         assert body.looks == 0
         store.revoke(session.lease_id)

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -15,10 +16,10 @@ import pytest
 
 import tideover
 from tideover import Coordinator, LockMode
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.locks.etcd_queue import Queue
-from tideover.sessions.key import OwnKey
+from tideover.locks.etcd_queue import EtcdQueue
+from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Put, prefix_end
 from tideover.testing import EtcdServer
@@ -32,13 +33,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 def anyio_backend() -> str:
     """Run on asyncio: grpc does."""
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for all tests here."""
-    with EtcdServer() as running:
-        yield running
 
 
 @pytest.fixture
@@ -173,7 +167,7 @@ def watchers(server: EtcdServer) -> float:
 @pytest.mark.any_etcd
 async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdServer, tide: Coordinator) -> None:
     """A thousand keys in one line, and who waits at each of the first 200: a departure wakes the next alone."""
-    store = tide._store
+    store = tide._parts.store
     assert store is not None
     member = server.endpoint
     prefix = b"/locks/many/"
@@ -183,18 +177,12 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
         key = prefix + f"{number + 10_000:x}".encode()
         put = await store.call(Put(key, b"", 1), member=member, timeout=5)
         revision = put.header.revision
-        owns.append(OwnKey(key.decode(), key, Entry(b"", revision, revision)))
+        owns.append(LeasedKey(key.decode(), key, Entry(b"", revision, revision)))
     # As of so many processes: each waits for a time of its own before it asks again.
     chance = random.Random(7).random
-    reach = Reach(store, tide._lanes, clock=Clock(), chance=chance, attempt_timeout=5)
-    queue = Queue(
-        prefix,
-        anchors=b"/tideover/sessions/",
-        gateway=tide._gateway,
-        reach=reach,
-        lanes=tide._lanes,
-        chance=chance,
-    )
+    direct = DirectCalls(tide._parts.client.state, clock=Clock(), chance=chance).within(5)
+    direct.connect(store)
+    queue = EtcdQueue(replace(tide._parts.client, direct=direct, random=chance), "many")
     woken: list[int] = []
 
     async def wait(number: int) -> None:

@@ -17,7 +17,7 @@ import tideover
 from tests.history.recorder import Recorder, machine_clock
 from tests.netns.client import Client
 from tideover.clock import Clock
-from tideover.elections.record import Claim, Record
+from tideover.elections.record import CandidateClaim, ElectionRecord
 from tideover.elections.rules.candidate import Seen, Timing
 
 TTLS = (6.0, 15.0)
@@ -25,7 +25,7 @@ TTLS = (6.0, 15.0)
 LATER = 10.0
 
 
-async def believe(record: Record, name: str, recorder: Recorder) -> None:
+async def believe(record: ElectionRecord, name: str, recorder: Recorder) -> None:
     """Record each stretch of belief: when it begins, each time it is prolonged, when its end is noticed.
 
     A record that was renewed too late, but before anybody took it, is the same as before, with the same token.
@@ -48,7 +48,7 @@ async def believe(record: Record, name: str, recorder: Recorder) -> None:
         await record.changed.wait(0.05)
 
 
-async def campaign(record: Record, after: float) -> None:
+async def campaign(record: ElectionRecord, after: float) -> None:
     """Be a candidate."""
     await anyio.sleep(after)
     await record.run()
@@ -60,17 +60,17 @@ async def main(*arguments: str) -> None:
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False) as tide, anyio.create_task_group() as tasks:
             if using != "any":
-                tide._lanes.active = using
+                tide._parts.client.state.active = using
             tasks.start_soon(Client(tide, recorder, "").watch_state)
-            assert tide._store is not None
+            assert tide._parts.store is not None
             for index in range(int(records)):
-                record = Record(
+                record = ElectionRecord(
                     f"/elections/r{index}".encode(),
-                    store=tide._store,
-                    lanes=tide._lanes,
+                    store=tide._parts.store,
+                    cluster=tide._parts.client.state,
                     clock=Clock(),
                     timing=Timing(TTLS[index % 2]),
-                    claim=Claim("step_down"),
+                    claim=CandidateClaim("step_down"),
                     chance=random.random,
                 )
                 tasks.start_soon(campaign, record, 0.0 if index % 3 == int(number) else LATER)

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.support import mock_clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.prefixes.doubts import TICK, Doubts
 from tideover.testing import MemoryStore
 from tideover.ticker import Ticker
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 async def test_watches_cost_no_task_each_and_one_that_fails_blinds_no_other() -> None:
     """A hundred watches are looked at every second and with each proof, by two tasks, also when a look fails."""
     store, clock = MemoryStore(), mock_clock()
-    lanes, ticker = Lanes(store.members, clock=clock, active=store.members[0]), Ticker(clock.monotonic)
-    doubts, taken = Doubts(lanes, ticker), [0] * 100
+    cluster, ticker = ClusterState(store.members, clock=clock, active=store.members[0]), Ticker(clock.monotonic)
+    doubts, taken = Doubts(cluster, ticker), [0] * 100
 
     def look(number: int) -> None:
         taken[number] += 1
@@ -37,7 +37,7 @@ async def test_watches_cost_no_task_each_and_one_that_fails_blinds_no_other() ->
         with _all_looking(doubts, look, len(taken)):
             await anyio.sleep(0.05)
             begun = list(taken)
-            lanes.changed.fire()
+            cluster.changed.fire()
             await anyio.sleep(0.05)
             assert taken == [count + 1 for count in begun]
             await anyio.sleep(10 * TICK)

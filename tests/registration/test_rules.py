@@ -7,18 +7,18 @@ import secrets
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tideover.registration.rules import SPREAD, Comeback, Setback, share_of
+from tideover.registration.rules import SPREAD, Comeback, Failure, share_of
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 
 
-@given(st.lists(st.sampled_from(Setback), max_size=100), CHANCE, CHANCE)
-def test_no_delay_is_longer_than_its_reason_allows(setbacks: list[Setback], share: float, chance: float) -> None:
+@given(st.lists(st.sampled_from(Failure), max_size=100), CHANCE, CHANCE)
+def test_no_delay_is_longer_than_its_reason_allows(setbacks: list[Failure], share: float, chance: float) -> None:
     """Whatever has happened, the next try is at most 5 s away after a definite no, else the spread or 1 s."""
     comeback, most = Comeback(), 0.0
     for setback in setbacks:
         comeback = comeback.after(setback)
-        most = {Setback.REFUSED: 5.0, Setback.OUTAGE: SPREAD, Setback.LOST: SPREAD}.get(setback, 1.0)
+        most = {Failure.REFUSED: 5.0, Failure.OUTAGE: SPREAD, Failure.LOST: SPREAD}.get(setback, 1.0)
     assert 0 <= comeback.delay(share=share, chance=chance) <= most
 
 
@@ -40,6 +40,6 @@ def test_incarnations_share_the_spread_evenly() -> None:
 
 def test_who_returns_together_waits_for_its_share() -> None:
     """After an outage or a lost lease the delay is the incarnation's share, whatever failed before."""
-    for setback in (Setback.OUTAGE, Setback.LOST):
+    for setback in (Failure.OUTAGE, Failure.LOST):
         comeback = Comeback(failures=7).after(setback)
         assert comeback.delay(share=0.5, chance=0.0) == SPREAD / 2

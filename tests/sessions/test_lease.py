@@ -9,8 +9,8 @@ import trio
 
 from tests.support import mock_clock
 from tideover import SessionLost, SessionState
-from tideover.sessions.key import OwnKey
-from tideover.sessions.lease import Tenure
+from tideover.sessions.key import LeasedKey
+from tideover.sessions.lease import LeaseState
 from tideover.sessions.rules import Lease, LeaseRules
 from tideover.types import Entry, Header
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.anyio
 GRANT = Header(cluster_id=7, member_id=1, raft_term=9, revision=100)
 
 
-def tenure(*, strict: bool = False) -> Tenure:
+def tenure(*, strict: bool = False) -> LeaseState:
     """Return the tenure of a lease of 15 s that was granted now."""
-    return Tenure(
+    return LeaseState(
         Lease(LeaseRules(15), 15, trio.current_time(), strict=strict),
         lease_id=0x7A11,
-        anchor=OwnKey("", b"/anchor", Entry(b"", 100, 100)),
+        anchor=LeasedKey("", b"/anchor", Entry(b"", 100, 100)),
         known=GRANT,
         clock=mock_clock(),
         member="m1",

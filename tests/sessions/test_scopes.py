@@ -10,9 +10,9 @@ import trio
 
 from tests.sessions.test_lease import GRANT, tenure
 from tests.support import mock_clock
-from tideover.sessions.keys import Holdings
+from tideover.sessions.keys import SessionKeys
 from tideover.sessions.lookout import Lookout
-from tideover.sessions.scopes import Bodies
+from tideover.sessions.scopes import BoundScopes
 from tideover.ticker import Ticker
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ async def test_a_bodys_timer_is_set_when_its_deadline_is_near() -> None:
     """Of a thousand bodies none has a timer while renewals are proven, and each has one in the last second."""
     lease = tenure()
     lookout = Lookout(ticker := Ticker(mock_clock().monotonic), mock_clock())
-    bodies = Bodies(lease, cast("Holdings", ()), lookout=lookout)
+    bodies = BoundScopes(lease, cast("SessionKeys", ()), lookout=lookout)
     bodies.start()
     scopes = [Scope() for _ in range(1000)]
     async with anyio.create_task_group() as tasks:

@@ -54,7 +54,7 @@ def test_good_endpoints(text: str, endpoint: str) -> None:
         ("[::1:2379", "IPv6 address in brackets"),
         ("a:1,b:2", "each endpoint by itself"),
         ("a,b:2379", "each endpoint by itself"),
-        ("user@host:2379", "no user or password stands in an endpoint"),
+        ("user@host:2379", "an endpoint holds no user or password"),
         ("a b:2379", "is not a host name"),
         ("host/path:2379", "is not a host name"),
         ("ho\0st:2379", "is not a host name"),

@@ -38,407 +38,207 @@ class Row(NamedTuple):
     hint: str = ""
 
 
-TABLE = [
-    Row(
-        "FAILED_PRECONDITION",
-        "127.0.0.1:1 is an etcd grpc-proxy, through which a lease cannot be trusted: give the endpoints of the "
-        "members themselves",
-        K.PROXY,
-        False,
-        False,
-        errors.BehindProxy,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
-        "host: Connection refused",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-        TLS_HINT,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
-        "(Socket closed)",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-        TLS_HINT,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Unwrap failed "
-        "(TSI_DATA_CORRUPTED)",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-        TLS_HINT,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "errors resolving no.invalid:2379: [field:hostname lookup error:address lookup failed for no.invalid: "
-        "Domain name not found]",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-    ),
-    Row("UNAVAILABLE", "DNS resolution failed for no.invalid", K.UNREACHABLE, True, False, errors.Unreachable),
-    Row(
-        "UNAVAILABLE",
-        "Stream removed (Socket closed)",
-        K.CONNECTION_LOST,
-        True,
-        True,
-        errors.Unreachable,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "Stream removed (recvmsg:Connection reset by peer (104))",
-        K.CONNECTION_LOST,
-        True,
-        True,
-        errors.Unreachable,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "Stream removed (recvmsg:Connection timed out (110))",
-        K.CONNECTION_LOST,
-        True,
-        True,
-        errors.Unreachable,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "Stream removed (Socket closed (GOAWAY received; Error code: 11; Debug Text: too_many_pings))",
-        K.CONNECTION_LOST,
-        True,
-        True,
-        errors.Unreachable,
-    ),
-    Row("UNAVAILABLE", "Stream removed (ping timeout)", K.CONNECTION_LOST, True, True, errors.Unreachable),
-    Row("UNAVAILABLE", "GOAWAY received: too_many_pings", K.CONNECTION_LOST, True, True, errors.Unreachable),
-    Row("UNAVAILABLE", "etcdserver: no leader", K.NO_LEADER, True, False, errors.NoQuorum),
-    Row("UNAVAILABLE", "etcdserver: leader changed", K.LEADER_CHANGED, True, True, errors.NoQuorum),
-    Row("UNAVAILABLE", "etcdserver: request timed out", K.TIMED_OUT, True, True, errors.NoQuorum),
-    Row(
-        "UNAVAILABLE",
-        "etcdserver: request timed out, possibly due to previous leader failure",
-        K.TIMED_OUT,
-        True,
-        True,
-        errors.NoQuorum,
-    ),
-    Row("UNKNOWN", "etcdserver: request timed out", K.TIMED_OUT, True, True, errors.NoQuorum),
-    Row("UNKNOWN", "raft proposal dropped", K.HANDOVER, True, False, errors.NoQuorum),
-    Row("UNKNOWN", "raft: stopped", K.NOT_SERVING, True, True, errors.Unreachable),
-    Row(
-        "UNAVAILABLE",
-        "etcdserver: request timed out, possibly due to connection lost",
-        K.TIMED_OUT,
-        True,
-        True,
-        errors.NoQuorum,
-    ),
-    Row(
-        "UNAVAILABLE",
-        'last connection error: connection error: desc = "transport: Error while dialing dial tcp 127.0.0.1:1: '
-        'connect: connection refused"',
-        K.UNREACHABLE,
-        True,
-        True,
-        errors.Unreachable,
-    ),
-    Row("UNKNOWN", "context canceled", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNKNOWN", "context deadline exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
-    Row("DEADLINE_EXCEEDED", "context deadline exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
-    Row(
-        "DEADLINE_EXCEEDED",
-        "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))",
-        K.DEADLINE,
-        True,
-        True,
-        errors.DeadlineExceeded,
-    ),
-    Row(
-        "CANCELLED",
-        "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))",
-        K.DEADLINE,
-        True,
-        True,
-        errors.DeadlineExceeded,
-    ),
-    # The same words, of a stream that nginx has ended.
-    Row(
-        "INTERNAL",
-        "Stream removed (RST_STREAM (Received RST_STREAM with error code 1))",
-        K.CONNECTION_LOST,
-        True,
-        True,
-        errors.Unreachable,
-    ),
-    Row("DEADLINE_EXCEEDED", "Deadline Exceeded", K.DEADLINE, True, True, errors.DeadlineExceeded),
-    Row(
-        "DEADLINE_EXCEEDED",
-        "Stream removed (Deadline Exceeded)",
-        K.DEADLINE,
-        True,
-        True,
-        errors.DeadlineExceeded,
-    ),
-    Row("UNAVAILABLE", "etcdserver: server stopped", K.NOT_SERVING, True, True, errors.Unreachable),
-    Row("UNAVAILABLE", "etcdserver: not capable", K.NOT_SERVING, True, True, errors.Unreachable),
-    Row("UNAVAILABLE", "etcdserver: unhealthy cluster", K.NOT_SERVING, True, True, errors.Unreachable),
-    Row(
-        "UNAVAILABLE",
-        "etcdserver: rpc not supported for learner",
-        K.NOT_SERVING,
-        True,
-        False,
-        errors.Unreachable,
-    ),
-    Row("RESOURCE_EXHAUSTED", "etcdserver: too many requests", K.OVERLOADED, True, False, errors.Unreachable),
-    Row("UNKNOWN", "etcdserver: too many requests", K.OVERLOADED, True, False, errors.Unreachable),
-    Row("INTERNAL", "Internal error from Core", K.CONNECTION_LOST, True, True, errors.Unreachable),
-    Row("CANCELLED", "Locally cancelled by application!", K.CONNECTION_LOST, True, True, errors.Unreachable),
-    Row("CANCELLED", "Channel closed!", K.CONNECTION_LOST, True, True, errors.Unreachable),
-    Row(
-        "UNAUTHENTICATED",
-        "etcdserver: invalid auth token",
-        K.AUTH_TOKEN,
-        False,
-        False,
-        errors.AuthenticationFailed,
-    ),
-    Row(
-        "INVALID_ARGUMENT",
-        "etcdserver: user name is empty",
-        K.AUTH_TOKEN,
-        False,
-        False,
-        errors.AuthenticationFailed,
-    ),
-    Row(
-        "INVALID_ARGUMENT",
-        "etcdserver: revision of auth store is old",
-        K.AUTH_TOKEN,
-        False,
-        False,
-        errors.AuthenticationFailed,
-    ),
-    Row(
-        "UNKNOWN",
-        "auth: revision in header is old",
-        K.AUTH_TOKEN,
-        False,
-        False,
-        errors.AuthenticationFailed,
-    ),
-    Row(
-        "INVALID_ARGUMENT",
-        "etcdserver: authentication failed, invalid user ID or password",
-        K.AUTHENTICATION,
-        False,
-        False,
-        errors.AuthenticationFailed,
-    ),
-    Row(
-        "PERMISSION_DENIED",
-        "etcdserver: permission denied",
-        K.PERMISSION,
-        False,
-        False,
-        errors.PermissionDenied,
-    ),
-    Row("UNKNOWN", "etcdserver: permission denied", K.PERMISSION, False, False, errors.PermissionDenied),
-    Row("INVALID_ARGUMENT", "etcdserver: key is not provided", K.INVALID, False, False, errors.InvalidRequest),
-    Row(
-        "INVALID_ARGUMENT",
-        "etcdserver: too many operations in txn request",
-        K.INVALID,
-        False,
-        False,
-        errors.InvalidRequest,
-    ),
-    Row("INVALID_ARGUMENT", "etcdserver: request is too large", K.INVALID, False, False, errors.InvalidRequest),
-    Row(
-        "RESOURCE_EXHAUSTED",
-        "grpc: received message larger than max (2200008 vs. 2097152)",
-        K.INVALID,
-        False,
-        False,
-        errors.InvalidRequest,
-    ),
-    Row(
-        "RESOURCE_EXHAUSTED",
-        "Stream removed (CLIENT: Received message larger than max (5000000 vs. 4194304))",
-        K.INVALID,
-        False,
-        True,
-        errors.InvalidRequest,
-    ),
-    Row(
-        "RESOURCE_EXHAUSTED",
-        "etcdserver: mvcc: database space exceeded",
-        K.NO_SPACE,
-        True,
-        False,
-        errors.SpaceExhausted,
-        " (etcd's database quota is used up)",
-    ),
-    Row(
-        "NOT_FOUND",
-        "etcdserver: requested lease not found",
-        K.LEASE_NOT_FOUND,
-        False,
-        False,
-        errors.InvalidRequest,
-    ),
-    Row(
-        "FAILED_PRECONDITION",
-        "etcdserver: lease already exists",
-        K.LEASE_EXISTS,
-        False,
-        False,
-        errors.InvalidRequest,
-    ),
-    Row(
-        "OUT_OF_RANGE",
-        "etcdserver: mvcc: required revision has been compacted",
-        K.COMPACTED,
-        False,
-        False,
-        errors.InvalidRequest,
-    ),
-    Row(
-        "OUT_OF_RANGE",
-        "etcdserver: mvcc: required revision is a future revision",
-        K.FUTURE_REVISION,
-        True,
-        False,
-        errors.Unreachable,
-    ),
-    Row("OUT_OF_RANGE", "etcdserver: too large lease TTL", K.INVALID, False, False, errors.InvalidRequest),
-    Row(
-        "UNIMPLEMENTED",
-        "unknown method AuthStatus for service etcdserverpb.Auth",
-        K.INVALID,
-        False,
-        False,
-        errors.InvalidRequest,
-    ),
-    Row(
-        "DATA_LOSS",
-        "etcdserver: corrupt cluster",
-        K.CORRUPT,
-        True,
-        False,
-        errors.DataCorrupt,
-        " (etcd has found that its members' data differ)",
-    ),
-    Row("UNKNOWN", "not a primary lessor", K.LEADER_CHANGED, True, False, errors.NoQuorum),
-    Row(
-        "UNAUTHENTICATED",
-        "call host does not match SSL server name",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-        TLS_HINT,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Cannot check peer: missing "
-        "selected ALPN property.",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-        TLS_HINT,
-    ),
-    # Silence until our own patience with the handshake ended: no matter of TLS.
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
-        "(Endpoint closing)",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-    ),
-    Row(
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: INTERNAL: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
-        "(Expected SETTINGS frame as the first frame, got frame type 80)",
-        K.UNREACHABLE,
-        True,
-        False,
-        errors.Unreachable,
-        NO_GRPC_HINT,
-    ),
-    *(
-        Row(code, f"Received http2 header with status: {status}", *means, HTTP_HINT)
-        for status, code, means in (
-            (301, "UNKNOWN", (K.UNREACHABLE, True, True, errors.Unreachable)),
-            (400, "INTERNAL", (K.UNREACHABLE, True, False, errors.Unreachable)),
-            (401, "UNAUTHENTICATED", (K.UNREACHABLE, True, False, errors.Unreachable)),
-            (403, "PERMISSION_DENIED", (K.UNREACHABLE, True, False, errors.Unreachable)),
-            (404, "UNIMPLEMENTED", (K.UNREACHABLE, True, False, errors.Unreachable)),
-            (429, "UNAVAILABLE", (K.UNREACHABLE, True, False, errors.Unreachable)),
-            (500, "UNKNOWN", (K.UNREACHABLE, True, True, errors.Unreachable)),
-            (502, "UNAVAILABLE", (K.UNREACHABLE, True, True, errors.Unreachable)),
-            (504, "UNAVAILABLE", (K.UNREACHABLE, True, True, errors.Unreachable)),
-        )
-    ),
-    Row(
-        "UNKNOWN",
-        "Received http2 header with status: 413",
-        K.INVALID,
-        False,
-        False,
-        errors.InvalidRequest,
-        TOO_LARGE_HINT,
-    ),
-    # What etcd's codes say in nobody's words of etcd's.
-    Row("UNIMPLEMENTED", "Method not found!", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNIMPLEMENTED", "unknown service etcdserverpb.KV", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("PERMISSION_DENIED", "RBAC: access denied", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNAUTHENTICATED", "Jwt is missing", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("INVALID_ARGUMENT", "no such route", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNKNOWN", "auth: permission denied", K.PERMISSION, False, False, errors.PermissionDenied),
-    Row(
-        "UNKNOWN",
-        "auth: authentication failed, password was given for no password user",
-        K.AUTHENTICATION,
-        False,
-        False,
-        errors.AuthenticationFailed,
-    ),
-    Row("UNKNOWN", "something nobody has seen", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("ABORTED", "", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNAVAILABLE", "", K.UNKNOWN, True, True, errors.Unreachable),
-    Row("UNAVAILABLE", "upstream connect error", K.UNKNOWN, True, True, errors.Unreachable),
-]
+# What each measured error means: kind, may a read be retried, may a write have been applied, public error, hint.
+MEASURED: dict[tuple[FaultKind, bool, bool, type[errors.TideoverError], str], list[tuple[str, str]]] = {
+    (K.PROXY, False, False, errors.BehindProxy, ""): [
+        (
+            "FAILED_PRECONDITION",
+            "127.0.0.1:1 is an etcd grpc-proxy, through which a lease cannot be trusted: give the endpoints "
+            "of the members themselves",
+        ),
+    ],
+    (K.UNREACHABLE, True, False, errors.Unreachable, ""): [
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect "
+            "to remote host: Connection refused",
+        ),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed",
+        ),
+        (
+            "UNAVAILABLE",
+            "errors resolving no.invalid:2379: [field:hostname lookup error:address lookup failed for "
+            "no.invalid: Domain name not found]",
+        ),
+        ("UNAVAILABLE", "DNS resolution failed for no.invalid"),
+        # Silence until our own patience with the handshake ended: no matter of TLS.
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read "
+            "failed (Endpoint closing)",
+        ),
+    ],
+    (K.UNREACHABLE, True, False, errors.Unreachable, TLS_HINT): [
+        (
+            "UNAVAILABLE",
+            "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed",
+        ),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read "
+            "failed (Socket closed)",
+        ),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Unwrap failed "
+            "(TSI_DATA_CORRUPTED)",
+        ),
+        ("UNAUTHENTICATED", "call host does not match SSL server name"),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Cannot check peer: "
+            "missing selected ALPN property.",
+        ),
+    ],
+    (K.CONNECTION_LOST, True, True, errors.Unreachable, ""): [
+        ("UNAVAILABLE", "Stream removed (Socket closed)"),
+        ("UNAVAILABLE", "Stream removed (recvmsg:Connection reset by peer (104))"),
+        ("UNAVAILABLE", "Stream removed (recvmsg:Connection timed out (110))"),
+        (
+            "UNAVAILABLE",
+            "Stream removed (Socket closed (GOAWAY received; Error code: 11; Debug Text: too_many_pings))",
+        ),
+        ("UNAVAILABLE", "Stream removed (ping timeout)"),
+        ("UNAVAILABLE", "GOAWAY received: too_many_pings"),
+        # The same words, of a stream that nginx has ended.
+        ("INTERNAL", "Stream removed (RST_STREAM (Received RST_STREAM with error code 1))"),
+        ("INTERNAL", "Internal error from Core"),
+        ("CANCELLED", "Locally cancelled by application!"),
+        ("CANCELLED", "Channel closed!"),
+    ],
+    (K.NO_LEADER, True, False, errors.NoQuorum, ""): [
+        ("UNAVAILABLE", "etcdserver: no leader"),
+    ],
+    (K.LEADER_CHANGED, True, True, errors.NoQuorum, ""): [
+        ("UNAVAILABLE", "etcdserver: leader changed"),
+    ],
+    (K.TIMED_OUT, True, True, errors.NoQuorum, ""): [
+        ("UNAVAILABLE", "etcdserver: request timed out"),
+        ("UNAVAILABLE", "etcdserver: request timed out, possibly due to previous leader failure"),
+        ("UNKNOWN", "etcdserver: request timed out"),
+        ("UNAVAILABLE", "etcdserver: request timed out, possibly due to connection lost"),
+    ],
+    (K.HANDOVER, True, False, errors.NoQuorum, ""): [
+        ("UNKNOWN", "raft proposal dropped"),
+    ],
+    (K.NOT_SERVING, True, True, errors.Unreachable, ""): [
+        ("UNKNOWN", "raft: stopped"),
+        ("UNAVAILABLE", "etcdserver: server stopped"),
+        ("UNAVAILABLE", "etcdserver: not capable"),
+        ("UNAVAILABLE", "etcdserver: unhealthy cluster"),
+    ],
+    (K.UNREACHABLE, True, True, errors.Unreachable, ""): [
+        (
+            "UNAVAILABLE",
+            'last connection error: connection error: desc = "transport: Error while dialing dial tcp '
+            '127.0.0.1:1: connect: connection refused"',
+        ),
+    ],
+    (K.UNKNOWN, True, True, errors.Unreachable, ""): [
+        ("UNKNOWN", "context canceled"),
+        # etcd's codes, not in etcd's words.
+        ("UNIMPLEMENTED", "Method not found!"),
+        ("UNIMPLEMENTED", "unknown service etcdserverpb.KV"),
+        ("PERMISSION_DENIED", "RBAC: access denied"),
+        ("UNAUTHENTICATED", "Jwt is missing"),
+        ("INVALID_ARGUMENT", "no such route"),
+        ("UNKNOWN", "something nobody has seen"),
+        ("ABORTED", ""),
+        ("UNAVAILABLE", ""),
+        ("UNAVAILABLE", "upstream connect error"),
+    ],
+    (K.DEADLINE, True, True, errors.DeadlineExceeded, ""): [
+        ("UNKNOWN", "context deadline exceeded"),
+        ("DEADLINE_EXCEEDED", "context deadline exceeded"),
+        ("DEADLINE_EXCEEDED", "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))"),
+        ("CANCELLED", "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))"),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded"),
+        ("DEADLINE_EXCEEDED", "Stream removed (Deadline Exceeded)"),
+    ],
+    (K.NOT_SERVING, True, False, errors.Unreachable, ""): [
+        ("UNAVAILABLE", "etcdserver: rpc not supported for learner"),
+    ],
+    (K.OVERLOADED, True, False, errors.Unreachable, ""): [
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests"),
+        ("UNKNOWN", "etcdserver: too many requests"),
+    ],
+    (K.AUTH_TOKEN, False, False, errors.AuthenticationFailed, ""): [
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token"),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty"),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old"),
+        ("UNKNOWN", "auth: revision in header is old"),
+    ],
+    (K.AUTHENTICATION, False, False, errors.AuthenticationFailed, ""): [
+        ("INVALID_ARGUMENT", "etcdserver: authentication failed, invalid user ID or password"),
+        ("UNKNOWN", "auth: authentication failed, password was given for no password user"),
+    ],
+    (K.PERMISSION, False, False, errors.PermissionDenied, ""): [
+        ("PERMISSION_DENIED", "etcdserver: permission denied"),
+        ("UNKNOWN", "etcdserver: permission denied"),
+        ("UNKNOWN", "auth: permission denied"),
+    ],
+    (K.INVALID, False, False, errors.InvalidRequest, ""): [
+        ("INVALID_ARGUMENT", "etcdserver: key is not provided"),
+        ("INVALID_ARGUMENT", "etcdserver: too many operations in txn request"),
+        ("INVALID_ARGUMENT", "etcdserver: request is too large"),
+        ("RESOURCE_EXHAUSTED", "grpc: received message larger than max (2200008 vs. 2097152)"),
+        ("OUT_OF_RANGE", "etcdserver: too large lease TTL"),
+        ("UNIMPLEMENTED", "unknown method AuthStatus for service etcdserverpb.Auth"),
+    ],
+    (K.INVALID, False, True, errors.InvalidRequest, ""): [
+        (
+            "RESOURCE_EXHAUSTED",
+            "Stream removed (CLIENT: Received message larger than max (5000000 vs. 4194304))",
+        ),
+    ],
+    (K.NO_SPACE, True, False, errors.SpaceExhausted, " (etcd's database quota is used up)"): [
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded"),
+    ],
+    (K.LEASE_NOT_FOUND, False, False, errors.InvalidRequest, ""): [
+        ("NOT_FOUND", "etcdserver: requested lease not found"),
+    ],
+    (K.LEASE_EXISTS, False, False, errors.InvalidRequest, ""): [
+        ("FAILED_PRECONDITION", "etcdserver: lease already exists"),
+    ],
+    (K.COMPACTED, False, False, errors.InvalidRequest, ""): [
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted"),
+    ],
+    (K.FUTURE_REVISION, True, False, errors.Unreachable, ""): [
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision"),
+    ],
+    (K.CORRUPT, True, False, errors.DataCorrupt, " (etcd has found that its members' data differ)"): [
+        ("DATA_LOSS", "etcdserver: corrupt cluster"),
+    ],
+    (K.LEADER_CHANGED, True, False, errors.NoQuorum, ""): [
+        ("UNKNOWN", "not a primary lessor"),
+    ],
+    (K.UNREACHABLE, True, False, errors.Unreachable, NO_GRPC_HINT): [
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: INTERNAL: ipv4:127.0.0.1:1: Failed parsing "
+            "HTTP/2 (Expected SETTINGS frame as the first frame, got frame type 80)",
+        ),
+    ],
+    (K.UNREACHABLE, True, True, errors.Unreachable, HTTP_HINT): [
+        ("UNKNOWN", "Received http2 header with status: 301"),
+        ("UNKNOWN", "Received http2 header with status: 500"),
+        ("UNAVAILABLE", "Received http2 header with status: 502"),
+        ("UNAVAILABLE", "Received http2 header with status: 504"),
+    ],
+    (K.UNREACHABLE, True, False, errors.Unreachable, HTTP_HINT): [
+        ("INTERNAL", "Received http2 header with status: 400"),
+        ("UNAUTHENTICATED", "Received http2 header with status: 401"),
+        ("PERMISSION_DENIED", "Received http2 header with status: 403"),
+        ("UNIMPLEMENTED", "Received http2 header with status: 404"),
+        ("UNAVAILABLE", "Received http2 header with status: 429"),
+    ],
+    (K.INVALID, False, False, errors.InvalidRequest, TOO_LARGE_HINT): [
+        ("UNKNOWN", "Received http2 header with status: 413"),
+    ],
+}
+TABLE = [Row(code, message, *meaning) for meaning, said in MEASURED.items() for code, message in said]
 IDS = [f"{row.code} {row.message[:40]}" for row in TABLE]
 
 rows = pytest.mark.parametrize("row", TABLE, ids=IDS)

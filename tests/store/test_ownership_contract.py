@@ -189,13 +189,20 @@ async def test_keys_end_with_their_lease(subject: Subject) -> None:
     assert (await subject.call(LeaseTimeToLive(LEASE))).ttl == -1
 
 
-async def test_attachments_say_when_a_key_came_to_be_and_under_which_lease(subject: Subject) -> None:
-    """Of each key that is there: the revision of its creation, not of its last write, and its lease or 0."""
+@pytest.mark.parametrize("neighbours", [False, True])
+async def test_attachments_say_when_a_key_came_to_be_and_under_which_lease(
+    subject: Subject, neighbours: bool
+) -> None:
+    """Of each key that is there: the revision of its creation, not of its last write, and its lease or 0.
+
+    Also where the keys are read as one range: what else lies between them is left out.
+    """
     await subject.call(LeaseGrant(60, LEASE))
     created = await subject.put(b"held", b"1", LEASE)
     await subject.put(b"held", b"2", LEASE)
+    await subject.put(b"gone-between", b"", LEASE)
     free = await subject.put(b"free")
-    answer = await subject.call(Attachments((b"held", b"free", b"missing")))
+    answer = await subject.call(Attachments((b"held", b"free", b"missing"), neighbours))
     assert answer.found == {b"held": (created, LEASE), b"free": (free, 0)}
     assert answer.header.revision == free
 

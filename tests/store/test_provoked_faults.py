@@ -61,13 +61,6 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[EtcdServer]:
-    """One etcd for what needs no second member."""
-    with EtcdServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def running_cluster() -> Iterator[EtcdCluster]:
     """Three members with quick elections, which accept new members at any time."""
     with EtcdCluster(args=(*FAST, "--strict-reconfig-check=false")) as running:

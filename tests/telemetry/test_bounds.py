@@ -24,7 +24,7 @@ from tests.test_status import REPORT
 from tideover import ConfigKeyError, HealthState, InvalidValue, PermissionDenied, Registration, TideoverError
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import Endpoint, decode
-from tideover.elections.record_document import Document
+from tideover.elections.record_document import RecordDocument
 from tideover.fencing.token import Fence
 from tideover.holders import Holder
 from tideover.shown import LONGEST_LINE
@@ -87,7 +87,7 @@ def check_recorded(caplog: pytest.LogCaptureFixture, recorded: Recorded) -> None
 @asynccontextmanager
 async def beside_harm(store: MemoryStore, **options: Any) -> AsyncIterator[Coordinator]:
     """Run a coordinator on a store in which others have written a megabyte under every key that is read."""
-    document = Document(LONG, 1, "step_down", 15.0, LONG, address=LONG, value=LONG, candidates=(LONG,))
+    document = RecordDocument(LONG, 1, "step_down", 15.0, LONG, address=LONG, value=LONG, candidates=(LONG,))
     reached = Endpoint(f"http://a/{LONG}", metadata={LONG: LONG}, process=LONG)
     for key, value in {
         f"config/{HUGE}": RAW,

@@ -42,7 +42,7 @@ from tideover.contrib.httpx import DiscoveryTransport, SyncDiscoveryTransport
 from tideover.contrib.openfeature import TideoverProvider
 from tideover.contrib.pydantic import TideoverSettingsSource, live_settings
 from tideover.coordinator.catalog import ListedKey
-from tideover.elections.admin import Sighting
+from tideover.elections.admin import RecordSnapshot
 from tideover.locks.lines import LockLine
 from tideover.status import KeyPage, Statement
 from tideover.testing import (
@@ -191,9 +191,9 @@ async def sessions() -> None:
     async with connect("10.0.0.1:2379") as tide:
         async with tide.session(ttl=15, on_outage="lose") as session:
             assert_type(session, tideover.Session)
-            assert_type(await session.put("workers/7", "here"), tideover.OwnKey)
+            assert_type(await session.put("workers/7", "here"), tideover.LeasedKey)
             assert_type(await session.delete("workers/7"), bool)
-            assert_type(session.keys, tuple[tideover.OwnKey, ...])
+            assert_type(session.keys, tuple[tideover.LeasedKey, ...])
             assert_type(session.deadline, float)
             assert_type(session.state, tideover.SessionState)
             assert_type(session.lease_id, int)
@@ -379,7 +379,7 @@ async def discovering() -> None:
         assert_type(await tide.namespaces.find_misspelled("services/"), str | None)
         assert_type([each async for each in tide.namespaces.walk()], list[Tree | Passed])
         assert_type([each async for each in tide.catalog.config("payments/")], list[ListedKey])
-        assert_type([each async for each in tide.catalog.elections()], list[tuple[str, Sighting]])
+        assert_type([each async for each in tide.catalog.elections()], list[tuple[str, RecordSnapshot]])
         assert_type([each async for each in tide.catalog.locks()], list[LockLine])
         assert_type(await tide.catalog.lock("orders/42"), LockLine)
         view = tide.discover("api", max_stale=60, on_stale="raise")

@@ -2,7 +2,7 @@
 
 `TideoverMiddleware` runs the coordinator and keeps the records, `framework_lifespan` runs it for frameworks that
 keep lifespans from middleware; `FencingMiddleware` refuses a lock's former holders; `requirements` let routes say
-what they need, and refuse requests while that cannot be had; `HealthApp` answers probes, `status_page` has a page
+what they need, and refuse requests while that is missing; `HealthApp` answers probes, `status_page` has a page
 for people. Nothing here may call etcd within a request.
 """
 

@@ -1,4 +1,4 @@
-"""`problem_handler`: what an endpoint could not do, as an answer."""
+"""`problem_handler`: an endpoint's error, as the answer to its request."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from tideover.functions import current_for_reads
 from tideover.status import duration
 from tideover.types import Diagnosis
 
-# What a group of errors is answered as: the one of them that comes last here.
+# A group of errors is answered like the one whose status comes last here.
 _WORSE = [503, 409, 500]
 PAGE = "how-to/require-coordination/"
-# The most special ones first: status, title, and the section that explains it.
+# The most specific first: status, title, and the section that explains the problem.
 ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
     LockUnavailable: (503, "No lock can be had", "#no-lock-can-be-had"),
     LockTimeout: (503, "No lock can be had", "#no-lock-can-be-had"),
@@ -61,7 +61,7 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
     Every other error is raised again. Task groups raise groups of errors: with `ExceptionGroup: problem_handler`
     as well, one that holds only errors from above is answered as the worst of them.
 
-    The answer says in words of its own what is the matter, and quotes no message: these name keys, addresses and
+    The answer explains the problem in words of its own, and quotes no message: messages name keys, addresses and
     holders, which are for operators.
 
     Args:
@@ -72,10 +72,10 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
         The answer to a request.
 
     Raises:
-        Exception: The error, if it is none of these.
+        Exception: The error itself, if it is not in the table.
 
     When degraded:
-        This is what it is for.
+        Answers as the table says, from memory.
     """
     known = [(each, answer) for each in _single(error) if (answer := _answer(each)) is not None]
     if len(known) < len(_single(error)):
@@ -91,7 +91,7 @@ async def problem_handler(connection: HTTPConnection, error: Exception) -> Any:
 
 
 def _single(error: Exception) -> list[Exception]:
-    """Return the errors that a group holds, and those of groups in it; of an error itself, that one."""
+    """Return the errors of a group and of the groups in it; for a single error, that error."""
     if not isinstance(error, ExceptionGroup):
         return [error]
     return [single for each in error.exceptions for single in _single(each)]
@@ -124,14 +124,14 @@ def _health() -> ClusterHealth | None:
 
 
 def _detail(error: Exception, brief: str) -> str:
-    """Return what is the matter, without what the error's own message may name."""
+    """Return the problem in words, without the names in the error's own message."""
     because = f": {brief}" if brief else ""
     if isinstance(error, LockTimeout):
         return "a lock that the request needs could not be had in time"
     if isinstance(error, LockUnavailable):
         return f"a lock that the request needs cannot be had across machines{because}"
     if isinstance(error, LockConflict):
-        return "a lock that the request relied on while etcd was away was held by somebody else"
+        return "a lock that the request relied on while etcd was away was held by another process"
     if isinstance(error, TooStale):
         return f"what the request needs is {duration(error.age)} old, and may be {duration(error.max_stale)}"
     if isinstance(error, NotSynced | EndpointsUnknown):

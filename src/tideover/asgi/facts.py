@@ -1,11 +1,11 @@
-"""What a coordinator knows, as requirements ask for it: by the clock, at this instant, and without I/O."""
+"""What a coordinator knows, for requirements: by the clock, at this instant, without I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from tideover.asgi.rules.requirements import Known, KnownService
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.coordinator.rules.situation import READ_ONLY
 from tideover.types import HealthState, Standing
 
@@ -16,35 +16,27 @@ _READ_ONLY = tuple(READ_ONLY)
 
 
 class CoordinatorFacts:
-    """The facts of one coordinator.
-
-    Args:
-        coordinator: The coordinator.
-    """
+    """The facts of one coordinator."""
 
     __slots__ = ("coordinator",)
 
     def __init__(self, coordinator: Coordinator) -> None:
         self.coordinator = coordinator
 
-    def __repr__(self) -> str:
-        """Show the coordinator."""
-        return f"<CoordinatorFacts of {self.coordinator!r}>"
-
     @property
     def available(self) -> bool:
-        """Whether a quorum answers, as far as has been declared."""
+        """Whether the declared state is that a quorum answers."""
         return self.coordinator.health.state is _AVAILABLE
 
     @property
     def writable(self) -> bool:
-        """Whether a quorum answers and takes writes, as far as is known."""
+        """Whether a quorum answers and accepts writes, as far as is known."""
         health = self.coordinator.health
         return health.state is _AVAILABLE and health.diagnosis not in _READ_ONLY
 
     @property
     def brief(self) -> str:
-        """What is the matter with etcd, without names and addresses."""
+        """The diagnosis in words, without names and addresses."""
         return self.coordinator.health.brief
 
     def config(self, prefix: str) -> Iterable[Known]:
@@ -52,9 +44,9 @@ class CoordinatorFacts:
         return self.coordinator.config.views_under(prefix)
 
     def service(self, name: str) -> KnownService:
-        """Return what is known of a service, which is followed from now on."""
-        return self.coordinator.require_service(name)
+        """Return what is known of a service, and follow it."""
+        return life_of(self.coordinator).parts.discovery.require(name)
 
     def standing(self, election: str) -> Standing | None:
-        """Return the standing with which an election is led here; None if it is not."""
+        """Return the standing with which this process leads an election; None if it does not."""
         return self.coordinator.standing(election)

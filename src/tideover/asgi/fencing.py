@@ -1,4 +1,4 @@
-"""`FencingMiddleware`: a service that refuses what comes from a lock's former holder."""
+"""`FencingMiddleware`: refuses requests of a lock's former holders."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class FenceMemory:
     """Remembers the largest token of each lock, in this process: for one process, or as a model of what a
     database does.
 
-    Called with a fence it says whether that is as large as any before. No name is ever forgotten, because a former
-    holder would come through then: that is about 200 bytes for each lock, 40 MB for 200,000.
+    Called with a fence, returns whether it is at least as large as all before. Names are never forgotten, because
+    a former holder would then pass: about 200 bytes for each lock, 40 MB for 200,000.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class FenceMemory:
         return f"<FenceMemory of {len(self._largest)} locks>"
 
     def __call__(self, fence: Fence) -> bool:
-        """Say whether a fence may pass, and remember it if so."""
+        """Return whether a fence may pass, and remember it if so."""
         shown = fence.epoch, fence.token
         if shown < self._largest.get(fence.lock, (0, 0)):
             return False
@@ -52,7 +52,7 @@ class FencingMiddleware:
         app: The application.
         admit: Called with each `Fence`, sync or async; says whether it may pass. It must compare and remember
             `(epoch, token)` in one step, where all processes of the service see it. None remembers in this
-            process only, and every name that requests have named, for ever: about 200 bytes each.
+            process only, and never forgets a name that a request has: about 200 bytes each.
         lock: The one lock that protects this service; None takes whichever the request names.
         methods: The methods that are fenced.
     """
@@ -86,7 +86,7 @@ class FencingMiddleware:
         await self.app(scope, receive, send)
 
     async def _find_problem(self, scope: Scope) -> Problem | None:
-        """Return why a request is refused; None if it is not."""
+        """Return why a request is refused; None to let it pass."""
         values = [value for name, value in scope["headers"] if name == _FIELD]
         if not values:
             return Problem(428, f"this service is fenced: send the field {FENCING_FIELD}", see=SEE)

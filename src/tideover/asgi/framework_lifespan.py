@@ -1,4 +1,4 @@
-"""`lifespan`: the coordinator for frameworks that take a lifespan, and keep theirs from middleware."""
+"""`lifespan`: the coordinator for frameworks that accept a lifespan, but hide theirs from middleware."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ from tideover.elections.leading import Work
 from tideover.registration.registration import Registration
 from tideover.request_record import current_coordinator
 
-# What frameworks take: called with the application, for the time between its start and its end.
+# A framework's own lifespan: called with the application, entered at its start and left at its end.
 OwnLifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 _made = itertools.count(1)
 
 
 class FrameworkLifespan:
-    """A lifespan that runs a coordinator; made by `lifespan`, which documents it.
-
-    Args:
-        own: The application's own; None if it has none.
-        plan: What each run has.
-    """
+    """A lifespan that runs a coordinator; made by `lifespan`, which documents it."""
 
     def __init__(self, own: OwnLifespan | None, plan: Plan) -> None:
         self.plan = plan
@@ -42,28 +37,25 @@ class FrameworkLifespan:
     async def __call__(self, app: object) -> AsyncIterator[Mapping[str, Any]]:
         """Run the coordinator, and the application's own lifespan within it.
 
-        Args:
-            app: The application.
-
         Yields:
             The state that the application's own lifespan has yielded, with the coordinator.
 
         Raises:
-            AmbiguousCoordinator: Another run goes on whose server hands no state on.
-            Closed: A coordinator that was handed in is not entered.
+            AmbiguousCoordinator: Another run is active whose server does not pass on the state.
+            Closed: A given coordinator is not entered.
             TideoverError: What `connect` raises when entered.
         """
         state: dict[str, Any] = {}
         async with AsyncExitStack() as stack:
             run = await stack.enter_async_context(self.plan.run(state))
-            # Not by a token: some frameworks leave in another context than they have entered in.
+            # Not by a token: some frameworks leave in another context than they entered.
             before = current_coordinator.get()
             stack.callback(current_coordinator.set, before)
             current_coordinator.set(run.coordinator)
             if self._own is not None:
                 yielded: Mapping[str, Any] | None = await stack.enter_async_context(self._own(app))
                 state.update(yielded or {})
-            # Before the application's own lifespan takes away what its jobs work with.
+            # Before the application's own lifespan closes what its jobs use.
             stack.push_async_callback(run.end)
             run.begin()
             yield state
@@ -83,7 +75,7 @@ def lifespan(
         tide = lifespan(endpoints=["127.0.0.1:2379"])
         app = Litestar([...], lifespan=[tide], middleware=[DefineMiddleware(TideoverMiddleware, lifespan=tide)])
 
-    For what takes `lifespan=`: Litestar, whose middleware sees no lifespan, and as well Starlette and FastAPI.
+    For frameworks with `lifespan=`: Litestar, whose middleware sees no lifespan, and also Starlette and FastAPI.
     `TideoverMiddleware(app, lifespan=...)` then gives each request a record, and the coordinator of its own run.
     Without that middleware `tideover.current()` is the coordinator while it is the only one in its event loop.
 
@@ -95,9 +87,9 @@ def lifespan(
             manager, such as one decorated with `@asynccontextmanager`. It is entered when the coordinator is open,
             and left before it is closed; what it yields is yielded. `lifespan` may be given to `lifespan`.
         endpoints: As in `TideoverMiddleware`, like all that follows.
-        coordinator: A coordinator that somebody else has entered and will leave; instead of `endpoints`.
-        register: What others are to find: registered when `own` has been entered, a moment before the server
-            hears that the application has started.
+        coordinator: A coordinator that the application enters and leaves itself; instead of `endpoints`.
+        register: The registrations: made when `own` has been entered, a moment before the server hears that the
+            application has started.
         while_leading: What to run in one process of all; each begins when `own` has been entered, and has ended
             before `own` is left.
         options: Everything else goes to `connect`.

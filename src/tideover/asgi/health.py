@@ -1,4 +1,4 @@
-"""`HealthApp`: what probes, load balancers and operators' tools ask this process; answered without I/O."""
+"""`HealthApp`: answers probes, load balancers and operators' tools without I/O."""
 
 from __future__ import annotations
 
@@ -39,22 +39,23 @@ Find = Callable[[Scope], Coordinator]
 
 
 class HealthApp:
-    """An ASGI application that tells probes how this process is: `/livez`, `/readyz`, `/health`, `/leader/NAME`.
+    """An ASGI application for probes: `/livez`, `/readyz`, `/health`, `/leader/NAME`.
 
         app = Starlette(routes=[Mount("/_tideover", HealthApp())], middleware=[...])
 
     `TideoverMiddleware(health="/_tideover")` answers the same without a route. It answers GET, HEAD and OPTIONS,
-    from what this process knows: nothing is asked of etcd, and nothing may be stored by who asks. Each answer says
-    whose it is in `Tideover-Process: host:pid`.
+    from what this process knows: etcd is not asked, and no answer may be stored. Each answer names its process in
+    `Tideover-Process: host:pid`.
 
     Args:
-        coordinator: Whose health it is; None means what `tideover.current()` is where it is mounted.
-        ready: What `readyz` requires besides: `requires("lock")`, `leader_only("reaper")`. In an outage that takes
-            all processes out at once, so it is for those that are of no use without.
-        lifespan: What `tideover.asgi.lifespan` has returned; instead of `coordinator`.
+        coordinator: The coordinator; None means `tideover.current()` where the application is mounted.
+        ready: Further requirements of `readyz`: `requires("lock")`, `leader_only("reaper")`. An outage then makes
+            all processes unready at once, so this is for processes that are useless without.
+        lifespan: A result of `tideover.asgi.lifespan`; instead of `coordinator`.
 
     Raises:
-        TypeError: `coordinator`, `lifespan` or one of `ready` is something else, or both of the former are given.
+        TypeError: `coordinator`, `lifespan` or one of `ready` is something else, or both coordinator and lifespan
+            are given.
 
     When degraded:
         Answers at once, from memory. `livez` and, unless it is told to be strict, `readyz` stay 200.
@@ -95,20 +96,12 @@ class HealthApp:
         await self.answer(self._find, route_path(scope), scope, receive, send)
 
     async def answer(self, find: Find, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, for the coordinator that it belongs to.
-
-        Args:
-            find: Finds that.
-            path: What is asked for, such as `/livez`.
-            scope: The request's.
-            receive: The server's.
-            send: The server's.
-        """
+        """Answer a request for `path`, such as `/livez`, for the coordinator that `find` returns."""
         method, process = scope.get("method", ""), process_name()
         fields = {"Tideover-Process": process.encode("ascii", "backslashreplace").decode(), **_UNSTORED}
         found = self._answer(find, path, scope)
         if method == "OPTIONS":
-            # What HAProxy sends if it is not told otherwise: the status is all it looks at.
+            # HAProxy's default, which looks at the status only.
             status = found.status if isinstance(found, Problem) else found.status_code
             found = Response(status_code=status, headers={"Allow": _ALLOW})
         if isinstance(found, Problem):
@@ -122,7 +115,7 @@ class HealthApp:
         await found(scope, receive, send)
 
     def _answer(self, find: Find, path: str, scope: Scope) -> Response | Problem:
-        """Return the answer to GET, or why there is none."""
+        """Return the answer to GET, or the problem."""
         # Litestar adds a slash to what it mounts.
         path = path.rstrip("/")
         election = path.removeprefix(_LEADER) if path.startswith(_LEADER) else ""
@@ -149,7 +142,7 @@ class HealthApp:
         if problem is not None and problem.status == 400:
             return problem
         aside = degraded(report)
-        # What Envoy takes for "use the others first".
+        # Envoy prefers other processes then.
         headers = {"x-envoy-degraded": "true"} if aside else {}
         word = "not ready" if problem else "degraded" if aside else "ready"
         if "verbose" in query:
@@ -178,14 +171,10 @@ class HealthApp:
 
 
 def _asked_for(name: str, report: StatusReport) -> Requirement:
-    """Return what a probe asks for by `?require=`.
-
-    Args:
-        name: Such as `lock`.
-        report: The facts.
+    """Return the requirement that a probe names in `?require=`.
 
     Raises:
-        ValueError: There is no such requirement; or the service is not followed, and no probe is to begin that.
+        ValueError: There is no such requirement; or the service is not followed, which a probe must not start.
     """
     kind, _, service = name.partition(":")
     if kind == "discovery" and service not in {each.name for each in report.services}:
@@ -201,9 +190,6 @@ def _text(*lines: str, status: int = 200, headers: Mapping[str, str] | None = No
 def _json(content: object, media_type: str, status: int = 200) -> Response:
     body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
     return Response(body, status, media_type=media_type)
-
-
-# The endpoints --------------------------------------------------------------------------------------------------
 
 
 def _livez(report: StatusReport) -> Response | Problem:

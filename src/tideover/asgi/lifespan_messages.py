@@ -12,12 +12,7 @@ from starlette.types import Message, Receive, Send
 
 
 class LifespanMessages:
-    """The messages of one lifespan, with the last one held back.
-
-    Args:
-        receive: The server's.
-        send: The server's.
-    """
+    """The messages of one lifespan, with the last one held back."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive_from_server = receive
@@ -60,13 +55,12 @@ class LifespanMessages:
         """Run the application's lifespan.
 
         Args:
-            app: Runs it with these `receive` and `send`.
-            on_started: Called when the application has started, and the server knows.
-            on_shutdown: Awaited before the application hears that it is to shut down.
+            on_started: Called after the server has heard that the application started.
+            on_shutdown: Awaited before the application hears of its shutdown.
 
         Raises:
-            Exception: What the application raised after it had answered; before that it means, by the ASGI
-                specification, that it has no lifespan, and one is run for it.
+            Exception: The application's own, after its first answer. An earlier one means, by the ASGI
+                specification, that the application has no lifespan, and one is run in its place.
         """
         self._on_started, self._on_shutdown = on_started, on_shutdown
         try:
@@ -80,36 +74,28 @@ class LifespanMessages:
     async def _run_for_app(self) -> None:
         await self._send({"type": "lifespan.startup.complete"})
         self._started = True
-        # The application may have taken the startup message already; the next one is the shutdown.
+        # The application may have received the startup message already; the next one is the shutdown.
         while (await self._receive())["type"] != "lifespan.shutdown":
             pass
         self._last = {"type": "lifespan.shutdown.complete"}
 
     async def refuse(self, error: Exception) -> None:
-        """Answer that the startup failed, before the application was asked.
+        """Answer that the startup failed, before the application starts.
 
-        An exception alone would mean to the server that there is no lifespan, and it would serve all the same.
-
-        Args:
-            error: Why.
+        An exception alone would tell the server that there is no lifespan, and the server would serve requests.
         """
         await self._receive()
         self._started = True
         await self._send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
 
     async def finish(self) -> None:
-        """Let the server hear the end."""
+        """Send the message that was held back."""
         if self._last is not None:
             await self._send(self._last)
 
 
 async def run_lifespan(receive: Receive, send: Send) -> None:
-    """Run the lifespan of an application that has nothing to do in it.
-
-    Args:
-        receive: The server's.
-        send: The server's.
-    """
+    """Run the lifespan of an application that does nothing in it."""
     messages = LifespanMessages(receive, send)
     await messages.run(_nothing)
     await messages.finish()

@@ -24,12 +24,12 @@ from tideover.elections.leading import Work
 from tideover.registration.registration import Registration
 from tideover.request_record import RequestRecord, current_coordinator, current_record
 
-# Answers what is asked for below its path, for the coordinator that is found.
+# Answers requests below its path, for the coordinator that is found.
 Answerer = Callable[[Callable[[Scope], Coordinator], str, Scope, Receive, Send], Awaitable[None]]
 
 
 class TideoverMiddleware:
-    """Run a coordinator from the application's lifespan, and say which requests were served degraded.
+    """Run a coordinator from the application's lifespan, and mark the requests that were served degraded.
 
         app = Starlette(routes=..., middleware=[Middleware(TideoverMiddleware, endpoints=["127.0.0.1:2379"])])
 
@@ -43,17 +43,17 @@ class TideoverMiddleware:
         app: The application.
         endpoints: The members' `host:port`; the coordinator is made and closed here. Without, and without a
             `coordinator`, they are those of the environment; see `connect`.
-        coordinator: A coordinator that somebody else has entered and will leave; instead of `endpoints`.
-        register: What others are to find: registered once the application has started, and gone from etcd the
-            moment that SIGTERM, SIGINT or SIGQUIT arrives, while the requests under way are still answered. Where
-            the signals cannot be heard (the server does not run in the main thread, or not on asyncio), it is gone
-            when the server begins the application's shutdown.
-        while_leading: What to run in one process of all, by the name of its election: coroutine functions without
-            arguments, also decorated with `while_leader`, or `Leading(function, ttl=..., on_outage=...)`. Each
-            begins once the application has started, and is run again after a failure as
+        coordinator: A coordinator that the application enters and leaves itself; instead of `endpoints`.
+        register: The registrations: made once the application has started, and deleted from etcd the moment that
+            SIGTERM, SIGINT or SIGQUIT arrives, while the requests under way are still answered. Where the signals
+            cannot be heard (the server does not run in the main thread, or not on asyncio), they are deleted when
+            the server begins the application's shutdown.
+        while_leading: Jobs that run in one process at a time, by the name of the election: coroutine functions
+            without arguments, also decorated with `while_leader`, or `Leading(function, ttl=..., on_outage=...)`.
+            Each begins once the application has started, and is run again after a failure as
             `Coordinator.run_while_leading` says; each is cancelled, and its end waited for, before the application
             hears of its shutdown.
-        lifespan: What `tideover.asgi.lifespan` has returned and the framework runs; instead of all the above.
+        lifespan: The result of `tideover.asgi.lifespan` that the framework runs; instead of all the above.
         health: Where `HealthApp` answers, such as `"/_tideover"`; None means nowhere. These requests have no
             record and do not reach the application.
         exclude_paths: Paths whose requests have no record and are not counted, each with all below it, such as
@@ -61,13 +61,13 @@ class TideoverMiddleware:
         status_header: Whether degraded responses carry `Tideover-Status`, an RFC 9651 dictionary such as
             `config=memory;age=42`.
         status: Where the status page is mounted, such as `"/_tideover/status"`: `status_app()` for this
-            coordinator, open to everybody who reaches it. Its requests have no record. None means nowhere.
+            coordinator, open to every client that reaches it. Its requests have no record. None means nowhere.
         options: Everything else goes to `connect`.
 
     Raises:
         TypeError: More than one of `endpoints`, `coordinator` and `lifespan` were given, or none and the
-            environment has no endpoints; or `register` is no registration, or `while_leading` names what cannot
-            be run.
+            environment has no endpoints; or `register` is no registration, or `while_leading` has an entry that
+            cannot be run.
         ValueError: An option is wrong, or a variable of the environment; see `connect`.
         ImportError: `status` was given, and the extra `status` is not installed.
 
@@ -113,7 +113,7 @@ class TideoverMiddleware:
             self._mounts.append((check_mount("status", status), StatusApp().answer))
         if health is not None:
             self._mounts.append((check_mount("health", health), HealthApp().answer))
-        # Of the first sign of the end it can only hear within a run.
+        # The first sign of the end can only be heard within a run.
         self._runs_lifespan = lifespan is None and (self._plan.lives or health is not None)
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class TideoverMiddleware:
                 await answer(self._plan.of, path, scope, receive, send)
                 return
         coordinator = self._plan.of(scope)
-        # In line, because each request pays for it: a call more is a tenth of what the middleware adds.
+        # Inline, because each request pays for it: one more call is a tenth of the middleware's cost.
         for name, _ in scope.get("headers", ()):
             if name == FIELD and (problem := misdirected(scope, coordinator)) is not None:
                 await refuse(problem, scope, receive, send)
@@ -185,7 +185,7 @@ class TideoverMiddleware:
 
 
 def _check_alone(lifespan: object, *others: object) -> None:
-    """Reject a lifespan beside what is given to `lifespan` itself, and what is none."""
+    """Reject a lifespan together with options of `lifespan` itself, and anything that is no lifespan."""
     if not isinstance(lifespan, FrameworkLifespan):
         raise TypeError(f"lifespan must be what tideover.asgi.lifespan() returns, not {lifespan!r}")
     if any(other is not None and other != () and other != {} for other in others):

@@ -1,8 +1,8 @@
-"""Requests that are for the leader of an election, as they say themselves, and reach a process that does not lead.
+"""Requests for the leader of an election that reach a process that does not lead.
 
-A transport says it by `Tideover-Leader` for `http://NAME.leader/`. The answer is 421: nothing was done, and the
-request may go elsewhere, whatever its method (RFC 9110, section 15.5.20). It is decided by the clock, when the
-request begins: what has waited in a socket while the process stood still is refused.
+A transport marks them with `Tideover-Leader`, for `http://NAME.leader/`. The answer is 421: nothing was done, and
+the request may go elsewhere, whatever its method (RFC 9110, section 15.5.20). The clock decides when the request
+begins: a request that waited in a socket while the process stood still is refused.
 """
 
 from __future__ import annotations
@@ -21,12 +21,7 @@ FIELD = LEADER_FIELD.lower().encode()
 
 
 def misdirected(scope: Scope, coordinator: Coordinator) -> Problem | None:
-    """Return why a request is for another process; None if it is not.
-
-    Args:
-        scope: The request's.
-        coordinator: Where the election would be led.
-    """
+    """Return the problem of a request for another process; None for all other requests."""
     for name, value in scope.get("headers", ()):
         if name == FIELD and coordinator.standing(election := unquote(value.decode("latin-1"))) is None:
             detail = f"the request is for the leader of {shown(election)!r}, which is not led here"

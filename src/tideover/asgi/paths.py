@@ -13,14 +13,13 @@ _DOTS = re.compile(r"/\.\.?(/|$)")
 
 
 class Paths:
-    """Some paths, each with all that is below it: `/static` also means `/static/app.css`, and not `/statics`.
+    """Some paths, each with everything below: `/static` also means `/static/app.css`, but not `/statics`.
 
     Args:
-        what: The name of the option they were given as, for messages.
         given: The paths; a slash at the end means nothing.
 
     Raises:
-        TypeError: They are no strings, or one string.
+        TypeError: A path is no string, or all of them are one string.
         ValueError: One does not begin with a slash.
     """
 
@@ -28,12 +27,8 @@ class Paths:
         if isinstance(given, str):
             raise TypeError(f"{what} must be a list, such as [{given!r}], not a string")
         self._given = tuple(check_path(what, path) for path in given)
-        # Of the root all are below it, also what does not begin with a slash.
+        # Everything is below the root, also paths without a slash at the beginning.
         self._below = tuple(path and f"{path}/" for path in self._given)
-
-    def __repr__(self) -> str:
-        """Show them."""
-        return f"<Paths {', '.join(self._given) or 'none'}>"
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -51,11 +46,8 @@ class Paths:
 def is_plain(scope: Scope) -> bool:
     """Whether every application reads a path as it is written: it begins with a slash, and has no `..` or `.`.
 
-    Some servers hand on the absolute form of a target (`GET http://a/pay`, RFC 9112, 3.2.2) as it came, and some
+    Some servers pass on the absolute form of a target (`GET http://a/pay`, RFC 9112, 3.2.2) unchanged, and some
     applications follow dots, as for files, or pass them on to a server that does.
-
-    Args:
-        scope: The request's.
     """
     path = _below_root(str(scope["path"]), scope)
     return (path.startswith("/") or not path) and not ("/." in path and _DOTS.search(path))
@@ -63,10 +55,6 @@ def is_plain(scope: Scope) -> bool:
 
 def check_path(what: str, path: str) -> str:
     """Return a path without the slash at its end.
-
-    Args:
-        what: The name of the option it was given as.
-        path: The path.
 
     Raises:
         TypeError: It is no string.
@@ -80,11 +68,7 @@ def check_path(what: str, path: str) -> str:
 
 
 def check_mount(what: str, path: str) -> str:
-    """Return the path of something that is mounted in front of an application, without the slash at its end.
-
-    Args:
-        what: The name of the option it was given as.
-        path: The path.
+    """Return the path of a mount in front of an application, without the slash at its end.
 
     Raises:
         TypeError: It is no string.
@@ -97,12 +81,7 @@ def check_mount(what: str, path: str) -> str:
 
 
 def below(path: str, scope: Scope) -> str | None:
-    """Return what a request asks for below a path, such as `/livez`; None if it is for something else.
-
-    Args:
-        path: The path, as `check_path` has returned it.
-        scope: The request's.
-    """
+    """Return a request's path below another, such as `/livez`; None if the request is for another path."""
     found = route_path(scope)
     return found[len(path) :] if found == path or found.startswith(f"{path}/") else None
 
@@ -110,11 +89,8 @@ def below(path: str, scope: Scope) -> str | None:
 def route_path(scope: Scope) -> str:
     """Return the path of a request without the `root_path`, which servers and mounts put in front of it.
 
-    Servers that give the path alone, as those did that are older than the ASGI specification's word on it (2.4),
-    are understood too, and those that leave the absolute form of a request's target as it is.
-
-    Args:
-        scope: The request's.
+    Also understood: servers that give the path alone, as before ASGI 2.4, and servers that leave the absolute form
+    of a request's target unchanged.
     """
     path = str(scope["path"])
     return _below_root(path if path.startswith("/") else _path_of_target(path), scope)

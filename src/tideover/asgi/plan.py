@@ -1,4 +1,4 @@
-"""What an application has while it runs: its coordinator, what it registers, and what it does while it leads."""
+"""An application's coordinator, registrations and jobs, from its start to its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tideover.asgi.leading import LeadingJobs
 from tideover.asgi.registration import Announcement
 from tideover.asgi.runs import Runs
 from tideover.asgi.shutdown import EarlyWarning
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
@@ -58,23 +58,14 @@ class ConnectOptions(TypedDict, total=False):
 
 
 class Plan:
-    """What each run of an application object has; checked as a whole when the application is built.
+    """The parts of each run of an application object; checked when the application is built.
 
     Args:
-        face: What the user has called, for messages.
-        endpoints: As in `TideoverMiddleware`, also the following.
-        coordinator: One that somebody else enters and leaves.
-        register: What others are to find.
-        while_leading: What to run in one process of all, by election.
-        options: For `connect`.
-        apart: What tells its runs from those of others with the same options, in the state of one lifespan.
+        apart: Distinguishes its runs from others with the same options, in the state of one lifespan.
 
     Raises:
         TypeError: See `TideoverMiddleware`.
         ValueError: Likewise.
-
-    Attributes:
-        coordinator: That of the last run; before the first one, one with its options that is never entered.
     """
 
     def __init__(
@@ -104,7 +95,7 @@ class Plan:
         self.coordinator = connect(*members, **options) if coordinator is None else coordinator
         self._work = dict(while_leading or {})
         LeadingJobs(self.coordinator, self._work)
-        self._runs = Runs(self.coordinator.options, apart=apart)
+        self._runs = Runs(life_of(self.coordinator).parts.options, apart=apart)
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -116,60 +107,47 @@ class Plan:
         return self._own or bool(self._registrations or self._work)
 
     def of(self, scope: Scope) -> Coordinator:
-        """Return the coordinator of a request's run; where there has been none, one that is not entered.
-
-        Args:
-            scope: The request's.
+        """Return the coordinator of a request's run; before the first run, one that is not entered.
 
         Raises:
-            AmbiguousCoordinator: It names no run, and several go on.
+            AmbiguousCoordinator: The request names no run, and several are active.
         """
         return self._runs.of(scope) or self.coordinator
 
     @asynccontextmanager
     async def run(self, state: MutableMapping[str, Any] | None, *, needed: bool = True) -> AsyncIterator[Run]:
-        """Have all of it for the length of a block, in which the application starts and ends.
+        """Run all parts for a block, in which the application starts and ends.
 
-        A coordinator is single-use, so each run has one of its own, if it is not somebody else's.
+        A coordinator is single-use, so each run makes its own, unless the application gave one.
 
         Args:
-            state: The lifespan's; None if there is none.
-            needed: Whether somebody else's coordinator must have been entered.
+            needed: Whether a given coordinator must have been entered.
 
         Raises:
-            AmbiguousCoordinator: Another run goes on, and the requests of the two could not be told apart.
-            Closed: Somebody else's coordinator is not entered.
+            AmbiguousCoordinator: Another run is active, and the requests of the two could not be told apart.
+            Closed: A given coordinator is not entered.
             TideoverError: What `connect` raises when entered.
         """
         own = self.coordinator
-        coordinator = Coordinator(own.options, store=self._store) if self._own else own
+        coordinator = Coordinator(life_of(own).parts.options, store=self._store) if self._own else own
         async with AsyncExitStack() as stack:
             if self._own:
                 stack.enter_context(self._runs.run(coordinator, state))
                 await stack.enter_async_context(coordinator)
                 self.coordinator = coordinator
-            elif coordinator.loop is None and needed:
+            elif life_of(coordinator).loop is None and needed:
                 raise Closed(
                     f"{coordinator!r}: to register or lead, enter it before the application starts, or give "
                     "endpoints"
                 )
             run = Run(coordinator, self._registrations, self._work)
-            # Also where the application ends without having been told to.
+            # Also where the application ends on its own.
             stack.push_async_callback(run.end)
             yield run
 
 
 class Run:
-    """One run of an application.
-
-    Args:
-        coordinator: Its coordinator.
-        registrations: What to register.
-        work: What to run, by election.
-
-    Attributes:
-        coordinator: Its coordinator.
-    """
+    """One run of an application."""
 
     def __init__(
         self, coordinator: Coordinator, registrations: Sequence[Registration], work: Mapping[str, Work]
@@ -179,32 +157,28 @@ class Run:
         self._jobs = LeadingJobs(coordinator, work)
         self._warning = EarlyWarning(self._hear, unheard=lambda: self._announcement.listed)
 
-    def __repr__(self) -> str:
-        """Show what it has."""
-        return f"<Run of {self.coordinator!r}: {self._announcement!r}, {self._jobs!r}>"
-
     def begin(self) -> None:
-        """Register, and become a candidate: the application has started. Nothing waits for etcd."""
-        self.coordinator.ending = False
+        """Register and start the jobs, without waiting for etcd."""
+        life_of(self.coordinator).ending = False
         self._announcement.begin()
         self._jobs.begin()
         self._warning.listen()
 
     def _hear(self) -> None:
-        self.coordinator.ending = True
+        life_of(self.coordinator).ending = True
         self._announcement.withdraw()
 
     async def end(self) -> None:
         """Deregister, and end the jobs, before the application shuts down; bounded in time. Again is a no-op."""
         self._warning.stop()
-        self.coordinator.ending = True
+        life_of(self.coordinator).ending = True
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._announcement.end)
             tasks.start_soon(self._jobs.end)
 
 
 def _check_sources(face: str, endpoints: object, coordinator: object, options: Mapping[str, object]) -> None:
-    """Reject what is no coordinator, and makes none, or more than one."""
+    """Reject arguments that give no coordinator, or more than one."""
     if isinstance(endpoints, Coordinator):
         raise TypeError(f"endpoints must be a list of host:port; give {endpoints!r} as coordinator=")
     if isinstance(endpoints, str):

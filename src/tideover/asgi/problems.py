@@ -1,9 +1,9 @@
-"""Problems, as RFC 9457 has them: the one place that makes the answers to requests that are not served.
+"""Problems as of RFC 9457: makes the answers to requests that are not served.
 
 A client of HTTP gets `application/problem+json`, or the same in plain text if it prefers that. A WebSocket is
 refused before it is accepted, with the same answer, where the server can do that (ASGI's denial response).
-Elsewhere it is accepted and closed with 1013, "try again later": a close before that is a 403 on every server, and
-that would say that the client may not come at all.
+Elsewhere it is accepted and closed with 1013, "try again later": an earlier close is a 403 on every server, which
+would tell the client never to come back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DOCS = "https://tideover.readthedocs.io/en/stable/"
 
 # RFC 6455's registry: the server is overloaded, or otherwise cannot serve this client now.
 TRY_AGAIN_LATER = 1013
-# What a close frame has room for, in bytes, and how much of a path is repeated, in characters.
+# The room in a close frame, in bytes, and the most of a path that is repeated, in characters.
 _REASON = 123
 _INSTANCE = 500
 
@@ -40,16 +40,12 @@ class Problem:
     """Why a request is not served.
 
     Attributes:
-        status: The status of HTTP.
-        detail: What is the matter, in words for the reader of the answer; without secrets.
         title: The kind of problem in a few words; empty means the status's own phrase.
-        see: The section of the documentation that explains it, such as `how-to/use-locks/#when-etcd-is-away`;
-            empty means none, and then the status says all there is to say (`about:blank`).
-        retry_after: Whole seconds after which it is worth another try; None if that is not known.
+        see: The section of the documentation that explains the problem, such as
+            `how-to/use-locks/#when-etcd-is-away`; empty where the status alone says it (`about:blank`).
+        retry_after: Whole seconds after which to try again; None if unknown.
         outage_id: The present outage's id, empty if there is none; None where outages do not matter.
-        requirement: What the request needs and cannot have; None if it asked for nothing.
-        headers: More fields of the answer, such as `Allow`.
-        more: More members of the JSON object.
+        requirement: The unmet requirement; None if the request has none.
     """
 
     status: int
@@ -68,11 +64,7 @@ class Problem:
         return self.title or HTTPStatus(self.status).phrase
 
     def members(self, path: str | None) -> dict[str, object]:
-        """Return the members of the JSON object; what is None is left out.
-
-        Args:
-            path: The request's path, of which `instance` is made; None if it is not at hand.
-        """
+        """Return the members of the JSON object, without those that are None."""
         found = {
             "type": DOCS + self.see if self.see else "about:blank",
             "title": self.headline,
@@ -88,11 +80,7 @@ class Problem:
         return {name: value for name, value in found.items() if value is not None}
 
     def response(self, scope: Scope | None) -> Response:
-        """Return the answer to a request, or to the handshake of a WebSocket.
-
-        Args:
-            scope: The request's; None if it is not at hand.
-        """
+        """Return the answer to a request, or to the handshake of a WebSocket."""
         scope = scope or {"headers": ()}
         if prefers_text(Headers(scope=scope).get("accept")):
             body, media_type = f"{self.status} {self.headline}: {self.detail}\n", "text/plain"
@@ -109,14 +97,7 @@ class Problem:
 
 
 async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request with a problem, or refuse a WebSocket of which nothing has been received yet.
-
-    Args:
-        problem: Why.
-        scope: The request's.
-        receive: The server's.
-        send: The server's.
-    """
+    """Answer a request with a problem, or refuse a WebSocket of which nothing has been received yet."""
     if scope["type"] == "websocket":
         await refuse_websocket(problem, WebSocket(scope, receive, send))
     else:
@@ -124,12 +105,7 @@ async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -
 
 
 async def refuse_websocket(problem: Problem, websocket: WebSocket) -> None:
-    """Refuse a WebSocket, or close it if it has been accepted.
-
-    Args:
-        problem: Why.
-        websocket: The WebSocket. Nothing is left to be done with it, except where the client has gone.
-    """
+    """Refuse a WebSocket, or close it if it has been accepted."""
     accepted = websocket.application_state is WebSocketState.CONNECTED
     if not accepted and "websocket.http.response" in (websocket.scope.get("extensions") or {}):
         await websocket.send_denial_response(problem.response(websocket.scope))
@@ -145,7 +121,7 @@ async def refuse_websocket(problem: Problem, websocket: WebSocket) -> None:
 
 
 def prefers_text(accept: str | None) -> bool:
-    """Say whether a client would rather have plain text than JSON.
+    """Return whether a client prefers plain text to JSON.
 
     Args:
         accept: Its `Accept` field; None, or equal preference, means JSON. What is malformed in it counts for

@@ -1,7 +1,7 @@
-"""Sending a client on to the leader: only where the leader says it is, and never around in a circle.
+"""Redirects a client to the leader: only to the leader's advertised address, and never in a circle.
 
 The address comes from the election's record, which any candidate writes, and the path from the client. Neither may
-make the two together mean another place than the leader's.
+turn the two together into another place than the leader's.
 """
 
 from __future__ import annotations
@@ -23,15 +23,9 @@ _ESCAPED = _PATH + "%"
 
 
 def location(address: str, scope: Scope) -> str | None:
-    """Return where a request is to go.
+    """Return the leader's address with the request's path and query.
 
-    Args:
-        address: Where the leader says it is; empty if it does not.
-        scope: The request's.
-
-    Returns:
-        The address with the request's path and query; None if the address is no base of an `http` or `https` URL,
-        or where this request came to.
+    None if the address is empty, is no base of an `http` or `https` URL, or is where this request arrived.
     """
     base = _base(address)
     if base is None or _origin(base) in _own_origins(scope):
@@ -43,10 +37,10 @@ def location(address: str, scope: Scope) -> str | None:
 
 
 def _path(scope: Scope) -> str:
-    """Return a request's path as the client has sent it, without what the server has put in front of it.
+    """Return a request's path as the client sent it, without the prefix that the server added.
 
-    With `--root-path` uvicorn does that, for proxies that take it away; the leader's server does it again. What
-    Starlette adds to `root_path` for its mounts is the client's, and `app_root_path` is what was there before.
+    With `--root-path` uvicorn adds one, for proxies that strip it; the leader's server adds it again. What
+    Starlette adds to `root_path` for its mounts is the client's, and `app_root_path` is the value before.
     """
     raw = scope.get("raw_path")
     path = quote(raw, safe=_ESCAPED) if raw else quote(scope["path"], safe=_PATH, errors="replace")
@@ -55,7 +49,7 @@ def _path(scope: Scope) -> str:
 
 
 def _base(address: str) -> SplitResult | None:
-    """Return the parts of a base URL; None if it is none."""
+    """Return the parts of a base URL; None for anything else."""
     if len(address) > _LONGEST or any(not 32 < ord(c) < 127 or c == "\\" for c in address):
         return None
     try:
@@ -71,7 +65,7 @@ def _origin(parts: SplitResult) -> tuple[str, str]:
 
 
 def _own_origins(scope: Scope) -> set[tuple[str, str]]:
-    """Return where a request came to: as the client has it, and as the server has it."""
+    """Return where a request arrived: by the client's `Host` and by the server's address."""
     found: set[tuple[str, str]] = set()
     server = scope.get("server")
     if server and server[1]:
@@ -79,7 +73,7 @@ def _own_origins(scope: Scope) -> set[tuple[str, str]]:
         found.add((same_host(server[0].lower()), str(server[1])))
     with suppress(ValueError):
         parts = urlsplit(f"//{Headers(scope=scope).get('host', '')}")
-        # Who ends TLS in front of the server knows whether it was http or https; the server need not.
+        # Behind a proxy that ends TLS the server need not know whether it was http or https.
         ports = _PORTS.values() if parts.port is None else [parts.port]
         found.update((same_host(parts.hostname or ""), str(port)) for port in ports)
     return found

@@ -1,8 +1,7 @@
-"""Refusing a request that needs what cannot be had now, and saying when to come again.
+"""Refuses a request whose requirements are not met, with `Retry-After`.
 
-The decision is made from what is known in this process, without I/O and without waiting, at the instant at which
-the endpoint would begin: of a leader by the clock, so that what was queued while the process stood still is
-refused.
+The decision uses what this process knows, without I/O and without waiting, at the instant at which the endpoint
+would begin: leadership by the clock, so that a request queued while the process stood still is refused.
 """
 
 from __future__ import annotations
@@ -29,15 +28,7 @@ SEE = "how-to/require-coordination/#requirement-not-met"
 
 
 class Refusal:
-    """A request that is not served, because something that it needs cannot be had.
-
-    Args:
-        coordinator: Where it is missing.
-        unmet: What is missing, and why.
-
-    Attributes:
-        problem: What the client is told.
-    """
+    """A request that is not served, because requirements are not met."""
 
     def __init__(self, coordinator: Coordinator, unmet: Sequence[tuple[Need, str]]) -> None:
         health = coordinator.health
@@ -54,20 +45,12 @@ class Refusal:
         elections = (need.election for need, _ in unmet if isinstance(need, Leads) and need.redirect)
         self._leader = next(filter(None, map(coordinator.leader_address, elections)), "")
 
-    def __repr__(self) -> str:
-        """Show what is missing."""
-        return f"<Refusal for want of {self.problem.requirement}>"
-
     def _problem_of(self, scope: Scope | None) -> Problem:
-        """Return what the client is told: if it looks for the leader, first of all that it is not here."""
+        """Return the problem; for a request for the leader, first of all that this process does not lead."""
         return (scope and misdirected(scope, self._coordinator)) or self.problem
 
     def response(self, scope: Scope | None) -> Response:
-        """Return the answer to a request.
-
-        Args:
-            scope: The request's; None if it is not at hand.
-        """
+        """Return the answer to a request."""
         problem = self._problem_of(scope)
         target = location(self._leader, scope) if self._leader and scope is not None else None
         if target is None or problem is not self.problem:
@@ -82,12 +65,7 @@ class Refusal:
             await refuse(self._problem_of(scope), scope, receive, send)
 
     async def answer(self, connection: HTTPConnection | None, scope: Scope | None) -> Response | None:
-        """Return the answer to a request, or refuse a WebSocket and return None.
-
-        Args:
-            connection: The request or the WebSocket; None if it is not at hand.
-            scope: Its scope; None if that is not at hand either.
-        """
+        """Return the answer to a request, or refuse a WebSocket and return None."""
         if isinstance(connection, WebSocket):
             await refuse_websocket(self._problem_of(connection.scope), connection)
             return None
@@ -95,13 +73,13 @@ class Refusal:
 
 
 class RequirementNotMet(Exception):
-    """Raised when a request requires what cannot be had now, where no answer can be returned.
+    """Raised when a requirement is not met, where no answer can be returned.
 
-    Nobody needs to register a handler for it; an application that does keeps its own.
+    Starlette answers it without a registered handler; an application's own handler has precedence.
 
     Attributes:
-        refusal: What the client is told.
-        told: Whether it has been told already.
+        refusal: The answer.
+        told: Whether the client has the answer already.
     """
 
     def __init__(self, refusal: Refusal, *, told: bool = False) -> None:
@@ -111,12 +89,7 @@ class RequirementNotMet(Exception):
 
 
 def raise_refusal(error: RequirementNotMet, scope: Scope) -> NoReturn:
-    """Raise, and see to it that Starlette answers: its handlers stand in the scope, for all of the application.
-
-    Args:
-        error: What to raise.
-        scope: The request's.
-    """
+    """Raise, after adding a handler to Starlette's, which are in the scope and serve the whole application."""
     handlers = scope.get("starlette.exception_handlers")
     if handlers:
         handlers[0].setdefault(RequirementNotMet, _answer)
@@ -128,22 +101,18 @@ async def _answer(connection: HTTPConnection, error: RequirementNotMet) -> Any:
 
 
 def find_refusal(needs: Sequence[Need], coordinator: Coordinator | None = None) -> Refusal | None:
-    """Return why a request is refused now; None if all that it needs can be had.
-
-    Args:
-        needs: What it needs.
-        coordinator: Of whom; None means the current one.
+    """Return why a request is refused now, by the current coordinator if none is given; None if all needs are met.
 
     Raises:
         NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-        NotFollowed: It needs configuration that is not followed.
+        AmbiguousCoordinator: Several are open, and none is in the context.
+        NotFollowed: A need is of configuration that is not followed.
         Closed: The coordinator is closed.
     """
     facts = CoordinatorFacts(coordinator or current_for_reads())
     for need in needs:
         if need.unmet(facts):
-            # All are named in one answer; and by now all may be met.
+            # One answer names all unmet needs; and by now all may be met.
             unmet = [(each, why) for each in needs if (why := each.unmet(facts))]
             return Refusal(facts.coordinator, unmet) if unmet else None
     return None

@@ -1,4 +1,4 @@
-"""What an application registers: from the end of its startup to the first sign of its end."""
+"""An application's registrations: from the end of its startup to the first sign of its end."""
 
 from __future__ import annotations
 
@@ -6,34 +6,26 @@ from collections.abc import Sequence
 
 import anyio
 
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.registration.registered import Registered
 from tideover.registration.registration import Registration
 
 
 class Announcement:
-    """The registrations of one run of an application.
-
-    Args:
-        coordinator: Where to register.
-        registrations: What.
-    """
+    """The registrations of one run of an application."""
 
     def __init__(self, coordinator: Coordinator, registrations: Sequence[Registration]) -> None:
         self._coordinator = coordinator
         self._registrations = registrations
         self._handles: list[Registered] = []
 
-    def __repr__(self) -> str:
-        """Show what is registered."""
-        return f"<Announcement {self._handles or list(self._registrations)}>"
-
     def begin(self) -> None:
-        """Register: the application has started. Nothing waits for etcd."""
-        self._handles = [self._coordinator.begin_registration(each) for each in self._registrations]
+        """Register, without waiting for etcd."""
+        start = life_of(self._coordinator).parts.registrations.start
+        self._handles = [start(each) for each in self._registrations]
 
     async def end(self) -> None:
-        """Take all out of etcd before the application shuts down; bounded in time."""
+        """Deregister all before the application shuts down; bounded in time."""
         handles, self._handles = self._handles, []
         async with anyio.create_task_group() as tasks:
             for handle in handles:
@@ -41,10 +33,10 @@ class Announcement:
 
     @property
     def listed(self) -> bool:
-        """Whether callers may still find one of them: etcd was not heard to have taken all out."""
+        """Whether callers may still find an endpoint: etcd has not confirmed all deletions."""
         return any(handle in self._coordinator.registrations for handle in self._handles)
 
     def withdraw(self) -> None:
-        """Begin to take all out of etcd: the process will end. Nothing waits for etcd."""
+        """Start to deregister all, without waiting for etcd: the process will end."""
         for handle in self._handles:
             handle.begin_deregistering()

@@ -1,4 +1,4 @@
-"""`requires` and `leader_only`: what a route needs of its coordination, said where the route is written."""
+"""`requires` and `leader_only`: a route's requirements, declared at the route."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 class Requirement:
-    """What a request needs: a decorator of endpoints, and what `RequirementsMiddleware` is given.
+    """What a request needs: a decorator of endpoints, and an entry of `RequirementsMiddleware`.
 
     Made by `requires` and `leader_only`, which document it.
 
@@ -53,7 +53,7 @@ class Requirement:
 
     @property
     def name(self) -> str:
-        """What it is called in answers, such as `"lock"` or `"leader:reaper"`."""
+        """The name in answers, such as `"lock"` or `"leader:reaper"`."""
         return self.need.name
 
     def __call__(self, endpoint: F) -> F:
@@ -77,7 +77,7 @@ class Requirement:
 def requires(
     name: str, *, max_age: float | None = None, prefix: str | None = None, at_least: int | None = None
 ) -> Requirement:
-    """Let an endpoint be reached only while something can be had; else the answer is 503.
+    """Let an endpoint be reached only while a requirement is met; else the answer is 503.
 
         @requires("config", prefix="prices/", max_age=60)
         @requires("lock")
@@ -90,7 +90,7 @@ def requires(
     | `"lock"` | a lock could be had across machines: no outage is declared, and etcd takes writes |
     | `"etcd"`, `"quorum"` | the state is `AVAILABLE`; the one means the same as the other |
 
-    Nothing is asked of etcd, and nothing waits. The answer is a problem (RFC 9457), or text for a client that
+    etcd is not asked, and nothing waits. The answer is a problem (RFC 9457), or text for a client that
     prefers it, with `Retry-After`; a WebSocket is refused before it is accepted where the server can do that, else
     accepted and closed with 1013.
 
@@ -109,7 +109,7 @@ def requires(
         TypeError: An option is of the wrong type.
 
     When degraded:
-        This is what it is for.
+        Requests are refused as the table says.
     """
     if not isinstance(name, str):
         raise TypeError(f"requires: write @requires('lock'), with a name, and not {name!r}")
@@ -148,7 +148,7 @@ def leader_only(
 
     Args:
         election: The election.
-        standing: On what ground it may lead: `"held"`, `"confirmed"`, `"unconfirmed"`.
+        standing: The standings that count: `"held"`, `"confirmed"`, `"unconfirmed"`.
         redirect: Whether a client of HTTP is sent on to the leader by 307, with path and query: to the `address`
             that the leader campaigns with, if that is an `http` or `https` URL and not where the request came to.
             A candidate for the election must be in this process, because it knows that address. The leader itself
@@ -158,7 +158,7 @@ def leader_only(
         A decorator of endpoints, which `RequirementsMiddleware` takes as well.
 
     Raises:
-        ValueError: That is no election's name, or there is no such standing, or none at all.
+        ValueError: No valid name of an election, an unknown standing, or no standing at all.
         TypeError: An option is of the wrong type.
 
     When degraded:
@@ -188,7 +188,7 @@ _guarded: WeakKeyDictionary[Callable[..., Any], tuple[tuple[Need, ...], Callable
 
 
 def _guard(endpoint: F, need: Need) -> F:
-    """Return an endpoint that is reached only if a need is met, and those that it has already."""
+    """Return an endpoint that is reached only if this need and its earlier needs are met."""
     _check_endpoint(endpoint)
     others, function = _guarded.get(endpoint, ((), endpoint)) if inspect.isfunction(endpoint) else ((), endpoint)
     needs = (need, *others)
@@ -203,7 +203,7 @@ def _guard(endpoint: F, need: Need) -> F:
             connection, scope = _at_hand(args, kwargs)
             response = await refusal.answer(connection, scope)
             if scope is not None and isinstance(args[0] if args else None, WebSocketEndpoint):
-                # It would go on with what the client has sent meanwhile.
+                # Else it would serve what the client has sent meanwhile.
                 raise_refusal(RequirementNotMet(refusal, told=True), scope)
             return response
 
@@ -225,7 +225,7 @@ def _guard(endpoint: F, need: Need) -> F:
 
 
 def _check_endpoint(endpoint: Callable[..., Any]) -> None:
-    """Refuse what is no endpoint, or cannot be refused."""
+    """Reject what is no endpoint, or cannot refuse a request."""
     inner = behind(endpoint) if callable(endpoint) else endpoint
     what = getattr(endpoint, "__qualname__", repr(endpoint))
     known = inspect.isroutine(endpoint) or isinstance(endpoint, functools.partial)

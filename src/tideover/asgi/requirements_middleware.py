@@ -17,7 +17,7 @@ class RequirementsMiddleware:
 
         app = RequirementsMiddleware(app, {"/pay": [requires("lock"), requires("config", max_age=60)]})
 
-    It belongs inside of `TideoverMiddleware`, or of what else runs the coordinator.
+    Belongs inside `TideoverMiddleware`, or inside what else runs the coordinator.
 
     Args:
         app: The application.

@@ -1,4 +1,4 @@
-"""The runs of one application object: which coordinator a request belongs to.
+"""The runs of one application object, and the coordinator of each request.
 
 A server runs an application's lifespan once, and several servers may run one application object at once: on two
 ports, or nested test clients. Each run has a coordinator of its own. Servers hand the `state` of the lifespan's
@@ -20,32 +20,23 @@ from tideover.options import Options
 
 
 class Runs:
-    """The runs of one middleware that are going on.
+    """The active runs of one middleware.
 
     Args:
-        options: What their coordinators have in common: it tells them from those of other middleware.
-        apart: What else tells them, where several of the same options may run within each other.
+        options: Of all their coordinators; distinguishes them from those of other middleware.
     """
 
     def __init__(self, options: Options, *, apart: str = "") -> None:
         self._key = f"tideover.coordinator{apart} of {options.namespace!r} at {','.join(options.endpoints)}"
-        # Each with whether its server hands the state on.
+        # Each with whether its server passes on the state.
         self._open: dict[Coordinator, bool] = {}
-
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<Runs {len(self._open)} open>"
 
     @contextmanager
     def run(self, coordinator: Coordinator, state: MutableMapping[str, Any] | None) -> Iterator[None]:
-        """Let a run go on for the length of a block.
-
-        Args:
-            coordinator: Its coordinator.
-            state: The lifespan's, which the server hands on to requests; None if there is none.
+        """Keep a run active for a block.
 
         Raises:
-            AmbiguousCoordinator: Another run goes on, and the requests of the two could not be told apart.
+            AmbiguousCoordinator: Another run is active, and the requests of the two could not be told apart.
         """
         if self._open and (state is None or not all(self._open.values())):
             raise AmbiguousCoordinator(
@@ -62,13 +53,10 @@ class Runs:
             del self._open[coordinator]
 
     def of(self, scope: Scope) -> Coordinator | None:
-        """Return the coordinator of a request's run; None if no run goes on that it could belong to.
-
-        Args:
-            scope: The request's.
+        """Return the coordinator of a request's run; None without an active run.
 
         Raises:
-            AmbiguousCoordinator: It names no run, and several go on.
+            AmbiguousCoordinator: The request names no run, and several are active.
         """
         found = (scope.get("state") or {}).get(self._key)
         if isinstance(found, Coordinator):

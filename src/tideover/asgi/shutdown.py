@@ -1,13 +1,13 @@
-"""Hearing that the process is asked to end, before the server acts upon it.
+"""Hears that the process is asked to end, before the server acts.
 
 Servers tell an application of their shutdown only when the requests under way have been answered, and until then
 others would still be sent here. The signal itself comes first. So the handlers that the server has set are put
 behind ours, which calls them; asyncio's own (`loop.add_signal_handler`) are woken by the signal in another way,
 past the handlers of Python.
 
-A server that hears of its end closes the connections on which nothing is asked at that moment, uvicorn within 0.1 s.
-A request that is sent on one of them just then is lost, and one that may have been applied is sent to no other
-endpoint. So the server's handler is held back until those who call have heard, for half a second at the most.
+A server that hears of its end closes its idle connections, uvicorn within 0.1 s. A request that is sent on one of
+them at that moment is lost, and one that may have been applied goes to no other endpoint. So the server's handler
+is held back until callers know, for half a second at the most.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ _ENDINGS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 )
 
-# Seconds for which a server's handler is held back at the most, between two looks, and for callers to hear what etcd
-# knows.
-_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.05
+# Seconds: the longest that a server's handler is held back, between two looks, and for callers to hear of it.
+_HELD, _LOOK, _HEARD = 0.5, 0.02, 0.1
 
 _Handler = Callable[[int, FrameType | None], object]
 
 
 class EarlyWarning:
-    """Tells the event loop of a signal that ends the process, then lets it take its course.
+    """Reports a signal that ends the process to the event loop, then passes the signal on.
 
     Args:
         tell: Called within the event loop, perhaps more than once.
-        unheard: Whether others do not know yet that this process ends. While it says so, the server's handlers wait;
-            a second signal passes at once, with the first.
+        unheard: Whether callers cannot know yet that this process ends. While true, the server's handlers wait; a
+            second signal passes at once, with the first.
     """
 
     def __init__(self, tell: Callable[[], None], *, unheard: Callable[[], bool] = lambda: False) -> None:
@@ -51,7 +50,7 @@ class EarlyWarning:
         return f"<EarlyWarning of {', '.join(signal.Signals(s).name for s in self._former) or 'nothing'}>"
 
     def listen(self) -> None:
-        """Begin, where that is safe: in the main thread, under asyncio, and in front of a handler in Python.
+        """Listen where that is safe: in the main thread, under asyncio, and before a handler in Python.
 
         Where a signal's default action would end the process at once, nothing is changed.
         """
@@ -68,7 +67,7 @@ class EarlyWarning:
                 signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Be the handler."""
+        """Handle a signal."""
         first = not self._held
         self._held.append((number, frame))
         loop = self._loop
@@ -94,7 +93,7 @@ class EarlyWarning:
             self._former[number](number, frame)
 
     def stop(self) -> None:
-        """Put the former handlers back, except where somebody has set another one since; call what was held back."""
+        """Restore the former handlers, unless another was set since, and pass on the signals held back."""
         self._pass_on()
         for number, former in self._former.items():
             if signal.getsignal(number) is self:

@@ -12,12 +12,9 @@ from tideover.types import Source
 def status_field(marks: Mapping[str, Mark]) -> bytes:
     """Return the field's value.
 
-    Args:
-        marks: Component name to its mark.
-
     Returns:
         One dictionary member per component: its source as a token, and its age in whole seconds as a parameter
-        (left out if it is unknown, and of a lock, which has none), such as `config=memory;age=42`.
+        (absent if unknown, and of a lock), such as `config=memory;age=42`.
     """
     return ", ".join(_member(component, mark) for component, mark in marks.items()).encode("ascii")
 

@@ -1,4 +1,4 @@
-"""The group of all commands, and how whatever they raise becomes one line and an exit code."""
+"""The group of all commands; turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COMMANDS = {
 VARIABLE = "_TIDEOVER_COMPLETE"
 # What a group of commands raises when none of them is named; before click 8.2 it prints its help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
-# A user and a password before the host of an endpoint, which click repeats where no endpoint belongs.
+# A user and a password before an endpoint's host, which click repeats in errors of other arguments.
 _USER = re.compile(r"""(?:(\w+://)\S*|[^\s'"(=,]*(?::|%3A)\S*)(?:@|%40)""", re.IGNORECASE)
 
 
@@ -93,14 +93,7 @@ def cli() -> None:
 
 
 def run(args: Sequence[str] | None = None) -> int:
-    """Run a command line.
-
-    Args:
-        args: The arguments; None means those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run a command line, the process's own if None; return the exit code."""
     if VARIABLE in os.environ:
         importlib.import_module("tideover.cli.completion_script").prepare()
     try:
@@ -137,5 +130,5 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    # An endpoint that stands where none belongs is repeated by click, with the password in it.
+    # Click repeats an endpoint given in the wrong place, with its password.
     note(_USER.sub(lambda found: f"{found[1] or ''}...@", message))

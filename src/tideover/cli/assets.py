@@ -68,7 +68,7 @@ def _names(folder: Traversable, above: str = "") -> Iterator[str]:
 
 
 def _write(names: Sequence[str], folder: Path, *, force: bool) -> None:
-    """Write all, or leave everything as it was.
+    """Write all files, or change nothing.
 
     Raises:
         Failure: The folder has files already.
@@ -98,7 +98,7 @@ def _make_folder(folder: Path, undo: ExitStack) -> None:
 
 
 def _place(new: Path, path: Path, old: Path, undo: ExitStack) -> None:
-    """Move a file to its place; undone, what was there is there again."""
+    """Move a file to its place; `undo` restores the former file."""
     if path.is_file() or path.is_symlink():
         os.rename(path, old)
         undo.callback(os.rename, old, path)

@@ -1,4 +1,4 @@
-"""What the process of a command does before it becomes the command: a script, run between fork and exec.
+"""A script that prepares a command's process, and then becomes the command.
 
     become_command.py PARENT DEATH_SIGNAL SIGNALS COMMAND [ARGUMENT ...]
 
@@ -21,10 +21,8 @@ def main(parent: int, death_signal: int, held_back: list[int], command: list[str
     """Become the command.
 
     Args:
-        parent: The process to end with.
-        death_signal: What to end with when the parent dies; 0 to outlive it.
-        held_back: Signals that this process was started with blocked, so that none of them met it half way.
-        command: The program and its arguments.
+        death_signal: Sent to the command when the parent dies; 0 to outlive it.
+        held_back: Signals blocked since the start, so that none arrives half way.
     """
     if death_signal:
         problem = _end_with_parent(death_signal)
@@ -33,7 +31,7 @@ def main(parent: int, death_signal: int, held_back: list[int], command: list[str
         if os.getppid() != parent:
             # It died before the kernel knew.
             os._exit(128 + death_signal)
-    # Python has changed these for itself, and what is ignored stays so in the command.
+    # Python ignores these for itself, and an ignored signal would stay ignored in the command.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -1,4 +1,4 @@
-"""`tideover cache`: the snapshots on disk: listed, checked, brought in and given out."""
+"""`tideover cache`: lists, checks, imports and exports the snapshots on disk."""
 
 from __future__ import annotations
 
@@ -31,21 +31,13 @@ class Found:
     """One snapshot file.
 
     Attributes:
-        file: Its path.
         whole: Whether it is complete and unaltered, as far as the keys tell.
-        generation: `"current"`; `"previous"`: used if the current one is damaged; or `"aside"`: could not be used,
-            and was kept when another one took its name.
-        sealed: The name of the key that it is encrypted with; None if it is not.
-        opened: Whether the keys open it; also True if it is not encrypted.
-        prefix: The full etcd prefix; None if it is damaged.
-        revision: The revision up to which it is complete.
-        keys: How many keys it holds.
-        cluster: The id of the cluster it came from, in hexadecimal.
+        generation: `"current"`; `"previous"`, used if the current one is damaged; or `"aside"`, an unusable file
+            that was renamed.
         endpoints: The endpoints that its writer was given; None if an earlier version has written it.
         user: The etcd user that it was read as; None likewise, empty if there was none.
         age: Seconds since it was last proven in sync; None if that is unknown.
         accepted_by: The class that has accepted it, by its full name; None for the newest state of a prefix.
-        problem: What is wrong with it.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""`tideover cache import` and `export`: snapshots that travel, from one machine or cluster to another."""
+"""`tideover cache import` and `export`: move snapshots from one machine or cluster to another."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _cache_dir = click.option(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What goes into one snapshot of a service's."""
+    """The contents of one snapshot of a service."""
 
     component: Component
     prefix: bytes
@@ -81,7 +81,7 @@ def import_file(
 
 
 def _parts(file: Path, owner: Owner, follow: Sequence[str]) -> Iterator[tuple[_Part, Snapshot | None]]:
-    """Return what a file holds, for each prefix that the service follows, and the snapshot that it is."""
+    """Return a file's contents for each prefix that the service follows, and the snapshot if the file is one."""
     base = owner.options.base
     try:
         followed = Options(owner.options.endpoints, owner.options.namespace, follow or ("",)).follow
@@ -111,7 +111,7 @@ def _parts(file: Path, owner: Owner, follow: Sequence[str]) -> Iterator[tuple[_P
 def _put(
     file: Path, part: _Part, found: Snapshot | None, owner: Owner, folder: Path, *, overwrite: bool, as_json: bool
 ) -> bool:
-    """Write one snapshot, say what was done, and return whether it was written."""
+    """Write one snapshot, report the result, and return whether it was written."""
     target = owner.file(folder, part.prefix, part.component, part.accepted)
     loaded = target.load()
     there = None if loaded is None else loaded.snapshot
@@ -136,7 +136,7 @@ def _put(
 
 
 def _snapshot(part: _Part, found: Snapshot | None, target: SnapshotFile, there: Snapshot | None) -> Snapshot:
-    """Return what is written: with its history if it is of the service's cluster, else the values alone."""
+    """Return the snapshot to write: with its history if of the service's cluster, else the values alone."""
     now = Clock().stamp()
     if found is not None and _is_of_same_cluster(found, target, there):
         found = replace(found, prefix=part.prefix, entries=part.entries)

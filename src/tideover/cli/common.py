@@ -1,4 +1,4 @@
-"""What all commands share: running with a coordinator, and saying what is waited for."""
+"""What all commands share: running with a coordinator, and reporting what a command waits for."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tideover.types import Diagnosis, HealthState, Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Seconds of waiting after which it is said what is waited for.
+# Seconds of waiting after which a command says what it waits for.
 WAITED = 1.0
-# Seconds in which the first answer must come; members that refuse connections are recognised at once.
+# Seconds for the first answer; members that refuse connections are recognised at once.
 _START_TIMEOUT = 3.0
 
 
@@ -38,7 +38,7 @@ def json_option(command: F) -> F:
 
 
 def color_option(command: F) -> F:
-    """Add `--color` to a command; it holds for all that is printed while that runs."""
+    """Add `--color` to a command; applies to everything printed while the command runs."""
     return click.option(
         "--color",
         type=click.Choice(["auto", "always", "never"]),
@@ -51,21 +51,16 @@ def color_option(command: F) -> F:
 
 
 def _choose_color(ctx: click.Context, param: click.Parameter, given: str) -> None:
-    # What was said before the command's name holds if nothing is said behind it.
+    # A value before the command's name applies unless there is one behind the name.
     if given != "auto":
         ctx.color = given == "always"
 
 
 def options_of(target: Target, *, follow: Sequence[str] = (), failsafe: Failsafe | None = None) -> Options:
-    """Return the options of a command's own coordinator; configuration is never written to this user's disk.
-
-    Args:
-        target: Which etcd, and as whom.
-        follow: The prefixes to follow.
-        failsafe: How leaders are confirmed by other candidates; None if they are not.
+    """Return the options of a command's own coordinator, which never writes configuration to disk.
 
     Raises:
-        click.UsageError: One makes no sense.
+        click.UsageError: An option makes no sense.
     """
     try:
         return Options(
@@ -91,22 +86,13 @@ def with_etcd(
     follow: Sequence[str],
     failsafe: Failsafe | None = None,
 ) -> int:
-    """Connect, run `body`, and close.
-
-    Args:
-        body: Gets the coordinator, returns the exit code.
-        target: Which etcd, and as whom.
-        follow: The prefixes to follow.
-        failsafe: How leaders are confirmed by other candidates; None if they are not.
-
-    Returns:
-        The exit code.
+    """Connect, run `body`, close, and return the exit code.
 
     Raises:
         Failure: `body` raised one of tideover's errors.
         click.UsageError: An option makes no sense.
     """
-    # Every command says in its own words what it found.
+    # Every command reports its findings in its own words.
     raw_lines.silence()
     logging.getLogger("tideover").addHandler(logging.NullHandler())
     options = options_of(target, follow=follow, failsafe=failsafe)
@@ -118,10 +104,10 @@ async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]])
         try:
             await stack.enter_async_context(tide)
         except ValueError as exc:
-            # Files that are there, but of no use.
+            # Files that exist but cannot be used.
             raise click.UsageError(str(exc)) from exc
         except OSError as exc:
-            # Of what is opened here only a port to listen at can be refused.
+            # Only the port to listen at can be refused here.
             raise Failure(exc.strerror or str(exc), code=Exit.FAILED) from exc
         try:
             return await body(tide)
@@ -130,13 +116,7 @@ async def _run(tide: Coordinator, body: Callable[[Coordinator], Awaitable[int]])
 
 
 def failure(tide: Coordinator, error: TideoverError, *, consequence: str = "") -> Failure:
-    """Return an error of tideover's as one line and an exit code.
-
-    Args:
-        tide: The coordinator that raised it.
-        error: The error.
-        consequence: What follows from it.
-    """
+    """Return an error of tideover's as one line and an exit code."""
     state = tide.health.state
     away = isinstance(error, Unavailable) and state is not HealthState.AVAILABLE
     text = _why_away(tide) if away else str(error)
@@ -144,7 +124,7 @@ def failure(tide: Coordinator, error: TideoverError, *, consequence: str = "") -
 
 
 def _why_away(tide: Coordinator) -> str:
-    """Return why etcd is away; if nobody answers, also what stands in the way, which may be an option of ours."""
+    """Return why etcd is away; if no member answers, also the errors, which may come from an option."""
     text = sentence(tide.health.diagnosis)
     errors = dict.fromkeys(member.error for member in tide.status().members if member.error)
     cut_off = tide.health.diagnosis is Diagnosis.CUT_OFF
@@ -160,17 +140,15 @@ async def telling(
     held_by: Callable[[], str] = str,
     then: Callable[[], Coroutine[Any, Any, object]] = anyio.lowlevel.checkpoint,
 ) -> AsyncIterator[Callable[[], None]]:
-    """Say on stderr what is waited for, how etcd is meanwhile, and each time that this changes.
+    """Say on stderr what a command waits for, and etcd's state, also each time that this changes.
 
     Args:
-        tide: The coordinator.
-        what: What is waited for.
-        after: Seconds of waiting after which it is said.
-        held_by: Returns who has it meanwhile, for people; empty if that is not known.
-        then: Says what else there is to say of it, after that and while it is waited for.
+        after: Seconds of waiting before the first line.
+        held_by: Returns the present holder, for people; empty if unknown.
+        then: Reports more, after the first line and while waiting.
 
     Yields:
-        What ends it: it is waited no more.
+        A function that ends the reports.
     """
     scope = anyio.CancelScope()
     try:
@@ -181,7 +159,7 @@ async def telling(
             finally:
                 scope.cancel()
     except BaseExceptionGroup as group:
-        # The body's own error, as it was.
+        # The body's own error, unwrapped.
         if len(group.exceptions) > 1:
             raise
         raise group.exceptions[0] from group.exceptions[0].__cause__
@@ -220,12 +198,7 @@ async def _until(tide: Coordinator, state: HealthState, scope: anyio.CancelScope
 
 
 async def note_misspelled(tide: Coordinator, below: str) -> None:
-    """Say whether what etcd has not is there under the namespace's other spelling: `shop` and `/shop` are two.
-
-    Args:
-        tide: The coordinator.
-        below: What was looked for, such as `"config/"`.
-    """
+    """Report if missing keys exist under the namespace's other spelling: `shop` and `/shop` are two."""
     found = await tide.namespaces.find_misspelled(below)
     if found is not None:
         own, other = tide.namespaces.own, tide.namespaces.other
@@ -233,17 +206,13 @@ async def note_misspelled(tide: Coordinator, below: str) -> None:
 
 
 async def end_list(tide: Coordinator, source: Source | None, what: str, *, below: str, as_json: bool) -> Exit:
-    """Say what else there is to know of a list that has been printed.
+    """Report a printed list's source, and return the exit code.
 
     Args:
-        tide: The coordinator.
-        source: Who has told the last of it; None if there was nothing.
-        what: What was listed, such as `"locks"`.
-        below: What its keys begin with in the namespace, such as `"locks/"`.
-        as_json: Whether it was printed as JSON.
+        below: The prefix of its keys in the namespace, such as `"locks/"`.
 
     Returns:
-        How the command ends: `OK`, or `DEGRADED` if a surviving member knows of nothing, which is no definite no.
+        `OK`, or `DEGRADED` if a surviving member knows no entries, which is no definite no.
     """
     if source is Source.QUORUM:
         return Exit.OK

@@ -1,7 +1,7 @@
-"""What a shell offers when Tab is pressed: names that services have left in snapshots on this machine.
+"""Completions for a shell: names from the snapshots of services on this machine.
 
-The network is never asked, and nothing is said: a shell shows only what it gets. A name may be anybody's word, and
-a shell puts it into a command line that is then run: so only names that mean nothing to any shell are offered.
+The network is never asked, and nothing is printed beside the names. A name is foreign text that a shell puts into
+a command line: so only names without a meaning to any shell are offered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from tideover.cli.snapshots import Left, folder_of, left_in
 from tideover.discovery.endpoint import service_prefix
 
-# Letters and digits of all languages, and what no shell knows a meaning for, nor divides words at.
+# Letters and digits of all languages, and characters that no shell interprets or divides words at.
 _PLAIN = re.compile(r"[\w./@%+][\w./@%+-]*")
 # How many keys are offered.
 _MOST = 1000
@@ -32,7 +32,7 @@ def complete_keys(ctx: click.Context, param: click.Parameter, incomplete: str) -
     while len(offered) > _MOST:
         folders = sorted({_folder(name, incomplete) for name in offered})
         if len(folders) > 1:
-            # Of too many none: a shell would take what some have in common for what all have.
+            # None of too many: a shell would complete a prefix that only some have in common.
             return folders if len(folders) <= _MOST else []
         # A single one would be taken for the whole word.
         (incomplete,) = folders
@@ -72,7 +72,7 @@ def _left(ctx: click.Context) -> Iterator[Left]:
     folder: Path | None = ctx.params.get("cache_dir")
     try:
         yield from left_in(folder_of(folder), refused=lambda why: None, most=_LARGEST)
-    except Exception:  # noqa: BLE001  # whatever it is: a shell could only show it in place of names
+    except Exception:  # noqa: BLE001  # a shell could only show an error in place of names
         return
 
 

@@ -39,14 +39,14 @@ class Bash(BashComplete):
     source_template: ClassVar[str] = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one to complete, and that."""
+        """Return the words before the one to complete, and that word."""
         line = os.environ.get("_TIDEOVER_LINE", "")
         words = words_of(line)[1:]
         return (words, "") if line[-1:].isspace() or not words else (words[:-1], words[-1])
 
 
 def prepare() -> None:
-    """Let click complete lines of bash in this way."""
+    """Register the completion of bash's lines with click."""
     add_completion_class(Bash, "bash")
 
 

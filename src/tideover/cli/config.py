@@ -56,7 +56,7 @@ def get(key: str, target: Target, disk: Disk | None, as_json: bool) -> int:
     """Print the value of KEY as it is, asking etcd now. Of all commands this alone escapes nothing.
 
     Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON. With
-    --from-disk nobody is asked, and the line says how old the answer is.
+    --from-disk etcd is not asked, and the line says how old the answer is.
 
     Exits with 5 if there is no such key, with 3 or 4 if that cannot be said.
     """
@@ -70,7 +70,7 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
         reading = await tide.config.fetch(key, bytes)
     except Unavailable as exc:
         raise failure(tide, exc, consequence=FROM_DISK) from exc
-    full = tide.options.base + key
+    full = tide.config.full_name(key)
     _print_reading(reading, full, as_json=as_json)
     if reading.source is Source.QUORUM:
         if not reading.present:
@@ -79,7 +79,7 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
         return Exit.OK if reading.present else Exit.REFUSED
     away = sentence(tide.health.diagnosis)
     if not reading.present:
-        # One member may have missed it: no definite no.
+        # One member may lag: no definite no.
         note(f"{away}, and {full!r} is unknown to the surviving member")
         return Exit.DEGRADED
     age = f"{duration(reading.age)} old" if math.isfinite(reading.age) else "of unknown age"
@@ -103,7 +103,7 @@ def _get_from_disk(key: str, target: Target, disk: Disk, *, as_json: bool) -> in
     note_disk(left)
     if entry is not None:
         return Exit.OK
-    # That is how it was, as far as it was written down: no definite no.
+    # The snapshot's word: no definite no.
     note(f"{options.base + key!r} is not known there: it did not exist, or its service keeps it off the disk")
     return Exit.UNAVAILABLE
 
@@ -172,7 +172,7 @@ def _standard_input() -> bytes:
 
 
 async def _put(key: str, value: bytes, tide: Coordinator, *, as_json: bool) -> int:
-    full, is_new = tide.options.base + key, await _is_absent(tide, key)
+    full, is_new = tide.config.full_name(key), await _is_absent(tide, key)
     try:
         written = await tide.config.put(key, value)
     except Unavailable as exc:
@@ -187,7 +187,7 @@ async def _put(key: str, value: bytes, tide: Coordinator, *, as_json: bool) -> i
 
 
 async def _is_absent(tide: Coordinator, key: str) -> bool:
-    """Whether a quorum says that there is no such key; who may only write is not told."""
+    """Whether a quorum says that there is no such key; False for a user who may only write."""
     if tide.namespaces.other is None or tide.health.state is not HealthState.AVAILABLE:
         return False
     with suppress(TideoverError):
@@ -210,7 +210,7 @@ def delete(key: str, target: Target, as_json: bool) -> int:
 
 
 async def _delete(key: str, tide: Coordinator, *, as_json: bool) -> int:
-    full = tide.options.base + key
+    full = tide.config.full_name(key)
     try:
         written = await tide.config.delete(key)
     except Unavailable as exc:
@@ -241,7 +241,7 @@ def watch(prefix: str, target: Target, as_json: bool) -> int:
 
 async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
     changes = tide.config.changes(prefix)
-    async with telling(tide, f"changes of keys that begin with {tide.options.base + prefix!r}"):
+    async with telling(tide, f"changes of keys that begin with {tide.config.full_name(prefix)!r}"):
         (followed,) = tide.status().config
         if followed.error and tide.health.state is HealthState.AVAILABLE:
             note(followed.error)

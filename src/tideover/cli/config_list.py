@@ -1,10 +1,9 @@
-"""`tideover config list` and `config tree`: which keys there are, from etcd or from disk, never their values."""
+"""`tideover config list` and `config tree`: the keys, from etcd or from disk, never their values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import click
 
@@ -28,15 +27,8 @@ _LONGEST = 900
 FROM_DISK = "; --from-disk says what a service on this machine has last known"
 
 
-class _View(Protocol):
-    """How keys are printed."""
-
-    def add(self, found: ListedKey) -> None: ...
-    def close(self) -> None: ...
-
-
-# Makes it for keys under an etcd prefix.
-_Viewed = Callable[[str], _View]
+# Makes the printer of keys under an etcd prefix.
+_Viewed = Callable[[str], "_Lines | KeyTree"]
 _prefix = click.argument("prefix", default="", shell_complete=complete_keys)
 
 
@@ -50,7 +42,7 @@ def list_keys(prefix: str, target: Target, disk: Disk | None, as_json: bool) -> 
     """List the keys that begin with PREFIX, and the revision that last changed each; no value is read.
 
     Without a quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON. With
-    --from-disk nobody is asked.
+    --from-disk etcd is not asked.
 
     Exits with 0 also if there are none, with 3 or 4 if that cannot be said.
     """
@@ -104,7 +96,7 @@ def _show(prefix: str, viewed: _Viewed, target: Target, disk: Disk | None, *, as
 
 
 async def _from_etcd(prefix: str, viewed: _Viewed, tide: Coordinator, *, as_json: bool) -> int:
-    view, source = viewed(tide.options.base), None
+    view, source = viewed(tide.config.full_name("")), None
     try:
         async for found in tide.catalog.config(prefix):
             view.add(found)
@@ -116,7 +108,7 @@ async def _from_etcd(prefix: str, viewed: _Viewed, tide: Coordinator, *, as_json
     return await end_list(
         tide,
         source,
-        f"keys that begin with {tide.options.base + prefix!r}",
+        f"keys that begin with {tide.config.full_name(prefix)!r}",
         below=f"config/{prefix}",
         as_json=as_json,
     )
@@ -137,6 +129,6 @@ def _from_disk(prefix: str, viewed: _Viewed, target: Target, disk: Disk) -> int:
     for left in known.snapshots:
         note_disk(left)
     if not entries:
-        # That is how it was, as far as it was written down: no definite no.
+        # The snapshot's word: no definite no.
         note(f"no keys that begin with {options.base + prefix!r} are known")
     return Exit.OK if entries else Exit.UNAVAILABLE

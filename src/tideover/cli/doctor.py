@@ -1,4 +1,4 @@
-"""`tideover doctor`: looks at everything that would harm a service later, member by member."""
+"""`tideover doctor`: checks everything that would harm a service later, member by member."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tideover.cli.findings import Finding, print_findings
 from tideover.cli.keys import keys_option
 from tideover.cli.restart import Cluster, judge_restart
 from tideover.cli.seconds import Seconds
+from tideover.cli.snapshots import cache_dir_option
 from tideover.cli.target import Target, etcd_options
 from tideover.client.rules.namespaces import other_spelling
 from tideover.clock import system_boot_id
@@ -53,17 +54,10 @@ _TRANSPORTS: dict[Transport, str] = {"grpc": "grpc, gRPC's library", "http2": "h
 
 @dataclass(slots=True)
 class Examined:
-    """What one member said.
+    """One member's answers.
 
     Attributes:
-        endpoint: The member.
-        answers: Whether it answers at all.
-        version: Its version; None if it does not tell it, or does not answer.
-        cluster_id: The cluster it belongs to; 0 if unknown.
         look: Its answer through the quorum; None if it has none.
-        error: Why it has none, or does not answer.
-        denied: Whether this client may not read the epoch, which takes a quorum to say.
-        refused: Whether it refuses this client altogether.
     """
 
     endpoint: str
@@ -77,8 +71,10 @@ class Examined:
 
 
 @click.command("doctor", short_help="Check what would harm a service later: can it restart now?")
-@click.option("--bump-epoch", is_flag=True, help="Begin the next epoch: after a restore that nobody could notice.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="A service's cache_dir; else this user's.")
+@click.option(
+    "--bump-epoch", is_flag=True, help="Begin the next epoch: after a restore that no process could notice."
+)
+@cache_dir_option("A service's cache_dir; else this user's.")
 @click.option(
     "--max-age",
     metavar="SECONDS",
@@ -153,7 +149,7 @@ async def _ask(store: Store, key: bytes, member: Examined) -> None:
 
 
 async def _look_for_misspelled(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
-    """Look, where there is no epoch, whether there is one under the namespace's other spelling."""
+    """Look for an epoch under the namespace's other spelling, if there is none under this one."""
     other = other_spelling(namespace)
     asked = next((each.endpoint for each in members if each.look is not None and not each.look.mod_revision), None)
     if other is None or asked is None:
@@ -211,7 +207,7 @@ def _judge_epoch(look: Look) -> Finding:
 
 
 async def _judge_values(store: Store, namespace: str, members: Sequence[Examined]) -> list[Finding]:
-    """Name what stands under tideover's own keys and is none of its values."""
+    """Name the foreign values under tideover's own keys."""
     well = next((member.endpoint for member in members if member.look or member.denied), None)
     if well is None:
         return []
@@ -253,7 +249,7 @@ async def _judge_here(endpoints: Sequence[str], cache_dir: Path | None) -> list[
 
 
 def _judge_clock(endpoint: str) -> Finding | None:
-    """Compare this machine's wall clock with a member's; None if the member does not tell, as with TLS."""
+    """Compare this machine's wall clock with a member's; None if the member's is unknown, as with TLS."""
     host, _, port = endpoint.rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_TIMEOUT)
     try:
@@ -305,7 +301,7 @@ async def _judge_restart(
 
 
 async def _bump(store: Store, key: bytes, members: Sequence[Examined]) -> Finding:
-    """Begin the next epoch, whatever else goes on."""
+    """Begin the next epoch, also while other processes write it."""
     well = [member for member in members if member.look or member.denied]
     if not well or len({member.cluster_id for member in members if member.cluster_id}) > 1:
         return Finding("bump", False, "not done: the members must be of one cluster, and have a quorum")

@@ -14,8 +14,8 @@ from tideover.cli.printer import Styled, ask, note, print_json, print_line
 from tideover.cli.tables import Cell, Table
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
-from tideover.elections.admin import Office, Sighting
-from tideover.elections.record_document import Document
+from tideover.elections.admin import ElectionAdmin, RecordSnapshot
+from tideover.elections.record_document import RecordDocument
 from tideover.elections.rules.candidate import margin_of
 from tideover.errors import ElectionMismatch
 from tideover.shown import shown
@@ -66,21 +66,21 @@ def show(name: str, target: Target, as_json: bool) -> int:
 @command.command("reset", short_help="Take its record away.")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Also if somebody evidently leads.")
+@click.option("--force", is_flag=True, help="Also if a leader evidently renews it.")
 @etcd_options
 def reset(name: str, yes: bool, force: bool, target: Target) -> int:
     """Take the record of the election NAME away: to change its policy, or because it cannot be read.
 
-    First it is observed whether somebody renews it, which is a refusal. Afterwards the next leader is elected when
-    its ttl and margin have passed, with a larger token.
+    First waits for a renewal by a leader, which is a refusal. Afterwards the next leader is elected when the ttl
+    and its margin have passed, with a larger token.
 
-    Exits with 0 if it is done, 1 if somebody leads, or it has changed meanwhile, or the answer was no, 5 if there
-    is no record, 3 or 4 if etcd is away, 6 if it may or may not be done.
+    Exits with 0 if it is done, 1 if there is a leader, or the record has changed meanwhile, or the answer was no,
+    5 if there is no record, 3 or 4 if etcd is away, 6 if it may or may not be done.
     """
     return with_etcd(partial(_reset, name, yes=yes, force=force), target=target, follow=())
 
 
-def _office(tide: Coordinator, name: str) -> Office:
+def _admin(tide: Coordinator, name: str) -> ElectionAdmin:
     try:
         return tide.election(name).office()
     except ValueError as exc:
@@ -100,7 +100,7 @@ async def _list(tide: Coordinator, *, as_json: bool) -> int:
     return Exit.FAILED if corrupt else ended
 
 
-def _as_row(name: str, seen: Sighting) -> list[Cell]:
+def _as_row(name: str, seen: RecordSnapshot) -> list[Cell]:
     found = seen.document
     state = Styled(seen.state, _COLOURS.get(seen.state))
     token = str(seen.token or "-")
@@ -111,7 +111,7 @@ def _as_row(name: str, seen: Sighting) -> list[Cell]:
 
 
 async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
-    seen = await _office(tide, name).look()
+    seen = await _admin(tide, name).look()
     if as_json:
         print_json({"election": name, **_as_record(seen)}, whole=["value"])
     else:
@@ -128,7 +128,7 @@ async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
     return Exit.FAILED if seen.corrupt else Exit.OK
 
 
-def _as_record(seen: Sighting) -> dict[str, object]:
+def _as_record(seen: RecordSnapshot) -> dict[str, object]:
     found = seen.document
     return {
         "state": seen.state,
@@ -151,14 +151,14 @@ def _as_record(seen: Sighting) -> dict[str, object]:
     }
 
 
-def _as_lines(name: str, seen: Sighting) -> list[str]:
+def _as_lines(name: str, seen: RecordSnapshot) -> list[str]:
     found = seen.document
     lines = [f"election   {name}", f"state      {seen.state}"]
     if seen.corrupt is not None:
         lines.append(f"error      {seen.corrupt}")
     if found is not None:
         lines += [
-            f"holder     {shown(found.holder) or '-'}" + _in_office(found),
+            f"holder     {shown(found.holder) or '-'}" + _standing(found),
             f"held by    {str(found.held_by) or '-'}",
             f"term       {found.term}",
             f"policy     {shown(found.policy)}",
@@ -170,16 +170,16 @@ def _as_lines(name: str, seen: Sighting) -> list[str]:
     return [*lines, f"token      {seen.token or '-'}"] if seen.state != "none" else lines
 
 
-def _in_office(found: Document) -> str:
+def _standing(found: RecordDocument) -> str:
     if found.vacant:
         return " (has resigned)"
-    return "" if found.entered or not found.holder else " (not in office yet)"
+    return "" if found.entered or not found.holder else " (does not lead yet)"
 
 
 async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int:
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask: say --yes")
-    office = _office(tide, name)
+    office = _admin(tide, name)
     seen = await office.look()
     if seen.state == "none":
         note(f"there is no election {name!r}: etcd has no {tide.namespace}/elections/{name}")
@@ -195,7 +195,7 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
         note("left alone")
         return Exit.FAILED
     try:
-        # Whoever renews it will do so again in a while, but hardly within these milliseconds.
+        # A leader renews again in a while, but hardly within these milliseconds.
         revision = await office.clear(await office.look() if force else seen)
     except ElectionMismatch as exc:
         raise Failure(str(exc), code=Exit.FAILED) from exc
@@ -203,26 +203,26 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
     return Exit.OK
 
 
-def _next_leader(found: Document | None) -> str:
-    """Say when the next leader can come."""
+def _next_leader(found: RecordDocument | None) -> str:
+    """Return when the next leader can be elected, in words."""
     ttl, limit = (found.ttl, found.limit) if found else (_USUAL_TTL, 0.0)
     text = f"with the same ttl the next leader comes after {ttl + margin_of(ttl):g} s"
     if limit and found and found.holder and not found.vacant:
-        # What a candidate that is not listed waits for, see `Candidate.ripe_at`.
+        # An unlisted candidate waits this long, see `Candidate.ripe_at`.
         after = limit + 2 * margin_of(limit)
         text += f", but with the same policy after {after:g} s: its peers may confirm the last one"
     return text
 
 
-async def _observe(name: str, office: Office, seen: Sighting, *, force: bool) -> None:
-    """Wait for as long as a living leader needs for a renewal; refuse if there is one."""
+async def _observe(name: str, office: ElectionAdmin, seen: RecordSnapshot, *, force: bool) -> None:
+    """Wait as long as a living leader needs for a renewal; refuse if one comes."""
     ttl = seen.document.ttl if seen.document else _USUAL_TTL
     wait = ttl / _RENEWS_EVERY + _SLACK
-    note(f"looking for {wait:.1f} s whether somebody renews it")
+    note(f"looking for {wait:.1f} s whether a leader renews it")
     renewed = await office.renewed(seen, wait)
     if renewed is None:
         return
-    holder = renewed.document.holder_shown if renewed.document else "somebody"
+    holder = renewed.document.holder_shown if renewed.document else "another process"
     if not force:
         text = f"{name!r} is led by {holder}, which has just renewed it: stop its candidates first, or say --force"
         raise Failure(text, code=Exit.FAILED)

@@ -16,10 +16,7 @@ def print_endpoints(endpoints: Iterable[Endpoint], source: Source, age: float, *
     """Print endpoints, one a line.
 
     Args:
-        endpoints: The endpoints.
-        source: Who has told them.
         age: Seconds since that was last proven; infinite if unknown.
-        as_json: Whether as JSON.
     """
     for endpoint in endpoints:
         if as_json:
@@ -47,14 +44,7 @@ def _describe(endpoint: Endpoint) -> str:
 def print_changes(
     before: Collection[Endpoint], after: Collection[Endpoint], view: ServiceView, *, as_json: bool
 ) -> None:
-    """Print what differs between two lists, each with a sign.
-
-    Args:
-        before: The list before.
-        after: The list now.
-        view: Who has told it, and how long ago.
-        as_json: Whether as JSON.
-    """
+    """Print what differs between two lists, each with a sign."""
     old, new = ({e.instance: e for e in endpoints} for endpoints in (before, after))
     changed = [(_sign(old.get(i), new.get(i)), new.get(i) or old[i]) for i in sorted(old.keys() | new.keys())]
     for sign, endpoint in changed:

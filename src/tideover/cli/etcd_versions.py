@@ -1,4 +1,4 @@
-"""What is known to be wrong with versions of etcd, as far as it harms services that use this library."""
+"""Known flaws of etcd's versions that harm services which use this library."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ _RELEASED = 0
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Something that is wrong with some versions.
+    """A flaw of some versions.
 
     Attributes:
-        text: What it does, as the end of "etcd 3.5.1 ...".
-        source: Who says so, and when.
-        fixed: The first good release of each series that was mended. An older series has the flaw and no remedy of
-            its own; a newer one never had it.
-        since: The first release with the flaw.
-        harmful: Whether it is wrong now, rather than for people to judge.
+        fixed: The first good release of each fixed series. An older series keeps the flaw; a newer one never had
+            it.
     """
 
     text: str
@@ -41,7 +37,7 @@ class Flaw:
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """The remedy, in words."""
         return f"upgrade to {' or '.join(release.removesuffix('.0') for release in self.fixed)}, or later"
 
 
@@ -74,39 +70,20 @@ FLAWS = (
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What is to be said of the members' versions.
-
-    Attributes:
-        ok: False if it is harmful; None if people have to judge.
-        text: What it is.
-    """
+    """A remark about the members' versions."""
 
     ok: bool | None
     text: str
 
 
 def flaws_of(version: str | None) -> tuple[Flaw, ...]:
-    """Return the flaws of a version.
-
-    Args:
-        version: As a member tells it, such as "3.5.16"; None if it is unknown.
-
-    Returns:
-        The flaws; none of a version that is unknown, that cannot be read, or that is newer than the table.
-    """
+    """Return the flaws of a version; none if it is unknown, unreadable, or newer than the table."""
     parsed = None if version is None else _parse(version)
     return () if parsed is None else tuple(flaw for flaw in FLAWS if flaw.affects(parsed))
 
 
 def remarks(versions: Mapping[str, str | None]) -> list[Remark]:
-    """Judge the versions of a cluster.
-
-    Args:
-        versions: The members' versions, by endpoint; None for one whose version is unknown.
-
-    Returns:
-        One remark for each flaw of each version, and one if the members differ.
-    """
+    """Return a remark for each flaw of each version, by endpoint, and one if the members' versions differ."""
     members: dict[str, list[str]] = {}
     for endpoint, version in versions.items():
         if version is not None:
@@ -123,7 +100,7 @@ def remarks(versions: Mapping[str, str | None]) -> list[Remark]:
 
 
 def _parse(text: str) -> _Version | None:
-    """Return the numbers of a version, so that versions compare; what a vendor adds to it is left out."""
+    """Parse a version so that versions compare; a vendor's suffix is left out."""
     found = _VERSION.fullmatch(text)
     if found is None:
         return None

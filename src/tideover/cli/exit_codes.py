@@ -1,4 +1,4 @@
-"""How commands end: the exit codes, and the error that carries one."""
+"""Exit codes, and the error that carries one."""
 
 from __future__ import annotations
 
@@ -23,21 +23,15 @@ from tideover.types import HealthState
 
 
 class Exit(IntEnum):
-    """What a script may rely on.
+    """The exit codes that scripts may rely on.
 
     Attributes:
-        OK: Done; for `status`: etcd is available.
         FAILED: Something did not hold: a damaged snapshot, a demo that did not show what it promised.
-        USAGE: The command line is wrong, or something it needs is not installed.
-        DEGRADED: etcd has no usable quorum, but a member answers.
         UNAVAILABLE: No etcd member answers.
         REFUSED: A definite no: no such key, no permission, wrong credentials, a malformed request, no space; an
             election of another policy, or with a record that cannot be read.
         UNKNOWN: A write was sent and may have been applied.
-        NOT_EXECUTABLE: `lock`, `lead`: the command is there, and cannot be run. As a shell says it.
-        NOT_FOUND: There is no such command. As a shell says it.
-        INTERRUPTED: Ctrl-C. Other signals likewise: 128 and the signal's number.
-        PIPE: Nobody reads the output any more.
+        PIPE: The reader of the output has gone.
     """
 
     OK = 0
@@ -61,11 +55,7 @@ HELP = (
 
 
 class Failure(Exception):
-    """Raised when a command cannot do its work: one line for people, and the exit code.
-
-    Attributes:
-        code: The exit code.
-    """
+    """Raised when a command cannot do its work: one line for people, and the exit code."""
 
     def __init__(self, message: str, *, code: Exit) -> None:
         super().__init__(message)
@@ -73,27 +63,22 @@ class Failure(Exception):
 
 
 class OutputGone(Exception):
-    """Raised when nobody reads the output any more or, with a message, when it cannot be written."""
+    """Raised when the reader of the output has gone or, with a message, when it cannot be written."""
 
 
 def exit_of_state(state: HealthState) -> Exit:
-    """Return the exit code that tells a health state."""
+    """Return the exit code of a health state."""
     by_state = {HealthState.AVAILABLE: Exit.OK, HealthState.DEGRADED: Exit.DEGRADED}
     return by_state.get(state, Exit.UNAVAILABLE)
 
 
 def exit_of_error(error: TideoverError, state: HealthState) -> Exit:
-    """Return the exit code of an error.
-
-    Args:
-        error: What was raised.
-        state: The health state at that moment.
-    """
+    """Return the exit code of an error."""
     if isinstance(error, Unavailable):
         degraded = isinstance(error, NoQuorum) or state is HealthState.DEGRADED
         return Exit.DEGRADED if degraded else Exit.UNAVAILABLE
     if isinstance(error, LockTimeout) and state is not HealthState.AVAILABLE:
-        return exit_of_state(state)  # nobody has said no
+        return exit_of_state(state)  # no definite no
     if isinstance(error, OutcomeUnknown):
         return Exit.UNKNOWN
     no = (

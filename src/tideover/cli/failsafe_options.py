@@ -1,4 +1,4 @@
-"""How a leader of the command line is confirmed by the other candidates: the options, and what becomes of them.
+"""The options for confirming a leader by the other candidates, and their `Failsafe`.
 
 The secret comes from a file. It is no option and in no environment variable: all users of a machine can read
 command lines, and whatever runs under the leadership inherits the environment.
@@ -19,7 +19,7 @@ from tideover.secret_files import read_secret
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Bytes of a file of secrets at the most.
+# The most bytes of a file of secrets.
 _LARGEST = 65_536
 _OPTIONS = (
     click.option(

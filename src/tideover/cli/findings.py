@@ -1,4 +1,4 @@
-"""What `tideover doctor` finds, one thing a line."""
+"""The findings of `tideover doctor`, one a line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,7 @@ _MARKS: dict[bool | None, str | Styled] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
-
-    Attributes:
-        what: What was looked at.
-        ok: Whether it is as it should be; None if that cannot be said, or is for people to judge.
-        text: What was found.
-    """
+    """One finding."""
 
     what: str
     ok: bool | None
@@ -31,10 +25,6 @@ class Finding:
 
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
     """Print findings.
-
-    Args:
-        findings: The findings.
-        as_json: Whether as JSON.
 
     Raises:
         OutputGone: As `print_line`.

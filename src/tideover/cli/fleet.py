@@ -1,4 +1,4 @@
-"""`tideover fleet`: how all instances of a service are, side by side, and what disagrees."""
+"""`tideover fleet`: the states of all instances of a service, side by side, and what disagrees."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tideover.cli.keys import keys_option
 from tideover.cli.printer import note, print_json, print_line
 from tideover.cli.resolve import describe_source
 from tideover.cli.resolve_from_disk import find_on_disk
+from tideover.cli.snapshots import cache_dir_option
 from tideover.cli.target import Target, etcd_options
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.endpoint import Endpoint, check_name
@@ -77,12 +78,7 @@ def _urls(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
     callback=_headers,
     help="A field of each request.",
 )
-@click.option(
-    "--cache-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Where to look for the endpoints if no member answers: a service's cache_dir; else this user's.",
-)
+@cache_dir_option("Where to look for the endpoints if no member answers: a service's cache_dir; else this user's.")
 @keys_option
 @click.option(
     "--url",
@@ -125,7 +121,7 @@ def command(
 
 
 def _context(tls: Tls | None) -> ssl.SSLContext:
-    """Return how instances with https are believed: by the system's CAs, and those of etcd."""
+    """Return the TLS context for instances with https: the system's CAs, and those for etcd."""
     context = ssl.create_default_context()
     if tls is not None and tls.ca is not None:
         context.load_verify_locations(tls.ca)
@@ -170,12 +166,11 @@ def _with_extra(listed: Sequence[Endpoint], extra: Sequence[Endpoint]) -> list[E
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The endpoints of a service, and who has told them.
+    """The endpoints of a service, and their source.
 
     Attributes:
-        endpoints: The endpoints.
         source: Who has told them.
-        label: What is to be said of that; empty if it was etcd.
+        label: A remark on the source; empty for etcd.
     """
 
     endpoints: Sequence[Endpoint]
@@ -192,7 +187,7 @@ async def _endpoints(tide: Coordinator, name: str, cache_dir: Path | None) -> _L
         try:
             await view.wait_for(0, timeout=_TIMEOUT)
         except TimeoutError:
-            raise failure(tide, Unreachable(f"nobody could tell the endpoints of {name!r}")) from None
+            raise failure(tide, Unreachable(f"no member could name the endpoints of {name!r}")) from None
     source = view.source or Source.DEFAULT
     label = "" if source is Source.LIVE else describe_source(tide, source, view.age)
     return _Listed(view.endpoints, source, label)

@@ -1,7 +1,7 @@
-"""Asking instances over HTTP, whatever answers there: bounded in time and size, without redirects.
+"""Asks instances over HTTP: bounded in time and size, without redirects.
 
 Each is asked in a thread of its own, because `http.client` blocks, and a name that is looked up blocks in any
-case; what takes longer than it may is cut off and left behind.
+case; a question that takes too long is cut off and abandoned.
 """
 
 from __future__ import annotations
@@ -33,13 +33,7 @@ class _Refused(Exception):
 
 
 class Asker:
-    """Asks instances how they are.
-
-    Args:
-        path: Where they answer.
-        headers: More fields of the request.
-        context: How those with https are believed.
-    """
+    """Asks instances for their health."""
 
     def __init__(self, path: str, headers: Mapping[str, str], context: ssl.SSLContext) -> None:
         self._path = path
@@ -51,7 +45,7 @@ class Asker:
         return f"<Asker at {self._path}>"
 
     async def ask(self, endpoint: Endpoint) -> Row:
-        """Return what an instance says, or why it is not known."""
+        """Return an instance's answer, or why there is none."""
         trouble = "timed out"
         try:
             line = _Line(endpoint.url)
@@ -77,7 +71,7 @@ class Asker:
         with closing(line.open(self._context)) as connection:
             connection.request("GET", self._path, headers=dict(self._headers))
             with connection.getresponse() as response:
-                # What fails says so with 503, and in the same document.
+                # A failing instance answers 503 with the same document.
                 if response.status not in (200, 503):
                     raise _Refused(f"answers {response.status}")
                 raw = response.read(MOST + 1)
@@ -87,13 +81,10 @@ class Asker:
 
 
 class _Line:
-    """A connection that one thread uses and another may cut, whatever the former waits for.
-
-    Args:
-        url: Where to.
+    """A connection that one thread uses and another may cut at any time.
 
     Raises:
-        ValueError: That is no address of HTTP.
+        ValueError: The URL is no HTTP address.
         InvalidURL: Likewise.
     """
 
@@ -115,7 +106,7 @@ class _Line:
         """Connect, if it has not been closed meanwhile.
 
         Raises:
-            OSError: Nobody answers there, or not with TLS as it is believed.
+            OSError: No answer, or no trusted TLS.
         """
         host, port = self._connection.host, self._connection.port
         sock = socket.create_connection((host, port), timeout=TIMEOUT)
@@ -123,13 +114,13 @@ class _Line:
             if self._closed:
                 sock.close()
                 raise TimeoutError
-            # Of its own: what reads may have closed, detached or wrapped the socket itself.
+            # A handle of its own: the reader may have closed, detached or wrapped the socket.
             self._handle = sock.dup()
         self._connection.sock = context.wrap_socket(sock, server_hostname=host) if self._tls else sock
         return self._connection
 
     def close(self) -> None:
-        """Wake the thread that waits for it."""
+        """Cut the connection, which wakes the thread that waits."""
         with self._lock:
             self._closed = True
             if self._handle is not None:

@@ -1,4 +1,4 @@
-"""What the instances of a service say of themselves, and what of it disagrees: pure, from bytes of strangers."""
+"""The answers of a service's instances, and what disagrees: pure, from foreign bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tideover.types import HealthState, Source
 
 # Bytes of one answer: `HealthApp` stays below.
 MOST = 64 * 1024
-# Seconds: what is live was proven within this time, and may be that far behind others that are.
+# Seconds: a live instance was proven within this time, and may be that far behind other live ones.
 _LIVE_WITHIN = 10.0
-# How many instances are named for one thing that disagrees.
+# The most instances named for one disagreement.
 _NAMED = 5
 _LADDER = list(Source)
 
@@ -27,8 +27,6 @@ class Led(Record):
 
     Attributes:
         election: The election.
-        standing: On what ground, in the instance's own word.
-        token: The fencing token.
     """
 
     election: str
@@ -42,24 +40,10 @@ class Row(Record):
 
     Attributes:
         instance: Its name: `host:pid` if it has answered, else as it is registered.
-        url: Where it was asked.
-        trouble: Why nothing is known of it; empty if it has answered.
-        expected: The process that is registered there, if it is another one than has answered; else empty.
-        status: `pass`, `warn` or `fail`.
-        output: The situation, in its own words.
-        state: The state of etcd as it sees it.
-        diagnosis: Why.
-        since: Since when.
+        trouble: Why there is no answer; empty if there is one.
+        expected: The registered process, if another one answered; else empty.
         age: Seconds since its oldest configuration was proven; None if unknown.
         source: The worst rung that its configuration stands on; None if there is none.
-        leads: What it leads.
-        locks: How many locks it holds.
-        registered: How its registration stands; None if it has none of this service.
-        version: The version of tideover there.
-        cluster_id: Which etcd it sees.
-        epoch: In which history.
-        revision: The highest revision it has seen.
-        outage_id: Its present outage.
     """
 
     instance: str
@@ -84,16 +68,10 @@ class Row(Record):
 
 
 def read(raw: bytes, service: str, url: str, *, registered: str = "") -> Row:
-    """Return what an instance has answered.
-
-    Args:
-        raw: The answer.
-        service: The service.
-        url: Where it was asked.
-        registered: The process that is registered there, as `host:pid`; empty if that is not known.
+    """Parse an instance's answer; `registered` is the registered process, as `host:pid`, or empty.
 
     Raises:
-        Malformed: It is not what `health` answers.
+        Malformed: It is no answer of `health`.
     """
     found = load_object(raw, size=MOST)
     checks = found.get("checks")
@@ -156,13 +134,11 @@ def _number(found: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
-# The table ------------------------------------------------------------------------------------------------------
-
 _TITLES = ("INSTANCE", "STATE", "SINCE", "CONFIG", "SOURCE", "LEADS", "LOCKS", "REGISTERED", "VERSION")
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of the table; of an instance that is not known, why."""
+    """Return the lines of the table; for an instance without an answer, why."""
     cells = [_TITLES, *(_cells(row) for row in rows if not row.trouble)]
     widths = [max(len(line[n]) for line in cells) for n in range(len(_TITLES))]
     known = [
@@ -190,16 +166,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-# What disagrees -------------------------------------------------------------------------------------------------
-
-
 def disagreements(rows: Sequence[Row], *, here: HealthState | None = None) -> list[str]:
-    """Return what does not go together, or is not as it should be, each in words.
-
-    Args:
-        rows: What the instances have said.
-        here: The state of etcd as it is seen from here; None if that is not known.
-    """
+    """Return the disagreements and failures, each in words; `here` is etcd's state as this process sees it."""
     known = [row for row in rows if not row.trouble]
     silent = [row for row in rows if row.trouble]
     well = [row for row in known if row.state is HealthState.AVAILABLE]
@@ -224,7 +192,7 @@ def disagreements(rows: Sequence[Row], *, here: HealthState | None = None) -> li
 
 
 def _strangers(rows: Sequence[Row]) -> list[str]:
-    """Name those that have not been reached, because another process has answered where they are registered."""
+    """Name those that were not reached because another process answered at their address."""
     answered = {row.instance for row in rows}
     return [
         f"{_name(row)} has answered for {shown(row.expected, 60)}, of which nothing is known"
@@ -247,7 +215,7 @@ def _rivals(rows: Sequence[Row]) -> list[str]:
 
 
 def _others(rows: Sequence[Row], what: str, values: Sequence[object]) -> list[str]:
-    """Name those that say something else than most do."""
+    """Name those whose answer differs from most."""
     groups: dict[object, list[Row]] = {}
     for row, value in zip(rows, values, strict=True):
         if value is not None:
@@ -263,7 +231,7 @@ def _others(rows: Sequence[Row], what: str, values: Sequence[object]) -> list[st
 
 
 def _behind(rows: Sequence[Row]) -> list[str]:
-    """Name those that have seen less, and longer ago than one that is live may have."""
+    """Name those at an older revision that are further behind than a live instance may be."""
     newest = max((row.revision for row in rows), default=0)
     return [
         f"{_name(row)} is at revision {row.revision}, others are at {newest}"

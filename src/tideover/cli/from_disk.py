@@ -1,7 +1,7 @@
-"""The configuration as services on this machine have last known it: what is read where etcd cannot be asked.
+"""The configuration in the snapshots of services on this machine, for use while etcd is away.
 
-Of itself only what services with the same endpoints, namespace and user have left is used; of all else people
-choose one.
+By default only snapshots of services with the same endpoints, namespace and user are used; a person may choose
+another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ import click
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys_option, read
 from tideover.cli.printer import note
-from tideover.cli.snapshots import Left, folder_of, left_in, old, origin, own_of
+from tideover.cli.snapshots import (
+    Left,
+    cache_dir_option,
+    folder_of,
+    left_in,
+    old,
+    origin,
+    own_of,
+    snapshot_option,
+)
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshot import supersedes
@@ -28,7 +37,7 @@ from tideover.types import Entry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# How many snapshots of others are named.
+# The most foreign snapshots that are named.
 _MOST_OTHERS = 5
 
 
@@ -46,7 +55,7 @@ class Disk:
 
 
 def disk_options(command: F) -> F:
-    """Add the options that say not to ask etcd; the command gets them as `disk`, which is None if it is asked."""
+    """Add the options for answers from disk; the command gets them as `disk`, which is None to ask etcd."""
 
     @functools.wraps(command)
     def run(*args: Any, from_disk: bool, cache_dir: Path | None, file: Path | None, **options: Any) -> Any:
@@ -66,59 +75,36 @@ _OPTIONS = (
         is_flag=True,
         help="Do not ask etcd: print what a service with the same endpoints, namespace and user has left.",
     ),
-    click.option(
-        "--cache-dir",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        help="Where --from-disk looks: that service's cache_dir; else this user's.",
-    ),
-    click.option(
-        "--from",
-        "file",
-        metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Do not ask etcd, but answer from this snapshot.",
-    ),
+    cache_dir_option("Where --from-disk looks: that service's cache_dir; else this user's."),
+    snapshot_option,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What snapshots know of the configuration.
-
-    Attributes:
-        snapshots: The snapshots, the one that tells most last.
-    """
+    """The configuration in snapshots."""
 
     snapshots: Sequence[Left]
 
     def authority(self, key: bytes) -> Left | None:
-        """Return the snapshot that says whether there is such a key; None if none does."""
+        """Return the snapshot that decides whether a key exists; None without one."""
         return next((left for left in reversed(self.snapshots) if key.startswith(left.prefix)), None)
 
     def entries(self, prefix: bytes) -> dict[bytes, Entry]:
-        """Return what is known of the keys under a prefix, in their order.
-
-        Args:
-            prefix: What they begin with.
-        """
+        """Return the entries under a prefix, in the order of their keys."""
         found: dict[bytes, Entry] = {}
         for left in self.snapshots:
-            # Of a prefix the one that tells most is believed, also that a key is gone.
+            # The newest snapshot of a prefix decides, also that a key is gone.
             found = {key: entry for key, entry in found.items() if not key.startswith(left.prefix)}
             found |= {key: entry for key, entry in left.snapshot.entries.items() if key.startswith(prefix)}
         return dict(sorted(found.items()))
 
 
 def known_of_config(options: Options, disk: Disk) -> Known:
-    """Return what is on disk of the configuration, and say on stderr what is there and not used.
-
-    Args:
-        options: Which etcd, and as whom.
-        disk: Where to look.
+    """Return the configuration on disk, and report unused snapshots on stderr.
 
     Raises:
-        Failure: There is none that can be used.
+        Failure: No snapshot can be used.
     """
     base = options.base.encode()
     if disk.file is not None:
@@ -159,5 +145,5 @@ def _compare(one: Left, other: Left) -> int:
 
 
 def note_disk(left: Left) -> None:
-    """Say that an answer is not live, and whose and how old it is."""
+    """Report that an answer is not live, its source and its age."""
     note(f"from disk, not live: {left.path}, {old(left.snapshot)}, {origin(left.snapshot)}")

@@ -1,4 +1,4 @@
-"""Keys as a tree, printed while they come: of a hundred thousand only the way to the present one is kept."""
+"""Keys as a tree, printed while they come: of a hundred thousand only the path of the present one is kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ class KeyTree:
     """Prints keys that come in their order.
 
     Args:
-        base: The etcd prefix of the configuration.
-        prefix: What the keys begin with.
-        depth: Levels that are shown; None means all. Of folders on the last one the keys are counted.
-        as_json: Whether to print JSON: keys, and the folders whose keys are counted.
+        depth: The levels shown; None means all. Keys below the last level are counted.
     """
 
     def __init__(self, base: str, prefix: str, *, depth: int | None, as_json: bool) -> None:
@@ -30,15 +27,8 @@ class KeyTree:
         self._count = 0
         self._source = Source.QUORUM
 
-    def __repr__(self) -> str:
-        """Show where it is."""
-        return f"<KeyTree {self._root}{'/'.join(self._open)}>"
-
     def add(self, found: ListedKey) -> None:
         """Print a key, or count it.
-
-        Args:
-            found: The key.
 
         Raises:
             OutputGone: As `print_line`.

@@ -1,7 +1,7 @@
-"""The keys of encrypted snapshots, for all commands that read some: an option, and what has come of it.
+"""The keys of encrypted snapshots, for all commands that read snapshots.
 
-What the option has given is a context variable, so that whatever reads a snapshot on behalf of a command, in
-whichever thread, opens it with the command's keys.
+The option's value is a context variable, so that every read of a snapshot for a command, in any thread, uses the
+command's keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _given: ContextVar[Encryption | None] = ContextVar("tideover.cli.keys", default=
 
 
 def keys_option(command: F) -> F:
-    """Add `--keys-file` to a command that reads snapshots; it takes no argument for it."""
+    """Add `--keys-file` to a command that reads snapshots; sets the context variable, adds no argument."""
     return click.option(
         "--keys-file",
         metavar="FILE",
@@ -48,7 +48,7 @@ def _take(ctx: click.Context, param: click.Parameter, file: Path | None) -> None
 
 
 def keys() -> Encryption | None:
-    """Return the keys that the command was given; None if it was given none."""
+    """Return the command's keys; None without any."""
     return _given.get()
 
 

@@ -12,7 +12,7 @@ from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
 from tideover.cli.exit_codes import Exit, exit_of_state
 from tideover.cli.failsafe_options import failsafe_options
 from tideover.cli.printer import note
-from tideover.cli.run_command import CommandRun, if_killed_option
+from tideover.cli.run_command import CommandRun, if_killed_option, on_outage_option, timeout_option
 from tideover.cli.seconds import Seconds
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
@@ -26,18 +26,12 @@ from tideover.types import HealthState
 @click.command("lead", context_settings={"ignore_unknown_options": True})
 @etcd_options
 @click.option("--ttl", type=Seconds(min=4.5, min_open=True), default=15, show_default=True, help="Seconds.")
-@click.option("--timeout", type=Seconds(min=0), default=None, help="Seconds to wait; without: for ever.")
-@click.option(
-    "--on-outage",
-    type=click.Choice(["step_down", "stay", "peers"]),
-    default="step_down",
-    show_default=True,
-    help="What to do while etcd is away; the same for all candidates.",
-)
+@timeout_option
+@on_outage_option("step_down", "stay", "peers", text="What to do while etcd is away; the same for all candidates.")
 @failsafe_options
 @if_killed_option
 @click.option("--address", default="", help="Where this process can be reached, for others to see.")
-@click.option("--value", default="", help="What else others are to see.")
+@click.option("--value", default="", help="A value for others to see.")
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
@@ -55,8 +49,8 @@ def command(
     """Wait until elected, then run COMMAND: tideover lead reaper -- ./reap.sh
 
     The command finds TIDEOVER_TERM_TOKEN and TIDEOVER_TERM_EPOCH in its environment. If the leadership is lost it
-    gets SIGTERM, and SIGKILL before another one leads. Signals that would end tideover are passed on to it. When
-    it has ended the office is given up.
+    gets SIGTERM, and SIGKILL before another process leads. Signals that would end tideover are passed on to it.
+    The process resigns when the command has ended.
 
     With --on-outage peers a leader that cannot renew goes on as long as all other candidates confirm it. They
     share a secret, and each listens at a port of its own: --on-outage peers --secret-file /etc/reaper.secret
@@ -119,6 +113,6 @@ def _not_elected(tide: Coordinator, name: str, timeout: float | None, leader: st
     if tide.health.state is HealthState.AVAILABLE:
         note(f"{text}: {leader} leads" if leader else text)
         return Exit.FAILED
-    # Nobody has said no.
+    # No definite no.
     note(f"{text}, because {sentence(tide.health.diagnosis)}")
     return exit_of_state(tide.health.state)

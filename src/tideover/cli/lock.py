@@ -18,12 +18,12 @@ from tideover.cli.common import WAITED, note_misspelled, telling, with_etcd
 from tideover.cli.exit_codes import Exit
 from tideover.cli.lock_show import list_locks, show
 from tideover.cli.printer import note
-from tideover.cli.run_command import CommandRun, if_killed_option
-from tideover.cli.seconds import Seconds
+from tideover.cli.run_command import CommandRun, if_killed_option, on_outage_option, timeout_option
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
+from tideover.coordinator.survey import survey
 from tideover.errors import LockConflict, LockLost, TideoverError
-from tideover.locks.held import Held
+from tideover.locks.lock import Held
 from tideover.shown import shown
 from tideover.types import LockMode
 
@@ -34,12 +34,12 @@ _MOST_FOREIGN = 3
 
 
 class _Lock(click.Command):
-    """Runs a command, unless the first word says to look."""
+    """Runs a command, unless the first word is `list` or `show`."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Parse the arguments, as this command or as the one that looks."""
+        """Parse the arguments of this command, or of `list` or `show`."""
         looks = _LOOKS.get(args[0]) if args and "--" not in args else None
         if looks is None:
             return super().make_context(info_name, args, parent, **extra)
@@ -52,14 +52,8 @@ _LOOKS = {"list": list_locks, "show": show}
 @click.command("lock", cls=_Lock, context_settings={"ignore_unknown_options": True})
 @etcd_options
 @click.option("--ttl", type=click.IntRange(min=5), default=15, show_default=True, help="Seconds after a crash.")
-@click.option("--timeout", type=Seconds(min=0), default=None, help="Seconds to wait; without: for ever.")
-@click.option(
-    "--on-outage",
-    type=click.Choice(["fail", "wait", "local"]),
-    default="fail",
-    show_default=True,
-    help="What to do while etcd is away.",
-)
+@timeout_option
+@on_outage_option("fail", "wait", "local", text="What to do while etcd is away.")
 @if_killed_option
 @click.argument(
     "name", shell_complete=lambda ctx, param, typed: [word for word in _LOOKS if word.startswith(typed)]
@@ -83,7 +77,7 @@ def command(
     to it.
 
     Says on stderr what it waits for, if it must. Exits with the command's own code; 1 if the lock was lost or not
-    to be had in time, 3 or 4 if etcd is away, 127 if there is no such command, 126 if it cannot be run.
+    obtained in time, 3 or 4 if etcd is away, 127 if there is no such command, 126 if it cannot be run.
     """
     run = CommandRun(command, grace=_GRACE, if_killed=if_killed)
     body = partial(_hold, name=name, run=run, ttl=ttl, timeout=timeout, on_outage=on_outage)
@@ -114,13 +108,13 @@ async def _hold(
 
 
 async def _tell_foreign(tide: Coordinator, line: str, held_by: Callable[[], str]) -> None:
-    """Say what stands in the line and will not go by itself: once, as nothing comes before a waiter afterwards.
+    """Report foreign keys in the lock's queue: once, as no key comes before a waiter afterwards.
 
-    The waiter itself sees the first one of the line, and the one right before it.
+    The waiter itself reports the first key of the queue, and the key right before its own.
     """
     while True:
         with suppress(TideoverError):
-            found = await tide.survey(line)
+            found = await survey(life_of(tide).parts.client, line)
             break
         await anyio.sleep(WAITED)
     prefix = f"{tide.namespace}/{line}"
@@ -134,7 +128,7 @@ async def _tell_foreign(tide: Coordinator, line: str, held_by: Callable[[], str]
 
 
 def _environment(held: Held) -> dict[str, str]:
-    """Return what the command finds in its environment; say so if the lock is not the one that etcd knows."""
+    """Return the command's environment variables; report a lock that is LOCAL."""
     distributed = held.mode is LockMode.DISTRIBUTED
     if not distributed:
         note(f"lock {held.name!r} is held LOCAL, because etcd is away")

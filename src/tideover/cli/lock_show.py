@@ -1,4 +1,4 @@
-"""`tideover lock list` and `lock show`: who has each lock and who waits, of any client."""
+"""`tideover lock list` and `lock show`: the holder and the waiters of each lock, of any client."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tideover.types import Source
 _COLOURS = {"held": "green", "blocked": "red"}
 
 
-@click.command("list", short_help="List the locks that somebody has or waits for.")
+@click.command("list", short_help="List the locks that are held or waited for.")
 @etcd_options
 @color_option
 @json_option
 def list_locks(target: Target, as_json: bool) -> int:
-    """List the locks that somebody has or waits for: who, since when, the token, how many wait.
+    """List the locks that are held or waited for: holder, since when, the token, how many wait.
 
     Clients of Go and etcdctl stand in the same lines; they leave no name, and are known by their leases. Without a
     quorum a surviving member is asked; then a line on stderr says so, and `source` in the JSON.
@@ -38,19 +38,18 @@ def list_locks(target: Target, as_json: bool) -> int:
     return with_etcd(partial(_list, as_json=as_json), target=target, follow=())
 
 
-@click.command("show", short_help="Say who has a lock, and who waits for it.")
+@click.command("show", short_help="Show a lock's holder and who waits for it.")
 @click.argument("name")
 @etcd_options
 @color_option
 @json_option
 def show(name: str, target: Target, as_json: bool) -> int:
-    """Say who has the lock NAME and since when, its token, how long its lease lasts, and who waits for it.
+    """Show the holder of the lock NAME and since when, its token, how long its lease lasts, and who waits for it.
 
     Clients of Go and etcdctl stand in the same line; they leave no name, and are known by their leases. Without a
     quorum a surviving member is asked.
 
-    Exits with 0 if somebody has it, 1 if a foreign key blocks its line, 5 if nobody has it, 3 or 4 if etcd is
-    away.
+    Exits with 0 if it is held, 1 if a foreign key blocks its line, 5 if it is free, 3 or 4 if etcd is away.
     """
     return with_etcd(partial(_show, name, as_json=as_json), target=target, follow=())
 
@@ -84,7 +83,7 @@ async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
     if line.source is Source.MEMBER:
         note(f"{sentence(tide.health.diagnosis)}; the answer is a surviving member's, and may be old")
     if line.first is None:
-        # A member may have missed it: that is no definite no.
+        # A member may lag: no definite no.
         if line.source is Source.MEMBER:
             return Exit.DEGRADED
         await note_misspelled(tide, f"locks/{name}/")
@@ -93,11 +92,11 @@ async def _show(name: str, tide: Coordinator, *, as_json: bool) -> int:
 
 
 def _as_record(line: LockLine) -> dict[str, object]:
-    held = _as_place(line.first) if line.first is not None else dict.fromkeys(_as_place(_NOBODY))
+    held = _as_place(line.first) if line.first is not None else dict.fromkeys(_as_place(_NO_PLACE))
     return {"lock": line.lock, "state": line.state, **held, "source": line.source.value}
 
 
-_NOBODY = LinePlace(b"", 1)
+_NO_PLACE = LinePlace(b"", 1)
 
 
 def _as_place(place: LinePlace) -> dict[str, object]:
@@ -120,7 +119,7 @@ def _lines(line: LockLine) -> Iterator[tuple[Cell, ...]]:
     if first is None:
         return
     if first.foreign:
-        yield ("held by  ", f"nobody: the oldest key of the line is '{shown(first.name)}', {NO_PLACE}")
+        yield ("held by  ", f"no holder: the oldest key of the line is '{shown(first.name)}', {NO_PLACE}")
     else:
         yield ("held by  ", _who(first))
         yield ("since    ", first.held_by.since or f"revision {first.revision}")
@@ -144,7 +143,7 @@ def _print_queue(line: LockLine) -> None:
 
 def _who(place: LinePlace) -> str:
     if place.foreign:
-        return f"nobody: key '{shown(place.name)}'"
+        return f"no holder: key '{shown(place.name)}'"
     return shown(place.held_by.name) or f"another client, lease {place.name.decode()}"
 
 

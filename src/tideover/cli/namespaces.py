@@ -1,4 +1,4 @@
-"""`tideover namespaces`: which namespaces there are in etcd, found without reading all keys."""
+"""`tideover namespaces`: the namespaces in etcd, found without reading all keys."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def _look(tide: Coordinator, prefix: str, refused: list[str]) -> AsyncIter
 
 
 def _note_missing(passed: Sequence[Passed], refused: Sequence[str]) -> None:
-    """Say what has not been looked at, and why."""
+    """Report the parts that were not searched, and why."""
     if refused:
         names = ", ".join(f"what begins with {start!r}" if start else "all keys" for start in refused)
         note(f"this user may not read {names}")

@@ -1,10 +1,10 @@
 """The only way from a command to standard output, standard error and the terminal.
 
-What a command prints may have been written by anybody: keys and values in etcd, names of files, errors of servers
-and of click, which repeats arguments. So all of it passes through here, a line at a time, and is escaped and cut:
-no text gives orders to the terminal, and none begins a line of its own. JSON has the text as it is, in JSON's own
-escapes. `print_raw` alone prints bytes as they are, for `config get`, whose output is the value; what only we have
-written, such as a script, is printed as it is, too.
+Much of a command's output is foreign text: keys and values in etcd, names of files, errors of servers and of
+click, which repeats arguments. So all output passes through here, a line at a time, and is escaped and cut: no
+text gives orders to the terminal, and none begins a line of its own. JSON has the whole text, in JSON's own
+escapes. `print_raw` alone prints raw bytes, for `config get`, whose output is the value; our own text, such as a
+script, is printed unescaped, too.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import click
 from tideover.cli.exit_codes import OutputGone
 from tideover.shown import cut, shown_line
 
-# Characters of a text in JSON that nobody has asked for; a path in the file system has no more.
+# Characters of a text in JSON, unless the command asks for all; no path in the file system is longer.
 LONGEST_TEXT = 4096
-# Take a terminal to its upper left corner, and empty the rest of a line, or of all: what stays does not flicker.
+# Move to the upper left corner, and clear the rest of a line, or of the screen: the rest does not flicker.
 _HOME, _END_OF_LINE, _END_OF_ALL = "\x1b[H", "\x1b[K\n", "\x1b[J"
 
 
@@ -43,25 +43,17 @@ class Styled:
 
 
 def print_line(*parts: str | Styled, to: IO[str] | None = None) -> None:
-    """Print a line: its parts, escaped and cut.
-
-    Args:
-        parts: What it is made of.
-        to: Where to, if not standard output.
+    """Print a line of parts, escaped and cut, to standard output if `to` is None.
 
     Raises:
-        OutputGone: Nobody reads it any more, or it cannot be written.
+        OutputGone: The reader has gone, or the output cannot be written.
     """
     coloured = has_colour(to)
     _write("".join(_rendered(part, coloured) for part in parts), to)
 
 
 def has_colour(to: IO[str] | None = None) -> bool:
-    """Whether colours are printed: as `--color` says, else to a terminal that can, unless NO_COLOR forbids it.
-
-    Args:
-        to: Where to, if not standard output.
-    """
+    """Whether to print colours: as `--color` says, else to a capable terminal, unless NO_COLOR is set."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and ctx.color is not None:
         return ctx.color
@@ -69,20 +61,13 @@ def has_colour(to: IO[str] | None = None) -> bool:
 
 
 def is_terminal(to: IO[str] | None = None) -> bool:
-    """Whether a stream is a terminal that does more than print lines.
-
-    Args:
-        to: The stream, if not standard output.
-    """
+    """Whether a stream, standard output if None, is a terminal with more than plain lines."""
     stream = sys.stdout if to is None else to
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_screen(lines: Iterable[Sequence[str | Styled]]) -> None:
-    """Show lines in place of all that a terminal has shown: as many as there is room for, each cut to its width.
-
-    Args:
-        lines: The lines, each with its parts.
+    """Show lines on a cleared terminal: as many as fit, each cut to its width.
 
     Raises:
         OutputGone: As `print_line`.
@@ -100,7 +85,7 @@ def print_screen(lines: Iterable[Sequence[str | Styled]]) -> None:
 
 
 def print_raw(value: bytes) -> None:
-    """Print bytes as they are, and a newline: orders to a terminal that are among them are carried out.
+    """Print raw bytes and a newline: a terminal obeys control characters among them.
 
     Raises:
         OutputGone: As `print_line`.
@@ -111,11 +96,6 @@ def print_raw(value: bytes) -> None:
 def print_json(record: Mapping[str, object], *, whole: Collection[str] = (), to: IO[str] | None = None) -> None:
     """Print an object as a line of JSON, in ASCII; texts in it are cut at `LONGEST_TEXT` characters.
 
-    Args:
-        record: The object.
-        whole: The members whose texts are not cut, because they are what was asked for.
-        to: Where to, if not standard output.
-
     Raises:
         OutputGone: As `print_line`.
     """
@@ -123,7 +103,7 @@ def print_json(record: Mapping[str, object], *, whole: Collection[str] = (), to:
 
 
 def print_script(text: str) -> None:
-    """Print several lines that only we have written.
+    """Print several lines of our own text.
 
     Raises:
         OutputGone: As `print_line`.
@@ -132,13 +112,13 @@ def print_script(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Tell people something that is not the output, in one line on standard error; no matter if nobody hears."""
+    """Print a line for people on standard error; a closed one is ignored."""
     with suppress(OSError):
         click.echo(f"tideover: {shown_line(text)}", err=True)
 
 
 class Notes(logging.Handler):
-    """Notes what libraries log that nobody else takes: it goes to standard error as it is otherwise."""
+    """Prints log lines of libraries without a handler of their own, escaped, on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note the line, without a traceback."""
@@ -148,13 +128,13 @@ class Notes(logging.Handler):
 def print_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback, as `sys.excepthook` does, each line escaped: an error may quote anything."""
     for part in traceback.format_exception(kind, error, trace):
-        # Where something was has lines of its own; what was said of it is one.
+        # The place of a frame has lines of its own; the message is one line.
         for line in part.splitlines() if part.lstrip(" |").startswith("File ") else [part.rstrip("\n")]:
             click.echo(shown_line(line), err=True)
 
 
 def print_help(ctx: click.Context) -> None:
-    """Print what click says of a command; only we have written in it.
+    """Print click's help for a command, which is our own text.
 
     Raises:
         OutputGone: As `print_line`.
@@ -168,19 +148,19 @@ def ask(question: str) -> bool:
 
 
 def ask_password(question: str) -> str:
-    """Ask a person at the terminal for what is not shown while it is typed."""
+    """Ask a person at the terminal for a hidden input."""
     asked: str = click.prompt(shown_line(question), hide_input=True, err=True, default="", show_default=False)
     return asked
 
 
 def flush() -> None:
-    """Write what is still held back."""
+    """Flush standard output."""
     if sys.stdout is not None:  # closed by the process that started this
         sys.stdout.flush()
 
 
 def drop_output() -> None:
-    """Let the interpreter flush what is left into nothing, or it would complain at exit."""
+    """Discard unflushed output, about which the interpreter would complain at exit."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, sys.stdout.fileno())
 
@@ -208,7 +188,7 @@ def _bounded(value: object) -> object:
 
 def _write(line: str | bytes, to: IO[str] | None = None, *, newline: bool = True) -> None:
     try:
-        # As bytes, whatever the locale is; a stream that was handed in takes text.
+        # As bytes, independent of the locale; a given stream takes text.
         click.echo(line.encode() if isinstance(line, str) and to is None else line, file=to, nl=newline)
     except BrokenPipeError as exc:
         raise OutputGone from exc

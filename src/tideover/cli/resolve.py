@@ -15,6 +15,7 @@ from tideover.cli.exit_codes import Exit
 from tideover.cli.keys import keys_option
 from tideover.cli.printer import note
 from tideover.cli.resolve_from_disk import answer_from_disk, answer_from_file
+from tideover.cli.snapshots import cache_dir_option, snapshot_option
 from tideover.cli.target import Target, etcd_options
 from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
@@ -30,19 +31,8 @@ _TIMEOUT = 3.0
 @click.command("resolve")
 @click.argument("name", shell_complete=complete_services)
 @etcd_options
-@click.option(
-    "--cache-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Where to look if no member answers: a service's cache_dir; else this user's.",
-)
-@click.option(
-    "--from",
-    "file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Do not ask etcd, but answer from this snapshot.",
-)
+@cache_dir_option("Where to look if no member answers: a service's cache_dir; else this user's.")
+@snapshot_option
 @keys_option
 @click.option("--watch", is_flag=True, help="Go on, and print what is added (+), removed (-) and changed (~).")
 @json_option
@@ -79,7 +69,7 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
         async with telling(tide, f"the endpoints of {name!r}", after=WAITED):
             endpoints = await view.wait_for(0, timeout=None if watch else _TIMEOUT)
     except TimeoutError:
-        raise failure(tide, Unreachable(f"nobody could tell the endpoints of {name!r}")) from None
+        raise failure(tide, Unreachable(f"no member could name the endpoints of {name!r}")) from None
     source, age = view.source or Source.DEFAULT, view.age
     for status in tide.status().services:
         for why in status.refused:
@@ -103,13 +93,7 @@ async def _resolve(name: str, tide: Coordinator, *, cache_dir: Path | None, watc
 
 
 def describe_source(tide: Coordinator, source: Source, age: float) -> str:
-    """Return why an answer is not etcd's, whose it is, and how old.
-
-    Args:
-        tide: The coordinator.
-        source: Who has told it.
-        age: Seconds since that was last proven; infinite if unknown.
-    """
+    """Return why an answer is not etcd's, its source and its age, in words."""
     old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
     who = "a surviving member's" if source is Source.MEMBER else f"from {source}"
     return f"{sentence(tide.health.diagnosis)}; the answer is {who}, {old}"

@@ -1,8 +1,8 @@
-"""The endpoints of a service as a snapshot has them, and which snapshot that may be.
+"""The endpoints of a service in a snapshot, and the choice of the snapshot.
 
 Revisions of different clusters cannot be compared, and a folder may have snapshots of several: staging and
-production, with one namespace, looked at from one machine. So of itself only the snapshot counts that a service
-with the same endpoints, namespace and user has left. Of all others people choose one.
+production, with one namespace, on one machine. So by default only the snapshot of a service with the same
+endpoints, namespace and user counts. A person may choose another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tideover.cli.keys import keys, read
 from tideover.cli.printer import note
 from tideover.cli.snapshots import age_of, folder_of, old, origin
 from tideover.cluster.rules.health import sentence
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
@@ -28,21 +28,12 @@ from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.shown import shown
 from tideover.types import Source
 
-# How many snapshots of others are named.
+# The most foreign snapshots that are named.
 _MOST_OTHERS = 5
 
 
 def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_json: bool) -> int:
-    """Print what a service on this machine with the same endpoints, namespace and user has last known.
-
-    Args:
-        tide: The coordinator, for which no member answers.
-        name: The service.
-        folder: Where snapshots are; None means this user's.
-        as_json: Whether as JSON.
-
-    Returns:
-        The exit code.
+    """Print the endpoints in the snapshot of the same endpoints, namespace and user; return the exit code.
 
     Raises:
         Failure: There is no such snapshot.
@@ -51,7 +42,7 @@ def answer_from_disk(tide: Coordinator, name: str, folder: Path | None, *, as_js
 
 
 def find_on_disk(tide: Coordinator, name: str, folder: Path | None) -> tuple[list[Endpoint], str]:
-    """Return what `answer_from_disk` prints: the endpoints, and what is to be said of them.
+    """Return the endpoints that `answer_from_disk` prints, and the remark on them.
 
     Raises:
         Failure: There is no such snapshot.
@@ -66,7 +57,7 @@ def _from_disk(tide: Coordinator) -> str:
 
 def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
     folder = folder_of(folder)
-    options, prefix = tide.options, f"{tide.namespace}/{service_prefix(name)}".encode()
+    options, prefix = life_of(tide).parts.options, f"{tide.namespace}/{service_prefix(name)}".encode()
     file = SnapshotFile(
         folder,
         namespace=tide.namespace,
@@ -87,19 +78,10 @@ def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
 
 
 def answer_from_file(path: Path, name: str, namespace: str, *, as_json: bool) -> int:
-    """Print what one snapshot says, without asking etcd.
-
-    Args:
-        path: The snapshot.
-        name: The service.
-        namespace: The namespace.
-        as_json: Whether as JSON.
-
-    Returns:
-        The exit code.
+    """Print the endpoints in one snapshot, without asking etcd; return the exit code.
 
     Raises:
-        Failure: It cannot be used, or is of something else.
+        Failure: The snapshot cannot be used, or is of another prefix.
     """
     try:
         snapshot = read(path)
@@ -134,7 +116,7 @@ def _print(snapshot: Snapshot, name: str, where: str, *, as_json: bool) -> int:
 
 
 def _note_others(folder: Path, name: str, prefix: bytes, own: SnapshotFile) -> None:
-    """Name the snapshots of the same service that are of other endpoints or users."""
+    """Name snapshots of the same service for other endpoints or users."""
     found = list(_others(folder, prefix, own))
     for path, snapshot in found[:_MOST_OTHERS]:
         remedy = f"--from {shlex.quote(str(path))}"

@@ -23,13 +23,7 @@ Count = Callable[[bytes], Awaitable[int | None]]
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What the members have said, as far as a start depends on it.
-
-    Attributes:
-        ids: The clusters that they belong to.
-        has_quorum: Whether one of them has answered through the quorum.
-        refuses: Whether they refuse this client.
-    """
+    """What the members have said, as far as a start depends on it."""
 
     ids: frozenset[int]
     has_quorum: bool
@@ -39,15 +33,7 @@ class Cluster:
 async def judge_restart(
     options: Options, cache_dir: Path | None, cluster: Cluster, count: Count, *, max_age: float | None
 ) -> list[Finding]:
-    """Look at the snapshots; the last finding says whether a service can be restarted now.
-
-    Args:
-        options: Which etcd, and as whom: as the service has it.
-        cache_dir: The service's cache folder; None means this user's.
-        cluster: What the members have said.
-        count: Counts keys in etcd.
-        max_age: Seconds beyond which a snapshot is too old; None means never.
-    """
+    """Look at the snapshots; the last finding says whether a service can be restarted now."""
     damaged: dict[str, None] = {}
     try:
         folder = folder_of(cache_dir)
@@ -100,7 +86,7 @@ def _verdict(usable: Sequence[Left], cluster: Cluster, missing: str) -> Finding:
         return Finding("restart", True, f"yes: etcd answers; on disk for a start without it: {kept}")
     if known:
         text = f"yes, without etcd, unless the service has require='etcd': it begins with {known}"
-        return Finding("restart", True, f"{text}; nobody is elected until etcd is back")
+        return Finding("restart", True, f"{text}; no leader is elected until etcd is back")
     return Finding("restart", False, f"no: etcd is away, and a service begins with no configuration: {missing}")
 
 

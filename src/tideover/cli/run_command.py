@@ -1,9 +1,9 @@
-"""A command that runs as long as something is held for it, and the signals that come meanwhile.
+"""A command that runs while a lock or a leadership is held, and the signals meanwhile.
 
-All signals that would end this process are received from before the wait for what is held until after it is given
-up. One that comes before the command is started ends the waiting; later ones are passed on: a supervisor that ends
-us ends the command, in its own time and still protected. What cannot be received, SIGKILL and this process's own
-faults, ends it at once, and the kernel then ends the command (`become_command`).
+All signals that would end this process are received from before the wait until after the release. A signal before
+the command is started ends the wait; later ones are passed on: a supervisor that ends tideover ends the command,
+in its own time and still protected. SIGKILL and this process's own faults cannot be received: they end it at once,
+and the kernel then ends the command (`become_command`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from anyio.abc import Process
 
 from tideover.cli import become_command
 from tideover.cli.exit_codes import Exit
+from tideover.cli.seconds import Seconds
 from tideover.environment import PASSWORD, SNAPSHOT_KEYS
 from tideover.etcd.raw_lines import without_ours
 
@@ -32,14 +33,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 # What becomes of the command if this process is killed.
 _IF_KILLED = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "leave": 0}
 _CANNOT_BE_RECEIVED = {"SIGKILL", "SIGSTOP"}
-# After a handler of Python's the instruction that failed would be executed again, and so for ever.
+# After a handler of Python's the failed instruction would run again, endlessly.
 _FAULTS = {"SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGEMT"}
 _END_NOTHING = {"SIGCHLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH", "SIGINFO"}
 _OTHERS = {getattr(signal, name, None) for names in (_CANNOT_BE_RECEIVED, _FAULTS, _END_NOTHING) for name in names}
 
 
+def timeout_option(command: F) -> F:
+    """Add `--timeout` to a command that waits."""
+    text = "Seconds to wait; without a limit if not given."
+    return click.option("--timeout", type=Seconds(min=0), default=None, help=text)(command)
+
+
+def on_outage_option(*policies: str, text: str) -> Callable[[F], F]:
+    """Add `--on-outage` to a command; the first policy is the default."""
+    return click.option(
+        "--on-outage", type=click.Choice(policies), default=policies[0], show_default=True, help=text
+    )
+
+
 def if_killed_option(command: F) -> F:
-    """Add the option that says what becomes of COMMAND when nobody is left to end it; named `if_killed`."""
+    """Add the option for COMMAND's fate when tideover itself is killed; named `if_killed`."""
     return click.option(
         "--if-killed",
         type=click.Choice(list(_IF_KILLED)),
@@ -54,14 +68,6 @@ class CommandRun:
 
     If the body is cancelled, because what was held is lost, or by Ctrl-C, the command gets SIGTERM, and later
     SIGKILL.
-
-    Args:
-        command: The program and its arguments.
-        grace: Seconds between SIGTERM and SIGKILL.
-        if_killed: What becomes of it if this process is killed: `"kill"`, `"term"` or `"leave"`.
-
-    Attributes:
-        code: The command's exit code: 128 and the signal's number if a signal ended it, or came before it.
     """
 
     def __init__(self, command: Sequence[str], *, grace: float, if_killed: str) -> None:
@@ -74,12 +80,8 @@ class CommandRun:
         self._early: list[int] = []
         self._process: Process | None = None
 
-    def __repr__(self) -> str:
-        """Show the command and how far it is."""
-        return f"<CommandRun {self._command[0]} {'begun' if self._begun else 'not begun'}, code {self.code}>"
-
     def __enter__(self) -> CommandRun:
-        """Receive signals from now on; those that are ignored from the start, as under nohup, stay so."""
+        """Receive signals; those ignored from the start, as under nohup, stay ignored."""
         loop = asyncio.get_running_loop()
         for number in sorted(signal.valid_signals() - _OTHERS):
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -101,11 +103,7 @@ class CommandRun:
                 loop.remove_signal_handler(number)
 
     async def run(self, environment: Mapping[str, str]) -> None:
-        """Run the command until it ends; the result is `code`.
-
-        Args:
-            environment: What it finds in its environment besides ours, which it gets without the password.
-        """
+        """Run the command until it ends; the result is `code`."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         self._begun = True
         process = await self._start({**without_ours(os.environ), **environment})

@@ -43,20 +43,11 @@ def split_address(given: str) -> tuple[str, int]:
 
 
 class HostCheck:
-    """Refuses requests that a browser was led here with, by a name that somebody else has pointed at this machine.
-
-    Args:
-        app: The page.
-        given: The host that it was told to listen at.
-    """
+    """Refuses requests by a foreign name that was pointed at this machine, as in DNS rebinding."""
 
     def __init__(self, app: ASGIApp, given: str) -> None:
         self._app = app
         self._given = given.lower().rstrip(".")
-
-    def __repr__(self) -> str:
-        """Show what is admitted."""
-        return f"<HostCheck loopback and {self._given}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
@@ -103,11 +94,6 @@ class _Server(uvicorn.Server):
 
 async def serve(tide: Coordinator, host: str, port: int) -> int:
     """Serve the page until a signal comes.
-
-    Args:
-        tide: Whose status.
-        host: Where to listen.
-        port: At which port; 0 means a free one.
 
     Returns:
         The exit code: 128 and the signal's number.

@@ -20,8 +20,8 @@ from tideover.shown import shown
 def command(target: Target, as_json: bool) -> int:
     """List the services that are registered, and how many registrations each has.
 
-    Asks the quorum: nobody else knows all of them. Exits with 3 or 4 if etcd is away; what has last been known
-    of one service, `resolve` can tell.
+    Asks the quorum, which alone knows all of them. Exits with 3 or 4 if etcd is away; `resolve` prints the last
+    known endpoints of one service.
     """
     return with_etcd(partial(_show, as_json=as_json), target=target, follow=())
 

@@ -1,7 +1,7 @@
-"""The snapshots that services on this machine have left: which of them are of these endpoints, and what they know.
+"""The snapshots that services on this machine have left, and those of them for given endpoints.
 
-A snapshot's file is named after the namespace, the prefix, the endpoints and the user that a service was given. So
-it is told by its name whose it is; another one may be of another cluster, and is used only if a person says so.
+A snapshot's file is named after the service's namespace, prefix, endpoints and user. A snapshot with another name
+may be of another cluster, and is used only if a person chooses it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.cli.keys import keys, read
@@ -21,11 +24,29 @@ from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
 from tideover.status import duration
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _PREVIOUS = ".prev.json"
 
 
+def cache_dir_option(text: str) -> Callable[[F], F]:
+    """Add `--cache-dir` to a command, with a help text."""
+    return click.option("--cache-dir", metavar="DIR", type=click.Path(path_type=Path), help=text)
+
+
+def snapshot_option(command: F) -> F:
+    """Add `--from FILE` to a command, which gets it as `file`."""
+    return click.option(
+        "--from",
+        "file",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Do not ask etcd, but answer from this snapshot.",
+    )(command)
+
+
 def folder_of(cache_dir: Path | None) -> Path:
-    """Return where snapshots are: the folder that was given, or this user's.
+    """Return the given folder of snapshots, or this user's.
 
     Raises:
         Failure: This user has none.
@@ -38,12 +59,7 @@ def folder_of(cache_dir: Path | None) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A snapshot that was left on disk.
-
-    Attributes:
-        path: Its file.
-        snapshot: What it knows.
-    """
+    """A snapshot that was left on disk."""
 
     path: Path
     snapshot: Snapshot
@@ -55,12 +71,7 @@ class Left:
 
 
 def left_in(folder: Path, *, refused: Callable[[str], object], most: float = math.inf) -> Iterator[Left]:
-    """Return what was left in a folder: of each raw snapshot the newest generation that can be used.
-
-    Args:
-        folder: The folder.
-        refused: Is told why a newer generation cannot be used.
-        most: Bytes of files that are read; larger ones are passed over.
+    """Yield the usable raw snapshots in a folder, the newest generation of each.
 
     Raises:
         Failure: The folder cannot be read.
@@ -84,13 +95,7 @@ def left_in(folder: Path, *, refused: Callable[[str], object], most: float = mat
 
 
 def own_of(left: Iterable[Left], options: Options, *, refused: Callable[[str], object]) -> list[Left]:
-    """Return those that a service with the same endpoints, namespace and user begins with.
-
-    Args:
-        left: What was left on disk.
-        options: Which etcd, and as whom.
-        refused: Is told why such a service does not use what bears the name of its own.
-    """
+    """Return those that a service with the same endpoints, namespace and user starts with."""
     own = []
     for each in left:
         file = SnapshotFile(

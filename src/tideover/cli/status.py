@@ -11,7 +11,7 @@ from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.printer import print_json, print_line
 from tideover.cli.status_lines import Asked, ask
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.extras import lacking
 from tideover.types import Diagnosis, HealthState, Source
 
@@ -35,7 +35,7 @@ def command(target: Target, as_json: bool, serve: str | None, watch: bool) -> in
 
     Connects, looks once, and prints what it has found: the members and which of them answers, how many keys of
     configuration there are, the services that are registered, and locks that two have held at once. What a service
-    itself holds, leads and serves from memory stands in its own `tide.status()`.
+    itself holds, leads and serves from memory is in its own `tide.status()`.
 
     With --watch it goes on until Ctrl-C. A terminal shows it as it is now; a pipe gets a line for each change,
     with the time, and with --json the whole as an object for each change.
@@ -71,7 +71,7 @@ def _serve(target: Target, where: str, *, as_json: bool) -> int:
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if tide.health.state is HealthState.AVAILABLE:
-        await tide.know_members(_LIST_TIMEOUT)
+        await life_of(tide).know_members(_LIST_TIMEOUT)
     report = tide.status()
     asked = await ask(tide, Asked())
     if as_json:

@@ -1,4 +1,4 @@
-"""What `tideover status` prints: what a coordinator sees, and what etcd was asked for beside that."""
+"""The output of `tideover status`: the coordinator's report, and further answers of etcd."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from tideover.cli.printer import Styled
 from tideover.cluster.rules.health import answering, sentence
-from tideover.coordinator.coordinator import Coordinator
-from tideover.coordinator.survey import Survey
+from tideover.coordinator.coordinator import Coordinator, life_of
+from tideover.coordinator.survey import Survey, survey
 from tideover.errors import TideoverError
 from tideover.shown import cut, shown
 from tideover.status import (
@@ -35,24 +35,14 @@ _LEFT_OUT = {"rejected": "refused   ", "lock_conflicts": "conflict  "}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What etcd was asked for beside what the coordinator sees; None where it has not said.
-
-    Attributes:
-        conflicts: Locks that two have held at once.
-        foreign: What others have written under tideover's keys.
-        services: How many registrations each service has.
-    """
+    """Further answers of etcd; None where there is none."""
 
     conflicts: tuple[LockConflictStatus, ...] | None = None
     foreign: Survey | None = None
     services: Mapping[str, int] | None = None
 
     def report(self, seen: StatusReport) -> StatusReport:
-        """Return the coordinator's report with it.
-
-        Args:
-            seen: The coordinator's.
-        """
+        """Return the coordinator's report with these answers."""
         if self.conflicts is not None:
             seen = replace(seen, lock_conflicts=self.conflicts)
         if self.foreign is not None:
@@ -61,22 +51,14 @@ class Asked:
         return seen
 
     def to_dict(self, seen: StatusReport) -> dict[str, object]:
-        """Return all of it as JSON has it.
-
-        Args:
-            seen: The coordinator's report.
-        """
+        """Return the report as JSON."""
         report, counts = self.report(seen), self.services or {}
         more = {**report.more, **({"registered": len(counts) - MOST} if len(counts) > MOST else {})}
         named = {cut(name, LONGEST): count for name, count in list(counts.items())[:MOST]}
         return {**replace(report, more=more).to_dict(), "registered": named}
 
     def lines(self, seen: StatusReport) -> Iterator[Sequence[str | Styled]]:
-        """Return all of it as people read it.
-
-        Args:
-            seen: The coordinator's report.
-        """
+        """Return the report as lines."""
         first, *rest = _lines(self.report(seen))
         yield (Styled(first, COLOURS[seen.state], bold=True),)
         yield from ((line,) for line in rest)
@@ -84,18 +66,13 @@ class Asked:
 
 
 async def ask(tide: Coordinator, before: Asked) -> Asked:
-    """Ask etcd; what it does not say is as it was before.
-
-    Args:
-        tide: The coordinator.
-        before: What it has said before.
-    """
+    """Ask etcd; an answer that does not come stays as before."""
     if tide.health.state is not HealthState.AVAILABLE:
         return before
     with suppress(TideoverError):  # such as a user who may not read the ledger
         before = replace(before, conflicts=await tide.lock_conflicts())
     with suppress(TideoverError):
-        before = replace(before, foreign=await tide.survey())
+        before = replace(before, foreign=await survey(life_of(tide).parts.client))
     with suppress(TideoverError):
         before = replace(before, services=await tide.services())
     return before
@@ -111,7 +88,7 @@ def _lines(report: StatusReport) -> Iterator[str]:
     if report.identity.cluster_id:
         yield f"cluster    {_describe_cluster(report.identity)}"
     if report.state is not HealthState.AVAILABLE:
-        # While all is well, the first good answer ends the asking, and nobody has counted.
+        # While all is well, the first good answer ends the asking, and the rest is not counted.
         yield f"quorum     {answering(report.quorum)}, {report.quorum.needed} make a quorum"
     for member in report.members:
         name = f"{shown(member.name)}  " if member.name else ""

@@ -1,7 +1,6 @@
-"""`tideover status --watch`: how etcd is, for as long as somebody looks.
+"""`tideover status --watch`: etcd's state, until Ctrl-C.
 
-A terminal shows the status as it is now. Everything else gets a line for each change: ages grow all the time, and
-are none.
+A terminal shows the present status. Everything else gets a line for each change; a growing age is no change.
 """
 
 from __future__ import annotations
@@ -27,12 +26,7 @@ _OUTAGES = (Diagnosis.LEADER_CHANGE, Diagnosis.QUORUM_LOST, Diagnosis.CUT_OFF)
 
 
 async def show_changes(tide: Coordinator, *, as_json: bool) -> int:
-    """Print the status, and again whenever it changes, until Ctrl-C.
-
-    Args:
-        tide: The coordinator.
-        as_json: Whether as JSON.
-    """
+    """Print the status, and each change, until Ctrl-C."""
     asked, before, redraws = Asked(), dict[str, str](), is_terminal() and not as_json
     ask_at = anyio.current_time()
     while True:
@@ -64,12 +58,7 @@ _ETCD = "etcd"
 
 
 def facts(report: StatusReport, services: Mapping[str, int]) -> dict[str, str]:
-    """Return what can change, each thing in words without an age.
-
-    Args:
-        report: The status.
-        services: How many registrations each service has.
-    """
+    """Return the facts that can change, in words without ages."""
     return dict(_facts(report, services))
 
 

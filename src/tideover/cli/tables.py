@@ -8,18 +8,14 @@ from tideover.cli.printer import Styled, print_line
 
 # Lines that are aligned together.
 _TOGETHER = 500
-# Columns that a cell may make all the others of its column wide.
+# The most columns that one cell may widen its whole column to.
 _WIDEST = 60
 
 Cell = str | Styled
 
 
 class Table:
-    """Prints lines under headings. Without a line there are no headings.
-
-    Args:
-        titles: The headings, one for each column. The last column is not filled up.
-    """
+    """Prints lines under headings. Without a line there are no headings."""
 
     def __init__(self, *titles: str) -> None:
         self._titles = titles
@@ -27,15 +23,8 @@ class Table:
         self._rows: list[Sequence[Cell]] = []
         self._begun = False
 
-    def __repr__(self) -> str:
-        """Show the headings."""
-        return f"<Table {' '.join(self._titles)}>"
-
     def add(self, *cells: Cell) -> None:
-        """Print a line, now or soon.
-
-        Args:
-            cells: One for each column.
+        """Print a line, at once or with the next lines.
 
         Raises:
             OutputGone: As `print_line`.
@@ -45,7 +34,7 @@ class Table:
             self.flush()
 
     def flush(self) -> None:
-        """Print what has not been printed.
+        """Print the lines held back.
 
         Raises:
             OutputGone: As `print_line`.

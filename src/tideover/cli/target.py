@@ -1,4 +1,4 @@
-"""Which etcd a command talks to, and as whom: the options, and what becomes of them.
+"""The etcd and the user of a command: the options, and their `Target`.
 
 Options win over the environment. A password is never an option, though its file may be: all users of a machine can
 read command lines.
@@ -52,12 +52,12 @@ _NAMES = ("endpoints", "namespace", "user", "server_name", "ca_file", "cert_file
 
 
 def etcd_options(command: F) -> F:
-    """Add the options that say which etcd, and as whom; the command gets them as one `Target`, named `target`."""
+    """Add the options for etcd and the user; the command gets them as one `Target`, named `target`."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
         taken = {name: options.pop(name) for name in _NAMES}
-        # Who asks nobody needs no password: `--from-disk`, `--from FILE`.
+        # No password is needed where etcd is not asked: `--from-disk`, `--from FILE`.
         asks = not (options.get("from_disk") or options.get("file"))
         return command(*args, target=_target(**taken, asks=asks), **options)
 
@@ -68,12 +68,7 @@ def etcd_options(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose snapshots a command is about.
-
-    Attributes:
-        options: Which etcd, and which namespace.
-        user: The etcd user; empty if there is none.
-    """
+    """The service whose snapshots a command uses."""
 
     options: Options
     user: str
@@ -81,14 +76,7 @@ class Owner:
     def file(
         self, folder: Path, prefix: bytes, component: Component, accepted: Accepted | None = None
     ) -> SnapshotFile:
-        """Return the file that such a service has in a folder, for a prefix that it follows.
-
-        Args:
-            folder: The folder.
-            prefix: The whole prefix in etcd.
-            component: Whose snapshot it is.
-            accepted: The label of an accepted snapshot; None for a raw one.
-        """
+        """Return the service's snapshot file of a prefix."""
         return SnapshotFile(
             folder,
             namespace=self.options.namespace,
@@ -102,19 +90,19 @@ class Owner:
 
 
 def owner_options(command: F) -> F:
-    """Add the options that say whose snapshots: nobody is asked anything, and there is no password."""
+    """Add the options that choose a service's snapshots: etcd is not asked, and there is no password."""
 
     @functools.wraps(command)
     def run(*args: Any, endpoints: tuple[str, ...], namespace: str, user: str | None, **options: Any) -> Any:
         return command(*args, owner=Owner(Options(endpoints, namespace, ()), user or ""), **options)
 
-    for option in reversed((*_WHICH, _USER)):
+    for option in reversed((*_WHICH, _user_option("The etcd user of the service, if it has one."))):
         run = option(run)
     return run  # type: ignore[return-value] # as above
 
 
 def warn_if_open(secret_file: Path) -> None:
-    """Say so on stderr if everybody can read a secret."""
+    """Warn on stderr if every user can read a secret."""
     problem = open_to_all(secret_file)
     if problem:
         note(f"warning: {problem}")
@@ -171,13 +159,12 @@ _WHICH = (
         help="The services' namespace in etcd, such as /shop.",
     ),
 )
-_USER = click.option(
-    "--user",
-    metavar="NAME",
-    envvar=USER,
-    callback=_check_user,
-    help="The etcd user of the service, if it has one.",
-)
+
+
+def _user_option(text: str) -> Callable[[F], F]:
+    return click.option("--user", metavar="NAME", envvar=USER, callback=_check_user, help=text)
+
+
 _OPTIONS = (
     *_WHICH,
     click.option("--cacert", "ca_file", type=_FILE, envvar=CACERT, help="The CAs to verify etcd with."),
@@ -189,13 +176,7 @@ _OPTIONS = (
         envvar=SERVER_NAME,
         help="The name to expect in etcd's certificate, instead of the endpoint's host.",
     ),
-    click.option(
-        "--user",
-        metavar="NAME",
-        envvar=USER,
-        callback=_check_user,
-        help=f"The etcd user; the password is read from {PASSWORD}, or asked for.",
-    ),
+    _user_option(f"The etcd user; the password is read from {PASSWORD}, or asked for."),
     click.option(
         "--password-file",
         metavar="FILE",

@@ -6,52 +6,73 @@ releases and revokes go to the members directly. They are few: sessions are shar
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
 
+from tideover.client.lifecycle import NOT_ENTERED
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
-from tideover.store.faults import Fault, StoreFault, classify
+from tideover.cluster.state import ClusterState
+from tideover.errors import Closed
+from tideover.store.attempts import attempt
+from tideover.store.faults import Fault, StoreFault
 from tideover.store.operations import Lane, Op, Result
 from tideover.store.protocol import Store
 
 R = TypeVar("R", bound=Result)
 
+# Seconds for one attempt, and what the link takes, unless its caller says otherwise.
+ATTEMPT_TIMEOUT = 1.0
 # Seconds at the most to wait for the monitor to decide, where nothing depends on it.
 _VERDICT = 5.0
 
 
-class Reach:
+class DirectCalls:
     """Asks member after member until one answers.
 
     Args:
-        store: The cluster.
-        lanes: Whom to ask first.
+        cluster: Whom to ask first.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
-        attempt_timeout: Seconds for one attempt, and what the link takes.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        lanes: Lanes,
-        *,
-        clock: Clock,
-        chance: Callable[[], float],
-        attempt_timeout: float,
-    ) -> None:
-        self.store = store
-        self._lanes = lanes
+    def __init__(self, cluster: ClusterState, *, clock: Clock, chance: Callable[[], float]) -> None:
+        self._store: Store | None = None
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
-        self._attempt_timeout = attempt_timeout
+        self._attempt_timeout = ATTEMPT_TIMEOUT
 
     def __repr__(self) -> str:
         """Show whom it would ask."""
-        return f"<Reach {self._lanes!r}>"
+        return f"<DirectCalls {self._cluster!r}>"
+
+    def connect(self, store: Store) -> None:
+        """Send calls to a cluster from now on."""
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """The cluster.
+
+        Raises:
+            Closed: There is none yet.
+        """
+        if self._store is None:
+            raise Closed(NOT_ENTERED)
+        return self._store
+
+    def within(self, attempt_timeout: float) -> DirectCalls:
+        """Return the same way with a time of its own for each attempt.
+
+        Args:
+            attempt_timeout: Seconds for one attempt, and what the link takes.
+        """
+        other = copy.copy(self)
+        other._attempt_timeout = attempt_timeout
+        return other
 
     async def ask(self, op: Op[R], *, timeout: float) -> R:
         """Ask until there is an answer. Only for what may be done twice.
@@ -69,7 +90,7 @@ class Reach:
         deadline = self._clock.monotonic() + timeout
         tried: set[str] = set()
         while True:
-            member = self._lanes.pick(Lane.QUORUM, tried)
+            member = self._cluster.pick(Lane.QUORUM, tried)
             left = deadline - self._clock.monotonic()
             answer = await self.attempt(op, member, min(left, self.limit(member, self._attempt_timeout)))
             if not isinstance(answer, Fault):
@@ -84,31 +105,27 @@ class Reach:
 
     async def attempt(self, op: Op[R], member: str, timeout: float) -> R | Fault:
         """Ask one member once; return its answer, or what went wrong."""
-        fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
-        try:
-            with anyio.move_on_after(timeout):
-                return await self.store.call(op, member=member, timeout=max(timeout, 0.001))
-        except StoreFault as exc:
-            fault = exc.fault
-        self._lanes.failed(fault)
-        return fault
+        answer = await attempt(self.store, op, member=member, timeout=timeout)
+        if isinstance(answer, Fault):
+            self._cluster.failed(answer)
+        return answer
 
     def limit(self, member: str, least: float) -> float:
-        """Return how long to wait for a member's answer; see `Lanes.limit`."""
-        return self._lanes.limit(member, least)
+        """Return how long to wait for a member's answer; see `ClusterState.limit`."""
+        return self._cluster.limit(member, least)
 
     def pick(self, tried: set[str]) -> str:
         """Return the member to ask next."""
-        return self._lanes.pick(Lane.QUORUM, tried)
+        return self._cluster.pick(Lane.QUORUM, tried)
 
     def may_ask(self, member: str) -> bool:
         """Whether a member is one of the cluster's, and is not known to leave questions unanswered."""
-        return member in self._lanes.members and self._lanes.answers(member) is not False
+        return member in self._cluster.members and self._cluster.answers(member) is not False
 
     async def rest(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:
-        """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`.
+        """Go on at once while there are members left, else later with all of them; see `ClusterState.rest`.
 
         Args:
             tried: Who has been asked without success; emptied when all have been.
@@ -116,16 +133,16 @@ class Reach:
             rounds: How often all of them have been asked without success before.
             everybody: Whether one has spoken for all of them.
         """
-        await self._lanes.rest(tried, chance=self._chance(), factor=factor, rounds=rounds, everybody=everybody)
+        await self._cluster.rest(tried, chance=self._chance(), factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""
-        await self._lanes.settled(_VERDICT)
+        await self._cluster.settled(_VERDICT)
 
     async def outage_over(self) -> None:
         """Wait until no outage of the quorum is declared."""
-        await self._lanes.outage_over()
+        await self._cluster.outage_over()
 
     def report(self, fault: Fault) -> None:
         """Tell the monitor what went wrong."""
-        self._lanes.failed(fault)
+        self._cluster.failed(fault)

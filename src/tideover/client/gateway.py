@@ -11,22 +11,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
 from tideover import telemetry
+from tideover.client.lifecycle import NOT_ENTERED
 from tideover.client.rules.backoff import next_delay
 from tideover.client.rules.retry_budget import RetryBudget
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed
 from tideover.policies import RetryPolicy
 from tideover.shown import shown
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify, public_error
+from tideover.store.faults import Fault, FaultKind, public_error
 from tideover.store.operations import Lane, Op, Put, ReadBatch, Result
 from tideover.store.protocol import Store
-from tideover.types import Component
+from tideover.types import Component, Header
 
 R = TypeVar("R", bound=Result)
 
@@ -45,7 +46,7 @@ class Answered(Generic[R]):
 
 
 @dataclass(slots=True)
-class _Line:
+class _Shared:
     """What the gateways of all components have in common."""
 
     store: Store | None = None
@@ -56,17 +57,20 @@ class Gateway:
     """Makes every call to etcd but the monitor's probes, once it is connected to a store.
 
     Args:
-        lanes: Whom to ask, and whether.
+        cluster: Whom to ask, and whether.
         policy: How failed calls are tried again, unless a call says otherwise.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         namespace: For spans.
         component: On whose behalf it calls, for metrics; see `of`.
+
+    Attributes:
+        component: The same.
     """
 
     def __init__(
         self,
-        lanes: Lanes,
+        cluster: ClusterState,
         *,
         policy: RetryPolicy,
         clock: Clock,
@@ -74,21 +78,32 @@ class Gateway:
         namespace: str,
         component: Component = "config",
     ) -> None:
-        self._line = _Line()
-        self._lanes = lanes
+        self.component: Component = component
+        self._shared = _Shared()
+        self._cluster = cluster
         self._policy = policy
         self._clock = clock
         self._chance = chance
         self._namespace = namespace
-        self._component = component
 
     def __repr__(self) -> str:
         """Show the lanes and what is left of the retry budget."""
-        return f"<Gateway {self._lanes!r}, {self._line.budget.tokens:.0f} retry tokens>"
+        return f"<Gateway {self._cluster!r}, {self._shared.budget.tokens:.0f} retry tokens>"
 
     def connect(self, store: Store) -> None:
         """Send calls to a cluster from now on."""
-        self._line.store = store
+        self._shared.store = store
+
+    @property
+    def store(self) -> Store:
+        """The cluster.
+
+        Raises:
+            Closed: There is none yet.
+        """
+        if self._shared.store is None:
+            raise Closed(NOT_ENTERED)
+        return self._shared.store
 
     def of(self, component: Component) -> Gateway:
         """Return the same gateway on behalf of a component: one store, one retry budget, one health.
@@ -97,7 +112,7 @@ class Gateway:
             component: The component.
         """
         other = copy.copy(self)
-        other._component = component
+        other.component = component
         return other
 
     async def call(self, op: Op[R], policy: RetryPolicy | None = None) -> Answered[R]:
@@ -122,25 +137,28 @@ class Gateway:
             Until an outage is declared calls wait for it within their timeout; afterwards they are refused at
             once.
         """
-        store = self._line.store
-        if store is None:
-            raise Closed("the coordinator has not been entered")
+        store = self.store
         policy = policy or self._policy
         deadline = self._clock.monotonic() + policy.timeout
         tried: set[str] = set()
-        attempt = 0
+        attempts = 0
         while True:
             self.admit(op.lane)
-            attempt += 1
-            member = self._lanes.pick(op.lane, tried)
+            attempts += 1
+            member = self._cluster.pick(op.lane, tried)
             sent_at = self._clock.monotonic()
-            fault = await self._attempt(store, op, member, deadline - sent_at, attempt, sent_at)
-            if isinstance(fault, Answered):
-                return fault
+            left = deadline - sent_at
+            with telemetry.attempt(op.name, self._namespace, member, attempts) as span:
+                fault = await self._cluster.waiting.attempt(store, op, member, left)
+                if not isinstance(fault, Fault):
+                    self._succeeded(op, member, sent_at, fault.header)
+                    return Answered(fault, sent_at)
+                span.failed(fault.code, fault.kind)
+            self._cluster.failed(fault)
             tried.add(member)
-            if not fault.outage or tried.issuperset(self._lanes.members):
+            if not fault.outage or tried.issuperset(self._cluster.members):
                 tried.clear()
-            if not await self._again(op, fault, member, attempt, policy, deadline, elsewhere=bool(tried)):
+            if not await self._again(op, fault, member, attempts, policy, deadline, elsewhere=bool(tried)):
                 raise public_error(fault, doing=self._describe(op), writes=op.writes)
             telemetry.retried(op.name, fault.kind)
 
@@ -154,37 +172,21 @@ class Gateway:
             CircuitOpen: An outage of this lane has been declared.
         """
         try:
-            self._lanes.admit(lane)
+            self._cluster.admit(lane)
         except CircuitOpen:
-            telemetry.rejected_by_breaker(self._component)
+            telemetry.rejected_by_breaker(self.component)
             raise
 
-    async def _attempt(
-        self, store: Store, op: Op[R], member: str, timeout: float, attempt: int, sent_at: float
-    ) -> Answered[R] | Fault:
-        with telemetry.attempt(op.name, self._namespace, member, attempt) as span:
-            sent = await self._send(store, op, member, timeout)
-            if not isinstance(sent, Fault):
-                self._line.budget = self._line.budget.after(succeeded=True)
-                self._lanes.succeeded(op, sent_at, sent.header)
-                self._lanes.answered(member, self._lanes.clock.monotonic() - sent_at)
-                if isinstance(op, Put):
-                    # Of all writes the one that no alarm lets through.
-                    self._lanes.not_alarmed()
-                return Answered(sent, sent_at)
-            span.failed(sent.code, sent.kind)
-        self._lanes.failed(sent)
-        return sent
-
-    async def _send(self, store: Store, op: Op[R], member: str, timeout: float) -> R | Fault:
-        result: R | None = None
-        try:
-            with self._lanes.waiting.calling(member, op.lane, timeout=timeout, writes=op.writes):
-                result = await store.call(op, member=member, timeout=timeout)
-        except StoreFault as exc:
-            return exc.fault
-        # Of a store that overstays its time nothing else is known.
-        return _OVERDUE if result is None else result
+    def _succeeded(self, op: Op[Any], member: str, sent_at: float, header: Header) -> None:
+        if self._shared.budget.spent:
+            self._shared.budget = self._shared.budget.after(succeeded=True)
+        self._cluster.succeeded(op, sent_at, header)
+        if not op.writes:
+            # What a write takes is the disks' time rather than the link's.
+            self._cluster.answered(member, self._clock.monotonic() - sent_at)
+        if isinstance(op, Put):
+            # Of all writes the one that no alarm lets through.
+            self._cluster.not_alarmed()
 
     async def _again(
         self,
@@ -207,14 +209,14 @@ class Gateway:
             return False
         if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):
             # The monitor says when it makes sense: no retry is spent on a cluster that is electing.
-            await self._lanes.settled(left)
-            if attempt == 1 and self._lanes.active != member:
+            await self._cluster.settled(left)
+            if attempt == 1 and self._cluster.active != member:
                 # It was the member after all, and another one has been found.
                 delay = 0.0
             await anyio.sleep(min(delay, max(0.0, deadline - self._clock.monotonic())))
             return self._clock.monotonic() < deadline
-        self._line.budget = self._line.budget.after(succeeded=False)
-        if not self._line.budget.allows_retry:
+        self._shared.budget = self._shared.budget.after(succeeded=False)
+        if not self._shared.budget.allows_retry:
             return False
         if not (fault.kind in _ELSEWHERE and attempt == 1):
             await anyio.sleep(delay)
@@ -226,8 +228,6 @@ class Gateway:
         key = getattr(op, "key", b"")
         return f"{op.name} {shown(key)}"
 
-
-_OVERDUE = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 # The member is well and will take it in a moment; another one could but pass it on to where it was refused.
 _SOON = frozenset({FaultKind.OVERLOADED, FaultKind.HANDOVER})

@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.client.gateway import Gateway
 from tideover.errors import Closed, DeadlineExceeded, InvalidRequest, PermissionDenied, TideoverError
 from tideover.policies import RetryPolicy
@@ -104,7 +104,7 @@ class Coalescer:
         # Those that may still be joined, by their patience.
         self._open: dict[float, Batch] = {}
         self._under_way = 0
-        self._changed = Signal()
+        self._changed = Broadcast()
 
     def __repr__(self) -> str:
         """Count who waits for what is not sent yet, and what is under way."""

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import anyio
 
 from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
-from tideover.cluster.state import Lanes
-from tideover.store.faults import StoreFault
-from tideover.store.operations import AlarmList, Lane, Status
+from tideover.cluster.state import ClusterState
+from tideover.store.attempts import attempt
+from tideover.store.faults import Fault, StoreFault
+from tideover.store.operations import AlarmList, Lane, Op, Result, Status
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis
+
+R = TypeVar("R", bound=Result)
 
 # Seconds between two questions, at the most: while there is no alarm, and while there is one; at the least, where
 # the alarms have to be listed.
@@ -36,18 +40,18 @@ _SETTLE = 0.5
 
 
 class Alarms:
-    """Keeps `Lanes.alarms` as etcd has them.
+    """Keeps `ClusterState.alarms` as etcd has them.
 
     Args:
         store: The cluster.
-        lanes: Where they are noted; whose evidence, a write refused or accepted, is looked into at once.
+        cluster: Where they are noted; whose evidence, a write refused or accepted, is looked into at once.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
     """
 
-    def __init__(self, store: Store, lanes: Lanes, *, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(self, store: Store, cluster: ClusterState, *, clock: Clock, chance: Callable[[], float]) -> None:
         self._store = store
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         # When they were last listed, and which there were then.
@@ -56,53 +60,48 @@ class Alarms:
 
     def __repr__(self) -> str:
         """Show the alarms there are."""
-        return f"<Alarms {', '.join(sorted(self._lanes.alarms or ())) or 'none'}>"
+        return f"<Alarms {', '.join(sorted(self._cluster.alarms or ())) or 'none'}>"
 
     async def run(self) -> None:
         """Ask now and then, until cancelled; jittered, so that many clients do not ask in step."""
-        lanes = self._lanes
+        cluster = self._cluster
         while True:
-            if await lanes.alarm_evidence.wait(await self._ask()):
+            if await cluster.alarm_evidence.wait(await self._ask()):
                 await anyio.sleep(_SETTLE)
 
     async def _ask(self) -> float:
         """Ask once; return seconds until the next time."""
-        lanes, before = self._lanes, self._lanes.diagnosis_of_alarms
-        if lanes.alarms is not None and not lanes.breaker(Lane.MEMBER).closed:
+        cluster, before = self._cluster, self._cluster.diagnosis_of_alarms
+        if cluster.alarms is not None and not cluster.breaker(Lane.MEMBER).closed:
             return self._interval()  # nobody is there to be asked
         try:
-            member = lanes.active
-            limit = lanes.limit(member, _TIMEOUT)
-            with anyio.fail_after(limit):
-                about = await self._store.call(Status(), member=member, timeout=limit)
+            member, about = await self._call(Status())
             if about.version is not None:
-                lanes.versions[member] = about.version
+                cluster.versions[member] = about.version
             self._report("its version and alarms in its status", _LISTED if about.alarms is None else None)
             alarms = await self._list() if about.alarms is None else about.alarms
-        except (StoreFault, TimeoutError):
+        except StoreFault:
             # What was known stays known; the probes find out what is wrong.
-            alarms = lanes.alarms or frozenset()
+            alarms = cluster.alarms or frozenset()
             about = None
-        lanes.note_alarms(alarms)
-        if lanes.diagnosis_of_alarms is not before:
-            telemetry.backend_alarm(_said_of(lanes.diagnosis_of_alarms))
+        cluster.note_alarms(alarms)
+        if cluster.diagnosis_of_alarms is not before:
+            telemetry.backend_alarm(_said_of(cluster.diagnosis_of_alarms))
         listed = about is not None and about.alarms is None
         return LIST_INTERVAL * (1.0 + 0.1 * self._chance()) if listed else self._interval()
 
     def _interval(self) -> float:
-        return (ALARMED_INTERVAL if self._lanes.alarms else QUIET_INTERVAL) * (0.7 + 0.3 * self._chance())
+        return (ALARMED_INTERVAL if self._cluster.alarms else QUIET_INTERVAL) * (0.7 + 0.3 * self._chance())
 
     async def _list(self) -> frozenset[str]:
         """Have the alarms listed if it is time, or a write has shown others than the last list; return them."""
-        lanes, now = self._lanes, self._clock.monotonic()
-        known = lanes.alarms or frozenset()
+        cluster, now = self._cluster, self._clock.monotonic()
+        known = cluster.alarms or frozenset()
         if now - self._listed_at < LIST_INTERVAL and self._listed == known:
             return known
         self._listed_at, self._listed = now, known
         try:
-            limit = lanes.limit(lanes.active, _TIMEOUT)
-            with anyio.fail_after(limit):
-                found = await self._store.call(AlarmList(), member=lanes.active, timeout=limit)
+            _, found = await self._call(AlarmList())
         except StoreFault as exc:
             if not exc.fault.outage:
                 self._report("its alarms", exc.fault.brief)
@@ -111,9 +110,16 @@ class Alarms:
         self._listed = found.alarms
         return found.alarms
 
+    async def _call(self, op: Op[R]) -> tuple[str, R]:
+        member = self._cluster.active
+        answer = await attempt(self._store, op, member=member, timeout=self._cluster.limit(member, _TIMEOUT))
+        if isinstance(answer, Fault):
+            raise StoreFault(answer)
+        return member, answer
+
     def _report(self, what: str, why: str | None) -> None:
         """Log what etcd does not tell this user, once."""
-        if self._lanes.note_untold(what, why) and why is not None:
+        if self._cluster.note_untold(what, why) and why is not None:
             telemetry.backend_untold(what, why)
 
 

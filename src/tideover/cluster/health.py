@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import anyio
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.home import Home
 from tideover.status import duration
 from tideover.types import Diagnosis, HealthChange, HealthState
@@ -22,13 +22,13 @@ class ClusterHealth:
     """How much of etcd can be used, since when, and why.
 
     Args:
-        lanes: Where the monitor writes its verdict.
+        cluster: Where the monitor writes its verdict.
         home: The event loop it belongs to.
         clock: The clocks.
     """
 
-    def __init__(self, lanes: Lanes, *, home: Home, clock: Clock) -> None:
-        self._lanes = lanes
+    def __init__(self, cluster: ClusterState, *, home: Home, clock: Clock) -> None:
+        self._cluster = cluster
         self._home = home
         self._clock = clock
         self._history = History()
@@ -41,17 +41,17 @@ class ClusterHealth:
     @property
     def state(self) -> HealthState:
         """One of the three states; before the first answer it is UNAVAILABLE."""
-        return self._lanes.health.state
+        return self._cluster.health.state
 
     @property
     def diagnosis(self) -> Diagnosis:
         """What the last round of probes found; LEADER_CHANGE may show while the state is AVAILABLE."""
-        return self._lanes.health.diagnosis
+        return self._cluster.health.diagnosis
 
     @property
     def seconds(self) -> float:
         """Seconds for which the state has lasted."""
-        health = self._lanes.health
+        health = self._cluster.health
         return max(0.0, self._clock.monotonic() - health.since) if health.decided else 0.0
 
     @property
@@ -67,20 +67,20 @@ class ClusterHealth:
     @property
     def next_probe(self) -> float:
         """Seconds until etcd is asked again; 0 while it is being asked."""
-        return max(0.0, self._lanes.retry_at - self._clock.monotonic())
+        return max(0.0, self._cluster.retry_at - self._clock.monotonic())
 
     @property
     def brief(self) -> str:
         """What is wrong, in words that name no member and no address."""
-        return self._lanes.brief
+        return self._cluster.brief
 
     @property
     def sentence(self) -> str:
         """The situation in words: what is wrong, and for how long."""
         if self.diagnosis is Diagnosis.STARTING:
-            return self._lanes.sentence
+            return self._cluster.sentence
         began = self.since.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"{self._lanes.sentence}; {self.state} for {duration(self.seconds)}, since {began}"
+        return f"{self._cluster.sentence}; {self.state} for {duration(self.seconds)}, since {began}"
 
     async def wait_for(self, state: HealthState, *, timeout: float | None = None) -> None:
         """Wait until the state is `state`.
@@ -100,7 +100,7 @@ class ClusterHealth:
         self._home.check(self)
         wanted = HealthState(state)
         with anyio.fail_after(timeout):
-            await self._lanes.wait_for(wanted)
+            await self._cluster.wait_for(wanted)
 
     def changes(self) -> HealthChanges:
         """Return the health as a stream: `async for change in tide.health.changes()`. No I/O.
@@ -137,7 +137,7 @@ class History:
     def __init__(self) -> None:
         self.count = 0
         self.closed = False
-        self.added = Signal()
+        self.added = Broadcast()
         self._kept: deque[HealthChange] = deque(maxlen=_KEPT)
 
     def __repr__(self) -> str:

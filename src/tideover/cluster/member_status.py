@@ -5,42 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tideover.cluster.rules.diagnosis import quorum_of
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.status import MemberStatus, QuorumStatus
 from tideover.types import HealthState
 
 
-def count_members(lanes: Lanes) -> QuorumStatus:
+def count_members(cluster: ClusterState) -> QuorumStatus:
     """Return how many members answer, and how many must.
 
     Args:
-        lanes: What is known about them.
+        cluster: What is known about them.
     """
-    roll = lanes.roll
-    answering = roll.counted(lanes.well)
-    if lanes.health.state is HealthState.AVAILABLE:
+    roll = cluster.roll
+    answering = roll.counted(cluster.well)
+    if cluster.health.state is HealthState.AVAILABLE:
         # One good answer ends the asking: nothing is known against the others.
-        answering = max(answering, roll.size - roll.counted(lanes.unwell))
+        answering = max(answering, roll.size - roll.counted(cluster.unwell))
     return QuorumStatus(roll.size, min(answering, roll.size), quorum_of(roll.size))
 
 
-def describe_members(lanes: Lanes, is_proxy: Callable[[str], bool | None]) -> tuple[MemberStatus, ...]:
+def describe_members(cluster: ClusterState, is_proxy: Callable[[str], bool | None]) -> tuple[MemberStatus, ...]:
     """Return the members for people: those that may be asked, then those on the list that are not used.
 
     Args:
-        lanes: What is known about them.
+        cluster: What is known about them.
         is_proxy: Whether one is really a grpc-proxy.
     """
-    roll = lanes.roll
+    roll = cluster.roll
     found = []
     for endpoint in roll.members:
         known = roll.who(endpoint)
         found.append(
             MemberStatus(
                 endpoint,
-                endpoint == lanes.active,
-                lanes.answers(endpoint),
-                lanes.errors.get(endpoint),
+                endpoint == cluster.active,
+                cluster.answers(endpoint),
+                cluster.errors.get(endpoint),
                 is_proxy(endpoint),
                 name="" if known is None else known.name,
                 id="" if known is None else f"{known.id:x}",

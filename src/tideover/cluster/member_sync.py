@@ -19,7 +19,7 @@ from tideover import telemetry
 from tideover.clock import Clock
 from tideover.cluster.dns import Names
 from tideover.cluster.rules.membership import plan
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.shown import shown
 from tideover.store.endpoints import Address, advertised, is_loopback, is_name
 from tideover.store.faults import FaultKind, StoreFault
@@ -45,12 +45,12 @@ _TIMEOUT = 1.0
 _NAMES_TIMEOUT = 5.0
 
 
-class Roster:
+class MemberSync:
     """Keeps the members up to date.
 
     Args:
         store: The cluster.
-        lanes: Where the members are written.
+        cluster: Where the members are written.
         names: The given endpoints.
         secure: Whether this client connects with TLS.
         sync: Whether to connect to members that nobody has named. The list is read either way, because it says how
@@ -66,7 +66,7 @@ class Roster:
     def __init__(
         self,
         store: Store,
-        lanes: Lanes,
+        cluster: ClusterState,
         *,
         names: Names,
         secure: bool,
@@ -76,7 +76,7 @@ class Roster:
         ticker: Ticker,
     ) -> None:
         self._store = store
-        self._lanes = lanes
+        self._cluster = cluster
         self._names = names
         self._secure = secure
         self._sync = sync
@@ -92,12 +92,12 @@ class Roster:
 
     def __repr__(self) -> str:
         """Show the roll."""
-        return f"<Roster of {self._lanes.roll!r}>"
+        return f"<MemberSync of {self._cluster.roll!r}>"
 
     async def run(self) -> None:
         """Keep them up to date until cancelled."""
-        while not self._lanes.health.decided:
-            await self._lanes.changed.wait()
+        while not self._cluster.health.decided:
+            await self._cluster.changed.wait()
         while True:
             if self._names_are_due():
                 await self._look_up_names()
@@ -105,23 +105,23 @@ class Roster:
                 await self._read_list()
                 self.learned.set()
             # Some were left because somebody else answers there.
-            for member in set(self._store.members).difference(self._lanes.members):
+            for member in set(self._store.members).difference(self._cluster.members):
                 self._store.remove(member)
             await self._ticker.pause(_TICK)
 
     # The cluster's list ----------------------------------------------------------------------------------------
 
     def _list_is_due(self) -> bool:
-        lanes = self._lanes
-        if lanes.suspected or not lanes.health.quorum.closed or lanes.roll.cluster_id == 0:
+        cluster = self._cluster
+        if cluster.suspected or not cluster.health.quorum.closed or cluster.roll.cluster_id == 0:
             return False
         passed = self._clock.monotonic() - self._listed_at
-        changed = self._suspicions != lanes.suspicions or self._cluster_id != lanes.roll.cluster_id
+        changed = self._suspicions != cluster.suspicions or self._cluster_id != cluster.roll.cluster_id
         return passed >= self._list_every or (changed and passed >= self._list_again)
 
     async def _read_list(self) -> None:
-        lanes, roll, asked = self._lanes, self._lanes.roll, self._lanes.active
-        self._suspicions, self._cluster_id = lanes.suspicions, roll.cluster_id
+        cluster, roll, asked = self._cluster, self._cluster.roll, self._cluster.active
+        self._suspicions, self._cluster_id = cluster.suspicions, roll.cluster_id
         self._listed_at = self._clock.monotonic()
         self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._chance())
         self._list_again = _LIST_AGAIN + _LIST_AGAIN_JITTER * self._chance()
@@ -130,13 +130,13 @@ class Roster:
         except StoreFault as exc:
             # The monitor judges members by other questions; this one may simply be denied.
             denied = exc.fault.kind in (FaultKind.PERMISSION, FaultKind.AUTH_TOKEN, FaultKind.INVALID)
-            news = denied and lanes.note_untold(
+            news = denied and cluster.note_untold(
                 "its list of members", f"{exc.fault.brief}; only those given are used"
             )
             if news or not denied:
                 telemetry.members_unlisted(asked, f"cannot be read: {exc.fault.brief}")
             return
-        lanes.note_untold("its list of members", None)
+        cluster.note_untold("its list of members", None)
         if not self._is_ours(answered):
             telemetry.members_unlisted(asked, "is not that of its cluster, and not used")
             return
@@ -156,7 +156,7 @@ class Roster:
         """
         ids = {member.id for member in answered.members}
         header = answered.header
-        return header.cluster_id == self._lanes.roll.cluster_id and header.member_id in ids and 0 not in ids
+        return header.cluster_id == self._cluster.roll.cluster_id and header.member_id in ids and 0 not in ids
 
     async def _identify(self, endpoint: str) -> None:
         """Find out which member a given endpoint is, so that it is not taken for two."""
@@ -164,16 +164,16 @@ class Roster:
             answered = await self._store.call(Status(), member=endpoint, timeout=_TIMEOUT)
         except StoreFault:
             return
-        if answered.header.cluster_id == self._lanes.roll.cluster_id:
-            self._lanes.roll.identify(endpoint, answered.header)
-            self._lanes.found(endpoint, well=True)
+        if answered.header.cluster_id == self._cluster.roll.cluster_id:
+            self._cluster.roll.identify(endpoint, answered.header)
+            self._cluster.found(endpoint, well=True)
 
     async def _follow_list(self) -> None:
-        lanes, roll = self._lanes, self._lanes.roll
+        cluster, roll = self._cluster, self._cluster.roll
         planned = plan(
             roll.listed,
             # An endpoint that does not answer stands for nobody: its member may be found elsewhere.
-            given=[endpoint for endpoint in roll.given if endpoint not in lanes.unwell],
+            given=[endpoint for endpoint in roll.given if endpoint not in cluster.unwell],
             learned=roll.learned,
             seen=roll.seen,
         )
@@ -187,12 +187,12 @@ class Roster:
                 tasks.start_soon(self._look_for, member)
 
     async def _look_for(self, member: ClusterMember) -> None:
-        roll = self._lanes.roll
+        roll = self._cluster.roll
         reasons = []
         for url in member.client_urls:
             try:
                 endpoint = advertised(url, secure=self._secure, here=all(map(is_loopback, roll.given)))
-                if endpoint in self._lanes.members:
+                if endpoint in self._cluster.members:
                     # It is not missing after all, but away.
                     roll.unusable.pop(member.id, None)
                     return
@@ -213,29 +213,29 @@ class Roster:
 
     async def _join(self, member: ClusterMember, endpoint: str) -> None:
         """Connect to an advertised address; the member joins if it is there."""
-        lanes = self._lanes
-        ids = lanes.roll.cluster_id, member.id
+        cluster = self._cluster
+        ids = cluster.roll.cluster_id, member.id
         header = await self._store.add(Address(endpoint), expected=ids, timeout=_TIMEOUT)
-        lanes.join(endpoint, learned=True)
-        lanes.roll.identify(endpoint, header)
+        cluster.join(endpoint, learned=True)
+        cluster.roll.identify(endpoint, header)
 
     def _give_up(self, endpoint: str) -> None:
-        self._lanes.leave(endpoint)
-        if endpoint not in self._lanes.members:
+        self._cluster.leave(endpoint)
+        if endpoint not in self._cluster.members:
             self._store.remove(endpoint)
 
     # Names -----------------------------------------------------------------------------------------------------
 
     def _names_are_due(self) -> bool:
-        lanes = self._lanes
+        cluster = self._cluster
         if not self._names.any:
             return False
-        if not lanes.health.quorum.closed:
+        if not cluster.health.quorum.closed:
             every = _NAMES_OUTAGE
         else:
             # A name server may tell of an address before anybody answers there.
-            absent = {address.endpoint for address in self._names.addresses}.difference(lanes.roll.given)
-            missing = absent or lanes.unwell.intersection(lanes.roll.given)
+            absent = {address.endpoint for address in self._names.addresses}.difference(cluster.roll.given)
+            missing = absent or cluster.unwell.intersection(cluster.roll.given)
             every = _NAMES_MISSING if missing else _NAMES_EVERY
         return self._clock.monotonic() - self._named_at >= every * self._names_share
 
@@ -245,13 +245,13 @@ class Roster:
         addresses = self._names.addresses
         async with anyio.create_task_group() as tasks:
             for address in addresses:
-                if address.endpoint not in self._lanes.roll.given:
+                if address.endpoint not in self._cluster.roll.given:
                     tasks.start_soon(self._try, address)
         wanted = {address.endpoint for address in addresses}
-        for endpoint in self._lanes.roll.given:
+        for endpoint in self._cluster.roll.given:
             # One that answers stays: a name server may not always tell of all.
-            replaced = is_name(endpoint) and wanted.intersection(self._lanes.members)
-            if endpoint not in wanted and (replaced or endpoint not in self._lanes.well):
+            replaced = is_name(endpoint) and wanted.intersection(self._cluster.members)
+            if endpoint not in wanted and (replaced or endpoint not in self._cluster.well):
                 self._give_up(endpoint)
 
     async def _try(self, address: Address) -> None:
@@ -259,5 +259,5 @@ class Roster:
             header = await self._store.add(address, timeout=_TIMEOUT)
         except StoreFault:
             return
-        self._lanes.join(address.endpoint, learned=False)
-        self._lanes.roll.identify(address.endpoint, header)
+        self._cluster.join(address.endpoint, learned=False)
+        self._cluster.roll.identify(address.endpoint, header)

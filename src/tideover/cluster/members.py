@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.cluster.rules.membership import counted
 from tideover.types import ClusterMember, Header
 
 
-class Roll:
+class Members:
     """The members, by endpoint.
 
     Args:
@@ -36,11 +36,11 @@ class Roll:
         self.seen: dict[str, frozenset[int]] = {}
         self.unusable: dict[int, str] = {}
         self.cluster_id = 0
-        self.changed = Signal()
+        self.changed = Broadcast()
 
     def __repr__(self) -> str:
         """Count the members given, learned and listed."""
-        return f"<Roll {len(self.given)} given, {len(self.learned)} learned, {len(self.listed)} listed>"
+        return f"<Members {len(self.given)} given, {len(self.learned)} learned, {len(self.listed)} listed>"
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -19,11 +19,11 @@ from anyio.abc import TaskGroup
 
 from tideover.clock import Clock
 from tideover.cluster.prober import ALIVE, Asked, Prober
-from tideover.cluster.reconnector import Connections
+from tideover.cluster.reconnector import Reconnector
 from tideover.cluster.rules.diagnosis import Answer, diagnose
 from tideover.cluster.rules.health import Assessment, Health, HealthRules
 from tideover.cluster.rules.questions import pause_after
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 from tideover.ticker import Ticker
@@ -41,7 +41,7 @@ class Monitor:
 
     Args:
         store: The cluster.
-        lanes: Where the verdict is written.
+        cluster: Where the verdict is written.
         probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
             no revision; then the next.
         rules: The numbers.
@@ -58,7 +58,7 @@ class Monitor:
     def __init__(
         self,
         store: Store,
-        lanes: Lanes,
+        cluster: ClusterState,
         *,
         probes: Sequence[Range],
         rules: HealthRules,
@@ -69,11 +69,11 @@ class Monitor:
         touch_every: float | None = None,
         start_patience: float = 0.0,
     ) -> None:
-        self._lanes = lanes
+        self._cluster = cluster
         self._prober = Prober(
-            store, lanes, probes=probes, slow_after=rules.slow_after, clock=clock, patience=start_patience
+            store, cluster, probes=probes, slow_after=rules.slow_after, clock=clock, patience=start_patience
         )
-        self._connections = Connections(store, lanes, prober=self._prober, ticker=ticker)
+        self._connections = Reconnector(store, cluster, prober=self._prober, ticker=ticker)
         self._rules = rules
         self._clock = clock
         self._chance = chance
@@ -87,7 +87,7 @@ class Monitor:
 
     def __repr__(self) -> str:
         """Show what the monitor last found."""
-        return f"<Monitor {self._lanes!r}>"
+        return f"<Monitor {self._cluster!r}>"
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -110,18 +110,18 @@ class Monitor:
         return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
-        lanes, prober = self._lanes, self._prober
+        cluster, prober = self._cluster, self._prober
         self._asked = prober.asked
-        if lanes.health.quorum.closed and lanes.health.decided and not lanes.suspected:
-            active = lanes.active
+        if cluster.health.quorum.closed and cluster.health.decided and not cluster.suspected:
+            active = cluster.active
             asked = prober.ask(probes, active, Lane.QUORUM)
             self._touch_others(probes, began)
             await prober.until(lambda: asked.answer is not None, [asked], _PATIENCE)
             if asked.judged is Answer.OK:
                 self._conclude([active], began)
                 return
-            lanes.suspected, lanes.suspected_at = True, began
-        members = lanes.members
+            cluster.suspected, cluster.suspected_at = True, began
+        members = cluster.members
         questions: list[Asked] = []
         for member in members:
             questions += prober.ask_what_tells(probes, member)
@@ -142,15 +142,15 @@ class Monitor:
     def _touch_others(self, probes: TaskGroup, now: float) -> None:
         if now - self._touched_at >= self._touch_every:
             self._touched_at = now
-            for member in self._lanes.members:
-                if member != self._lanes.active:
+            for member in self._cluster.members:
+                if member != self._cluster.active:
                     self._prober.ask(probes, member, Lane.MEMBER)
 
     def _decided(self, members: Sequence[str], began: float) -> bool:
-        prober, active = self._prober, self._lanes.active
+        prober, active = self._prober, self._cluster.active
         if prober.is_good(active, began) or prober.all_answered(members, began):
             return True
-        if not self._lanes.health.decided and prober.only_members_answer(began, self._clock.monotonic()):
+        if not self._cluster.health.decided and prober.only_members_answer(began, self._clock.monotonic()):
             return True
         asked = prober.newest(active, Lane.QUORUM)
         patient = asked and asked.answer is None and self._clock.monotonic() < asked.sent_at + _PATIENCE
@@ -158,57 +158,57 @@ class Monitor:
 
     def _conclude(self, asked: Iterable[str], began: float) -> None:
         """Judge the round and write the verdict."""
-        lanes, now = self._lanes, self._clock.monotonic()
+        cluster, now = self._cluster, self._clock.monotonic()
         # Some may have left meanwhile.
-        answers = {m: self._prober.answers(m, began, now) for m in asked if m in lanes.members}
+        answers = {m: self._prober.answers(m, began, now) for m in asked if m in cluster.members}
         if not answers:
             return
         good = [member for member, answer in answers.items() if answer.quorum is Answer.OK]
         if good:
             self._missing_since = None
-            lanes.suspected = False
+            cluster.suspected = False
         elif self._missing_since is None:
             self._missing_since = began
         diagnosis = diagnose(
             list(answers.values()),
-            members=lanes.roll.size,
-            answering=lanes.roll.counted([member for member, answer in answers.items() if answer.alive]),
+            members=cluster.roll.size,
+            answering=cluster.roll.counted([member for member, answer in answers.items() if answer.alive]),
             leaderless=0.0 if self._missing_since is None else now - self._missing_since,
             leader_change=self._rules.leader_change,
-            alarms=lanes.alarms or (),
+            alarms=cluster.alarms or (),
         )
         well = frozenset(m for m, a in answers.items() if {a.quorum, a.member} & ALIVE)
         # A round that is decided early says nothing bad about those that were not waited for.
         failed = frozenset(m for m in answers if m not in well and self._prober.has_failed(m, began, now))
-        left = frozenset({lanes.active} - set(good)) if good else frozenset[str]()
-        known = lanes.well, lanes.unwell, lanes.health.diagnosis, lanes.health.state
-        lanes.well = (lanes.well | well) - failed - left
-        lanes.unwell = (lanes.unwell | failed) - well
-        lanes.forget_versions()
+        left = frozenset({cluster.active} - set(good)) if good else frozenset[str]()
+        known = cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state
+        cluster.well = (cluster.well | well) - failed - left
+        cluster.unwell = (cluster.unwell | failed) - well
+        cluster.forget_versions()
         if left:
-            lanes.use(good[0])
-        elif well and lanes.active not in well:
-            lanes.use(min(well, key=lanes.members.index))
-        lanes.blackouts += diagnosis is Diagnosis.CUT_OFF
-        before = lanes.health
-        lanes.health = before.assess(
+            cluster.use(good[0])
+        elif well and cluster.active not in well:
+            cluster.use(min(well, key=cluster.members.index))
+        cluster.blackouts += diagnosis is Diagnosis.CUT_OFF
+        before = cluster.health
+        cluster.health = before.assess(
             Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
             self._rules,
         )
-        news = known != (lanes.well, lanes.unwell, lanes.health.diagnosis, lanes.health.state)
-        lanes.retry_at = max(now, began + self._interval(began, news=news))
+        news = known != (cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state)
+        cluster.retry_at = max(now, began + self._interval(began, news=news))
         self._announce(before)
 
     def declare(self) -> None:
         """Declare that no member answers, as after `outage_after` of it: tests see to that, and do not wait."""
-        lanes, before, now = self._lanes, self._lanes.health, self._clock.monotonic()
-        lanes.well, lanes.unwell = frozenset(), frozenset(lanes.members)
-        lanes.blackouts += 1
-        lanes.health = before.assess(
+        cluster, before, now = self._cluster, self._cluster.health, self._clock.monotonic()
+        cluster.well, cluster.unwell = frozenset(), frozenset(cluster.members)
+        cluster.blackouts += 1
+        cluster.health = before.assess(
             Assessment(Diagnosis.CUT_OFF, False, False, sent_at=now - self._rules.outage_after, now=now),
             self._rules,
         )
-        lanes.suspect()
+        cluster.suspect()
         self._announce(before)
 
     def retry(self) -> None:
@@ -217,46 +217,46 @@ class Monitor:
 
     def _announce(self, before: Health) -> None:
         """Tell all whom a verdict concerns."""
-        lanes = self._lanes
-        lanes.changed.fire()
-        if lanes.health.quorum.closed and not before.quorum.closed:
-            lanes.returned.fire()
-        if lanes.health.state is not before.state or not before.decided:
-            self._on_transition(before, lanes.health)
+        cluster = self._cluster
+        cluster.changed.fire()
+        if cluster.health.quorum.closed and not before.quorum.closed:
+            cluster.returned.fire()
+        if cluster.health.state is not before.state or not before.decided:
+            self._on_transition(before, cluster.health)
 
     def _interval(self, began: float, *, news: bool) -> float:
         """Return seconds from this round to the next; jittered, so that many clients do not probe in step."""
-        lanes, rules = self._lanes, self._rules
-        if not lanes.health.quorum.closed and lanes.health.quorum.good:
+        cluster, rules = self._cluster, self._rules
+        if not cluster.health.quorum.closed and cluster.health.quorum.good:
             return _CONFIRM_INTERVAL
-        if lanes.health.quorum.closed and not lanes.suspected:
+        if cluster.health.quorum.closed and not cluster.suspected:
             return rules.idle_interval * (0.7 + 0.3 * self._chance())
         pause = pause_after(
             self._prober.asked - self._asked,
             least=rules.outage_interval,
             news=news,
-            diagnosis=lanes.health.diagnosis,
+            diagnosis=cluster.health.diagnosis,
         )
         pause *= 0.8 + 0.2 * self._chance()
-        failing = lanes.health.quorum.failing_since
+        failing = cluster.health.quorum.failing_since
         left = math.inf if failing is None else failing + rules.outage_after + _MOMENT - began
         # The round that declares an outage comes when that is due.
         return left if 0 < left < 1.5 * pause else pause
 
     async def _pause(self, began: float) -> None:
-        lanes = self._lanes
-        if not lanes.health.quorum.closed or lanes.suspected:
+        cluster = self._cluster
+        if not cluster.health.quorum.closed or cluster.suspected:
             revived = self._prober.revived.next()
             await anyio.sleep(_CONFIRM_INTERVAL / 2)
-            with anyio.move_on_after(max(0.0, lanes.retry_at - self._clock.monotonic())):
+            with anyio.move_on_after(max(0.0, cluster.retry_at - self._clock.monotonic())):
                 await revived.wait()
             return
-        interval = lanes.retry_at - self._clock.monotonic()
-        while not lanes.suspected:
+        interval = cluster.retry_at - self._clock.monotonic()
+        while not cluster.suspected:
             # Real linearizable reads count as probes: each one puts the next probe off.
-            newest = lanes.proof.sent_at if lanes.proof else began
+            newest = cluster.proof.sent_at if cluster.proof else began
             left = max(began, newest) + interval - self._clock.monotonic()
             if left <= 0:
                 return
-            await lanes.evidence.wait(left)
+            await cluster.evidence.wait(left)
         await anyio.sleep(max(0.0, began + _CONFIRM_INTERVAL - self._clock.monotonic()))

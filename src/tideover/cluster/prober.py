@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.abc import TaskGroup
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
 from tideover.cluster.rules.questions import completed, lanes_to_ask
-from tideover.cluster.state import Lanes, Proof
-from tideover.store.faults import Fault, FaultKind, StoreFault
+from tideover.cluster.state import ClusterState, Proof
+from tideover.store.attempts import attempt
+from tideover.store.faults import UNANSWERED, Fault, FaultKind
 from tideover.store.operations import Lane, Range
 from tideover.store.protocol import Store
 
@@ -73,7 +74,7 @@ class Prober:
 
     Args:
         store: The cluster.
-        lanes: Where proofs, identities and errors are written.
+        cluster: Where proofs, identities and errors are written.
         probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
             no revision; then the next.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
@@ -89,7 +90,7 @@ class Prober:
     def __init__(
         self,
         store: Store,
-        lanes: Lanes,
+        cluster: ClusterState,
         *,
         probes: Sequence[Range],
         slow_after: float,
@@ -97,7 +98,7 @@ class Prober:
         patience: float = 0.0,
     ) -> None:
         self._store = store
-        self._lanes = lanes
+        self._cluster = cluster
         self._probes = tuple(probes)
         self._in_use = self._probes[0]
         self._slow_after = slow_after
@@ -110,8 +111,8 @@ class Prober:
         self._renewed_at: dict[str, float] = {}
         # How often in a row a member turned out to be of another cluster.
         self._foreign: dict[str, int] = {}
-        self.arrived = Signal()
-        self.revived = Signal()
+        self.arrived = Broadcast()
+        self.revived = Broadcast()
         self.asked = 0
 
     def __repr__(self) -> str:
@@ -137,7 +138,7 @@ class Prober:
         return asked
 
     def _asked(self, member: str) -> Asked:
-        limit = self._lanes.limit(member, self._slow_after) if self._lanes.health.decided else self._patience
+        limit = self._cluster.limit(member, self._slow_after) if self._cluster.health.decided else self._patience
         return Asked(self._clock.monotonic(), limit)
 
     def ask_what_tells(self, tasks: TaskGroup, member: str) -> list[Asked]:
@@ -150,8 +151,8 @@ class Prober:
         )
         asked_ago = math.inf if alone is None else now - alone.sent_at
         foreign = member in self._foreign
-        lanes = lanes_to_ask(quorum, member_alone, asked_ago=asked_ago, foreign=foreign)
-        return [self.ask(tasks, member, lane) for lane in lanes]
+        cluster = lanes_to_ask(quorum, member_alone, asked_ago=asked_ago, foreign=foreign)
+        return [self.ask(tasks, member, lane) for lane in cluster]
 
     async def knock(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
         """Ask a member apart from the monitor's rounds, and say whether it answered in time.
@@ -162,7 +163,7 @@ class Prober:
             lane: As for `ask`.
             within: Seconds within which it must be answered, and what the link takes.
         """
-        asked = Asked(self._clock.monotonic(), self._lanes.limit(member, within))
+        asked = Asked(self._clock.monotonic(), self._cluster.limit(member, within))
         tasks.start_soon(self.probe, member, lane, asked)
         with anyio.move_on_after(asked.limit):
             # A refusal is no answer, nor a reason to be quicker: an election may be over in a moment.
@@ -174,45 +175,40 @@ class Prober:
         """Ask a member and wait for the answer."""
         probe = self._in_use
         op = probe if lane is Lane.QUORUM else replace(probe, serializable=True)
-        lanes = self._lanes
-        fault: Fault | None = None
-        try:
-            longest = max(_LATE_LIMIT, asked.limit)
-            with anyio.fail_after(longest):
-                result = await self._store.call(op, member=member, timeout=longest)
-        except TimeoutError:
-            answer = Answer.SILENT
-        except StoreFault as exc:
-            fault, answer = exc.fault, _ANSWERS.get(exc.fault.kind, Answer.FAILED)
-            if fault.kind is FaultKind.FOREIGN and member not in lanes.roll.given:
+        cluster = self._cluster
+        result = await attempt(self._store, op, member=member, timeout=max(_LATE_LIMIT, asked.limit))
+        fault = result if isinstance(result, Fault) and result is not UNANSWERED else None
+        if isinstance(result, Fault):
+            answer = _ANSWERS.get(result.kind, Answer.FAILED)
+            if result.kind is FaultKind.FOREIGN and member not in cluster.roll.given:
                 # Addresses are given to others: somebody else answers where a learned member was.
-                lanes.leave(member)
-            if fault.kind is FaultKind.PERMISSION and probe is self._in_use:
+                cluster.leave(member)
+            if result.kind is FaultKind.PERMISSION and probe is self._in_use:
                 self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]
         else:
             answer = Answer.OK
             if lane is Lane.QUORUM:
-                lanes.prove(asked.sent_at, result.header)
-            elif member in lanes.members:
-                lanes.heard[member] = Proof(asked.sent_at, result.header)
-            lanes.roll.identify(member, result.header)
+                cluster.prove(asked.sent_at, result.header)
+            elif member in cluster.members:
+                cluster.heard[member] = Proof(asked.sent_at, result.header)
+            cluster.roll.identify(member, result.header)
         asked.answer, asked.answered_at = answer, self._clock.monotonic()
-        if member in lanes.members:
+        if member in cluster.members:
             if answer is Answer.OK:
                 if member in self._warm:
-                    lanes.took(member, asked.answered_at - asked.sent_at)
+                    cluster.took(member, asked.answered_at - asked.sent_at)
                 self._warm.add(member)
             self._note(member, lane, asked, fault)
         self.arrived.fire()
 
     def _note(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
         """Remember what a member's answer says about it; `fault` is None if there was none."""
-        lanes = self._lanes
+        cluster = self._cluster
         if fault is None:
-            lanes.errors.pop(member, None)
+            cluster.errors.pop(member, None)
         elif asked.sent_at >= self._renewed_at.get(member, -math.inf):
             # Else it may have ended because its connection was given up.
-            lanes.errors[member] = fault.brief
+            cluster.errors[member] = fault.brief
         if fault is not None and fault.kind is FaultKind.FOREIGN:
             self._foreign[member] = self._foreign.get(member, 0) + 1
         elif asked.answer is not Answer.SILENT:
@@ -223,14 +219,14 @@ class Prober:
             self._late_at[member, lane] = asked.answered_at
         if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
             # Also when the round it was asked in was decided without it.
-            revived = revived and lanes.answers(member) is False
-            lanes.found(member, well=asked.answer in ALIVE)
+            revived = revived and cluster.answers(member) is False
+            cluster.found(member, well=asked.answer in ALIVE)
             if revived:
                 self.revived.fire()
 
     def forget_who_left(self) -> None:
         """Drop what is remembered of those who are no members any more."""
-        members = self._lanes.members
+        members = self._cluster.members
         for member, lane in [key for key in self._newest if key[0] not in members]:
             del self._newest[member, lane]
             self._late_at.pop((member, lane), None)
@@ -247,7 +243,7 @@ class Prober:
             return
         asked = self._newest.get((member, Lane.MEMBER))
         if asked is not None and self._is_silent(asked):
-            self._lanes.found(member, well=False)
+            self._cluster.found(member, well=False)
         self.renew_if_dead(member)
         self.ask(tasks, member, Lane.MEMBER)
 
@@ -259,9 +255,9 @@ class Prober:
             return
         if self._is_silent(asked):
             # What it said before is not why it does not answer now; what lies before it may be.
-            self._lanes.errors.pop(member, None)
+            self._cluster.errors.pop(member, None)
             if way := self._store.way(member):
-                self._lanes.errors[member] = f"silent ({way})"
+                self._cluster.errors[member] = f"silent ({way})"
         refused = asked.answer is Answer.UNREACHABLE
         due = now - self._renewed_at.get(member, -math.inf) >= _RENEW_SILENT_EVERY
         if refused or ((self._is_silent(asked) or asked.answer is Answer.SILENT) and due):

@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover.cluster.prober import Prober
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.store.operations import Lane
 from tideover.store.protocol import Store
 from tideover.ticker import Ticker
@@ -24,25 +24,25 @@ _ASK_AGAIN_SLACK = 0.2
 _REPORT_INTERVAL = 0.1
 
 
-class Connections:
+class Reconnector:
     """Looks after the connections to all members, whoever they are.
 
     Args:
         store: The cluster.
-        lanes: Where what was found is written.
+        cluster: Where what was found is written.
         prober: Asks.
         ticker: Who looks at the clock.
     """
 
-    def __init__(self, store: Store, lanes: Lanes, *, prober: Prober, ticker: Ticker) -> None:
+    def __init__(self, store: Store, cluster: ClusterState, *, prober: Prober, ticker: Ticker) -> None:
         self._store = store
-        self._lanes = lanes
+        self._cluster = cluster
         self._prober = prober
         self._ticker = ticker
 
     def __repr__(self) -> str:
         """Show the lanes."""
-        return f"<Connections {self._lanes!r}>"
+        return f"<Reconnector {self._cluster!r}>"
 
     async def run(self) -> None:
         """Look after them until cancelled."""
@@ -55,11 +55,11 @@ class Connections:
 
     def _ask_again(self, tasks: TaskGroup) -> None:
         # Otherwise the rounds ask everybody.
-        if self._lanes.health.quorum.closed and not self._lanes.suspected:
-            for member in self._lanes.members:
-                if member not in self._lanes.well:
+        if self._cluster.health.quorum.closed and not self._cluster.suspected:
+            for member in self._cluster.members:
+                if member not in self._cluster.well:
                     self._prober.ask_again(tasks, member)
-                elif not self._lanes.measured(member):
+                elif not self._cluster.measured(member):
                     # Its first answer tells how long connecting took: limits for a far member wait for a second.
                     self._prober.ask(tasks, member, Lane.MEMBER)
 
@@ -67,8 +67,8 @@ class Connections:
         """Observe each member from the moment it joins until it leaves."""
         observed: dict[str, anyio.CancelScope] = {}
         while True:
-            changed = self._lanes.roll.changed.next()
-            members = self._lanes.members
+            changed = self._cluster.roll.changed.next()
+            members = self._cluster.members
             for member in set(observed).difference(members):
                 observed.pop(member).cancel()
             self._prober.forget_who_left()
@@ -85,5 +85,5 @@ class Connections:
         with scope:
             while True:
                 await self._store.wait_disconnected(member)
-                self._lanes.suspect()
+                self._cluster.suspect()
                 await anyio.sleep(_REPORT_INTERVAL)

@@ -14,11 +14,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.cluster.closing_budget import ClosingBudget
-from tideover.cluster.in_flight import Waiting
-from tideover.cluster.members import Roll
+from tideover.cluster.in_flight import InFlightReads
+from tideover.cluster.members import Members
 from tideover.cluster.rules.breaker import Breaker
 from tideover.cluster.rules.diagnosis import diagnosis_of
 from tideover.cluster.rules.health import Health, sentence
@@ -57,7 +57,7 @@ class Proof:
     header: Header
 
 
-class Lanes:
+class ClusterState:
     """The two lanes, their breakers, and the member in use.
 
     Args:
@@ -92,10 +92,10 @@ class Lanes:
     """
 
     def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
-        self.roll = Roll(members)
+        self.roll = Members(members)
         self.clock = clock
         self.active = active
-        self.waiting = Waiting(clock, self.suspect, self.limit)
+        self.waiting = InFlightReads(clock, self.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
         self.timeline = Timeline(clock)
         self._round_trips: dict[str, Burst] = {}
@@ -114,14 +114,14 @@ class Lanes:
         self.blackouts = 0
         self.retry_at = 0.0
         self._turn_at = -math.inf
-        self.changed = Signal()
-        self.returned = Signal()
-        self.evidence = Signal()
-        self.alarm_evidence = Signal()
+        self.changed = Broadcast()
+        self.returned = Broadcast()
+        self.evidence = Broadcast()
+        self.alarm_evidence = Broadcast()
 
     def __repr__(self) -> str:
         """Show the state, the diagnosis and the member in use."""
-        return f"<Lanes {self.health.state} ({self.health.diagnosis}), active {self.active}>"
+        return f"<ClusterState {self.health.state} ({self.health.diagnosis}), active {self.active}>"
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Lanes:
 
     def begin(self, members: Sequence[str], active: str) -> None:
         """Begin with other members than were known first: names stand for addresses."""
-        self.roll = Roll(members)
+        self.roll = Members(members)
         self.active = active
 
     def breaker(self, lane: Lane) -> Breaker:
@@ -160,6 +160,18 @@ class Lanes:
     def unauthorized(self) -> bool:
         """Whether a quorum has been refusing this client's credentials for as long as an outage takes."""
         return self.health.diagnosis is Diagnosis.UNAUTHORIZED and not self.health.quorum.closed
+
+    @property
+    def outage_declared(self) -> bool:
+        """Whether an outage of the quorum is declared, and it is no refusal of this client's credentials."""
+        return not self.health.quorum.closed and not self.unauthorized
+
+    @property
+    def is_away(self) -> bool:
+        """Whether etcd is away: an outage is declared, or about to be, and no leader change explains it."""
+        health = self.health
+        failing = health.quorum.failing_since is not None and health.diagnosis is not Diagnosis.UNAUTHORIZED
+        return failing or self.outage_declared
 
     def admit(self, lane: Lane) -> None:
         """Let a call through, or refuse it without a packet.
@@ -209,7 +221,7 @@ class Lanes:
     def answered(self, member: str, seconds: float) -> None:
         """Record how long an answer of any size took: the link takes no longer than that."""
         known = self._round_trips.get(member)
-        if known is not None:
+        if known is not None and (known.now.smoothed or 0.0) > seconds:
             self._round_trips[member] = known.at_most(seconds)
 
     def limit(self, member: str, least: float) -> float:

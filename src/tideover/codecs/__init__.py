@@ -1,9 +1,10 @@
 """From the bytes in etcd to typed values and back.
 
 A scalar is stored as the text a person would type into `etcdctl put`; everything structured is JSON. Decoders are
-strict: what cannot be said to be of the type asked for is refused, so that a typo in etcd keeps the last good
-value instead of becoming a wrong one. Whether a type can be decoded shows before there is a value. No error
-shows a value, because errors are logged and values may be secret.
+strict: a value that is not clearly of the type is refused, so that a typo in etcd keeps the last good value
+    instead
+of becoming a wrong one. Whether a type can be decoded is known before there is a value. No error shows a value,
+because errors are logged and values may be secret.
 """
 
 from tideover.codecs.decoding import Decoder, decode, decoder

@@ -1,4 +1,4 @@
-"""Types that are a choice among what is known: `Literal` and enums."""
+"""Types with a fixed set of values: `Literal` and enums."""
 
 from __future__ import annotations
 
@@ -12,16 +12,11 @@ from tideover.codecs.scalars import SCALARS, Convert, Written
 
 
 def choice(options: Iterable[tuple[object, object]], names: Iterable[str]) -> Convert:
-    """Return the converter that chooses by what is stored.
-
-    Args:
-        options: Pairs of what is stored and of what it means.
-        names: The options, for people.
-    """
+    """Return the converter for pairs of a stored value and its meaning; `names` is for errors."""
     options = list(options)
-    # Looked up, as there may be many; the first of two that are alike counts.
+    # A table, as there may be many options; the first of two equal ones counts.
     by_stored = {(type(stored), stored): option for stored, option in reversed(options) if _is_plain(stored)}
-    # Where a text may mean two of them, it is the one that is text.
+    # Where a text may mean two options, the one that is a text counts.
     by_text = {
         text: option
         for are_texts in (False, True)
@@ -53,7 +48,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _texts(stored: object) -> tuple[str, ...]:
-    """Return how something may be written."""
+    """Return the texts that an option may be stored as."""
     try:
         return str(stored), encode(stored).decode()
     except (TypeError, ValueError):  # of an enum that can only be written by name
@@ -61,7 +56,7 @@ def _texts(stored: object) -> tuple[str, ...]:
 
 
 def enum_choice(form: type[enum.Enum]) -> Convert:
-    """Return the converter to a member of an enum, by its value or its name, or to a combination of flags."""
+    """Return the converter to a member of an enum, by value or name, or to a combination of flags."""
     by_value = choice([(member.value, member) for member in form], (str(member.value) for member in form))
 
     def convert(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Whether a dataclass is made from its fields by their names, as what is stored names them."""
+"""Whether a dataclass's constructor takes its fields by name, as stored objects name them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ _BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYW
 
 
 def check_constructor(record: Any, fields: Collection[str]) -> None:
-    """Make sure that a dataclass takes each of its fields by its name, and needs nothing else.
-
-    Args:
-        record: The dataclass.
-        fields: The names of its fields.
+    """Check that a dataclass takes each of its fields by name, and needs nothing else.
 
     Raises:
-        TypeError: It does not: values would be refused, or, worse, left out in silence.
+        TypeError: The dataclass does not: values would be refused or, worse, silently left out.
         ImportNeeded: The same, and pydantic would take them by their aliases.
     """
     try:
@@ -37,7 +33,7 @@ def check_constructor(record: Any, fields: Collection[str]) -> None:
                 f"{start} {name!r} is taken by its alias alone, and what is stored names the fields: "
                 f"set populate_by_name=True in its config, or {how_to_import(PYDANTIC)}"
             )
-    # What pydantic's signature may show instead of a field's name.
+    # The names that pydantic's signature may show instead of a field's.
     aliases = [alias for name in fields if name in known for alias in _aliases(known[name])]
     for name, parameter in parameters.items():
         variable = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -52,12 +48,11 @@ def _takes(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
 
 
 def _is_by_name(record: Any) -> bool:
-    """Whether a dataclass of pydantic's takes its fields by name, whatever their aliases."""
+    """Whether a pydantic dataclass takes its fields by name, whatever their aliases."""
     config = getattr(record, "__pydantic_config__", {})
     return bool(config.get("populate_by_name") or config.get("validate_by_name"))
 
 
 def _aliases(field: Any) -> tuple[object, ...]:
-    """Return the aliases of a field of pydantic's."""
     alias = field.validation_alias
     return (field.alias, alias, *getattr(alias, "choices", ()))

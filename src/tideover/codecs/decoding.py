@@ -20,15 +20,7 @@ _REMEMBERED = 1024
 
 
 class Decoder:
-    """Turns stored bytes into values of one type.
-
-    Args:
-        form: The type.
-        identity: What tells it apart from others.
-
-    Attributes:
-        identity: What tells the type apart: decoders with the same identity decode alike.
-        name: The type's name, for people.
+    """Turns stored bytes into values of one type; decoders with the same `identity` decode alike.
 
     Raises:
         TypeError: The type, or one that it is made of, cannot be decoded.
@@ -39,21 +31,17 @@ class Decoder:
         self.name = name_of(form)
         self._decode = _made(form)
 
-    def __repr__(self) -> str:
-        """Show the type."""
-        return f"<Decoder of {self.name}>"
-
     def __call__(self, data: bytes) -> object:
         """Return stored bytes as a value.
 
         Raises:
-            Refusal: They are none.
+            Refusal: They are no value of the type.
         """
         try:
             return asking(self.name, self._decode, data)
         except Refusal as exc:
             refusal = exc
-        # The error of Python's own that a refusal came from may quote the value.
+        # Python's own error, which the refusal came from, may quote the value.
         refusal.__context__ = None
         raise refusal
 
@@ -62,16 +50,13 @@ _known: dict[object, Decoder] = {}
 
 
 def add_library(library: Library) -> None:
-    """Let a library read and write its types from now on."""
+    """Add a library that reads and writes its own types."""
     libraries.append(library)
     _known.clear()
 
 
 def decoder(form: object) -> Decoder:
-    """Return what decodes a type; made once, and whole, so that it shows whether the type can be decoded at all.
-
-    Args:
-        form: The type; see `decode`.
+    """Return the type's decoder, made once and whole, so that a type that cannot be decoded is found at once.
 
     Raises:
         TypeError: The type, or one that it is made of, cannot be decoded; the message says which, and where.
@@ -94,7 +79,6 @@ def decode(data: bytes, form: object) -> object:
     """Return stored bytes as a value of a type.
 
     Args:
-        data: The bytes in etcd.
         form: The type: `str`, `bytes`, `int`, `float`, `bool`, `datetime`, `date`, `timedelta` (`"250ms"`,
             `"1h30m"` or seconds), `Decimal`, `UUID`, `Path`, `IPv4Address` and its kin, an enum, a `Literal`, a
             subclass of `str`, `int` or `float`, a dataclass, a `TypedDict`, a list, tuple, set or dict of these,
@@ -105,7 +89,7 @@ def decode(data: bytes, form: object) -> object:
 
     Raises:
         ValueError: The bytes are no such value; the text does not show them.
-        TypeError: The type is none that can be decoded.
+        TypeError: The type cannot be decoded.
     """
     return decoder(form)(data)
 
@@ -122,8 +106,8 @@ def _made(form: object) -> Callable[[bytes], object]:
     some = [option for option in options if option not in (None, type(None))]
     if len(some) == 1 and len(options) > 1 and some[0] is not str and is_scalar(some[0]):
         return _optional(_made(some[0]), convert)
-    # Text is no JSON string: the first scalar that takes it wins, though `str` may be another.
-    # What notes of a library's are on may be text as well: a validator may make a list of it.
+    # Plain text is no JSON string: the first scalar that accepts the text wins, though `str` may be another.
+    # A type with a library's notes may be stored as text too: a validator may make a list of it.
     as_text = [
         converter(option)
         for option in options
@@ -198,19 +182,19 @@ def _structured(data: bytes, convert: Convert, as_text: Convert | None, as_bytes
     try:  # `int | str` and the like: text that happens to be JSON is still text
         return as_text(text)
     except Refusal as exc:
-        # What is wrong with it as JSON, if it is that.
+        # The error as JSON, if the text is JSON.
         raise (exc if isinstance(refusal, _NotJson) else refusal) from None
 
 
 class _NotJson(Refusal):
-    """Raised when a text is no JSON."""
+    """Raised when a text is not JSON."""
 
 
 def parse_json(text: str) -> object:
-    """Return what a text is as JSON, each number with a fraction as it was written.
+    """Parse JSON; each number with a fraction keeps its text.
 
     Raises:
-        Refusal: It is no JSON.
+        Refusal: The text is not JSON.
     """
     try:
         return json.loads(text, parse_float=Written, parse_constant=_no_constant)

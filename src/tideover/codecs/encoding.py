@@ -26,18 +26,12 @@ _IP = IPv4Address | IPv4Interface | IPv4Network | IPv6Address | IPv6Interface | 
 
 
 def encode(value: object) -> bytes:
-    """Return a value as `decode` with its own type would read it.
-
-    Args:
-        value: The value.
-
-    Returns:
-        The bytes to store.
+    """Return the bytes that `decode` with the value's own type reads.
 
     Raises:
         TypeError: The value is of a type that cannot be encoded.
-        ValueError: It is not a number, a path with white space around it, or contains bytes that are not UTF-8:
-            no reader gets that back.
+        ValueError: No reader would get the value back: NaN, a path with white space around it, or bytes that are
+            not UTF-8.
     """
     if isinstance(value, bytes):
         return value
@@ -85,7 +79,6 @@ def _plain(value: object) -> object:
 
 
 def _text(data: bytes) -> str:
-    """Return bytes as the text that JSON has for them."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What a type is: behind its wrappers and aliases, what it consists of, and what tells it apart from others."""
+"""Types, without wrappers and aliases: their parts, and what tells them apart."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNIONS = (Union, types.UnionType)
 
 
 def stripped(form: object) -> object:
-    """Return the type without `Annotated`, `Required` and other wrappers, and an alias's own type.
+    """Return the type without `Annotated`, `Required` and other wrappers, and without aliases.
 
-    Notes of a library that reads its types itself stay: they are part of the type.
+    A library's notes on its own types stay: they are part of the type.
     """
     while True:
         if get_origin(form) is Annotated and library_of(form) is not None:
@@ -41,19 +41,17 @@ def is_alias(form: object) -> bool:
 
 
 def _behind(alias: Any) -> object:
-    """Return the type that an alias stands for."""
     made: Any = get_origin(alias) or alias
     given = dict(zip(made.__type_params__, get_args(alias), strict=False))
     return fill(made.__value__, {each: given.get(each, default_of(each)) for each in made.__type_params__})
 
 
 def is_union(form: object) -> bool:
-    """Whether a type is a union."""
     return get_origin(form) in _UNIONS
 
 
 def options_of(form: object) -> tuple[object, ...]:
-    """Return what a type may be: the members of a union, else the type alone."""
+    """Return the members of a union, else the type alone."""
     form = stripped(form)
     if is_union(form):
         return tuple(option for member in get_args(form) for option in options_of(member))
@@ -61,10 +59,10 @@ def options_of(form: object) -> tuple[object, ...]:
 
 
 def identity(form: object) -> object:
-    """Return what tells a type apart: two types with the same identity decode alike.
+    """Return a key of a type: two types with the same identity decode alike.
 
-    A type by itself does not: unions that differ in order are equal, though the first member that fits wins, and
-    notes in `Annotated` need not be hashable.
+    The type itself is no such key: unions that differ in order are equal, though the first member that fits wins,
+    and notes in `Annotated` need not be hashable.
     """
     if isinstance(form, type):
         return form
@@ -81,7 +79,7 @@ def identity(form: object) -> object:
 
 
 def _identity_of_note(note: object) -> object:
-    """Return what tells a note apart; one that has no hash, or its own at each call, by what it shows."""
+    """Return a key of a note; a note without a hash, or with one of its own at each call, by its repr."""
     return note if type(note).__eq__ is not object.__eq__ and _has_hash(note) else repr(note)
 
 
@@ -94,7 +92,7 @@ def _has_hash(form: object) -> bool:
 
 
 def is_distinct(form: object) -> bool:
-    """Whether a type can be a key by itself: no other type equals it and yet decodes otherwise."""
+    """Whether a type can itself be a key: every equal type decodes alike."""
     return _has_hash(form) and not _has_order(form)
 
 
@@ -104,10 +102,7 @@ def _has_order(form: object) -> bool:
 
 
 def record_of(form: object) -> type | None:
-    """Return the dataclass, `TypedDict` or record of a library's that a type is; None for any other type.
-
-    Of generic ones it is the class without its parameters.
-    """
+    """Return a type's dataclass, `TypedDict` or library record, without type parameters; None for other types."""
     form = stripped(form)
     made = get_origin(form) or form
     if isinstance(made, type) and (library := library_of(made)) is not None:
@@ -118,10 +113,10 @@ def record_of(form: object) -> type | None:
 
 
 def fields_of(form: object) -> tuple[Field, ...] | None:
-    """Return the fields of a dataclass, a `TypedDict` or a record of a library's; None for any other type.
+    """Return the fields of a dataclass, a `TypedDict` or a library's record; None for any other type.
 
     Raises:
-        TypeError: The dataclass cannot be made from them by their names.
+        TypeError: The dataclass's constructor does not take them by name.
     """
     record = record_of(form)
     if record is None:
@@ -141,7 +136,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _is_needed(hint: object, otherwise: bool) -> bool:
-    """Whether a `TypedDict` needs a key: it does not know itself where its annotations are strings."""
+    """Whether a `TypedDict` needs a key: where annotations are strings, the class itself does not know."""
     while get_origin(hint) in _WRAPPERS:
         if get_origin(hint) is typing.Required:
             return True
@@ -152,7 +147,7 @@ def _is_needed(hint: object, otherwise: bool) -> bool:
 
 
 def name_of(form: object) -> str:
-    """Return a type's name for people, without notes of a library's, which say too much."""
+    """Return a type's name for people, without a library's notes, which are too long."""
     if get_origin(form) is Annotated and library_of(form) is not None:
         return name_of(get_args(form)[0])
     return form.__name__ if isinstance(form, type) else str(form)

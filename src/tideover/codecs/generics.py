@@ -1,4 +1,4 @@
-"""What the parameters of generic types stand for: `T` in `Box[int]`, also if it is the base of another type."""
+"""The types given for the parameters of generic types: `T` in `Box[int]`, also in a base class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typing_extensions
 
 
 def default_of(parameter: Any) -> object:
-    """Return what a type parameter stands for that was not given: its default, its bound, or anything."""
+    """Return the type of a parameter that was not given: its default, its bound, or `Any`."""
     default = getattr(parameter, "__default__", None)
     if default not in (None, typing_extensions.NoDefault):
         return default
@@ -23,8 +23,7 @@ def fill(hint: Any, given: Mapping[object, object]) -> object:
     """Return a type with its parameters replaced.
 
     Args:
-        hint: The type.
-        given: Parameter to what it stands for; one that is not in it gets its default.
+        given: Parameter to type; a missing one gets its default.
     """
     if isinstance(hint, TypeVar):
         return given.get(hint, default_of(hint))
@@ -33,11 +32,7 @@ def fill(hint: Any, given: Mapping[object, object]) -> object:
 
 
 def hints_of(form: object) -> dict[str, object]:
-    """Return the types of the fields of a dataclass or a `TypedDict`, generic or not, inherited ones included.
-
-    Args:
-        form: The class, or the class with its parameters.
-    """
+    """Return the types of the fields of a dataclass or a `TypedDict`, generic or not, inherited ones included."""
     known = _parameters(form)
     record: Any = get_origin(form) or form
     hints = typing_extensions.get_type_hints(record, include_extras=True)
@@ -54,7 +49,7 @@ def _own_names(base: type) -> Iterable[str]:
 
 
 def _parameters(form: Any) -> dict[type, dict[object, object]]:
-    """Return what the parameters of a class and of its bases stand for."""
+    """Return the types given for the parameters of a class and of its bases."""
     record = get_origin(form) or form
     if not isinstance(record, type):  # `typing.TypedDict` is a function
         return {}

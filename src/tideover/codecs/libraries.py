@@ -1,7 +1,7 @@
-"""Types of other libraries, which read and write their values themselves, and which library that is.
+"""Types of other libraries, which read and write their values themselves.
 
-A library is known once its module of `tideover.contrib` is imported. What it claims, be it a class or a note in
-`Annotated`, is its own from then on, wherever it stands in a type. Nothing here imports any of them.
+A library is known once its module of `tideover.contrib` is imported. From then on each class or note in
+`Annotated` that the library claims is read by the library, anywhere in a type. Nothing here imports a library.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ class Field:
     """One field of a dataclass, a `TypedDict`, or a record of another library's.
 
     Attributes:
-        name: Its name.
-        form: Its type.
-        required: Whether it may not be left out.
+        required: Whether the field must be given.
     """
 
     name: str
@@ -29,7 +27,7 @@ class Field:
 
 
 class Library(Protocol):
-    """What reads and writes the types of one library."""
+    """Reads and writes the types of one library."""
 
     def claims(self, part: object) -> bool:
         """Whether a class, or a note in `Annotated`, is the library's."""
@@ -46,21 +44,21 @@ class Library(Protocol):
         """
 
     def plain(self, value: object) -> object:
-        """Return one of its values as JSON would have it, so that it reads back as the same.
+        """Return the JSON form of one of its values, which reads back as the same value.
 
         Raises:
-            TypeError: It cannot be stored.
-            ValueError: It would not read back as the same.
+            TypeError: The value cannot be stored.
+            ValueError: The value would not read back as the same.
         """
 
     def is_record(self, form: type) -> bool:
         """Whether one of its types has fields."""
 
     def fields(self, form: type) -> tuple[Field, ...]:
-        """Return the fields of one of its records, as what is stored names them."""
+        """Return the fields of one of its records, by their stored names."""
 
     def construct(self, form: type, fields: Mapping[str, object]) -> object:
-        """Make one of its records of its fields; whatever that raises refuses them."""
+        """Make one of its records from fields; any exception refuses them."""
 
 
 class ImportNeeded(TypeError):
@@ -72,7 +70,7 @@ libraries: list[Library] = []
 
 
 def library_of(form: object) -> Library | None:
-    """Return the library whose a type is, by its class or by a note; None for any other type."""
+    """Return the library that claims a type's class or note; None for any other type."""
     if not libraries:
         return None
     origin = get_origin(form)
@@ -81,7 +79,7 @@ def library_of(form: object) -> Library | None:
 
 
 def module_for(form: object) -> str | None:
-    """Return the module whose import makes a type one that can be decoded; None if there is none."""
+    """Return the module to import so that a type can be decoded; None if there is none."""
     made = get_origin(form) or form
     if isinstance(made, type) and hasattr(made, "__get_pydantic_core_schema__"):
         return PYDANTIC
@@ -89,5 +87,5 @@ def module_for(form: object) -> str | None:
 
 
 def how_to_import(module: str) -> str:
-    """Return what a user does about a type that needs a module of `tideover.contrib`."""
+    """Return the advice for a type that needs a module of `tideover.contrib`."""
     return f"import {module} first (pip install 'tideover[{module.rpartition('.')[2]}]')"

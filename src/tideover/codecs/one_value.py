@@ -1,9 +1,9 @@
-"""The work that one value may take, whoever has written it, and what is remembered while it is done.
+"""The budget for decoding one value, and the results kept while decoding.
 
-Bytes of others must not stop the event loop: a short list may make many objects, each of its items may be tried as
+Foreign bytes must not stop the event loop: a short list may make many objects, each of its items may be tried as
 each member of a union, and again for each item around it. So each value has a budget, which grows with its bytes,
-and each conversion costs about as many points as it takes microseconds. Values as people write them need a tenth
-of it; nothing here looks at a clock, so that a value is refused everywhere or nowhere.
+and each conversion costs about one point a microsecond. Ordinary values need a tenth of the budget. Nothing here
+looks at a clock, so that a value is refused everywhere or nowhere.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tideover.codecs.refusals import Refusal
 # Points for each byte, and for how many bytes a shorter value has them.
 _POINTS_A_BYTE = 0.8
 _LEAST_BYTES = 64 * 1024
-# Points: of a member of a union that refuses what another one takes.
+# Points for each member of a union that refuses a value.
 REFUSED = 8
 # How many different items may have the same hash: each of them is compared with all the others.
 _ALIKE = 8
 
 
 class TooMuch(Refusal):
-    """Raised when a value takes more work than its bytes are worth: nothing else is tried."""
+    """Raised when a value's budget is spent: nothing else is tried."""
 
 
 @dataclass(slots=True)
 class _Work:
-    """What is left of the budget, and what the parts were found to be: by the type, and by the part."""
+    """What is left of the budget, and the results: by type, and by the part's id."""
 
     left: float
     found: dict[object, dict[int, object]] = field(default_factory=dict)
@@ -42,11 +42,7 @@ _work: ContextVar[_Work | None] = ContextVar("work", default=None)
 
 @contextmanager
 def one_value(size: int) -> Iterator[None]:
-    """Decode one value in the block.
-
-    Args:
-        size: How many bytes it has.
-    """
+    """Give the block the budget of a value of `size` bytes."""
     token = _work.set(_Work(_POINTS_A_BYTE * max(size, _LEAST_BYTES)))
     try:
         yield
@@ -58,7 +54,7 @@ def spend(points: int) -> None:
     """Take points off the budget of the value that is being decoded, if it has one.
 
     Raises:
-        TooMuch: There are no more.
+        TooMuch: The budget is spent.
     """
     work = _work.get()
     if work is not None:
@@ -68,10 +64,9 @@ def spend(points: int) -> None:
 
 
 def once(convert: Callable[[object], object], name: object) -> Callable[[object], object]:
-    """Return a converter that remembers what it has found of each part, a refusal included.
+    """Return a converter that remembers the result for each part, a refusal included.
 
-    A union of types that contain themselves would ask each of its parts twice for each part around it: 2^depth
-    times.
+    A union of types that contain themselves would convert each part twice for each part around it: 2^depth times.
     """
 
     def convert_once(value: object) -> object:
@@ -86,7 +81,7 @@ def once(convert: Callable[[object], object], name: object) -> Callable[[object]
             except TooMuch:
                 raise
             except Refusal as exc:
-                # Neither the frames that it came through nor their values; most parts are refused alike.
+                # Without the exception's frames and their values; most refusals have the same text.
                 found[id(value)] = _Refused(sys.intern(str(exc)), exc.exception)
         result = found[id(value)]
         if isinstance(result, _Refused):
@@ -106,7 +101,7 @@ def require_spread(items: list[object]) -> None:
     """Refuse many different items of one hash: the numbers 0, p, 2p ... have that, with p = 2^61 - 1.
 
     Raises:
-        Refusal: They have.
+        Refusal: There are.
         TypeError: An item has no hash.
     """
     hashes: dict[int, int] = {}

@@ -1,9 +1,9 @@
 """A refusal: why a value is not of a type, in words that never show the value.
 
-Somebody else's code may quote what it refuses: pydantic does, `enum.Flag` does, and so does many a
-`raise ValueError(f"not {value}")`. Of such an exception the class is told, and of pydantic's the place and the
-kind of each error; an `InvalidValue` is told in its own words. The exception itself travels beside the refusal,
-never as its cause or context, from where it would get into every traceback that is logged or recorded.
+Foreign code may quote the value it refuses: pydantic does, `enum.Flag` does, and so does many a `raise
+ValueError(f"not {value}")`. A refusal names only the class of such an exception, and of pydantic's the place and
+the kind of each error; an `InvalidValue` keeps its own words. The exception itself travels beside the refusal,
+never as its cause or context, where every logged or recorded traceback would show it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tideover.errors import InvalidValue
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Kinds of errors of pydantic's whose place is a name that there is no field for.
+# Kinds of pydantic's errors whose place is a name without a field.
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
-# How many errors of one value are told.
+# The most errors of one value that a refusal names.
 _MOST_ERRORS = 5
-# Names of fields in the code of this process: none of them tells anything of a value.
+# Names of fields in this process's code, which show nothing of a value.
 field_names: set[str] = set()
 
 
@@ -29,7 +29,7 @@ class Refusal(ValueError):
     """Raised when a value is not of a type; the text may be logged.
 
     Attributes:
-        exception: What somebody else's code has raised; None if tideover has refused by itself.
+        exception: The foreign code's; None where tideover itself refuses.
     """
 
     def __init__(self, text: str, exception: Exception | None = None) -> None:
@@ -37,24 +37,15 @@ class Refusal(ValueError):
         self.exception = exception
 
     def at(self, place: str) -> Refusal:
-        """Return it as the refusal of something that contains the value."""
+        """Return the refusal of the record or list that contains the value at `place`."""
         return type(self)(f"{place}: {self}", self.exception)
 
 
 def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call somebody else's code, which may refuse a value by raising whatever it likes.
-
-    Args:
-        who: The type or the validator.
-        function: What to call.
-        *args: What with.
-        **kwargs: What with.
-
-    Returns:
-        What it returns.
+    """Call foreign code, a type or a validator named `who`, which may refuse a value by raising anything.
 
     Raises:
-        Refusal: It has raised something.
+        Refusal: The code has raised.
     """
     try:
         return function(*args, **kwargs)
@@ -64,15 +55,15 @@ def asking(who: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
         refusal = Refusal("nested too deeply")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as exc:  # noqa: BLE001  # that is how it refuses: nothing here waits, or may be cancelled
+    except BaseException as exc:  # noqa: BLE001  # nothing here waits or may be cancelled
         told = str(exc) if isinstance(exc, InvalidValue) else f"{who} refuses it: {_told(exc)}"
         refusal = Refusal(told, exc if isinstance(exc, Exception) else None)
-    # Not within the block: the exception would become its context.
+    # Outside the block, or the exception would become the refusal's context.
     raise refusal
 
 
 def blamed(refusal: Refusal) -> frozenset[str]:
-    """Return the fields that a record's own checks have refused, by name; none if they do not say, or mean all."""
+    """Return the names of the fields that a record's own checks refused; none if unknown, or if all."""
     pydantic = sys.modules.get("pydantic_core")
     if pydantic is None or not isinstance(refusal.exception, pydantic.ValidationError):
         return frozenset()
@@ -89,7 +80,7 @@ def _told(exc: BaseException) -> str:
     pydantic = sys.modules.get("pydantic_core")
     if pydantic is None or not isinstance(exc, pydantic.ValidationError):
         return name
-    # What is checked by itself has a type for a title, such as `dict[str,int]`, and no fields.
+    # A type checked by itself, such as `dict[str,int]`, is the title, and has no fields.
     has_fields = exc.title.isidentifier()
     errors = exc.errors(include_input=False, include_url=False)
     told = [_told_of_pydantic(error, has_fields) for error in errors[:_MOST_ERRORS]]
@@ -98,9 +89,9 @@ def _told(exc: BaseException) -> str:
 
 
 def _told_of_pydantic(error: dict[str, Any], has_fields: bool) -> str:
-    """Return where and what kind an error is: its message quotes what a validator has raised.
+    """Return the place and the kind of an error, without its message, which quotes the validator's.
 
-    Of the place names of fields and indices are told; what else is text may be the key of a dict.
+    The place shows fields and indices only; other text may be the key of a dict.
     """
     context, place = error.get("ctx"), error["loc"]
     cause = context.get("error") if isinstance(context, dict) else None

@@ -1,4 +1,4 @@
-"""Scalars, from text or from what JSON made of it. No message here shows the value: it may be a secret."""
+"""Scalars, from text or from a parsed JSON value. No message here shows the value: it may be a secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID
 from tideover.codecs.one_value import spend
 from tideover.codecs.refusals import Refusal, asking
 
-# Takes text, or what JSON made of it; raises Refusal for what is not of the type.
+# Converts text or a JSON value; raises Refusal for a value that is not of the type.
 Convert = Callable[[object], object]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -25,7 +25,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Written(float):
-    """A number in JSON, with its text: a `float` has not all of its digits."""
+    """A number in JSON, with its text: a `float` may lose digits."""
 
     __slots__ = ("text",)
     text: str
@@ -38,7 +38,7 @@ class Written(float):
 
 
 def plain(value: object) -> object:
-    """Return what JSON has made of a text, each number as an ordinary `float`."""
+    """Return a JSON value with each number as an ordinary `float`."""
     if isinstance(value, Written):
         return float(value)
     if isinstance(value, list):
@@ -131,7 +131,7 @@ def to_none(value: object) -> None:
 
 
 def stripping(convert: Convert) -> Convert:
-    """Return a converter that leaves out white space around a text: `etcdctl put KEY < file` brings a newline."""
+    """Return a converter that strips white space: `etcdctl put KEY < file` brings a newline."""
     return lambda value: convert(value.strip() if isinstance(value, str) else value)
 
 
@@ -168,7 +168,7 @@ _ADDRESSES: dict[object, tuple[bool, bool]] = {
 
 
 def shape_of_address(form: object) -> Callable[[object], bool] | None:
-    """Return what tells an address, interface or network of one kind from others; None for any other type."""
+    """Return the test for the form of one kind of address, interface or network; None for any other type."""
     if not isinstance(form, type) or form not in _ADDRESSES:
         return None
     colons, slash = _ADDRESSES[form]
@@ -194,5 +194,5 @@ def _to_path_text(value: object) -> str:
 
 
 def _made(form: type, convert: Convert) -> Convert:
-    """Return the converter of a class of somebody else's, which may have checks of its own."""
+    """Return the converter of a foreign class, which may have checks of its own."""
     return lambda value: asking(form.__name__, form, convert(value))

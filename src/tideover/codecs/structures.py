@@ -32,13 +32,7 @@ _SUPPORTED = (
 
 
 def converter(form: object) -> Convert:
-    """Return the function that turns text, or a JSON value, into a value of a type.
-
-    Args:
-        form: The type.
-
-    Returns:
-        The function; it raises `Refusal` for a value that is not of the type.
+    """Return the function that turns text, or a JSON value, into a value of a type, or raises `Refusal`.
 
     Raises:
         TypeError: The type, or one that it is made of, cannot be decoded.
@@ -51,17 +45,17 @@ def converter(form: object) -> Convert:
 
 
 class _Converters:
-    """Makes the converters of everything one type is made of, before there is a value."""
+    """Makes the converters of all parts of one type, before there is a value."""
 
     def __init__(self, whole: object) -> None:
         self._whole = whole
-        # Those of types that may contain themselves; which are being made, and which do contain themselves.
+        # Converters of types that may contain themselves; those being made; and those that do contain themselves.
         self._named: dict[object, Convert] = {}
         self._begun: set[object] = set()
         self._recursive: set[object] = set()
 
     def of(self, form: object, where: str = "") -> Convert:
-        """Return the converter of a type that stands somewhere in the whole one."""
+        """Return the converter of a part of the whole type, at `where`."""
         if not is_alias(form) and (record_of(form) is None or library_of(form) is not None):
             return self._make(stripped(form), where)
         name = identity(form)
@@ -107,7 +101,7 @@ class _Converters:
             raise TypeError(f"{self._cannot(form, where)}: {exc}") from None
 
     def _record(self, form: object, record: type, where: str) -> Convert:
-        # Tags first: what they refuse need not be looked into.
+        # Tags first: a record that they refuse needs no further look.
         fields = sorted(fields_of(form) or (), key=lambda field: get_origin(stripped(field.form)) is not Literal)
         known = {field.name: self.of(field.form, f"{where}.{field.name}") for field in fields}
         required = frozenset(field.name for field in fields if field.required)
@@ -133,17 +127,10 @@ class _Converters:
 
 
 def construct(form: type, fields: Mapping[str, object]) -> object:
-    """Make a dataclass or a record of a library's, whose own checks may refuse the fields; or a `TypedDict`.
-
-    Args:
-        form: What to make.
-        fields: Field name to value.
-
-    Returns:
-        The object.
+    """Make a dataclass or a library's record, whose own checks may refuse the fields, or a `TypedDict`.
 
     Raises:
-        Refusal: It has refused.
+        Refusal: The checks refused the fields.
     """
     if (library := library_of(form)) is not None:
         return asking(form.__name__, library.construct, form, fields)
@@ -153,7 +140,7 @@ def construct(form: type, fields: Mapping[str, object]) -> object:
 
 
 def _union(options: list[tuple[object, Convert]]) -> Convert:
-    # What JSON has already typed is taken as it is before anything is converted.
+    # A JSON value that is already of a member's type is kept before any conversion.
     exact = [option for option, _ in options if option in (int, float, str, bool, type(None))]
     convert = first_fit([convert for _, convert in options])
     shapes = [(_shape(option), convert) for option, convert in options]
@@ -163,8 +150,8 @@ def _union(options: list[tuple[object, Convert]]) -> Convert:
         if kind in exact:
             return plain(value)
         spend(1 + len(shapes) // 2)
-        # An object with other names, or another tag, is none of a record, and what has a slash is no address: that
-        # need not be found out by an error.
+        # An object with other names or another tag cannot be the record, nor a text with a slash an address: no
+        # need to try, and fail.
         fitting = [convert for shape, convert in shapes if shape is None or shape(value)]
         return fitting[0](value) if len(fitting) == 1 else (first_fit(fitting) if fitting else convert)(value)
 
@@ -172,7 +159,7 @@ def _union(options: list[tuple[object, Convert]]) -> Convert:
 
 
 def _shape(form: object) -> Callable[[object], bool] | None:
-    """Return what tells a record by its names and tags, and an address by its colons; None for other types."""
+    """Return the test for a record's names and tags, or an address's colons; else None."""
     fields = fields_of(form)
     if fields is None:
         return shape_of_address(form)
@@ -193,14 +180,14 @@ def _shape(form: object) -> Callable[[object], bool] | None:
 
 
 def _tags(form: object) -> frozenset[str]:
-    """Return the texts of a `Literal` of texts; none for any other type."""
+    """Return the texts of a `Literal` of texts; empty for any other type."""
     form = stripped(form)
     options = get_args(form) if get_origin(form) is Literal else ()
     return frozenset(map(str.strip, options)) if all(type(option) is str for option in options) else frozenset()
 
 
 def first_fit(converters: list[Convert]) -> Convert:
-    """Return the converter that takes the first of several that does not refuse."""
+    """Return the converter that uses the first of several that does not refuse."""
 
     def convert(value: object) -> object:
         refusals = []
@@ -250,7 +237,7 @@ _CONTAINERS: dict[type, type] = {
 
 
 def _items(make: type, item: Convert) -> Convert:
-    # The hashes of text cannot be foreseen.
+    # The hashes of text are random: no writer can choose equal ones.
     check = make in (set, frozenset) and item is not SCALARS[str]
     cost = 2 if check else 1
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
+from tideover.client.lifecycle import CLOSED
 from tideover.errors import Closed
 from tideover.home import Home
 from tideover.types import Change
@@ -25,7 +26,7 @@ class Changes:
         self.prefix = prefix
         self._home = home
         self._waiting: dict[str, Change] = {}
-        self._added = Signal()
+        self._added = Broadcast()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -86,7 +87,7 @@ class Subscriptions:
     def open(self, prefix: str) -> Changes:
         """Return the changes under a prefix, from now on."""
         if self._closed:
-            raise Closed("the coordinator is closed")
+            raise Closed(CLOSED)
         changes = Changes(prefix, self._home)
         self._all.add(changes)
         return changes

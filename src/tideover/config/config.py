@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
-from tideover.client.gateway import Gateway
+from tideover.broadcast import Broadcast
+from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.client.read_batching import Coalescer
-from tideover.clock import Clock
-from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, encode
 from tideover.config.assembly import Assembly
 from tideover.config.bound import Bound, OnInvalid
@@ -30,8 +29,8 @@ from tideover.config.overrides import Layer, Overrides
 from tideover.config.reader import MISSING, Reader
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
-from tideover.home import Home
-from tideover.policies import CachePolicy, RetryPolicy, StalenessLimit
+from tideover.options import Options
+from tideover.policies import RetryPolicy
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.view import View
 from tideover.shown import quoted
@@ -58,67 +57,41 @@ def quorum_time(timeout: float) -> float:
     return timeout - min(_MEMBER_TIME, timeout * _MEMBER_SHARE)
 
 
-class Config(Reader):
+class Config(Reader, Part):
     """The configuration of one coordinator.
 
     Args:
-        base: The etcd prefix all keys live under.
+        client: The way to etcd.
+        options: What the coordinator was given.
         views: The followed prefixes.
-        home: The event loop it belongs to.
-        gateway: The way to etcd.
         coalescer: The way to etcd for reads of single keys.
-        lanes: The health of the cluster.
-        clock: The clocks.
-        limits: Prefix to how old its values may be.
-        cache: How answers about keys that are not followed are kept.
-        retry: How calls are tried again.
-        namespace: For spans.
-        record_keys: Whether spans may name keys.
         accepted: What settings objects have accepted.
-        outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
         listeners: Who is told what becomes of it.
     """
 
     def __init__(
         self,
-        base: str,
+        client: Client,
+        options: Options,
         views: Sequence[View],
         *,
-        home: Home,
-        gateway: Gateway,
         coalescer: Coalescer,
-        lanes: Lanes,
-        clock: Clock,
-        limits: Mapping[str, StalenessLimit],
-        cache: CachePolicy,
-        retry: RetryPolicy,
-        namespace: str,
-        record_keys: bool,
         accepted: AcceptedValues,
-        outage_id: Callable[[], str],
         since: Callable[[], str],
         listeners: Sequence[Listener],
     ) -> None:
-        super().__init__(
-            base,
-            views,
-            lanes=lanes,
-            clock=clock,
-            limits=limits,
-            outage_id=outage_id,
-            since=since,
-        )
-        self._home = home
-        self._gateway = gateway
+        super().__init__(client, options.base, views, limits=options.limits, since=since)
+        self._home = client.home
+        self._gateway = client.calls
         self._coalescer = coalescer
-        self._retry = retry
-        self._namespace = namespace
-        self._record_keys = record_keys
+        self._retry = options.retry
+        self._namespace = client.namespace
+        self._record_keys = options.record_keys
         self._accepted = accepted
-        self._news = News(views, lanes=lanes, clock=clock)
-        self._on_demand = OnDemandCache(cache, clock=clock)
-        self._subscriptions = Subscriptions(home)
+        self._news = News(views, cluster=client.state, clock=client.clock)
+        self._on_demand = OnDemandCache(options.cache, clock=client.clock)
+        self._subscriptions = Subscriptions(client.home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
         self._listeners = listeners
 
@@ -201,7 +174,7 @@ class Config(Reader):
             newest, synced_at = view.freshness.reached, view.freshness.synced_at
         else:
             newest, synced_at = 0, -math.inf
-        proof = self._lanes.proof
+        proof = self._cluster.proof
         if proof is not None and proof.header.cluster_id == header.cluster_id:
             newest = max(newest, proof.header.revision)
             # The member has come at least as far as the quorum had when it was last asked.
@@ -423,7 +396,7 @@ class Config(Reader):
             value = None if entry is None else entry.value.decode(errors="surrogateescape")
             self._subscriptions.publish(Change(key, value, at))
         # While the coordinator closes, events still come, and nothing can be read any more.
-        for live in list(self._bound) if self._closed is None else ():
+        for live in list(self._bound) if self._lifecycle.is_open else ():
             live.take_changes(revisions)
         for listener in list(self._listeners):
             listener.changed(revisions)
@@ -464,7 +437,7 @@ class Config(Reader):
     def _lay(self, layers: tuple[Layer, ...]) -> None:
         before, now = self._overrides.entries, Overrides(self._keys, layers)
         self._overrides = now
-        if self._closed is not None:
+        if not self._lifecycle.is_open:
             return
         self.refresh()
         changes: dict[bytes, Entry | None] = {}
@@ -487,18 +460,32 @@ class Config(Reader):
     def refresh(self) -> None:
         """Work out what reads must do from now on, and tell what is new."""
         super().refresh()
-        if self._closed is None:
+        if self._lifecycle.is_open:
             self._news.look()
         for listener in list(self._listeners):
             listener.refreshed()
 
-    def forget_answers(self) -> None:
-        """Drop what is known of keys that are not followed: etcd is in another history."""
+    def begin(self) -> None:
+        """Let reads through: the coordinator is open."""
+        self.refresh()
+
+    def health_changed(self) -> None:
+        """Follow a change of etcd's health, in the very moment."""
+        self.refresh()
+
+    def reset(self, why: str, revision: int) -> None:
+        """Drop what is known of keys that are not followed, and look at the others: etcd is in another history."""
         self._on_demand.clear()
+        for view in self._views:
+            view.changed.fire()
+
+    def poison(self, why: str) -> None:
+        """Refuse all reads: this is a forked child."""
+        self.close()
 
     async def tend(self) -> None:
         """Keep what reads must do up to date with the views, until cancelled."""
-        news = Signal()
+        news = Broadcast()
         for view in self._views:
             view.changed.join(news)
         while True:
@@ -526,9 +513,9 @@ class Config(Reader):
         """The prefixes of settings objects of which etcd has never had a key."""
         return tuple(sorted({live.prefix for live in list(self._bound) if live.unfound}))
 
-    def close(self, why: str) -> None:
+    def close(self) -> None:
         """Refuse everything from now on, and end all iterations."""
-        super().close(why)
+        super().close()
         self._subscriptions.close()
 
     def _policy(self, timeout: float | None) -> RetryPolicy:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from tideover import telemetry
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.prefixes.view import Origin, View
 from tideover.types import HealthState, Source
 
@@ -25,13 +25,13 @@ class News:
 
     Args:
         views: The followed prefixes.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         clock: The clocks.
     """
 
-    def __init__(self, views: Sequence[View], *, lanes: Lanes, clock: Clock) -> None:
+    def __init__(self, views: Sequence[View], *, cluster: ClusterState, clock: Clock) -> None:
         self._views = views
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._begun = False
         # Since when etcd cannot be read, in monotonic seconds, and what has changed since.
@@ -44,7 +44,7 @@ class News:
 
     @property
     def _is_away(self) -> bool:
-        health = self._lanes.health
+        health = self._cluster.health
         return health.decided and health.state is not HealthState.AVAILABLE
 
     @property
@@ -62,7 +62,7 @@ class News:
             sum(len(view.entries) for view in known),
             max((view.age for view in known), default=math.inf),
             sorted(map(_told_by, known)),
-            away=self._lanes.brief if self._is_away else None,
+            away=self._cluster.brief if self._is_away else None,
         )
 
     def changed(self, keys: Collection[bytes], revision: int) -> None:

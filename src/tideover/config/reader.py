@@ -15,16 +15,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import Lanes
 from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
 from tideover.config.overrides import Overrides
 from tideover.errors import (
     AuthenticationFailed,
-    Closed,
     ConfigKeyError,
     ConfigValueError,
     NotSynced,
@@ -66,34 +64,31 @@ class Reader:
     """The followed keys, as last known.
 
     Args:
+        client: The health of etcd, and the clocks.
         base: The etcd prefix all keys live under.
         views: The followed prefixes; filled in by the coordinator before anything is read.
-        lanes: The health of the cluster.
-        clock: The clocks.
         limits: Prefix, as `get` names keys, to how old its values may be.
-        outage_id: Returns the present outage's id; empty if there is none.
         since: Returns since when etcd is away, in words.
     """
 
     def __init__(
         self,
+        client: Client,
         base: str,
         views: Sequence[View],
         *,
-        lanes: Lanes,
-        clock: Clock,
         limits: Mapping[str, StalenessLimit],
-        outage_id: Callable[[], str],
         since: Callable[[], str],
     ) -> None:
+        self._lifecycle = client.lifecycle
         self._keys = Keys(base, views)
         self._views = views
-        self._lanes = lanes
-        self._clock = clock
-        self._monotonic = clock.monotonic
+        self._cluster = client.state
+        self._clock = client.clock
+        self._monotonic = client.clock.monotonic
         # The longest prefix decides.
         self._limits = sorted(limits.items(), key=lambda item: -len(item[0]))
-        self._outage_id = outage_id
+        self._outage_id = client.outage_id
         self._since = since
         self._values = Values(entry_of=self._entry, on_rejected=telemetry.config_rejected)
         self._warm = self._values.warm
@@ -101,7 +96,6 @@ class Reader:
         self._mode = _CHECKED
         self._unlimited_until = 0.0
         self._marked_context: object = None
-        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
         # Counted where there is no time for a dict; folded into the others by `refresh`.
         self._plain_reads = 0
         self._degraded_reads = 0
@@ -216,7 +210,7 @@ class Reader:
         if view.denied is not None:
             raise view.denied
         known = source is not None and (entry is not None or view.tells_of(full))
-        if not known and not view.synced and self._lanes.unauthorized:
+        if not known and not view.synced and self._cluster.unauthorized:
             # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
             raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING
@@ -424,8 +418,7 @@ class Reader:
         return self._keys.followed(key)
 
     def _ensure_open(self) -> None:
-        if self._closed is not None:
-            raise Closed(self._closed)
+        self._lifecycle.check()
 
     def entry(self, key: str) -> Entry | None:
         """Return what a read of a key sees; None if there is none, or it is not followed."""
@@ -465,7 +458,7 @@ class Reader:
 
     def _mark(self, source: Source, age: float) -> Mark:
         return Mark(
-            source, age, reason_of(self._lanes.health.state, self._lanes.health.diagnosis), self._outage_id()
+            source, age, reason_of(self._cluster.health.state, self._cluster.health.diagnosis), self._outage_id()
         )
 
     def refresh(self) -> None:
@@ -474,7 +467,7 @@ class Reader:
         self._marked_context = None
         views = self._views
         if (
-            self._closed is not None
+            not self._lifecycle.is_open
             or self._overrides.layers
             or any(v.denied is not None or not v.synced or v.bootstrapped for v in views)
         ):
@@ -505,18 +498,8 @@ class Reader:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Let reads through."""
-        self._closed = None
-        self.refresh()
-
-    def close(self, why: str) -> None:
-        """Refuse all reads from now on.
-
-        Args:
-            why: What `Closed` says.
-        """
-        self._closed = why
+    def close(self) -> None:
+        """Refuse all reads from now on."""
         # A new dict, not a cleared one: a thread that is decoding must not make a value warm again.
         self._warm = {}
         self._mode = _CHECKED

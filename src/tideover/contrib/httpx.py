@@ -64,9 +64,7 @@ class DiscoveryTransport(
     """
 
     library = _LIBRARY
-
-    def _ordinary(self) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport()
+    ordinary = httpx.AsyncHTTPTransport
 
 
 class SyncDiscoveryTransport(
@@ -85,6 +83,4 @@ class SyncDiscoveryTransport(
     """
 
     library = _LIBRARY
-
-    def _ordinary(self) -> httpx.BaseTransport:
-        return httpx.HTTPTransport()
+    ordinary = httpx.HTTPTransport

@@ -40,9 +40,7 @@ class DiscoveryTransport(
     """
 
     library = _LIBRARY
-
-    def _ordinary(self) -> httpx2.AsyncBaseTransport:
-        return httpx2.AsyncHTTPTransport()
+    ordinary = httpx2.AsyncHTTPTransport
 
 
 class SyncDiscoveryTransport(
@@ -59,6 +57,4 @@ class SyncDiscoveryTransport(
     """
 
     library = _LIBRARY
-
-    def _ordinary(self) -> httpx2.BaseTransport:
-        return httpx2.HTTPTransport()
+    ordinary = httpx2.HTTPTransport

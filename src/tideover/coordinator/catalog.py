@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from tideover.client.gateway import Gateway
+from tideover.client.client import Client
 from tideover.client.pages import pages
 from tideover.config.keys import Keys
-from tideover.elections.admin import Sighting, sightings
+from tideover.elections.admin import RecordSnapshot, sightings
 from tideover.elections.elections import key_of
-from tideover.home import Home
 from tideover.locks.lines import LockLine, lock_line, lock_lines
 from tideover.locks.options import check_name
 from tideover.types import Source
@@ -41,17 +40,15 @@ class Catalog:
     behind: each thing says who has told it. What is listed may change meanwhile.
 
     Args:
-        namespace: The namespace.
+        client: The way to etcd.
         base: The etcd prefix of the configuration.
-        gateway: The way to etcd.
-        home: The event loop it belongs to.
     """
 
-    def __init__(self, namespace: str, base: str, *, gateway: Gateway, home: Home) -> None:
-        self._namespace = namespace
+    def __init__(self, client: Client, base: str) -> None:
+        self._namespace = client.namespace
         self._keys = Keys(base, ())
-        self._gateway = gateway
-        self._home = home
+        self._gateway = client.calls
+        self._home = client.home
 
     def __repr__(self) -> str:
         """Show the namespace."""
@@ -80,7 +77,7 @@ class Catalog:
             for key, entry in page.entries.items():
                 yield ListedKey(self._keys.short(key), entry.mod_revision, page.source)
 
-    async def elections(self) -> AsyncIterator[tuple[str, Sighting]]:
+    async def elections(self) -> AsyncIterator[tuple[str, RecordSnapshot]]:
         """List the elections that have a record: each with its name, and what the record says.
 
         Raises:
@@ -90,7 +87,7 @@ class Catalog:
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
-            A surviving member's list, labelled so (`Sighting.source`).
+            A surviving member's list, labelled so (`RecordSnapshot.source`).
         """
         self._home.check(self)
         async for found in sightings(key_of(self._namespace, ""), self._gateway):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from tideover.callables import is_async, refuse_endpoint
 from tideover.decorators.signatures import show
 from tideover.functions import lock
-from tideover.locks.options import OnOutage, wish
+from tideover.locks.options import OnOutage, lock_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,7 +105,7 @@ def locked(
     """
     if not isinstance(name, str):
         raise TypeError(f"locked: write @locked('orders/{{order_id}}'), with a name, and not {name!r}")
-    wish(ttl, timeout, "fail" if on_outage is None else on_outage, handover, lock_delay)
+    lock_options(ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay)
 
     def decorate(function: F) -> F:
         if not is_async(function):

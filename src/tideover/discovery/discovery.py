@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -11,20 +11,17 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.lowlevel
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.discovery.endpoint import check_name, service_prefix
 from tideover.discovery.service import Follow, Service
 from tideover.discovery.service_view import ServiceView
-from tideover.errors import Closed, NotFollowed
-from tideover.home import Home
+from tideover.errors import NotFollowed
 from tideover.policies import StalenessLimit
-from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
-from tideover.store.protocol import Store
 
 # How many services are followed at the most, each by a watch: a proxy that takes their names from its clients
 # must not be made to open any number.
@@ -33,48 +30,21 @@ MOST_SERVICES = 256
 _SAVE_TIMEOUT = 2.0
 
 
-class Discovery:
+class Discovery(Part):
     """The services that are followed, each once, however many handles there are.
 
     Args:
-        namespace: The coordinator's namespace.
+        client: The way to etcd.
         names: The services to follow from the start.
         follow: Makes what follows a prefix.
-        gateway: The way to etcd.
-        lanes: The health of the cluster.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: The event loop it belongs to, and where its tasks run.
-        outage_id: Returns the present outage's id.
-        why: Returns what is the matter with etcd, in words.
     """
 
-    def __init__(
-        self,
-        namespace: str,
-        *,
-        names: Sequence[str] = (),
-        follow: Follow,
-        gateway: Gateway,
-        lanes: Lanes,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-    ) -> None:
-        self._base = f"{namespace}/"
+    def __init__(self, client: Client, *, names: Sequence[str] = (), follow: Follow) -> None:
+        self._client = client
+        self._base = client.base
         self._names = [check_name(name) for name in names]
         self._follow = follow
-        self._gateway = gateway
-        self._lanes = lanes
-        self._clock = clock
-        self._chance = chance
-        self._home = home
-        self._outage_id = outage_id
-        self._why = why
-        self._store: Store | None = None
-        self._closed: str | None = "not connected yet: use it inside `async with connect(...) as tide:`"
+        self._home = client.home
         self._services: dict[str, Service] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         # Who drops the last handle has given up the service, if its place is needed.
@@ -88,8 +58,7 @@ class Discovery:
 
     def discover(self, name: str, *, max_stale: float | None, on_stale: Literal["serve", "raise"]) -> ServiceView:
         """Return a handle on a service; see `Coordinator.discover`."""
-        if self._closed is not None:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         if on_stale not in ("serve", "raise"):
             raise ValueError(f"on_stale must be 'serve' or 'raise', not {on_stale!r}")
         limit = None if max_stale is None else StalenessLimit(max_stale, on_stale)
@@ -101,8 +70,7 @@ class Discovery:
 
     def require(self, name: str) -> Service:
         """Return a service that is followed for good; see `Coordinator.require_service`."""
-        if self._closed is not None:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         service = self._required.get(name)
         if service is None:
             self._kept.append(self.discover(name, max_stale=None, on_stale="serve"))
@@ -121,8 +89,7 @@ class Discovery:
         return anyio.from_thread.run_sync(self._start, name)
 
     def _start(self, name: str) -> Service:
-        if self._store is None or self._closed is not None:
-            raise Closed(self._closed or "not connected yet")
+        self._client.lifecycle.check()
         if name in self._services:  # another thread was faster
             return self._services[name]
         self._make_place()
@@ -131,15 +98,15 @@ class Discovery:
             base=self._base,
             prefix=self._base + service_prefix(name),
             follow=self._follow,
-            lanes=self._lanes,
-            clock=self._clock,
-            chance=self._chance,
-            outage_id=self._outage_id,
-            why=self._why,
+            cluster=self._client.state,
+            clock=self._client.clock,
+            chance=self._client.random,
+            outage_id=self._client.outage_id,
+            why=lambda: self._client.health.sentence,
             home=self._home,
         )
         self._services[name] = service
-        self._home.start(f"follow {name}", self._run, service, self._store)
+        self._home.start(f"follow {name}", self._run, service)
         return service
 
     def _make_place(self) -> None:
@@ -154,19 +121,19 @@ class Discovery:
         if (scope := self._scopes.pop(idle, None)) is not None:
             scope.cancel()
 
-    async def _run(self, service: Service, store: Store) -> None:
+    async def _run(self, service: Service) -> None:
         if service.closed is not None:
             return
         with anyio.CancelScope() as scope:
             self._scopes[service.name] = scope
             async with anyio.create_task_group() as tasks:
-                for name, task in service.tasks(store).items():
+                for name, task in service.tasks().items():
                     tasks.start_soon(self._home.run, name, task)
 
     async def count(self) -> Mapping[str, int]:
         """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
         prefix = (self._base + service_prefix("")).encode()
-        answered = await self._gateway.call(Range(prefix, prefix_end(prefix), keys_only=True))
+        answered = await self._client.calls.call(Range(prefix, prefix_end(prefix), keys_only=True))
         keys = (key[len(prefix) :].decode(errors="replace").split("/") for key in answered.result.entries)
         names = (unquote(segments[0]) for segments in keys if len(segments) == 3 and all(segments))
         return dict(sorted(Counter(names).items()))
@@ -178,7 +145,7 @@ class Discovery:
         for service in self._services.values():
             service.health_changed()
 
-    def reset(self) -> None:
+    def reset(self, why: str, revision: int) -> None:
         """Take in that etcd is in another history."""
         for service in self._services.values():
             service.reset()
@@ -214,7 +181,7 @@ class Discovery:
         """What stands among the endpoints of the services that are followed, and is none."""
         return tuple(refused for service in list(self._services.values()) for refused in service.refused)
 
-    def keepers(self) -> Iterator[Keeper]:
+    def keepers(self) -> Iterator[Snapshotter]:
         """Return what keeps services on disk."""
         return (s.followed.keeper for s in list(self._services.values()) if s.followed.keeper is not None)
 
@@ -228,13 +195,8 @@ class Discovery:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store) -> None:
-        """Let services be followed, and begin with those that were named.
-
-        Args:
-            store: The cluster.
-        """
-        self._store, self._closed = store, None
+    def begin(self) -> None:
+        """Begin with the services that were named."""
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
     def close(self, why: str) -> None:
@@ -243,9 +205,12 @@ class Discovery:
         Args:
             why: What `Closed` says.
         """
-        self._closed = why
         for service in self._services.values():
             service.close(why)
+
+    def poison(self, why: str) -> None:
+        """Refuse everything: this is a forked child."""
+        self.close(why)
 
     async def save(self) -> None:
         """Write what is known to disk, when all tasks have ended."""

@@ -16,10 +16,10 @@ from typing import Final, Protocol
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.discovery.endpoint import Endpoint, decode
 from tideover.discovery.rules.ejection import EjectionRules, Track, ejected
 from tideover.discovery.rules.removals import Listing, RemovalRules
@@ -28,11 +28,10 @@ from tideover.errors import AuthenticationFailed, Closed, EndpointsUnknown, NoEn
 from tideover.home import Home
 from tideover.policies import StalenessLimit
 from tideover.prefixes.rules import Verdict, judge
-from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.request_record import Mark, present_record
 from tideover.status import EndpointStatus, RejectedValue, ServiceStatus, duration
-from tideover.store.protocol import Store
 from tideover.types import Component, Entry, HealthState, Source
 
 COMPONENT: Final = "discovery"
@@ -57,7 +56,7 @@ class Followed(Protocol):
         ...
 
     @property
-    def keeper(self) -> Keeper | None:
+    def keeper(self) -> Snapshotter | None:
         """What keeps it on disk."""
         ...
 
@@ -71,7 +70,7 @@ class Followed(Protocol):
         """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
         ...
 
-    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date."""
         ...
 
@@ -104,7 +103,7 @@ class Service:
         base: What all keys begin with: the namespace.
         prefix: What its keys begin with, with the namespace.
         follow: Makes what follows a prefix.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         outage_id: Returns the present outage's id; empty if there is none.
@@ -133,7 +132,7 @@ class Service:
         base: str,
         prefix: str,
         follow: Follow,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         chance: Callable[[], float],
         outage_id: Callable[[], str],
@@ -146,13 +145,13 @@ class Service:
         self.version = 0
         self.known = False
         self.awaited = True
-        self.listed = Signal()
+        self.listed = Broadcast()
         self.checked_at = -math.inf
         self.closed: str | None = None
         self.monotonic = clock.monotonic
         self.home = home
         self._base = base.encode()
-        self._lanes = lanes
+        self._cluster = cluster
         self._chance = chance
         self._outage_id = outage_id
         self._why = why
@@ -237,7 +236,7 @@ class Service:
 
     def health_changed(self) -> None:
         """Take in that the state of etcd has changed, or its history."""
-        if self._lanes.health.decided and self._lanes.health.state is not HealthState.AVAILABLE:
+        if self._cluster.health.decided and self._cluster.health.state is not HealthState.AVAILABLE:
             self._suspend()
         self._marked_context = None
         self.refresh()
@@ -404,13 +403,13 @@ class Service:
         self.require_open()
         if self.known:
             return
-        if self._lanes.unauthorized:
+        if self._cluster.unauthorized:
             raise AuthenticationFailed(f"the endpoints of {self.name!r} are not known: {self._why()}")
         raise self._unknown(self.why_unknown())
 
     def why_unknown(self) -> str:
         """Return why nothing is known, or not yet."""
-        if self._lanes.health.decided and self._lanes.health.state is not HealthState.AVAILABLE:
+        if self._cluster.health.decided and self._cluster.health.state is not HealthState.AVAILABLE:
             return self._why()
         return self._view.error or "they have not been read yet"
 
@@ -431,7 +430,7 @@ class Service:
         context = telemetry.current_context()
         if record is None and context is self._marked_context:
             return
-        health = self._lanes.health
+        health = self._cluster.health
         mark = Mark(source, age, reason_of(health.state, health.diagnosis), self._outage_id())
         if record is None:
             # Outside a request there is no record: as long as the same span is current, it has been marked.
@@ -442,9 +441,9 @@ class Service:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date, by name."""
-        return {**self.followed.tasks(store), f"tend {self._view.name}": self.tend}
+        return {**self.followed.tasks(), f"tend {self._view.name}": self.tend}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations.

@@ -16,7 +16,7 @@ import anyio
 
 from tideover.client.gateway import Gateway
 from tideover.client.pages import pages
-from tideover.elections.record_document import Document, decode
+from tideover.elections.record_document import RecordDocument, decode
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
 from tideover.home import Home
 from tideover.shown import shown
@@ -32,7 +32,7 @@ _TOKEN = b"/token"
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class RecordSnapshot:
     """A record and its token, at one moment.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sighting:
 
     revision: int
     token: int
-    document: Document | None
+    document: RecordDocument | None
     corrupt: RecordCorrupt | None
     source: Source
 
@@ -59,7 +59,7 @@ class Sighting:
         return "vacant" if self.document.vacant or not self.document.holder else "led"
 
 
-class Office:
+class ElectionAdmin:
     """The record of one election.
 
     Args:
@@ -76,9 +76,9 @@ class Office:
 
     def __repr__(self) -> str:
         """Show the key."""
-        return f"<Office {self._key!r}>"
+        return f"<ElectionAdmin {self._key!r}>"
 
-    async def look(self) -> Sighting:
+    async def look(self) -> RecordSnapshot:
         """Look at record and token: through the quorum, else at a surviving member.
 
         Raises:
@@ -86,7 +86,7 @@ class Office:
             PermissionDenied: This user may not read them.
 
         When degraded:
-            Says what a surviving member knows, and that it is one (`Sighting.source`).
+            Says what a surviving member knows, and that it is one (`RecordSnapshot.source`).
         """
         self._home.check(self)
         keys = (self._key, self._token_key)
@@ -100,7 +100,7 @@ class Office:
             return _sighting(self._key, entries, Source.MEMBER)
         return _sighting(self._key, found, Source.QUORUM)
 
-    async def renewed(self, seen: Sighting, within: float) -> Sighting | None:
+    async def renewed(self, seen: RecordSnapshot, within: float) -> RecordSnapshot | None:
         """Wait for a change of the record; return it, or None if there was none.
 
         Args:
@@ -119,7 +119,7 @@ class Office:
                 return now
         return None
 
-    async def clear(self, seen: Sighting) -> int:
+    async def clear(self, seen: RecordSnapshot) -> int:
         """Take the record away, if it is as it was seen, and raise the token; return the revision.
 
         Raises:
@@ -142,7 +142,7 @@ class Office:
         return result.header.revision
 
 
-async def sightings(prefix: bytes, gateway: Gateway) -> AsyncIterator[tuple[str, Sighting]]:
+async def sightings(prefix: bytes, gateway: Gateway) -> AsyncIterator[tuple[str, RecordSnapshot]]:
     """Go through all elections that have a record, in the order of their keys.
 
     Args:
@@ -180,15 +180,15 @@ async def _read_from_member(keys: tuple[bytes, ...], gateway: Gateway) -> Mappin
     return {key: entry for answer in answers for key, entry in answer.entries.items()}
 
 
-def _sighting(key: bytes, entries: Mapping[bytes, Entry], source: Source) -> Sighting:
+def _sighting(key: bytes, entries: Mapping[bytes, Entry], source: Source) -> RecordSnapshot:
     record, token = entries.get(key), entries.get(key + _TOKEN)
-    document: Document | None = None
+    document: RecordDocument | None = None
     corrupt: RecordCorrupt | None = None
     try:
         document = None if record is None else decode(record.value, key)
     except RecordCorrupt as exc:
         corrupt = exc
-    return Sighting(
+    return RecordSnapshot(
         record.mod_revision if record else 0,
         token.mod_revision if token else 0,
         document,

@@ -10,27 +10,23 @@ from typing import Literal
 
 import anyio
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import Lanes
-from tideover.elections.admin import Office
+from tideover.client.client import Client
+from tideover.client.parts import Part
+from tideover.elections.admin import ElectionAdmin
 from tideover.elections.followed import Followed
 from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
 from tideover.elections.observer import Observer
-from tideover.elections.peers.listener import Desk
+from tideover.elections.peers.listener import PeerListener
 from tideover.elections.peers.peering import Peering
-from tideover.elections.record import Claim, Record
+from tideover.elections.record import CandidateClaim, ElectionRecord
 from tideover.elections.rules.candidate import Timing
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.elections.term import Candidacy, Term
 from tideover.errors import Closed, LeadershipLost
-from tideover.holders import process_name
-from tideover.home import Home
 from tideover.policies import Profile
 from tideover.shown import quoted
 from tideover.status import ElectionStatus, StallStatus
-from tideover.store.protocol import Store
 from tideover.types import Leader, Standing
 
 OnOutage = Literal["step_down", "stay", "peers"]
@@ -39,62 +35,34 @@ OnOutage = Literal["step_down", "stay", "peers"]
 _MAX_VALUE = 65_536
 
 
-class Elections:
+class Elections(Part):
     """Makes candidacies, and ends them when the coordinator closes.
 
     Args:
-        namespace: The prefix of everything in etcd.
+        client: The way to etcd.
         profile: Decides what a leader does in an outage, if the call does not.
-        home: The event loop they belong to, and where candidacies run.
-        gateway: The way to etcd, for reads.
-        lanes: Whom to ask.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        epoch: Returns the epoch that tokens are to be compared with.
         desk: Where candidates are asked by others; None if they are not.
         watchdog: Notices a blocked event loop; None if nothing does.
-        name: Returns the name of this process, for people.
-        outage_id: Returns the present outage's id; empty if there is none.
-        why: Returns what is the matter with etcd, in words.
     """
 
     def __init__(
         self,
-        namespace: str,
+        client: Client,
         *,
         profile: str,
-        home: Home,
-        gateway: Gateway,
-        lanes: Lanes,
-        clock: Clock,
-        chance: Callable[[], float],
-        epoch: Callable[[], int],
-        desk: Desk | None = None,
+        desk: PeerListener | None = None,
         watchdog: Watchdog | None = None,
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-        name: Callable[[], str] = process_name,
     ) -> None:
-        self.home = home
-        self._name = name
+        self._client = client
+        self.home = client.home
         self._desk = desk
-        self._namespace = namespace
         self._profile = profile
-        self._gateway = gateway
-        self._lanes = lanes
-        self._clock = clock
-        self._chance = chance
-        self._epoch = epoch
         self._watchdog = watchdog
-        self._store: Store | None = None
-        self._closed = "the coordinator has not been entered"
-        self._outage_id = outage_id
-        self._why = why
-        self._followed = Followed(home, self._view)
+        self._followed = Followed(client.home, self._view)
         self._running: list[Candidacy] = []
         # Candidates that lost their office by the clock alone: if it is still theirs, it is theirs again at once.
         # Each with until when, in boot-time seconds: after a ttl without another campaign it is not wanted back.
-        self._regaining: dict[tuple[str, str, float], tuple[Record, float]] = {}
+        self._regaining: dict[tuple[str, str, float], tuple[ElectionRecord, float]] = {}
 
     def __repr__(self) -> str:
         """Count the candidacies."""
@@ -120,14 +88,14 @@ class Elections:
             stand=lambda: self._stand(name, timing, claim),
             start=self.start,
             leave=self._leave,
-            namespace=self._namespace,
+            namespace=self._client.namespace,
             home=self.home,
         )
 
     @property
     def closed(self) -> str:
         """Why nothing can be led here; empty if it can."""
-        return self._closed
+        return self._client.lifecycle.refusal or ""
 
     def election(self, name: str) -> Election:
         """Return a handle on an election; see `Coordinator.election`."""
@@ -137,8 +105,7 @@ class Elections:
     def follow_leader(self, name: str) -> LeaderView:
         """Return who leads an election, kept up to date; see `Coordinator.follow_leader`."""
         check_name(name)
-        if self._store is None or self._closed:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         return self._followed.view(name)
 
     def _view(self, name: str) -> LeaderView:
@@ -146,10 +113,10 @@ class Elections:
             name,
             self.observer(name),
             home=self.home,
-            lanes=self._lanes,
-            clock=self._clock,
-            outage_id=self._outage_id,
-            why=self._why,
+            cluster=self._client.state,
+            clock=self._client.clock,
+            outage_id=self._client.outage_id,
+            why=lambda: self._client.health.sentence,
         )
 
     def term(self, name: str) -> Term | None:
@@ -193,10 +160,6 @@ class Elections:
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self, store: Store) -> None:
-        """Begin."""
-        self._store, self._closed = store, ""
-
     async def close(self, why: str) -> None:
         """Resign everything, so that others are elected at once; bounded in time."""
         self.poison(why)
@@ -206,11 +169,11 @@ class Elections:
                 candidacy.record.changed.fire()
                 tasks.start_soon(candidacy.leave)
             for record, _ in self._regaining.values():
-                tasks.start_soon(record.resign, self._lanes.closing.seconds())
+                tasks.start_soon(record.resign, self._client.state.closing.seconds())
         if self._watchdog is not None:
             self._watchdog.close()
 
-    def reset(self) -> None:
+    def reset(self, why: str, revision: int) -> None:
         """Take in that etcd shows another history: a definite no for all that is led here."""
         for candidacy in self._running:
             candidacy.record.reset()
@@ -220,20 +183,20 @@ class Elections:
 
     def poison(self, why: str) -> None:
         """Refuse everything from now on."""
-        self._closed = self._closed or why
         self._followed.close(why)
         for candidacy in self._running:
             candidacy.ended = why
 
     # Candidacies -----------------------------------------------------------------------------------------------
 
-    def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> Claim:
+    def _claim(self, timing: Timing, on_outage: OnOutage | None, address: str, value: str) -> CandidateClaim:
         if on_outage is None:
             safe: OnOutage = "step_down" if self._desk is None else "peers"
             on_outage = "stay" if self._profile == Profile.AVAILABILITY else safe
         if on_outage not in ("step_down", "stay", "peers"):
             raise ValueError(f"on_outage must be 'step_down', 'stay' or 'peers', not {quoted(on_outage)}")
-        claim = Claim(on_outage, address, value, name=self._name, stays=on_outage == "stay")
+        name, stays = self._client.process_name, on_outage == "stay"
+        claim = CandidateClaim(on_outage, address, value, name=name, stays=stays)
         if on_outage == "peers":
             if self._desk is None:
                 raise ValueError(
@@ -249,9 +212,8 @@ class Elections:
             claim = replace(claim, limit=limit)
         return check_claim(claim)
 
-    def _stand(self, name: str, timing: Timing, claim: Claim) -> Candidacy:
-        if self._store is None or self._closed:
-            raise Closed(self._closed)
+    def _stand(self, name: str, timing: Timing, claim: CandidateClaim) -> Candidacy:
+        self._client.lifecycle.check()
         if claim.limit and self._desk is not None:
             claim = replace(claim, peer=self._desk.address)
         self._forget_regaining()
@@ -259,24 +221,27 @@ class Elections:
         if record is not None:
             record.claim = claim
         else:
-            record = Record(
-                key_of(self._namespace, name),
-                store=self._store,
-                lanes=self._lanes,
-                clock=self._clock,
+            record = ElectionRecord(
+                key_of(self._client.namespace, name),
+                store=self._client.direct.store,
+                cluster=self._client.state,
+                clock=self._client.clock,
                 timing=timing,
                 claim=claim,
-                chance=self._chance,
+                chance=self._client.random,
             )
         peering: Peering | None = None
         if claim.limit and self._desk is not None:
-            peering = Peering(record, desk=self._desk, clock=self._clock, chance=self._chance, epoch=self._epoch)
+            client = self._client
+            peering = Peering(
+                record, desk=self._desk, clock=client.clock, chance=client.random, epoch=client.epoch
+            )
         candidacy = Candidacy(
             name,
             record,
             home=self.home,
-            epoch=self._epoch,
-            closing=self._lanes.closing,
+            epoch=self._client.epoch,
+            closing=self._client.state.closing,
             peering=peering,
             watchdog=self._watchdog,
         )
@@ -286,18 +251,18 @@ class Elections:
     def start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run something in the background; `name` is what the log calls it."""
         if not self.home.start(name, task, *args):
-            raise Closed(self._closed)
+            raise Closed(self.closed)
 
     def _leave(self, candidacy: Candidacy, resigned: bool) -> None:
         self._running.remove(candidacy)
         record, seen = candidacy.record, candidacy.record.state.seen
         if not resigned and not candidacy.ended and seen is not None and record.state.owns(seen):
-            until = self._clock.boot() + record.timing.ttl
+            until = self._client.clock.boot() + record.timing.ttl
             self._regaining[candidacy.name, record.claim.policy, record.timing.ttl] = record, until
         self._forget_regaining()
 
     def _forget_regaining(self) -> None:
-        now = self._clock.boot()
+        now = self._client.clock.boot()
         self._regaining = {key: kept for key, kept in self._regaining.items() if now < kept[1]}
 
     def observer(self, name: str) -> Observer:
@@ -306,25 +271,23 @@ class Elections:
         Raises:
             Closed: The coordinator is not open.
         """
-        if self._store is None or self._closed:
-            raise Closed(self._closed)
+        self._client.lifecycle.check()
         return Observer(
-            key_of(self._namespace, name),
-            store=self._store,
-            gateway=self._gateway,
-            lanes=self._lanes,
-            closed=lambda: self._closed,
+            key_of(self._client.namespace, name),
+            store=self._client.direct.store,
+            gateway=self._client.calls,
+            cluster=self._client.state,
+            closed=lambda: self.closed,
         )
 
-    def office(self, name: str) -> Office:
+    def office(self, name: str) -> ElectionAdmin:
         """Return an election's record as an operator sees it.
 
         Raises:
             Closed: The coordinator is not open.
         """
-        if self._closed:
-            raise Closed(self._closed)
-        return Office(key_of(self._namespace, name), home=self.home, gateway=self._gateway)
+        self._client.lifecycle.check()
+        return ElectionAdmin(key_of(self._client.namespace, name), home=self.home, gateway=self._client.calls)
 
 
 class Election:
@@ -386,7 +349,7 @@ class Election:
         self._candidacy = candidacy = elections._stand(self.name, timing, claim)
         elections.start(f"candidate for {self.name}", candidacy.run)
         try:
-            self._term = term = await candidacy.elected(elections._namespace)
+            self._term = term = await candidacy.elected(elections._client.namespace)
         except BaseException:
             if self._candidacy is candidacy:
                 await self.resign()
@@ -439,7 +402,7 @@ class Election:
             resigned = await candidacy.leave(loss=loss, resigning=not loss)
         self._elections._leave(candidacy, resigned)
 
-    def office(self) -> Office:
+    def office(self) -> ElectionAdmin:
         """Return the record as an operator sees it: for the command line.
 
         Raises:
@@ -498,7 +461,7 @@ def check_name(name: str) -> None:
         )
 
 
-def check_claim(claim: Claim) -> Claim:
+def check_claim(claim: CandidateClaim) -> CandidateClaim:
     """Reject what is too long to be written again and again; return the rest."""
     for what, text in (("address", claim.address), ("value", claim.value)):
         if not isinstance(text, str):

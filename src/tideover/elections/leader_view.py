@@ -9,10 +9,10 @@ from collections.abc import Callable
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.elections.observer import Observer, Sighting
 from tideover.elections.rules.following import led_until
 from tideover.errors import Closed, EndpointsUnknown, NoEndpoints, TideoverError, Unavailable
@@ -39,7 +39,7 @@ class LeaderView:
         name: The election.
         observer: Reads its record.
         home: The event loop it belongs to.
-        lanes: The health of the cluster.
+        cluster: The health of the cluster.
         clock: The clocks; counted is on the boot-time clock, as of the leader's own deadline.
         outage_id: Returns the present outage's id; empty if there is none.
         why: Returns what is the matter with etcd, in words.
@@ -56,7 +56,7 @@ class LeaderView:
         observer: Observer,
         *,
         home: Home,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         outage_id: Callable[[], str],
         why: Callable[[], str],
@@ -66,11 +66,11 @@ class LeaderView:
         self.waiting = 0
         self._observer = observer
         self._home = home
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._outage_id = outage_id
         self._why = why
-        self._changed = Signal()
+        self._changed = Broadcast()
         self._seen: Sighting | None = None
         self._seen_at = -math.inf
         # When the last look that succeeded was sent.
@@ -215,7 +215,7 @@ class LeaderView:
 
     @property
     def _degraded(self) -> bool:
-        health = self._lanes.health
+        health = self._cluster.health
         return health.decided and health.state is not HealthState.AVAILABLE
 
     def _nobody(self, seen: Sighting | None) -> NoEndpoints:
@@ -244,7 +244,7 @@ class LeaderView:
         record = present_record()
         if record is None or "election" in record.marks:
             return
-        health, age = self._lanes.health, self._clock.boot() - self._seen_at
+        health, age = self._cluster.health, self._clock.boot() - self._seen_at
         reason = reason_of(health.state, health.diagnosis)
         record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._outage_id())
         telemetry.mark_span(mark, "election", record)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import anyio
 
 from tideover.client.gateway import Gateway
-from tideover.cluster.state import Lanes
-from tideover.elections.record_document import Document, decode
+from tideover.cluster.state import ClusterState
+from tideover.elections.record_document import RecordDocument, decode
 from tideover.errors import Closed, Unavailable
 from tideover.store.faults import StoreFault
 from tideover.store.operations import Lane, Range
@@ -34,7 +34,7 @@ class Sighting:
         revision: The answer's revision.
     """
 
-    document: Document | None
+    document: RecordDocument | None
     written_at: int
     revision: int
 
@@ -63,17 +63,17 @@ class Observer:
         key: Its key.
         store: The cluster, for watches.
         gateway: The way to etcd, for reads.
-        lanes: The member in use.
+        cluster: The member in use.
         closed: Returns why nothing can be asked any more; empty as long as it can.
     """
 
     def __init__(
-        self, key: bytes, *, store: Store, gateway: Gateway, lanes: Lanes, closed: Callable[[], str]
+        self, key: bytes, *, store: Store, gateway: Gateway, cluster: ClusterState, closed: Callable[[], str]
     ) -> None:
         self._key = key
         self._store = store
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._closed = closed
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class Observer:
         """Wait until the record is written again, or it is time to look all the same; in trouble for a moment."""
         with anyio.move_on_after(min(within, _LOOK_EVERY)):
             try:
-                member = self._lanes.pick(Lane.QUORUM)
+                member = self._cluster.pick(Lane.QUORUM)
                 async with self._store.watch(
                     self._key, None, start_revision=revision + 1, member=member, timeout=_OPEN_TIMEOUT
                 ) as watch:

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.elections.record_calls import Past, RecordCalls
-from tideover.elections.record_document import Document, decode, entry
+from tideover.elections.record_document import RecordDocument, decode, entry
 from tideover.elections.rules.candidate import Candidate, Do, Seen, Step, Timing
 from tideover.errors import ElectionMismatch, RecordCorrupt, TideoverError
 from tideover.holders import NOBODY, Holder, process_name
@@ -46,7 +46,7 @@ _MOMENT = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class CandidateClaim:
     """What a candidate writes into the record when it holds it.
 
     Attributes:
@@ -68,13 +68,13 @@ class Claim:
     limit: float = 0.0
 
 
-class Record:
+class ElectionRecord:
     """One candidate for one record.
 
     Args:
         key: The record's key; its token is beside it, under `/token`.
         store: The cluster.
-        lanes: Whom to ask.
+        cluster: Whom to ask.
         clock: The clocks; deadlines are on the boot-time clock, which counts while the machine is suspended.
         timing: The numbers.
         claim: What to write.
@@ -97,10 +97,10 @@ class Record:
         key: bytes,
         *,
         store: Store,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         timing: Timing,
-        claim: Claim,
+        claim: CandidateClaim,
         chance: Callable[[], float],
         word: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -110,11 +110,11 @@ class Record:
         self.timing = timing
         self.state = Candidate(word(), timing, limit=claim.limit)
         self.wanted: Callable[[], dict[str, str]] = dict
-        self.document: Document | None = None
+        self.document: RecordDocument | None = None
         self.tenure = 0
         self.regained = False
         self.corrupt: RecordCorrupt | None = None
-        self.changed = Signal()
+        self.changed = Broadcast()
         self.looked_at = -math.inf
         self._clock = clock
         self._word = word
@@ -122,7 +122,7 @@ class Record:
             key,
             self.token_key,
             store=store,
-            lanes=lanes,
+            cluster=cluster,
             clock=clock,
             timeout=timing.rpc_timeout,
             longest=timing.longest_rpc,
@@ -130,12 +130,12 @@ class Record:
         )
         self._header: Header | None = None
         self._seen_at = -math.inf
-        self._sent: Document | None = None
+        self._sent: RecordDocument | None = None
         # The same for the whole term.
         self._held_by = NOBODY
         # The last tenure that was lost, and why: the next one may have begun before anybody asks.
         self._lost = (0, "")
-        self._wake = Signal()
+        self._wake = Broadcast()
         # The newest revision that a watch has told of.
         self._news = 0
         # What is written is counted, so that who changes the claim can wait until it is in etcd.
@@ -145,7 +145,7 @@ class Record:
     def __repr__(self) -> str:
         """Show the key, who we are, and how the matter stands."""
         state = "held" if self.held else f"lost: {self.state.loss}" if self.state.loss else "not held"
-        return f"<Record {self._name} as {self.state.me}: {state}>"
+        return f"<ElectionRecord {self._name} as {self.state.me}: {state}>"
 
     @property
     def _name(self) -> str:
@@ -278,7 +278,7 @@ class Record:
             return False
         return not written.entered or written.listed != self.wanted()
 
-    async def proclaim(self, claim: Claim) -> None:
+    async def proclaim(self, claim: CandidateClaim) -> None:
         """Write another claim, with a renewal at once, and return when it is in etcd or the record is lost.
 
         Args:
@@ -455,9 +455,9 @@ class Record:
 
     def _document(
         self, seen: Seen, *, founding: bool = False, taking: bool = False, vacant: bool = False
-    ) -> Document:
+    ) -> RecordDocument:
         before, claim = self.document, self.claim
-        return Document(
+        return RecordDocument(
             holder="" if founding else self.state.me,
             term=(before.term if before else 0) + taking,
             policy=claim.policy,
@@ -485,7 +485,7 @@ class Record:
     def _listed(self) -> frozenset[str]:
         return frozenset(self._sent.listed) if self._sent is not None else frozenset()
 
-    def _swap(self, seen: Seen, document: Document, *, taking: bool = False, renewing: bool = False) -> Txn:
+    def _swap(self, seen: Seen, document: RecordDocument, *, taking: bool = False, renewing: bool = False) -> Txn:
         """Return the write of a document over the record as it was seen; if it fails, it shows the record."""
         self._sent = document
         put = Put(self.key, document.encode())

@@ -13,10 +13,11 @@ from typing import TypeVar
 import anyio
 
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.elections.record_document import decode
 from tideover.errors import RecordCorrupt
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.attempts import attempt
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Op, ReadBatch, ReadBatchResult, Result
 from tideover.store.protocol import Compacted, Store
 from tideover.store.transactions import Txn, TxnResult
@@ -64,7 +65,7 @@ class RecordCalls:
         key: The record's key.
         token_key: Its token's.
         store: The cluster.
-        lanes: Whom to ask.
+        cluster: Whom to ask.
         clock: The clocks.
         timeout: Seconds for one attempt, and what the link takes.
         longest: Seconds for one attempt on any link.
@@ -80,7 +81,7 @@ class RecordCalls:
         token_key: bytes,
         *,
         store: Store,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         timeout: float,
         longest: float,
@@ -90,7 +91,7 @@ class RecordCalls:
         self._key = key
         self._token_key = token_key
         self._store = store
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._timeout = timeout
         self._longest = longest
@@ -107,7 +108,7 @@ class RecordCalls:
         error = self.error
         if error is None:
             return None
-        refused = error.kind is FaultKind.AUTHENTICATION and self._lanes.unauthorized
+        refused = error.kind is FaultKind.AUTHENTICATION and self._cluster.unauthorized
         return error if refused or error.kind in (FaultKind.PERMISSION, FaultKind.INVALID) else None
 
     async def read(self) -> ReadBatchResult | Fault:
@@ -116,7 +117,7 @@ class RecordCalls:
         op = ReadBatch((self._key, self._token_key))
         answer = await self._attempt(op)
         if not isinstance(answer, Fault):
-            self._lanes.succeeded(op, sent_at, answer.header)
+            self._cluster.succeeded(op, sent_at, answer.header)
         return answer
 
     async def swap(self, op: Txn) -> TxnResult | Fault:
@@ -124,8 +125,8 @@ class RecordCalls:
         return await self._attempt(op)
 
     async def rest(self) -> None:
-        """Go on at once while there are members left, else after a moment with all of them; see `Lanes.rest`."""
-        await self._lanes.rest(self._tried, chance=self._chance())
+        """Go on at once while there are members left, else later with all of them; see `ClusterState.rest`."""
+        await self._cluster.rest(self._tried, chance=self._chance())
 
     async def look_back(self, revision: int) -> Past:
         """Return what etcd's history says of a record before a revision.
@@ -138,14 +139,14 @@ class RecordCalls:
         if revision > _HISTORY_LIMIT:
             return Past.UNKNOWABLE
         for _ in range(_LOOKS_BACK):
-            member = self._lanes.pick(Lane.QUORUM, self._tried)
+            member = self._cluster.pick(Lane.QUORUM, self._tried)
             try:
                 with anyio.fail_after(self._limit(member)):
                     return await self._past(revision, member)
             except Compacted:
                 return Past.UNKNOWABLE
             except (TimeoutError, StoreFault) as exc:
-                self._note(member, exc)
+                self._note(member, exc.fault if isinstance(exc, StoreFault) else UNANSWERED)
                 await self.rest()
         return Past.OPEN
 
@@ -170,8 +171,8 @@ class RecordCalls:
         """
         while True:
             # In an outage nobody can change the record.
-            await self._lanes.outage_over()
-            known, member = since(), self._lanes.pick(Lane.QUORUM)
+            await self._cluster.outage_over()
+            known, member = since(), self._cluster.pick(Lane.QUORUM)
             try:
                 with anyio.move_on_after(_WATCH_FOR):
                     async with self._store.watch(
@@ -189,22 +190,18 @@ class RecordCalls:
                 await anyio.sleep(_REOPEN)
 
     async def _attempt(self, op: Op[R]) -> R | Fault:
-        member = self._lanes.pick(Lane.QUORUM, self._tried)
-        try:
-            limit = self._limit(member)
-            with anyio.fail_after(limit):
-                result = await self._store.call(op, member=member, timeout=limit)
-        except (TimeoutError, StoreFault) as exc:
-            return self._note(member, exc)
+        member = self._cluster.pick(Lane.QUORUM, self._tried)
+        answer = await attempt(self._store, op, member=member, timeout=self._limit(member))
+        if isinstance(answer, Fault):
+            return self._note(member, answer)
         self.error = None
-        return result
+        return answer
 
     def _limit(self, member: str) -> float:
-        return min(self._lanes.limit(member, self._timeout), self._longest)
+        return min(self._cluster.limit(member, self._timeout), self._longest)
 
-    def _note(self, member: str, exc: TimeoutError | StoreFault) -> Fault:
-        fault = exc.fault if isinstance(exc, StoreFault) else classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+    def _note(self, member: str, fault: Fault) -> Fault:
         self.error = fault
         self._tried.add(member)
-        self._lanes.failed(fault)
+        self._cluster.failed(fault)
         return fault

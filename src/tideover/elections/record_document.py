@@ -24,7 +24,7 @@ _QUOTED = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class RecordDocument:
     """A record's content.
 
     Attributes:
@@ -108,7 +108,7 @@ _PEERS = ("peer", "limit", "entered")
 _REQUIRED = ("holder", "term", "policy", "ttl", "write")
 
 
-def decode(raw: bytes, key: bytes) -> Document:
+def decode(raw: bytes, key: bytes) -> RecordDocument:
     """Read a document.
 
     Args:
@@ -136,7 +136,7 @@ def decode(raw: bytes, key: bytes) -> Document:
     known: dict[str, Any] = {field_: found[field_] for field_ in _TYPES if field_ in found}
     known["candidates"] = tuple(known.get("candidates", ()))
     extra = {field_: value for field_, value in found.items() if field_ not in (*_TYPES, _HELD_BY, "needs")}
-    return Document(**known, held_by=_held_by(found.get(_HELD_BY), found["holder"]), extra=extra)
+    return RecordDocument(**known, held_by=_held_by(found.get(_HELD_BY), found["holder"]), extra=extra)
 
 
 def _held_by(found: object, holder: str) -> Holder:

@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Literal
 
 from tideover import telemetry
-from tideover.elections.record import Record
+from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.stall import Suspicion
 from tideover.status import StallStatus
 
@@ -59,8 +59,8 @@ class Watchdog:
         self._on_stall = on_stall
         self._abort = abort
         self._pid = os.getpid()
-        self._watched: dict[str, Record] = {}
-        self._orders: queue.SimpleQueue[tuple[str, Record | None] | None] = queue.SimpleQueue()
+        self._watched: dict[str, ElectionRecord] = {}
+        self._orders: queue.SimpleQueue[tuple[str, ElectionRecord | None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ending: threading.Thread | None = None
 
@@ -69,7 +69,7 @@ class Watchdog:
         state = "awake" if self._thread else "asleep"
         return f"<Watchdog {state}, {len(self._watched)} led, {self.stalls} stalls>"
 
-    def watch(self, name: str, record: Record) -> None:
+    def watch(self, name: str, record: ElectionRecord) -> None:
         """Watch the deadline of a record that is held from now on. To be called in the event loop.
 
         Args:
@@ -90,7 +90,7 @@ class Watchdog:
             self._thread.start()
         self._orders.put((name, record))
 
-    def forget(self, name: str, record: Record) -> None:
+    def forget(self, name: str, record: ElectionRecord) -> None:
         """Do not watch a record any more; the thread ends with the last one."""
         if self._watched.get(name) is not record:
             return
@@ -117,8 +117,8 @@ class Watchdog:
 
     # The thread ------------------------------------------------------------------------------------------------
 
-    def _run(self, orders: queue.SimpleQueue[tuple[str, Record | None] | None], loop_thread: int) -> None:
-        watched: dict[str, tuple[Record, Suspicion]] = {}
+    def _run(self, orders: queue.SimpleQueue[tuple[str, ElectionRecord | None] | None], loop_thread: int) -> None:
+        watched: dict[str, tuple[ElectionRecord, Suspicion]] = {}
         wait = 0.0
         while True:
             try:
@@ -138,7 +138,9 @@ class Watchdog:
             waits = (s.next_look(now, record.state.deadline) for record, s in watched.values())
             wait = min(waits, default=0.0)
 
-    def _look(self, name: str, record: Record, before: Suspicion, now: float, loop_thread: int) -> Suspicion:
+    def _look(
+        self, name: str, record: ElectionRecord, before: Suspicion, now: float, loop_thread: int
+    ) -> Suspicion:
         state = record.state
         # What is not held any more has been given up by the loop itself.
         deadline = state.deadline if state.held else now + 1.0

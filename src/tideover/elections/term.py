@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from tideover import telemetry
 from tideover.cluster.closing_budget import ClosingBudget
 from tideover.elections.peers.peering import Peering
-from tideover.elections.record import Record
+from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.candidate import margin_of
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.errors import Closed, LeadershipLost, TideoverError
@@ -63,7 +63,7 @@ class Candidacy:
     def __init__(
         self,
         name: str,
-        record: Record,
+        record: ElectionRecord,
         *,
         home: Home,
         epoch: Callable[[], int],

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import anyio
 
 from tideover.clock import Clock
-from tideover.epoch.tracker import Identity
-from tideover.store.endpoints import Address
-from tideover.store.faults import Fault, StoreFault, classify
+from tideover.epoch.tracker import EpochTracker
+from tideover.store.faults import UNANSWERED, Fault, StoreFault, classify
+from tideover.store.forwarding import ForwardingStore
 from tideover.store.operations import LeaseResult, Op, Result
 from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchBatch, WatchGroup
 from tideover.types import Header
@@ -22,7 +22,7 @@ from tideover.types import Header
 R = TypeVar("R", bound=Result)
 
 
-class GuardedStore:
+class EpochCheckedStore(ForwardingStore):
     """A store whose answers are all of one history, until a reset was announced.
 
     Args:
@@ -31,19 +31,10 @@ class GuardedStore:
         clock: The clocks.
     """
 
-    def __init__(self, store: Store, identity: Identity, *, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, store: Store, identity: EpochTracker, *, clock: Clock) -> None:
+        super().__init__(store)
         self._identity = identity
         self._clock = clock
-
-    def __repr__(self) -> str:
-        """Show the store behind it and the history."""
-        return f"<GuardedStore {self._store!r}, {self._identity!r}>"
-
-    @property
-    def members(self) -> Sequence[str]:
-        """The members' names."""
-        return self._store.members
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`. A foreign member's answer is a fault."""
@@ -57,7 +48,7 @@ class GuardedStore:
         with anyio.move_on_after(max(0.0, sent_at + timeout - self._clock.monotonic())):
             await self._identity.admit(member, sent_at, result.header, linearizable=op.linearizable)
             return result
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     @asynccontextmanager
     async def watch(
@@ -68,7 +59,7 @@ class GuardedStore:
         history = self._identity.history
         opening = self._store.watch(key, end, start_revision=start_revision, member=member, timeout=timeout)
         async with opening as watch:
-            yield GuardedWatch(watch, lambda header: self._check(member, header, history))
+            yield EpochCheckedWatch(watch, lambda header: self._check(member, header, history))
 
     @asynccontextmanager
     async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
@@ -76,7 +67,7 @@ class GuardedStore:
         self._refuse_foreign(member)
         history = self._identity.history
         async with self._store.watch_group(member=member, timeout=timeout) as group:
-            yield GuardedGroup(group, lambda header: self._check(member, header, history))
+            yield EpochCheckedGroup(group, lambda header: self._check(member, header, history))
 
     @asynccontextmanager
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
@@ -84,39 +75,7 @@ class GuardedStore:
         self._refuse_foreign(member)
         history = self._identity.history
         async with self._store.keep_alive(member=member) as stream:
-            yield GuardedKeepAlive(stream, lambda header: self._check(member, header, history))
-
-    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
-        """Connect to one more member, if it answers; see `Store.add`."""
-        return await self._store.add(address, expected=expected, timeout=timeout)
-
-    def remove(self, member: str) -> None:
-        """Give up a member."""
-        self._store.remove(member)
-
-    def is_proxy(self, member: str) -> bool | None:
-        """Whether a member is really an `etcd grpc-proxy`."""
-        return self._store.is_proxy(member)
-
-    async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse an `etcd grpc-proxy`."""
-        await self._store.require_member(member, timeout=timeout)
-
-    def way(self, member: str) -> str:
-        """Return what lies on the way to a member, in words."""
-        return self._store.way(member)
-
-    async def wait_disconnected(self, member: str) -> None:
-        """Return when an established connection to the member breaks."""
-        await self._store.wait_disconnected(member)
-
-    def renew(self, member: str) -> None:
-        """Give up the connection to a member, so that the next call makes a new one at once."""
-        self._store.renew(member)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._store.aclose()
+            yield EpochCheckedKeepAlive(stream, lambda header: self._check(member, header, history))
 
     def _refuse_foreign(self, member: str) -> None:
         """Send nothing to a member that is known to belong to another cluster."""
@@ -134,7 +93,7 @@ class GuardedStore:
         identity.saw(header)
 
 
-class GuardedWatch:
+class EpochCheckedWatch:
     """A watch whose frames are looked at; see `Watch`."""
 
     def __init__(self, watch: Watch, check: Callable[[Header], None]) -> None:
@@ -143,7 +102,7 @@ class GuardedWatch:
 
     def __repr__(self) -> str:
         """Show the watch behind it."""
-        return f"<GuardedWatch {self._watch!r}>"
+        return f"<EpochCheckedWatch {self._watch!r}>"
 
     @property
     def opened_at(self) -> int:
@@ -161,7 +120,7 @@ class GuardedWatch:
         await self._watch.request_progress()
 
 
-class GuardedGroup:
+class EpochCheckedGroup:
     """A group of watches whose frames are looked at; see `WatchGroup`."""
 
     def __init__(self, group: WatchGroup, check: Callable[[Header], None]) -> None:
@@ -173,7 +132,7 @@ class GuardedGroup:
 
     def __repr__(self) -> str:
         """Show the group behind it."""
-        return f"<GuardedGroup {self._group!r}>"
+        return f"<EpochCheckedGroup {self._group!r}>"
 
     async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
         """Return what has come."""
@@ -184,7 +143,7 @@ class GuardedGroup:
         return frames
 
 
-class GuardedKeepAlive(KeepAlive):
+class EpochCheckedKeepAlive(KeepAlive):
     """Renews leases and looks at the answers; see `KeepAlive`."""
 
     def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
@@ -193,7 +152,7 @@ class GuardedKeepAlive(KeepAlive):
 
     def __repr__(self) -> str:
         """Show the stream behind it."""
-        return f"<GuardedKeepAlive {self._stream!r}>"
+        return f"<EpochCheckedKeepAlive {self._stream!r}>"
 
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
         """Renew leases."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from tideover.epoch.rules import Marker, decode_marker
+from tideover.epoch.rules import EpochMarker, decode_marker
 from tideover.foreign_bytes import Malformed
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.leases import LeaseRevoke
@@ -38,7 +38,7 @@ class Look:
         foreign: Why what is in its place is no marker; None if nothing else is there.
     """
 
-    marker: Marker | None
+    marker: EpochMarker | None
     mod_revision: int
     header: Header
     foreign: str | None = None
@@ -68,7 +68,7 @@ async def read_marker(store: Store, key: bytes, member: str, timeout: float = RE
 
 async def write_marker(
     store: Store, key: bytes, member: str, look: Look, epoch: int, history: str = ""
-) -> Marker | None:
+) -> EpochMarker | None:
     """Write a new marker, unless somebody has written one since the look.
 
     Args:
@@ -86,7 +86,7 @@ async def write_marker(
         StoreFault: It could not be written, or was and the answer was lost: look again.
     """
     header = look.header
-    marker = Marker(epoch, history or secrets.token_hex(8), header.cluster_id, header.raft_term)
+    marker = EpochMarker(epoch, history or secrets.token_hex(8), header.cluster_id, header.raft_term)
     unchanged = Compare(key, mod_revision=look.mod_revision)
     swap = Txn((unchanged,), (Put(key, marker.encode()),))
     written = await store.call(swap, member=member, timeout=WRITE_TIMEOUT)

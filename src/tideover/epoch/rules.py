@@ -40,7 +40,7 @@ _LONGEST_HISTORY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class EpochMarker:
     """What the epoch key holds.
 
     Attributes:
@@ -75,7 +75,7 @@ class Marker:
         return self.cluster_id == header.cluster_id and self.raft_term > header.raft_term
 
 
-def decode_marker(value: bytes) -> Marker:
+def decode_marker(value: bytes) -> EpochMarker:
     """Return the marker in the key's value.
 
     Raises:
@@ -83,7 +83,7 @@ def decode_marker(value: bytes) -> Marker:
     """
     found = load_object(value, size=_SIZE)
     try:
-        return Marker(
+        return EpochMarker(
             integer(found["epoch"], "'epoch'", least=1, most=MAX_EPOCH),
             text(found["history"], "'history'", longest=_LONGEST_HISTORY),
             hexadecimal(text(found["cluster_id"], "'cluster_id'"), "'cluster_id'"),
@@ -189,7 +189,7 @@ class Settlement:
     write: bool
 
 
-def settle(known: Known, seen: Marker | None, header: Header, evidence: str | None) -> Settlement:
+def settle(known: Known, seen: EpochMarker | None, header: Header, evidence: str | None) -> Settlement:
     """Decide what a look at the marker means.
 
     Args:

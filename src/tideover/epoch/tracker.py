@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal, first_of
+from tideover.broadcast import Broadcast, first_of
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
-from tideover.epoch.foreign_members import Strangers, refusal
+from tideover.cluster.state import ClusterState
+from tideover.epoch.foreign_members import ForeignMembers, refusal
 from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
-from tideover.epoch.rules import Known, Marker, Settlement, settle, settle_unseen
+from tideover.epoch.rules import EpochMarker, Known, Settlement, settle, settle_unseen
 from tideover.errors import DeadlineExceeded
 from tideover.status import RejectedValue
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.operations import Lane, Status
 from tideover.store.protocol import Store
 from tideover.types import Header
@@ -46,7 +46,6 @@ _SPREAD = 0.05
 _AFTER_TROUBLE = 0.1
 _MOST_TROUBLE = 2.0
 _WRITE_PATIENCE = 5.0
-_UNANSWERED = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Reset:
     revision: int
 
 
-class History:
+class Epoch:
     """One history of etcd's, as content refers to it. What is of another than the current one is out of date.
 
     Attributes:
@@ -88,7 +87,7 @@ class History:
 
     def __repr__(self) -> str:
         """Show epoch and cluster."""
-        return f"<History epoch {self.epoch}, cluster {self.cluster_id:x}>"
+        return f"<Epoch epoch {self.epoch}, cluster {self.cluster_id:x}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +103,12 @@ class _Doubt:
     term_only: bool = False
 
 
-class Identity:
+class EpochTracker:
     """Knows which history etcd is in.
 
     Args:
         key: The marker's key.
-        lanes: Whom to ask, and how often nobody could be.
+        cluster: Whom to ask, and how often nobody could be.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         writes: Whether the marker may be written; False only looks.
@@ -125,18 +124,18 @@ class Identity:
     """
 
     def __init__(
-        self, key: bytes, *, lanes: Lanes, clock: Clock, chance: Callable[[], float], writes: bool = True
+        self, key: bytes, *, cluster: ClusterState, clock: Clock, chance: Callable[[], float], writes: bool = True
     ) -> None:
-        self.history = History()
+        self.history = Epoch()
         self.known = Known()
         self.resets = 0
         self.last_reset: Reset | None = None
-        self._strangers = Strangers(lanes)
+        self._strangers = ForeignMembers(cluster)
         self.error: str | None = None
         self.overwritten: RejectedValue | None = None
-        self.changed = Signal()
+        self.changed = Broadcast()
         self._key = key
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         self._writes = writes
@@ -152,11 +151,11 @@ class Identity:
         self._denied = False
         self._looked_at = -math.inf
         self._blackouts = -1
-        self._wake = Signal()
+        self._wake = Broadcast()
 
     def __repr__(self) -> str:
         """Show the history and how many resets there were."""
-        return f"<Identity {self.history!r}, {self.resets} resets>"
+        return f"<EpochTracker {self.history!r}, {self.resets} resets>"
 
     @property
     def epoch(self) -> int:
@@ -178,7 +177,7 @@ class Identity:
 
     # Evidence --------------------------------------------------------------------------------------------------
 
-    def recall(self, memory: Known) -> History:
+    def recall(self, memory: Known) -> Epoch:
         """Take in what an earlier process has left on disk.
 
         Args:
@@ -193,7 +192,7 @@ class Identity:
             self.known = known.joined(memory)
             self._describe()
             return self.history
-        recalled = History(memory.cluster_id, memory.epoch, memory.history)
+        recalled = Epoch(memory.cluster_id, memory.epoch, memory.history)
         if memory.epoch < known.epoch:
             return recalled
         if not self._settled:
@@ -213,11 +212,19 @@ class Identity:
             header: Its header.
             linearizable: Whether it tells what is current.
         """
-        if self._is_stranger(member, header, linearizable=linearizable):
+        known, strangers = self.known, self._strangers
+        if header.cluster_id == known.cluster_id == strangers.said.get(member) and not strangers.clusters:
+            # The usual answer: of a member that has said so before.
+            if linearizable:
+                strangers.answered_at = self._clock.monotonic()
+        elif self._is_stranger(member, header, linearizable=linearizable):
             return False
-        if self.known.cluster_id not in (0, header.cluster_id):
+        if known.cluster_id not in (0, header.cluster_id):
             return False
-        if linearizable and (self._is_unsettled or self.known.contradiction(header, sent_at) is not None):
+        if linearizable and self._is_unsettled:
+            return False
+        went_back = header.raft_term < known.raft_term or header.revision < known.revision
+        if linearizable and went_back and known.contradiction(header, sent_at) is not None:
             return False
         if sent_at >= self._began_at:
             self.saw(header, linearizable=linearizable)
@@ -234,7 +241,7 @@ class Identity:
     @property
     def _is_unsettled(self) -> bool:
         """Whether etcd has to say first which history it is in."""
-        return self._doubt is not None or self._blackouts != self._lanes.blackouts
+        return self._doubt is not None or self._blackouts != self._cluster.blackouts
 
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
         """Let an answer pass, once it is clear which history it is of.
@@ -267,15 +274,20 @@ class Identity:
 
     def saw(self, header: Header, *, linearizable: bool = False) -> None:
         """Take in a header of the current history; a watch's, too, tells how far etcd has come."""
-        if self.known.cluster_id in (0, header.cluster_id):
-            self.known = self.known.saw(header, self._clock.monotonic(), linearizable=linearizable)
+        known = self.known
+        if header.cluster_id == known.cluster_id and header.raft_term == known.raft_term:
+            # The usual answer teaches no more than a revision.
+            if header.revision > known.revision:
+                self.known = replace(known, revision=header.revision, known_at=self._clock.monotonic())
+        elif known.cluster_id in (0, header.cluster_id):
+            self.known = known.saw(header, self._clock.monotonic(), linearizable=linearizable)
             self.history.cluster_id = self.known.cluster_id
 
     def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:
         """Return the fault of having asked a member of another cluster; see `foreign_members`."""
         return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
 
-    async def refute(self, history: History, reason: str, *, timeout: float) -> None:
+    async def refute(self, history: Epoch, reason: str, *, timeout: float) -> None:
         """Take in that content of a history contradicts what etcd has now, and wait until that is settled.
 
         Args:
@@ -306,9 +318,9 @@ class Identity:
         try:
             with anyio.move_on_after(timeout):
                 while self._settled < ticket:
-                    events = [self.changed.next(), self._lanes.changed.next()]
+                    events = [self.changed.next(), self._cluster.changed.next()]
                     if timeout is not None:
-                        self._lanes.admit(Lane.QUORUM)
+                        self._cluster.admit(Lane.QUORUM)
                     await first_of(events)
         finally:
             self._waiting -= 1
@@ -332,7 +344,7 @@ class Identity:
         while True:
             await self._until_due()
             self._begun += 1
-            number, blackouts, resets = self._begun, self._lanes.blackouts, self.resets
+            number, blackouts, resets = self._begun, self._cluster.blackouts, self.resets
             try:
                 considered = await self._ask(store)
             except StoreFault:
@@ -351,23 +363,23 @@ class Identity:
 
     async def _rest(self, failures: int) -> None:
         """Wait until another look makes sense: somebody else needs one, or the monitor says something."""
-        events = [self._wake.next(), self._lanes.changed.next()]
+        events = [self._wake.next(), self._cluster.changed.next()]
         await anyio.sleep(_AFTER_TROUBLE)
         with anyio.move_on_after(min(_AFTER_TROUBLE * 2.0 ** min(failures, 10), _MOST_TROUBLE) - _AFTER_TROUBLE):
             await first_of(events)
 
     def _drop_doubt(self) -> None:
         """Forget what an answer showed if no member shows it any more; if it is true the next answer will."""
-        everybody = len(self._tried) >= len(self._lanes.members)
+        everybody = len(self._tried) >= len(self._cluster.members)
         if everybody and self._doubt is not None and self._doubt.header is not None:
             self._doubt = None
 
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
             self._strangers.forget_who_left()
-            events = [self._wake.next(), self._lanes.changed.next()]
+            events = [self._wake.next(), self._cluster.changed.next()]
             left = math.inf
-            if self._settled and self._lanes.health.quorum.closed and not self._lanes.suspected:
+            if self._settled and self._cluster.health.quorum.closed and not self._cluster.suspected:
                 pause = _LOOK_AGAIN if self.overwritten else _LOOK_EVERY
                 left = self._looked_at + pause - self._clock.monotonic()
             if left <= 0:
@@ -411,7 +423,7 @@ class Identity:
             StoreFault: Nobody has answered.
         """
         answers: list[tuple[str, Look | Fault]] = []
-        arrived, fault = Signal(), _UNANSWERED
+        arrived, fault = Broadcast(), UNANSWERED
         asked: set[str] = set()
 
         async def look(member: str) -> None:
@@ -451,7 +463,7 @@ class Identity:
         return await self._read(store, member)
 
     async def _read(self, store: Store, member: str) -> Look:
-        return await read_marker(store, self._key, member, self._lanes.limit(member, READ_TIMEOUT))
+        return await read_marker(store, self._key, member, self._cluster.limit(member, READ_TIMEOUT))
 
     async def _has_passed(self, store: Store, member: str) -> bool:
         """Whether the lower term of a member was one that has passed: asked without a permission to read a key."""
@@ -493,15 +505,15 @@ class Identity:
     def _whom(self, asked: Collection[str]) -> str | None:
         """Return whom to ask, besides those who have been asked; None if there is nobody to be asked now."""
         doubt = self._doubt
-        if not asked and len(self._tried) >= len(self._lanes.members):
+        if not asked and len(self._tried) >= len(self._cluster.members):
             self._tried.clear()
         if doubt is not None and doubt.header is not None:
             # Another cluster may have taken over: whoever showed it, else any, but one at a time.
             told = doubt.member
-            chosen = told if told and told not in self._tried else self._lanes.pick(Lane.QUORUM, self._tried)
+            chosen = told if told and told not in self._tried else self._cluster.pick(Lane.QUORUM, self._tried)
             return None if asked else chosen
         avoid = self._tried | self.foreign.keys() | set(asked)
-        chosen = self._lanes.pick(Lane.QUORUM, avoid)
+        chosen = self._cluster.pick(Lane.QUORUM, avoid)
         return None if asked and chosen in avoid else chosen
 
     def _settle(self, look: Look, evidence: str | None) -> Settlement:
@@ -524,7 +536,7 @@ class Identity:
         if settlement.reset is not None:
             self._begin(settlement, doubt.header if doubt else None, "", self._clock.monotonic())
 
-    def _conclude(self, settlement: Settlement, look: Look, marker: Marker | None, sent_at: float) -> None:
+    def _conclude(self, settlement: Settlement, look: Look, marker: EpochMarker | None, sent_at: float) -> None:
         """Take over what was decided; `marker` is None if there is none, or it was to be written and was not."""
         kept = self.known.history if look.foreign is not None and settlement.reset is None else ""
         history = kept if marker is None else marker.history
@@ -537,7 +549,7 @@ class Identity:
         self._strangers.proven(sent_at)
         self.saw(look.header, linearizable=True)
         self._describe()
-        self._lanes.prove(sent_at, look.header)
+        self._cluster.prove(sent_at, look.header)
 
     def _begin(self, settlement: Settlement, header: Header | None, marker: str, at: float) -> None:
         """Begin another history and tell everybody."""
@@ -545,7 +557,7 @@ class Identity:
         term, revision = (header.raft_term, header.revision) if header else (0, 0)
         cluster_id = header.cluster_id if header else self.known.cluster_id
         self.known = Known(cluster_id, term, revision, at, settlement.epoch, marker)
-        self.history = History(cluster_id, settlement.epoch, marker)
+        self.history = Epoch(cluster_id, settlement.epoch, marker)
         self._began_at = at
         self.foreign.clear()
         self.resets += 1

@@ -34,17 +34,17 @@ from tideover.types import Header
 
 R = TypeVar("R", bound=Result)
 
-# Seconds between two looks at whether the files of TLS have changed.
+# Seconds between two checks for changed TLS files.
 _LOOK_EVERY = 60.0
-# How much of an attempt's time logging in may take: the end of it must be seen here, where it is known that the
-# call itself was never sent, and not by whoever gives the attempt up.
+# The share of an attempt's time that logging in may take: the login's time-out must end here, where the call is
+# known not to have been sent, and not in the caller's.
 _LOGIN_SHARE = 0.9
-# How much of it may be spent on a new token after a call was not answered; a call counts as not answered that ends
-# without an answer within this share of its end, or after so many seconds.
+# The share for a new token after an unanswered call; a call counts as unanswered that ends without an answer
+# within `_CLOSE_SHARE` of its end, or after `_UNANSWERED` seconds.
 _RELOGIN_SHARE = 0.5
 _CLOSE_SHARE = 0.05
 _UNANSWERED = 0.7
-# Seconds that repeating a call is given at the least, however late its token was renewed.
+# The least seconds for repeating a call, however late its token was renewed.
 _LEAST = 0.001
 # Seconds for each step before a stream of keep-alives is open.
 _STREAM_TIMEOUT = 1.0
@@ -56,17 +56,13 @@ class EtcdStore:
     Belongs to the asyncio event loop in which it was made, as its connections do.
 
     Args:
-        endpoints: Where the members are: `host:port`, or addresses.
-        tls: How to encrypt; None means only if an endpoint begins with `https://`.
-        username: The etcd user; None if there is none.
-        password: The user's password, its file, or a function that returns it; file and function are asked at each
-            login.
-        look_every: Seconds between two looks at whether the files of TLS have changed.
-        pause: How to wait between two looks at connections: the ticker's, where there is one.
-        transport: What calls go over; None leaves it to the environment.
+        password: The password, its file, or a function that returns the password; read at each login.
+        look_every: Seconds between two checks for changed TLS files.
+        pause: Waits between two looks at connections: the ticker's, where there is one.
+        transport: What calls go over; None leaves the choice to the environment.
 
     Raises:
-        ValueError: There is no endpoint or transport, or one is malformed, or the files of TLS cannot be used.
+        ValueError: No endpoint, an unknown transport, a malformed endpoint, or unusable TLS files.
         RuntimeError: No asyncio event loop runs here.
         Closed: This process was forked from one that was connected.
     """
@@ -95,7 +91,7 @@ class EtcdStore:
         self._pause = pause
         self._looked_at = time.monotonic()
         self._urgent = False
-        # By member: one that is silent says nothing of a token that others answer.
+        # By member: a silent one proves nothing about a token that others answer.
         self._unanswered: dict[str, str] = {}
         self._login = None if username is None else Login(username, PasswordSource(password or ""))
         self._spent: str | None = None
@@ -117,9 +113,9 @@ class EtcdStore:
         return f"<EtcdStore {list(self._channels.values())}>"
 
     def urgent(self) -> EtcdStore:
-        """Return the same store for what is small and must not wait behind what is not: probes, renewals, proofs.
+        """Return the same store for small calls that must not wait behind large ones: probes, renewals, proofs.
 
-        Its reads, writes and watches travel over the connection that large answers do not use.
+        Its reads, writes and watches use the connection without large answers.
         """
         other = copy.copy(self)
         other._urgent = True
@@ -158,20 +154,20 @@ class EtcdStore:
         return header
 
     async def _who(self, channel: MemberChannel, watches: Watches, timeout: float) -> Header:
-        """Ask who answers, without a token: a stranger must not see one."""
+        """Ask a member for its ids, without a token: an unknown server must not see one."""
         deadline = time.monotonic() + timeout
         try:
             return (await send(Status(), channel, timeout, ())).header
         except StoreFault as exc:
             if exc.fault.outage:
                 raise
-        # Newer versions refuse even this without a token, but not without saying who they are.
+        # Newer versions refuse even this without a token, but the refusal has their ids.
         return await watches.look(timeout=_left(deadline))
 
     async def _prove(self, member: str, connections: Iterable[Connection], timeout: float) -> None:
-        """See that a learned member is still the one it was learned as, before it is shown a token or a password.
+        """Check a learned member's ids before it sees a token or a password.
 
-        Once for each connection: its address may have been given to somebody else.
+        Once for each connection: the address may meanwhile belong to another server.
         """
         expected = self._expected.get(member)
         if expected is None:
@@ -189,7 +185,7 @@ class EtcdStore:
                     connection.prove(number)
 
     def remove(self, member: str) -> None:
-        """Give up a member; see `Store.remove`."""
+        """Close a member's connections; see `Store.remove`."""
         channel = self._channels.pop(member, None)
         self._unanswered.pop(member, None)
         self._expected.pop(member, None)
@@ -211,7 +207,7 @@ class EtcdStore:
         try:
             return self._channels[member]
         except KeyError:
-            # Removed while somebody was about to ask it: nothing was sent.
+            # Removed while a call was about to use it: nothing was sent.
             raise StoreFault(
                 classify("UNAVAILABLE", f"failed to connect to all addresses: {member} was removed")
             ) from None
@@ -223,7 +219,7 @@ class EtcdStore:
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
         """Make one attempt at one member; see `Store.call`."""
         deadline = time.monotonic() + timeout
-        # Before there is a connection to go over: new files give up the ones that are.
+        # Before a connection is chosen: new files replace all connections.
         self._look_at_files()
         channel, expected = self._channel(member), self._expected.get(member)
         room = channel.room(op, urgent=self._urgent)
@@ -250,9 +246,9 @@ class EtcdStore:
         return result
 
     def _is_denied(self, fault: Fault) -> bool:
-        """Whether it is this user who may not ask, rather than that nobody could be asked."""
+        """Whether etcd refuses this user's request, rather than that no member could be asked."""
         kinds = {FaultKind.PERMISSION, FaultKind.INVALID}
-        # Without a user there is none to log in; with one, a refused login says nothing of what is asked.
+        # With a user, a refused login says nothing about the request.
         return fault.kind in (kinds if self._login else kinds | {FaultKind.AUTH_TOKEN})
 
     async def _call(self, op: Op[R], member: str, timeout: float, *, over: Connection) -> R:
@@ -262,14 +258,14 @@ class EtcdStore:
         if isinstance(op, LeaseGrant):
             await self.require_member(member, timeout=timeout)
         if isinstance(op, Range) and op.serializable and await watches.ask_whether_proxied(timeout=timeout):
-            # A proxy would answer from its cache, as of any time.
+            # A proxy would answer from its cache, however old.
             op = cast("Op[R]", replace(op, serializable=False))
         if self._login is None:
             return await send(op, channel, _left(deadline), (), over=over)
         await self._prove(member, {channel.urgent, over}, _left(deadline) * _LOGIN_SHARE)
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE)
         if token and token == self._unanswered.get(member):
-            # An etcd that was restored does not refuse a token from its future: it waits for that to come.
+            # A restored etcd does not refuse a token of a later revision: it waits until that revision comes.
             with suppress(StoreFault):
                 token = await self._login.token(channel, timeout=timeout * _RELOGIN_SHARE, refused=token)
         try:
@@ -280,7 +276,7 @@ class EtcdStore:
                 self._unanswered[member] = token
             if not (isinstance(exc, StoreFault) and asks_for_token(exc.fault)):
                 raise
-        # Whatever was refused for its token was not applied, so that it may be repeated: once.
+        # A call refused for its token was not applied, and may be repeated: once.
         token = await self._login.token(channel, timeout=_left(deadline) * _LOGIN_SHARE, refused=token)
         return await send(op, channel, _left(deadline), metadata_of(token), over=over)
 
@@ -336,20 +332,20 @@ class EtcdStore:
     async def keep_alive(self, *, member: str) -> AsyncIterator[KeepAlive]:
         """Renew leases at a member; see `Store.keep_alive`."""
         self._channel(member)
-        # What cannot be had is said at once, and not by the first renewal.
+        # Fails here rather than at the first renewal.
         await self._may_renew(member, None)
         async with self._keep_alives[member].open() as renewing:
             yield renewing
 
     async def _may_renew(self, member: str, refused: str | None) -> str:
-        """See that leases may be renewed at a member, and return the token for a stream that does."""
+        """Refuse a proxy, and return the token for a stream of renewals."""
         channel = self._channel(member)
         with channel.named():
             await self.require_member(member, timeout=_STREAM_TIMEOUT)
             return await self._token(member, channel.urgent, _STREAM_TIMEOUT, refused=refused)
 
     async def _token(self, member: str, over: Connection, timeout: float, *, refused: str | None = None) -> str:
-        """Return the token for a stream, another than a refused one; empty if there is no user."""
+        """Return the token for a stream, other than a refused one; empty without a user."""
         if self._login is None:
             return ""
         deadline = time.monotonic() + timeout
@@ -368,16 +364,9 @@ class EtcdStore:
         return "" if channel is None else channel.way
 
     async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse an etcd grpc-proxy: for what cannot be trusted through one, such as leases.
+        """Refuse an etcd grpc-proxy; see `Store.require_member`.
 
         Costs one round trip per connection, and none where a watch is open.
-
-        Args:
-            member: Whom to examine.
-            timeout: Seconds until giving up.
-
-        Raises:
-            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
         """
         if await self._watches_of(member).ask_together(timeout=timeout):
             raise refusal(member)
@@ -389,17 +378,17 @@ class EtcdStore:
             await channel.wait_disconnected(self._pause)
 
     def renew(self, member: str) -> None:
-        """Give up the connection to a member, so that the next call makes a new one at once."""
+        """Replace the connection to a member; see `Store.renew`."""
         if not self._take_new_files() and member in self._channels:
             self._channels[member].renew()
 
     def _look_at_files(self) -> None:
-        """Look now and then whether the files of TLS have changed."""
+        """Check the TLS files for changes every `look_every` seconds."""
         if self._files is not None and time.monotonic() - self._looked_at >= self._look_every:
             self._take_new_files()
 
     def _take_new_files(self) -> bool:
-        """Renew all connections if the files of TLS have changed; say whether they have."""
+        """Replace all connections if the TLS files have changed; return whether they have."""
         self._looked_at = time.monotonic()
         if self._files is None or not self._files.refresh():
             return False

@@ -1,8 +1,8 @@
 """Logging in: one token for all calls, renewed when etcd refuses it.
 
 etcd needs a quorum to check a password and to hand out a token. So a refused login is a quorum's word, while a
-token that nobody is there to renew is an outage. Where etcd has no users at all, calls go without a token, as with
-etcd's own client, until etcd asks for one.
+token that cannot be renewed without a quorum is an outage. Where etcd has no users at all, calls go without a
+token, as with etcd's own client, until etcd asks for one.
 
 Prior art: `client/v3/retry_interceptor.go` of etcd renews upon "invalid auth token" and "user name is empty".
 """
@@ -18,10 +18,10 @@ import anyio
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.password import PasswordSource
-from tideover.store.faults import Fault, FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 
-# Seconds for which the refusal of a password is believed without asking again: checking one costs etcd 0.1 s of a
-# processor, and probes come several times a second.
+# Seconds for which a refused password is not tried again: each check costs etcd 0.1 s of a processor, and probes
+# come several times a second.
 _REFUSAL_HOLDS = 2.0
 
 NOT_ENABLED = "authentication is not enabled"
@@ -30,12 +30,8 @@ NOT_ENABLED = "authentication is not enabled"
 class Login:
     """A user's token.
 
-    Asked for once at a time per member, and whichever member answers, all calls use it: every member learns of
+    One login at a time per member. All calls use the token of whichever member answered: every member learns of
     every token.
-
-    Args:
-        username: The etcd user.
-        password: Where the user's password comes from; asked at each login.
     """
 
     def __init__(self, username: str, password: PasswordSource) -> None:
@@ -48,23 +44,14 @@ class Login:
         self._refused: str | None = None
         self._refused_at = 0.0
 
-    def __repr__(self) -> str:
-        """Name the user and say whether there is a token; password and token are nobody's business."""
-        return f"<Login {self.username!r} {'has a token' if self._token else 'has no token'}>"
-
     async def token(self, channel: MemberChannel, *, timeout: float, refused: str | None = None) -> str:
-        """Return a token.
+        """Return the token that all calls use; empty if etcd has no users.
 
         Args:
-            channel: The member to ask for one.
-            timeout: Seconds until giving up.
-            refused: A token that is of no use any more.
-
-        Returns:
-            The token that all calls use; empty if etcd has no users.
+            refused: A token that etcd has refused: another is returned.
 
         Raises:
-            StoreFault: There is none. If etcd is away, the fault is an outage in which nothing was applied.
+            StoreFault: No token. If etcd is away, the fault is an outage in which nothing was applied.
         """
         if self._token is not None and self._token != refused:
             return self._token
@@ -74,20 +61,16 @@ class Login:
                 if self._token is None or self._token == refused:
                     self._token = await self._authenticate(channel, timeout)
                 return self._token
-        fault = self._password.pending() or classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+        fault = self._password.pending() or UNANSWERED
         raise StoreFault(replace(fault, applied=False))
 
     def forget(self, refused: str) -> None:
-        """Take note that a token is of no use any more.
-
-        Args:
-            refused: The token.
-        """
+        """Drop a token that etcd has refused."""
         if self._token == refused:
             self._token = None
 
     async def aclose(self) -> None:
-        """Ask for no more passwords."""
+        """Stop asking for passwords."""
         await self._password.aclose()
 
     async def _authenticate(self, channel: MemberChannel, timeout: float) -> str:
@@ -122,7 +105,6 @@ def asks_for_token(fault: Fault, *, watch: bool = False) -> bool:
     """Whether a new token may help.
 
     Args:
-        fault: What etcd said.
-        watch: Whether it said so of a watch: etcd 3.5.1 calls a watch without a valid token a denied one.
+        watch: Whether a watch was refused: etcd 3.5.1 calls a watch without a valid token a denied one.
     """
     return fault.kind is FaultKind.AUTH_TOKEN or (watch and fault.kind is FaultKind.PERMISSION)

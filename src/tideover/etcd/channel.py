@@ -1,4 +1,4 @@
-"""The connections to one member: one for what is urgent, one for what may be large, both replaced on demand."""
+"""The connections to one member: one for urgent calls and one for large ones, both replaced on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tideover.etcd.tls import TlsFiles
 from tideover.etcd.transports import chosen
 from tideover.policies import Transport
 from tideover.store.endpoints import Address
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import UNANSWERED, StoreFault, classify
 from tideover.store.operations import Delete, Op, Put, Range, ReadBatch
 from tideover.store.transactions import Txn
 
@@ -32,7 +32,7 @@ _DRAIN = 0.02
 # Seconds at closing for reads that must not be cancelled, as long as none of them ends, and for all of them.
 _LEFT_ALONE_GRACE = 1.0
 _LEFT_ALONE_LONGEST = 3.0
-# How many of them nobody may wait for any more before others are not even sent: they would make a close take long.
+# The most abandoned reads before others are not sent: each makes a close take longer.
 _MOST_LEFT_ALONE = 32
 
 
@@ -47,22 +47,12 @@ class MemberChannel:
     """The connections to one member, replaced on demand.
 
     Args:
-        address: Where the member is.
-        files: The files of TLS; None connects without it.
-        transport: What calls go over; None leaves it to the environment.
+        transport: What calls go over; None leaves the choice to the environment.
 
     Attributes:
-        endpoint: The member's `host:port`.
-        transport: What calls go over.
-        way: The proxy that it is reached through, in words; empty if there is none.
-        urgent: The connection for what is small and must not wait: probes, renewals, proofs, logins.
-        bulk: The connection for reads, writes and watches of any size; made when it is first needed.
-        auth: The stub for logging in.
-        cluster: The stub for questions about the cluster.
-        kv: The urgent connection's stub for reads and writes.
-        lease: Its stub for leases.
-        watch: Its stub for watches.
-        maintenance: The stub for questions about the member itself.
+        way: The proxy that the member is reached through, in words; empty without one.
+        urgent: The connection for small calls that must not wait: probes, renewals, proofs, logins.
+        bulk: The connection for reads, writes and watches of any size; connects when first needed.
     """
 
     def __init__(
@@ -74,7 +64,7 @@ class MemberChannel:
         self._files = files
         self._closed = False
         self._closing: dict[asyncio.Task[None], Connection] = {}
-        # Reads that must end by themselves; grpc cancels one nobody refers to.
+        # Reads that must end by themselves; grpc cancels a call without references.
         self._unended: set[Any] = set()
         self._open()
 
@@ -95,11 +85,11 @@ class MemberChannel:
         self.cluster = rpc.ClusterStub(self.urgent.channel)
         self.maintenance = rpc.MaintenanceStub(self.urgent.channel)
         self.kv, self.lease, self.watch = self.urgent.kv, self.urgent.lease, self.urgent.watch
-        # Those of them, on these connections, that nobody waits for any more.
+        # Those of them, on these connections, whose callers have gone.
         self._left_alone = _LeftAlone()
 
     def renew(self) -> None:
-        """Start over with new connections; calls in flight on the old ones may finish, streams end within 2 s."""
+        """Replace the connections; calls in flight on the old ones may finish, streams end within 2 s."""
         self._give_up()
         self._open()
 
@@ -114,13 +104,13 @@ class MemberChannel:
         task.add_done_callback(lambda done: self._closing.pop(done).let_go())
 
     def room(self, op: Op[Any], *, urgent: bool) -> Room:
-        """Return the room that an operation needs: only what reads and writes keys may be large."""
+        """Return the room for an operation: only reads and writes of keys may be large."""
         large = not urgent and isinstance(op, Range | ReadBatch | Txn | Put | Delete)
         return self._rooms[large]
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Add to what goes wrong on the way to the member what lies on it, or that no TLS is spoken."""
+        """Add to a fault on the way to the member what lies there, or that TLS is missing."""
         try:
             yield
         except StoreFault as exc:
@@ -130,12 +120,9 @@ class MemberChannel:
             raise
 
     async def wait_disconnected(self, pause: Pause) -> None:
-        """Return when a connection that is established breaks; connect for what is urgent if it is not.
+        """Return when an established connection breaks; keep connecting the urgent one.
 
-        One that is renewed has not broken: whoever gave it up knows why.
-
-        Args:
-            pause: How to wait between two looks.
+        A connection that `renew` replaces has not broken: its caller knows why.
         """
         while not self._closed:
             # Polled: a pending `wait_for_state_change` cannot be taken back, and when its event comes after the
@@ -147,26 +134,22 @@ class MemberChannel:
 
     @property
     def retired(self) -> bool:
-        """Whether it was given up for good, and nothing is left of it."""
+        """Whether the member was removed and all its connections are closed."""
         return self._closed and not self._closing
 
     def retire(self) -> None:
-        """Give up for good; calls in flight may finish, streams end within 2 s."""
+        """Close for good; calls in flight may finish, streams end within 2 s."""
         self._closed = True
         self._give_up()
 
     async def answer_or_leave(self, ask: Callable[[], Any], timeout: float) -> Any:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
 
-        Whoever gives up leaves it alone: it ends by itself, at the latest with its connection. While too many
-        have been left alone, nothing more is sent.
-
-        Args:
-            ask: Makes the call, with a stub as it is then and without a timeout of its own.
-            timeout: Seconds to wait for it.
+        A caller that gives up abandons the call, which ends by itself, at the latest with its connection. While
+        too many calls are abandoned, nothing more is sent.
 
         Raises:
-            StoreFault: The status is an error, or has not come in time.
+            StoreFault: The status is an error, or did not come in time.
         """
         call: Any = None
         try:
@@ -184,13 +167,13 @@ class MemberChannel:
                 raise StoreFault(classify(code.name, await call.details() or ""))
             return await call
         except TimeoutError:
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+            raise StoreFault(UNANSWERED) from None
         finally:
             # An exception that is kept would keep grpc alive: see `etcd/forks`.
             call = None
 
     async def aclose(self) -> None:
-        """Close the connections and those still being given up; what must not be cancelled has 1 to 3 s to end."""
+        """Close all connections; calls that must not be cancelled have 1 to 3 s to end."""
         self._closed = True
         connections = [connection for room in self._rooms for connection in room.give_up()]
         try:
@@ -211,11 +194,11 @@ class MemberChannel:
             task.cancel()
         if closing:
             await asyncio.wait(closing)
-        # What was cancelled just now is still being reported by grpc's own thread: to a loop that must be there.
+        # grpc's own thread still reports what was just cancelled, to a loop that must be running.
         await asyncio.sleep(_DRAIN)
 
     async def _drained(self) -> None:
-        """Wait until nothing is under way that must not be cancelled, as long as it gets less."""
+        """Wait for the calls that must not be cancelled, as long as their number falls."""
         loop = asyncio.get_running_loop()
         began = moved = loop.time()
         fewest = len(self._unended)
@@ -226,11 +209,7 @@ class MemberChannel:
 
 
 class _LeftAlone:
-    """Calls that nobody waits for any more.
-
-    Attributes:
-        room: Set while there may be more of them.
-    """
+    """Abandoned calls; `room` is set while there may be more of them."""
 
     def __init__(self) -> None:
         self._calls: set[Any] = set()
@@ -238,11 +217,11 @@ class _LeftAlone:
         self.room.set()
 
     def add(self, call: Any) -> None:
-        """Take one in, until it has ended."""
+        """Count a call until it has ended."""
         self._calls.add(call)
         if len(self._calls) >= _MOST_LEFT_ALONE:
             self.room.clear()
-        # At once, if it has ended meanwhile.
+        # Called at once if the call has ended meanwhile.
         call.add_done_callback(self._remove)
 
     def _remove(self, call: Any) -> None:
@@ -255,11 +234,8 @@ async def answer(call: Any) -> Any:
     """Return the reply of a unary call.
 
     The status is awaited rather than the call: when a channel is closed under a call, awaiting the call raises
-    `CancelledError` although nobody cancelled this task, and the two cannot be told apart if somebody did at the
-    same moment. The status is just a status.
-
-    Args:
-        call: What a stub returned.
+    `CancelledError` although this task was not cancelled, and a real cancellation at the same moment cannot be
+    told apart. The status is just a status.
 
     Raises:
         StoreFault: The status is an error.
@@ -280,11 +256,8 @@ async def answer(call: Any) -> Any:
 async def apart(awaitable: Awaitable[T]) -> T:
     """Return the result of an operation on a stream, run in a task of its own.
 
-    grpc raises `CancelledError` in whoever uses a stream whose channel is closed. In a task of its own that cannot
-    be taken for a cancellation of the caller, nor the other way round.
-
-    Args:
-        awaitable: A read or a write; cancelling it ends the stream.
+    grpc raises `CancelledError` in the task that uses a stream of a closed channel. In a task of its own that
+    cannot be taken for a cancellation of the caller, nor the other way round.
 
     Raises:
         StoreFault: The stream has ended.

@@ -1,8 +1,8 @@
 """Forks, which gRPC does not survive: its threads are gone in the child, and what it has open is the parent's.
 
 *After everything was closed* a fork is healthy if gRPC has ended, which it does with the last of its objects. So
-whatever is closed here refers to gRPC no more; what tracebacks still hold together, those of grpc's own frames for
-example, is collected before the fork. That costs what a collection costs, and only those who fork.
+closed objects drop their references to gRPC, and reference cycles of tracebacks, those of grpc's own frames for
+example, are collected before the fork. That costs a collection, and only processes that fork.
 
 *While something is open* the child must not use gRPC at all. A new connection there hears nothing, because the
 threads that would tell are the parent's; and what the child closes or frees writes to the parent's sockets. So
@@ -34,22 +34,22 @@ _forked_from = 0
 
 
 def opened(store: object) -> None:
-    """Note that something uses gRPC from now on.
+    """Record an open store.
 
     Raises:
-        Closed: This is a process in which nothing may.
+        Closed: This process was forked while a store was open.
     """
     if _forked_from:
         raise Closed(
             f"this process ({os.getpid()}) was forked from one ({_forked_from}) that was connected to etcd, and "
             "gRPC does not survive that: start processes with multiprocessing's `spawn` or `forkserver`, or fork "
-            "before anybody connects, and connect in each"
+            "before the first connection, and connect in each"
         )
     _open.add(store)
 
 
 def closed(store: object) -> None:
-    """Note that something has closed all it had of gRPC."""
+    """Record that a store has closed everything of gRPC."""
     global _uncollected
     _open.discard(store)
     _uncollected = True

@@ -1,4 +1,4 @@
-"""Which HTTP proxy gRPC goes through: it obeys the environment without a word, and errors do not tell.
+"""The HTTP proxy that gRPC uses: taken from the environment, and named in no error.
 
 As grpc 1.85 does it: the first of three variables that is set, in small letters, is the proxy, if it is an
 `http://` URL. `no_proxy` lists hosts, domains and networks that are spared; neither `*` nor ports mean anything
@@ -19,14 +19,9 @@ _SPARED = ("no_grpc_proxy", "no_proxy")
 
 
 def proxy_for(endpoint: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return what to call the proxy that a member is reached through, and the variable that names it.
+    """Return the proxy that a member is reached through and the variable that names it; empty without a proxy.
 
-    Args:
-        endpoint: The member's `host:port`.
-        environment: The variables.
-
-    Returns:
-        Such as `"by way of the proxy 10.0.0.9:3128, see http_proxy and no_proxy"`; empty if there is none.
+    Such as `"by way of the proxy 10.0.0.9:3128, see http_proxy and no_proxy"`.
     """
     variable = next((name for name in _PROXY if name in environment), "")
     try:

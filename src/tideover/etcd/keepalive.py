@@ -8,6 +8,7 @@ before it was answered: an answer that comes late is dropped, and never taken fo
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,16 +24,10 @@ CLOSED = classify("CANCELLED", "the connection was closed under the stream")
 
 
 class Batch:
-    """Renewals that somebody waits for together.
+    """Renewals with one waiter.
 
     Args:
-        leases: The leases' ids.
         take: Told each answer as it comes.
-
-    Attributes:
-        due: Those that were not answered yet, in order; nobody waits for others any more.
-        over: Set when nothing is due any more, or it has failed.
-        fault: Why it has failed.
     """
 
     def __init__(self, leases: Iterable[int], take: TakeRenewal) -> None:
@@ -48,7 +43,7 @@ class Batch:
         return f"<Batch, {len(self.due)} due>"
 
     def answer(self, lease: int, answer: LeaseResult | Fault) -> None:
-        """Pass an answer on, unless nobody waits for it any more."""
+        """Pass an answer on, unless its wait has ended."""
         if lease not in self.due:
             return
         del self.due[lease]
@@ -78,15 +73,7 @@ class KeepAliveStream:
     It owns two tasks, as a `WatchStream` does, for cancelling a read or a write of grpc's ends the whole stream.
 
     Args:
-        stub: The stub for leases.
-        token: Who asks.
         on_end: Told the stream, why it has ended, and what was still waited for, in the order of asking.
-
-    Attributes:
-        stub: The stub it was opened with.
-        token: Who asks.
-        ended: Why it has ended; None while it is open.
-        reader: The task that reads; nothing is left of the stream once it is done.
     """
 
     def __init__(
@@ -102,7 +89,8 @@ class KeepAliveStream:
         self._on_end = on_end
         # In the order of asking: etcd answers one stream in order.
         self._asked: dict[int, Batch] = {}
-        self._outbox: asyncio.Queue[int] = asyncio.Queue()
+        self._outbox: deque[int] = deque()
+        self._filled = asyncio.Event()
         metadata = (("token", token),) if token else ()
         with translated():
             self._call = stub.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
@@ -120,18 +108,25 @@ class KeepAliveStream:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Whether an answer is still waited for."""
         return any(lease in batch.due for lease, batch in self._asked.items())
 
     def ask(self, lease: int, batch: Batch) -> None:
         """Renew a lease that it takes; the batch is told."""
         self._asked[lease] = batch
-        self._outbox.put_nowait(lease)
+        self._outbox.append(lease)
+        self._filled.set()
 
     def cancel(self) -> None:
         """End the stream; its tasks end soon."""
         self._end(CLOSED)
         self.reader.cancel()
+
+    def abandon(self) -> list[tuple[int, Batch]]:
+        """End the stream, and return what was still waited for, of which nobody is told."""
+        asked, self._asked = self._asked, {}
+        self.cancel()
+        return self._due(asked)
 
     async def aclose(self) -> None:
         """End the stream, and wait until its tasks are done."""
@@ -142,7 +137,10 @@ class KeepAliveStream:
 
     async def _write_all(self) -> None:
         while True:
-            lease = await self._outbox.get()
+            if not self._outbox:
+                self._filled.clear()
+                await self._filled.wait()
+            lease = self._outbox.popleft()
             batch = self._asked.get(lease)
             if batch is None:
                 return  # it was ended meanwhile
@@ -180,4 +178,7 @@ class KeepAliveStream:
         if self.ended is None:
             self.ended = fault
             asked, self._asked = self._asked, {}
-            self._on_end(self, fault, [(lease, batch) for lease, batch in asked.items() if lease in batch.due])
+            self._on_end(self, fault, self._due(asked))
+
+    def _due(self, asked: dict[int, Batch]) -> list[tuple[int, Batch]]:
+        return [(lease, batch) for lease, batch in asked.items() if lease in batch.due]

@@ -1,10 +1,10 @@
-"""etcd's messages and stubs, apart from everybody else's.
+"""etcd's messages and stubs, in a protobuf pool of their own.
 
 protobuf keeps what generated modules describe in one pool for the whole process, by file name, and aetcd calls its
-files `auth.proto`, `kv.proto` and `rpc.proto`. Whichever module comes second with one of these names (livekit's,
-another etcd client's, an application's own) fails to import. So aetcd's modules are not run here. What they
-describe is read from their code and put into a pool of this module's, which nobody else can see: aetcd, imported
-by somebody else, is not touched either.
+files `auth.proto`, `kv.proto` and `rpc.proto`. The second module with one of these names (livekit's, another etcd
+client's, an application's own) fails to import. So aetcd's modules are not run here. Their
+descriptions are read from their code and put into a pool of this module's, which no other module sees: an aetcd
+that the application imports is not touched either.
 
 `rpc` has the names of `aetcd.rpc`.
 """
@@ -31,15 +31,7 @@ _FILES = ("auth", "kv", "rpc")
 
 
 class Stub:
-    """One of etcd's services at a member: a method for each request.
-
-    Args:
-        service: The description of the service.
-        channel: The connection, of `grpc.aio` or of its shape.
-
-    Attributes:
-        streams: The streams that were opened here and that somebody still has.
-    """
+    """One of etcd's services at a member: a method for each request."""
 
     def __init__(self, service: Any, channel: Any) -> None:
         self.streams: WeakSet[Any] = WeakSet()
@@ -53,7 +45,7 @@ class Stub:
         return f"<Stub {self._name} {len(self.streams)} streams>"
 
     def let_go(self) -> None:
-        """Refer to the channel no more; what is asked from now on is refused as by a closed channel."""
+        """Drop all references to the channel; later calls are refused as by a closed channel."""
         for name, value in vars(self).items():
             if callable(value):
                 setattr(self, name, _refused)

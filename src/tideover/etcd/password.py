@@ -1,8 +1,8 @@
 """Where a password comes from: a text, a file that is read at each login, or a function that is then asked.
 
-A source that fails is not a refusal: nobody of etcd was asked. So it is an outage, in which nothing was sent, and
-it ends when the source answers. Its error names the source. What the source holds or says is never repeated, not
-even the words of an exception from the user's function: the secret may be in them.
+A source that fails is not a refusal: etcd was not asked. So the failure is an outage, in which nothing was sent,
+until the source answers. The error names the source. What the source holds or says is never repeated, not even the
+words of an exception from the user's function: the secret may be in them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tideover.policies import Password
 from tideover.secret_files import is_read_once, open_to_all, read_secret
 from tideover.store.faults import Fault, FaultKind, StoreFault
 
-# Bytes of a file that are a password at the most.
+# The most bytes of a password file.
 _LARGEST = 65_536
 # Seconds for which a source that has failed is not asked again: probes come several times a second.
 _FAILURE_HOLDS = 1.0
-# Seconds that an async function may take. A thread cannot be ended, so that a function in one may take for ever.
+# Seconds that an async function may take. A thread cannot be ended, so that a function in one has no limit.
 _LONGEST = 30.0
 
 
@@ -34,9 +34,6 @@ class PasswordError(ValueError):
 
 def read_password(path: Path) -> str:
     """Read a password file; a FIFO within 5 s.
-
-    Args:
-        path: The file.
 
     Returns:
         Its text, without newlines at the end.
@@ -67,11 +64,8 @@ def _unusable(path: Path, problem: str) -> PasswordError:
 class PasswordSource:
     """Gives the password, as it is now.
 
-    However many logins want it at the same time, the source is asked once. An answer that nobody waited for is the
-    next login's, so that a source may take longer than a login does.
-
-    Args:
-        given: The password, its file, or a function that returns it.
+    Concurrent logins share one question to the source. An answer that comes after its logins have given up serves
+    the next login, so that a source may take longer than a login does.
     """
 
     def __init__(self, given: Password) -> None:
@@ -81,10 +75,6 @@ class PasswordSource:
         self._failure: Fault | None = None
         self._failed_at = 0.0
         self._looked = False
-
-    def __repr__(self) -> str:
-        """Name the source, and nothing of what it gives."""
-        return f"<PasswordSource {'text' if isinstance(self._given, str) else self._named('answers')}>"
 
     def _named(self, problem: str) -> str:
         """Say what is wrong, and with which source; the name comes last because long ones are cut off."""
@@ -105,7 +95,7 @@ class PasswordSource:
         if self._failure is not None and time.monotonic() - self._failed_at < _FAILURE_HOLDS:
             raise StoreFault(self._failure)
         asking = self._asking = self._asking or asyncio.get_running_loop().create_task(self._fetch())
-        # Whoever gives up leaves the source to the others.
+        # A cancelled login leaves the question to the others.
         await asyncio.wait({asking})
         if self._asking is asking:
             self._asking = None
@@ -117,7 +107,7 @@ class PasswordSource:
         return answer
 
     def pending(self) -> Fault | None:
-        """Return the fault of a login that had to give up because the source has not answered; None if it has."""
+        """Return the fault of a login that timed out on the source; None if the source has answered."""
         if self._asking is None or self._asking.done():
             return None
         return _fault(self._named("has not answered yet"))

@@ -11,7 +11,7 @@ _silenced = False
 
 
 def silence() -> None:
-    """Keep gRPC off stderr, unless the environment asks for its lines; to be called before gRPC is used."""
+    """Keep gRPC off stderr, unless the environment asks for its lines; takes effect only before gRPC is used."""
     global _silenced
     if _VARIABLE not in os.environ:
         os.environ[_VARIABLE] = _NONE

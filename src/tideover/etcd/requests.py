@@ -42,24 +42,14 @@ Metadata = tuple[tuple[str, str], ...]
 HAS_LEADER: Metadata = (("hasleader", "true"),)
 
 
-# A transaction that only reads is given no deadline, nor cancelled: etcd before 3.5.5 takes the failing of a read
-# within for a bug of its own, and ends itself (etcd #14110).
+# A transaction that only reads gets no deadline and is not cancelled: etcd before 3.5.5 takes a failing read
+# within for a bug of its own, and exits (etcd #14110).
 
 
 async def send(
     op: Op[R], channel: MemberChannel, timeout: float, metadata: Metadata, *, over: Connection | None = None
 ) -> R:
-    """Make one attempt.
-
-    Args:
-        op: What to do.
-        channel: Whom to ask.
-        timeout: Seconds until giving up.
-        metadata: Who asks.
-        over: The connection; None means the first urgent one.
-
-    Returns:
-        The answer.
+    """Make one attempt, over the urgent connection if none is given.
 
     Raises:
         StoreFault: The attempt failed.
@@ -91,8 +81,14 @@ async def _send(
             reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
+        # With the keys' values: etcd 3.7 answers a read of keys alone without their leases.
+        case Attachments(keys, neighbours=True):
+            between = rpc.RangeRequest(key=min(keys), range_end=max(keys) + b"\0")
+            reply = await answer(kv.Range(between, timeout=timeout, metadata=quorum))
+            asked = frozenset(keys)
+            held = {kv.key: (kv.create_revision, kv.lease) for kv in reply.kvs if kv.key in asked}
+            return AttachmentsResult(header_of(reply), held)
         case Attachments(keys):
-            # With their values: etcd 3.7 answers a read of keys alone without their leases.
             reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
             return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tideover.etcd.connection import GIVEN_UP, Connection
-from tideover.store.faults import StoreFault, classify
+from tideover.store.faults import UNANSWERED, StoreFault
 
 # Calls under way on one connection, of HAProxy's 100 streams: 32 more may be left alone (see `channel`), and the
 # long streams of renewals and watches are a few. Writes leave some of it to what only reads: proofs and probes do.
@@ -22,7 +22,7 @@ _ROOM = 64
 _ROOM_TO_WRITE = 48
 # Connections besides the first.
 _MOST_OTHERS = 4
-# Seconds without a call after which one of them is given up.
+# Seconds without a call after which one of them is closed.
 _IDLE = 10.0
 # Seconds between two looks at whether one of them is established, while calls wait.
 _LOOK = 0.02
@@ -31,15 +31,8 @@ _LOOK = 0.02
 class Room:
     """A first connection to a member, and others as long as it has no room.
 
-    Another is used once it is established, and never waited for: where a peer takes no more of them, calls take
-    turns on the first.
-
-    Args:
-        make: Makes a connection.
-        close: Closes one that was idle.
-
-    Attributes:
-        first: The connection that is always there.
+    Another connection is used once established, and never waited for: where a peer accepts no more of them, calls
+    take turns on the first.
     """
 
     def __init__(self, make: Callable[[], Connection], *, close: Callable[[Connection], None]) -> None:
@@ -48,34 +41,22 @@ class Room:
         self._close = close
         self._others: dict[Connection, asyncio.TimerHandle | None] = {}
         self._calls: dict[Connection, int] = {self.first: 0}
-        # Those who wait to read, and those who wait to write.
+        # Calls that wait to read, and calls that wait to write.
         self._waiting: tuple[deque[asyncio.Future[Connection]], ...] = (deque(), deque())
         self._look: asyncio.TimerHandle | None = None
 
-    def __repr__(self) -> str:
-        """Count the calls on each connection, and those that wait."""
-        return f"<Room {list(self._calls.values())}, {sum(map(len, self._waiting))} waiting>"
-
     def take(self, *, writes: bool) -> Connection | None:
-        """Return a connection that has room for a call; give it back with `leave`. None if none has.
-
-        Args:
-            writes: Whether it may change the store.
-        """
+        """Return a connection with room for a call, until `leave`; None if all are full."""
         connection = None if any(self._waiting) else self._with_room(writes=writes)
         if connection is not None:
             self._enter(connection)
         return connection
 
     async def turn(self, *, writes: bool, timeout: float) -> Connection:
-        """Return such a connection once there is one.
-
-        Args:
-            writes: Whether the call may change the store.
-            timeout: Seconds until giving up.
+        """Return a connection once one has room.
 
         Raises:
-            StoreFault: There was none in time, or the connections were given up; nothing was sent.
+            StoreFault: None had room in time, or the connections were closed; nothing was sent.
         """
         turn: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         waiting = self._waiting[writes]
@@ -90,12 +71,12 @@ class Room:
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave(turn.result())
             if isinstance(exc, TimeoutError):
-                fault = classify("DEADLINE_EXCEEDED", "Deadline Exceeded (other calls were under way)")
-                raise StoreFault(replace(fault, applied=False)) from None
+                message = f"{UNANSWERED.message} (other calls were under way)"
+                raise StoreFault(replace(UNANSWERED, message=message, applied=False)) from None
             raise
 
     def leave(self, connection: Connection) -> None:
-        """Take note that a call has ended."""
+        """Record that a call has ended."""
         self._calls[connection] -= 1
         if connection in self._others and not self._calls[connection]:
             self._wait_idle(connection)
@@ -117,7 +98,7 @@ class Room:
             self._others[connection] = None
 
     def _hand_out(self) -> None:
-        """Let those go on for whom there is room; make another connection for the rest."""
+        """Give the waiting calls the connections with room; make another connection for the rest."""
         for writes, waiting in enumerate(self._waiting):
             while waiting and (connection := self._with_room(writes=bool(writes))) is not None:
                 turn = waiting.popleft()
@@ -139,10 +120,8 @@ class Room:
         self._look = None
         self._hand_out()
 
-    # The end ---------------------------------------------------------------------------------------------------
-
     def give_up(self) -> list[Connection]:
-        """Give no connection to anybody any more; return those that have to be closed."""
+        """Stop handing out connections; return those to close."""
         for timer in (self._look, *self._others.values()):
             if timer is not None:
                 timer.cancel()

@@ -1,7 +1,7 @@
-"""The files of TLS: read when they are needed, and again when they have changed.
+"""The TLS files: read at the start, and again when they have changed.
 
-Whoever rotates certificates replaces several files one after the other, and a look in between finds a certificate
-and a key that do not belong together. Such a set is left alone until it is whole.
+A rotation of certificates replaces several files one after the other, and a look in between finds a certificate
+and a key that do not match. The last usable contents stay in use until the new files match.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class Material:
     """The contents of the files, as PEM; None for what was not given.
 
     Attributes:
-        ca: The CAs that servers are verified with; None leaves it to grpc's own list.
-        cert: The client's certificate chain.
-        key: Its private key.
+        ca: None for the transport's own list.
         context: The same, for Python's `ssl`, with HTTP/2 as the protocol to agree on.
     """
 
@@ -42,22 +40,16 @@ class Material:
     context: ssl.SSLContext = field(compare=False)
 
     def __repr__(self) -> str:
-        """Say what there is, but show nothing of it."""
+        """Show which contents there are, but not the contents."""
         return f"<Material ca={self.ca is not None} cert={self.cert is not None}>"
 
 
 def read_material(tls: Tls) -> Material:
-    """Read the files.
-
-    Args:
-        tls: Which files.
-
-    Returns:
-        Their contents; they fit together.
+    """Read the files, and check that they match.
 
     Raises:
-        ValueError: One cannot be read or is not PEM, or certificate and key do not belong together; the message
-            names the files.
+        ValueError: A file cannot be read or is not PEM, or certificate and key do not match; the message names the
+            files.
     """
     ca = tls.ca or _system_cas()
     try:
@@ -84,13 +76,6 @@ def _system_cas() -> str | None:
 class TlsFiles:
     """The newest usable contents of the files.
 
-    Args:
-        tls: Which files.
-
-    Attributes:
-        tls: Which files.
-        material: Their contents when they were last usable.
-
     Raises:
         ValueError: They cannot be used.
     """
@@ -104,16 +89,10 @@ class TlsFiles:
         if problem:
             telemetry.secret_exposed(problem)
 
-    def __repr__(self) -> str:
-        """Name the files."""
-        return f"<TlsFiles {self.tls!r}>"
-
     def refresh(self) -> bool:
-        """Read the files again if they have changed.
+        """Read the files again if they have changed; return whether there are new contents.
 
-        Returns:
-            Whether there is something new. A set that cannot be used is not: it is logged once and looked at
-            again next time.
+        Unusable files are logged once, and read again next time.
         """
         marks = self._marks()
         if marks == self._seen:
@@ -131,7 +110,7 @@ class TlsFiles:
         return renewed
 
     def _marks(self) -> tuple[_Mark, ...]:
-        """Return what changes whenever a file does, without reading it."""
+        """Return the files' marks, which change whenever a file does, without reading the files."""
         return tuple(map(_mark, (self.tls.ca or _system_cas(), self.tls.cert, self.tls.key)))
 
 

@@ -1,9 +1,9 @@
-"""What waits for the reader of one watch: whole revisions, in order, bounded.
+"""The frames that wait for the reader of one watch: whole revisions, in order, bounded.
 
 etcd splits a large answer into fragments (`fragment=True`), also in the middle of a revision. Whole revisions are
 passed on as they come, so that no more than one revision is ever put together here; the one that may go on in the
-next fragment is held back. A reader that is slower than etcd makes the inbox overflow: it is then told so, after
-all that had arrived in order, and resumes behind that.
+next fragment is held back. A reader that is slower than etcd makes the inbox overflow: the reader gets the frames
+that had arrived in order, then the fault, and resumes after the last frame.
 
 Nothing in this module waits.
 """
@@ -26,36 +26,30 @@ class Inbox:
     """The frames of one watch between the stream and the reader.
 
     Args:
-        start_revision: The first revision of interest; 0 if it begins now.
-        limit: Bytes that may wait. One message more is taken, however large it is.
+        limit: Bytes that may wait; one message more is accepted, however large.
     """
 
     __slots__ = ("_held", "_last", "_limit", "_reached", "_size", "_waiting")
 
     def __init__(self, start_revision: int, *, limit: int = LIMIT) -> None:
         self._limit = limit
-        # None as long as nothing waits: there are thousands of inboxes, and hardly ever anything in them.
+        # None while nothing waits: there are thousands of inboxes, almost always empty.
         self._waiting: deque[tuple[WatchBatch, int]] | None = None
         self._size = 0
         self._held: Sequence[Event] = ()
         self._reached = max(0, start_revision - 1)
         self._last = 0
 
-    def __repr__(self) -> str:
-        """Show how much waits."""
-        return f"<Inbox {len(self._waiting or ())} batches, {self._size} bytes>"
-
     def add(self, header: Header, events: Sequence[Event], *, more: bool) -> None:
-        """Take in events.
+        """Append events.
 
         Args:
-            header: Who sent them.
             events: In order; none of a revision that was complete before.
-            more: Whether this is a fragment that the next one continues.
+            more: Whether the next fragment continues this one.
 
         Raises:
             StoreFault: The reader is too slow; nothing may be added any more.
-            Compacted: A revision came in pieces that were not announced, so that the history is not whole.
+            Compacted: A revision came in unannounced pieces, so that the history is incomplete.
         """
         if events and events[0].revision == self._last:
             raise Compacted(self._last)
@@ -74,7 +68,7 @@ class Inbox:
         self._append(WatchBatch(header, tuple(ready)), size)
 
     def add_progress(self, header: Header) -> None:
-        """Take in a progress reply; it replaces one that waits already and has nothing behind it."""
+        """Append a progress reply, in place of one that waits as the last frame."""
         if self._waiting and not self._waiting[-1][0].events:
             self._waiting.pop()
         self._append(WatchBatch(header), 0)
@@ -86,7 +80,7 @@ class Inbox:
         self._size += size
 
     def take(self) -> WatchBatch | None:
-        """Return what has waited longest; None if nothing does."""
+        """Return the frame that has waited longest; None if none waits."""
         if self._waiting is None:
             return None
         batch, size = self._waiting.popleft()

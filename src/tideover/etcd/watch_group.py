@@ -15,11 +15,7 @@ from tideover.types import Header
 
 
 class StreamGroup:
-    """Watches of a stream that are received together; see `WatchGroup`.
-
-    Args:
-        stream: The stream.
-    """
+    """Watches of a stream with one reader; see `WatchGroup`."""
 
     def __init__(self, stream: WatchStream) -> None:
         self._stream = stream
@@ -27,10 +23,6 @@ class StreamGroup:
         self._news: dict[GroupWatch, None] = {}
         self._progress: Header | None = None
         self._woken = asyncio.Event()
-
-    def __repr__(self) -> str:
-        """Count the watches, and those that have something to tell."""
-        return f"<StreamGroup {len(self._watches)} watches, {len(self._news)} with news>"
 
     def add(self, tag: Any, key: bytes, end: bytes | None, *, start_revision: int) -> None:
         """Open one more watch; see `WatchGroup.add`."""
@@ -52,17 +44,17 @@ class StreamGroup:
         self._stream.request_progress(self)
 
     def take_progress(self, header: Header) -> None:
-        """Hand on a progress reply for the whole stream."""
+        """Pass on a progress reply for the whole stream."""
         self._progress = header
         self._woken.set()
 
     def tell(self, watch: GroupWatch) -> None:
-        """Record that a watch has something to tell."""
+        """Record that a watch has frames or has ended."""
         self._news[watch] = None
         self._woken.set()
 
     async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
-        """Return what has come; see `WatchGroup.receive`."""
+        """Return the frames that have arrived; see `WatchGroup.receive`."""
         await anyio.lowlevel.checkpoint()
         while True:
             frames = self._take()
@@ -74,7 +66,7 @@ class StreamGroup:
             await self._woken.wait()
 
     def _take(self) -> list[tuple[Any, WatchBatch | StoreFault]]:
-        """Return what waits, the progress reply last: it was sent after what the watches have told."""
+        """Return what waits, the progress reply last: etcd sent it after the watches' frames."""
         frames: list[tuple[Any, WatchBatch | StoreFault]] = []
         news, self._news = self._news, {}
         for watch in news:
@@ -88,7 +80,7 @@ class StreamGroup:
         return frames
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all watches."""
         self._stream.dismiss(self)
         for tag in list(self._watches):
             self.drop(tag)
@@ -97,14 +89,8 @@ class StreamGroup:
 class GroupWatch(StreamWatch):
     """One watch of a group.
 
-    Args:
-        group: The group.
-        tag: What its frames come with.
-        stream: The stream.
-        start_revision: The first revision of interest; 0 if it begins now.
-
     Attributes:
-        left: Whether nobody wants to hear of it any more.
+        left: Whether the watch was dropped: its later frames are not passed on.
     """
 
     __slots__ = ("_group", "left", "tag")
@@ -116,17 +102,17 @@ class GroupWatch(StreamWatch):
         self.left = False
 
     def begin(self, number: int, header: Header) -> None:
-        """Record that the server has created it: its first frame."""
+        """Record the creation, as the watch's first frame."""
         self._inbox.add_progress(header)
         super().begin(number, header)
 
     def tell(self) -> None:
-        """Let the reader of the group know."""
+        """Wake the reader of the group."""
         if not self.left:
             self._group.tell(self)
 
     def frames(self) -> list[tuple[Any, WatchBatch | StoreFault]]:
-        """Return what has come, unless it was left."""
+        """Return the frames that have arrived, unless the watch was dropped."""
         frames: list[tuple[Any, WatchBatch | StoreFault]] = []
         while not self.left and (batch := self._inbox.take()) is not None:
             frames.append((self.tag, batch))
@@ -134,5 +120,5 @@ class GroupWatch(StreamWatch):
 
     @property
     def fault(self) -> StoreFault:
-        """Why it has ended."""
+        """Why the watch has ended."""
         return cast("StoreFault", self.ended)

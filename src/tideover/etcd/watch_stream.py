@@ -1,8 +1,7 @@
 """Watches, many on one gRPC stream.
 
-aetcd's own watcher is not used: it hangs for ever on a denied watch and resumes from "now". Here every way in
-which etcd can end a watch comes out as an exception of that watch, and every way in which the stream can end as
-one of all its watches.
+aetcd's own watcher is not used: it hangs on a denied watch and resumes from "now". Here every way in which etcd
+can end a watch becomes an exception of that watch, and every end of the stream an exception of all its watches.
 
 Measured on etcd 3.4.23 and 3.5.1, and the reason for what follows:
 
@@ -39,7 +38,7 @@ from tideover.store.protocol import Compacted, Event, WatchBatch
 from tideover.types import Header
 
 _DELETE = 1
-# The id in what speaks for all watches of a stream.
+# The id in replies for all watches of a stream.
 _ALL = -1
 # How many creations are under way at once: a single watch does not wait behind a thousand of another caller.
 _AT_ONCE = 16
@@ -50,13 +49,10 @@ class StreamWatch:
     """One watch of a stream.
 
     Args:
-        stream: The stream.
-        start_revision: The first revision of interest; 0 if it begins now.
+        start_revision: The first revision to report; 0 for the next one.
 
     Attributes:
-        number: What the server calls it; None before it has answered.
-        opened_at: The member's revision when it was opened.
-        ended: Why it ended; None while it is open.
+        number: The server's id of the watch; None before the answer.
     """
 
     __slots__ = ("_inbox", "_news", "_start_revision", "_stream", "ended", "number", "opened_at")
@@ -70,10 +66,6 @@ class StreamWatch:
         self._inbox = Inbox(start_revision)
         self._news: asyncio.Event | None = None
 
-    def __repr__(self) -> str:
-        """Show the number, whether it is open, and how much waits."""
-        return f"<StreamWatch {self.number} {'ended' if self.ended else 'open'} {self._inbox!r}>"
-
     async def receive(self) -> WatchBatch:
         """Return the next frame; see `Watch.receive`."""
         await anyio.lowlevel.checkpoint()
@@ -86,7 +78,7 @@ class StreamWatch:
             await self._next()
 
     async def answered(self) -> None:
-        """Wait until the server has answered the creation, with whatever."""
+        """Wait until the server has created or refused the watch."""
         while self.number is None and self.ended is None:
             await self._next()
 
@@ -95,7 +87,7 @@ class StreamWatch:
         await self._news.wait()
 
     def tell(self) -> None:
-        """Wake up its reader: something has changed."""
+        """Wake the reader."""
         if self._news is not None:
             self._news.set()
 
@@ -107,12 +99,12 @@ class StreamWatch:
         self._stream.request_progress(self)
 
     def begin(self, number: int, header: Header) -> None:
-        """Take in that the server has created it."""
+        """Record the creation."""
         self.number, self.opened_at = number, header.revision
         self.tell()
 
     def take(self, reply: Any) -> None:
-        """Take in a message about this watch alone."""
+        """Apply a message about this watch alone."""
         if reply.compact_revision:
             self.end(Compacted(reply.compact_revision))
         elif reply.canceled:
@@ -129,7 +121,7 @@ class StreamWatch:
     def take_progress(self, header: Header) -> None:
         """Apply a progress reply for the whole stream.
 
-        The reply may have been on its way before this watch was created, and then says nothing of the history that
+        The reply may have been sent before this watch was created, and then says nothing about the history that
         this watch began with: it is passed on as a sign of life only.
         """
         if self._start_revision and self._start_revision <= self.opened_at >= header.revision:
@@ -138,14 +130,14 @@ class StreamWatch:
         self.tell()
 
     def end(self, error: Exception) -> None:
-        """End it; what has arrived before can still be received."""
+        """End the watch; frames that have arrived can still be received."""
         if self.ended is None:
             self.ended = error
         self.tell()
 
 
 class Asker(Protocol):
-    """Who asks a stream for progress replies, and is given them; a watch or many."""
+    """Receives progress replies of a stream: a watch, or a group of watches."""
 
     def take_progress(self, header: Header) -> None:
         """Apply a progress reply for the whole stream."""
@@ -155,18 +147,15 @@ class Asker(Protocol):
 class WatchStream:
     """One gRPC stream and its watches, until `aclose()`.
 
-    It owns two tasks, one that reads and one that writes: cancelling a read or a write of grpc's ends the whole
-    stream, so nobody who may be cancelled does either. `aclose` ends them, and whoever opened the stream calls it.
+    Two tasks of its own read and write: cancelling a read or a write of grpc's ends the whole stream, so no
+    caller's task does either. The opener of the stream calls `aclose`, which ends both tasks.
 
     Args:
-        stub: The stub for watches.
-        metadata: What to send along, such as the token and `hasleader`.
-        on_answer: Told by the first answer, and by each that creates a watch, whether it came from a grpc-proxy.
+        on_answer: Called upon each answer to a creation with whether a grpc-proxy gave it.
 
     Attributes:
-        retired: Whether it takes no more users: it has ended, or has kept one waiting for an answer too long.
-        users: How many watch it or are about to; counted by whoever owns it.
-        answered: The header of the newest answer to the creation of a watch, also of a refusal; None before.
+        retired: Whether the stream accepts no more users: it has ended, or left a creation unanswered too long.
+        answered: The header of the newest answer to a creation, also of a refusal; None before.
     """
 
     def __init__(
@@ -189,24 +178,11 @@ class WatchStream:
             self._call = stub.Watch(metadata=metadata)
         self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._write_all())]
 
-    def __repr__(self) -> str:
-        """Count the watches and say whether it is open."""
-        state = "ended" if self.ended else "retired" if self.retired else "open"
-        return f"<WatchStream {state}, {len(self._watches)} watches>"
-
     async def create(self, key: bytes, end: bytes | None, start_revision: int) -> StreamWatch:
-        """Create a watch and wait for the answer.
-
-        Args:
-            key: The first key.
-            end: The end of the range, exclusive; None for the one key.
-            start_revision: The first revision of interest; 0 begins now.
-
-        Returns:
-            The watch; give it back with `leave`.
+        """Create a watch, wait for the answer, and return the watch, until `leave`.
 
         Raises:
-            StoreFault: It was refused, or the stream has ended.
+            StoreFault: The watch was refused, or the stream has ended.
         """
         watch = StreamWatch(self, start_revision)
         self.begin(watch, key, end, start_revision)
@@ -221,13 +197,7 @@ class WatchStream:
         return watch
 
     def begin(self, watch: StreamWatch, key: bytes, end: bytes | None, start_revision: int) -> None:
-        """Let a watch be created; it is told how that went. Give it back with `leave`.
-
-        Args:
-            watch: The watch.
-            key: The first key.
-            end: The end of the range, exclusive; None for the one key.
-            start_revision: The first revision of interest; 0 begins now.
+        """Request the creation of a watch, which gets the result; until `leave`.
 
         Raises:
             StoreFault: The stream has ended.
@@ -238,7 +208,7 @@ class WatchStream:
         self._create()
 
     def _create(self) -> None:
-        """Send what may be under way at once: one until the first answer has shown who it is."""
+        """Send as many creations as may be under way: one until the first answer shows whether a proxy answers."""
         at_once = _AT_ONCE if self.answered is not None and not self._proxied else 1
         while self._wanted and len(self._creating) < at_once:
             watch, key, end, start_revision = self._wanted.popleft()
@@ -248,20 +218,20 @@ class WatchStream:
                 self._outbox.put_nowait(_create_request(number, key, end, start_revision))
 
     def leave(self, watch: StreamWatch) -> None:
-        """Give a watch back; the server is told."""
+        """End a watch, also at the server."""
         watch.end(StoreFault(_LEFT))
         self._askers.pop(watch, None)
         if watch.number is not None and self._watches.pop(watch.number, None) is not None:
             self._cancel(watch.number)
 
     def request_progress(self, asker: Asker) -> None:
-        """Ask how far the watches have come; requests that were not sent yet are one.
+        """Request a progress reply; requests not yet sent are one.
 
-        Thousands of watches of single keys would wake up for nothing, every two seconds: who never asks is told of
-        none.
+        Thousands of watches of single keys would wake for nothing every two seconds: a watch that never asks gets
+        no replies.
 
         Args:
-            asker: Who is given this answer and all later ones, until `dismiss` or `leave`.
+            asker: Gets this reply and all later ones, until `dismiss` or `leave`.
         """
         self._askers[asker] = None
         # A proxy never answers it.
@@ -270,7 +240,7 @@ class WatchStream:
             self._outbox.put_nowait(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
     def dismiss(self, asker: Asker) -> None:
-        """Give somebody no more progress replies."""
+        """Stop passing progress replies to `asker`."""
         self._askers.pop(asker, None)
 
     async def aclose(self) -> None:
@@ -281,13 +251,12 @@ class WatchStream:
         self._call.cancel()
         for task in self._tasks:
             task.cancel()
-        # Not `gather`: cancelled, it forgets by whom, and a scope takes that for somebody else's cancellation.
+        # Not `gather`: cancelled, it loses the message that names the scope, which then takes the cancellation for
+        # a foreign one.
         await asyncio.wait(self._tasks)
         # Errors refer to this object until they are collected. A call that is referred to keeps its channel, and
         # that goes on connecting although it was closed (grpcio 1.85).
         self._call, self._tasks = None, []
-
-    # The two tasks ---------------------------------------------------------------------------------------------
 
     async def _write_all(self) -> None:
         while True:
@@ -317,7 +286,7 @@ class WatchStream:
         except asyncio.CancelledError:
             # Of `aclose`, or grpc's own when the channel was closed under the stream: both are the end.
             pass
-        except Exception as exc:  # noqa: BLE001  # raised in every watch, and so in front of somebody
+        except Exception as exc:  # noqa: BLE001  # raised in every watch
             error = exc
         finally:
             self._end(error)
@@ -333,8 +302,6 @@ class WatchStream:
         self._wanted.clear()
         for watch in watches:
             watch.end(self.ended)
-
-    # Messages --------------------------------------------------------------------------------------------------
 
     def _route(self, reply: Any) -> None:
         if reply.created:
@@ -354,7 +321,7 @@ class WatchStream:
     def _take_answer(self, reply: Any) -> None:
         """Apply the answer to the oldest creation under way."""
         if not self._creating:
-            raise StoreFault(classify("UNKNOWN", "etcd created a watch that nobody asked for"))
+            raise StoreFault(classify("UNKNOWN", "etcd created a watch without a request"))
         number, watch = self._creating.popleft()
         self._proxied = by_proxy(reply, asked_for=number)
         self.answered = header_of(reply)

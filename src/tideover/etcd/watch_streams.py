@@ -13,13 +13,13 @@ from tideover.etcd.channel import MemberChannel
 from tideover.etcd.connection import Connection
 from tideover.etcd.watch_group import StreamGroup
 from tideover.etcd.watch_stream import StreamWatch, WatchStream
-from tideover.store.faults import StoreFault, classify, is_learner, is_masked
+from tideover.store.faults import UNANSWERED, StoreFault, is_learner, is_masked
 from tideover.types import Header
 
 # Refused, and later ended, when the member has no leader, instead of silent.
 _HAS_LEADER = (("hasleader", "true"),)
 
-# How often a member is asked whose refusal grpc does not pass on.
+# How often a member is asked while grpc masks the reason of its refusal.
 _ASKS = 8
 
 _Metadata = tuple[tuple[str, str], ...]
@@ -28,12 +28,8 @@ _Metadata = tuple[tuple[str, str], ...]
 class Watches:
     """The watch streams of one member.
 
-    There is one a connection, unless that was renewed or the token has changed while watches were open, or it has
-    kept somebody waiting for an answer too long: then a new one takes new watches, and the old one ends with its
-    last user.
-
-    Args:
-        channel: The connection to the member.
+    There is one stream a connection, unless the connection or the token was replaced while watches were open, or a
+    creation was unanswered too long: then a new stream takes new watches, and the old one ends with its last user.
     """
 
     def __init__(self, channel: MemberChannel) -> None:
@@ -43,13 +39,9 @@ class Watches:
         self._said = False
         self._asking: tuple[object, anyio.Lock] = (channel.watch, anyio.Lock())
 
-    def __repr__(self) -> str:
-        """Show the member and its streams."""
-        return f"<Watches {self._channel.endpoint} {list(self._streams)}>"
-
     @property
     def proxied(self) -> bool | None:
-        """Whether the member is really a grpc-proxy; None if this connection has not shown it yet."""
+        """Whether the member is a grpc-proxy; None if this connection has not shown it yet."""
         if self._proxied is None or self._proxied[0] is not self._channel.watch:
             return None
         return self._proxied[1]
@@ -68,12 +60,7 @@ class Watches:
         """Open a watch; see `Store.watch`.
 
         Args:
-            key: The first key.
-            end: The end of the range, exclusive; None for the one key.
-            start_revision: The first revision of interest; 0 begins now.
-            timeout: Seconds within which it must be open.
-            metadata: What to send along: the token.
-            urgent: Whether it brings little and must not wait behind what brings much.
+            urgent: Whether the watch brings little and must not wait behind large answers.
         """
         connection = self._channel.urgent if urgent else self._channel.bulk
         async with self._stream(connection.watch, (*_HAS_LEADER, *metadata)) as stream:
@@ -82,7 +69,7 @@ class Watches:
                 watch = await stream.create(key, end, start_revision)
             if watch is None:
                 stream.retired = True
-                raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+                raise StoreFault(UNANSWERED)
             try:
                 yield watch
             finally:
@@ -90,12 +77,7 @@ class Watches:
 
     @asynccontextmanager
     async def group(self, *, metadata: _Metadata, urgent: bool = False) -> AsyncIterator[StreamGroup]:
-        """Begin a group of watches; see `Store.watch_group`.
-
-        Args:
-            metadata: What to send along: the token.
-            urgent: Whether they bring little and must not wait behind what brings much.
-        """
+        """Begin a group of watches; see `Store.watch_group`."""
         connection = self._channel.urgent if urgent else self._channel.bulk
         async with self._stream(connection.watch, (*_HAS_LEADER, *metadata)) as stream:
             group = StreamGroup(stream)
@@ -105,12 +87,10 @@ class Watches:
                 group.close()
 
     async def ask_whether_proxied(self, *, timeout: float) -> bool:
-        """Find out whether the member is really a grpc-proxy, unless it is known.
+        """Return whether the member is a grpc-proxy, asking only if unknown.
 
-        Needs no rights, for a refusal tells as well, and no leader. A learner opens no watches, and says so.
-
-        Args:
-            timeout: Seconds until giving up.
+        Needs no permission, because a refusal shows it too, and no leader. A learner opens no watches, and says
+        so.
 
         Raises:
             StoreFault: There was no answer.
@@ -125,21 +105,14 @@ class Watches:
                 elif self.proxied is None:
                     raise
         if self.proxied is None:
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            raise StoreFault(UNANSWERED)
         return self.proxied
 
     async def look(self, *, timeout: float, over: Connection | None = None) -> Header:
-        """Find out who answers at the other end, without a token: a refused watch tells as well as a created one.
-
-        Args:
-            timeout: Seconds until giving up.
-            over: The connection; None means the urgent one.
-
-        Returns:
-            The header of the answer.
+        """Return the header of the member at the other end, by a watch without a token: a refusal has one too.
 
         Raises:
-            StoreFault: There was no answer, or it was a learner's, which opens no watches.
+            StoreFault: No answer, or a learner's, which opens no watches.
         """
         stub = (over or self._channel.urgent).watch
         with anyio.move_on_after(timeout):
@@ -153,21 +126,21 @@ class Watches:
                             raise
                     if stream.answered is not None:
                         return stream.answered
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     async def ask_together(self, *, timeout: float) -> bool:
-        """Find out the same for many who want to know at once: one asks for all; see `ask_whether_proxied`.
+        """Return whether the member is a proxy, with one question for all concurrent callers.
 
-        After an outage a thousand sessions do. Not for probes: one that is late must not wait for another.
+        After an outage a thousand sessions ask. Not for probes: a late one must not wait for another.
         """
         if self.proxied is None:
             with anyio.move_on_after(timeout):
-                # Over a new connection nobody waits for who still asks over the old one, which may be dead.
+                # A question over the old connection, which may be dead, does not delay one over the new.
                 if self._asking[0] is not self._channel.watch:
                     self._asking = self._channel.watch, anyio.Lock()
                 async with self._asking[1]:
                     return await self.ask_whether_proxied(timeout=timeout)
-            raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            raise StoreFault(UNANSWERED)
         return self.proxied
 
     async def aclose(self) -> None:
@@ -177,7 +150,7 @@ class Watches:
 
     @asynccontextmanager
     async def _stream(self, stub: object, metadata: _Metadata) -> AsyncIterator[WatchStream]:
-        """Give a stream that takes watches, made if need be; the last one to leave it closes it."""
+        """Yield a usable stream, opened if need be; its last user closes it."""
         here, connected = (stub, metadata), self._channel.watch
         usable = (stream for stream, where in self._streams.items() if where == here and not stream.retired)
         stream = next(usable, None) or WatchStream(stub, metadata, on_answer=partial(self._learn, connected))

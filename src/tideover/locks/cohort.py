@@ -1,19 +1,28 @@
-"""Those of this process who want one name with one ttl.
+"""Lock cohorting (Dice, Marathe, Shavit: PPoPP 2012): the tasks of this process that want one name with one ttl.
 
-They share a session, and so one key in etcd's line, their place. Whoever has the *turn* (`turns`) brings the
-place to the front (`contender`), and holds the lock on it; the turn goes round in order. While others wait here,
-the place is handed on with the turn, as far as `rules.handover` allows; else it is given back in the background,
-and made anew at the end of etcd's line.
+They share a session, and so one key in etcd's queue (`queue_key`). The task that has the *turn* brings the key to
+the front and holds the lock on it. The turn goes round in order, and the key with it, without a word to etcd, as
+far as `rules.handover` allows; else the key is given back in the background, and the next task makes another.
 
-In a declared outage nobody is at the front. Whoever asked for LOCAL gets by on the host lock alone, turn or
-not; after the outage such a hold is brought to the front, or is in conflict (`recovery`).
+*Guarantee.* Of all tasks of a cohort one at a time holds the lock, and tokens grow from grant to grant. A waiter
+elsewhere is passed over for 64 handovers or 50 ms at the most once it was seen. A task that is cancelled at any
+await keeps neither the turn nor the key.
+
+*Not guaranteed.* Order among processes: that is etcd's queue, and a key given back starts at its end again. In a
+declared outage no key is at the front. A task that asked for LOCAL holds the host lock alone then, turn or not;
+after the outage such a hold is promoted, or is in conflict (`recovery`).
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+
 import anyio
 
-from tideover.broadcast import Signal
+from tideover import telemetry
+from tideover.broadcast import Broadcast
 from tideover.errors import (
     AuthenticationFailed,
     CircuitOpen,
@@ -24,13 +33,11 @@ from tideover.errors import (
     SessionLost,
     Unavailable,
 )
-from tideover.locks.contender import Front
-from tideover.locks.context import Parts
+from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
-from tideover.locks.options import Wish
-from tideover.locks.queue_key import Place
+from tideover.locks.options import LockOptions
+from tideover.locks.queue_key import Contender, QueueKey
 from tideover.locks.rules.handover import Handover, HandoverRules, may_hand_over
-from tideover.locks.turns import Line
 from tideover.status import LockWaitStatus
 
 # Seconds before the next try when the session is in doubt; up to how many before the first one after an outage.
@@ -40,63 +47,70 @@ _AFTER_OUTAGE = 0.5
 _RULES = HandoverRules()
 
 
+class _Waiter:
+    # Its event is set when the task has the turn, or when there is news about etcd.
+
+    __slots__ = ("event", "has_turn", "options")
+
+    def __init__(self, options: LockOptions) -> None:
+        self.options = options
+        self.event = anyio.Event()
+        self.has_turn = False
+
+
 class Cohort:
-    """Those who want one name with one ttl.
+    """The tasks that want one name with one ttl.
 
     Args:
-        name: The lock.
-        ttl: Of the session, in seconds.
-        parts: What all locks of a coordinator share.
+        forget: Called when no task and no key is left.
 
     Attributes:
-        front: Our place in etcd's line, and the way to its front.
-        line: Whose turn it is.
+        front: Our key in etcd's queue, and its way to the front.
     """
 
-    def __init__(self, name: str, ttl: int, parts: Parts) -> None:
+    def __init__(self, name: str, ttl: int, context: LockContext, *, forget: Callable[[], object]) -> None:
         self.name = name
         self.ttl = ttl
-        self.front = Front(name, ttl, parts, settled=lambda: parts.settled(self))
-        self.line = Line()
-        self._parts = parts
-        self._driving: Wish | None = None
-        self._moved = Signal()
+        self.front = Contender(name, ttl, context, on_idle=self._settle)
+        self._context = context
+        self._client = context.client
+        self._forget = forget
+        self._turn_taken = False
+        self._line: deque[_Waiter] = deque()
+        self._driving: LockOptions | None = None
         # Waiting, or in the body: a cohort in use must not be replaced by another one, with the same key in etcd.
         self._users = 0
         # Since when each waits, in monotonic seconds, the first one first.
         self._began: dict[object, float] = {}
 
-    def __repr__(self) -> str:
-        """Show the name and how many wait."""
-        return f"<Cohort {self.name!r} ttl {self.ttl}, {self.waiting} waiting>"
+    @cached_property
+    def _moved(self) -> Broadcast:
+        return Broadcast()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return len(self.line) + (self._driving is not None)
+        """How many tasks wait."""
+        return len(self._line) + (self._driving is not None)
 
     @property
     def waits(self) -> LockWaitStatus | None:
-        """Who waits, as the status shows it; None if nobody does."""
+        """Which tasks wait, as the status shows it; None if none does."""
         if not self._began:
             return None
-        waited = self._parts.clock.monotonic() - next(iter(self._began.values()))
+        waited = self._client.clock.monotonic() - next(iter(self._began.values()))
         return LockWaitStatus(self.name, len(self._began), max(0.0, waited), self.front.holder)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody would miss it."""
-        return not (self.line.turn or self.line or self._users) and self.front.idle
 
     def use(self, change: int) -> None:
         """Count users: 1 for one more, -1 for one less."""
         self._users += change
         if change < 0:
-            self._parts.settled(self)
+            self._settle()
 
-    # Getting it ------------------------------------------------------------------------------------------------
+    def _settle(self) -> None:
+        if not (self._users or self._turn_taken or self._line) and self.front.idle:
+            self._forget()
 
-    async def acquire(self, wish: Wish) -> Grant:
+    async def acquire(self, options: LockOptions) -> Grant:
         """Wait for the lock.
 
         Raises:
@@ -106,14 +120,19 @@ class Cohort:
             TideoverError: A definite no, such as `PermissionDenied`.
         """
         self._users += 1
-        self._began[waiter := object()] = self._parts.clock.monotonic()
+        self._began[waiter := object()] = self._client.clock.monotonic()
         try:
             while True:
-                refusal = self._parts.refusal()
-                if refusal is not None and wish.on_outage != "wait":
-                    grant = await self._in_outage(wish, refusal)
-                elif await self._wait_for_turn(wish):
-                    grant = await self._on_turn(wish)
+                refusal = self._refusal()
+                if refusal is not None and options.on_outage != "wait":
+                    grant = await self._in_outage(options, refusal)
+                elif not self._turn_taken:
+                    self._turn_taken = True
+                    grant = await self._on_turn(options)
+                elif options.timeout == 0:
+                    raise LockTimeout(f"lock {self.name!r} is in use in this process")
+                elif await self._wait_for_turn(options):
+                    grant = await self._on_turn(options)
                 else:
                     grant = None
                 if grant is not None:
@@ -124,63 +143,66 @@ class Cohort:
         finally:
             del self._began[waiter]
 
-    async def _wait_for_turn(self, wish: Wish) -> bool:
-        """Wait in line; return False if there is news about etcd to be looked at."""
-        if not self.line.turn:
-            self.line.turn = True
-            return True
-        if wish.timeout == 0:
-            raise LockTimeout(f"lock {self.name!r} is in use in this process")
-        return await self.line.wait(wish, given_up=lambda: self._pass_on(wish))
+    def _refusal(self) -> CircuitOpen | None:
+        context = self._context
+        # Asked for each lock, and the usual answer takes no more than this.
+        if context.life.refusal is None and context.client.state.health.quorum.closed:
+            return None
+        return context.refusal()
 
-    async def _on_turn(self, wish: Wish) -> Grant | None:
-        """Bring the place to the front, and hold the lock; return None if it was in vain."""
-        place = self.front.place
-        if place is not None and place.first and place.hosted and self.front.is_free(place):
-            return self._hold(place, wish)
-        self._driving = wish
+    async def _wait_for_turn(self, options: LockOptions) -> bool:
+        """Wait in line; return False if there is news about etcd."""
+        waiter = _Waiter(options)
+        self._line.append(waiter)
         try:
-            with self._parts.acquiring(self.name):
-                return await self._drive(wish)
+            await waiter.event.wait()
+        except BaseException:
+            if waiter.has_turn:
+                # The turn came in the tick in which the waiter was cancelled.
+                self._pass_on(options)
+            elif waiter in self._line:
+                self._line.remove(waiter)
+            raise
+        return waiter.has_turn
+
+    async def _on_turn(self, options: LockOptions) -> Grant | None:
+        """Bring our key to the front, and hold the lock; return None if an outage was declared meanwhile."""
+        front, context = self.front, self._context
+        place = front.place
+        if place is not None and place.first and place.hosted and front.is_free(place):
+            return self._hold(place, options)
+        self._driving = options
+        try:
+            with telemetry.acquiring(self._client.namespace, self.name if context.record_names else None):
+                while True:
+                    refusal = self._refusal()
+                    if refusal is not None:
+                        await self._sit_out(options, refusal)
+                        continue
+                    try:
+                        place = await front.make()
+                        if not place.first:
+                            await front.come_first(place, options)
+                        if not place.hosted and place.holder is None:
+                            await front.take_host(place, options)
+                    except (SessionLost, OutcomeUnknown, Unavailable) as exc:
+                        if options.timeout == 0:
+                            raise LockTimeout(f"lock {self.name!r}: {exc}") from exc
+                        await self._start_over()
+                        continue
+                    if front.is_free(place):
+                        return self._hold(place, options)
+                    await self._until_free(place)
         except CircuitOpen:
-            self._pass_on(wish)
+            self._pass_on(options)
             return None
         except BaseException:
-            self._pass_on(wish)
+            self._pass_on(options)
             raise
         finally:
             self._driving = None
 
-    async def _drive(self, wish: Wish) -> Grant:
-        waited_out = False
-        while True:
-            refusal = self._parts.refusal()
-            if refusal is not None:
-                await self._sit_out(wish, refusal)
-                waited_out = True
-                continue
-            if waited_out:
-                # All who have waited come now.
-                await anyio.sleep(_AFTER_OUTAGE * self._parts.chance())
-                waited_out = False
-            try:
-                place = await self.front.reach(wish)
-            except (SessionLost, OutcomeUnknown, Unavailable) as exc:
-                if wish.timeout == 0:
-                    raise LockTimeout(f"lock {self.name!r}: {exc}") from exc
-                await self._start_over()
-                continue
-            if place.holder is not None:
-                # A hold of this process that was LOCAL has been brought to the front on it.
-                moved = self._moved.next()
-                if self._parts.refusal() is None:
-                    await moved.wait()
-            elif self.front.is_free(place):
-                return self._hold(place, wish)
-            else:
-                await self._start_over()
-
-    async def _sit_out(self, wish: Wish, refusal: CircuitOpen) -> None:
+    async def _sit_out(self, options: LockOptions, refusal: CircuitOpen) -> None:
         """Wait for the end of the outage, if that was asked for.
 
         Raises:
@@ -189,88 +211,110 @@ class Cohort:
         """
         place = self.front.place
         if place is not None and place.holder is None:
-            # Or else nobody on this machine could have the lock LOCAL.
+            # Or else no task on this machine could have the lock LOCAL.
             self.front.free_host(place)
-        if wish.on_outage != "wait":
+        if options.on_outage != "wait":
             raise refusal
-        if wish.timeout == 0:
+        if options.timeout == 0:
             raise LockTimeout(f"lock {self.name!r}: {refusal}") from refusal
-        await self._parts.recovery()
+        await self._context.recovery()
+        if self._refusal() is None:
+            # All that have waited come now.
+            await anyio.sleep(_AFTER_OUTAGE * self._client.random())
+
+    async def _until_free(self, place: QueueKey) -> None:
+        if place.holder is None:
+            await self._start_over()
+            return
+        # A hold of this process that was LOCAL has been promoted on our key.
+        moved = self._moved.next()
+        if self._refusal() is None:
+            await moved.wait()
 
     async def _start_over(self) -> None:
-        """Give up a place that is of no more use, and pause."""
+        """Give up a key that is of no more use, and pause."""
         place = self.front.place
         if place is not None and place.holder is None:
             loss = place.loss()
             if loss is not None and loss.definite:
                 self.front.drop(place)
-        await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._parts.chance()))
+        await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._client.random()))
 
-    def _hold(self, place: Place, wish: Wish) -> Grant:
-        grant = Grant(self.name, wish, self._parts, place)
+    def _hold(self, place: QueueKey, options: LockOptions) -> Grant:
+        grant = Grant(self.name, options, self._context, place)
         grant.has_turn = True
-        place.keep(self._parts.start)
+        self._keep(place)
         return grant
 
-    # In an outage ----------------------------------------------------------------------------------------------
+    def _keep(self, place: QueueKey) -> None:
+        """Have holders look whenever the key they hold the lock on may not be relied upon."""
+        if not place.is_kept:
+            place.is_kept = True
+            self._start("keep", _assess_holders, place)
+
+    def _start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        if not self._context.is_closed:
+            self._client.home.start(f"lock: {name}", task, *args)
 
     def outage(self) -> None:
-        """Tell those in the line that an outage is declared; who waits it out stays in line."""
-        self.line.wake(lambda wish: wish.on_outage != "wait")
-        self._moved.fire()
+        """Wake the tasks in line that must not wait out a declared outage; the others stay in line."""
+        self._wake([waiter for waiter in self._line if waiter.options.on_outage != "wait"])
 
     def close(self) -> None:
-        """Let all in the line look again: the coordinator is closed."""
-        self.line.wake(lambda wish: True)
+        """Wake all tasks: the coordinator is closed."""
+        self._wake(list(self._line))
+
+    def _wake(self, waiters: list[_Waiter]) -> None:
+        for waiter in waiters:
+            self._line.remove(waiter)
+            waiter.event.set()
         self._moved.fire()
 
-    async def _in_outage(self, wish: Wish, refusal: CircuitOpen) -> Grant | None:
+    async def _in_outage(self, options: LockOptions, refusal: CircuitOpen) -> Grant | None:
         """Do what was asked for; return None if the outage has ended meanwhile."""
-        if wish.on_outage == "fail":
+        if options.on_outage != "local":
             raise LockUnavailable(f"lock {self.name!r} is refused: {refusal}") from refusal
-        hosts = self._parts.hosts
+        context, hosts = self._context, self._context.hosts
         try:
             taken = hosts.take_now(self.name)
             if not taken:
-                if wish.timeout == 0:
+                if options.timeout == 0:
                     raise LockTimeout(f"lock {self.name!r} is held on this machine")
-                taken = await self.front.host_unless(self._parts.recovery)
+                taken = await self.front.host_unless(context.recovery)
         except OSError as exc:
-            self._parts.host_failed(exc)
+            context.journal.host_failed(exc)
             text = f"lock {self.name!r}: {refusal}; and this machine has no place for local locks: {exc}"
             raise LockUnavailable(text) from exc
         if not taken:
             return None
         try:
-            over = self._parts.refusal() is None
+            over = self._refusal() is None
         except (AuthenticationFailed, Closed):
             hosts.give(self.name)
             raise
         if over:
             hosts.give(self.name)
             return None
-        return Grant(self.name, wish, self._parts, None)
-
-    # Letting go ------------------------------------------------------------------------------------------------
+        return Grant(self.name, options, context, None)
 
     def release(self, grant: Grant) -> None:
-        """Take in that a body has been left; never waits."""
+        """Take the lock back from a body that was left; never waits."""
         place = grant.place
         if place is None or place.holder is not grant:
-            # LOCAL, with no key in the line.
-            self._parts.hosts.give(self.name)
+            # LOCAL, with no key in the queue.
+            self._context.hosts.give(self.name)
             if grant.has_turn:
-                self._pass_on(grant.wish)
+                self._pass_on(grant.options)
         else:
             place.holder = None
             if grant.has_turn:
-                self._pass_on(grant.wish)
+                self._pass_on(grant.options)
             else:
-                self._leave_to_driver(place, grant.wish)
+                self._leave_to_driver(place, grant.options)
         self.use(-1)
 
-    def _leave_to_driver(self, place: Place, last: Wish) -> None:
-        """Take back a place that was brought to the front under somebody who has the turn and goes on now."""
+    def _leave_to_driver(self, place: QueueKey, last: LockOptions) -> None:
+        """Take back a key that was promoted while another task has the turn, which goes on now."""
         if self._driving is None or not self._may_hand_over(place, last, self._driving):
             self.front.drop(place)
         else:
@@ -278,27 +322,32 @@ class Cohort:
             self.front.free_host(place)
         self._moved.fire()
 
-    def _pass_on(self, last: Wish) -> None:
-        """Give the turn to the next in line, and the place with it if that may be."""
-        place, following = self.front.place, self.line.next_wish
+    def _pass_on(self, last: LockOptions) -> None:
+        """Give the turn to the next in line, and the key with it if that may be."""
+        place = self.front.place
+        following = self._line[0].options if self._line else None
         if place is not None and place.holder is None:
             if following is None or not self._may_hand_over(place, last, following):
                 self.front.drop(place)
             elif place.issued:
                 place.handovers += 1
                 if place.handovers == 1:
-                    self._parts.start(place.scout, self.front.queue)
-        self.line.pass_on()
+                    self._start("scout", place.scout, self.front.queue)
+        self._turn_taken = bool(self._line)
+        if self._line:
+            waiter = self._line.popleft()
+            waiter.has_turn = True
+            waiter.event.set()
 
-    def _may_hand_over(self, place: Place, last: Wish, following: Wish) -> bool:
+    def _may_hand_over(self, place: QueueKey, last: LockOptions, following: LockOptions) -> bool:
         if not place.issued:
-            # Nobody has had it yet: the next one takes over the place in the line as it is.
+            # No task has had it yet: the next one takes over the place in the queue as it is.
             return not place.own.gone
         return may_hand_over(
             Handover(
                 wanted=last.handover and following.handover,
                 trusted=place.loss() is None,
-                left=place.session.deadline - self._parts.boot(),
+                left=place.session.deadline - self._client.clock.boot(),
                 renew_interval=place.session.renew_interval,
                 unresolved=place.pending.unresolved,
                 count=place.handovers,
@@ -308,18 +357,28 @@ class Cohort:
             _RULES,
         )
 
-    # What reconciling needs ------------------------------------------------------------------------------------
-
-    def bring_to_front(self, grant: Grant, place: Place) -> None:
-        """Let a LOCAL hold stand on a place that is first."""
+    def promote(self, grant: Grant, place: QueueKey) -> None:
+        """Turn a LOCAL hold DISTRIBUTED, on a key that is first."""
         place.first = place.hosted = True
-        if grant.place is not place and not self.line.turn:
-            self.line.turn = grant.has_turn = True
+        if grant.place is not place and not self._turn_taken:
+            self._turn_taken = grant.has_turn = True
         grant.promote(place)
-        place.keep(self._parts.start)
+        self._keep(place)
 
     def clear_away(self) -> None:
-        """Give back a place that nobody is on, and nobody on the way to."""
+        """Give back a key that no task holds, and no task is on the way to."""
         place = self.front.place
-        if place is not None and place.holder is None and not self.line.turn:
+        if place is not None and place.holder is None and not self._turn_taken:
             self.front.drop(place)
+
+
+async def _assess_holders(place: QueueKey) -> None:
+    try:
+        while await place.doubted():
+            if isinstance(place.holder, Grant):
+                place.holder.assess()
+            if place.loss() is not None:
+                return
+    finally:
+        # A later holder has a task of its own.
+        place.is_kept = False

@@ -1,56 +1,38 @@
-"""What the locks of one coordinator share, as their cohorts see it."""
+"""What the locks of one coordinator share: made before all of them, and handed down."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from tideover.broadcast import Signal
-from tideover.clock import Clock
+from tideover.client.client import Client
+from tideover.client.lifecycle import Lifecycle
 from tideover.errors import CircuitOpen
-from tideover.locks.etcd_queue import Queue
-from tideover.locks.grant import Keeper
 from tideover.locks.host_queue import Hosts
-from tideover.sessions.session import Session
+from tideover.locks.journal import LockJournal
+from tideover.sessions.pool import SessionPool
+from tideover.store.operations import Lane
 
 
-class Parts(Keeper, Protocol):
-    """What a cohort needs.
+@dataclass(slots=True, eq=False)
+class LockContext:
+    """What cohorts, contenders and grants work with.
 
     Attributes:
-        clock: The clocks.
-        hosts: The host locks.
-        changed: Fires when anything is known anew of etcd.
+        record_names: Whether spans may name locks.
+        process_name: Returns the name of this process, for people.
+        life: Whether locks are given; closed later than the coordinator, whose bodies may still take locks.
+        is_closed: Whether there is nothing to give back any more, because the sessions end.
     """
 
-    clock: Clock
+    client: Client
+    pool: SessionPool
     hosts: Hosts
-    changed: Signal
-
-    def name(self) -> str:
-        """Return the name of this process, for people."""
-        ...
-
-    def chance(self) -> float:
-        """Draw a number uniformly from [0, 1)."""
-        ...
-
-    def queue(self, name: str) -> Queue:
-        """Return etcd's line for a name."""
-        ...
-
-    async def session(self, ttl: int) -> Session:
-        """Return the session that all locks of a ttl share."""
-        ...
-
-    def acquiring(self, name: str) -> AbstractContextManager[object]:
-        """Record a wait for etcd, or for this machine."""
-        ...
-
-    def outage_declared(self) -> bool:
-        """Whether an outage is declared."""
-        ...
+    journal: LockJournal
+    record_names: bool
+    process_name: Callable[[], str]
+    life: Lifecycle = field(default_factory=Lifecycle)
+    is_closed: bool = False
 
     def refusal(self) -> CircuitOpen | None:
         """Return why calls are refused now; None if they are not.
@@ -59,20 +41,16 @@ class Parts(Keeper, Protocol):
             AuthenticationFailed: etcd refuses this client's credentials.
             Closed: The coordinator is closed.
         """
-        ...
+        self.life.check()
+        if self.client.state.health.quorum.closed:
+            return None
+        try:
+            self.client.calls.admit(Lane.QUORUM)
+        except CircuitOpen as exc:
+            return exc
+        return None
 
     async def recovery(self) -> None:
-        """Wait until no outage is declared."""
-        ...
-
-    def start(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
-        """Do something in the background; return whether that is still possible."""
-        ...
-
-    def host_failed(self, error: OSError) -> None:
-        """Take in that this machine has no place for host locks."""
-        ...
-
-    def settled(self, cohort: object) -> None:
-        """Take in that a cohort has nothing under way any more."""
-        ...
+        """Wait until no outage is declared, or the coordinator is closed."""
+        while self.client.state.outage_declared and self.life.is_open:
+            await self.client.state.changed.wait()

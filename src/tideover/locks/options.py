@@ -1,11 +1,11 @@
-"""What a lock was asked for with, checked once for each combination."""
+"""The options of a lock, and its name: checked before anything is asked of etcd."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 from tideover.sessions.rules import LeaseRules
 from tideover.shown import quoted
@@ -14,17 +14,17 @@ OnOutage = Literal["fail", "wait", "local"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """The options of one lock; `Coordinator.lock` documents them.
+class LockOptions:
+    """The options of one lock, made in the public method and handed down whole; `Coordinator.lock` documents them.
 
     Raises:
-        TypeError: One is of the wrong type.
-        ValueError: One is out of range.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
     """
 
     ttl: int
     timeout: float | None
-    on_outage: OnOutage
+    on_outage: OnOutage | None
     handover: bool
     lock_delay: float
 
@@ -34,10 +34,14 @@ class Wish:
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout)
         _check_seconds("lock_delay", self.lock_delay)
-        if self.on_outage not in ("fail", "wait", "local"):
+        if self.on_outage not in ("fail", "wait", "local", None):
             raise ValueError(f"on_outage must be 'fail', 'wait' or 'local', not {quoted(self.on_outage)}")
         if not isinstance(self.handover, bool):
             raise TypeError(f"handover must be True or False, not {quoted(self.handover)}")
+
+
+# Most locks of a process have one of a few combinations. `typed`, because True is no number of seconds.
+lock_options = cast("type[LockOptions]", lru_cache(maxsize=256, typed=True)(LockOptions))
 
 
 def _check_seconds(name: str, value: object) -> None:
@@ -46,12 +50,6 @@ def _check_seconds(name: str, value: object) -> None:
     # An `int` may be finite and yet no time that can be computed with.
     if not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be 0 seconds or more, and finite, not {quoted(value)}")
-
-
-@lru_cache(maxsize=256, typed=True)
-def wish(ttl: int, timeout: float | None, on_outage: OnOutage, handover: bool, lock_delay: float) -> Wish:
-    """Return the options, checked."""
-    return Wish(ttl, timeout, on_outage, handover, lock_delay)
 
 
 @lru_cache(maxsize=4096)

@@ -1,114 +1,92 @@
-"""Our place in etcd's line for one lock: a key under the session that all locks of a ttl share."""
+"""Our key in etcd's queue for one lock, and its way to the front: made, first, with the host lock, given back.
+
+*Guarantee.* A key counts as first only after one linearizable answer has shown that no older one is there. The
+host lock is taken last, so that a process that waits for etcd keeps no LOCAL holder of its machine waiting; and it
+is given back before the key is.
+
+*Not guaranteed* is anything about what comes next: the session may be in doubt as soon as this is known. The
+cohort asks `Contender.is_free` before a body is entered.
+
+Prior art: `Mutex.myKey` of etcd's Go package `concurrency`, and the contenders of ZooKeeper's lock recipe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from functools import cached_property
 
 import anyio
 
-from tideover.errors import SessionLost
+from tideover.broadcast import first_of
+from tideover.errors import CircuitOpen, LockTimeout, SessionLost, TideoverError
 from tideover.fencing.guard import Pending
-from tideover.locks.etcd_queue import Ahead, Queue
-from tideover.sessions.key import OwnKey
+from tideover.holders import Holder
+from tideover.locks.context import LockContext
+from tideover.locks.etcd_queue import Ahead, EtcdQueue, queue_head
+from tideover.locks.options import LockOptions
+from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
+from tideover.status import RejectedValue
 
 
-class Holder(Protocol):
-    """Whoever runs a body on a place."""
-
-    def assess(self) -> object:
-        """Work out how it stands, now."""
-        ...
-
-
-class Place:
-    """A key in the line, from the moment it is made until it is given back.
-
-    Args:
-        own: The key.
-        session: What it stands under.
-        now: The monotonic clock.
+class QueueKey:
+    """A key in etcd's queue, from the moment it is made until it is given back.
 
     Attributes:
+        own: The key, under a session that all locks of a ttl share.
         first: Whether it is known to have come first: then the lock is this process's.
         hosted: Whether the host lock is held along with it.
-        handovers: How often it was handed on.
+        handovers: How often it was handed on inside this process.
         issued: How many tokens were made of it.
-        holder: Whose body runs on it; None between two.
-        ahead: Who stood before it in the line.
+        holder: The grant whose body runs on it; None between two.
+        is_kept: Whether a task tells holders when it is in doubt.
+        ahead: Which keys were seen before it in the queue.
         pending: Guarded writes that may still be applied.
-        rival_after: `handovers` when somebody elsewhere was first seen to wait; None if nobody was.
+        rival_after: `handovers` when a waiter elsewhere was first seen; None if none was.
     """
 
-    def __init__(self, own: OwnKey, session: Session, *, now: Callable[[], float]) -> None:
+    def __init__(self, own: LeasedKey, session: Session, *, now: Callable[[], float]) -> None:
         self.own = own
         self.session = session
         self.first = False
         self.hosted = False
         self.handovers = 0
         self.issued = 0
-        self.holder: Holder | None = None
+        self.holder: object = None
+        self.is_kept = False
         self.ahead = Ahead()
         self.pending = Pending()
         self.rival_after: int | None = None
         self._rival_at = 0.0
         self._now = now
-        self._keeping: anyio.CancelScope | None = None
+        self._doubting: anyio.CancelScope | None = None
         self._scouting: anyio.CancelScope | None = None
         self._dropped = False
-        self._kept = False
-
-    def __repr__(self) -> str:
-        """Show the key and how far it has come."""
-        return f"<Place {self.own!r} {'first' if self.first else 'waiting'}>"
 
     def loss(self) -> SessionLost | None:
-        """Return why it is not to be believed in right now; None if it is."""
+        """Return why the key may not be relied upon right now; None if it may."""
         if self.own.gone:
             return SessionLost(f"its key {self.own.key!r} is gone: {self.own.gone.reason}", definite=True)
         return self.session.loss()
 
     @property
     def rival_for(self) -> float:
-        """Seconds since somebody elsewhere was first seen to wait."""
+        """Seconds since a waiter elsewhere was first seen."""
         return 0.0 if self.rival_after is None else self._now() - self._rival_at
 
-    def keep(self, start: Callable[[Callable[[], Awaitable[object]]], object]) -> None:
-        """See to it that the holder is told when the place is not to be believed in any more.
-
-        Args:
-            start: Does something in the background.
-        """
-        if not self._kept:
-            self._kept = True
-            start(self._keep)
-
-    async def _keep(self) -> None:
-        """Tell, until the place is given back, or is not believed in: whoever has it after that begins again."""
-        try:
-            await self._tell()
-        finally:
-            self._kept = False
-
-    async def _tell(self) -> None:
-        while not self._dropped:
+    async def doubted(self) -> bool:
+        """Wait until the key may not be relied upon; return False if it was dropped meanwhile."""
+        if not self._dropped:
             with anyio.CancelScope() as scope:
-                self._keeping = scope
+                self._doubting = scope
                 self.session.bind(scope)
                 try:
                     await self.own.gone.wait()
                 finally:
                     self.session.unbind(scope)
-            if self._dropped:
-                return
-            if self.holder is not None:
-                self.holder.assess()
-            loss = self.loss()
-            if loss is not None:
-                return
+        return not self._dropped
 
-    async def scout(self, queue: Queue) -> None:
+    async def scout(self, queue: EtcdQueue) -> None:
         """Look out for waiters elsewhere, from the first handover on."""
         if self._scouting is not None or self._dropped:
             return
@@ -119,8 +97,233 @@ class Place:
                 self.rival_after, self._rival_at = self.handovers, self._now()
 
     def drop(self) -> None:
-        """Take in that it is given back: nobody is told anything any more."""
+        """End what watches over the key: it is given back."""
         self._dropped = True
-        for scope in (self._keeping, self._scouting):
+        for scope in (self._doubting, self._scouting):
             if scope is not None:
                 scope.cancel()
+
+
+class Contender:
+    """The key of one cohort. One task at a time brings it to the front; another may go on from any await of it.
+
+    Args:
+        ttl: Of the session, in seconds.
+        on_idle: Called when a key has been given back.
+
+    Attributes:
+        place: Our key in etcd's queue; None if there is none.
+    """
+
+    def __init__(self, name: str, ttl: int, context: LockContext, *, on_idle: Callable[[], object]) -> None:
+        self.name = name
+        self.place: QueueKey | None = None
+        self._ttl = ttl
+        self._context = context
+        self._client = context.client
+        self._on_idle = on_idle
+        # Of the newest key: a waiter that gives up has given it back by the time it says why.
+        self._ahead: Ahead | None = None
+        self._making = anyio.Lock(fast_acquire=True)
+        self._releasing: anyio.Event | None = None
+
+    @cached_property
+    def queue(self) -> EtcdQueue:
+        """etcd's queue."""
+        return EtcdQueue(self._client, self.name)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no key, and none is being given back."""
+        return self.place is None and self._releasing is None
+
+    @property
+    def others(self) -> str:
+        """Who elsewhere has the lock, for people, as far as that is known."""
+        holder = self.holder
+        return "others have it" if holder is None else f"others have it: {holder}"
+
+    @property
+    def holder(self) -> str | None:
+        """Who elsewhere has the lock, and since when, as last seen; None if no other key was seen."""
+        seen = None if self._ahead is None else self._ahead.holder or self._ahead.last
+        return None if seen is None else self.queue.describe(seen)
+
+    @property
+    def foreign(self) -> list[RejectedValue]:
+        """Keys before ours that no client has made; empty unless we wait."""
+        waits = self.place is not None and not self.place.first and self._ahead is not None
+        return self.queue.foreign(self._ahead) if waits and self._ahead is not None else []
+
+    async def make(self) -> QueueKey:
+        """Return our key in etcd's queue; make it if there is none.
+
+        Raises:
+            TideoverError: As of `Session.put`.
+        """
+        if self._releasing is not None:
+            await self.released()
+        async with self._making:
+            place = self.place
+            if place is not None and (place.holder is not None or not place.own.gone):
+                return place
+            if place is not None:
+                self.drop(place)
+            clock, pool = self._client.clock, self._context.pool
+            session = pool.of_locks.get(self._ttl)
+            if session is None or session.loss() is not None:
+                session = await pool.shared(self._ttl)
+            head = queue_head(self._client.namespace, self.name)
+            key = f"locks/{self.name}/{session.lease_id:x}"
+            holder = Holder.now(self._context.process_name(), clock.wall())
+            # The head of the queue is read in the same transaction: if it is our key, nothing more is asked.
+            own = await session.claim(key, holder.encode(), reads=[head])
+            place = self.place = QueueKey(own, session, now=clock.monotonic)
+            self._ahead = place.ahead
+            place.first = next(iter(own.reads[0].entries), None) == own.full
+            if not place.first:
+                place.ahead.holder = self.queue.first_in(own.reads[0])
+            return place
+
+    async def come_first(self, place: QueueKey, options: LockOptions) -> None:
+        """Wait until our key is the first in etcd's queue.
+
+        Raises:
+            LockTimeout: It is not, and the timeout is 0.
+            TideoverError: As of `EtcdQueue.wait`.
+        """
+        if options.timeout == 0:
+            before = await self.queue.before(place.own)
+            if before is not None:
+                holder = place.ahead.holder or before
+                raise LockTimeout(f"lock {self.name!r} is held by {self.queue.describe(holder)}")
+        elif await self.queue.wait(place.own, ahead=place.ahead, why=options.lock_delay > 0):
+            await anyio.sleep(options.lock_delay)
+            await self.queue.before(place.own)
+        place.first = True
+
+    def is_free(self, place: QueueKey) -> bool:
+        """Whether the lock can be granted on a key now: unheld, and with more than one renewal interval left."""
+        return (
+            self.place is place
+            and place.holder is None
+            and place.loss() is None
+            and place.session.deadline - self._client.clock.boot() > place.session.renew_interval
+        )
+
+    async def take_host(self, place: QueueKey, options: LockOptions) -> None:
+        """Take the host lock along with a key that has come first.
+
+        Raises:
+            LockTimeout: A LOCAL holder has it, and the timeout is 0.
+            SessionLost: The key is gone.
+            CircuitOpen: An outage is declared.
+        """
+        hosts = self._context.hosts
+        try:
+            taken = hosts.take_now(self.name)
+            if not taken:
+                if options.timeout == 0:
+                    raise LockTimeout(f"lock {self.name!r} is held LOCAL on this machine")
+                taken = await self.host_unless(lambda: self._overtaken(place))
+        except OSError as exc:
+            # The lock itself does not need it; only a LOCAL one would.
+            self._context.journal.host_failed(exc)
+            return
+        if taken and place.holder is None and self.place is place:
+            place.hosted = True
+        elif taken:
+            hosts.give(self.name)
+
+    async def _overtaken(self, place: QueueKey) -> None:
+        """Raise as soon as waiting for the host lock makes no sense: the key is gone, or an outage is declared."""
+        gone = anyio.Event()
+        refusal: CircuitOpen | None = None
+
+        async def until_gone() -> None:
+            await place.own.gone.wait()
+            gone.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(until_gone)
+            while refusal is None and not gone.is_set():
+                changed = self._client.state.changed.next()
+                refusal = self._context.refusal()
+                if refusal is None:
+                    await first_of([gone, changed])
+            tasks.cancel_scope.cancel()
+        raise refusal or SessionLost(f"{place.own.key!r} is gone: {place.own.gone.reason}", definite=True)
+
+    async def host_unless(self, over: Callable[[], Awaitable[None]]) -> bool:
+        """Wait for the host lock until something else happens; return whether it was taken.
+
+        Raises:
+            OSError: This machine has no place for host locks.
+            TideoverError: What `over` raises.
+        """
+        taken = False
+        failed: Exception | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def give_up() -> None:
+                    nonlocal failed
+                    try:
+                        await over()
+                    except TideoverError as exc:
+                        failed = exc
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(give_up)
+                try:
+                    await self._context.hosts.take(self.name)
+                    taken = True
+                except OSError as exc:
+                    failed = exc
+                tasks.cancel_scope.cancel()
+        except BaseException:
+            if taken:
+                self._context.hosts.give(self.name)
+            raise
+        if failed is not None and not taken:
+            raise failed
+        return taken
+
+    def free_host(self, place: QueueKey) -> None:
+        """Give back the host lock that is held along with a key."""
+        if place.hosted:
+            place.hosted = False
+            self._context.hosts.give(self.name)
+
+    def drop(self, place: QueueKey) -> None:
+        """Give a key back, in the background."""
+        if self.place is place:
+            self.place = None
+        self.free_host(place)
+        if not place.own.gone and not self._context.is_closed:
+            # Set before the next task here is told: it waits for this.
+            done = anyio.Event()
+            if self._client.home.start("lock: give back", self._give_back, place, done):
+                self._releasing = done
+        place.drop()
+
+    def forget(self, place: QueueKey) -> None:
+        """Record that the key of a hold is gone; the hold goes on, LOCAL, and keeps the host lock."""
+        place.holder = None
+        if self.place is place:
+            self.place = None
+        place.drop()
+
+    async def _give_back(self, place: QueueKey, done: anyio.Event) -> None:
+        try:
+            await place.session.delete(place.own)
+        finally:
+            if self._releasing is done:
+                self._releasing = None
+            done.set()
+            self._on_idle()
+
+    async def released(self) -> None:
+        """Wait until no key is being given back."""
+        while self._releasing is not None:
+            await self._releasing.wait()

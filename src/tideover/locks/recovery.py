@@ -1,4 +1,4 @@
-"""What becomes of a LOCAL hold when etcd is back: it is brought to the front of its line, or is in conflict."""
+"""A LOCAL hold when etcd is back: its key comes first, and it is DISTRIBUTED; or it is in conflict."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import anyio
 
 from tideover.errors import LockConflict, LockLost, OutcomeUnknown, SessionLost, TideoverError, Unavailable
 from tideover.locks.cohort import AFTER_DOUBT, Cohort
-from tideover.locks.context import Parts
+from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
 from tideover.locks.rules.recovery import Verdict, verdict
 
 
-async def reconcile(cohort: Cohort, grant: Grant, parts: Parts) -> None:
-    """Bring a LOCAL hold to the front of the line, or end it; ends early if another outage is declared.
-
-    Args:
-        cohort: Where it belongs.
-        grant: The hold.
-        parts: What all locks of a coordinator share.
-    """
+async def reconcile(cohort: Cohort, grant: Grant, context: LockContext) -> None:
+    """Promote a LOCAL hold, or end it; ends early if another outage is declared."""
+    grant.is_reconciled = True
     cohort.use(1)
     try:
-        while grant.is_local and not parts.outage_declared():
+        while grant.is_local and not context.client.state.outage_declared:
             try:
                 if await _try(cohort, grant):
                     return
@@ -30,8 +25,9 @@ async def reconcile(cohort: Cohort, grant: Grant, parts: Parts) -> None:
             except TideoverError as exc:
                 grant.end(LockLost(f"lock {cohort.name!r} was held LOCAL, and cannot be had from etcd: {exc}"))
                 return
-            await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * parts.chance()))
+            await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * context.client.random()))
     finally:
+        grant.is_reconciled = False
         cohort.clear_away()
         cohort.use(-1)
 
@@ -59,7 +55,7 @@ async def _try(cohort: Cohort, grant: Grant) -> bool:
     found = verdict(own=own, first=first, before=None if before is None else own)
     if found is Verdict.CONFLICT:
         return _conflict(cohort, grant, front.queue.describe(older) if older is not None else "")
-    cohort.bring_to_front(grant, place)
+    cohort.promote(grant, place)
     return True
 
 

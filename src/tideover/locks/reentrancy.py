@@ -1,4 +1,4 @@
-"""Who is inside which body: to tell somebody who would wait for itself, instead of letting it wait for ever."""
+"""Detects re-entry: raises where a task would deadlock on a lock whose body it runs in."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Body:
     """One body of a lock.
 
     Attributes:
-        owner: Where the lock comes from.
+        owner: The `Locks` that the lock belongs to.
         name: The lock.
         scope: What the body runs in.
-        outer: The body around it, as its task, or one that has started that, has it; None if there is none.
+        outer: The body around it, of its task or of a task that has started that one; None if there is none.
     """
 
     owner: object
@@ -28,22 +28,9 @@ class Body:
 innermost: ContextVar[Body | None] = ContextVar("tideover_innermost_lock", default=None)
 
 
-def leave(scope: anyio.CancelScope) -> None:
-    """Take in that the innermost body was left."""
-    body = innermost.get()
-    if body is not None and body.scope is scope:
-        innermost.set(body.outer)
-
-
 def is_inside(owner: object, name: str) -> bool:
-    """Whether the calling task is inside a body of that lock, which cannot be left before the task goes on.
-
-    Args:
-        owner: Where the lock comes from.
-        name: The lock.
-    """
-    # Tasks take the context along in which they were started, also those that outlive the body: hence the question
-    # to the scope.
+    """Whether the calling task is inside a body of that lock, which cannot be left before the task goes on."""
+    # Tasks inherit the context they were started in, also those that outlive the body: so the scope is asked.
     body = innermost.get()
     while body is not None:
         if body.owner is owner and body.name == name and _encloses(body.scope):
@@ -53,7 +40,7 @@ def is_inside(owner: object, name: str) -> bool:
 
 
 def _encloses(scope: anyio.CancelScope) -> bool:
-    """Whether the calling task runs in a scope, or in a task group within: then the deadline is its, too."""
+    """Whether the calling task runs in a scope or in a task group within: then the scope's deadline is its own."""
     if scope.cancel_called:
         return False
     before, now = anyio.current_effective_deadline(), anyio.current_time()

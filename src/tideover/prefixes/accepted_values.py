@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import SnapshotCorrupt
@@ -56,7 +56,7 @@ class AcceptedValues:
         # Absolute, as the files have it, so that a daemon's later chdir does not move it.
         self.folder = None if folder is None else folder.absolute()
         self.restored = folder is None
-        self.changed = Signal()
+        self.changed = Broadcast()
         self._options = options
         self._clock = clock
         self._excluded = tuple((options.base + prefix).encode() for prefix in options.exclude)

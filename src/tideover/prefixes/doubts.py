@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tideover import telemetry
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.ticker import Ticker
 
 # Seconds between two looks at a watch, at the most.
@@ -21,12 +21,12 @@ class Doubts:
     """The open watches of one coordinator.
 
     Args:
-        lanes: The proofs, and the member in use.
+        cluster: The proofs, and the member in use.
         ticker: Who looks at the clock.
     """
 
-    def __init__(self, lanes: Lanes, ticker: Ticker) -> None:
-        self._lanes = lanes
+    def __init__(self, cluster: ClusterState, ticker: Ticker) -> None:
+        self._cluster = cluster
         self._ticker = ticker
         self._looks: dict[Callable[[], object], None] = {}
 
@@ -60,7 +60,7 @@ class Doubts:
         tick = self._ticker.every(TICK, self._look, slack=TICK / 4)
         try:
             while True:
-                changed = self._lanes.changed.next()
+                changed = self._cluster.changed.next()
                 self._look()
                 await changed.wait()
         finally:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
 
 from tideover import telemetry
-from tideover.client.gateway import Gateway
+from tideover.client.client import Client
 from tideover.client.namespaces import Namespaces
-from tideover.clock import Clock
-from tideover.cluster.state import Lanes
-from tideover.epoch.tracker import Identity
+from tideover.epoch.tracker import EpochTracker
 from tideover.options import Options
 from tideover.paths import default_folder
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshotter import Keeper
+from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View, ViewRules
-from tideover.store.protocol import Store
-from tideover.ticker import Ticker
 from tideover.types import Component, Entry
 
 # Seconds between two looks at whether a client with an identity may still read what it follows.
@@ -41,7 +37,7 @@ class Followed:
         keeper: What keeps it on disk; None if nothing does.
     """
 
-    def __init__(self, view: View, keeper: Keeper | None, following: Following) -> None:
+    def __init__(self, view: View, keeper: Snapshotter | None, following: Following) -> None:
         self.view = view
         self.keeper = keeper
         self._following = following
@@ -60,26 +56,39 @@ class Followed:
         """Whether more is about to be known than is now: from etcd for the first time, or else from the disk."""
         return self.view.awaited or not (self.restored or self.view.synced)
 
-    def tasks(self, store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
+    def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that keep it up to date, by name."""
         tasks: dict[str, Callable[[], Awaitable[object]]] = {
-            f"follow {self.view.name}": self._following.follower(self.view, store).run
+            f"follow {self.view.name}": self._following.follower(self.view).run
         }
         if self.keeper is not None:
             tasks[f"keep {self.keeper!r}"] = self.keeper.run
         return tasks
 
 
+def at_start(followed: Iterable[Followed], base: str) -> dict[str, Entry]:
+    """Return the followed configuration that a start without etcd begins with, by key. Blocks.
+
+    That is what an earlier process has left on disk, and where it has left nothing, the bootstrap file.
+
+    Args:
+        followed: The prefixes.
+        base: What full keys begin with, and the keys that are returned do not.
+    """
+    known: dict[str, Entry] = {}
+    for each in followed:
+        entries = each.view.at_start(None)[0] if each.keeper is None else each.keeper.peek()
+        known |= {key.decode(errors="surrogateescape").removeprefix(base): entry for key, entry in entries.items()}
+    return known
+
+
 class Following:
     """Makes what is needed to follow a prefix, in the same way for all of a coordinator's.
 
     Args:
+        client: The way to etcd.
         options: Where snapshots live, and as whom etcd is asked.
-        gateway: The way to etcd.
-        lanes: The member in use.
         identity: Which history etcd is in.
-        clock: The clocks.
-        ticker: Who looks at the clock.
         namespaces: Where else to look for what is not there.
         bootstrap: Configuration by full key, for keys of which nobody knows anything.
 
@@ -90,24 +99,19 @@ class Following:
 
     def __init__(
         self,
+        client: Client,
         options: Options,
         *,
-        gateway: Gateway,
-        lanes: Lanes,
-        identity: Identity,
-        clock: Clock,
-        ticker: Ticker,
+        identity: EpochTracker,
         namespaces: Namespaces,
         bootstrap: Mapping[bytes, Entry],
     ) -> None:
+        self._client = client
         self._namespaces = namespaces
         self._bootstrap = bootstrap
         self._options = options
-        self._gateway = gateway
-        self._lanes = lanes
         self._identity = identity
-        self._clock = clock
-        self.doubts = Doubts(lanes, ticker)
+        self.doubts = Doubts(client.state, client.ticker)
         self._writers = anyio.CapacityLimiter(_WRITERS)
         self._folder = _snapshot_folder(options)
         self.rights_every = RIGHTS_EVERY
@@ -138,35 +142,30 @@ class Following:
         start, excluded = prefix.encode(), tuple(each.encode() for each in exclude)
         view = View(
             start,
-            lanes=self._lanes,
+            self._client.of(component),
             identity=self._identity,
-            clock=self._clock,
             rules=self._rules,
-            component=component,
             left_out=excluded,
             bootstrap={key: entry for key, entry in self._bootstrap.items() if key.startswith(start)},
             on_change=on_change,
         )
         return Followed(view, self._keeper(view, excluded, may_save), self)
 
-    def follower(self, view: View, store: Store) -> Follower:
+    def follower(self, view: View) -> Follower:
         """Return what brings a view up to date."""
         return Follower(
             view,
-            store=store,
-            gateway=self._gateway.of(view.component),
-            lanes=self._lanes,
+            self._client.of(view.component),
             identity=self._identity,
-            clock=self._clock,
             doubts=self.doubts,
             namespaces=self._namespaces if self._options.bookkeeping else None,
         )
 
     def accepted(self) -> AcceptedValues:
         """Return what keeps what settings objects have accepted; nothing happens before it is run."""
-        return AcceptedValues(self._folder, self._options, clock=self._clock)
+        return AcceptedValues(self._folder, self._options, clock=self._client.clock)
 
-    def _keeper(self, view: View, exclude: tuple[bytes, ...], may_save: Callable[[], bool]) -> Keeper | None:
+    def _keeper(self, view: View, exclude: tuple[bytes, ...], may_save: Callable[[], bool]) -> Snapshotter | None:
         if self._folder is None:
             return None
         file = SnapshotFile(
@@ -178,11 +177,11 @@ class Following:
             user=self._options.username or "",
             encryption=self._options.encryption,
         )
-        return Keeper(
+        return Snapshotter(
             view,
             file,
             identity=self._identity,
-            clock=self._clock,
+            clock=self._client.clock,
             exclude=exclude,
             may_save=may_save,
             writers=self._writers,

@@ -14,19 +14,18 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover import telemetry
-from tideover.client.gateway import Gateway
+from tideover.client.client import Client
 from tideover.client.namespaces import Namespaces
-from tideover.clock import Clock
-from tideover.cluster.state import Lanes, Proof
-from tideover.epoch.tracker import Identity
+from tideover.cluster.state import Proof
+from tideover.epoch.tracker import EpochTracker
 from tideover.errors import AuthenticationFailed, InvalidRequest, PermissionDenied, TideoverError, Unavailable
 from tideover.policies import RetryPolicy
 from tideover.prefixes.doubts import TICK, Doubts
 from tideover.prefixes.rules import progress_is_ordered
 from tideover.prefixes.view import MEMBER_READ_EVERY, Origin, View, ViewTooLarge
-from tideover.store.faults import FaultKind, StoreFault, classify, public_error
+from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, public_error
 from tideover.store.operations import Lane, Range, RangeResult, Status, prefix_end
-from tideover.store.protocol import Compacted, Store, Watch
+from tideover.store.protocol import Compacted, Watch
 from tideover.types import Header, HealthState
 
 # Keys per page of a full read; and once a page took so many seconds, about so many bytes, so that what others ask
@@ -58,11 +57,8 @@ class Follower:
 
     Args:
         view: The view.
-        store: The cluster, for watches.
-        gateway: The way to etcd, for reads.
-        lanes: The health, the member in use, and the proofs.
+        client: The way to etcd.
         identity: Which history etcd is in.
-        clock: The clocks.
         doubts: Has the watch looked at, with all others.
         namespaces: Where else to look, once, if there is nothing; None means nowhere.
     """
@@ -70,23 +66,20 @@ class Follower:
     def __init__(
         self,
         view: View,
+        client: Client,
         *,
-        store: Store,
-        gateway: Gateway,
-        lanes: Lanes,
-        identity: Identity,
-        clock: Clock,
+        identity: EpochTracker,
         doubts: Doubts,
         namespaces: Namespaces | None = None,
     ) -> None:
         self._view = view
         self._end = prefix_end(view.prefix)
         self._start = view.prefix or b"\0"
-        self._store = store
-        self._gateway = gateway
-        self._lanes = lanes
+        self._store = client.store
+        self._gateway = client.calls
+        self._cluster = client.state
         self._identity = identity
-        self._clock = clock
+        self._clock = client.clock
         self._doubts = doubts
         self._elsewhere = namespaces
         self._read_at = -math.inf
@@ -114,29 +107,29 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        while not self._lanes.health.decided:
-            await self._lanes.changed.wait()
+        while not self._cluster.health.decided:
+            await self._cluster.changed.wait()
         while True:
-            if self._lanes.health.quorum.closed:
+            if self._cluster.health.quorum.closed:
                 self._survivor = None
-                await self._lanes.returned.wait(await self._follow())
+                await self._cluster.returned.wait(await self._follow())
             else:
                 self._troubles = 0
                 await self._endure()
 
     async def _follow(self) -> float:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
-        view, lanes = self._view, self._lanes
+        view, cluster = self._view, self._cluster
         # What the monitor suspects it asks about already; nobody else need ask meanwhile.
-        await lanes.settled(_OPENING)
-        if not lanes.health.quorum.closed:
+        await cluster.settled(_OPENING)
+        if not cluster.health.quorum.closed:
             return 0.0
         try:
             if self._must_read() or not await self._may_resume():
                 await self._read_all()
             # Begin at a member that the monitor has judged to be well since the last trouble.
-            await lanes.settled(_OPENING)
-            await self._watch(lanes.active)
+            await cluster.settled(_OPENING)
+            await self._watch(cluster.active)
         except Compacted:
             telemetry.watch_restarted(self._view.component, "compacted")
             self._read_at = -math.inf
@@ -148,7 +141,7 @@ class Follower:
             if isinstance(error, PermissionDenied):
                 return self._deny(error)
             self._trouble(error)
-            lanes.failed(exc.fault)
+            cluster.failed(exc.fault)
         except PermissionDenied as exc:
             return self._deny(exc)
         except (AuthenticationFailed, Unavailable) as exc:
@@ -169,7 +162,7 @@ class Follower:
         """Whether the content may be of another history, or is due for its regular full read."""
         view = self._view
         overdue = self._clock.monotonic() - self._read_at >= view.rules.full_read_every
-        unsure = self._blackouts != self._lanes.blackouts or not view.current
+        unsure = self._blackouts != self._cluster.blackouts or not view.current
         return overdue or unsure or view.origin is not Origin.QUORUM
 
     async def _may_resume(self) -> bool:
@@ -222,7 +215,7 @@ class Follower:
 
     async def _read_all(self) -> None:
         view, identity = self._view, self._identity
-        blackouts, history = self._lanes.blackouts, None
+        blackouts, history = self._cluster.blackouts, None
         while history is not identity.history:
             # What was read before a reset was known may be of either history.
             history = identity.history
@@ -270,16 +263,16 @@ class Follower:
     async def _endure(self) -> None:
         """Ask a surviving member now and then, until the state changes."""
         self._view.changed.fire()
-        state = self._lanes.health.state
+        state = self._cluster.health.state
         if state is HealthState.DEGRADED:
             await self._read_member()
         with anyio.move_on_after(MEMBER_READ_EVERY):
-            while self._lanes.health.state is state:
-                await self._lanes.changed.wait()
+            while self._cluster.health.state is state:
+                await self._cluster.changed.wait()
 
     async def _read_member(self) -> None:
         """Read what a survivor has, unless a probe tells that it has nothing else than before."""
-        heard = self._lanes.heard.get(self._lanes.active)
+        heard = self._cluster.heard.get(self._cluster.active)
         if heard is not None and self._survivor is not None and _same(heard.header, self._survivor):
             if self._survivor_is_ahead:
                 self._view.confirm_member(heard.sent_at)
@@ -327,7 +320,7 @@ class Follower:
             member=member,
             timeout=_OPENING,
         )
-        with self._lanes.waiting.calling(member, Lane.QUORUM, timeout=_OPENING):
+        with self._cluster.waiting.calling(member, Lane.QUORUM, timeout=_OPENING):
             about = await self._store.call(Status(), member=member, timeout=_OPENING)
             watch = await stack.enter_async_context(opening)
             self._answers = not self._store.is_proxy(member)
@@ -335,7 +328,7 @@ class Follower:
             told = about.version is None or progress_is_ordered(about.version)
             self._ordered = told and self._answers
             return watch
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     async def _receive(self, watch: Watch) -> None:
         while True:
@@ -368,7 +361,7 @@ class Follower:
             tasks.start_soon(self._recheck_rights, tasks.cancel_scope)
 
     def _take_proof(self) -> None:
-        proof = self._lanes.proof
+        proof = self._cluster.proof
         if proof is not None and proof is not self._seen:
             self._seen = proof
             if self._view.current:
@@ -377,7 +370,7 @@ class Follower:
     async def _doubt(self, watch: Watch, scope: anyio.CancelScope) -> None:
         """Ask how far the watch has come, as long as the view lags, and end it if it does not answer."""
         while self._view.freshness.lags:
-            changed = self._lanes.changed.next()
+            changed = self._cluster.changed.next()
             if self._answers and not await self._ask_progress(watch):
                 scope.cancel()
                 return
@@ -468,9 +461,9 @@ class Follower:
 
     def _is_over(self, member: str) -> bool:
         """Whether the watch is at a member that does not answer any more, or a full read is due."""
-        lanes = self._lanes
-        deserted = lanes.active != member and member not in lanes.well
-        return deserted or not lanes.health.quorum.closed or self._must_read()
+        cluster = self._cluster
+        deserted = cluster.active != member and member not in cluster.well
+        return deserted or not cluster.health.quorum.closed or self._must_read()
 
 
 def _same(one: Header, other: Header) -> bool:

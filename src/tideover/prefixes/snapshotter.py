@@ -18,7 +18,7 @@ from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.encryption import KeysUnusable
 from tideover.epoch.rules import Known
-from tideover.epoch.tracker import History, Identity
+from tideover.epoch.tracker import Epoch, EpochTracker
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshot import Snapshot
@@ -41,7 +41,7 @@ _DOUBTED = 1.0
 NOT_WRITTEN = (OSError, KeysUnusable, SnapshotSealed)
 
 
-class Keeper:
+class Snapshotter:
     """Keeps the snapshot of one view.
 
     Args:
@@ -65,7 +65,7 @@ class Keeper:
         view: View,
         file: SnapshotFile,
         *,
-        identity: Identity,
+        identity: EpochTracker,
         clock: Clock,
         exclude: tuple[bytes, ...] = (),
         may_save: Callable[[], bool] = lambda: True,
@@ -88,7 +88,7 @@ class Keeper:
 
     def __repr__(self) -> str:
         """Show the file."""
-        return f"<Keeper {self._file.path}>"
+        return f"<Snapshotter {self._file.path}>"
 
     @property
     def component(self) -> Component:
@@ -155,7 +155,7 @@ class Keeper:
         )
         self._saved_content, self._saved_synced_at = self._content(), synced_at
 
-    def _recall(self, snapshot: Snapshot) -> History:
+    def _recall(self, snapshot: Snapshot) -> Epoch:
         if not snapshot.cluster_id:  # of no history: an operator has made it
             return self._identity.history
         return self._identity.recall(

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from tideover.broadcast import Signal
-from tideover.clock import Clock
-from tideover.cluster.state import Lanes, Proof
-from tideover.epoch.tracker import History, Identity
+from tideover.broadcast import Broadcast
+from tideover.client.client import Client
+from tideover.cluster.state import Proof
+from tideover.epoch.tracker import Epoch, EpochTracker
 from tideover.errors import AuthenticationFailed, PermissionDenied, TideoverError, Unavailable
 from tideover.prefixes.rules import Freshness
 from tideover.store.operations import RangeResult
@@ -79,11 +79,9 @@ class View:
 
     Args:
         prefix: The prefix.
-        lanes: The health of the cluster.
-        identity: Which history it is in.
-        clock: The clocks.
+        client: The health of etcd, the clocks, and whose the view is.
+        identity: Which history etcd is in.
         rules: The numbers.
-        component: Whose it is.
         left_out: Prefixes of keys that are in no snapshot, which says nothing about them.
         bootstrap: What is served of keys of which nobody knows anything.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
@@ -107,12 +105,10 @@ class View:
     def __init__(
         self,
         prefix: bytes,
+        client: Client,
         *,
-        lanes: Lanes,
-        identity: Identity,
-        clock: Clock,
+        identity: EpochTracker,
         rules: ViewRules,
-        component: Component,
         left_out: tuple[bytes, ...] = (),
         bootstrap: Mapping[bytes, Entry] | None = None,
         on_change: Callable[[Mapping[bytes, Entry | None], int], None],
@@ -121,18 +117,18 @@ class View:
         self.entries: dict[bytes, Entry] = {}
         self.freshness = Freshness()
         self.origin = Origin.NOTHING
-        self.changed = Signal()
+        self.changed = Broadcast()
         self.denied: PermissionDenied | None = None
         self.trouble: TideoverError | None = None
         self.history = identity.history
         self.resets = 0
         self.rules = rules
-        self.component = component
+        self.component: Component = client.component
         self.bootstrapped: frozenset[bytes] = frozenset()
         self._bootstrap = bootstrap or {}
-        self._lanes = lanes
+        self._cluster = client.state
         self._identity = identity
-        self._clock = clock
+        self._clock = client.clock
         self._on_change = on_change
         self.size = 0
         self._member_read_at = -math.inf
@@ -172,7 +168,7 @@ class View:
     @property
     def awaited(self) -> bool:
         """Whether etcd is about to be heard for the first time: it was not yet, and nothing known prevents it."""
-        health = self._lanes.health
+        health = self._cluster.health
         if self.origin not in (*_SILENT, Origin.DISK) or self.refused:
             return False
         if not health.decided or health.state is HealthState.AVAILABLE:
@@ -206,7 +202,7 @@ class View:
         """The rung of the ladder the content stands on now; None if nothing was ever read."""
         if self.origin is Origin.NOTHING:
             return None
-        state, proven = self._lanes.health.state, self.freshness.synced_at > self._lanes.health.lost_at
+        state, proven = self._cluster.health.state, self.freshness.synced_at > self._cluster.health.lost_at
         if (
             state is HealthState.AVAILABLE
             and self.origin is Origin.QUORUM
@@ -244,7 +240,7 @@ class View:
         entries: Mapping[bytes, Entry],
         *,
         freshness: Freshness,
-        history: History,
+        history: Epoch,
     ) -> None:
         """Begin with the content of a snapshot.
 
@@ -259,7 +255,7 @@ class View:
         content, bootstrapped = self.at_start(entries)
         self._replace(content, freshness.reached, bootstrapped=bootstrapped)
 
-    def take_quorum(self, found: RangeResult, sent_at: float, history: History) -> None:
+    def take_quorum(self, found: RangeResult, sent_at: float, history: Epoch) -> None:
         """Take over a linearizable full read.
 
         Args:
@@ -274,7 +270,7 @@ class View:
         self.freshness = self.freshness.moved(revision).asked(sent_at, revision)
         self._replace(found.entries, revision)
 
-    def _enter(self, history: History) -> None:
+    def _enter(self, history: Epoch) -> None:
         """Forget how fresh the content is if it is of another history: revisions of two cannot be compared."""
         if self.synced and history is not self.history:
             self.resets += 1

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tideover.client.gateway import Gateway
 from tideover.errors import PermissionDenied
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.store.operations import MOST_READS, Delete, Put, Range
 from tideover.store.transactions import Compare, Txn
 
@@ -57,7 +57,7 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
     return refused
 
 
-async def not_as_written(gateway: Gateway, keys: Sequence[OwnKey], lease: int) -> list[OwnKey]:
+async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int) -> list[LeasedKey]:
     """Find the keys that are not as they were written, or not under the lease.
 
     Args:
@@ -68,10 +68,10 @@ async def not_as_written(gateway: Gateway, keys: Sequence[OwnKey], lease: int) -
     Raises:
         TideoverError: That could not be asked.
     """
-    found: list[OwnKey] = []
+    found: list[LeasedKey] = []
     asked = {own: Compare(own.full, mod_revision=own.mod_revision, lease=lease) for own in keys}
 
-    async def all_well(some: Sequence[OwnKey]) -> bool:
+    async def all_well(some: Sequence[LeasedKey]) -> bool:
         # Without a read in it, etcd would not ask the quorum.
         read = (Range(some[0].full, keys_only=True),)
         try:
@@ -87,7 +87,7 @@ async def not_as_written(gateway: Gateway, keys: Sequence[OwnKey], lease: int) -
     return found
 
 
-async def overwrite(gateway: Gateway, values: dict[OwnKey, bytes], lease: int) -> dict[OwnKey, str]:
+async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int) -> dict[LeasedKey, str]:
     """Write keys again for the last time; those that are not as they were written are left alone.
 
     Args:
@@ -101,9 +101,9 @@ async def overwrite(gateway: Gateway, values: dict[OwnKey, bytes], lease: int) -
     Raises:
         TideoverError: That could not be asked, or it is not known what came of it: then it is not tried again.
     """
-    refused: dict[OwnKey, str] = {}
+    refused: dict[LeasedKey, str] = {}
 
-    async def write(some: Sequence[OwnKey]) -> bool:
+    async def write(some: Sequence[LeasedKey]) -> bool:
         compares = tuple(Compare(own.full, mod_revision=own.mod_revision, lease=lease) for own in some)
         puts = tuple(Put(own.full, values[own], lease) for own in some)
         read = Range(some[0].full, keys_only=True)
@@ -120,7 +120,7 @@ async def overwrite(gateway: Gateway, values: dict[OwnKey, bytes], lease: int) -
     return refused
 
 
-async def delete(gateway: Gateway, keys: Sequence[OwnKey]) -> dict[OwnKey, str | None]:
+async def delete(gateway: Gateway, keys: Sequence[LeasedKey]) -> dict[LeasedKey, str | None]:
     """Delete keys one by one where a lease cannot be revoked, because this user may not write one of its keys.
 
     Args:
@@ -133,9 +133,9 @@ async def delete(gateway: Gateway, keys: Sequence[OwnKey]) -> dict[OwnKey, str |
     Raises:
         TideoverError: That could not be asked.
     """
-    ends: dict[OwnKey, str | None] = {}
+    ends: dict[LeasedKey, str | None] = {}
 
-    async def remove(some: Sequence[OwnKey]) -> bool:
+    async def remove(some: Sequence[LeasedKey]) -> bool:
         compares = tuple(Compare(own.full, create_revision=own.create_revision) for own in some)
         read = Range(some[0].full, keys_only=True)
         try:

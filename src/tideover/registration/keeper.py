@@ -25,15 +25,15 @@ import anyio
 
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import Closed, TideoverError
 from tideover.home import Home
 from tideover.registration.bulk import not_as_written, portions, unwritable
 from tideover.registration.publisher import Publisher, Stage
-from tideover.registration.rules import SPREAD, Setback
+from tideover.registration.rules import SPREAD, Failure
 from tideover.registration.shared import SharedSession
 from tideover.registration.writing import write, write_new
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.sessions.pool import SessionPool
 from tideover.ticker import GRAIN, Ticker
 
@@ -60,7 +60,7 @@ class Keeper:
     Args:
         pool: Where to open sessions.
         gateway: The way to etcd.
-        lanes: Whether an outage is declared.
+        cluster: Whether an outage is declared.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
         home: Where tasks run.
@@ -72,7 +72,7 @@ class Keeper:
         *,
         pool: SessionPool,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         chance: Callable[[], float],
         home: Home,
@@ -80,7 +80,7 @@ class Keeper:
     ) -> None:
         self._pool = pool
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         self._home = home
@@ -91,7 +91,7 @@ class Keeper:
         self._sessions: dict[SharedSession[Publisher], None] = {}
         self._opening: dict[Key, _Opening] = {}
         self._away: dict[Publisher, None] = {}
-        self._gone: list[tuple[Publisher, OwnKey]] = []
+        self._gone: list[tuple[Publisher, LeasedKey]] = []
         self._agenda: list[tuple[float, int, Publisher]] = []
         self._order = itertools.count()
         self._look_at_doubts = self._look_at_keys = -math.inf
@@ -103,7 +103,7 @@ class Keeper:
     @property
     def usable(self) -> bool:
         """Whether etcd can be asked."""
-        return self._lanes.health.quorum.closed
+        return self._cluster.health.quorum.closed
 
     # Planning: nothing here waits ------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class Keeper:
         if not self.usable:
             publisher.stage = Stage.AWAY
             self._away[publisher] = None
-            publisher.meet(Setback.OUTAGE, self._lanes.brief)
+            publisher.meet(Failure.OUTAGE, self._cluster.brief)
         else:
             delay = publisher.delay
             if delay <= 0:
@@ -315,7 +315,7 @@ class Keeper:
         publisher.alone = True
         publisher.own = publisher.shared = None
         shared.tenants.pop(publisher, None)
-        publisher.meet(Setback.REFUSED, why)
+        publisher.meet(Failure.REFUSED, why)
         self._replan(publisher)
 
     # Keys ------------------------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ class Keeper:
         if not shared.tenants and not shared.closing:
             self._give_up(shared)
 
-    def _note_gone(self, publisher: Publisher, own: OwnKey) -> None:
+    def _note_gone(self, publisher: Publisher, own: LeasedKey) -> None:
         # Whether it went with its lease is known in a moment.
         self._gone.append((publisher, own))
         self._pace()

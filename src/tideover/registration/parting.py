@@ -13,14 +13,14 @@ from dataclasses import replace
 import anyio
 
 from tideover.client.gateway import Gateway
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.errors import TideoverError
 from tideover.registration.bulk import delete, overwrite
 from tideover.registration.keeper import Keeper
 from tideover.registration.publisher import Publisher
 from tideover.registration.rules import SPREAD
 from tideover.registration.shared import SharedSession
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 
 # Seconds for the last word, which is a courtesy: the key goes all the same.
 _FAREWELL_TIMEOUT = 0.5
@@ -29,7 +29,9 @@ _SEEN_WITHIN = 2.0
 _SILENT = "etcd has not answered in time"
 
 
-async def part(publishers: Sequence[Publisher], *, keeper: Keeper, gateway: Gateway, lanes: Lanes) -> None:
+async def part(
+    publishers: Sequence[Publisher], *, keeper: Keeper, gateway: Gateway, cluster: ClusterState
+) -> None:
     """Take registrations out of etcd that were given up, and say what has become of each; bounded in time."""
     there = {each for each in publishers if each.is_there}
     left: dict[Publisher, str | None] = dict.fromkeys(publishers, _SILENT)
@@ -43,11 +45,11 @@ async def part(publishers: Sequence[Publisher], *, keeper: Keeper, gateway: Gate
         async with anyio.create_task_group() as tasks:
             for shared in {shared: None for each in publishers for shared in places[each]}:
                 leaving = [each for each in publishers if shared in places[each]]
-                ending = _Ending(shared, leaving, keeper=keeper, gateway=gateway, lanes=lanes)
+                ending = _Ending(shared, leaving, keeper=keeper, gateway=gateway, cluster=cluster)
                 tasks.start_soon(ending.run, until, left, moving)
     finally:
         for each in publishers:
-            why = left[each] if left[each] is None or keeper.usable else lanes.sentence
+            why = left[each] if left[each] is None or keeper.usable else cluster.sentence
             each.tell_end(why, there=each in there, moving=SPREAD + _SEEN_WITHIN if each in moving else 0.0)
 
 
@@ -61,13 +63,13 @@ class _Ending:
         *,
         keeper: Keeper,
         gateway: Gateway,
-        lanes: Lanes,
+        cluster: ClusterState,
     ) -> None:
         self._shared = shared
         self._leaving = leaving
         self._keeper = keeper
         self._gateway = gateway
-        self._lanes = lanes
+        self._cluster = cluster
 
     def __repr__(self) -> str:
         """Count who leaves what."""
@@ -91,14 +93,14 @@ class _Ending:
         for each in self._leaving:
             shared.tenants.pop(each, None)
         if not shared.tenants:
-            deadline = anyio.current_time() + self._lanes.closing.seconds()
+            deadline = anyio.current_time() + self._cluster.closing.seconds()
             why = await self._keeper.close(shared)
             left.update(dict.fromkeys(self._leaving, why))
             if why is not None and self._keeper.usable:
                 await self._delete_each(keys, deadline, left)
             return
         left.update((each, None) for each in self._leaving if each not in keys)
-        with anyio.move_on_after(self._lanes.closing.seconds()):
+        with anyio.move_on_after(self._cluster.closing.seconds()):
             async with anyio.create_task_group() as tasks:
                 for each, own in keys.items():
                     tasks.start_soon(self._delete, each, own, left)
@@ -109,7 +111,7 @@ class _Ending:
                     left[each] = refused[own]
                     moving.add(each)
 
-    async def _say(self, keys: dict[Publisher, OwnKey], until: float) -> dict[OwnKey, str]:
+    async def _say(self, keys: dict[Publisher, LeasedKey], until: float) -> dict[LeasedKey, str]:
         """Say that they leave; return which keys were refused, and why."""
         if not keys or not self._keeper.usable:
             return {}
@@ -119,14 +121,14 @@ class _Ending:
         return {}
 
     async def _delete_each(
-        self, keys: dict[Publisher, OwnKey], deadline: float, left: dict[Publisher, str | None]
+        self, keys: dict[Publisher, LeasedKey], deadline: float, left: dict[Publisher, str | None]
     ) -> None:
         """Delete the keys of a lease that etcd does not revoke: for one that is refused all would stay."""
-        ends: dict[OwnKey, str | None] = {}
+        ends: dict[LeasedKey, str | None] = {}
         with anyio.move_on_after(deadline - anyio.current_time()), suppress(TideoverError):
             ends = await delete(self._gateway, list(keys.values()))
         left.update((each, ends[own]) for each, own in keys.items() if own in ends)
 
-    async def _delete(self, publisher: Publisher, own: OwnKey, left: dict[Publisher, str | None]) -> None:
+    async def _delete(self, publisher: Publisher, own: LeasedKey, left: dict[Publisher, str | None]) -> None:
         if await self._shared.session.delete(own):
             left[publisher] = None

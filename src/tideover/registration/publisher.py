@@ -30,15 +30,15 @@ from enum import Enum
 import anyio
 
 from tideover import telemetry
-from tideover.broadcast import Signal
+from tideover.broadcast import Broadcast
 from tideover.clock import Clock
-from tideover.cluster.state import Lanes
+from tideover.cluster.state import ClusterState
 from tideover.discovery.endpoint import Endpoint
 from tideover.errors import Closed, OutcomeUnknown, SessionLost, TideoverError, Unavailable
 from tideover.registration.registration import Registration
-from tideover.registration.rules import Comeback, Setback, share_of
+from tideover.registration.rules import Comeback, Failure, share_of
 from tideover.registration.shared import SharedSession
-from tideover.sessions.key import Notice, OwnKey
+from tideover.sessions.key import LeasedKey, Notice
 from tideover.status import RegistrationStatus
 from tideover.types import RegistrationState
 
@@ -72,7 +72,7 @@ class Publisher:
     Args:
         registration: What is registered.
         base: What goes before the name of a key in etcd.
-        lanes: Whether an outage is declared.
+        cluster: Whether an outage is declared.
         clock: The clocks.
         chance: Draws a number uniformly from [0, 1).
 
@@ -98,7 +98,7 @@ class Publisher:
         registration: Registration,
         *,
         base: str,
-        lanes: Lanes,
+        cluster: ClusterState,
         clock: Clock,
         chance: Callable[[], float],
     ) -> None:
@@ -106,18 +106,18 @@ class Publisher:
         self.ttl = registration.ttl
         self.alone = False
         self.shared: SharedSession[Publisher] | None = None
-        self.own: OwnKey | None = None
+        self.own: LeasedKey | None = None
         self.written: Endpoint | None = None
         self.stage = Stage.RESTING
         self.due = math.inf
         self.writing: anyio.CancelScope | None = None
-        self.changed = Signal()
+        self.changed = Broadcast()
         self.settled = anyio.Event()
         self.ended = Notice()
         self.error: str | None = None
         self.comebacks = 0
         self._base = base
-        self._lanes = lanes
+        self._cluster = cluster
         self._clock = clock
         self._chance = chance
         self._comeback = Comeback()
@@ -179,7 +179,7 @@ class Publisher:
 
     # What has happened -----------------------------------------------------------------------------------------
 
-    def take(self, own: OwnKey, written: Endpoint, *, moved: bool) -> None:
+    def take(self, own: LeasedKey, written: Endpoint, *, moved: bool) -> None:
         """Record that its key was written.
 
         Args:
@@ -202,33 +202,33 @@ class Publisher:
         """Record that its key was deleted, and its lease was not."""
         self.own = None
         self._comeback = self._comeback.lasted(self._clock.monotonic() - self._since)
-        self.meet(Setback.DELETED, f"its key is gone: {why}")
+        self.meet(Failure.DELETED, f"its key is gone: {why}")
 
     def lose_session(self, why: str) -> None:
         """Record that its lease has ended."""
         self.own = self.shared = None
-        self.meet(Setback.LOST, f"its lease has ended: {why}")
+        self.meet(Failure.LOST, f"its lease has ended: {why}")
 
     def fail(self, why: str) -> None:
         """Record that a try has failed which may do better the next time."""
-        self.meet(Setback.FAILED, why)
+        self.meet(Failure.FAILED, why)
 
     def set_back(self, exc: TideoverError) -> None:
         """Record how a try has failed."""
-        self.meet(Setback.FAILED if isinstance(exc, PASSING) else Setback.REFUSED, str(exc))
+        self.meet(Failure.FAILED if isinstance(exc, PASSING) else Failure.REFUSED, str(exc))
 
-    def meet(self, setback: Setback, why: str) -> None:
+    def meet(self, setback: Failure, why: str) -> None:
         """Record what has gone wrong, and say so once."""
         was_refused = self._comeback.refused
         self._comeback = self._comeback.after(setback)
-        if setback is Setback.REFUSED and not was_refused:
+        if setback is Failure.REFUSED and not was_refused:
             self.tell(f"refused: {why}", logging.ERROR)
-        elif setback in (Setback.LOST, Setback.DELETED) or (setback is Setback.OUTAGE and self.error is None):
+        elif setback in (Failure.LOST, Failure.DELETED) or (setback is Failure.OUTAGE and self.error is None):
             self.tell(why, logging.WARNING)
-        if setback in (Setback.LOST, Setback.DELETED):
+        if setback in (Failure.LOST, Failure.DELETED):
             self._since = self._clock.monotonic()
         self.error = why
-        if setback in (Setback.OUTAGE, Setback.REFUSED):
+        if setback in (Failure.OUTAGE, Failure.REFUSED):
             self.settled.set()
         self.changed.fire()
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
 import anyio.lowlevel
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
+from tideover.client.client import Client
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.cluster.state import Lanes
-from tideover.errors import Closed
-from tideover.home import Home
 from tideover.registration.keeper import Keeper
 from tideover.registration.parting import part
 from tideover.registration.publisher import Publisher
@@ -23,56 +20,43 @@ from tideover.registration.registered import Registered, RegistrationBlock
 from tideover.registration.registration import Registration
 from tideover.sessions.pool import SessionPool
 from tideover.status import RegistrationStatus
-from tideover.ticker import Ticker
 
 _LEFT = "it was given up by its owner"
 
 
-class Registrations:
+class Registrations(Part):
     """Keeps what one coordinator has registered.
 
     Args:
-        namespace: The prefix of everything in etcd.
+        client: The way to etcd.
         pool: Where to open sessions.
-        gateway: The way to etcd.
-        lanes: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: The event loop they belong to, and where their tasks run.
-        ticker: Who looks at the clock.
         patience: Seconds that entering a block waits until etcd has it.
     """
 
-    def __init__(
-        self,
-        namespace: str,
-        *,
-        pool: SessionPool,
-        gateway: Gateway,
-        lanes: Lanes,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        ticker: Ticker,
-        patience: float,
-    ) -> None:
-        self._home = home
+    def __init__(self, client: Client, *, pool: SessionPool, patience: float) -> None:
+        self._home = client.home
+        self._lifecycle = client.lifecycle
         self._patience = patience
-        self._publisher = partial(Publisher, base=f"{namespace}/", lanes=lanes, clock=clock, chance=chance)
+        state, clock, chance = client.state, client.clock, client.random
+        self._publisher = partial(Publisher, base=client.base, cluster=state, clock=clock, chance=chance)
         self._keeper = Keeper(
-            pool=pool, gateway=gateway, lanes=lanes, clock=clock, chance=chance, home=home, ticker=ticker
+            pool=pool,
+            gateway=client.calls,
+            cluster=state,
+            clock=clock,
+            chance=chance,
+            home=client.home,
+            ticker=client.ticker,
         )
-        self._part = partial(part, keeper=self._keeper, gateway=gateway, lanes=lanes)
-        self._refusal: str | None = "the coordinator has not been entered"
-        self._poison: str | None = None
-        self._running: dict[Publisher, Registered] = {}
+        self._part = partial(part, keeper=self._keeper, gateway=client.calls, cluster=state)
+        self.running: dict[Publisher, Registered] = {}
         self._ending: list[Publisher] = []
         self._parting = False
-        self._tick = ticker.every(math.inf, self._end_those)
+        self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
         """Count them by state."""
-        counted = Counter(publisher.state.value for publisher in self._running)
+        counted = Counter(publisher.state.value for publisher in self.running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
@@ -93,8 +77,7 @@ class Registrations:
             WrongLoop: This is another event loop than the coordinator's.
         """
         self._home.check(self)
-        if self._refusal is not None:
-            raise Closed(self._refusal)
+        self._lifecycle.check()
         publisher = self._publisher(registration)
         registered = Registered(
             publisher,
@@ -102,42 +85,33 @@ class Registrations:
             change=partial(self._keeper.change, publisher),
             begin_deregistering=partial(self._begin_ending, publisher, _LEFT),
             deregister=partial(self._end, (publisher,), _LEFT),
-            poison=lambda: self._poison,
+            poison=lambda: self._lifecycle.forked,
         )
-        self._running[publisher] = registered
+        self.running[publisher] = registered
         self._keeper.plan(publisher)
         return registered
 
     def handles(self) -> tuple[Registered, ...]:
         """Return the handles of all that is registered, in the order in which that began."""
-        return tuple(self._running.values())
+        return tuple(self.running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
         """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in list(self._running))
+        return tuple(publisher.report() for publisher in list(self.running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """Return how many there are, by service and state."""
-        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self.running))
 
     # Life ------------------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Begin."""
-        self._refusal = None
-
     async def end_all(self, why: str) -> None:
         """Take all out of etcd; bounded in time. More may be registered later."""
-        await self._end(list(self._running), why)
+        await self._end(list(self.running), why)
 
     async def close(self, why: str) -> None:
-        """Take all out of etcd, and register nothing any more; bounded in time."""
-        self._refusal = self._refusal or why
+        """Take all out of etcd, of a coordinator that is closing; bounded in time."""
         await self.end_all(why)
-
-    def poison(self, why: str) -> None:
-        """Refuse everything: this is a forked child."""
-        self._refusal = self._poison = why
 
     # The end ---------------------------------------------------------------------------------------------------
 
@@ -148,7 +122,7 @@ class Registrations:
         self._end_those()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             for publisher in publishers:
-                while publisher in self._running:
+                while publisher in self.running:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
@@ -169,7 +143,7 @@ class Registrations:
         if not self._parting:
             # Everything was ended before.
             for publisher in self._ending:
-                self._running.pop(publisher, None)
+                self.running.pop(publisher, None)
             self._ending.clear()
 
     async def _end_together(self) -> None:
@@ -182,5 +156,5 @@ class Registrations:
                     await self._part(together)
             finally:
                 for publisher in together:
-                    self._running.pop(publisher, None)
+                    self.running.pop(publisher, None)
                     publisher.changed.fire()

@@ -23,7 +23,7 @@ _REFUSED = 5.0
 _STEADY = 10.0
 
 
-class Setback(Enum):
+class Failure(Enum):
     """Why a registration is not in etcd, or not as it is to be.
 
     Attributes:
@@ -55,11 +55,11 @@ class Comeback:
     refused: bool = False
     failures: int = 0
 
-    def after(self, setback: Setback) -> Comeback:
+    def after(self, setback: Failure) -> Comeback:
         """Return where it stands after a setback."""
-        if setback in (Setback.OUTAGE, Setback.LOST):
+        if setback in (Failure.OUTAGE, Failure.LOST):
             return Comeback(together=True)
-        refused = setback is Setback.REFUSED
+        refused = setback is Failure.REFUSED
         return Comeback(refused=refused, failures=0 if refused else self.failures + 1)
 
     def there(self) -> Comeback:

@@ -11,12 +11,12 @@ from tideover.errors import Closed, KeyTaken, PermissionDenied, TideoverError
 from tideover.registration.bulk import unwritable
 from tideover.registration.publisher import PASSING, Publisher
 from tideover.registration.shared import SharedSession
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.store.operations import Delete, Range
 from tideover.store.transactions import Compare, Txn
 
 Leave = Callable[[Publisher, SharedSession[Publisher], bytes | None], None]
-Gone = Callable[[Publisher, OwnKey], None]
+Gone = Callable[[Publisher, LeasedKey], None]
 
 
 async def write(

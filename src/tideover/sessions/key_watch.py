@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from tideover.broadcast import Signal
-from tideover.client.direct import Reach
+from tideover.broadcast import Broadcast
+from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.sessions.key import OwnKey
-from tideover.sessions.lease import Tenure
+from tideover.sessions.key import LeasedKey, Unwatched
+from tideover.sessions.lease import LeaseState
 from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Range, RangeResult, prefix_end
 from tideover.store.protocol import Compacted, WatchBatch, WatchGroup
@@ -52,16 +52,18 @@ class _LoginSpentError(StoreFault):
 class LeaseWatch:
     """The watching of one lease's keys; made by `KeyWatches.begin`, and over with the lease.
 
-    Args:
-        watches: Who watches.
+    Attributes:
+        unwatched: Takes each new key of the lease.
         tenure: The lease.
-        forget: Told of a key that is gone, and what has become of it.
+        forget: Called with a key that is gone, and what has become of it.
     """
 
-    __slots__ = ("_watches", "forget", "tenure")
+    __slots__ = ("forget", "tenure", "unwatched")
 
-    def __init__(self, watches: KeyWatches, tenure: Tenure, forget: Callable[[OwnKey, str], object]) -> None:
-        self._watches = watches
+    def __init__(
+        self, unwatched: Unwatched, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
+    ) -> None:
+        self.unwatched = unwatched
         self.tenure = tenure
         self.forget = forget
 
@@ -69,11 +71,7 @@ class LeaseWatch:
         """Show the lease."""
         return f"<LeaseWatch of {self.tenure!r}>"
 
-    def add(self, own: OwnKey) -> None:
-        """Watch a key until it is gone."""
-        self._watches.add(_KeyWatch(own, self, own.create_revision + 1))
-
-    def lose(self, own: OwnKey, why: str) -> None:
+    def lose(self, own: LeasedKey, why: str) -> None:
         """Record that a key is gone."""
         if not own.gone:
             self.forget(own, why)
@@ -90,7 +88,7 @@ class _KeyWatch:
         start: The first revision that has not been seen.
     """
 
-    own: OwnKey
+    own: LeasedKey
     lease: LeaseWatch
     start: int
 
@@ -179,21 +177,21 @@ class KeyWatches:
 
     Args:
         prefix: What the anchors of these sessions begin with, and no others.
-        reach: The way to the members.
+        direct: The way to the members.
         clock: The clocks.
         ticker: Who looks at the clock.
     """
 
-    def __init__(self, prefix: bytes, *, reach: Reach, clock: Clock, ticker: Ticker) -> None:
-        self._reach = reach
+    def __init__(self, prefix: bytes, *, direct: DirectCalls, clock: Clock, ticker: Ticker) -> None:
+        self._direct = direct
         self._clock = clock
         self._leases: dict[bytes, LeaseWatch] = {}
         self._anchors = _AnchorsWatch(prefix, self._leases, 0)
         self._keys: dict[_KeyWatch, None] = {}
         # From where to watch the anchors again, because one was not known yet when that was over.
         self._missed: list[int] = []
-        self._new_keys: list[_KeyWatch] = []
-        self._came = Signal()
+        self._unwatched = Unwatched()
+        self._came = Broadcast()
         self._tick = ticker.every(math.inf, self._look)
         self._tasks: TaskGroup | None = None
         self._reading = anyio.CapacityLimiter(_READING_AT_ONCE)
@@ -206,6 +204,11 @@ class KeyWatches:
         self._asked_at: float | None = None
         self._within = _SIGN_WITHIN
         self._put_off: dict[_KeyWatch | _AnchorsWatch, float] = {}
+        # Where leases are renewed that are proven, and whether others are in doubt; of thousands not counted again
+        # before one has changed.
+        self._sound: frozenset[str] = frozenset()
+        self._in_doubt = False
+        self._counted = False
         self._left = False
         self._login_at = -math.inf
         self._tried: set[str] = set()
@@ -218,7 +221,7 @@ class KeyWatches:
 
     # What is watched -------------------------------------------------------------------------------------------
 
-    def begin(self, tenure: Tenure, forget: Callable[[OwnKey, str], object]) -> LeaseWatch:
+    def begin(self, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]) -> LeaseWatch:
         """Watch the anchor of a lease, until that is lost.
 
         Args:
@@ -233,16 +236,12 @@ class KeyWatches:
             self._anchors.start = first
         elif first < self._anchors.start:
             self._missed.append(first)
-        lease = self._leases[tenure.anchor.full] = LeaseWatch(self, tenure, forget)
-        tenure.troubled = self._take_trouble
+        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget)
+        tenure.turned = self._take_turn
+        self._counted = False
         self._came.fire()
+        self._unwatched.came.set()
         return lease
-
-    def add(self, watch: _KeyWatch) -> None:
-        """Watch a key; see `LeaseWatch.add`."""
-        self._new_keys.append(watch)
-        if len(self._new_keys) == 1:
-            self._came.fire()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -254,15 +253,16 @@ class KeyWatches:
     async def _admit(self) -> None:
         """Begin to watch what has lived for a moment."""
         while True:
-            came = self._came.next()
-            if not (self._new_keys or self._missed):
+            came = self._unwatched.came = anyio.Event()
+            if not (self._unwatched.keys or self._missed):
                 await came.wait()
                 continue
             # The anchors' watch tells of a lease's end meanwhile, and each begins where its key did.
             await anyio.sleep(_SHORT_HOLD)
             self._watch_missed()
-            keys, self._new_keys = self._new_keys, []
-            for watch in keys:
+            keys, self._unwatched.keys = self._unwatched.keys, []
+            for own, lease in keys:
+                watch = _KeyWatch(own, lease, own.create_revision + 1)
                 if not watch.over:
                     self._keys[watch] = None
                     self._open(watch)
@@ -279,10 +279,18 @@ class KeyWatches:
 
     def _prune(self) -> None:
         """Forget what nobody wants to know any more."""
-        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
-            del self._leases[key]
+        if not self._counted:
+            self._count()
         for watch in [watch for watch in self._keys if watch.over]:
             self._drop(watch)
+
+    def _count(self) -> None:
+        self._counted = True
+        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
+            del self._leases[key]
+        places = {(lease.tenure.member, lease.tenure.failing) for lease in self._leases.values()}
+        self._sound = frozenset(member for member, failing in places if not failing)
+        self._in_doubt = any(failing for _, failing in places)
 
     def _drop(self, watch: _KeyWatch) -> None:
         self._keys.pop(watch, None)
@@ -301,20 +309,20 @@ class KeyWatches:
                 await came.wait()
                 continue
             # What nobody can delete needs no watch; and with thousands of keys, trying keeps a processor busy.
-            await self._reach.settled()
-            await self._reach.outage_over()
-            member = self._home() or self._reach.pick(self._tried)
+            await self._direct.settled()
+            await self._direct.outage_over()
+            member = self._home() or self._direct.pick(self._tried)
             try:
                 if await self._follow(member):
                     continue
             except _LoginSpentError:
                 continue
             except StoreFault as exc:
-                self._reach.report(exc.fault)
+                self._direct.report(exc.fault)
             # What makes a watch end may have ended leases as well.
             self._anchors.hurry()
             self._tried.add(member)
-            await self._reach.rest(self._tried, rounds=self._rounds)
+            await self._direct.rest(self._tried, rounds=self._rounds)
             self._rounds += not self._tried
 
     def _home(self) -> str | None:
@@ -324,8 +332,8 @@ class KeyWatches:
 
     async def _follow(self, member: str) -> bool:
         """Watch at a member; return False if it fell silent, True if there is reason to go on elsewhere."""
-        limit = self._reach.limit(member, _SIGN_WITHIN)
-        async with self._reach.store.watch_group(member=member, timeout=limit) as group:
+        limit = self._direct.limit(member, _SIGN_WITHIN)
+        async with self._direct.store.watch_group(member=member, timeout=limit) as group:
             self._group, self._member, self._silent, self._left = group, member, False, False
             self._put_off.clear()
             # The first answer is due in time, as every later one.
@@ -384,7 +392,7 @@ class KeyWatches:
             raise _LoginSpentError(fault.fault)
         if kind is FaultKind.AUTH_TOKEN:
             raise fault
-        self._reach.report(fault.fault)
+        self._direct.report(fault.fault)
         self._put_off_with(watch)
 
     def _put_off_with(self, watch: _KeyWatch | _AnchorsWatch) -> None:
@@ -395,7 +403,7 @@ class KeyWatches:
         """Look at what is there, because its history is gone, and watch from there."""
         async with self._reading:
             try:
-                found = await self._reach.ask(Range(*watch.range, keys_only=True), timeout=_SIGN_WITHIN)
+                found = await self._direct.ask(Range(*watch.range, keys_only=True), timeout=_SIGN_WITHIN)
             except StoreFault:
                 if self._group is group:
                     self._put_off_with(watch)
@@ -410,9 +418,11 @@ class KeyWatches:
 
     # Whether to believe it -------------------------------------------------------------------------------------
 
-    def _take_trouble(self, left: str | None) -> None:
-        """Look now: a lease could not be proven, or is renewed at some member no more."""
-        if self._group is not None:
+    def _take_turn(self, tenure: LeaseState, left: str | None) -> None:
+        """Look now: a lease has come into doubt or out of it, or is renewed at some member no more."""
+        self._counted = False
+        # Thousands may be closed one by one: who has ended waits for the next look.
+        if self._group is not None and not tenure.lost:
             self._left = self._left or left == self._member
             self._tick.soon()
 
@@ -422,11 +432,8 @@ class KeyWatches:
         if group is None or self._scope.cancel_called:
             return
         self._prune()
-        tenures = [lease.tenure for lease in self._leases.values()]
-        # Few, of thousands of leases.
-        places = {(tenure.member, tenure.failing) for tenure in tenures}
-        sound = {member for member, failing in places if not failing}
-        if not tenures or (sound and self._member not in sound and not self._tried):
+        elsewhere = bool(self._sound) and self._member not in self._sound
+        if not self._leases or (elsewhere and not self._tried):
             self._go(silent=False)
             return
         for watch in [watch for watch, due in self._put_off.items() if due <= now]:
@@ -435,7 +442,7 @@ class KeyWatches:
         if self._left and self._tasks is not None:
             self._left = False
             self._tasks.start_soon(self._examine, self._member, group)
-        every = _ASK_EVERY_IN_DOUBT if any(failing for _, failing in places) else _ASK_EVERY
+        every = _ASK_EVERY_IN_DOUBT if self._in_doubt else _ASK_EVERY
         if self._asked_at is None and now >= self._heard_at + every:
             self._ask(group, now)
         due = self._heard_at + every if self._asked_at is None else self._asked_at + self._within
@@ -453,7 +460,7 @@ class KeyWatches:
     async def _examine(self, member: str, group: WatchGroup) -> None:
         """Let a member that a lease has left show that it keeps up with the others, as a proof would."""
         read = Range(*self._anchors.range, limit=1, keys_only=True)
-        answer = await self._reach.attempt(read, member, self._reach.limit(member, _SIGN_WITHIN))
+        answer = await self._direct.attempt(read, member, self._direct.limit(member, _SIGN_WITHIN))
         refused = isinstance(answer, Fault) and answer.kind is not FaultKind.PERMISSION
         if refused and self._group is group:
             self._go(silent=True)

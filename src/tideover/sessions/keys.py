@@ -17,15 +17,14 @@ from functools import cached_property
 
 import anyio
 
-from tideover.broadcast import Signal
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
 from tideover.errors import KeyTaken, OutcomeUnknown, SessionLost
 from tideover.policies import RetryPolicy
-from tideover.sessions.key import OwnKey
+from tideover.sessions.key import LeasedKey
 from tideover.sessions.key_watch import KeyWatches
-from tideover.sessions.lease import Tenure
+from tideover.sessions.lease import LeaseState
 from tideover.store.faults import Fault, StoreFault, public_error
 from tideover.store.operations import Delete, Put, Range, RangeResult
 from tideover.store.transactions import Compare, Txn, TxnResult
@@ -40,7 +39,7 @@ _SWEEPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Debris:
+class OrphanedKeys:
     """A key to be deleted.
 
     Attributes:
@@ -66,19 +65,19 @@ class _Attempt:
         sent: Whether it may have been applied.
     """
 
-    own: OwnKey
+    own: LeasedKey
     value: bytes
     reads: tuple[Range, ...]
     sent: bool = False
 
 
-class Holdings:
+class SessionKeys:
     """The keys under one lease.
 
     Args:
         tenure: The lease.
         gateway: The way for writes, which an outage may refuse.
-        reach: The way for deleting, which it may not.
+        direct: The way for deleting, which it may not.
         clock: The clocks.
         policy: How writes are tried again.
         watches: Who watches them.
@@ -86,10 +85,10 @@ class Holdings:
 
     def __init__(
         self,
-        tenure: Tenure,
+        tenure: LeaseState,
         *,
         gateway: Gateway,
-        reach: Reach,
+        direct: DirectCalls,
         clock: Clock,
         policy: RetryPolicy,
         watches: KeyWatches,
@@ -97,18 +96,18 @@ class Holdings:
         self._watch = watches.begin(tenure, self.forget)
         self._tenure = tenure
         self._gateway = gateway
-        self._reach = reach
+        self._direct = direct
         self._clock = clock
         self._policy = policy
-        self._keys: dict[bytes, OwnKey] = {}
-        self._debris: dict[bytes, Debris] = {}
+        self._keys: dict[bytes, LeasedKey] = {}
+        self._debris: dict[bytes, OrphanedKeys] = {}
         self._writing = 0
-        self._idle = Signal()
+        self._drained: anyio.Event | None = None
         self._stuck_since: float | None = None
 
     def __repr__(self) -> str:
         """Count the keys and what is to be cleared away."""
-        return f"<Holdings {len(self._keys)} keys, {len(self._debris)} to clear away>"
+        return f"<SessionKeys {len(self._keys)} keys, {len(self._debris)} to clear away>"
 
     # Most sessions of thousands write one key, or none.
 
@@ -120,7 +119,7 @@ class Holdings:
     def _returns(self) -> anyio.CapacityLimiter:
         return anyio.CapacityLimiter(_WRITES_AT_ONCE)
 
-    def __iter__(self) -> Iterator[OwnKey]:
+    def __iter__(self) -> Iterator[LeasedKey]:
         """The keys held."""
         return iter(list(self._keys.values()))
 
@@ -145,38 +144,40 @@ class Holdings:
     async def drained(self) -> None:
         """Wait until no write is under way."""
         while self._writing:
-            await self._idle.wait()
+            self._drained = anyio.Event()
+            await self._drained.wait()
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    async def write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range] = ()) -> OwnKey:
+    async def write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range] = ()) -> LeasedKey:
         """Make a key, or write one of our own again; see `Session.put`."""
         async with self._claims:
-            return await self._write(key, full, value, reads)
+            known = self._keys.get(full)
+            attempt = _Attempt(known or LeasedKey(key, full, Entry(b"", 0, 0)), value, tuple(reads))
+            self._writing += 1
+            try:
+                await self._clear_name(full)
+                own = await self._settle(attempt)
+                loss = self._tenure.loss()
+                if loss is not None:
+                    raise loss
+            except BaseException as exc:
+                if known is None and (attempt.sent or not isinstance(exc, Exception)):
+                    self._abandon((full,))
+                raise
+            finally:
+                self._written()
+            return own
 
-    async def _write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range]) -> OwnKey:
-        known = self._keys.get(full)
-        attempt = _Attempt(known or OwnKey(key, full, Entry(b"", 0, 0)), value, tuple(reads))
-        self._writing += 1
-        try:
-            await self._clear_name(full)
-            own = await self._settle(attempt)
-            loss = self._tenure.loss()
-            if loss is not None:
-                raise loss
-        except BaseException as exc:
-            if known is None and (attempt.sent or not isinstance(exc, Exception)):
-                self._abandon((full,))
-            raise
-        finally:
-            self._writing -= 1
-            self._idle.fire()
-        return own
+    def _written(self) -> None:
+        self._writing -= 1
+        if self._drained is not None and not self._writing:
+            self._drained.set()
 
-    async def make(self, values: Mapping[tuple[str, bytes], bytes]) -> list[OwnKey] | None:
+    async def make(self, values: Mapping[tuple[str, bytes], bytes]) -> list[LeasedKey] | None:
         """Make many keys in one transaction; see `Session.make`."""
         fulls = [full for _, full in values]
-        made: list[OwnKey] | None = None
+        made: list[LeasedKey] | None = None
         self._writing += 1
         try:
             if not any(full in self._keys or full in self._debris for full in fulls):
@@ -189,11 +190,10 @@ class Holdings:
                 self._abandon(fulls)
             raise
         finally:
-            self._writing -= 1
-            self._idle.fire()
+            self._written()
         return made
 
-    async def _make_all(self, values: Mapping[tuple[str, bytes], bytes]) -> list[OwnKey] | None:
+    async def _make_all(self, values: Mapping[tuple[str, bytes], bytes]) -> list[LeasedKey] | None:
         anchor, lease, known = self._tenure.anchor, self._tenure.lease_id, self._tenure.known
         absent = (Compare(full, mod_revision=0) for _, full in values)
         compares = (Compare(anchor.full, mod_revision=anchor.mod_revision), *absent)
@@ -204,10 +204,10 @@ class Holdings:
         if not answered.result.succeeded:
             return None
         revision = answered.result.header.revision
-        made = [OwnKey(key, full, Entry(value, revision, revision)) for (key, full), value in values.items()]
+        made = [LeasedKey(key, full, Entry(value, revision, revision)) for (key, full), value in values.items()]
         for own in made:
             self._keys[own.full] = own
-            self._watch.add(own)
+            self._watch.unwatched.put(own, self._watch)
         return made
 
     def _abandon(self, fulls: Iterable[bytes]) -> None:
@@ -216,24 +216,24 @@ class Holdings:
             return
         for full in fulls:
             self._keys.pop(full, None)
-            self._debris[full] = Debris(full, None, self._tenure.anchor.mod_revision)
+            self._debris[full] = OrphanedKeys(full, None, self._tenure.anchor.mod_revision)
         self._tenure.hasten()
 
-    async def _settle(self, attempt: _Attempt) -> OwnKey:
+    async def _settle(self, attempt: _Attempt) -> LeasedKey:
         """Write until it is known what came of it."""
         deadline = self._clock.monotonic() + self._policy.timeout
-        own, expected = attempt.own, attempt.own.mod_revision
+        own, expected, policy = attempt.own, attempt.own.mod_revision, self._policy
         while True:
-            left = max(0.001, deadline - self._clock.monotonic())
             write = self._writing_of(attempt, expected)
             known = self._tenure.known
             try:
-                answered = await self._gateway.call(write, self._policy.within(left))
+                answered = await self._gateway.call(write, policy)
             except OutcomeUnknown:
                 attempt.sent = True
                 if self._clock.monotonic() + _PAUSE >= deadline:
                     raise
                 await anyio.sleep(_PAUSE)
+                policy = self._policy.within(max(0.001, deadline - self._clock.monotonic()))
                 continue
             result = answered.result
             self._tenure.learn(result.header, known)
@@ -241,7 +241,8 @@ class Holdings:
                 attempt.sent = True
                 found = tuple(result.entries(2 + n) for n in range(len(attempt.reads)))
                 return self._hold(own, result.entries(1).entries[own.full], found)
-            expected = await self._after_refusal(own, result, left)
+            policy = self._policy.within(max(0.001, deadline - self._clock.monotonic()))
+            expected = await self._after_refusal(own, result, policy)
 
     def _writing_of(self, attempt: _Attempt, expected: int) -> Txn:
         anchor, full = self._tenure.anchor, attempt.own.full
@@ -254,7 +255,7 @@ class Holdings:
             otherwise=(Range(anchor.full), Range(full)),
         )
 
-    async def _after_refusal(self, own: OwnKey, refused: TxnResult, left: float) -> int:
+    async def _after_refusal(self, own: LeasedKey, refused: TxnResult, policy: RetryPolicy) -> int:
         """Return the revision to expect at the next try, or raise if there is none."""
         self._take_anchor(refused.entries(0))
         entry = refused.entries(1).entries.get(own.full)
@@ -270,7 +271,7 @@ class Holdings:
             then=(Range(own.full, keys_only=True),),
             otherwise=(Range(own.full, keys_only=True),),
         )
-        answered = await self._gateway.call(mine, self._policy.within(left))
+        answered = await self._gateway.call(mine, policy)
         if answered.result.succeeded:
             return entry.mod_revision
         raise KeyTaken(f"{own.key!r} exists, and is not this session's", key=own.key)
@@ -288,24 +289,24 @@ class Holdings:
             raise SessionLost(f"session {self._tenure.lease_id:x}: {self._tenure.lost.reason}", definite=True)
         anchor.take(entry)
 
-    def _hold(self, own: OwnKey, entry: Entry, reads: tuple[RangeResult, ...]) -> OwnKey:
+    def _hold(self, own: LeasedKey, entry: Entry, reads: tuple[RangeResult, ...]) -> LeasedKey:
         if own.full in self._keys and entry.create_revision == own.create_revision and not own.gone:
             own.take(entry, reads)
             return own
-        fresh = OwnKey(own.key, own.full, entry, reads)
+        fresh = LeasedKey(own.key, own.full, entry, reads)
         self._keys[own.full] = fresh
-        self._watch.add(fresh)
+        self._watch.unwatched.put(fresh, self._watch)
         return fresh
 
     # Giving back -----------------------------------------------------------------------------------------------
 
-    async def give_back(self, own: OwnKey, timeout: float) -> bool:
+    async def give_back(self, own: LeasedKey, timeout: float) -> bool:
         """Delete a key; see `Session.delete`."""
         if self._keys.get(own.full) is not own:
             return True
         del self._keys[own.full]
         own.gone.give("its owner gave it back")
-        debris = self._debris[own.full] = Debris(own.full, own.create_revision, 0)
+        debris = self._debris[own.full] = OrphanedKeys(own.full, own.create_revision, 0)
         self._writing += 1
         try:
             async with self._returns:
@@ -317,11 +318,10 @@ class Holdings:
         finally:
             if own.full in self._debris:
                 self._tenure.hasten()
-            self._writing -= 1
-            self._idle.fire()
+            self._written()
         return True
 
-    def forget(self, own: OwnKey, why: str) -> None:
+    def forget(self, own: LeasedKey, why: str) -> None:
         """Take in that a key is gone.
 
         Args:
@@ -341,7 +341,7 @@ class Holdings:
         faults: list[Fault] = []
         limiter = anyio.CapacityLimiter(_SWEEPS_AT_ONCE)
 
-        async def delete(debris: Debris) -> None:
+        async def delete(debris: OrphanedKeys) -> None:
             async with limiter:
                 try:
                     if not faults:
@@ -368,7 +368,7 @@ class Holdings:
         except StoreFault as exc:
             raise public_error(exc.fault, doing=f"clear away {full!r}", writes=False) from exc
 
-    async def _delete(self, debris: Debris, timeout: float) -> None:
+    async def _delete(self, debris: OrphanedKeys, timeout: float) -> None:
         """Delete one piece of debris. Doing so twice at the same time does no harm.
 
         Raises:
@@ -385,11 +385,11 @@ class Holdings:
             gone = Txn(
                 (Compare(debris.full, create_revision=created),), then=(Delete(debris.full),), otherwise=(read,)
             )
-            await self._reach.ask(gone, timeout=timeout)
+            await self._direct.ask(gone, timeout=timeout)
         if self._debris.get(debris.full) is debris:
             del self._debris[debris.full]
 
-    async def _fence(self, debris: Debris, timeout: float) -> int:
+    async def _fence(self, debris: OrphanedKeys, timeout: float) -> int:
         """Write the anchor anew, so that a write still under way is refused when it arrives.
 
         Returns:
@@ -402,13 +402,13 @@ class Holdings:
                 then=(Put(anchor.full, anchor.value, lease), Range(anchor.full)),
                 otherwise=(Range(anchor.full), Range(anchor.full)),
             )
-            done = await self._reach.ask(fence, timeout=timeout)
+            done = await self._direct.ask(fence, timeout=timeout)
             try:
                 self._take_anchor(done.entries(1))
             except SessionLost:
                 return 0
         read = Range(debris.full, keys_only=True)
         mine = Txn((Compare(debris.full, lease=lease),), then=(read,), otherwise=(read,))
-        found = await self._reach.ask(mine, timeout=timeout)
+        found = await self._direct.ask(mine, timeout=timeout)
         entry = found.entries(0).entries.get(debris.full)
         return entry.create_revision if found.succeeded and entry is not None else 0

@@ -17,15 +17,15 @@ from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
 from tideover.home import Home
-from tideover.sessions.keys import Holdings
-from tideover.sessions.lease import Tenure
+from tideover.sessions.keys import SessionKeys
+from tideover.sessions.lease import LeaseState
 from tideover.sessions.round import Answer, Round, Turn
 from tideover.sessions.rules import Verdict, judge
 from tideover.sessions.schedule import Schedule
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
 from tideover.store.leases import Attachments
 from tideover.store.operations import MOST_READS, LeaseResult
 from tideover.store.protocol import KeepAlive
@@ -37,34 +37,36 @@ from tideover.types import Header
 _NAP = 1.0
 # Seconds between two renewals, however many reasons there are to hurry.
 _LEAST_INTERVAL = 0.2
+# Anchors are read as one range while at least every second key in between is one of them.
+_NEIGHBOURS = 2
 # How much longer all members are left alone in between, once the deadline has passed.
 _PATIENT = 2.0
 
 
-class Renewer:
+class LeaseRenewer:
     """Renews the leases of one coordinator until they have ended.
 
     Args:
-        reach: The way to the members.
+        direct: The way to the members.
         clock: The clocks.
         home: Where its tasks run: one for each batch under way.
         ticker: Who looks at the clock.
     """
 
-    def __init__(self, *, reach: Reach, clock: Clock, home: Home, ticker: Ticker) -> None:
-        self._reach = reach
+    def __init__(self, *, direct: DirectCalls, clock: Clock, home: Home, ticker: Ticker) -> None:
+        self._direct = direct
         self._clock = clock
         self._home = home
-        self._turns: dict[Tenure, Turn] = {}
+        self._turns: dict[LeaseState, Turn] = {}
         self._schedule: Schedule[Turn] = Schedule()
         self._streams: dict[str, tuple[AbstractAsyncContextManager[KeepAlive], KeepAlive]] = {}
         self._tick = ticker.every(math.inf, self._look)
 
     def __repr__(self) -> str:
         """Count the leases, and the members at which they are renewed."""
-        return f"<Renewer of {len(self._turns)} leases at {len(self._streams)} members>"
+        return f"<LeaseRenewer of {len(self._turns)} leases at {len(self._streams)} members>"
 
-    def add(self, tenure: Tenure, holdings: Holdings) -> None:
+    def add(self, tenure: LeaseState, holdings: SessionKeys) -> None:
         """Renew a lease from now on, for the first time one interval after its grant was sent.
 
         Args:
@@ -76,7 +78,7 @@ class Renewer:
         self._expect(turn)
         self._aim()
 
-    def remove(self, tenure: Tenure) -> None:
+    def remove(self, tenure: LeaseState) -> None:
         """Renew a lease no more; after the last one no stream is left."""
         turn = self._turns.pop(tenure, None)
         if turn is not None:
@@ -122,7 +124,7 @@ class Renewer:
         for turn in self._schedule.take(self._clock.boot()):
             tenure = turn.tenure
             apart = turn if turn.goes_alone else None
-            batches.setdefault((tenure.member, tenure.rules, apart), []).append(turn)
+            batches.setdefault((tenure.member, tenure.rules.ttl, apart), []).append(turn)
         for batch in batches.values():
             for begin in range(0, len(batch), MOST_READS):
                 self._begin(batch[begin : begin + MOST_READS])
@@ -148,7 +150,7 @@ class Renewer:
                 tried.add(member)
                 past = all(turn.tenure.left < 0 for turn in turns)
                 with anyio.move_on_after(min(turn.holdings.patience for turn in turns)):
-                    await self._reach.rest(
+                    await self._direct.rest(
                         tried, factor=_PATIENT if past else 1.0, rounds=rounds, everybody=batch.denied
                     )
                 rounds += not tried
@@ -159,8 +161,8 @@ class Renewer:
     def _choose(self, turn: Turn, tried: Collection[str]) -> str:
         """Return the member at which a lease was proven last, unless it is known not to answer, or another."""
         member = turn.tenure.member
-        stays = not tried and turn.tenure.lease.failing is None and self._reach.may_ask(member)
-        return member if stays else self._reach.pick(set(tried))
+        stays = not tried and turn.tenure.lease.failing is None and self._direct.may_ask(member)
+        return member if stays else self._direct.pick(set(tried))
 
     # Once ------------------------------------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class Renewer:
         for turn, answer, header in batch.to_sweep:
             await self._sweep(member, batch, turn, answer, header)
         if scope.cancelled_caught:
-            self._reach.report(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+            self._direct.report(UNANSWERED)
             self._doubt(batch.silent, f"{member} has not answered within {limit:.2g} s")
         return batch
 
@@ -195,7 +197,7 @@ class Renewer:
             batch.sent_at = self._clock.boot()
             await stream.renew_all(batch.leases, batch.take)
         except StoreFault as exc:
-            self._reach.report(exc.fault)
+            self._direct.report(exc.fault)
             batch.denied = exc.fault.kind is FaultKind.PERMISSION
             self._doubt(batch.fail(), f"{member}: {exc.fault.brief}")
         batch.end()
@@ -203,7 +205,7 @@ class Renewer:
     async def _stream(self, member: str) -> KeepAlive:
         held = self._streams.get(member)
         if held is None:
-            context = self._reach.store.keep_alive(member=member)
+            context = self._direct.store.keep_alive(member=member)
             opened = context, await context.__aenter__()
             held = self._streams.setdefault(member, opened)
             if held is not opened:  # somebody else was faster
@@ -213,12 +215,13 @@ class Renewer:
     async def _prove(self, member: str, batch: Round, answers: list[Answer], limit: float) -> None:
         """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""
         known = [turn.tenure.known for turn, _ in answers]
-        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers))
-        try:
-            read = await self._reach.store.call(question, member=member, timeout=limit)
-        except StoreFault as exc:
-            self._reach.report(exc.fault)
-            self._take_refusal(member, batch, [turn for turn, _ in answers], exc)
+        ids = [turn.tenure.lease_id for turn, _ in answers]
+        # Ids are drawn one after the other, and anchors bear them.
+        neighbours = max(ids) - min(ids) < _NEIGHBOURS * len(ids)
+        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers), neighbours)
+        read = await self._direct.attempt(question, member, limit)
+        if isinstance(read, Fault):
+            self._take_refusal(member, batch, [turn for turn, _ in answers], read)
             return
         for (turn, answer), before in zip(answers, known, strict=True):
             tenure = turn.tenure
@@ -266,9 +269,8 @@ class Renewer:
 
     # What goes wrong -------------------------------------------------------------------------------------------
 
-    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], exc: StoreFault) -> None:
+    def _take_refusal(self, member: str, batch: Round, turns: list[Turn], fault: Fault) -> None:
         """Record that a read in common was refused: if for one of its keys, only each alone can tell which."""
-        fault = exc.fault
         if len(turns) > 1 and not fault.outage:
             for turn in turns:
                 self._go_alone(batch, turn)
@@ -300,7 +302,7 @@ class Renewer:
         for turn in turns:
             turn.tenure.doubt(why)
 
-    def _limit(self, member: str, tenure: Tenure) -> float:
+    def _limit(self, member: str, tenure: LeaseState) -> float:
         """Return seconds for a renewal and its proof: two questions, one after the other."""
         rules = tenure.rules
-        return min(2 * self._reach.limit(member, rules.rpc_timeout / 2), rules.longest_rpc)
+        return min(2 * self._direct.limit(member, rules.rpc_timeout / 2), rules.longest_rpc)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import anyio
 
-from tideover.sessions.keys import Holdings
-from tideover.sessions.lease import Tenure
+from tideover.sessions.keys import SessionKeys
+from tideover.sessions.lease import LeaseState
 from tideover.store.faults import Fault
 from tideover.store.operations import LeaseResult
 from tideover.ticker import GRAIN
@@ -26,7 +26,7 @@ class Turn:
 
     __slots__ = ("alone", "holdings", "hurried", "tenure")
 
-    def __init__(self, tenure: Tenure, holdings: Holdings) -> None:
+    def __init__(self, tenure: LeaseState, holdings: SessionKeys) -> None:
         self.tenure = tenure
         self.holdings = holdings
         self.alone = False

@@ -14,8 +14,8 @@ import anyio
 
 from tideover import telemetry
 from tideover.errors import SessionLost
-from tideover.sessions.keys import Holdings
-from tideover.sessions.lease import Tenure
+from tideover.sessions.keys import SessionKeys
+from tideover.sessions.lease import LeaseState
 from tideover.sessions.lookout import Lookout
 from tideover.types import Component
 
@@ -25,7 +25,7 @@ _NEAR = 1.0
 _AFTER = 0.001
 
 
-class Bodies:
+class BoundScopes:
     """The bodies that rely on one session.
 
     Args:
@@ -38,7 +38,7 @@ class Bodies:
     __slots__ = ("_closed", "_component", "_holdings", "_lookout", "_scopes", "_tenure", "_timed_until", "_told")
 
     def __init__(
-        self, tenure: Tenure, holdings: Holdings, *, lookout: Lookout, component: Component = "session"
+        self, tenure: LeaseState, holdings: SessionKeys, *, lookout: Lookout, component: Component = "session"
     ) -> None:
         self._tenure = tenure
         self._holdings = holdings
@@ -53,7 +53,7 @@ class Bodies:
 
     def __repr__(self) -> str:
         """Count them."""
-        return f"<Bodies {len(self._scopes)} relying on {self._tenure!r}>"
+        return f"<BoundScopes {len(self._scopes)} relying on {self._tenure!r}>"
 
     def start(self) -> None:
         """Let the clock be looked at, until `stop`."""
@@ -116,15 +116,21 @@ class Bodies:
             return math.inf
         return tenure.deadline if left <= _NEAR else tenure.deadline - _NEAR
 
-    def look(self) -> None:
-        """Cancel what may not go on, and say so."""
+    def cut(self) -> bool:
+        """Cancel what may not go on; return whether there was any."""
         tenure = self._tenure
+        if tenure.left > 0 and not tenure.lost:
+            return False
         tenure.settle()
-        loss = tenure.loss()
-        if loss is not None:
-            self._cancel(definite=loss.definite)
+        return self._cancel(definite=bool(tenure.lost))
+
+    def look(self) -> None:
+        """Set and clear the timers, and say what has changed."""
+        tenure = self._tenure
+        if tenure.left > _NEAR and not (self._told or tenure.lost) and self._timed_until is None:
+            return
         self._set_timers()
-        self._tell(loss)
+        self._tell(tenure.loss())
         if tenure.lost:
             for own in self._holdings:
                 self._holdings.forget(own, tenure.lost.reason or "")
@@ -141,11 +147,12 @@ class Bodies:
             if at_deadline:
                 scope.deadline = end
 
-    def _cancel(self, *, definite: bool) -> None:
-        for scope, at_deadline in list(self._scopes.items()):
-            if at_deadline or definite:
-                self._forget(scope)
-                scope.cancel()
+    def _cancel(self, *, definite: bool) -> bool:
+        ending = [scope for scope, at_deadline in self._scopes.items() if at_deadline or definite]
+        for scope in ending:
+            self._forget(scope)
+            scope.cancel()
+        return bool(ending)
 
     def _tell(self, loss: SessionLost | None) -> None:
         """Log that the session may not be relied upon any more, or may be again: once each."""

@@ -8,8 +8,8 @@ wants what it held opens another one.
 *Not guaranteed.* etcd may take a living lease away early (see `rules`): then the watch on our own keys
 tells within its delivery. And no check made here reaches into a resource elsewhere; that takes a fencing token.
 
-One lease, renewed by the `Renewer` of all sessions; its keys are in `Holdings`, and watched by the `KeyWatches` of
-all sessions.
+One lease, renewed by the `LeaseRenewer` of all sessions; its keys are in `SessionKeys`, and watched by the
+`KeyWatches` of all sessions.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from tideover import telemetry
-from tideover.client.direct import Reach
+from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
 from tideover.errors import Closed, SessionLost
 from tideover.home import Home
-from tideover.sessions.key import Notice, OwnKey
-from tideover.sessions.keys import Holdings
-from tideover.sessions.lease import Tenure
+from tideover.sessions.key import LeasedKey, Notice
+from tideover.sessions.keys import SessionKeys
+from tideover.sessions.lease import LeaseState
 from tideover.sessions.lookout import Lookout
-from tideover.sessions.scopes import Bodies
+from tideover.sessions.scopes import BoundScopes
 from tideover.shown import quoted
 from tideover.status import SessionStatus
 from tideover.store.faults import FaultKind, StoreFault
@@ -52,7 +52,7 @@ class Session:
         tenure: The lease.
         holdings: Its keys.
         home: The event loop it belongs to.
-        reach: The way to the members.
+        direct: The way to the members.
         lookout: Who looks at the clock for its bodies.
         clock: The clocks.
         base: What goes before the name of a key.
@@ -65,11 +65,11 @@ class Session:
 
     def __init__(
         self,
-        tenure: Tenure,
-        holdings: Holdings,
+        tenure: LeaseState,
+        holdings: SessionKeys,
         *,
         home: Home,
-        reach: Reach,
+        direct: DirectCalls,
         lookout: Lookout,
         clock: Clock,
         base: str,
@@ -78,13 +78,13 @@ class Session:
         self._tenure = tenure
         self._holdings = holdings
         self._home = home
-        self._reach = reach
+        self._direct = direct
         self._clock = clock
         self._base = base
         self._poison: str | None = None
         self._closed = False
         self._forgotten = False
-        self.bodies = Bodies(tenure, holdings, lookout=lookout, component=component)
+        self.bodies = BoundScopes(tenure, holdings, lookout=lookout, component=component)
         self._component = component
         self._left_behind: str | None = None
         self.ended = Notice()
@@ -99,7 +99,7 @@ class Session:
     # What may be believed --------------------------------------------------------------------------------------
 
     @property
-    def tenure(self) -> Tenure:
+    def tenure(self) -> LeaseState:
         """Its lease."""
         return self._tenure
 
@@ -125,7 +125,7 @@ class Session:
         That is `time.clock_gettime(time.CLOCK_BOOTTIME)`, or `time.monotonic()` where there is none. It moves
         with every proven renewal.
         """
-        return self._alive.lease.deadline
+        return self._alive.deadline
 
     @property
     def state(self) -> SessionState:
@@ -139,7 +139,7 @@ class Session:
         return self._tenure.lost
 
     @property
-    def keys(self) -> tuple[OwnKey, ...]:
+    def keys(self) -> tuple[LeasedKey, ...]:
         """The keys held, in the order they were made."""
         _ = self._alive
         return tuple(self._holdings)
@@ -181,7 +181,7 @@ class Session:
 
     # Keys ------------------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, value: str | bytes = b"") -> OwnKey:
+    async def put(self, key: str, value: str | bytes = b"") -> LeasedKey:
         """Make a key that ends with the session, or write one of its own again.
 
         A lost reply is settled before this returns: the key is there and is this session's, or this raises. What
@@ -208,13 +208,13 @@ class Session:
         """
         return await self.claim(key, value)
 
-    async def claim(self, key: str, value: str | bytes = b"", *, reads: Sequence[Range] = ()) -> OwnKey:
+    async def claim(self, key: str, value: str | bytes = b"", *, reads: Sequence[Range] = ()) -> LeasedKey:
         """Do as `put`, and read in the same transaction.
 
         Args:
             key: The key.
             value: Its value.
-            reads: What to read; the answers are in `OwnKey.reads`.
+            reads: What to read; the answers are in `LeasedKey.reads`.
 
         Returns:
             The key.
@@ -225,7 +225,7 @@ class Session:
         full = self._writable(key)
         return await self._holdings.write(key, full, value.encode() if isinstance(value, str) else value, reads)
 
-    async def make(self, values: Mapping[str, bytes]) -> list[OwnKey] | None:
+    async def make(self, values: Mapping[str, bytes]) -> list[LeasedKey] | None:
         """Make many keys that end with the session, in one transaction.
 
         Args:
@@ -254,7 +254,7 @@ class Session:
             raise ValueError(f"a key must be text without NUL, and not empty, not {quoted(key)}")
         return f"{self._base}{key}".encode()
 
-    async def delete(self, key: str | OwnKey) -> bool:
+    async def delete(self, key: str | LeasedKey) -> bool:
         """Give a key back; one that the session does not hold is left alone.
 
         Args:
@@ -272,7 +272,7 @@ class Session:
             Tries for 2 s, breaker or not, then returns False.
         """
         self._home.check(self)
-        own = key if isinstance(key, OwnKey) else next((own for own in self._holdings if own.key == key), None)
+        own = key if isinstance(key, LeasedKey) else next((own for own in self._holdings if own.key == key), None)
         return True if own is None else await self._holdings.give_back(own, _GIVE_BACK)
 
     # Life ------------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ class Session:
     async def _revoke(self, keys: Sequence[str], timeout: float) -> str | None:
         """Revoke the lease; return why that may not have been done."""
         try:
-            await self._reach.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
+            await self._direct.ask(LeaseRevoke(self._tenure.lease_id), timeout=timeout)
         except StoreFault as exc:
             if exc.fault.kind is FaultKind.LEASE_NOT_FOUND:
                 return None
@@ -383,7 +383,7 @@ class Session:
         self._poison = why
 
     @property
-    def _alive(self) -> Tenure:
+    def _alive(self) -> LeaseState:
         if self._poison is not None:
             raise Closed(self._poison)
         return self._tenure

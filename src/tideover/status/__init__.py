@@ -1,6 +1,6 @@
-"""What `tide.status()` hands out, a module for each noun: frozen records, ready to be printed or sent as JSON.
+"""The records of `tide.status()`, a module for each noun: frozen, ready to print or to send as JSON.
 
-Only data lives here, and how a duration is written for people. What gathers it is `coordinator.status_report`.
+Only data lives here, and how a duration is written for people. `coordinator.status_report` gathers the data.
 """
 
 from tideover.status.cluster import IdentityStatus, MemberStatus, QuorumStatus

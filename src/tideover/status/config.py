@@ -1,4 +1,4 @@
-"""The records of the configuration: prefixes, limits, keys, and what is refused."""
+"""The records of the configuration: prefixes, limits, keys, and refused values."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class PrefixStatus(Told):
 
     Attributes:
         prefix: The prefix, as given to `follow`.
-        source: The rung it stands on; None if it was never read.
+        source: The rung of its values; None if it was never read.
         revision: The revision its content corresponds to.
         age: Seconds since it was last proven in sync; infinite if unknown, and null in JSON.
         keys: How many keys it holds.
-        resets: How often another history was taken over.
-        epoch: The epoch its content is of: after a reset the one before, until it has been read anew.
-        error: The last trouble in following it; None while all is well.
+        resets: How often another history replaced the content.
+        epoch: The epoch of its content: after a reset the one before, until the prefix has been read again.
+        error: The last failure to follow it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
         denied: Whether a quorum refuses to let this client read it: `get` raises, whatever is held.
         etcd_prefix: The prefix as etcd has it.
@@ -78,8 +78,9 @@ class RejectedValue(Told):
         reason: Why.
         served: The revision that is served instead; 0 if none is.
         etcd_key: The key as etcd has it.
-        instead: What a settings object stands on that has had no valid values since it was bound: `"default"`, its
-            class's defaults for what is refused, or `"accepted"`, what the class has accepted before; else empty.
+        instead: What a settings object serves that has had no valid values since it was bound: `"default"`, its
+            class's defaults for the refused values, or `"accepted"`, values that the class accepted before; else
+            empty.
     """
 
     key: str
@@ -99,7 +100,7 @@ class KeyStatus(Told):
         etcd_key: The key as etcd has it.
         prefix: The followed prefix that it belongs to, as given to `follow`.
         revision: The revision that is served; 0 if it is refused, and no earlier one is served.
-        source: The rung it stands on.
+        source: The rung of its value.
         age: Seconds since it was last proven in sync; infinite if unknown, and null in JSON.
         refused: The revision of a newer value that is refused; None if there is none.
         reason: Why that is refused; None if nothing is.

@@ -14,14 +14,14 @@ class SessionStatus(Told):
     Attributes:
         lease_id: The lease in etcd, as `etcdctl` writes it.
         ttl: Seconds that etcd waits for a renewal.
-        state: How far it may be believed in.
+        state: Whether it is proven, in doubt or lost.
         seconds_left: Seconds until its deadline; 0 after it.
         keys: The keys under it.
         member: The member at which it is renewed.
         last_proof: Seconds since a renewal was last proven.
-        error: Why it is not proven, or lost; None while all is well.
-        debris: Keys given back that are still to be deleted.
-        component: On whose behalf it was opened: of locks, of registrations (`"discovery"`), or of a user.
+        error: Why it is in doubt or lost; None while all is well.
+        debris: Keys given back that etcd still has.
+        component: `"lock"`, `"discovery"` for registrations, or `"session"` for one of the application's own.
     """
 
     lease_id: str
@@ -42,7 +42,7 @@ class LockStatus(Told):
 
     Attributes:
         name: The lock.
-        mode: On what ground it is held.
+        mode: DISTRIBUTED, by a lease in etcd, or LOCAL, by a lock of this host.
         token: Its fencing token; None if it is LOCAL.
         seconds: For how long it has been held.
         waiting: How many in this process wait for it.
@@ -65,7 +65,7 @@ class LockWaitStatus(Told):
         name: The lock.
         waiting: How many in this process wait for it.
         seconds: For how long the first of them has waited.
-        held_by: Who has it, for people, and since when, as far as that was seen; None if it was not.
+        held_by: The holder, for people, and since when; None if neither was seen.
     """
 
     name: str
@@ -100,24 +100,25 @@ class ElectionStatus(Told):
 
     Attributes:
         name: The election.
-        standing: On what ground it leads; None if it does not.
-        on_outage: What it does in an outage.
+        standing: What proves that it leads; None if it does not.
+        on_outage: Its policy for an outage.
         token: The fencing token; None if it does not lead.
         remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
-        holder: Who held the record when it was last seen; None if nobody did, or it was not seen.
-        error: The last trouble; None while all is well.
-        listed: Under `"peers"`, whether the leader's record lists this candidate, or is its own: one that is not
-            listed can take over only what was given up, or after `confirm_limit`. None under other policies.
+        holder: The record's holder when it was last seen; None if it had none, or was not seen.
+        error: The last failure; None while all is well.
+        listed: Under `"peers"`, whether the leader's record lists this candidate, or is its own: an unlisted
+            candidate can succeed only a leader that resigned, or after `confirm_limit`. None under other policies.
         peers: Under `"peers"`, how many other candidates a leader asks in an outage; None if it does not lead.
-        silent: The addresses of those who have not answered for a ttl: in an outage they cost it the leadership.
-        held_by: The holder for people: `host:pid`, with its address if it has one, and since when; for one of an
-            older version as `holder`.
-        ttl: Seconds for which a renewal holds.
-        renewed_ago: Seconds since the last renewal that holds was sent; None if it does not lead.
+        silent: The addresses of candidates that have not answered for a ttl: in an outage they cost it the
+            leadership.
+        held_by: The holder for people: `host:pid`, with its address if it has one, and since when; for a holder of
+            an older version the same as `holder`.
+        ttl: Seconds that a renewal lasts.
+        renewed_ago: Seconds since the last acknowledged renewal was sent; None if it does not lead.
         seen_ago: Seconds since the record was last seen; None if this candidate has never seen it.
-        address: Where the leader says it can be reached; None if it does not say, or nobody leads.
-        overdue: Seconds for which a body that has lost its leadership still runs, beyond the deadline and its
-            margin: it ignores its cancellation, or waits for what cannot be cancelled. None if none does.
+        address: The leader's advertised address; None without a leader, or if it advertises none.
+        overdue: Seconds that the body still runs after losing the leadership, beyond the deadline and its margin:
+            it ignores its cancellation, or waits for a thread. None if no such body runs.
     """
 
     name: str
@@ -147,8 +148,8 @@ class JobStatus(Told):
         state: What it does.
         seconds: For how long it has done that.
         failures: How often it has raised.
-        error: Class and place of what it has raised last, of a group the first; None if it never has. The text is
-            in the log alone, unless the function did not begin: then why it cannot be a candidate.
+        error: Class and place of its last exception, of a group the first; None if it has not raised. The text is
+            in the log alone, unless the function did not start: then why it cannot be a candidate.
         again_in: Seconds until it is a candidate again; None unless it is paused.
     """
 
@@ -162,10 +163,10 @@ class JobStatus(Told):
 
 @record
 class StallStatus(Told):
-    """What was found when the event loop was blocked beyond the deadline of something that was led here.
+    """An event loop that was blocked beyond the deadline of an election led here.
 
     Attributes:
-        election: What was led.
+        election: The election.
         late: Seconds beyond the deadline at which it was found.
         ago: Seconds since then.
         stack: Where the loop was.

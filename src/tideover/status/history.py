@@ -1,4 +1,4 @@
-"""The records of what has happened: transitions of the health state, leader changes, and outages."""
+"""The records of the last hour: transitions of the health state, leader changes, and outages."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class TransitionStatus(Told):
 
 @record
 class LeaderChangeStatus(Told):
-    """One time that etcd elected another leader, and no outage came of it.
+    """One change of etcd's leader that was no outage.
 
     Attributes:
         at: When the new leader was first seen.
         ago: Seconds since then.
         seconds: For how long this process was without a quorum; None if none of its calls noticed.
-        raft_term: The term from then on.
+        raft_term: The new leader's term.
     """
 
     at: datetime
@@ -63,7 +63,7 @@ class OutageStatus(Told):
         ended: When it was over; None if it lasts.
         diagnosis: What was the matter with etcd when it was declared.
         why: The same in words.
-        trace_query: The query (TraceQL) that finds the spans of all services that felt it.
+        trace_query: The query (TraceQL) for the spans of all affected services.
     """
 
     outage_id: str
@@ -88,7 +88,7 @@ class HistoryStatus(Told):
         leader_changes: The leader changes that were no outages, the newest first.
         outages: How many outages touch the window.
         outage_seconds: How many seconds of it they lasted.
-        missed: How many entries were dropped before their time because there were too many.
+        missed: How many entries were dropped early because there were too many.
         summary: All of it in a sentence or two.
         caption: All of it in words, with the times: what a picture of it shows.
     """

@@ -13,11 +13,11 @@ from tideover.types import Component, HealthState
 
 @record
 class PrimitiveStatus(Told):
-    """How one of the four primitives stands in this process.
+    """The state of one of the four primitives in this process.
 
     Attributes:
         component: `"config"`, `"discovery"`, `"election"` or `"lock"`.
-        what: What there is of it here: `"12 keys, 4 prefixes"`.
+        what: How much of it this process uses: `"12 keys, 4 prefixes"`.
         state: How much of it works; None if this process makes no use of it.
         since: When that began.
         seconds: For how many seconds it has lasted.
@@ -29,7 +29,7 @@ class PrimitiveStatus(Told):
         limit_of: The prefix whose limit that is; empty for a ttl, or where there is none.
         over: Whether the age is beyond the limit, or of what is renewed, whether its deadline has passed.
         limit_words: Age and limit in words, without the age: `"of 5 min, payments/"`, `"no limit"`.
-        error: The last trouble; None while all is well.
+        error: The last failure; None while all is well.
         next_probe: Seconds until etcd is next looked at.
     """
 

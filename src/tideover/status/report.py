@@ -1,4 +1,4 @@
-"""The report itself: everything an operator asks first."""
+"""The report itself: what an operator asks first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tideover.types import Diagnosis, HealthState, Phase
 
 @record
 class StatusReport(Told):
-    """Everything an operator asks first.
+    """What an operator asks first.
 
     Attributes:
         sentence: The situation in one sentence.
@@ -45,27 +45,27 @@ class StatusReport(Told):
         members: The members.
         identity: Which etcd it is, and in which history.
         config: The followed prefixes.
-        rejected: Values refused: of the configuration, and what others have written under tideover's own keys.
+        rejected: Refused values: of the configuration, and those that others wrote under tideover's own keys.
         restarts: How often a background task failed unexpectedly and was started again.
         sessions: The sessions that are open.
         elections: The candidacies.
         jobs: What runs here while this process leads.
-        stalls: How often the event loop was found to be blocked beyond the deadline of something led here.
+        stalls: How often the event loop was blocked beyond the deadline of an election led here.
         last_stall: The last time; None if there was none.
         locks: The locks that are held here.
-        lock_conflicts: Locks that somebody else has held at the same time as this process, or may have, because
-            etcd was away.
-        lock_error: What does not work about host locks or the ledger; None if all does. That the ledger cannot be
-            published in an outage is no trouble: that is what it is kept for.
+        lock_conflicts: Locks that another process held at the same time as this one, or may have, because etcd was
+            away.
+        lock_error: What does not work about host locks or the ledger; None if all does. A ledger that cannot be
+            published in an outage is no failure: it is kept for that.
         registrations: What this process has registered.
         services: The services whose endpoints are followed.
         untold: What etcd does not tell this user, and why not, in words; no key depends on it.
         unfound: The prefixes of settings objects of which etcd has never had a key: they are all defaults.
         at: When the report was made.
-        headline: What is the matter with etcd, in one sentence for a tired person.
+        headline: etcd's state, in one sentence for a tired person.
         why: The diagnosis in words, with what the members said: `"no quorum: 1 of 3 members answers"`.
         announcement: The headline and the state, without an age: it changes only when they do.
-        consequences: What follows for this process, the most dangerous first.
+        consequences: What this means for this process, the most dangerous first.
         works: What works still, and how.
         fails: What does not, and with which error; empty if everything works.
         primitives: Configuration, discovery, elections and locks, in this order.
@@ -136,7 +136,7 @@ class StatusReport(Told):
     more: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __hash__(self) -> int:
-        """Return what is equal for equal reports; `more` has no hash."""
+        """Hash two fields: `more` has no hash."""
         return hash((self.sentence, self.at))
 
     def __post_init__(self) -> None:

@@ -17,10 +17,10 @@ class RegistrationStatus(Told):
         incarnation: This registration of it, as at the end of its key in etcd.
         url: Where others reach it.
         weight: Its share of the traffic.
-        state: How far it is in etcd.
-        seconds: For how long it has been in etcd, or out of it.
-        comebacks: How often it was put there again after it had been lost.
-        error: Why it is not there, or not as it is to be; None while all is well.
+        state: Whether etcd has it.
+        seconds: How long etcd has had it, or not.
+        comebacks: How often it was registered again after a loss.
+        error: Why etcd does not have it, or not as registered; None while all is well.
     """
 
     service: str
@@ -62,7 +62,7 @@ class ServiceStatus(Told):
 
     Attributes:
         name: The service.
-        source: The rung its list stands on; None if it was never read.
+        source: The rung of its list; None if it was never read.
         revision: The revision its content corresponds to.
         age: Seconds since it was last proven in sync; infinite if unknown, and null in JSON.
         endpoints: How many endpoints are listed.
@@ -70,7 +70,7 @@ class ServiceStatus(Told):
         ejected: How many are not picked for a while, because calls to them have failed.
         held: How many etcd no longer has: their removal is held back for a while.
         refused: What is in etcd and cannot be used, in words.
-        error: The last trouble in following it; None while all is well.
+        error: The last failure to follow it; None while all is well.
         snapshot_error: Why the last snapshot could not be written; None if it could.
         denied: Whether a quorum refuses to let this client read it: `pick` raises, whatever is held.
         listed: The endpoints, up to 100 of them; first those that are not picked.

@@ -12,12 +12,12 @@ from tideover.status.told import Told
 class Statement(Told):
     """A sentence, or a part of one, with at most one age in it that goes on counting after the report was made.
 
-    `str()` gives the whole of it.
+    `str()` gives the whole sentence.
 
     Attributes:
-        text: What stands before the age; all of it if there is none.
+        text: The words before the age; all of them without an age.
         seconds: The age in seconds; None if there is none.
-        rest: What stands behind the age.
+        rest: The words after the age.
     """
 
     text: str
@@ -25,7 +25,7 @@ class Statement(Told):
     rest: str = ""
 
     def __str__(self) -> str:
-        """Return the whole of it."""
+        """Return the whole sentence."""
         return self.text if self.seconds is None else f"{self.text}{duration(self.seconds)}{self.rest}"
 
 

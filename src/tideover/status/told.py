@@ -1,4 +1,4 @@
-"""What the records of the status have in common: they are bounded, whatever others have written."""
+"""The base of the status records: their texts and lists are bounded, whatever others have written."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The port to etcd: what can be asked, what is answered, what an error means. No vendor is imported here.
+"""The port to etcd: requests, answers and the meaning of errors. No vendor is imported here.
 
-`protocol` is the port itself; `operations`, `transactions` and `leases` are requests and answers as data;
-`faults` classifies errors, once for all; `endpoints` are addresses of members. `tideover.etcd` implements the
-port over gRPC, `tideover.testing` in memory. Nothing here sends, waits or retries.
+`protocol` is the port itself; `operations`, `transactions` and `leases` are requests and answers as data; `faults`
+classifies errors, once for all; `attempts` asks one member once; `endpoints` are addresses of members;
+`forwarding` is the base of stores in front of another. `tideover.etcd` implements the port over gRPC,
+`tideover.testing` in memory. Nothing here retries.
 """

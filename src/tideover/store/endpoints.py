@@ -1,4 +1,4 @@
-"""Endpoints: as users write them, and as members advertise them."""
+"""Endpoints, as users write them and as members advertise them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ class Address:
     """Where a member is.
 
     Attributes:
-        endpoint: Its `host:port`.
-        server_name: The name its certificate must bear; None means the host.
+        server_name: The name in the member's certificate; None for the host.
     """
 
     endpoint: str
@@ -29,16 +28,13 @@ class Address:
 
 
 def parse_endpoint(text: str) -> str:
-    """Return an endpoint as `host:port`.
-
-    Args:
-        text: `host:port`, `[ipv6]:port`, or either behind `http://` or `https://`.
+    """Return an endpoint as `host:port`, from `host:port` or `[ipv6]:port` with or without `http://` or `https://`.
 
     Returns:
         The endpoint without its scheme; an IPv6 address keeps its brackets.
 
     Raises:
-        ValueError: It is none of these; the message says what is wrong with it.
+        ValueError: The text is no endpoint; the message says what is wrong.
     """
     if not isinstance(text, str):
         raise ValueError(
@@ -81,33 +77,27 @@ def parse_endpoint(text: str) -> str:
 
 
 def refuse_user(text: str) -> None:
-    """Refuse endpoints with a user in them, as URLs have it, without repeating what may be the password.
+    """Refuse endpoints with a user, as URLs have one; the error does not repeat what may be the password.
 
     Args:
-        text: One endpoint, or several that are still to be separated: a password may have commas in it.
+        text: One endpoint, or several not yet separated: a password may contain commas.
 
     Raises:
-        ValueError: There is one.
+        ValueError: The text has a user.
     """
     # Also where the sign itself is percent-encoded, so that it stands in no error of another kind.
     found = _AFTER_USER.fullmatch(text)
     if found:
         raise ValueError(
-            f"endpoint '...@{shown(found[1])}': no user or password stands in an endpoint, they are given apart"
+            f"endpoint '...@{shown(found[1])}': an endpoint holds no user or password: give them as options"
         )
 
 
 def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return endpoints as `host:port`, without repetitions.
-
-    Args:
-        texts: The endpoints.
-
-    Returns:
-        Them, in the order given.
+    """Return endpoints as `host:port`, in the order given, without repetitions.
 
     Raises:
-        ValueError: There is none, or one is malformed.
+        ValueError: No endpoint was given, or one is malformed.
     """
     endpoints = tuple(dict.fromkeys(parse_endpoint(text) for text in texts))
     if not endpoints:
@@ -116,17 +106,16 @@ def parse_endpoints(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def tls_for(texts: Iterable[str], tls: Tls | None) -> Tls | None:
-    """Return how to connect to endpoints: with TLS if it is asked for, by an option or by `https://`.
+    """Return the TLS options for endpoints: `tls`, or those that `https://` implies.
 
     Args:
-        texts: The endpoints; one without a scheme goes with the others.
-        tls: The option.
+        texts: An endpoint without a scheme follows the others.
 
     Returns:
-        The option; where only the endpoints ask for it, TLS with the system's CAs.
+        `tls`; where only the endpoints ask for TLS, TLS with the system's CAs.
 
     Raises:
-        ValueError: Some ask for TLS and others for none.
+        ValueError: Some endpoints ask for TLS, and others for plain text.
     """
     texts = [str(text).strip() for text in texts]
     for text in texts:
@@ -156,24 +145,16 @@ def is_name(endpoint: str) -> bool:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether a `host:port` means the machine it is used on."""
+    """Whether a `host:port` means this machine."""
     host = host_of(endpoint).lower()
     return host.rstrip(".") == "localhost" or (not is_name(endpoint) and ip_address(host).is_loopback)
 
 
 def advertised(url: str, *, secure: bool, here: bool) -> str:
-    """Return the endpoint behind a URL at which a member says that clients reach it.
-
-    Args:
-        url: The URL, as the member list has it.
-        secure: Whether this client connects with TLS.
-        here: Whether etcd runs on this machine, as far as is known.
-
-    Returns:
-        Its `host:port`.
+    """Return the `host:port` of a member's advertised client URL; `here` if etcd runs on this machine.
 
     Raises:
-        ValueError: It is of no use to this client; the message says why.
+        ValueError: This client cannot use the URL; the message says why.
     """
     scheme = url.partition("://")[0].lower()
     if scheme not in ("http", "https"):

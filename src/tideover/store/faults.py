@@ -1,10 +1,10 @@
-"""What an etcd error means, decided once, from its gRPC code and message.
+"""What an etcd error means: classified once, by gRPC code and message.
 
 The table is measured against etcd 3.4.23, 3.5.1 and grpc.aio 1.85 (docs/explanation/errors.md). Codes alone do not
-do: UNAVAILABLE covers "never sent" as well as "may be applied in ten seconds", and UNKNOWN, INTERNAL and
-CANCELLED carry transient cases. UNAUTHENTICATED and PERMISSION_DENIED are said by grpc itself too, of a
-certificate or of a proxy's answer: a no is etcd's only in etcd's own words. What is not recognised counts as an
-outage whose writes may have been applied: an unknown is never turned into a no.
+do: UNAVAILABLE covers "never sent" as well as "may be applied in ten seconds", and UNKNOWN, INTERNAL and CANCELLED
+carry transient cases. grpc itself says UNAUTHENTICATED and PERMISSION_DENIED too, of a certificate or of a proxy's
+answer: a no counts as etcd's only in etcd's own words. An unrecognised error counts as an outage whose writes may
+have been applied: an unknown is never turned into a no.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from tideover import errors
 from tideover.shown import shown
@@ -44,7 +45,7 @@ class FaultKind(StrEnum):
     PROXY = "proxy"
     # Decided by `epoch.tracker`, not by etcd: the member answers, but for another cluster.
     FOREIGN = "foreign"
-    # Decided by `etcd.password`: the password's file or function gives none, so that nobody could be asked.
+    # Decided by `etcd.password`: its file or function gives no password, so that no member could be asked.
     NO_PASSWORD = "no_password"
     UNKNOWN = "unknown"
 
@@ -54,12 +55,8 @@ class Fault:
     """One failed attempt.
 
     Attributes:
-        kind: What went wrong.
-        code: The gRPC status, as its name.
-        message: The server's or grpc's own words.
-        retry_read: Whether a read may be tried again.
-        applied: Whether a write may have been applied, now or later.
-        way: What about the way to the member may be the reason, such as a proxy; else empty.
+        applied: Whether a write may have been applied, then or later.
+        way: What lies on the way and may be the reason, such as a proxy; else empty.
     """
 
     kind: FaultKind
@@ -71,13 +68,13 @@ class Fault:
 
     @property
     def outage(self) -> bool:
-        """Whether it speaks of etcd being away, rather than of this request or this client."""
+        """Whether etcd is away, rather than that this request or this client is refused."""
         return self.kind in _OUTAGE
 
     @property
     def brief(self) -> str:
         """The message without grpc's account of its own layers, and a hint where to look."""
-        # gRPC's own ping had no answer, as a probe has none.
+        # gRPC's own ping had no answer: the same silence as an unanswered probe's.
         if "ping timeout" in self.message:
             return f"silent{self.hint}"
         text = self.message.rpartition("last error: ")[2].rpartition("remote host: ")[2]
@@ -92,12 +89,12 @@ class Fault:
 
     @property
     def on_the_way(self) -> bool:
-        """Whether what lies between here and etcd may be the reason: etcd itself has said nothing."""
+        """Whether the network may be the reason: etcd itself has said nothing."""
         return self.kind in _ON_THE_WAY
 
     @property
     def hung_up(self) -> bool:
-        """Whether a connection was closed before a word was said on it, as TLS does to those who speak without."""
+        """Whether the server closed the connection at once, as a TLS server does to a client without TLS."""
         text = self.message.lower()
         return "failed to connect to all addresses" in text and text.endswith(": socket closed")
 
@@ -112,11 +109,7 @@ class Fault:
 
 
 class StoreFault(errors.TideoverError):
-    """Raised when one attempt at one member failed; the gateway turns it into a public error.
-
-    Attributes:
-        fault: What it means.
-    """
+    """Raised when one attempt at one member failed; the gateway turns it into a public error."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
@@ -208,10 +201,10 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("etcdserver: no leader", FaultKind.NO_LEADER, True, False),
     ("etcdserver: leader changed", FaultKind.LEADER_CHANGED, True, True),
     ("etcdserver: request timed out", FaultKind.TIMED_OUT, True, True),
-    # The leader's own refusal while it hands its office over, and so before anything is in its log; a follower
-    # whose proposal the leader drops hears nothing of it and says "request timed out".
+    # The leader's own refusal during a transfer of leadership, before anything is in its log; a follower whose
+    # proposal the leader drops hears nothing and says "request timed out".
     ("raft proposal dropped", FaultKind.HANDOVER, True, False),
-    # Said to a renewal by a member that leads no more; what ends a lease is never decided there.
+    # Said to a renewal by a former leader, which never decides that a lease has ended.
     ("not a primary lessor", FaultKind.LEADER_CHANGED, True, False),
     ("etcdserver: too many requests", FaultKind.OVERLOADED, True, False),
     ("etcdserver: server stopped", FaultKind.NOT_SERVING, True, True),
@@ -244,7 +237,7 @@ _BY_MESSAGE: tuple[tuple[str, FaultKind, bool, bool], ...] = (
     ("unimplemented: unknown method", FaultKind.INVALID, False, False),
 )
 
-# What these codes say in etcd's own words is a no; in other words somebody else has said it.
+# A no, if the message is in etcd's own words; else another server or grpc itself has said so.
 _REFUSALS = {
     "INVALID_ARGUMENT": FaultKind.INVALID,
     "FAILED_PRECONDITION": FaultKind.INVALID,
@@ -257,17 +250,13 @@ _LOST = ("CANCELLED", "INTERNAL")
 
 
 def classify(code: str, message: str) -> Fault:
-    """Say what an error means.
-
-    Args:
-        code: The gRPC status, as its name, such as `"UNAVAILABLE"`.
-        message: The status's details.
+    """Return what an error means.
 
     Returns:
-        The fault. An error nobody has seen before counts as an outage whose writes may have been applied.
+        The fault. An unrecognised error counts as an outage whose writes may have been applied.
     """
     if len(message) > 2 * _KEPT:
-        # What an error means stands at its beginning, or at the end as the last error of several.
+        # The meaning is at the beginning, or at the end as the last error of several.
         message = f"{message[:_KEPT]} ... {message[-_KEPT:]}"
     text = f"{code}: {message}".lower()
     for part, kind, retry_read, applied in _BY_MESSAGE:
@@ -279,29 +268,33 @@ def classify(code: str, message: str) -> Fault:
     return Fault(kind, code, message, retry_read=True, applied=True)
 
 
+# What a call is answered with that has no answer when its time is over.
+UNANSWERED: Final = classify("DEADLINE_EXCEEDED", "Deadline Exceeded")
+
+
 def unless_expected(endpoint: str, header: Header, expected: tuple[int, int] | None) -> None:
-    """Refuse the answer of a member that is not the expected one.
+    """Refuse the answer of another member than expected.
 
     Args:
-        endpoint: Where it has answered.
-        header: Its answer's header.
-        expected: The ids of the expected member's cluster and its own; None expects nobody in particular.
+        expected: The cluster's and the member's id; None accepts any member.
 
     Raises:
-        StoreFault: It is another one.
+        StoreFault: Another member answered.
     """
     if expected not in (None, (header.cluster_id, header.member_id)):
-        text = f"somebody else answers at {endpoint}: member {header.member_id:x} of cluster {header.cluster_id:x}"
+        text = (
+            f"another member answers at {endpoint}: member {header.member_id:x} of cluster {header.cluster_id:x}"
+        )
         raise StoreFault(Fault(FaultKind.FOREIGN, "UNAVAILABLE", text, retry_read=True, applied=False))
 
 
 def is_learner(fault: Fault) -> bool:
-    """Whether it was refused because the member is still learning."""
+    """Whether a member refused because it is a learner."""
     return fault.kind is FaultKind.NOT_SERVING and "for learner" in fault.message.lower()
 
 
 def is_masked(fault: Fault) -> bool:
-    """Whether grpc.aio has put words of its own in place of why a stream was refused, as it does now and then."""
+    """Whether grpc.aio replaced the reason of a refused stream with its own words, as it sometimes does."""
     return fault.code == "INTERNAL" and "internal error from core" in fault.message.lower()
 
 
@@ -328,9 +321,7 @@ def public_error(fault: Fault, *, doing: str, writes: bool) -> errors.TideoverEr
     """Return the error a caller sees when a call ends with this fault.
 
     Args:
-        fault: The last attempt's fault.
         doing: What was attempted, such as `"put app/config/x"`.
-        writes: Whether it was a write.
 
     Returns:
         `OutcomeUnknown` for a write that may have been applied; else an `Unavailable` for an outage, or the

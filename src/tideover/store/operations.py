@@ -15,7 +15,7 @@ from tideover.types import ClusterMember, Entry, Header
 
 
 class Result(Protocol):
-    """Every answer says who gave it."""
+    """What every answer has: the header of the member that gave the answer."""
 
     @property
     def header(self) -> Header:
@@ -39,22 +39,22 @@ class Op(Generic[R]):
 
     @property
     def lane(self) -> Lane:
-        """Which lane it travels in."""
+        """The lane of the call."""
         return Lane.QUORUM
 
     @property
     def writes(self) -> bool:
-        """Whether it may change the store."""
+        """Whether the operation may change the store."""
         return False
 
     @property
     def linearizable(self) -> bool:
-        """Whether its answer tells what is current: not a member's own word, such as that about a lease."""
+        """Whether the answer is current: not a member's own state, such as its table of leases."""
         return False
 
     @property
     def name(self) -> str:
-        """Its name in spans and messages."""
+        """The name in spans and messages."""
         return type(self).__name__.lower()
 
 
@@ -71,8 +71,6 @@ class RangeResult:
     """The answer to a `Range`.
 
     Attributes:
-        header: Who answered, and at which revision.
-        entries: Key to entry, in the order asked for.
         more: Whether `limit` cut the answer short.
         count: How many keys the range holds, regardless of `limit`.
     """
@@ -111,12 +109,12 @@ class Range(Op[RangeResult]):
 
     @property
     def lane(self) -> Lane:
-        """Which lane it travels in."""
+        """The lane of the call."""
         return Lane.MEMBER if self.serializable else Lane.QUORUM
 
     @property
     def linearizable(self) -> bool:
-        """Whether its answer tells what is current."""
+        """Whether the answer is current."""
         return not self.serializable
 
 
@@ -129,8 +127,7 @@ class ReadBatchResult:
     """The answer to a `ReadBatch`.
 
     Attributes:
-        header: Who answered, and at which revision.
-        entries: Key to entry, all as of that revision; a key that is absent is missing.
+        entries: Key to entry, all as of the header's revision; an absent key is missing.
     """
 
     header: Header
@@ -141,23 +138,13 @@ class ReadBatchResult:
 class ReadBatch(Op[ReadBatchResult]):
     """Linearizable reads of several keys in one transaction.
 
-    etcd refuses the whole of it if one read is refused, and takes 128 reads at the most.
-
-    Attributes:
-        keys: The keys.
+    etcd refuses all of them if one read is refused, and takes at most 128.
     """
 
     keys: tuple[bytes, ...]
 
-    @property
-    def name(self) -> str:
-        """Its name in spans and messages."""
-        return "txn"
-
-    @property
-    def linearizable(self) -> bool:
-        """Whether its answer tells what is current."""
-        return True
+    name = "txn"
+    linearizable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +152,9 @@ class StatusResult:
     """The answer to a `Status`.
 
     Attributes:
-        header: Who answered.
-        version: The member's version, such as `"3.5.1"`; None if it does not tell this user. Only versions from
-            3.4.42, 3.5.28 and 3.6.9 on refuse that (CVE-2026-33413).
-        alarms: The alarms that any member has raised, such as `"NOSPACE"`; None if it does not tell this user.
+        version: Such as `"3.5.1"`; None where this user has no permission to see the version, which only 3.4.42,
+            3.5.28, 3.6.9 and later refuse (CVE-2026-33413).
+        alarms: Of all members, such as `"NOSPACE"`; None where this user has no permission.
     """
 
     header: Header
@@ -178,12 +164,9 @@ class StatusResult:
 
 @dataclass(frozen=True, slots=True)
 class Status(Op[StatusResult]):
-    """Ask a member about itself; needs no quorum, and no right: who may not ask is told who answers."""
+    """Ask a member about itself. Needs no quorum, and no permission: a user without one still gets the header."""
 
-    @property
-    def lane(self) -> Lane:
-        """Which lane it travels in."""
-        return Lane.MEMBER
+    lane = Lane.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +174,7 @@ class AlarmListResult:
     """The answer to an `AlarmList`.
 
     Attributes:
-        header: Who answered.
-        alarms: The alarms that any member has raised, such as `"NOSPACE"`.
+        alarms: Of all members, such as `"NOSPACE"`.
     """
 
     header: Header
@@ -201,7 +183,7 @@ class AlarmListResult:
 
 @dataclass(frozen=True, slots=True)
 class AlarmList(Op[AlarmListResult]):
-    """Ask for the alarms. It is a proposal, which all members write to their logs: `Status` is cheaper."""
+    """Ask for the alarms. etcd writes each such question to the raft log: `Status` is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +191,8 @@ class MemberListResult:
     """The answer to a `MemberList`.
 
     Attributes:
-        header: Who answered; its revision means nothing.
-        members: The cluster's members, as this one knows them.
+        header: Without a meaningful revision.
+        members: The cluster's members, as the answering member knows them.
     """
 
     header: Header
@@ -219,12 +201,9 @@ class MemberListResult:
 
 @dataclass(frozen=True, slots=True)
 class MemberList(Op[MemberListResult]):
-    """Ask a member who belongs to its cluster; needs no quorum, and may lag."""
+    """Ask a member for the cluster's members; needs no quorum, and the answer may lag."""
 
-    @property
-    def lane(self) -> Lane:
-        """Which lane it travels in."""
-        return Lane.MEMBER
+    lane = Lane.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +211,7 @@ class WriteResult:
     """The answer to a `Put` or a `Delete`.
 
     Attributes:
-        header: Who answered, and at which revision the write was applied.
-        deleted: How many keys a `Delete` removed.
+        header: With the revision at which the write was applied.
     """
 
     header: Header
@@ -254,15 +232,8 @@ class Put(Op[WriteResult]):
     value: bytes
     lease: int = 0
 
-    @property
-    def writes(self) -> bool:
-        """Whether it may change the store."""
-        return True
-
-    @property
-    def linearizable(self) -> bool:
-        """Whether its answer tells what is current."""
-        return True
+    writes = True
+    linearizable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,15 +243,8 @@ class Delete(Op[WriteResult]):
     key: bytes
     end: bytes | None = None
 
-    @property
-    def writes(self) -> bool:
-        """Whether it may change the store."""
-        return True
-
-    @property
-    def linearizable(self) -> bool:
-        """Whether its answer tells what is current."""
-        return True
+    writes = True
+    linearizable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +252,8 @@ class LeaseResult:
     """The answer to any question about a lease.
 
     Attributes:
-        header: Who answered.
-        lease: The lease.
-        ttl: Seconds it will live; 0 or less means that it is gone.
-        granted: Seconds that a renewal gives it, where that was asked for.
-        keys: Its keys, where they were asked for.
+        ttl: Seconds left; 0 or less means that the lease is gone.
+        granted: Seconds that a renewal gives the lease, where asked for.
     """
 
     header: Header
@@ -304,9 +265,6 @@ class LeaseResult:
 
 def prefix_end(prefix: bytes) -> bytes:
     """Return the end of the range of all keys that begin with `prefix`.
-
-    Args:
-        prefix: The prefix; empty means all keys.
 
     Returns:
         The end, exclusive. For an empty prefix, or one of 0xff bytes only, it is `b"\\0"`: to the last key.

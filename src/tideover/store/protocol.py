@@ -1,6 +1,6 @@
 """The port: what tideover needs of etcd, as one protocol.
 
-What can be asked is in `operations`. Every call names the member it goes to, and every answer says who gave it.
+The requests are in `operations`. Every call names a member, and every answer has that member's header.
 `EtcdStore`, `MemoryStore` and `FaultyStore` stand behind this port and pass one contract suite.
 """
 
@@ -22,9 +22,7 @@ class Event:
     """One key changed.
 
     Attributes:
-        key: The key.
-        entry: Its new entry; None if it was deleted.
-        revision: The revision of the change.
+        entry: The new entry; None if the key was deleted.
     """
 
     key: bytes
@@ -37,8 +35,7 @@ class WatchBatch:
     """One frame of a watch.
 
     Attributes:
-        header: Who sent it.
-        events: What changed, in order; a revision is never split over two batches. Empty for a progress reply.
+        events: In order; a revision is never split over two batches. Empty for a progress reply.
     """
 
     header: Header
@@ -46,11 +43,7 @@ class WatchBatch:
 
 
 class Compacted(StoreFault):
-    """Raised when a watch asks for history that has been compacted away.
-
-    Attributes:
-        revision: The oldest revision still there.
-    """
+    """Raised when a watch asks for history that has been compacted; `revision` is the oldest that remains."""
 
     def __init__(self, revision: int) -> None:
         super().__init__(classify("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted"))
@@ -58,25 +51,25 @@ class Compacted(StoreFault):
 
 
 class Watch(Protocol):
-    """An open watch; it ends with the context manager that gave it."""
+    """An open watch, until its context manager ends."""
 
     @property
     def opened_at(self) -> int:
-        """The member's revision when the watch was opened; one that was to begin then begins behind it."""
+        """The member's revision when the watch was opened; a watch from "now" begins after it."""
         ...
 
     async def receive(self) -> WatchBatch:
         """Return the next frame.
 
         Raises:
-            Compacted: The history asked for is gone, or did not come whole: only a full read helps.
-            StoreFault: The watch has ended. If its reader was slower than etcd, with `FaultKind.OVERFLOW`, after
-                all that had arrived by then.
+            Compacted: The history asked for is gone or incomplete: only a full read helps.
+            StoreFault: The watch has ended, after the frames that had arrived: with `FaultKind.OVERFLOW` if its
+                reader was too slow.
         """
         ...
 
     async def request_progress(self) -> None:
-        """Ask for a frame that says up to which revision the watch has come.
+        """Ask for a frame with the revision that the watch has reached.
 
         Raises:
             StoreFault: The watch has ended.
@@ -85,80 +78,72 @@ class Watch(Protocol):
 
 
 class WatchGroup(Protocol):
-    """Watches at one member that have one reader; they end with the context manager that gave them.
+    """Watches at one member that have one reader, until their context manager ends.
 
-    For thousands: one of them costs no task, and opening it waits for nothing.
+    For thousands of watches: a watch needs no task, and opening one does not wait.
     """
 
     def add(self, tag: Any, key: bytes, end: bytes | None, *, start_revision: int) -> None:
-        """Open one more watch of [key, end); how that went is a frame of its own.
+        """Open one more watch of [key, end); the result is a frame of its own.
 
         Args:
-            tag: What its frames come with; of no other watch of the group.
-            key: The first key.
+            tag: Marks the watch's frames; unique in the group.
             end: The end of the range, exclusive; None for the one key.
-            start_revision: The first revision of interest; 0 begins with the one after the first frame's.
+            start_revision: The first revision to report; 0 for the one after the first frame's.
 
         Raises:
-            StoreFault: All of them have ended.
+            StoreFault: All watches have ended.
         """
         ...
 
     def drop(self, tag: Any) -> None:
-        """Close a watch; one that is not there is left alone. A frame of it may still come."""
+        """Close a watch, if it is open. A frame of it may still come."""
         ...
 
     def request_progress(self) -> None:
-        """Ask for a sign of life: a frame that says up to which revision the watches that are open have come.
+        """Ask for a sign of life: a frame with the revision that the open watches have reached.
 
         Raises:
-            StoreFault: All of them have ended.
+            StoreFault: All watches have ended.
         """
         ...
 
     async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
-        """Return what has come: frames, those of one watch in order, each with its tag.
+        """Return the frames that have arrived, each with its tag; those of one watch are in order.
 
-        The first frame of a watch has no events: it is open. A fault is why it has ended alone, `Compacted` among
-        them, and is its last. A frame with the tag None answers `request_progress`.
+        A watch's first frame has no events and says that the watch is open. A fault, such as `Compacted`, is the
+        last frame of its watch. A frame with the tag None answers `request_progress`.
 
         Raises:
-            StoreFault: All of them have ended; after all that had arrived.
+            StoreFault: All watches have ended; raised after the frames that had arrived.
         """
         ...
 
 
-# Told the answer to the renewal of a lease: the member's word, which is no proof (a TTL of 0 means that the lease
-# is gone), or why this lease alone is refused. Called while others are answered: it must not raise.
+# Receives the answer to a lease's renewal: the member's word, which is no proof (a TTL of 0 means that the lease
+# is gone), or why this lease alone is refused. Must not raise: the answers to other leases follow.
 TakeRenewal = Callable[[int, LeaseResult | Fault], None]
 
 
 class KeepAlive(Protocol):
-    """What renews leases at one member, until the context manager that gave it ends; all users share a stream."""
+    """Renews leases at one member, until its context manager ends; all users share a stream."""
 
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
-        """Renew leases, many of them under way at once, and return when all are answered.
+        """Renew leases concurrently, and return when all are answered.
 
-        Several calls may be under way. One that is cancelled disturbs no other: the answers it has not waited for
-        are dropped when they come, and never taken for answers to later renewals of their leases.
-
-        Args:
-            leases: Their ids.
-            take: Told each answer as it comes.
+        Several calls may run at once. A cancelled call disturbs no other: answers still due are dropped when they
+        come, and never taken for answers to later renewals of their leases.
 
         Raises:
-            StoreFault: The stream has ended; what was not answered by then is unknown. A later call opens another.
+            StoreFault: The stream has ended; unanswered renewals are unknown. A later call opens another stream.
         """
         ...
 
     async def renew(self, lease: int) -> LeaseResult:
         """Renew one lease.
 
-        Args:
-            lease: Its id.
-
         Returns:
-            The member's word, which is no proof. A TTL of 0 means that the lease is gone.
+            The member's word, which is no proof; a TTL of 0 means that the lease is gone.
 
         Raises:
             StoreFault: The stream has ended, or the lease is refused.
@@ -172,7 +157,7 @@ class KeepAlive(Protocol):
 
 
 class Store(Protocol):
-    """etcd, as far as tideover uses it."""
+    """What tideover uses of etcd. Timeouts are in seconds."""
 
     @property
     def members(self) -> Sequence[str]:
@@ -180,42 +165,25 @@ class Store(Protocol):
         ...
 
     async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
-        """Connect to one more member, if it answers.
+        """Connect to one more member, if it answers, and return its header.
 
-        What answers there is asked who it is without a token. Later calls send one; to a member that is `expected`
-        they do so only over a connection over which it has shown these ids again.
+        The first question, for the member's ids, carries no token. Later calls carry one; to an `expected` member
+        only over a connection over which the member has shown these ids again.
 
         Args:
-            address: Where it is; its endpoint becomes its name.
-            expected: The ids of its cluster and its own; None takes any member.
-            timeout: Seconds until giving up.
-
-        Returns:
-            Who answered.
+            expected: The cluster's and the member's id; None accepts any member.
 
         Raises:
-            StoreFault: Nobody did, or (`FaultKind.FOREIGN`) another than expected; nothing has changed.
+            StoreFault: No answer, or (`FaultKind.FOREIGN`) another member's; nothing has changed.
         """
         ...
 
     def remove(self, member: str) -> None:
-        """Give up a member: calls in flight end within 2 s, and later ones are refused as unreachable.
-
-        Args:
-            member: Whose connection; one that is not there is left alone.
-        """
+        """Close a member's connections: calls in flight end within 2 s, later ones are refused as unreachable."""
         ...
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
-        """Make one attempt at one member.
-
-        Args:
-            op: What to do.
-            member: Whom to ask.
-            timeout: Seconds until giving up.
-
-        Returns:
-            The member's answer.
+        """Make one attempt at one member, and return the member's answer.
 
         Raises:
             StoreFault: The attempt failed.
@@ -225,14 +193,11 @@ class Store(Protocol):
     def watch(
         self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
     ) -> AbstractAsyncContextManager[Watch]:
-        """Open a watch of [key, end) that ends by itself when the member has no leader.
+        """Open a watch of [key, end), which ends by itself when the member has no leader.
 
         Args:
-            key: The first key.
             end: The end of the range, exclusive; None for the one key.
-            start_revision: The first revision of interest; 0 begins with the one after `Watch.opened_at`.
-            member: Whom to ask.
-            timeout: Seconds within which the watch must be open.
+            start_revision: The first revision to report; 0 for the one after `Watch.opened_at`.
 
         Returns:
             A context manager; entering raises `StoreFault` if the watch cannot be opened.
@@ -240,73 +205,46 @@ class Store(Protocol):
         ...
 
     def watch_group(self, *, member: str, timeout: float) -> AbstractAsyncContextManager[WatchGroup]:
-        """Begin a group of watches that ends by itself when the member has no leader.
+        """Begin a group of watches, which ends by itself when the member has no leader.
 
         Args:
-            member: Whom to ask.
-            timeout: Seconds for what it takes before the first watch can be asked for, such as logging in.
+            timeout: Seconds for the preparations, such as logging in; not for the watches.
 
         Returns:
-            A context manager; entering raises `StoreFault` if that failed.
+            A context manager; entering raises `StoreFault` if a preparation failed.
         """
         ...
 
     def keep_alive(self, *, member: str) -> AbstractAsyncContextManager[KeepAlive]:
-        """Renew leases at a member, over a stream that ends by itself when the member has no leader.
-
-        Args:
-            member: Whom to ask.
-
-        Returns:
-            A context manager; entering opens no stream yet.
-        """
+        """Return a context manager whose value renews leases at a member; the first renewal opens the stream."""
         ...
 
     def is_proxy(self, member: str) -> bool | None:
-        """Whether a member is really an `etcd grpc-proxy`; None as long as no watch has shown it.
+        """Whether a member is an `etcd grpc-proxy`; None until a watch has shown which.
 
-        A proxy answers no progress requests. It would answer serializable reads from its cache, as of any time:
-        a store asks it for linearizable ones instead, so that without a quorum it answers nothing.
-
-        Args:
-            member: Which.
+        A proxy answers no progress requests. It would answer serializable reads from its cache, however old:
+        a store sends it linearizable reads instead, so that without a quorum it answers nothing.
         """
         ...
 
     async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse an `etcd grpc-proxy`: for what cannot be trusted through one, such as leases.
-
-        Args:
-            member: Whom to examine.
-            timeout: Seconds until giving up.
+        """Refuse an `etcd grpc-proxy`, through which leases, among others, cannot be trusted.
 
         Raises:
-            StoreFault: It is a proxy (`FaultKind.PROXY`), or did not answer.
+            StoreFault: The member is a proxy (`FaultKind.PROXY`), or did not answer.
         """
         ...
 
     def way(self, member: str) -> str:
-        """Return what lies on the way to a member, in words; empty if nothing is known to.
-
-        Args:
-            member: Whose way.
-        """
+        """Return what lies on the way to a member, such as a proxy, in words; else an empty text."""
         ...
 
     async def wait_disconnected(self, member: str) -> None:
-        """Return when an established connection to the member breaks.
-
-        Args:
-            member: Whom to observe.
-        """
+        """Return when an established connection to the member breaks."""
         ...
 
     def renew(self, member: str) -> None:
-        """Give up the connection to a member, so that the next call makes a new one at once.
-
-        Args:
-            member: Whose connection.
-        """
+        """Replace the connection to a member, so that the next call connects at once."""
         ...
 
     async def aclose(self) -> None:

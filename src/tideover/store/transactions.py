@@ -1,14 +1,14 @@
-"""Transactions: conditions on keys, and what is done if all of them hold, or if one does not.
+"""Transactions: conditions on keys, the steps if all hold, and the steps if one does not.
 
-The whole of it happens at one revision or not at all. That makes compare-and-swap, guarded deletes and fencing
-possible: everything tideover owns in etcd is changed in this way.
+A transaction is applied at one revision or not at all. That makes compare-and-swap, guarded deletes and fencing
+possible: tideover changes every key it owns by a transaction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tideover.store.operations import Delete, Lane, Op, Put, Range, RangeResult, WriteResult
+from tideover.store.operations import Delete, Op, Put, Range, RangeResult, WriteResult
 from tideover.types import Header
 
 Step = Put | Delete | Range
@@ -16,14 +16,12 @@ Step = Put | Delete | Range
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A condition on one key: all that is given must be equal.
+    """A condition on one key: every given field must be equal.
 
     Attributes:
-        key: The key.
-        create_revision: The revision at which it came to be; 0 means that it does not exist.
-        mod_revision: The revision that last changed it; 0 means that it does not exist.
-        lease: The lease it is attached to; 0 means none.
-        value: Its value.
+        create_revision: 0 means that the key does not exist.
+        mod_revision: 0 means that the key does not exist.
+        lease: 0 means none.
 
     Raises:
         ValueError: Nothing is compared.
@@ -44,13 +42,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """The answer to a `Txn`.
-
-    Attributes:
-        header: Who answered, and at which revision.
-        succeeded: Whether all conditions held.
-        results: One answer per step that was taken, in their order.
-    """
+    """The answer to a `Txn`."""
 
     header: Header
     succeeded: bool
@@ -60,7 +52,7 @@ class TxnResult:
         """Return the answer to a step that was a `Range`.
 
         Args:
-            step: Its place among the steps that were taken, from 0.
+            step: The place among the steps taken, from 0.
 
         Raises:
             TypeError: It was not a `Range`.
@@ -74,7 +66,7 @@ class TxnResult:
         """Return the answer to a step that was a write.
 
         Args:
-            step: Its place among the steps that were taken, from 0.
+            step: The place among the steps taken, from 0.
 
         Raises:
             TypeError: It was a `Range`.
@@ -87,13 +79,10 @@ class TxnResult:
 
 @dataclass(frozen=True, slots=True)
 class Txn(Op[TxnResult]):
-    """Do one thing if all conditions hold, else another; linearizable, and at one revision.
+    """Do `then` if all conditions hold, else `otherwise`; linearizable, and at one revision.
 
     Attributes:
-        compares: The conditions; none always hold.
-        then: Done if they hold.
-        otherwise: Done if one does not.
-        writes: Whether it may change the store; worked out once, for whoever passes it on asks.
+        writes: Computed once, because every layer that passes a transaction on reads it.
     """
 
     compares: tuple[Compare, ...] = ()
@@ -102,13 +91,8 @@ class Txn(Op[TxnResult]):
     writes: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out whether it writes."""
+        """Compute `writes`."""
         object.__setattr__(self, "writes", any(step.writes for step in (*self.then, *self.otherwise)))
-
-    @property
-    def lane(self) -> Lane:
-        """Which lane it travels in."""
-        return Lane.QUORUM
 
     @property
     def linearizable(self) -> bool:
@@ -118,6 +102,6 @@ class Txn(Op[TxnResult]):
 
     @property
     def key(self) -> bytes:
-        """The first key it speaks of, for messages."""
+        """The first key that is named, for messages."""
         first = next(iter((*self.compares, *self.then, *self.otherwise)), None)
         return b"" if first is None else first.key

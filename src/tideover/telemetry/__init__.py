@@ -1,7 +1,7 @@
-"""What is recorded, under which names: the only package that imports opentelemetry, and only its API.
+"""Spans, metrics and log events: the only package that imports opentelemetry, and only its API.
 
-Frameworks open the SERVER span of a request; it is annotated here, never opened. A degraded request that was
-served is no error, so that no stock error panel shows it: the attribute `tideover.degraded` is what makes it
+Frameworks open the SERVER span of a request; tideover annotates that span and opens none. A degraded request that
+was served is no error, so that no stock error panel shows it: the attribute `tideover.degraded` makes the request
 findable. There is no span and no metric call on the warm read path; reads are counted as plain integers and shown
 through observable instruments. Each module has the spans, events and instruments of one subject; nothing here
 decides anything.

@@ -1,15 +1,16 @@
-"""Calls to etcd: each attempt, each retry, each refusal, and the watches that end."""
+"""Calls to etcd: attempts, retries, the breaker's refusals, and watches that end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from tideover.telemetry.scope import UNRECORDED, bounded, meter, tracer
+from tideover.telemetry.scope import UNRECORDED, Attributes, bounded, meter, tracer
 from tideover.types import Component
 
 _durations = meter.create_histogram(
@@ -39,43 +40,40 @@ class AttemptSpan:
         self.error: str | None = None
 
     def failed(self, code: str, kind: str) -> None:
-        """Mark the attempt as failed.
-
-        Args:
-            code: The gRPC status, as its name.
-            kind: What it means.
-        """
+        """Mark the attempt as failed."""
         self.error = kind
         self._span.set_attribute("db.response.status_code", code)
         self._span.set_attribute("error.type", kind)
         self._span.set_status(Status(StatusCode.ERROR))
 
 
-@contextmanager
-def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[AttemptSpan]:
-    """Record one attempt of a call to etcd.
-
-    Args:
-        op: The operation's name.
-        namespace: The coordinator's namespace.
-        member: The member's `host:port`.
-        number: Which attempt of the call it is, from 1.
-    """
+@lru_cache(maxsize=1024)
+def _described(op: str, namespace: str, member: str) -> tuple[str, Attributes, Attributes]:
+    """Return a span's name, what is common to span and metric, and the span's attributes."""
     host, _, port = member.rpartition(":")
     base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host.strip("[]")}
-    attributes: dict[str, str | int] = {**base, "db.namespace": namespace, "server.port": int(port)}
+    return (
+        f"{op} {namespace}".rstrip(),
+        base,
+        bounded({**base, "db.namespace": namespace, "server.port": int(port)}),
+    )
+
+
+@contextmanager
+def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[AttemptSpan]:
+    """Record one attempt, counted from 1, of a call to etcd."""
+    name, base, attributes = _described(op, namespace, member)
     if number > 1:
-        attributes["tideover.retry.attempt"] = number - 1
+        attributes = {**attributes, "tideover.retry.attempt": number - 1}
     began = time.perf_counter()
-    name = f"{op} {namespace}".rstrip()
-    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=bounded(attributes))
+    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
     with UNRECORDED if span is trace.INVALID_SPAN else trace.use_span(span, end_on_exit=True):
         recorder = AttemptSpan(span)
         try:
             yield recorder
         finally:
             if recorder.error is not None:
-                base["error.type"] = recorder.error
+                base = {**base, "error.type": recorder.error}
             _durations.record(time.perf_counter() - began, base)
 
 
@@ -85,10 +83,10 @@ def retried(op: str, kind: str) -> None:
 
 
 def rejected_by_breaker(component: Component) -> None:
-    """Count a call that was refused without a packet, by the component on whose behalf it was made."""
+    """Count a call that the breaker refused, by the component that made it."""
     _breaker_rejections.add(1, {"tideover.component": component})
 
 
 def watch_restarted(component: Component, reason: str) -> None:
-    """Count a watch that ended, by whose it was, and why."""
+    """Count a watch that ended, by its component and the reason."""
     _watch_restarts.add(1, {"tideover.component": component, "tideover.reason": reason})

@@ -22,8 +22,7 @@ def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
     """Record a `config.fetch`; served by a fallback it is no error.
 
     Args:
-        namespace: The coordinator's namespace.
-        key: The key, if keys may be recorded.
+        key: None where keys may not be recorded.
     """
     attributes = {"db.namespace": namespace, "tideover.component": "config"}
     if key is not None:
@@ -33,37 +32,24 @@ def fetching(namespace: str, key: str | None) -> AbstractContextManager[object]:
 
 
 def config_applied(keys: int, revision: int, *, first: bool) -> None:
-    """Report that what is served has changed.
-
-    Args:
-        keys: How many keys.
-        revision: The revision it is of now.
-        first: Whether nothing was served before.
-    """
+    """Report changed keys; `first` for the first read."""
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     text = f"{_counted(keys)} {'read' if first else 'changed'}, as of revision {revision}"
     event("tideover.config.applied", text, attributes, about="read" if first else "changed")
 
 
 def config_unfound(prefix: str, what: str) -> None:
-    """Report that etcd has none of a settings object's keys.
-
-    Args:
-        prefix: Their prefix, as etcd has it.
-        what: The object's type.
-    """
+    """Report that etcd has none of a settings object's keys."""
     attributes: Attributes = {"tideover.component": "config"}
     text = f"etcd has no key of {what} under {prefix!r}: all its values are the defaults"
     event("tideover.config.unfound", text, attributes, level=logging.WARNING, about=f"{prefix} {what}")
 
 
 def config_stood_in(what: str, instead: str, revision: int) -> None:
-    """Report a settings object that begins with other values than the newest, because those are refused.
+    """Report a settings object that starts without the newest values, because those are refused.
 
     Args:
-        what: The class, and its prefix as etcd has it.
         instead: `"default"` or `"accepted"`.
-        revision: The newest revision of what it begins with.
     """
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     accepted = f"the values of revision {revision}, which it has accepted before"
@@ -73,13 +59,11 @@ def config_stood_in(what: str, instead: str, revision: int) -> None:
 
 
 def config_restored(keys: int, age: float, sources: Collection[str], *, away: str | None) -> None:
-    """Report a start without etcd: what is served instead.
+    """Report a start without etcd, and what is served instead.
 
     Args:
-        keys: How many keys.
-        age: How old they are, in seconds; infinite if that is unknown.
-        sources: Where they come from; nowhere if nothing is known.
-        away: What is the matter with etcd; None if it is not known to be away, and was not read in time.
+        age: Seconds; infinite if unknown.
+        away: The diagnosis; None if etcd is not known to be away but was not read in time.
     """
     why = "etcd was not read in time" if away is None else f"etcd is away ({away})"
     old = f"{duration(age)} old" if math.isfinite(age) else "of unknown age"
@@ -89,13 +73,7 @@ def config_restored(keys: int, age: float, sources: Collection[str], *, away: st
 
 
 def config_recovered(keys: int, revision: int, seconds: float) -> None:
-    """Report that etcd was read again.
-
-    Args:
-        keys: How many keys have changed meanwhile.
-        revision: The revision it is of now.
-        seconds: For how long it could not be read.
-    """
+    """Report that etcd was read again after `seconds`."""
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     changed = f"{_counted(keys) if keys else 'no key'} changed meanwhile"
     text = f"read from etcd again after {duration(seconds)}: {changed}, as of revision {revision}"
@@ -107,23 +85,12 @@ def _counted(keys: int) -> str:
 
 
 def prefix_refused(component: Component, why: str) -> None:
-    """Report a followed prefix that cannot be read although etcd answers; what was known stays.
-
-    Args:
-        component: Whose it is.
-        why: The reason, which names the prefix.
-    """
+    """Report a followed prefix that cannot be read although etcd answers; the known values stay."""
     event("tideover.prefix.refused", why, {"tideover.component": component}, level=logging.ERROR, about=why)
 
 
 def config_rejected(key: str, revision: int, why: str) -> None:
-    """Report a value that could not be decoded or was not valid; the last good one stays.
-
-    Args:
-        key: The key.
-        revision: The revision refused.
-        why: What is wrong with it.
-    """
+    """Report a value that could not be decoded or was not valid; the last good one stays."""
     _rejections.add(1)
     attributes: Attributes = {"tideover.component": "config", "tideover.revision": revision}
     event(

@@ -1,4 +1,4 @@
-"""Discovery: what is registered here, and the endpoints of others."""
+"""Registrations of this process, and discovered endpoints."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ _ejections = meter.create_counter(
 
 
 def registration_changed(service: str, instance: str, what: str, *, level: int = logging.INFO) -> None:
-    """Report that an endpoint of this process came to be in etcd, or why it is not there.
-
-    Args:
-        service: The service.
-        instance: The instance.
-        what: `"registered"`, `"registered again"`, or what has happened to it.
-        level: The `logging` level.
-    """
+    """Report that an endpoint of this process was registered, or why etcd does not have it."""
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "discovery",
         "tideover.service": service,
@@ -33,36 +26,20 @@ def registration_changed(service: str, instance: str, what: str, *, level: int =
 
 
 def resolving(service: str) -> AbstractContextManager[object]:
-    """Record the wait for endpoints of a service; it is an error only if it raises.
-
-    Args:
-        service: The service.
-    """
+    """Record the wait for endpoints of a service; the span is an error only if the wait raises."""
     attributes = {"tideover.component": "discovery", "tideover.service": service}
     return waiting("tideover.discovery.resolve", attributes)
 
 
 def removals_held(service: str, missing: int, endpoints: int) -> None:
-    """Report that endpoints are still listed which etcd no longer has.
-
-    Args:
-        service: The service.
-        missing: How many.
-        endpoints: Of how many.
-    """
+    """Report endpoints that stay listed although etcd no longer has them."""
     attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
     text = f"etcd no longer has {missing} of {endpoints} endpoints of {service!r}: their removal is held back"
     event("tideover.discovery.held", text, attributes, level=logging.WARNING, about=service)
 
 
 def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
-    """Count and report an endpoint that is not picked for a while.
-
-    Args:
-        service: The service.
-        failures: After how many failures in a row.
-        seconds: For how long.
-    """
+    """Count and report an endpoint that is not picked for `seconds`."""
     attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
     _ejections.add(1, {"tideover.service": service})
     text = f"an endpoint of {service!r} failed {failures} times in a row: not picked for {seconds:.0f} s"
@@ -70,12 +47,7 @@ def endpoint_ejected(service: str, failures: int, seconds: float) -> None:
 
 
 def endpoint_rejected(service: str, why: str) -> None:
-    """Report a registration in etcd that cannot be used.
-
-    Args:
-        service: The service.
-        why: What is wrong with it.
-    """
+    """Report a registration in etcd that cannot be used."""
     attributes: Attributes = {"tideover.component": "discovery", "tideover.service": service}
     text = f"an endpoint of {service!r}: {why}"
     event("tideover.discovery.rejected", text, attributes, level=logging.ERROR, about=text)

@@ -21,25 +21,16 @@ _failures = meter.create_counter(
 
 
 def campaigning(namespace: str, election: str) -> AbstractContextManager[object]:
-    """Record the wait for an election; it is an error only if it can never be won.
-
-    Args:
-        namespace: The coordinator's namespace.
-        election: The election.
-    """
+    """Record the wait to be elected; the span is an error only if the election can never be won."""
     attributes = {"db.namespace": namespace, "tideover.component": "election", "tideover.election": election}
     return waiting("tideover.election.campaign", attributes)
 
 
 def leadership_changed(election: str, what: str, *, token: int, level: int, standing: str = "") -> None:
-    """Report that this process leads, leads on other grounds, or leads no more.
+    """Report that this process leads, that its standing changed, or that it no longer leads.
 
     Args:
-        election: The election.
-        what: Such as `"elected"` or `"resigned"`, or why it was lost.
-        token: The fencing token of the term.
-        level: The `logging` level.
-        standing: On what ground it leads; empty if it does not.
+        standing: Empty where this process does not lead.
     """
     attributes: dict[str, str | bool | int | float] = {
         "tideover.component": "election",
@@ -52,33 +43,20 @@ def leadership_changed(election: str, what: str, *, token: int, level: int, stan
 
 
 def election_reset(election: str) -> None:
-    """Report that a candidate has seen another history of etcd than before."""
+    """Report that a candidate sees another history of etcd than before."""
     attributes = {"tideover.component": "election", "tideover.election": election}
     text = f"{election!r}: etcd shows another history: it was restored, rebuilt or replaced"
     event("tideover.election.reset", text, attributes, level=logging.WARNING)
 
 
 def peers_noted(what: str, *, level: int = logging.INFO, error: BaseException | None = None) -> None:
-    """Report what concerns the messages between candidates.
-
-    Args:
-        what: In words.
-        level: The `logging` level.
-        error: Whose traceback the line is to show.
-    """
+    """Report an event of the messages between candidates."""
     attributes = {"tideover.component": "election"}
     event("tideover.election.peers", what, attributes, level=level, error=error)
 
 
 def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
-    """Report that the event loop is blocked beyond the deadline of what is led by it. Called by another thread.
-
-    Args:
-        election: The election.
-        token: The fencing token of the term.
-        late: Seconds beyond the deadline.
-        stack: Where the loop is.
-    """
+    """Report an event loop blocked for `late` seconds beyond a leader's deadline. Called by another thread."""
     _stalls.add(1, {"tideover.election": election})
     attributes: Attributes = {
         "tideover.component": "election",
@@ -93,13 +71,11 @@ def loop_stalled(election: str, *, token: int, late: float, stack: str) -> None:
 
 
 def job_failed(election: str, error: BaseException, pause: float | None, *, why: str = "") -> None:
-    """Count and report that what ran while leading has raised, and has resigned.
+    """Count and report a job that raised while leading, and so resigned.
 
     Args:
-        election: The election.
-        error: What it has raised.
-        pause: Seconds until this process is a candidate again; None if it never is.
-        why: Why it did not even begin; empty if it did.
+        pause: Seconds until this process is a candidate again; None for never.
+        why: Why the job did not start; empty if the job started.
     """
     kind = type(error).__name__
     _failures.add(1, {"tideover.election": election, "error.type": kind})
@@ -114,11 +90,7 @@ def job_failed(election: str, error: BaseException, pause: float | None, *, why:
 
 
 def job_ended(election: str) -> None:
-    """Report that what ran while leading has returned.
-
-    Args:
-        election: The election.
-    """
+    """Report that a job returned while leading."""
     attributes: Attributes = {"tideover.component": "election", "tideover.election": election}
     text = f"what ran while leading {election!r} has returned, and does not run here again"
     event("tideover.job.ended", text, attributes)

@@ -1,9 +1,9 @@
 """Log events: to OpenTelemetry's logs, and the same line to `logging`.
 
-What repeats itself about the same subject is told once in 30 s, with a count; metrics count all of it. Changes of
-the health state, of a leadership and of a registration are always told: whoever leaves out a line must know that
-the last one told is still true, and an outage that begins 10 s after the end of another would leave "etcd is
-available" standing. They are rare by their nature, an outage being declared after 3 s.
+An event that repeats itself about the same subject is logged once in 30 s, with a count; metrics count every one.
+Changes of the health state, of a leadership and of a registration are always logged: a line may be left out only
+while the last line logged is still true, and an outage that begins 10 s after the end of another would leave "etcd
+is available" as the last word. Such changes are rare, because an outage is declared after 3 s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tideover.shown import cut, shown_line
 from tideover.telemetry.scope import SCHEMA, Attributes, bounded
 from tideover.version import VERSION
 
-# Seconds in which an event that repeats itself is told once.
+# Seconds in which an event that repeats itself is logged once.
 INTERVAL = 30.0
 # Characters of a line, beside the event's name and the count: whatever it quotes, a log stays readable.
 _LONGEST = 900
@@ -60,11 +60,7 @@ class _Told:
 
 
 class Limiter:
-    """Lets each event be told at most once in `INTERVAL`, and counts those that are not.
-
-    Args:
-        now: Returns the time in seconds.
-    """
+    """Admits each event once in `INTERVAL` seconds, and counts those left out."""
 
     def __init__(self, now: Callable[[], float] = _now) -> None:
         self._now = now
@@ -72,19 +68,11 @@ class Limiter:
         # Values are decoded in threads, too.
         self._lock = threading.Lock()
 
-    def __repr__(self) -> str:
-        """Count what is remembered."""
-        return f"<Limiter {len(self._told)} events>"
-
     def admit(self, name: str, about: str) -> int | None:
-        """Decide whether an event is told.
-
-        Args:
-            name: The event's name.
-            about: What it is about: events about something else are told.
+        """Decide whether an event is logged; events about different subjects do not limit each other.
 
         Returns:
-            How many have been left out since the last one that was told; None if this one is left out.
+            How many were left out since the last one logged; None to leave this one out.
         """
         now = self._now()
         with self._lock:
@@ -100,7 +88,7 @@ class Limiter:
         return last.left_out if last is not None else 0
 
     def forget(self) -> None:
-        """Forget what has been told."""
+        """Forget what was logged."""
         self._told.clear()
 
 
@@ -120,14 +108,10 @@ def event(
     """Emit a log event, and the same line to `logging`.
 
     Args:
-        name: The event's name.
-        text: The line for people; what others have written in it is escaped, and the line is cut.
-        attributes: What it is about; texts are cut.
-        level: The `logging` level.
-        about: What it is about, if it may repeat itself: then it is told at most once in 30 s, with the number of
-            those left out meanwhile. None: it is always told, because what it says was not so before.
-        error: Whose traceback the line is to show.
-        stack: Where something is, in lines of our own below the text.
+        text: The line for people; escaped, and cut.
+        about: The subject, for an event that may repeat itself: logged once in 30 s, with the number of those left
+            out meanwhile. None for a change, which is always logged.
+        stack: Lines of our own below the text.
     """
     text, attributes = shown_line(text, _LONGEST), bounded(attributes)
     if about is not None:

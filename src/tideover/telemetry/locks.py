@@ -1,14 +1,17 @@
-"""Locks: the wait, the hold, the ground it stands on, and the conflicts."""
+"""Locks: the wait, the hold, its mode, and the conflicts."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from functools import lru_cache
+
+from opentelemetry.trace import INVALID_SPAN
 
 from tideover.errors import Unavailable
 from tideover.shown import shown
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import Attributes, meter, waiting
+from tideover.telemetry.scope import UNRECORDED, Attributes, bounded, meter, tracer, within_wait
 
 _lock_waits = meter.create_histogram(
     "tideover.lock.acquire.duration",
@@ -23,7 +26,7 @@ _lock_holds = meter.create_histogram(
     explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
 )
 _locks_active = meter.create_up_down_counter(
-    "tideover.lock.active", unit="{lock}", description="Locks held, by what ground they are held on."
+    "tideover.lock.active", unit="{lock}", description="Locks held, by mode."
 )
 _lock_conflicts = meter.create_counter(
     "tideover.lock.conflicts", unit="{conflict}", description="Locks that two held at once, or may have."
@@ -31,114 +34,83 @@ _lock_conflicts = meter.create_counter(
 
 
 def acquiring(namespace: str, name: str | None) -> AbstractContextManager[object]:
-    """Record the wait for a lock; it is an error only if it raises.
-
-    Args:
-        namespace: The coordinator's namespace.
-        name: The lock, if names may be recorded.
-    """
-    attributes = {"db.namespace": namespace, "tideover.component": "lock"}
-    if name is not None:
-        attributes["tideover.lock.name"] = name
+    """Record the wait for a lock; it is an error only if it raises."""
+    span = tracer.start_span("tideover.lock.acquire", attributes=_acquire_attributes(namespace, name))
+    if span is INVALID_SPAN:
+        return UNRECORDED
     # Messages of errors name the lock. Whether an outage is an error is decided by what the caller wants in one.
-    return waiting("tideover.lock.acquire", attributes, record_exception=name is not None, no_error=(Unavailable,))
+    return within_wait(span, record_exception=name is not None, no_error=(Unavailable,))
+
+
+@lru_cache(maxsize=1024)
+def _acquire_attributes(namespace: str, name: str | None) -> Attributes:
+    named = {} if name is None else {"tideover.lock.name": name}
+    return bounded({"db.namespace": namespace, "tideover.component": "lock", **named})
 
 
 def lock_waited(outcome: str, seconds: float, *, degraded: bool) -> None:
-    """Record how long somebody waited for a lock.
+    """Record for how many seconds a lock was waited for.
 
     Args:
         outcome: `"ok"`, `"local"`, `"timeout"` or `"refused"`.
-        seconds: How long.
-        degraded: Whether an outage was declared at the end.
     """
     _lock_waits.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
 
 
 def lock_released(outcome: str, seconds: float, *, degraded: bool) -> None:
-    """Record how long a lock was held.
+    """Record for how many seconds a lock was held.
 
     Args:
         outcome: `"ok"`, `"local"`, `"lost"` or `"conflict"`.
-        seconds: How long.
-        degraded: Whether it touched an outage.
     """
     _lock_holds.record(seconds, {"tideover.outcome": outcome, "tideover.degraded": degraded})
 
 
 def locks_active(mode: str, change: int) -> None:
-    """Count locks that are held.
-
-    Args:
-        mode: On what ground.
-        change: 1 for one more, -1 for one less.
-    """
+    """Count one held lock more (`change=1`) or less (-1)."""
     _locks_active.add(change, {"tideover.lock.mode": mode})
 
 
 def lock_turned(name: str, mode: str, why: str) -> None:
-    """Report that a lock is held on other ground than before."""
+    """Report that a held lock changed its mode."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.lock.mode": mode}
     text = f"{name!r} is {mode} now: {why}"
     event("tideover.lock.turned", text, attributes, level=logging.WARNING, about=f"{name} {mode}")
 
 
 def lock_lost(name: str, why: str) -> None:
-    """Report that a lock was lost while its body ran.
-
-    Args:
-        name: The lock.
-        why: The reason, which names it.
-    """
+    """Report that a lock was lost while its body ran."""
     attributes: Attributes = {"tideover.component": "lock"}
     event("tideover.lock.lost", why, attributes, level=logging.WARNING, about=name)
 
 
 def locks_unhosted(why: str, *, level: int = logging.WARNING) -> None:
-    """Report that this machine has no place for host locks."""
+    """Report that this machine has no folder for host locks."""
     text = f"no lock can be LOCAL here: {why}"
     event("tideover.lock.unhosted", text, {"tideover.component": "lock"}, level=level)
 
 
 def ledger_failed(why: str) -> None:
-    """Report that what was held in outages cannot be written down or compared."""
+    """Report that the ledger of locks held in outages cannot be written or compared."""
     event("tideover.lock.ledger", why, {"tideover.component": "lock"}, level=logging.ERROR)
 
 
 def hold_rejected(key: str, revision: int, why: str) -> None:
-    """Report an entry of the ledger in etcd that is no hold.
-
-    Args:
-        key: Its key.
-        revision: Its revision.
-        why: What is wrong with it, without its content.
-    """
+    """Report an entry of etcd's ledger that does not describe a held lock."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
     text = f"{shown(key)} at revision {revision} is no hold: {why}"
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 
 def place_rejected(key: str, revision: int, why: str) -> None:
-    """Report a key in the line of a lock that is nobody's place in it.
-
-    Args:
-        key: The key.
-        revision: Its revision.
-        why: What is wrong with it.
-    """
+    """Report a key under a lock's prefix that is no holder's and no waiter's."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
     text = f"{shown(key)} at revision {revision} stands in the line of a lock: {why}"
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 
 def lock_conflict(name: str, what: str, *, certain: bool) -> None:
-    """Report that two have held one lock at once, or may have.
-
-    Args:
-        name: The lock.
-        what: Who and when.
-        certain: Whether the clocks leave no doubt.
-    """
+    """Report that two processes held one lock at once (`certain`), or may have."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.lock.certain": certain}
     _lock_conflicts.add(1, {"tideover.lock.certain": certain})
     text = f"{name!r}: {what} ({'certain' if certain else 'possible'})"

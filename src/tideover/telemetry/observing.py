@@ -1,4 +1,4 @@
-"""What observable instruments show of the coordinators that are open, when somebody asks."""
+"""Observable instruments: what each open coordinator shows when metrics are exported."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Observed(Protocol):
         ...
 
     def observe_candidates(self) -> Mapping[str, int]:
-        """Return how often this process stands in each election, led or not."""
+        """Return how many candidacies this process has in each election, led or not."""
         ...
 
     def observe_members(self) -> Mapping[str, str]:
@@ -65,7 +65,7 @@ class Observed(Protocol):
         ...
 
 
-# Not a WeakSet: its copy is no single step, and the exporter's thread makes one while coordinators come and go.
+# Not a WeakSet, whose copy is not one step: the exporter's thread copies while coordinators open and close.
 _open: set[weakref.ref[Observed]] = set()
 
 
@@ -84,29 +84,36 @@ def _coordinators() -> list[Observed]:
 
 
 def _observing(
-    per_coordinator: Callable[[Observed], Iterable[Observation]],
+    rows: Callable[[Observed], Iterable[tuple[str | tuple[str | bool, ...], float]]],
+    *names: str,
+    namespaced: bool = False,
+    component: Component | None = None,
 ) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+    """Return a callback with one observation for each row of each open coordinator.
+
+    Args:
+        rows: The labels and the number of each observation.
+        names: The attributes of the labels, in their order.
+        namespaced: Whether the coordinator's namespace is an attribute as well.
+        component: An attribute of every observation, if given.
+    """
+    fixed: dict[str, str] = {} if component is None else {"tideover.component": component}
+
     def callback(_: CallbackOptions) -> Iterable[Observation]:
         for coordinator in _coordinators():
-            yield from per_coordinator(coordinator)
+            of = {**fixed, "db.namespace": coordinator.namespace} if namespaced else fixed
+            for labels, number in rows(coordinator):
+                labels = labels if isinstance(labels, tuple) else (labels,)
+                # An exporter writes an enum's member as its name, so each becomes a text.
+                values = (each if isinstance(each, bool) else str(each) for each in labels)
+                yield Observation(number, {**of, **dict(zip(names, values, strict=True))})
 
     return [callback]
 
 
-def _observe_state(coordinator: Observed) -> Iterable[Observation]:
+def _states(coordinator: Observed) -> Iterable[tuple[HealthState, int]]:
     now = coordinator.observe_state()
-    for state in HealthState:
-        yield Observation(int(state is now), {"tideover.component": "config", "tideover.state": state.value})
-
-
-def _observe_reads(coordinator: Observed) -> Iterable[Observation]:
-    for (source, degraded), count in coordinator.observe_reads().items():
-        yield Observation(count, {"tideover.source": source, "tideover.degraded": degraded})
-
-
-def _observe_degraded_time(coordinator: Observed) -> Iterable[Observation]:
-    for state, seconds in coordinator.observe_degraded_time().items():
-        yield Observation(seconds, {"tideover.component": "config", "tideover.state": state.value})
+    return ((state, int(state is now)) for state in HealthState)
 
 
 def _observe_ages(_: CallbackOptions) -> Iterable[Observation]:
@@ -119,40 +126,22 @@ def _observe_ages(_: CallbackOptions) -> Iterable[Observation]:
     return [Observation(age, {"db.namespace": namespace}) for namespace, age in oldest.items()]
 
 
-def _snapshots() -> Mapping[tuple[Component, str], list[tuple[float, int]]]:
-    found: dict[tuple[Component, str], list[tuple[float, int]]] = {}
-    for coordinator in _coordinators():
-        for component, age, size in coordinator.observe_snapshots():
-            found.setdefault((component, coordinator.namespace), []).append((age, size))
-    return found
+def _observing_snapshots(
+    measure: Callable[[list[tuple[float, int]]], float],
+) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+    """Return a callback that measures the ages and sizes of each namespace's snapshots, by component."""
 
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        found: dict[tuple[Component, str], list[tuple[float, int]]] = {}
+        for coordinator in _coordinators():
+            for component, age, size in coordinator.observe_snapshots():
+                found.setdefault((component, coordinator.namespace), []).append((age, size))
+        for (component, namespace), files in found.items():
+            number = measure(files)
+            if number < float("inf"):
+                yield Observation(number, {"tideover.component": component, "db.namespace": namespace})
 
-def _observe_snapshot_ages(_: CallbackOptions) -> Iterable[Observation]:
-    for (component, namespace), files in _snapshots().items():
-        age = max(age for age, _ in files)
-        if age < float("inf"):
-            yield Observation(age, {"tideover.component": component, "db.namespace": namespace})
-
-
-def _observe_snapshot_sizes(_: CallbackOptions) -> Iterable[Observation]:
-    for (component, namespace), files in _snapshots().items():
-        size = sum(size for _, size in files)
-        yield Observation(size, {"tideover.component": component, "db.namespace": namespace})
-
-
-def _observe_leaders(coordinator: Observed) -> Iterable[Observation]:
-    for (election, standing), count in coordinator.observe_leaders().items():
-        named = {"db.namespace": coordinator.namespace, "tideover.election": election}
-        yield Observation(count, {**named, "tideover.standing": standing})
-
-
-def _observe_rejected(coordinator: Observed) -> Iterable[Observation]:
-    yield Observation(coordinator.observe_rejected(), {"db.namespace": coordinator.namespace})
-
-
-def _observe_candidates(coordinator: Observed) -> Iterable[Observation]:
-    for election, count in coordinator.observe_candidates().items():
-        yield Observation(count, {"db.namespace": coordinator.namespace, "tideover.election": election})
+    return [callback]
 
 
 def _observe_members(_: CallbackOptions) -> Iterable[Observation]:
@@ -165,43 +154,33 @@ def _observe_members(_: CallbackOptions) -> Iterable[Observation]:
         yield Observation(1, {"server.address": member, "tideover.backend.version": version or "unknown"})
 
 
-def _observe_endpoints(coordinator: Observed) -> Iterable[Observation]:
-    for (service, source), count in coordinator.observe_endpoints().items():
-        yield Observation(count, {"tideover.service": service, "tideover.source": source})
-
-
-def _observe_registrations(coordinator: Observed) -> Iterable[Observation]:
-    for (service, state), count in coordinator.observe_registrations().items():
-        yield Observation(count, {"tideover.service": service, "tideover.state": state})
-
-
 meter.create_observable_up_down_counter(
     "tideover.component.status",
-    callbacks=_observing(_observe_state),
+    callbacks=_observing(_states, "tideover.state", component="config"),
     unit="{component}",
     description="1 for the health state that holds now, 0 for the others.",
 )
 meter.create_observable_counter(
     "tideover.degraded.time",
-    callbacks=_observing(_observe_degraded_time),
+    callbacks=_observing(lambda tide: tide.observe_degraded_time().items(), "tideover.state", component="config"),
     unit="s",
     description="For how long etcd has been in a state that is not well.",
 )
 meter.create_observable_gauge(
     "tideover.snapshot.age",
-    callbacks=[_observe_snapshot_ages],
+    callbacks=_observing_snapshots(lambda files: max(age for age, _ in files)),
     unit="s",
     description="Age of the oldest snapshot on disk: what a restart without etcd would begin with.",
 )
 meter.create_observable_gauge(
     "tideover.snapshot.size",
-    callbacks=[_observe_snapshot_sizes],
+    callbacks=_observing_snapshots(lambda files: sum(size for _, size in files)),
     unit="By",
     description="Size of the snapshots on disk.",
 )
 meter.create_observable_counter(
     "tideover.config.reads",
-    callbacks=_observing(_observe_reads),
+    callbacks=_observing(lambda tide: tide.observe_reads().items(), "tideover.source", "tideover.degraded"),
     unit="{read}",
     description="Configuration reads by source.",
 )
@@ -213,13 +192,13 @@ meter.create_observable_gauge(
 )
 meter.create_observable_up_down_counter(
     "tideover.config.rejected.active",
-    callbacks=_observing(_observe_rejected),
+    callbacks=_observing(lambda tide: [((), tide.observe_rejected())], namespaced=True),
     unit="{value}",
     description="Values refused now, in whose place an older one or a default is served.",
 )
 meter.create_observable_up_down_counter(
     "tideover.election.candidate.active",
-    callbacks=_observing(_observe_candidates),
+    callbacks=_observing(lambda tide: tide.observe_candidates().items(), "tideover.election", namespaced=True),
     unit="{candidate}",
     description="Candidates of this process, the one that leads among them.",
 )
@@ -231,19 +210,21 @@ meter.create_observable_gauge(
 )
 meter.create_observable_up_down_counter(
     "tideover.election.leader",
-    callbacks=_observing(_observe_leaders),
+    callbacks=_observing(
+        lambda tide: tide.observe_leaders().items(), "tideover.election", "tideover.standing", namespaced=True
+    ),
     unit="{leader}",
     description="Elections led here; over all processes the sum per election should be at most 1.",
 )
 meter.create_observable_up_down_counter(
     "tideover.discovery.endpoint.active",
-    callbacks=_observing(_observe_endpoints),
+    callbacks=_observing(lambda tide: tide.observe_endpoints().items(), "tideover.service", "tideover.source"),
     unit="{endpoint}",
     description="Endpoints that can be picked, by service and where the list comes from.",
 )
 meter.create_observable_up_down_counter(
     "tideover.discovery.registration.active",
-    callbacks=_observing(_observe_registrations),
+    callbacks=_observing(lambda tide: tide.observe_registrations().items(), "tideover.service", "tideover.state"),
     unit="{registration}",
     description="Endpoints that this process has registered, by how far they are in etcd.",
 )

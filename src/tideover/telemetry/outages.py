@@ -1,4 +1,4 @@
-"""Outages, and etcd being another than before."""
+"""Outages, and resets of etcd's history."""
 
 from __future__ import annotations
 
@@ -30,16 +30,7 @@ present_outages: dict[str, Outages] = {}
 
 
 class Outages:
-    """The outage a coordinator is in, if any: one span from its declaration to its end.
-
-    Args:
-        monotonic: Returns the time in seconds.
-        degraded_reads: Returns how many degraded reads there have been.
-
-    Attributes:
-        outage_id: The present outage's id; empty if there is none.
-        requests: How many degraded requests have ended in it.
-    """
+    """The coordinator's present outage, if any: one span from declaration to end."""
 
     def __init__(self, monotonic: Callable[[], float], *, degraded_reads: Callable[[], int]) -> None:
         self.outage_id = ""
@@ -55,17 +46,13 @@ class Outages:
         # asks for it.
         self._lasted = HealthState.AVAILABLE, monotonic(), dict.fromkeys(HealthState, 0.0)
 
-    def __repr__(self) -> str:
-        """Show the present outage's id."""
-        return f"<Outages {self.outage_id or 'none'}>"
-
     @property
     def link(self) -> trace.SpanContext:
         """Where the span of the present outage is."""
         return trace.INVALID_SPAN_CONTEXT if self._span is None else self._span.get_span_context()
 
     def degraded_seconds(self) -> Mapping[HealthState, float]:
-        """Return for how long etcd has been degraded, and unavailable, since the start."""
+        """Return the seconds that etcd has been degraded, and unavailable, since the start."""
         seconds = self._seconds(self._monotonic())
         return {state: seconds[state] for state in HealthState if state is not HealthState.AVAILABLE}
 
@@ -87,16 +74,11 @@ class Outages:
         """Record that the health state changed.
 
         Args:
-            previous: The state before.
-            state: The state now.
-            diagnosis: What is the matter with etcd now.
-            reason: Why, as `tideover.reason` says it; a recovery is recorded with the reason of its outage.
-            sentence: Why, for people.
-            first: Whether this is the first verdict after the start.
-            age: Seconds since all that is followed was last proven in sync; infinite if unknown.
+            reason: The value of `tideover.reason`; a recovery keeps the reason of its outage.
+            age: Seconds since the followed prefixes were last proven in sync; infinite if unknown.
 
         Returns:
-            The id of the outage that the change belongs to, which a recovery has ended; empty if there is none.
+            The id of the outage that the change belongs to, also of the one just ended; empty if there is none.
         """
         now = self._monotonic()
         self._lasted = state, now, self._seconds(now)
@@ -117,7 +99,7 @@ class Outages:
         if outage_id:
             attributes["tideover.outage_id"] = outage_id
         if not (first and well):
-            # The end of an outage as loudly as its beginning: whoever saw the one must see the other.
+            # As loud as the outage's beginning, so that every log that shows one shows the other.
             text = self._recovery(diagnosis, sentence) if well else _loss(state, sentence, age)
             event("tideover.state.transition", text, attributes, level=logging.WARNING)
             counted = {k: v for k, v in attributes.items() if k != "tideover.outage_id"}
@@ -142,7 +124,7 @@ class Outages:
             present_outages[self.outage_id] = self
 
     def close(self) -> None:
-        """End the span of the outage, if there is one: it is over, or the coordinator is."""
+        """End the span of the present outage, if there is one."""
         if self._span is not None:
             self._span.set_attributes(
                 {
@@ -164,13 +146,7 @@ def _loss(state: HealthState, sentence: str, age: float) -> str:
 
 
 def backend_reset(reason: str, *, epoch: int, revision: int) -> None:
-    """Report that etcd is in another history than before.
-
-    Args:
-        reason: What proves it.
-        epoch: The epoch from now on.
-        revision: The new history's revision.
-    """
+    """Count and report that etcd has another history than before; `reason` says what proves it."""
     _resets.add(1)
     attributes: Attributes = {
         "tideover.component": "config",

@@ -8,7 +8,7 @@ from tideover.telemetry.events import event
 
 
 def page_open() -> None:
-    """Report that a status page was mounted which nobody guards."""
+    """Report that a status page was mounted without authorization."""
     text = (
         "the status page is open to everybody who reaches it: give status_app(authorize=...), or keep its path "
         "from the outside"

@@ -29,11 +29,7 @@ current_context: Callable[[], SpanContext] = get_current
 
 @contextmanager
 def within(context: SpanContext) -> Iterator[None]:
-    """Record what is done here as part of another task's span.
-
-    Args:
-        context: That task's, from `current_context`.
-    """
+    """Make another task's span the current one."""
     token = attach(context)
     try:
         yield
@@ -42,10 +38,7 @@ def within(context: SpanContext) -> Iterator[None]:
 
 
 def leave_span() -> None:
-    """Record what this task does from now on as part of no span.
-
-    A background task may have been started within a request, and outlives it by days.
-    """
+    """Detach this task from the current span: a task that a request starts may outlive the request by days."""
     attach(Context())
 
 
@@ -56,9 +49,7 @@ def mark_span(mark: Mark, component: str, record: RequestRecord | None) -> None:
     comes after that, such as a background task, may have a span of its own; where it has none, one is made.
 
     Args:
-        mark: The first degraded answer of a component.
-        component: Whose it is.
-        record: That of the request, which has the mark already; None outside of requests.
+        record: The request's record, which has the mark already; None outside of requests.
     """
     current = trace.get_current_span()
     if record is None:
@@ -104,11 +95,7 @@ def _attributes(mark: Mark, components: Iterable[str]) -> Mapping[str, Attribute
 
 
 def finish_request(record: RequestRecord) -> None:
-    """Count the request, and mark nothing in its record any more.
-
-    Args:
-        record: The request's record, when its application has returned.
-    """
+    """Count a request whose application has returned; its record gets no more marks."""
     record.finished = True
     if not record.marks:
         _requests.add(1, {"tideover.degraded": False})
@@ -117,16 +104,12 @@ def finish_request(record: RequestRecord) -> None:
         outage = present_outages.get(outage_id)
         if outage is not None:
             outage.requests += 1
-    # All in one word, so that each request is counted once.
+    # All components in one attribute, so that each request is counted once.
     _requests.add(1, {"tideover.degraded": True, "tideover.component": ",".join(sorted(record.marks))})
 
 
 def request_failed(error: Exception) -> None:
-    """Log an error for which a request was answered with 500, whose client is not told.
-
-    Args:
-        error: The error.
-    """
+    """Log an error that a request was answered with 500 for: the answer does not name the error."""
     kind = type(error).__name__
     text = f"a request was answered with 500, because of {kind}: {shown(str(error))}"
     event("tideover.server.failed", text, {"error.type": kind}, level=logging.ERROR, about=str(error), error=error)

@@ -1,4 +1,4 @@
-"""The scope all is recorded under, and the span around a wait."""
+"""The instrumentation scope, and the span around a wait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bounded(attributes: Attributes) -> dict[str, str | bool | int | float]:
     }
 
 
-# Where nobody records anything: to make a span that is none the current one would be most of what it costs.
+# For the no-op span: making it the current span would be most of the cost of the call.
 UNRECORDED: AbstractContextManager[object] = nullcontext()
 
 
@@ -44,17 +44,18 @@ def waiting(
     """Record a wait, which is an error only if it raises.
 
     Args:
-        name: The span's name.
-        attributes: What is waited for.
-        record_exception: Whether what was raised may be recorded; its message names keys.
-        no_error: What may be raised all the same, because the caller decides whether it is an error.
+        record_exception: False where keys may not be recorded: messages of errors name keys.
+        no_error: Exceptions that leave the span without an error: the caller decides.
     """
     span = tracer.start_span(name, attributes=bounded(attributes))
-    return UNRECORDED if span is trace.INVALID_SPAN else _waiting(span, record_exception, no_error)
+    if span is trace.INVALID_SPAN:
+        return UNRECORDED
+    return within_wait(span, record_exception=record_exception, no_error=no_error)
 
 
 @contextmanager
-def _waiting(span: Span, record_exception: bool, no_error: tuple[type[Exception], ...]) -> Iterator[None]:
+def within_wait(span: Span, *, record_exception: bool, no_error: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Be within the span of a wait; see `waiting`."""
     with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield

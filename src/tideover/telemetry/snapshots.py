@@ -14,48 +14,29 @@ _writes = meter.create_counter(
 
 
 def snapshot_rejected(component: Component, path: str, why: str) -> None:
-    """Report a snapshot file that cannot be used.
-
-    Args:
-        component: Whose it is.
-        path: The file.
-        why: What is wrong with it.
-    """
+    """Report a snapshot file that cannot be used."""
     attributes = {"tideover.component": component}
     event("tideover.snapshot.rejected", f"{path}: {why}", attributes, level=logging.ERROR, about=path)
 
 
 def snapshot_put_aside(component: Component, path: str, place: str, why: str) -> None:
-    """Report that a snapshot file that cannot be used has made room for another one.
-
-    Args:
-        component: Whose it is.
-        path: What the file was called.
-        place: What it is called now.
-        why: What is wrong with it.
-    """
+    """Report that an unusable snapshot file was renamed from `path` to `place`."""
     attributes = {"tideover.component": component}
     text = f"{path} is kept as {place}, and another one is written: {why}"
     event("tideover.snapshot.put_aside", text, attributes, level=logging.WARNING, about=place)
 
 
 def snapshot_failed(component: Component | None, what: str) -> None:
-    """Report that nothing is kept on disk, or not what is known now.
+    """Report that a snapshot could not be written.
 
     Args:
         component: Whose it is; None for all snapshots.
-        what: What does not work, and why.
     """
     attributes = {} if component is None else {"tideover.component": component}
     event("tideover.snapshot.failed", what, attributes, level=logging.WARNING)
 
 
 def snapshot_written(component: Component, error: str | None) -> None:
-    """Count an attempt to write a snapshot.
-
-    Args:
-        component: Whose it is.
-        error: The error's type; None if it was written.
-    """
+    """Count an attempt to write a snapshot, and the type of its error if it failed."""
     attributes = {"tideover.component": component}
     _writes.add(1, attributes if error is None else {**attributes, "error.type": error})

@@ -1,4 +1,4 @@
-"""What is recorded of background tasks that fail."""
+"""Background tasks that fail."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ _restarts = meter.create_counter(
 
 
 def task_failed(name: str, error: BaseException | None) -> None:
-    """Count a background task that is started again, and log it.
-
-    Args:
-        name: The task; its first word says which kind it is.
-        error: What it raised; None if it has just ended.
-    """
+    """Count a background task that is started again, and log it."""
     kind = name.partition(" ")[0]
     attributes = {"tideover.task": kind}
     if error is not None:

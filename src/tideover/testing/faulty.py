@@ -1,4 +1,4 @@
-"""`FaultyStore`: any store, with faults put into chosen calls."""
+"""`FaultyStore`: any store, with faults injected into chosen calls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 import anyio
 
-from tideover.store.endpoints import Address
-from tideover.store.faults import FaultKind, StoreFault, classify
+from tideover.store.faults import UNANSWERED, FaultKind, StoreFault, classify
+from tideover.store.forwarding import ForwardingStore
 from tideover.store.leases import LeaseKeepAlive
 from tideover.store.operations import Op, Result
-from tideover.store.protocol import KeepAlive, Store, TakeRenewal, Watch, WatchGroup
-from tideover.types import Header
+from tideover.store.protocol import KeepAlive, Store, TakeRenewal
 
 R = TypeVar("R", bound=Result)
 
@@ -24,11 +23,7 @@ class Injection:
     """A fault waiting for its call.
 
     Attributes:
-        matches: Which (member, operation) it strikes.
-        times: How often it still strikes.
-        code: The gRPC status it pretends; `""` lets the call hang until its timeout.
-        message: The status's details.
-        applied: Whether the call reaches the store before it fails: a lost reply.
+        code: The gRPC status; `""` lets the call hang until its timeout.
     """
 
     matches: Callable[[str, Op[Result]], bool]
@@ -38,15 +33,15 @@ class Injection:
     applied: bool
 
 
-class FaultyStore:
-    """A store whose calls fail as told; what is not told passes through.
+class FaultyStore(ForwardingStore):
+    """A store whose calls fail as injected; all others pass through.
 
     Args:
         store: The store behind it.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._injections: list[Injection] = []
 
     def __repr__(self) -> str:
@@ -57,19 +52,6 @@ class FaultyStore:
     def store(self) -> Store:
         """The store behind it."""
         return self._store
-
-    @property
-    def members(self) -> Sequence[str]:
-        """The members of the store behind it."""
-        return self._store.members
-
-    async def add(self, address: Address, *, expected: tuple[int, int] | None = None, timeout: float) -> Header:
-        """Connect the store behind it to one more member."""
-        return await self._store.add(address, expected=expected, timeout=timeout)
-
-    def remove(self, member: str) -> None:
-        """Let the store behind it give up a member."""
-        self._store.remove(member)
 
     def inject(
         self,
@@ -101,7 +83,7 @@ class FaultyStore:
         self._injections.append(Injection(matches, times, code, message, applied))
 
     async def call(self, op: Op[R], *, member: str, timeout: float) -> R:
-        """Make one attempt at one member, or fail as told; see `Store.call`."""
+        """Make one attempt at one member, or fail as injected; see `Store.call`."""
         injection = self._take(op, member)
         if injection is None:
             return await self._store.call(op, member=member, timeout=timeout)
@@ -112,7 +94,7 @@ class FaultyStore:
         raise await _fail(injection, timeout)
 
     def _take(self, op: Op[R], member: str) -> Injection | None:
-        """Return the fault that strikes a call, if there is one, and count it."""
+        """Return the fault for a call, if there is one, and count it."""
         injection = next((i for i in self._injections if i.matches(member, op)), None)  # type: ignore[arg-type]
         if injection is not None:
             injection.times -= 1
@@ -126,46 +108,6 @@ class FaultyStore:
         async with self._store.keep_alive(member=member) as stream:
             yield FaultyKeepAlive(self, stream, member)
 
-    @asynccontextmanager
-    async def watch(
-        self, key: bytes, end: bytes | None, *, start_revision: int, member: str, timeout: float
-    ) -> AsyncIterator[Watch]:
-        """Open a watch on the store behind it."""
-        async with self._store.watch(
-            key, end, start_revision=start_revision, member=member, timeout=timeout
-        ) as watch:
-            yield watch
-
-    @asynccontextmanager
-    async def watch_group(self, *, member: str, timeout: float) -> AsyncIterator[WatchGroup]:
-        """Begin a group of watches on the store behind it."""
-        async with self._store.watch_group(member=member, timeout=timeout) as group:
-            yield group
-
-    def is_proxy(self, member: str) -> bool | None:
-        """Whether the member is really a grpc-proxy."""
-        return self._store.is_proxy(member)
-
-    def way(self, member: str) -> str:
-        """Return what lies on the way to a member, in words."""
-        return self._store.way(member)
-
-    async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse a grpc-proxy; see `Store.require_member`."""
-        await self._store.require_member(member, timeout=timeout)
-
-    async def wait_disconnected(self, member: str) -> None:
-        """Return when an established connection to the member breaks."""
-        await self._store.wait_disconnected(member)
-
-    def renew(self, member: str) -> None:
-        """Give up the connection to a member."""
-        self._store.renew(member)
-
-    async def aclose(self) -> None:
-        """Close the store behind it."""
-        await self._store.aclose()
-
 
 class FaultyKeepAlive(KeepAlive):
     """Renews leases of a `FaultyStore`."""
@@ -175,15 +117,11 @@ class FaultyKeepAlive(KeepAlive):
         self._stream = stream
         self._member = member
 
-    def __repr__(self) -> str:
-        """Name the member."""
-        return f"<FaultyKeepAlive at {self._member}>"
-
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
-        """Renew leases, or fail as told; see `KeepAlive.renew_all`.
+        """Renew leases, or fail as injected; see `KeepAlive.renew_all`.
 
-        A lease that is refused is so alone, and one whose answer is lost leaves the others theirs; any other fault
-        ends the stream: those asked before are answered, and those behind are not.
+        A refused lease or a lost answer affects that lease alone; any other fault ends the stream: earlier leases
+        are answered, and later ones are not.
         """
         answered: list[int] = []
         lost = False
@@ -208,8 +146,8 @@ class FaultyKeepAlive(KeepAlive):
 
 
 async def _fail(injection: Injection, timeout: float) -> StoreFault:
-    """Return what a call ends with, at the time it ends."""
+    """Return a call's fault at the time the call ends."""
     if not injection.code:
         await anyio.sleep(timeout)
-        return StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        return StoreFault(UNANSWERED)
     return StoreFault(classify(injection.code, injection.message))

@@ -12,13 +12,12 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from tideover.broadcast import Signal
-from tideover.cluster.rules.diagnosis import quorum_of
+from tideover.broadcast import Broadcast
 from tideover.codecs import encode
 from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
 from tideover.store.endpoints import Address
-from tideover.store.faults import Fault, StoreFault, classify, unless_expected
+from tideover.store.faults import UNANSWERED, Fault, StoreFault, classify, unless_expected
 from tideover.store.leases import (
     Attachments,
     AttachmentsResult,
@@ -83,18 +82,18 @@ class MemoryStore:
     Attributes:
         listed: The cluster's own list of its members.
         aliases: Other addresses of members, such as those behind a name: endpoint to member.
-        strangers: Endpoints at which somebody else answers, and in which cluster.
+        strangers: Endpoints at which a member of another cluster answers, and its id.
         down: Members that refuse connections.
         frozen: Members that accept calls and never answer.
         electing: Whether the cluster has no leader although its members are well.
         lagging: For a member, the revision its serializable reads are stuck at.
-        stale: Members that acknowledge keep-alives although they no longer rule: in an old term, to no effect.
+        stale: Former leaders that acknowledge keep-alives in an old term, without effect.
         delay: Seconds every answer takes.
         raft_term: The term in every header.
         cluster_id: The cluster in every header.
         alarms: Alarms raised: with `"NOSPACE"` writes other than deletes are refused, with `"CORRUPT"` all writes.
         version: What members say their version is; before 3.5.8 progress replies overtake events.
-        status_denied: Whether members tell this user neither version nor alarms, as newer ones do.
+        status_denied: Whether members withhold version and alarms from this user, as newer ones do.
         proxies: Members that are really grpc-proxies: they answer no progress requests, and without a quorum
             nothing at all.
         mute: Members whose watches have died unnoticed: they stay open and deliver nothing.
@@ -137,8 +136,8 @@ class MemoryStore:
         self._revision = 1
         self._compacted = 0
         self._leases = MemoryLeases()
-        self._changed = Signal()
-        # Who has cut the clients off, and from which members that were up.
+        self._changed = Broadcast()
+        # By caller of `cut_off`, the members that were up.
         self._cut_off: dict[object, set[str]] = {}
         keys = Keys(f"{namespace}/config/", ())
         for key, value in (values or {}).items():
@@ -183,26 +182,22 @@ class MemoryStore:
     def has_leader(self) -> bool:
         """Whether enough members are well to have a leader."""
         well = set(self._cluster) - self.down - self.frozen
-        return not self.electing and len(well) >= quorum_of(len(self._cluster))
+        return not self.electing and len(well) > len(self._cluster) // 2
 
     def touch(self) -> None:
-        """Let open watches notice what was changed, and leases that there is no leader."""
+        """Wake open watches after a change, and freeze leases without a leader."""
         if not self.has_leader:
             self._leases.freeze()
         self._changed.fire()
 
     def cut_off(self, by: object) -> None:
-        """Let no member be reached, until `reconnect`.
-
-        Args:
-            by: On whose behalf; each ends what is its own.
-        """
+        """Make all members unreachable, until `reconnect` with the same `by`."""
         self._cut_off[by] = set(self._cluster) - self.down
         self.down |= self._cut_off[by]
         self.touch()
 
     def reconnect(self, by: object) -> None:
-        """End what `cut_off` has begun; if others go on, the members stay down for them."""
+        """End one `cut_off`; the members stay down as long as others last."""
         mine = self._cut_off.pop(by, set())
         if self._cut_off:
             next(iter(self._cut_off.values())).update(mine)
@@ -212,7 +207,7 @@ class MemoryStore:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether somebody has cut the clients off."""
+        """Whether a `cut_off` is in effect."""
         return bool(self._cut_off)
 
     def compact(self, revision: int) -> None:
@@ -237,7 +232,7 @@ class MemoryStore:
         return frozenset(self._leases.by_id)
 
     def revoke(self, lease: int) -> None:
-        """Take a lease away, with its keys, as etcd may do to a living one: see leases-and-deadlines.md."""
+        """Revoke a lease, with its keys, as etcd may do to a living one: see leases-and-deadlines.md."""
         keys = sorted(self._leases.by_id.pop(lease).keys)
         self._apply([Delete(key) for key in keys], self._members[0])
         self.touch()
@@ -251,7 +246,7 @@ class MemoryStore:
         if self.delay:
             if self.delay >= timeout:
                 await anyio.sleep(timeout)
-                raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+                raise StoreFault(UNANSWERED)
             await anyio.sleep(self.delay)
         if member in self.proxies and not isinstance(op, Status):
             await self._await_leader(timeout)
@@ -270,7 +265,7 @@ class MemoryStore:
                 return cast("R", self._range(op, member))
             case ReadBatch(keys):
                 return cast("R", self._read_batch(keys, member))
-            case Attachments(keys):
+            case Attachments(keys=keys):
                 found = self._read_batch(keys, member).entries.items()
                 there = {key: (entry.create_revision, self._leases.of(key)) for key, entry in found}
                 return cast("R", AttachmentsResult(header, there))
@@ -313,14 +308,14 @@ class MemoryStore:
             while member in self.frozen:
                 await self._changed.wait()
             return
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     async def _await_leader(self, timeout: float) -> None:
         with anyio.move_on_after(timeout):
             while not self.has_leader:
                 await self._changed.wait()
             return
-        raise StoreFault(classify("DEADLINE_EXCEEDED", "Deadline Exceeded"))
+        raise StoreFault(UNANSWERED)
 
     def _header(self, member: str, revision: int) -> Header:
         if member in self.strangers:
@@ -370,8 +365,6 @@ class MemoryStore:
             raise StoreFault(classify("INVALID_ARGUMENT", "etcdserver: key is not provided"))
         found = {key: self._newest[key] for key in keys if key in self._newest}
         return ReadBatchResult(self._header(member, self._revision), found)
-
-    # Changes ---------------------------------------------------------------------------------------------------
 
     def _apply(self, steps: Sequence[Step], member: str) -> list[RangeResult | WriteResult]:
         """Do all of it at one revision."""
@@ -424,14 +417,11 @@ class MemoryStore:
             condition.create_revision in (None, entry.create_revision if entry else 0)
             and condition.mod_revision in (None, entry.mod_revision if entry else 0)
             and condition.lease in (None, lease)
-            # Of a key that is not there, etcd compares nothing but revisions and the lease.
+            # Of an absent key etcd compares only revisions and the lease.
             and (condition.value is None or (entry is not None and condition.value == entry.value))
         )
 
-    # Leases ----------------------------------------------------------------------------------------------------
-
     def _advance(self) -> None:
-        """Let time pass."""
         for lease in self._leases.advance(anyio.current_time(), has_leader=self.has_leader):
             self.revoke(lease)
 
@@ -451,8 +441,6 @@ class MemoryStore:
         """Renew leases at a member; see `Store.keep_alive`."""
         await anyio.lowlevel.checkpoint()
         yield MemoryKeepAlive(self, member)
-
-    # Watches ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def watch(
@@ -479,7 +467,7 @@ class MemoryStore:
             raise StoreFault(classify("UNAVAILABLE", "etcdserver: no leader"))
 
     async def _frame(self, member: str, found: Callable[[], T | None]) -> T:
-        """Wait until a watch at a member has something to tell, or ends."""
+        """Wait until a watch at a member has a frame, or ends."""
         await anyio.lowlevel.checkpoint()
         while True:
             changed = self._changed.next()
@@ -493,13 +481,13 @@ class MemoryStore:
                 frame = found()
                 if frame is not None:
                     return frame
-            # Leases end without anybody doing anything.
+            # Leases end by the clock alone.
             with anyio.move_on_after(self._leases.next_expiry - anyio.current_time()):
                 await changed.wait()
             self._advance()
 
     def _since(self, revision: int) -> Iterator[Event]:
-        """What has changed from a revision on."""
+        """Yield the events from a revision on."""
         first = bisect_left(self._history, revision, key=lambda event: event.revision)
         return itertools.islice(self._history, first, None)
 
@@ -508,11 +496,11 @@ class MemoryStore:
         return member in self.proxies
 
     def way(self, member: str) -> str:
-        """Nothing lies on the way."""
+        """Return an empty text: nothing lies on the way."""
         return ""
 
     async def require_member(self, member: str, *, timeout: float) -> None:
-        """Refuse what is one of `proxies`; see `Store.require_member`."""
+        """Refuse one of `proxies`; see `Store.require_member`."""
         await anyio.lowlevel.checkpoint()
         await self._arrive(member, timeout)
         if member in self.proxies:
@@ -539,10 +527,6 @@ class MemoryKeepAlive(KeepAlive):
     def __init__(self, store: MemoryStore, member: str) -> None:
         self._store = store
         self._member = member
-
-    def __repr__(self) -> str:
-        """Name the member."""
-        return f"<MemoryKeepAlive at {self._member}>"
 
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
         """Renew leases; see `KeepAlive.renew_all`."""

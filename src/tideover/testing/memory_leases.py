@@ -11,13 +11,7 @@ _LEAST_TTL = 2
 
 @dataclass(slots=True)
 class MemoryLease:
-    """One lease.
-
-    Attributes:
-        ttl: Seconds that a renewal gives it.
-        expires_at: When it ends without one.
-        keys: The keys attached to it.
-    """
+    """One lease."""
 
     ttl: int
     expires_at: float
@@ -25,20 +19,16 @@ class MemoryLease:
 
 
 class MemoryLeases:
-    """Leases that end by the clock while there is a leader, and start over when one was elected."""
+    """Leases that end by the clock while there is a leader, and start over after an election."""
 
     def __init__(self) -> None:
         self.by_id: dict[int, MemoryLease] = {}
         self._by_key: dict[bytes, int] = {}
         self._frozen = False
 
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<MemoryLeases {len(self.by_id)}>"
-
     @property
     def next_expiry(self) -> float:
-        """When the next one ends, if none is renewed; infinite if none will."""
+        """When the next lease ends unless renewed; infinite if none will."""
         return math.inf if self._frozen else min((le.expires_at for le in self.by_id.values()), default=math.inf)
 
     def grant(self, lease: int, ttl: int, now: float) -> int:
@@ -56,11 +46,11 @@ class MemoryLeases:
         return found.ttl
 
     def of(self, key: bytes) -> int:
-        """Return the lease that a key is attached to; 0 if it is to none."""
+        """Return the lease that a key is attached to; 0 for none."""
         return self._by_key.get(key, 0)
 
     def attach(self, key: bytes, lease: int) -> None:
-        """Let a key end with a lease, or with none if that is 0."""
+        """Attach a key to a lease; 0 detaches it."""
         before = self.by_id.get(self._by_key.pop(key, 0))
         if before is not None:
             before.keys.discard(key)
@@ -69,15 +59,13 @@ class MemoryLeases:
             self._by_key[key] = lease
 
     def freeze(self) -> None:
-        """Let time stand still, until there is a leader again."""
+        """Stop the clock until there is a leader again."""
         self._frozen = True
 
     def advance(self, now: float, *, has_leader: bool) -> list[int]:
-        """Let time pass; return the leases whose time is over.
+        """Return the leases that have ended by `now`.
 
-        Args:
-            now: The time.
-            has_leader: Without a leader leases stand still; the next one gives all of them their full time.
+        Without a leader leases stand still; the next leader gives all of them their full time.
         """
         if not has_leader:
             self.freeze()

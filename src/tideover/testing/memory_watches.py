@@ -1,4 +1,4 @@
-"""Watches on a `MemoryStore`, each for itself or many with one reader."""
+"""Watches on a `MemoryStore`, single or many with one reader."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class MemoryWatch:
         return batch
 
     def events(self) -> WatchBatch | None:
-        """Return what has changed since it was last asked; None if nothing has."""
+        """Return the events since the last call; None if there are none."""
         store, since = self._store, self._next
         self._next = max(since, store.revision + 1)
         events = tuple(e for e in store._since(since) if within(e.key, self.key, self._end))
@@ -77,7 +77,7 @@ class MemoryWatch:
 
 
 class MemoryGroup:
-    """Watches on a `MemoryStore` that are received together; see `WatchGroup`."""
+    """Watches on a `MemoryStore` with one reader; see `WatchGroup`."""
 
     def __init__(self, store: History, member: str) -> None:
         self._store = store

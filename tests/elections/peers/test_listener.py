@@ -11,7 +11,7 @@ from tests.canaries import canary
 from tests.elections.peers.switchboard import Switchboard
 from tideover import Failsafe
 from tideover.elections.peers.http import HttpNetwork
-from tideover.elections.peers.listener import Desk
+from tideover.elections.peers.listener import PeerListener
 from tideover.elections.peers.messages import Keyring, Kind, Message
 from tideover.elections.rules.failsafe import Verdict
 
@@ -21,9 +21,11 @@ SECRET = canary("listener-secret")
 MESSAGE = Message(Kind.ASK, "/elections/x", 1, "L", 3, 1, "n", "C", 15.0)
 
 
-def desk(towards: tuple[str, ...] = ("127.0.0.1:2379",), **options: Any) -> Desk:
+def desk(towards: tuple[str, ...] = ("127.0.0.1:2379",), **options: Any) -> PeerListener:
     """Return one on a network in memory."""
-    return Desk(Failsafe(SECRET, **options), towards=towards, monotonic=lambda: 0.0, network=Switchboard().line())
+    return PeerListener(
+        Failsafe(SECRET, **options), towards=towards, monotonic=lambda: 0.0, network=Switchboard().line()
+    )
 
 
 class Seat:
@@ -79,6 +81,8 @@ async def test_a_port_that_is_taken() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         listen = f"127.0.0.1:{other.getsockname()[1]}"
-        made = Desk(Failsafe(SECRET, listen=listen), towards=(), monotonic=lambda: 0.0, network=HttpNetwork())
+        made = PeerListener(
+            Failsafe(SECRET, listen=listen), towards=(), monotonic=lambda: 0.0, network=HttpNetwork()
+        )
         with pytest.raises(OSError, match="port 0"):
             await made.open()

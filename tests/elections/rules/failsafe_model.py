@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from tests.elections.rules.record_model import HORIZON, LATE, TIMEOUT, TRAVEL, Process, Trial, Window, inside
 from tideover.elections.rules import failsafe
 from tideover.elections.rules.candidate import Candidate, Do, Seen, Timing
-from tideover.elections.rules.failsafe import Assembly, Question, Verdict
+from tideover.elections.rules.failsafe import PeerSet, Question, Verdict
 
 LIMIT = 3  # ttls
 TICK = 0.1
@@ -26,7 +26,7 @@ class Rules:
     """What the candidates of a trial do; a broken one shows that the model would notice."""
 
     candidate: type[Candidate] = Candidate
-    assembly: type[Assembly] = Assembly
+    assembly: type[PeerSet] = PeerSet
     answer: Answer = failsafe.answer
     forgets: bool = True
     offers_late: bool = False
@@ -38,7 +38,7 @@ class Rules:
 class Talking:
     """What one process knows of the others, beside its candidate."""
 
-    assembly: Assembly
+    assembly: PeerSet
     number: int = 0
     asking: dict[str, int] = field(default_factory=dict)
     joined_at: float = -math.inf

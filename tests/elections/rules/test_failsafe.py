@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.elections.rules.failsafe_model import FailsafeTrial, Rules
 from tideover.elections.rules import failsafe
 from tideover.elections.rules.candidate import Candidate, Do, Seen, Step, Timing
-from tideover.elections.rules.failsafe import MAX_PEERS, Assembly, Peer, Question, Verdict, answer
+from tideover.elections.rules.failsafe import MAX_PEERS, Peer, PeerSet, Question, Verdict, answer
 
 TIMING = Timing(15.0)
 RECORD = Seen(7, holder="L", write="w", ttl=15.0, token=7, term=3, candidates=frozenset({"C", "D"}), limit=3600.0)
@@ -37,15 +37,15 @@ def test_the_model_confirms() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class CountsFromTheAnswer(Assembly):
+class CountsFromTheAnswer(PeerSet):
     """Counts a confirmation from when it came."""
 
-    def answered(self, name: str, verdict: Verdict | None, sent_at: float, now: float) -> Assembly:
-        return Assembly.answered(self, name, verdict, now + TIMING.margin, now)
+    def answered(self, name: str, verdict: Verdict | None, sent_at: float, now: float) -> PeerSet:
+        return PeerSet.answered(self, name, verdict, now + TIMING.margin, now)
 
 
 @dataclass(frozen=True, slots=True)
-class ContentWithOne(Assembly):
+class ContentWithOne(PeerSet):
     """Takes one confirmation for a round."""
 
     def _basis(self, name: str, now: float) -> float:
@@ -53,11 +53,11 @@ class ContentWithOne(Assembly):
 
 
 @dataclass(frozen=True, slots=True)
-class Unlimited(Assembly):
+class Unlimited(PeerSet):
     """Goes on for ever if it is confirmed."""
 
     def extended(self, state: Candidate, now: float) -> Candidate:
-        return replace(Assembly.extended(self, replace(state, limit=math.inf), now), limit=state.limit)
+        return replace(PeerSet.extended(self, replace(state, limit=math.inf), now), limit=state.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +201,9 @@ def leader(at: float = 0.0, listed: frozenset[str] = frozenset({"C", "D"})) -> C
     return state.succeeded(Do.RENEW, 8, at, at, listed)
 
 
-def assembly(names: str = "CD", now: float = 0.0, *, alone: bool = False) -> Assembly:
+def assembly(names: str = "CD", now: float = 0.0, *, alone: bool = False) -> PeerSet:
     """Return what the leader knows of others."""
-    return Assembly(alone).found({name: f"{name}:1" for name in names}, now)
+    return PeerSet(alone).found({name: f"{name}:1" for name in names}, now)
 
 
 def test_who_is_asked_whatever_is_under_way() -> None:
@@ -327,7 +327,7 @@ def test_nothing_is_missed_while_idle(
     """Until `idle_until` nobody becomes due, nobody is asked for more than before, no deadline needs moving."""
     now = renewed + after
     state = replace(leader(renewed), promised=promised, deadline=renewed + left)
-    known = Assembly(alone, {name: past(peer, now) for name, peer in peers.items()})
+    known = PeerSet(alone, {name: past(peer, now) for name, peer in peers.items()})
     began = {*asking, *known.due(state, now)}
     state = known.extended(state, now)
     until = known.idle_until(state, now, began)
@@ -353,7 +353,7 @@ def test_with_nobody_left_to_ask_the_deadline_follows() -> None:
 
 def test_at_the_limit_it_rests() -> None:
     """Where the deadline cannot be moved any more there is nothing to do but to wait for it."""
-    known = Assembly(alone=True)
+    known = PeerSet(alone=True)
     state = known.extended(leader(listed=frozenset()), 13.0)
     for now in range(14, 60):
         state = known.extended(state, float(now))
@@ -363,7 +363,7 @@ def test_at_the_limit_it_rests() -> None:
 
 def test_who_is_listed() -> None:
     """A candidate is listed when it has answered; struck off soon when it is gone, late when it is silent."""
-    group = Assembly().applied("C", "C:1")
+    group = PeerSet().applied("C", "C:1")
     assert group.wanted(TIMING, 0.0) == {}
     assert group.unanswered("C").peers == {}
     assert group.answered("C", None, 0.0, 0.0).peers == {}
@@ -379,7 +379,7 @@ def test_who_is_listed() -> None:
 
 def test_there_are_not_too_many() -> None:
     """However many make themselves known, so many are remembered; who never answers makes room."""
-    group = Assembly()
+    group = PeerSet()
     for number in range(2 * MAX_PEERS):
         group = group.applied(str(number), "x:1")
     assert len(group.peers) == MAX_PEERS

@@ -1,4 +1,4 @@
-"""How each part of each component stands, for people and for programs."""
+"""The state of each part of each component, for people and for programs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,7 @@ from tideover.types import (
 
 
 class Level(StrEnum):
-    """How well something is.
-
-    Attributes:
-        PASS: As it is meant to be.
-        WARN: Usable, from elsewhere than etcd or with limits.
-        FAIL: Not usable.
-    """
+    """How well a part works: from etcd (PASS), from another source or with limits (WARN), or not (FAIL)."""
 
     PASS = "pass"
     WARN = "warn"
@@ -50,20 +44,14 @@ _ORDER = [Level.FAIL, Level.WARN, Level.PASS]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How one part of a component stands.
+    """The state of one part of a component.
 
     Attributes:
         component: The component: `etcd`, `config`, `discovery`, `election`, `job`, `lock` or `registration`.
-        name: Which of its parts; empty if there is one alone.
-        level: How well it is.
-        state: What it does, or stands on, in a word.
         since: Since when; None if that is not known.
         source: The rung that its answers come from; None where there is none.
-        age: Seconds since it was last proven in sync, None where that means nothing.
-        error: The last trouble; None while all is well.
-        holder: Who leads an election, for people; None if nobody was seen to.
-        token: The fencing token of what is held here.
-        outage_id: The present outage's id, where all is not well; empty if there is none.
+        age: Seconds since the last proof of sync; None where there is none.
+        holder: An election's leader, for people; None if none was seen.
     """
 
     component: str
@@ -94,12 +82,12 @@ class Check:
 
 
 def degraded(report: StatusReport) -> bool:
-    """Return whether etcd is not fully there: answers may come from elsewhere."""
+    """Return whether answers may come from another source than etcd."""
     return report.state is not HealthState.AVAILABLE
 
 
 def checks(report: StatusReport) -> list[Check]:
-    """Return how each part of each component stands: of each component the worst first."""
+    """Return the state of each part of each component, the worst of a component first."""
     now = report.since + timedelta(seconds=report.seconds)
 
     def since(seconds: float) -> datetime:
@@ -139,7 +127,7 @@ def checks(report: StatusReport) -> list[Check]:
 
 
 def _worst_first(found: Iterable[Check]) -> Sequence[Check]:
-    # Then what is held here, of which fewer must be left out than of what is only waited for.
+    # Then held before waited for, so that the cut leaves out fewer of the held.
     return sorted(found, key=lambda check: (_ORDER.index(check.level), check.token is None))
 
 

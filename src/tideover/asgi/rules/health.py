@@ -1,4 +1,4 @@
-"""What probes are told: whether this process lives, whether it is ready, and the document of `health`."""
+"""The answers to probes: whether this process is alive, whether it is ready, and the document of `health`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tideover.shown import shown
 from tideover.status import StatusReport, duration
 from tideover.types import Phase
 
-# How many of a component's parts are told: worse ones first. The document stays below 64 KiB.
+# The most parts of a component, the worst first, so that the document stays below 64 KiB.
 MOST = 20
 
 
 def why_not_live(report: StatusReport) -> str:
-    """Return what only a restart cures, in words; empty if nothing does. etcd is never it."""
+    """Return what only a restart cures, in words, which never is etcd; else an empty text."""
     late = [each for each in report.elections if each.overdue is not None]
     return "; ".join(
         f"what ran while leading {shown(each.name)!r} has lost that, and still runs {duration(each.overdue or 0)} "
@@ -25,7 +25,7 @@ def why_not_live(report: StatusReport) -> str:
 
 
 def why_not_ready(report: StatusReport) -> str:
-    """Return why requests are better sent elsewhere, in words; empty if they are not. etcd is never it."""
+    """Return why requests should go to other processes, in words, which never is etcd; else an empty text."""
     return {
         Phase.NEW: "the coordinator has not been entered",
         Phase.STARTING: "it starts: etcd and the disk have yet to be read",
@@ -43,9 +43,9 @@ def overall(report: StatusReport, checks: Iterable[Check]) -> Level:
 
 
 def document(report: StatusReport) -> dict[str, object]:
-    """Return what `health` tells, as JSON has it; at most `MOST` parts of a component, and how many were left out.
+    """Return the document of `health`: at most `MOST` parts of a component, and how many were left out.
 
-    The names are those of draft-inadarei-api-health-check-06 where it has them.
+    The names follow draft-inadarei-api-health-check-06 where the draft has them.
     """
     found = checks(report)
     level = overall(report, found)
@@ -79,7 +79,7 @@ def document(report: StatusReport) -> dict[str, object]:
 
 
 def _told(check: Check) -> dict[str, object]:
-    """Return a check as JSON has it, without what says nothing."""
+    """Return a check's JSON object, without empty members."""
     fields = {
         "componentId": shown(check.name),
         "status": check.level,

@@ -1,4 +1,4 @@
-"""Whether this process leads an election, on the grounds that are asked for."""
+"""Whether this process leads an election with one of the accepted standings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ class Leading(Record):
     """Whether this process leads an election.
 
     Attributes:
-        election: The election.
-        known: Whether this process is a candidate.
-        leads: Whether it leads, on one of the grounds that are asked for.
-        standing: On what ground it leads; None if it does not.
-        token: The fencing token; None if it does not lead.
+        leads: Whether it leads with one of the accepted standings.
+        standing: None if it does not lead.
         remaining: Seconds until its deadline, negative beyond it; None if it does not lead.
-        holder: Who leads, for people; None if nobody was seen to.
-        address: Where the leader says it can be reached; None if it does not say.
+        holder: The leader, for people; None if none was seen.
+        address: The leader's advertised address; None if it advertises none.
         process: This process, as `host:pid`.
     """
 
@@ -46,7 +43,7 @@ class Leading(Record):
         return f"{name!r} is not led here{elsewhere}"
 
 
-# What may be asked for as `?standing=`, and what it accepts.
+# The values of `?standing=`, and the standings that each accepts.
 GROUNDS = {
     "held": frozenset({Standing.HELD}),
     "confirmed": frozenset({Standing.HELD, Standing.CONFIRMED}),
@@ -55,16 +52,10 @@ GROUNDS = {
 
 
 def leading(report: StatusReport, election: str, grounds: frozenset[Standing]) -> Leading:
-    """Return whether this process leads an election.
-
-    Args:
-        report: The facts.
-        election: The election.
-        grounds: On which grounds it counts.
-    """
+    """Return whether this process leads an election."""
     candidacies = [each for each in report.elections if each.name == election]
     if not candidacies:
-        # A job is no candidate while it rests after a failure, and will be one again.
+        # A job that pauses after a failure is no candidate now, but will be again.
         jobs = [job for job in report.jobs if job.name == election and job.state is not JobState.ENDED]
         return Leading(election, bool(jobs), report.process.host_pid)
     best = min(candidacies, key=lambda each: _rank(each.standing))

@@ -1,7 +1,7 @@
-"""What a request may require of its coordination, and whether that is met.
+"""The requirements of requests, and whether they are met.
 
-Each requirement looks at a few facts, as of now, and says why it is not met; empty means that it is. What it says
-is shown to clients: it names what the application's own code names, and no member, address or key of etcd's.
+Each requirement looks at a few present facts and returns why it is not met; empty means that it is. Clients see
+the text: it names only what the application's own code names, and no member, address or key of etcd's.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ class KnownService(Protocol):
 
 
 class Facts(Protocol):
-    """How the coordinator stands, as of now."""
+    """The coordinator's present state."""
 
     @property
     def available(self) -> bool:
-        """Whether a quorum answers, as far as has been declared."""
+        """Whether the declared state is that a quorum answers."""
         ...
 
     @property
     def writable(self) -> bool:
-        """Whether a quorum answers and takes writes, as far as is known."""
+        """Whether a quorum answers and accepts writes, as far as is known."""
         ...
 
     @property
     def brief(self) -> str:
-        """What is the matter with etcd, without names and addresses."""
+        """The diagnosis in words, without names and addresses."""
         ...
 
     def config(self, prefix: str) -> Iterable[Known]:
@@ -81,7 +81,7 @@ class Facts(Protocol):
         ...
 
     def standing(self, election: str) -> Standing | None:
-        """Return the standing with which an election is led here; None if it is not."""
+        """Return the standing with which this process leads an election; None if it does not."""
         ...
 
 
@@ -90,7 +90,7 @@ class Need(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in answers."""
+        """The name in answers."""
         ...
 
     def unmet(self, facts: Facts) -> str:
@@ -124,7 +124,7 @@ class PickableEndpoints:
 
     @property
     def name(self) -> str:
-        """What it is called in answers."""
+        """The name in answers."""
         return f"discovery:{self.service}"
 
     def unmet(self, facts: Facts) -> str:
@@ -161,7 +161,7 @@ class Available:
 
 @dataclass(frozen=True, slots=True)
 class Leads:
-    """This process leads an election, on one of some grounds; with `redirect` the leader is as good as that."""
+    """This process leads an election with an accepted standing; with `redirect` the leader serves instead."""
 
     election: str
     standing: Collection[Standing] = (Standing.HELD, Standing.CONFIRMED)
@@ -169,7 +169,7 @@ class Leads:
 
     @property
     def name(self) -> str:
-        """What it is called in answers."""
+        """The name in answers."""
         return f"leader:{self.election}"
 
     def unmet(self, facts: Facts) -> str:
@@ -181,7 +181,7 @@ class Leads:
 
 
 def _unknown(known: Known, max_age: float) -> str:
-    """Return why something is not known well enough; empty if it is."""
+    """Return why a part is not known well enough; empty if it is."""
     if known.denied:
         return "may not be read: etcd denies it"
     if not known.known:
@@ -193,12 +193,11 @@ def _unknown(known: Known, max_age: float) -> str:
 
 
 def retry_after(next_probe: float, chance: float) -> int:
-    """Return the whole seconds after which a request is worth another try.
+    """Return the whole seconds after which a request should be tried again.
 
-    If etcd is back by the next probe, the requirement is met by then; and not all who are told come together.
+    If etcd is back by the next probe, the requirement is met by then; the chance spreads the retries.
 
     Args:
-        next_probe: Seconds until the next probe.
         chance: A number drawn uniformly from [0, 1).
     """
     return min(_LATEST, max(_SOONEST, math.ceil(next_probe + _RECOVERY + _SPREAD * chance)))

@@ -1,6 +1,6 @@
-"""Ages on the page: text that counts by itself in the browser, and so is no fact of its own.
+"""Ages on the page: text that the browser counts up by itself, so that a grown age is no change.
 
-Two contexts that differ in ages alone are equal; what they say is sent to a browser once, and its ages are then
+Contexts that differ in ages alone are equal: their markup is sent to a browser once, and its ages are then
 corrected as bare numbers.
 """
 
@@ -22,12 +22,7 @@ class Age:
     """Seconds, in words, on the page.
 
     Attributes:
-        key: Which of its fragment's ages it is.
-        form: How it is worded.
-        known: Whether there is a number at all.
         limit: Seconds that a meter beside it ends at; None without a meter.
-        tone: The meter's colour, a word of the style sheet.
-        seconds: How many, at the time of the report.
     """
 
     key: int
@@ -39,7 +34,7 @@ class Age:
 
     @property
     def text(self) -> str:
-        """The words."""
+        """The age in words."""
         return worded(self.seconds, self.form) if self.known else "of unknown age"
 
     def __html__(self) -> str:
@@ -68,18 +63,11 @@ class Ages:
     def __init__(self) -> None:
         self.seconds: list[float | None] = []
 
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<Ages {len(self.seconds)}>"
-
     def __call__(self, seconds: float, form: Form = "for", *, limit: float | None = None, tone: str = "ok") -> Age:
         """Return the next age.
 
         Args:
             seconds: How many; infinite if unknown.
-            form: How it is worded.
-            limit: Seconds that a meter beside it ends at; None without a meter.
-            tone: The meter's colour.
         """
         known = math.isfinite(seconds)
         self.seconds.append(round(seconds, 1) if known else None)

@@ -1,4 +1,4 @@
-"""Answers of the page, under headers that let a browser do nothing else with it."""
+"""The page's answers, with headers that restrict browsers to showing it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,7 @@ ALWAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer.
-
-    Attributes:
-        status: The HTTP status.
-        body: The body.
-        media_type: What it is.
-        headers: What is added to `ALWAYS`, or replaces it.
-    """
+    """One answer."""
 
     status: int
     body: bytes = b""
@@ -57,14 +50,7 @@ class Answer:
 
 
 def problem(status: int, detail: str, *, retry_after: int | None = None, **headers: str) -> Problem:
-    """Return why a request is not served.
-
-    Args:
-        status: The HTTP status.
-        detail: The reason, for people.
-        retry_after: Seconds after which it is worth another try; None if that is not known.
-        headers: What is added to `ALWAYS`.
-    """
+    """Return a problem with the page's headers."""
     named = {**ALWAYS, **headers}
     # A problem is never stored, and says so itself.
     del named["cache-control"]
@@ -72,10 +58,5 @@ def problem(status: int, detail: str, *, retry_after: int | None = None, **heade
 
 
 def policy(*, style: str, script: str) -> str:
-    """Return the content security policy of the page.
-
-    Args:
-        style: The SHA-256 of its style, in Base64.
-        script: That of its script.
-    """
+    """Return the content security policy of the page."""
     return _POLICY.format(style=style, script=script)

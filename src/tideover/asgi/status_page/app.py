@@ -1,4 +1,4 @@
-"""`status_app`: which request gets which answer, and who gets any."""
+"""`status_app`: the answer to each request, and who may see the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tideover.asgi.paths import route_path
 from tideover.asgi.problems import Problem, refuse
 from tideover.asgi.status_page.answers import Answer, problem
 from tideover.asgi.status_page.query import Query
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.extras import installed, lacking
 from tideover.functions import current
@@ -43,7 +43,7 @@ def status_app(
     title: str | None = None,
     window: float = 3600.0,
 ) -> ASGIApp:
-    """Return an ASGI application that shows people how a coordinator stands, and goes on doing so.
+    """Return an ASGI application with a coordinator's status for people, kept up to date.
 
         app.mount("/_tideover/status", status_app(authorize=is_operator))
 
@@ -52,9 +52,9 @@ def status_app(
 
     Args:
         coordinator: Whose status; None means the one that `current` returns at each request.
-        authorize: Called with the scope of each request, and awaited if it returns an awaitable; what it refuses
-            is answered with 404, as if there were no page. Without it everybody who reaches the page may see it,
-            which is said once at WARNING.
+        authorize: Called with the scope of each request, and awaited if it returns an awaitable; a refused request
+            is answered with 404, as if there were no page. Without it every client that reaches the page may see
+            it, which is logged once at WARNING.
         title: The name of the service at the top of the page; None means the namespace.
         window: Seconds that the chart shows, from 60 to 3600: what a coordinator remembers.
 
@@ -67,7 +67,7 @@ def status_app(
         ValueError: `window` is out of range.
 
     When degraded:
-        The same; this is what it is for. No request waits for etcd.
+        The page shows the outage. No request waits for etcd.
     """
     return StatusApp(coordinator, authorize=authorize, title=title, window=window)
 
@@ -117,15 +117,7 @@ class StatusApp:
             await self.answer(self._find, route_path(scope), scope, receive, send)
 
     async def answer(self, find: Find, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, for the coordinator that it belongs to.
-
-        Args:
-            find: Finds that.
-            path: What is asked for, such as `/status.json`.
-            scope: The request's.
-            receive: The server's.
-            send: The server's.
-        """
+        """Answer a request for `path`, such as `/status.json`, for the coordinator that `find` returns."""
         found = await self._answer(find, path.strip("/"), scope)
         if isinstance(found, Problem):
             await refuse(found, scope, receive, send)
@@ -138,7 +130,7 @@ class StatusApp:
         if self._authorize is None:
             return True
         answer = self._authorize(scope)
-        # Only a yes is one: what a forgotten `return` hands out is none.
+        # Only a true answer admits: the None of a forgotten `return` does not.
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
     def _pulse(self, tide: Coordinator) -> Pulse:
@@ -156,7 +148,7 @@ class StatusApp:
             tide = find(scope)
         except (NotConnected, AmbiguousCoordinator):
             return problem(503, _NOBODY, retry_after=5)
-        if tide.loop is None:
+        if life_of(tide).loop is None:
             return problem(503, "the coordinator has not been entered", retry_after=5)
         if name == "events" and self._streams is not None:
             return self._stream(self._streams, tide, scope)
@@ -178,7 +170,7 @@ class StatusApp:
 
 
 def _streams() -> Streams | None:
-    """Return the streams; None where the extra is missing, and the page asks again and again instead."""
+    """Return the streams; None without the extra, where the page polls instead."""
     if not installed("sse_starlette"):
         return None
     from tideover.asgi.status_page.streams import Streams
@@ -187,7 +179,7 @@ def _streams() -> Streams | None:
 
 
 def _base(scope: Scope) -> str:
-    """Return what the page's links begin with, relative to it, so that no proxy's rewriting breaks them."""
+    """Return the base of the page's links, relative to the page, so that no proxy's rewriting breaks them."""
     last = scope["path"].rpartition("/")[2]
     return f"./{quote(last, safe='')}/" if last else ""
 

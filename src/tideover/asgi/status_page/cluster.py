@@ -1,4 +1,4 @@
-"""Whose fault it is, and which process this is: members, identity, the process itself."""
+"""The members, etcd's identity, and this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tideover.asgi.status_page.words import Facts, counted, cut, day, notes
 from tideover.status import JobStatus, MemberStatus, SessionStatus, StatusReport
 from tideover.types import HealthState
 
-# Elections of which it is said what load balancers are told.
+# The most elections whose probes are listed.
 _PROBES = 5
 
 
@@ -61,7 +61,7 @@ def _member(member: MemberStatus) -> Facts:
 
 
 def process(report: StatusReport, ages: Ages) -> Facts:
-    """Return which process this is, what it keeps, and how it fares."""
+    """Return the process, its snapshots, sessions, jobs and probes."""
     itself = report.process
     sessions, sessions_more = cut(report.sessions, 10)
     jobs, _ = cut(report.jobs, 10)
@@ -89,7 +89,7 @@ def process(report: StatusReport, ages: Ages) -> Facts:
 
 
 def _probes(report: StatusReport) -> list[Facts]:
-    """Return what load balancers are told, where the health endpoints are mounted and no more is required."""
+    """Return the health endpoints' answers to load balancers, without further requirements."""
     ready, live = not why_not_ready(report), not why_not_live(report)
     named = [each.name for each in report.elections]
     led = [(f"leader/{name}", leading(report, name, GROUNDS["confirmed"]).leads) for name in dict.fromkeys(named)]

@@ -1,4 +1,4 @@
-"""The configuration: what is refused and why, and the keys, never a value."""
+"""The configuration: refused values and why, and the keys, never a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 100
 
 
 def config(report: StatusReport, ages: Ages) -> Facts:
-    """Return what is to be said about all keys."""
+    """Return the facts about all keys."""
     counts = [counted(report.keys, "key"), counted(len(report.config), "prefix", "prefixes")]
     if report.rejected:
         counts.append(f"{len(report.rejected) + report.more.get('rejected', 0):,} refused")
@@ -27,7 +27,7 @@ def config(report: StatusReport, ages: Ages) -> Facts:
 
 
 def token(report: StatusReport) -> object:
-    """Return what the list of keys depends on; equal as long as none of it has changed."""
+    """Return a token of the list of keys, which is equal as long as the list is unchanged."""
     prefixes = tuple(
         (each.prefix, each.source, each.revision, each.keys, each.denied, _minutes(each.source, each.age))
         for each in report.config
@@ -92,7 +92,7 @@ def _key(key: KeyStatus) -> Facts:
 
 
 def _minutes(source: Source | None, age: float) -> str:
-    """Return a key's age, so coarse that a tick touches no key."""
+    """Return a key's age, so coarse that a second rarely changes it."""
     if source is Source.LIVE:
         return "in sync"
     if not math.isfinite(age):

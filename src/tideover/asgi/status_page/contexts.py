@@ -1,7 +1,7 @@
-"""What each fragment shows of a report: names, words and tones for its template, which computes nothing.
+"""The context of each fragment of the page: names, words and tones for its template, which computes nothing.
 
-A function for each fragment takes the report and the fragment's `Ages`, and returns what its template is given.
-Lists are cut to what a person reads; the whole of them is in status.json.
+A function for each fragment takes the report and the fragment's `Ages`, and returns the template's context. Lists
+are cut to what a person reads; status.json has all of them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ _SECTIONS = ("primitives", "hour", "elections", "locks", "members", "process", "
 
 
 class Contexts:
-    """What the page of one coordinator shows.
+    """The contexts of one coordinator's page.
 
     Args:
-        title: The name of the service; None means the namespace.
         window: Seconds that the chart shows.
     """
 
@@ -30,12 +29,8 @@ class Contexts:
         self._title = title
         self._window = window
 
-    def __repr__(self) -> str:
-        """Show the title."""
-        return f"<Contexts of {self._title!r}>"
-
     def of(self, report: StatusReport) -> dict[str, tuple[Facts, Ages]]:
-        """Return what each fragment but that of the keys is given, and its ages."""
+        """Return the context and the ages of each fragment except the keys'."""
         builders: dict[str, Callable[[StatusReport, Ages], Facts]] = {
             "bar": verdict.bar,
             "verdict": partial(verdict.verdict, name=self._name(report)),
@@ -57,16 +52,16 @@ class Contexts:
         return made
 
     def keys(self, page: KeyPage, query: Query, report: StatusReport) -> tuple[Facts, Ages]:
-        """Return what the fragment of one page of the keys is given, and its ages."""
+        """Return the context and the ages of one page of the keys."""
         ages = Ages()
         return config.keys(page, query, report, ages), ages
 
     def keys_token(self, report: StatusReport) -> object:
-        """Return what the keys depend on; equal as long as nothing of them has changed."""
+        """Return a token of the keys, which is equal as long as they are unchanged."""
         return config.token(report)
 
     def head(self, report: StatusReport) -> Facts:
-        """Return what stands around the fragments."""
+        """Return the context of the page around the fragments."""
         name = self._name(report)
         return {
             "title": verdict.title(name, report),

@@ -1,4 +1,4 @@
-"""What can do damage: elections and locks."""
+"""Elections and locks."""
 
 from __future__ import annotations
 

@@ -32,15 +32,10 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something on the chart; where it is changes with time, and is no fact of its own.
+    """A mark on the chart; its place moves with time, which is no change.
 
     Attributes:
-        tone: Its colour, or what it is.
-        y: Where, in pixels from the top.
-        text: What is written there.
         minor: Whether a narrow screen leaves it out.
-        x: Where it begins, in per cent of the width.
-        width: How wide it is.
     """
 
     tone: str
@@ -62,13 +57,7 @@ class Mark:
 
 
 def hour(report: StatusReport, ages: Ages, *, window: float) -> Facts:
-    """Return what the chart and the table show.
-
-    Args:
-        report: The report.
-        ages: The fragment's ages.
-        window: Seconds that the chart shows.
-    """
+    """Return the context of the chart and the table."""
     history = report.history
     shown = [each for each in history.transitions if each.present or each.ago - each.seconds < window]
     spans = [_span(each, window) for each in reversed(shown)]
@@ -77,7 +66,7 @@ def hour(report: StatusReport, ages: Ages, *, window: float) -> Facts:
         "heading": "Last hour" if window == 3600 else f"Last {span(window)}",
         "note": phrase(history.summary, ages),
         "told": phrase(history.caption, ages),
-        # So that it is drawn again now and then.
+        # So that the chart is drawn again now and then.
         "step": report.at.timestamp() * _STEPS // window,
         "spans": [*_before(history.recorded_seconds, window), *spans],
         "falls": list(_falls(spans)),
@@ -108,7 +97,7 @@ def _span(stretch: TransitionStatus, window: float) -> Mark:
 
 
 def _before(recorded: float, window: float) -> Iterator[Mark]:
-    """Yield the time of which this process knows nothing."""
+    """Yield the time before this process recorded."""
     if recorded < window:
         yield Mark("none", 14, x=0.0, width=_place(recorded, window))
 

@@ -1,6 +1,6 @@
 """What all viewers of a page share: one look at the coordinator a second, and each fragment rendered once.
 
-There is no task: the first who looks after a second is over has the report gathered. A fragment has a new version
+There is no task: the first viewer after a second has passed gathers the report. A fragment has a new version
 when its facts have changed, not when its ages have grown.
 """
 
@@ -32,14 +32,7 @@ _MOST_LISTS = 64
 
 
 class Fragment:
-    """One part of the page, as it is at one instant.
-
-    Args:
-        name: Which.
-        facts: What its template is given.
-        ages: Its ages.
-        version: Tells its facts from other ones.
-    """
+    """One part of the page, as it is at one instant."""
 
     __slots__ = ("_html", "ages", "facts", "name", "version")
 
@@ -49,10 +42,6 @@ class Fragment:
         self.ages = ages
         self.version = version
         self._html: Markup | None = None
-
-    def __repr__(self) -> str:
-        """Show which it is."""
-        return f"<Fragment {self.name} {self.version}>"
 
     @property
     def html(self) -> Markup:
@@ -66,13 +55,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The page at one instant, but for the keys, of which each viewer sees others.
-
-    Attributes:
-        at: When, on the event loop's clock.
-        report: What it shows.
-        fragments: Its parts.
-    """
+    """The page at one instant, without the keys, which differ by viewer."""
 
     at: float
     report: StatusReport
@@ -92,12 +75,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one viewer sees at one instant.
-
-    Attributes:
-        beat: What all see.
-        fragments: All parts of the page.
-    """
+    """What one viewer sees at one instant."""
 
     beat: Beat
     fragments: Mapping[str, Fragment]
@@ -111,14 +89,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """What one filter and page of the keys has found.
-
-    Attributes:
-        at: As of which beat.
-        token: What the page of keys depends on.
-        page: The page of keys.
-        fragment: What is shown of it.
-    """
+    """The keys found by one filter and page."""
 
     at: float
     token: object
@@ -127,12 +98,7 @@ class _Keys:
 
 
 class Pulse:
-    """The page of one coordinator; who calls holds it, so that none is kept alive by a page that nobody sees.
-
-    Args:
-        title: The page's name; None means the namespace.
-        window: Seconds that the chart shows.
-    """
+    """The page of one coordinator. The pulse holds no coordinator, so that an unseen page keeps none alive."""
 
     def __init__(self, *, title: str | None, window: float) -> None:
         self._contexts = Contexts(title=title, window=window)
@@ -142,12 +108,8 @@ class Pulse:
         self._beat: Beat | None = None
         self._keys: OrderedDict[Query, _Keys] = OrderedDict()
 
-    def __repr__(self) -> str:
-        """Count the changes."""
-        return f"<Pulse {self._changes} changes>"
-
     def beat(self, tide: Coordinator) -> Beat:
-        """Return the page as it is, or was less than a second ago."""
+        """Return the page of now, or of less than a second ago."""
         now, last = anyio.current_time(), self._beat
         if last is not None and 0 <= now - last.at < EVERY:
             return last
@@ -162,19 +124,12 @@ class Pulse:
         return self._beat
 
     def look(self, tide: Coordinator, query: Query) -> Look:
-        """Return the page as it is for a viewer of these keys."""
+        """Return the page for a viewer of these keys."""
         beat = self.beat(tide)
         return Look(beat, {**beat.fragments, "keys": self._keys_of(tide, query, beat)})
 
     def page(self, tide: Coordinator, query: Query, *, base: str, live: bool) -> Answer:
-        """Return the whole page.
-
-        Args:
-            tide: Whose.
-            query: Which keys.
-            base: What its links begin with.
-            live: Whether it can be sent events.
-        """
+        """Return the whole page."""
         look = self.look(tide, query)
         context = {
             "base": base,
@@ -191,7 +146,7 @@ class Pulse:
         return Answer(200, body, "text/html; charset=utf-8", {"content-security-policy": POLICY})
 
     def _keys_of(self, tide: Coordinator, query: Query, beat: Beat) -> Fragment:
-        """Return a viewer's keys, gathered when the configuration has changed, and how old they are now."""
+        """Return a viewer's keys, gathered again if the configuration has changed, with their present ages."""
         known = self._keys.get(query)
         if known is not None and known.at == beat.at:
             return known.fragment

@@ -1,4 +1,4 @@
-"""What a viewer asks of the list of keys."""
+"""A viewer's filter and page of the list of keys."""
 
 from __future__ import annotations
 
@@ -18,19 +18,14 @@ _LAST_PAGE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A filter and a page of the keys.
-
-    Attributes:
-        text: What a key's name must contain; empty for all.
-        page: Which page, from 1.
-    """
+    """A filter and a page of the keys."""
 
     text: str = ""
     page: int = 1
 
     @classmethod
     def of(cls, scope: Scope) -> Query:
-        """Return what a request asks for; what cannot be read asks for nothing."""
+        """Return a request's query; unreadable parts count as absent."""
         fields: dict[str, list[str]] = {}
         with suppress(ValueError):
             fields = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=_MOST_FIELDS)

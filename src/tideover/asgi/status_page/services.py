@@ -1,4 +1,4 @@
-"""Services: those that are followed here, and what is registered from here."""
+"""Services that this process follows, and its registrations."""
 
 from __future__ import annotations
 

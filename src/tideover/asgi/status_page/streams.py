@@ -1,6 +1,6 @@
 """The page's events: the only place that imports sse_starlette, which changes uvicorn when it is imported.
 
-A stream ends by itself, and it ends when the process is about to: a stream that is cut off is an error in the
+A stream ends by itself after a while, and before the process does: a stream that is cut off is an error in the
 server's log, and one that goes on keeps gunicorn's and granian's workers alive.
 """
 
@@ -16,9 +16,9 @@ from tideover.asgi.shutdown import EarlyWarning
 from tideover.asgi.status_page.answers import ALWAYS
 from tideover.asgi.status_page.pulse import EVERY, Look
 
-# How many there may be.
+# The most streams at once.
 MOST = 50
-# Seconds until one ends by itself, and the browser comes back.
+# Seconds until a stream ends by itself, and the browser opens another.
 LIFETIME = 60.0
 # Seconds between two events of ages; a browser that has heard nothing for longer than 15 says so.
 PING = 10
@@ -40,10 +40,6 @@ class Streams:
         self._warning = EarlyWarning(self._end)
         self._ended_at = 0.0
 
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<Streams {self._open} open>"
-
     @property
     def full(self) -> bool:
         """Whether no other may begin."""
@@ -52,14 +48,7 @@ class Streams:
         return self._open >= MOST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, *, look: Callable[[], Look]) -> None:
-        """Send events until the browser is gone, the process is to end, or the time is over.
-
-        Args:
-            scope: The request's.
-            receive: The server's.
-            send: The server's.
-            look: Returns the page as it is for this viewer.
-        """
+        """Send events until the browser has gone, the process is asked to end, or `LIFETIME` is over."""
         if not self._open:
             self._ending = anyio.Event()
             self._warning = EarlyWarning(self._end)

@@ -26,7 +26,7 @@ _HERE = files("tideover.asgi.status_page")
 
 
 def _finalize(value: object) -> object:
-    """Let nothing but text without control characters reach the page."""
+    """Escape control characters: autoescape leaves them in."""
     if value is None:
         raise ValueError("a template was given nothing where there should be a text")
     if isinstance(value, Age) or (isinstance(value, str) and len(value) <= MOST and value.isprintable()):
@@ -62,10 +62,5 @@ POLICY = policy(style=_digest(STYLE), script=_digest(SCRIPT))
 
 
 def render(template: str, context: Mapping[str, Any]) -> Markup:
-    """Return a template's markup.
-
-    Args:
-        template: Its name, without `.html`.
-        context: What it is given.
-    """
+    """Return a template's markup."""
     return Markup(environment.get_template(f"{template}.html").render(context))

@@ -1,4 +1,4 @@
-"""The top of the page: the bar, the verdict, what works and what does not, and what a screen reader is told."""
+"""The top of the page: the bar, the verdict, what works and what does not, and the screen reader's text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def title(name: str, report: StatusReport) -> str:
 
 
 def verdict(report: StatusReport, ages: Ages, *, name: str) -> Facts:
-    """Return the sentence, what follows from it, and what gets pasted into a chat."""
+    """Return the sentence, its consequences, and the lines for pasting into a chat."""
     return {
         "tone": TONES[report.state],
         "state": str(report.state),

@@ -23,13 +23,7 @@ TONES = {HealthState.AVAILABLE: "ok", HealthState.DEGRADED: "warn", HealthState.
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A text with at most one age in it.
-
-    Attributes:
-        text: What stands before the age.
-        age: The age; None if there is none.
-        rest: What stands behind it.
-    """
+    """A text with at most one age in it."""
 
     text: str
     age: Age | None = None
@@ -58,7 +52,7 @@ def day(moment: datetime, today: datetime) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time that somebody has chosen: `"5 min"`, not `"5 min 0 s"`."""
+    """Return a round length of time, such as a limit: `"5 min"`, not `"5 min 0 s"`."""
     return duration(seconds).removesuffix(" 0 s").removesuffix(" 0 min").removesuffix(" 0 h")
 
 
@@ -90,12 +84,12 @@ def notes(report: StatusReport, ages: Ages, about: str) -> list[Facts]:
 
 
 def alert(text: Phrase, tone: str = "plain", subject: str = "") -> Facts:
-    """Return something that needs attention in its own place."""
+    """Return an alert of a fragment."""
     return {"tone": tone, "subject": subject, "text": text}
 
 
 def source_tone(source: Source | None, *, denied: bool = False, over: bool = False) -> str:
-    """Return how a rung of the ladder looks."""
+    """Return the tone of a rung of the ladder."""
     if denied or over or source is None:
         return "bad"
     return "ok" if source in (Source.LIVE, Source.QUORUM) else "warn"

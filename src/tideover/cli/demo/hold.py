@@ -18,11 +18,9 @@ _DEAD_FOR = 20.0
 
 
 async def hold(scenario: Scenario, timeline: Timeline, *, dead_for: float = _DEAD_FOR) -> NoReturn:
-    """Say what there is to play with, then report every change until cancelled.
+    """Print what can be tried, then report every change until cancelled.
 
     Args:
-        scenario: The run; its processes are alive.
-        timeline: Where to print.
         dead_for: Seconds after which a dead member is started again.
     """
     _invite(scenario, timeline, dead_for)

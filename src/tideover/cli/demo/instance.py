@@ -22,13 +22,7 @@ _POLL = 0.02
 
 
 class Instance:
-    """One process that serves the shop.
-
-    Args:
-        name: What it is called.
-        folder: Where its log goes; snapshots go to `cache` in it, for all instances.
-        endpoints: The etcd members.
-    """
+    """One process that serves the shop."""
 
     def __init__(self, name: str, *, folder: Path, endpoints: Sequence[str]) -> None:
         self.name = name
@@ -37,10 +31,6 @@ class Instance:
         self._endpoints = endpoints
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
-
-    def __repr__(self) -> str:
-        """Show where it is."""
-        return f"<Instance {self.name} {self.url} pid={self.pid}>"
 
     @property
     def pid(self) -> int | None:
@@ -54,7 +44,7 @@ class Instance:
 
     def start(self) -> None:
         """Start the process; it takes requests at `url` at once and answers when it is up."""
-        # Listening begins here, so that the port is known and nobody else can get it.
+        # Listens here, so that the port is known and no other process can take it.
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, self._log.open("ab") as log:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(
@@ -76,9 +66,6 @@ class Instance:
 
     async def wait_ready(self, client: httpx.AsyncClient) -> None:
         """Wait for the first answer.
-
-        Args:
-            client: Asks for it.
 
         Raises:
             NotHeld: There is none; the message has the end of the log.

@@ -23,14 +23,7 @@ class Answer:
     """What the service said about one request.
 
     Attributes:
-        at: When it came, in monotonic seconds.
-        price: The value.
-        source: The rung of the ladder it came from.
-        age: Seconds since it was last proven in sync; None if unknown.
-        revision: The value's revision.
-        etcd: The health state as the service sees it.
-        instance: Which instance answered.
-        header: The `Tideover-Status` field; empty if the answer was not degraded.
+        age: Seconds since the last proof of sync; None if unknown.
     """
 
     at: float
@@ -44,19 +37,15 @@ class Answer:
 
 
 class Settled:
-    """What the answers agreed on, one after the other, without what only flashed by."""
+    """The states that the answers agreed on, in order, without brief ones."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
         self._now = ""
         self._since = 0.0
 
-    def __repr__(self) -> str:
-        """Show the sequence."""
-        return f"<Settled {' '.join(self.seen)}>"
-
     def take(self, what: str, at: float) -> None:
-        """Take in what one more answer says."""
+        """Record one more answer."""
         if what != self._now:
             self._now, self._since = what, at
         if at - self._since >= _SETTLED and self.seen[-1:] != [what]:
@@ -73,16 +62,7 @@ class Tally:
     """What is counted over the whole run.
 
     Attributes:
-        requests: Requests that ended, well or not.
-        failed: Those that got no answer, or a wrong one.
-        first_failure: What was wrong with the first of them.
-        by_source: Answers by source.
-        degraded: Answers that carried `Tideover-Status`.
-        mislabelled: Answers whose `Tideover-Status` contradicts their body.
         went_back: Answers older than one that the same client had got before.
-        slowest: Seconds that the slowest answer took.
-        sources: The sources in the order they settled.
-        states: The states of etcd, likewise.
     """
 
     requests: int = 0
@@ -99,7 +79,7 @@ class Tally:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """Somebody who waits for an answer of a kind."""
+    """A wait for an answer of a kind."""
 
     wanted: Callable[[Answer], bool]
     seen: anyio.Event = field(default_factory=anyio.Event)
@@ -111,12 +91,9 @@ class Load:
 
     Args:
         rate: Requests per second, of all clients together.
-        clients: How many.
 
     Attributes:
-        url: Whom they ask; may be changed at any time, as a load balancer would.
-        tally: What was counted.
-        last: The latest answer; None before the first.
+        url: The target; may be changed at any time, as by a load balancer.
     """
 
     def __init__(self, *, rate: float, clients: int = 8) -> None:
@@ -130,10 +107,6 @@ class Load:
         self._recent: deque[float] = deque()
         self._waiters: list[Waiter] = []
 
-    def __repr__(self) -> str:
-        """Show the counts."""
-        return f"<Load on {self.url} {self.tally.requests} requests, {self.tally.failed} failed>"
-
     async def run(self) -> None:
         """Ask until cancelled."""
         limits = httpx.Limits(max_connections=2 * self._clients, max_keepalive_connections=2 * self._clients)
@@ -144,18 +117,10 @@ class Load:
                 tasks.start_soon(self._ask_on_and_on, http, number * self._interval / self._clients)
 
     async def wait_for(self, wanted: Callable[[Answer], bool], *, timeout: float, what: str) -> Answer:
-        """Wait for an answer.
-
-        Args:
-            wanted: Whether it is the one.
-            timeout: Seconds to wait.
-            what: Says what is waited for.
-
-        Returns:
-            The first such answer from now on.
+        """Return the first wanted answer from now on; `what` describes it in the error.
 
         Raises:
-            NotHeld: There was none in time.
+            NotHeld: None came within `timeout` seconds.
         """
         waiter = Waiter(wanted)
         self._waiters.append(waiter)
@@ -186,7 +151,7 @@ class Load:
         while True:
             await anyio.sleep(max(0.0, due - time.monotonic()))
             newest = max(newest, await self._ask(http, newest))
-            # Whoever is late leaves requests out rather than sending them all at once.
+            # A late client leaves requests out rather than sending them all at once.
             due = max(due + self._interval, time.monotonic() - self._interval)
 
     async def _ask(self, http: httpx.AsyncClient, newest: int) -> int:

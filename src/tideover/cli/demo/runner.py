@@ -29,24 +29,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Runner:
-    """One run of the demo.
-
-    Args:
-        out: Where to print.
-        as_json: Whether as JSON.
-        rate: Requests per second.
-        holding: Whether everything keeps running afterwards, until a signal.
-    """
+    """One run of the demo."""
 
     def __init__(self, out: IO[str], *, as_json: bool, rate: float, holding: bool) -> None:
         self._timeline = Timeline(out, as_json=as_json)
         self._rate = rate
         self._holding = holding
         self._code = 0
-
-    def __repr__(self) -> str:
-        """Show the exit code so far."""
-        return f"<Runner {self._timeline!r} code {self._code}>"
 
     async def run(self) -> int:
         """Play the demo; return the exit code."""

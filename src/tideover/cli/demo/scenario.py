@@ -26,18 +26,7 @@ _DWELL = 1.5
 class Scenario:
     """An outage from beginning to end, under load.
 
-    Args:
-        cluster: The etcd members, not started.
-        load: The load; runs already or will.
-        timeline: Where to say what happens.
-        folder: For snapshots and logs.
-
     Attributes:
-        cluster: The etcd members.
-        load: The load.
-        instances: The service's processes, newest last.
-        broken: What did not hold.
-        key: The price's key in etcd.
         visible_ms: For each write, milliseconds from etcd's confirmation to the first answer that has it.
     """
 
@@ -53,16 +42,8 @@ class Scenario:
         self._folder = folder
         self._price = _PRICES[0]
 
-    def __repr__(self) -> str:
-        """Show what did not hold so far."""
-        return f"<Scenario of {len(self.instances)} instances, {len(self.broken)} broken>"
-
     async def run(self, http: httpx.AsyncClient, tasks: TaskGroup) -> None:
         """Play it.
-
-        Args:
-            http: For what is not part of the load.
-            tasks: Where the load runs.
 
         Raises:
             NotHeld: It cannot go on.
@@ -98,8 +79,6 @@ class Scenario:
                 per_second=self.load.per_second,
                 failed=self.load.tally.failed,
             )
-
-    # Steps -----------------------------------------------------------------------------------------------------
 
     async def _begin(self, http: httpx.AsyncClient) -> None:
         cluster = self.cluster
@@ -190,8 +169,6 @@ class Scenario:
             visible_ms=self.visible_ms[-1],
         )
         await self._expect("live", etcd="available", phase=phase, again=False)
-
-    # Means -----------------------------------------------------------------------------------------------------
 
     async def _start_instance(self, http: httpx.AsyncClient) -> Instance:
         name = f"shop-{len(self.instances) + 1}"

@@ -57,13 +57,7 @@ async def status(request: Request) -> Response:
 
 
 def make_app(name: str, *, endpoints: Sequence[str], cache_dir: Path) -> Starlette:
-    """Return the service.
-
-    Args:
-        name: What this instance is called in its answers.
-        endpoints: The etcd members.
-        cache_dir: Where snapshots are kept for the next instance.
-    """
+    """Return the service."""
     app = Starlette(
         routes=[Route("/price/{item}", price), Route("/status", status)],
         middleware=[Middleware(TideoverMiddleware, endpoints=endpoints, cache_dir=cache_dir, status_header=True)],
@@ -73,7 +67,7 @@ def make_app(name: str, *, endpoints: Sequence[str], cache_dir: Path) -> Starlet
 
 
 def main() -> None:
-    """Serve on the inherited socket until SIGTERM, or until whoever started this is gone."""
+    """Serve on the inherited socket until SIGTERM, or until the parent has gone."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
     parser.add_argument("--fd", type=int, required=True, help="a listening socket")

@@ -10,12 +10,7 @@ JAEGER = "tideover.degraded=true"
 
 
 def summarise(scenario: Scenario, timeline: Timeline) -> None:
-    """Print what the run has shown.
-
-    Args:
-        scenario: The run.
-        timeline: Where to print.
-    """
+    """Print what the run has shown."""
     tally = scenario.load.tally
     counts = ", ".join(f"{count} {source}" for source, count in tally.by_source.items())
     writes = " and ".join(f"{ms:.0f}" for ms in scenario.visible_ms)

@@ -20,21 +20,12 @@ class NotHeld(Exception):
 
 
 class Timeline:
-    """Prints what happens: text for people, or one JSON object a line.
-
-    Args:
-        out: Where to.
-        as_json: Whether JSON.
-    """
+    """Prints what happens: text for people, or one JSON object a line."""
 
     def __init__(self, out: IO[str], *, as_json: bool) -> None:
         self._out = out
         self._as_json = as_json
         self._began = time.monotonic()
-
-    def __repr__(self) -> str:
-        """Show for how long it has been running."""
-        return f"<Timeline {self.seconds:.1f} s>"
 
     @property
     def seconds(self) -> float:
@@ -42,13 +33,7 @@ class Timeline:
         return time.monotonic() - self._began
 
     def happened(self, event: str, text: str, **fields: object) -> None:
-        """Print an event.
-
-        Args:
-            event: Its name, for programs.
-            text: What happened, for people; may have several lines.
-            fields: More, for programs.
-        """
+        """Print an event."""
         seconds = round(self.seconds, 3)
         if self._as_json:
             self._record({"event": event, "seconds": seconds, "text": " ".join(text.split()), **fields})

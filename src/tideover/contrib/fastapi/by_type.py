@@ -1,8 +1,8 @@
-"""Dependencies that are told the type of the parameter at which they stand.
+"""Dependencies that learn the type of their parameter.
 
 FastAPI gives a dependency that has no function the type for one: in `Annotated[Session, Depends()]` that is
 `Session`. It copies the dependency and gives the copy the type: by assignment in 0.121, by `dataclasses.replace`
-in 0.123. The dependencies here make of the type what is called instead.
+in 0.123. The dependencies here turn the type into a function that is called instead.
 """
 
 from __future__ import annotations
@@ -27,14 +27,9 @@ def replaceable(cls: C) -> C:
 
 @replaceable
 class ByType(Depends, ABC):
-    """A dependency with a name and, once FastAPI has told it, a type.
+    """A dependency with a name and, once FastAPI has set it, a type.
 
-    As a key of `app.dependency_overrides` it stands for all of its name; with a type, for those of that type.
-
-    Args:
-        name: What it is about.
-        type: The type; None means that of the parameter.
-        fastapi: What FastAPI gives its copies.
+    As a key of `app.dependency_overrides` it matches all of its name; with a type, those of that type.
     """
 
     name: str
@@ -81,7 +76,7 @@ class ByType(Depends, ABC):
 
     @abstractmethod
     def _resolve(self, form: Any) -> Callable[[], object]:
-        """Return what gives a value of the type.
+        """Return the function that returns a value of the type.
 
         Raises:
             TypeError: There is none.
@@ -93,13 +88,7 @@ class ByType(Depends, ABC):
 
 
 class Resolved:
-    """What FastAPI calls: of equal ones once per request.
-
-    Args:
-        declared: The dependency, as it was written.
-        form: The type.
-        give: Gives the value.
-    """
+    """The function that FastAPI calls: once per request for equal ones."""
 
     def __init__(self, declared: ByType, form: object, give: Callable[[], object]) -> None:
         self._declared = declared
@@ -108,16 +97,12 @@ class Resolved:
         # FastAPI asks for it twice per request.
         self._hash = hash(declared)
 
-    def __repr__(self) -> str:
-        """Show what was written."""
-        return repr(self._declared)
-
     async def __call__(self) -> Any:
         """Return the value, without I/O; a coroutine function, because FastAPI gives others to a thread."""
         return self._give()
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other one gives the same, or is a key of `dependency_overrides` that stands for this one."""
+        """Whether the other one returns the same, or is a key of `dependency_overrides` that matches this one."""
         declared = self._declared
         if isinstance(other, ByType):
             return declared._key == other._key and (other.type is None or other.type == self._form)

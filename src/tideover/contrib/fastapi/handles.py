@@ -1,4 +1,4 @@
-"""`Tide` and `Current`: the coordinator, and what it has, as parameters of a route."""
+"""`Tide` and `Current`: the coordinator and its parts, as parameters of a route."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ _NAMED: Mapping[object, Callable[[Coordinator, str], object]] = {
 
 @replaceable
 class Current(ByType):
-    """What the coordinator has now, by the parameter's type: `Annotated[ServiceView, Current("billing")]`.
+    """A part of the coordinator, by the parameter's type: `Annotated[ServiceView, Current("billing")]`.
 
     | type | what it is |
     |---|---|
     | `Election` | the election of that name, as of `Coordinator.election` |
-    | `Term`, or None | the term, if this process leads it; where only the leader may come in, write `LeaderOnly` |
+    | `Term`, or None | the term, if this process leads it; for a route of the leader alone, write `LeaderOnly` |
     | `Standing`, or None | with which standing it is led here |
     | `ServiceView` | the service of that name, as of `Coordinator.discover` |
     | `Config`, `ClusterHealth`, `StatusReport`, `Coordinator` | the coordinator's, or itself; without a name |
@@ -75,7 +75,7 @@ class Current(ByType):
         ValueError: In a request: that is no name of a service.
 
     When degraded:
-        The same: each of these says by itself how it stands.
+        The same: each of these shows its own state.
     """
 
     def __init__(self, name: str = "", type: object = None, **fastapi: Any) -> None:
@@ -87,7 +87,9 @@ class Current(ByType):
         if form in _NAMED and self.name:
             return partial(_give, _NAMED[form], self.name)
         if form is Term:
-            raise TypeError(f"{self!r}: write LeaderOnly({self.name!r}), or `Term | None` where nobody need lead")
+            raise TypeError(
+                f"{self!r}: write LeaderOnly({self.name!r}), or `Term | None` where another process may lead"
+            )
         if form in _UNNAMED or form in _NAMED:
             what = "has no name" if form in _UNNAMED else "needs a name"
             raise TypeError(f"{self!r}: {getattr(form, '__name__', form)} {what}")

@@ -1,7 +1,6 @@
 """Requirements as dependencies of FastAPI: `dependencies=[Requires("lock")]`, `Annotated[Term, LeaderOnly("x")]`.
 
-What FastAPI answers for a dependency is what an exception handler makes of what it raises: `RequirementNotMet`.
-Nothing needs to be registered for that.
+A dependency refuses by raising `RequirementNotMet`, whose handler is registered by itself.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _needs: WeakKeyDictionary[object, Need] = WeakKeyDictionary()
 def Requires(
     name: str, *, max_age: float | None = None, prefix: str | None = None, at_least: int | None = None
 ) -> Any:
-    """Let a route be reached only while something can be had: `dependencies=[Requires("config", max_age=60)]`.
+    """Let a route be reached only while a requirement is met: `dependencies=[Requires("config", max_age=60)]`.
 
     Of several such dependencies of a route all that are not met are named in one answer.
 
@@ -101,7 +100,7 @@ def LeaderOnly(
 
 
 def requirement_responses(*requirements: Any) -> dict[int | str, dict[str, Any]]:
-    """Return what requirements may be answered with, for a route's `responses=`: so it stands in OpenAPI.
+    """Return the answers of requirements for a route's `responses=`, and so for OpenAPI.
 
         @app.get("/price", dependencies=[Requires("lock")], responses=requirement_responses(Requires("lock")))
 
@@ -166,7 +165,7 @@ def _need_of(requirement: Any) -> Need:
 
 
 def _require(need: Need, connection: HTTPConnection) -> None:
-    """Raise unless a need is met; then all other needs of the route are looked at, too."""
+    """Raise unless a need is met; the error names all unmet needs of the route."""
     refusal = find_refusal([need])
     if refusal is None:
         return

@@ -1,9 +1,9 @@
-"""Tells OpenFeature what becomes of a provider: each change once, and one after the other.
+"""Reports a provider's changes to OpenFeature: each once, and in order.
 
-The SDK calls from threads of its own. When `initialize` has ended, it tells by itself that the provider is ready
-or has failed; what is told before that would be overruled by it. So events wait in a line, and a thread that lives
-as long as there are some hands them over. The event loop never waits for the SDK, and no thread of the SDK touches
-the event loop.
+The SDK calls from threads of its own. When `initialize` has ended, the SDK itself reports that the provider is
+ready or has failed, which would overrule any earlier event. So events wait in a queue, and a thread that lives as
+long as the queue has entries delivers them. The event loop never waits for the SDK, and no thread of the SDK
+touches the event loop.
 """
 
 from __future__ import annotations
@@ -28,14 +28,7 @@ _LONGEST_PAUSE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a provider is.
-
-    Attributes:
-        event: What tells so: ready, stale or error.
-        cause: What kind of error it is; empty if it is none.
-        message: The same for people; another message alone is no change.
-        answers: Whether flags can be evaluated.
-    """
+    """A provider's state."""
 
     event: ProviderEvent
     cause: str = ""
@@ -43,7 +36,7 @@ class Condition:
     answers: bool = True
 
     def details(self) -> ProviderEventDetails:
-        """Return what OpenFeature is told."""
+        """Return the details of the event."""
         error = self.event is ProviderEvent.PROVIDER_ERROR
         return ProviderEventDetails(
             message=self.message or None, error_code=ErrorCode.PROVIDER_NOT_READY if error else None
@@ -51,11 +44,10 @@ class Condition:
 
 
 class Announcer:
-    """The line of what one provider has to tell.
+    """The queue of one provider's events.
 
     Args:
-        provider: The provider.
-        look: Returns how it is; called in any thread.
+        look: Returns the provider's state; called in any thread.
     """
 
     def __init__(self, provider: FeatureProvider, look: Callable[[], Condition]) -> None:
@@ -63,24 +55,19 @@ class Announcer:
         self._look = look
         self._lock = threading.Lock()
         self._emit: Emit | None = None
-        # The last thing told, or waiting to be told; None until it was initialized.
+        # The last condition reported or queued; None until the provider is initialized.
         self._told: Condition | None = None
         self._untold: deque[tuple[ProviderEvent, ProviderEventDetails]] = deque()
         self._thread: threading.Thread | None = None
 
-    def __repr__(self) -> str:
-        """Say what was told last, and how much waits."""
-        told = "nothing" if self._told is None else self._told.event.name
-        return f"<Announcer told {told}, {len(self._untold)} waiting>"
-
     def attach(self, emit: Emit | None) -> None:
-        """Tell somebody from now on, once the provider is initialized; None means nobody."""
+        """Set where events go once the provider is initialized; None drops them."""
         with self._lock:
             self._emit, self._told = emit, None
             self._untold.clear()
 
     def initialize(self) -> Condition:
-        """Return how the provider is. The SDK will tell that it is ready, or if it is not, the error."""
+        """Return the provider's state. The SDK itself reports that the provider is ready, or its error."""
         with self._lock:
             self._told = condition = self._look()
             if condition.event is ProviderEvent.PROVIDER_STALE:
@@ -89,7 +76,7 @@ class Announcer:
         return condition
 
     def look(self) -> None:
-        """Tell how the provider is if that has changed."""
+        """Report the provider's state if it has changed."""
         with self._lock:
             if self._told is None:
                 return
@@ -99,7 +86,7 @@ class Announcer:
                 self._add(condition.event, condition.details())
 
     def changed(self, flags: list[str]) -> None:
-        """Tell that flags have changed, unless none could be evaluated: that they can will say more."""
+        """Report changed flags, unless no flag can be evaluated: the coming READY says more."""
         with self._lock:
             if self._told is not None and self._told.answers:
                 event = ProviderEvent.PROVIDER_CONFIGURATION_CHANGED
@@ -129,7 +116,7 @@ class Announcer:
                 emit(self._provider, event, details)
 
     def _await_initialized(self, emit: Emit) -> None:
-        """Wait until the SDK has told how `initialize` has ended, or lets go; others that listen tell nothing."""
+        """Wait until the SDK has reported the end of `initialize`, or detached; other listeners have no status."""
         status = getattr(getattr(emit, "__self__", None), "get_provider_status", None)
         pause = _PAUSE
         while status is not None and self._emit is emit and status(self._provider) is ProviderStatus.NOT_READY:

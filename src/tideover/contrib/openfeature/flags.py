@@ -1,11 +1,11 @@
-"""What a value in etcd means as a flag, and as which type it may be asked for.
+"""A value in etcd as a flag, and the types that the flag may be evaluated as.
 
 A value is JSON. An object with the member `variants` names its values, and which of them is served:
 
     {"variants": {"on": true, "off": false}, "default": "on", "disabled": true}
 
-Anything else is the value itself. That one member tells the two apart, and an object with it that is not of this
-form is refused: a misspelled `default` would else serve the whole of it.
+Anything else is the value itself. That one member decides, and an object with it that is not of this form is
+refused: a misspelled `default` would else serve the whole object.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class Flag:
     """A flag as it is defined in etcd.
 
     Attributes:
-        value: What is served; None if that is the caller's default.
-        variant: The value's name, if it has one.
-        left_to: Why the caller's default is served; None if it is not.
-        problem: Why it is no flag; empty if it is one.
+        value: None where the caller's default is served.
+        left_to: Why the caller's default is served; None where it is not.
+        problem: Why the value is no flag; empty for a flag.
     """
 
     value: object = None
@@ -45,7 +44,7 @@ class Flag:
 
 
 def parse(raw: bytes) -> Flag:
-    """Return what a value in etcd means as a flag; no text of it shows the value."""
+    """Parse a value in etcd; no text shows the value."""
     try:
         found = load_json(raw)
         return _defined(found) if isinstance(found, dict) and "variants" in found else Flag(found)
@@ -71,14 +70,12 @@ def _defined(definition: Mapping[str, object]) -> Flag:
     return Flag(variants[default], default)
 
 
-# As a type -------------------------------------------------------------------------------------------------------
-
-
 def boolean(value: object) -> bool:
     """Return a flag's value as a boolean.
 
     Raises:
-        TypeMismatchError: It is none, as of all functions here; the text does not show the value.
+        TypeMismatchError: The value is of another type, as in all functions here; the text does not show the
+            value.
     """
     if isinstance(value, bool):
         return value

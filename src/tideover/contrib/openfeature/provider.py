@@ -1,4 +1,4 @@
-"""The provider: a flag is a key of the configuration, and to evaluate it is to read memory."""
+"""The provider: a flag is a key of the configuration, evaluated from memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tideover import telemetry
 from tideover.config.keys import settings_prefix
 from tideover.contrib.openfeature import flags
 from tideover.contrib.openfeature.announcer import Announcer, Condition, Emit
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import Closed, ConfigKeyError, InvalidRequest, NotFollowed, NotSynced, TideoverError, TooStale
 from tideover.foreign_bytes import is_text
 from tideover.prefixes.view import View
@@ -42,13 +42,10 @@ _LIVE, _STATIC = Source.LIVE, Reason.STATIC
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A flag as it was read: what it means is worked out once per revision.
+    """A flag as it was read: parsed once per revision.
 
     Attributes:
-        raw: What was read.
-        flag: What it means.
-        version: The revision, as text.
-        view: Where the value comes from; None if a test has laid it over that.
+        view: The value's view; None for a test's override.
     """
 
     raw: bytes
@@ -100,30 +97,28 @@ class TideoverProvider(AbstractProvider):
         self._metadata = Metadata("tideover")
         self._known: dict[str, _Known] = {}
         self._announcer = Announcer(self, self._condition)
-        coordinator.listen(self)
+        life_of(coordinator).parts.listeners.append(self)
 
     def __repr__(self) -> str:
         """Show the prefix and whose it is."""
         return f"<TideoverProvider of {self._prefix!r} in {self._tide!r}>"
-
-    # Life --------------------------------------------------------------------------------------------------------
 
     def get_metadata(self) -> Metadata:
         """Return the provider's name; the SDK calls this."""
         return self._metadata
 
     def attach(self, on_emit: Emit) -> None:
-        """Tell somebody of events from now on; the SDK calls this."""
+        """Set where events go; the SDK calls this."""
         super().attach(on_emit)
         self._announcer.attach(on_emit)
 
     def detach(self) -> None:
-        """Tell nobody any more; the SDK calls this."""
+        """Drop all later events; the SDK calls this."""
         self._announcer.attach(None)
         super().detach()
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:
-        """Begin to tell what becomes of the flags; the SDK calls this, in a thread of its own.
+        """Start to report changes of the flags; the SDK calls this, in a thread of its own.
 
         Raises:
             ProviderNotReadyError: The coordinator has not been entered or is closed, nothing is known of the
@@ -134,7 +129,7 @@ class TideoverProvider(AbstractProvider):
             raise ProviderNotReadyError(condition.message)
 
     def _condition(self) -> Condition:
-        """Return how the flags are; in any thread."""
+        """Return the flags' state; in any thread."""
         tide, health = self._tide, self._tide.health
         if tide.phase in (Phase.NEW, Phase.STARTING):
             return _error("new", "the coordinator has not been entered")
@@ -157,7 +152,7 @@ class TideoverProvider(AbstractProvider):
         return Condition(ProviderEvent.PROVIDER_STALE, message=shown_line(why))
 
     def changed(self, keys: Collection[str]) -> None:
-        """Tell which flags have changed; the configuration calls this."""
+        """Report the changed flags; the configuration calls this."""
         mine = (key.removeprefix(self._prefix) for key in keys if key.startswith(self._prefix))
         changed = [key for key in mine if key and is_text(key)]
         for key in changed:
@@ -166,10 +161,8 @@ class TideoverProvider(AbstractProvider):
             self._announcer.changed(changed)
 
     def refreshed(self) -> None:
-        """Tell how the flags are, if that is news; the configuration calls this."""
+        """Report the flags' state, if it has changed; the configuration calls this."""
         self._announcer.look()
-
-    # Evaluation --------------------------------------------------------------------------------------------------
 
     def resolve_boolean_details(
         self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
@@ -234,7 +227,7 @@ class TideoverProvider(AbstractProvider):
         return FlagResolutionDetails(convert(flag.value), None, None, reason, flag.variant, metadata)
 
     def _resolve_too_stale(self, flag_key: str, default: T, exc: TooStale) -> FlagResolutionDetails[T]:
-        """Give the caller's default, if that is what the limit says."""
+        """Return the caller's default, if the limit says so."""
         try:
             self._tide.config.get(self._prefix + flag_key, bytes, default=b"")
         except TideoverError:
@@ -247,7 +240,7 @@ class TideoverProvider(AbstractProvider):
         return FlagResolutionDetails(default, reason=Reason.DEFAULT, flag_metadata=metadata)
 
     def _learn(self, flag_key: str, raw: bytes) -> _Known:
-        """Work out what a value means, and remember it."""
+        """Parse a value, and remember the flag."""
         config, key = self._tide.config, self._prefix + flag_key
         reading = config.read(key, bytes, default=raw)
         view = None

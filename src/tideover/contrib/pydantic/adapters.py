@@ -117,7 +117,6 @@ def adapter_of(form: Any, *, arbitrary: bool = False) -> pydantic.TypeAdapter[An
     """Return what validates and writes a type.
 
     Args:
-        form: The type.
         arbitrary: Whether a class that pydantic does not know may be in it, of which only the class is checked.
 
     Raises:

@@ -32,10 +32,6 @@ def as_plain(adapter: pydantic.TypeAdapter[Any], value: object) -> object:
 
     Fields are named by their aliases, by their names, or as they are read: whichever reads back.
 
-    Args:
-        adapter: Of the value's type.
-        value: The value.
-
     Raises:
         ValueError: Neither reads back as the same; the text does not show the value.
     """

@@ -50,13 +50,7 @@ def infos_of(form: Any) -> dict[str, FieldInfo]:
 
 
 def paths_of(form: Any, name: str, info: FieldInfo) -> tuple[Path, ...]:
-    """Return where a field may stand in what is validated: by its aliases, in their order, or by its name.
-
-    Args:
-        form: The model.
-        name: The field.
-        info: What it is.
-    """
+    """Return where a field may stand in what is validated: by its aliases, in their order, or by its name."""
     config = getattr(form, "model_config", None) or getattr(form, "__pydantic_config__", None) or {}
     alias = info.validation_alias if config.get("validate_by_alias") is not False else None
     choices = alias.choices if isinstance(alias, pydantic.AliasChoices) else [alias]
@@ -118,12 +112,7 @@ def is_json(note: object) -> bool:
 
 
 def read_by_key(form: object, note: ByKey) -> Callable[[object], object]:
-    """Return what makes of a key's text what pydantic is given for a field.
-
-    Args:
-        form: The field's type.
-        note: How it is read.
-    """
+    """Return what makes of a key's text what pydantic is given for a field."""
     options = options_of(form)
     may_be_none = None in options or type(None) in options
     some = [option for option in options if option not in (None, type(None))]

@@ -21,7 +21,7 @@ from tideover.config.live import Live, Made
 from tideover.contrib.pydantic.adapters import adapter_of
 from tideover.contrib.pydantic.origins import Building, present_building
 from tideover.contrib.pydantic.source import TideoverSettingsSource, keys_of
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import Closed, ConfigKeyError, ConfigValueError, InvalidValue, NotSynced, TideoverError
 from tideover.functions import current
 
@@ -46,11 +46,11 @@ def live_settings(
             sources and the defaults stand in for what etcd has of the refused fields.
 
     Returns:
-        The live object, whose `value` is always the last valid one; it follows as long as somebody holds it.
+        The live object, whose `value` is always the last valid one; it follows as long as it is referenced.
 
     Raises:
-        ConfigValueError: The settings would not be valid now, and nothing stands in; place and kind of each error
-            are told, no value.
+        ConfigValueError: The settings would not be valid now, and nothing stands in; the message has place and
+            kind of each error, no value.
         NotSynced: A field without a value, in any source, and nothing is known of the prefix.
         NotFollowed: The prefix is not followed.
         TypeError: `settings` has no such source.
@@ -67,17 +67,13 @@ def live_settings(
     if len(given) > 1:
         raise ValueError(f"{settings.__name__} has sources of several coordinators; live settings follow one")
     tide = given.pop() if given else current()
-    if tide.loop is None:
+    if life_of(tide).loop is None:
         raise Closed(f"{tide!r} is not open: live settings follow their keys inside `async with`")
     return tide.config.follow(assembly, on_invalid)
 
 
 class SettingsAssembly(Assembly[S]):
     """Makes settings objects of one class, which asks its sources itself; see `Assembly`.
-
-    Args:
-        settings: The class.
-        validate: Called with each object; raising refuses it.
 
     Attributes:
         coordinators: Those that its sources were given; None stands for the one that they are asked for.

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from tideover.codecs import Refusal
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import ConfigKeyError, ConfigValueError
+from tideover.prefixes.followed import at_start
 from tideover.types import Reading, Source
 
 
@@ -31,18 +32,10 @@ class Origin(Protocol):
 
 
 class FromMemory:
-    """What a coordinator has in memory, read as `config.read` reads.
-
-    Args:
-        reader: The coordinator's configuration.
-    """
+    """What a coordinator has in memory, read as `config.read` reads."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-
-    def __repr__(self) -> str:
-        """Show where."""
-        return f"<FromMemory of {self._reader!r}>"
 
     def read(self, key: str, form: Any) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
@@ -54,18 +47,11 @@ class FromMemory:
 
 
 class FromDisk:
-    """What an earlier process has left on disk, for a coordinator that has not been entered yet.
-
-    Args:
-        coordinator: The coordinator.
-    """
+    """What an earlier process has left on disk, for a coordinator that has not been entered yet."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._entries = coordinator.config_on_disk()
-
-    def __repr__(self) -> str:
-        """Count the keys."""
-        return f"<FromDisk {len(self._entries)} keys>"
+        parts = life_of(coordinator).parts
+        self._entries = at_start(parts.followed, parts.options.base)
 
     def read(self, key: str, form: Any) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
@@ -88,7 +74,6 @@ class Building:
     """The making of one settings object that follows its keys.
 
     Attributes:
-        origin: Where its sources read.
         defaults: Whether what is refused is left out, so that another source or a default stands in.
         without: Names of fields that are left out, as errors have them; None means all.
         revision: The newest revision of what was read; 0 if there was nothing.

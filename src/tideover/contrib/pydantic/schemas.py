@@ -27,9 +27,6 @@ _MOST_LEVELS = 20
 def charging(schema: Any) -> Callable[[object], None]:
     """Return what pays for validating a part of a value, as JSON has it.
 
-    Args:
-        schema: pydantic's schema of the type.
-
     Returns:
         A function of the part; it raises `Refusal` if that is too dear.
     """

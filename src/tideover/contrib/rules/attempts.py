@@ -25,10 +25,7 @@ def may_repeat(method: str, *, sent: bool, body_begun: bool, affordable: bool) -
     """Return whether a request that has failed may be sent again.
 
     Args:
-        method: Its method.
-        sent: Whether it was sent.
-        body_begun: Whether a body that can be sent only once was begun.
-        affordable: Whether further load is allowed.
+        body_begun: Whether sending a single-use body has begun.
     """
     if body_begun:
         return False
@@ -39,7 +36,6 @@ def pause_before(times: int, chance: float) -> float:
     """Return the seconds to wait before an endpoint is asked again.
 
     Args:
-        times: How often it was asked.
         chance: A number drawn uniformly from [0, 1).
     """
     return chance * delay_cap(_PAUSES, times) if times else 0.0
@@ -52,7 +48,6 @@ class Patience:
     Attributes:
         given: Seconds for each phase of a request, as the caller gives them; None means no limit.
         connect: Seconds for connecting to one endpoint, if the caller allows more.
-        began: When the call began.
     """
 
     given: Timeouts
@@ -72,7 +67,7 @@ class Patience:
 
     @property
     def to_connect(self) -> float:
-        """Seconds to wait for somebody to connect to, who is not there yet."""
+        """Seconds to wait for a leader or endpoint that is not known yet."""
         connect = self._given("connect")
         return min(self._given("pool") if math.isinf(connect) else connect, self.to_begin)
 

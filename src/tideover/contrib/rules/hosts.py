@@ -10,11 +10,7 @@ from urllib.parse import unquote
 
 
 def check_suffix(what: str, suffix: str) -> str:
-    """Return what hosts may end with that are not looked up.
-
-    Args:
-        what: The option's name.
-        suffix: Its value.
+    """Return a suffix of hosts that are not looked up.
 
     Raises:
         ValueError: No host ends with that.
@@ -26,10 +22,6 @@ def check_suffix(what: str, suffix: str) -> str:
 
 def name_in(host: str, suffix: str) -> str:
     """Return the name in a host; empty if it is an ordinary one.
-
-    Args:
-        host: The host of a URL.
-        suffix: What it has to end with.
 
     Raises:
         ValueError: What it says is no text.

@@ -73,8 +73,6 @@ def read_base(text: str, parse: Callable[[str], UrlT], no_url: tuple[type[Except
     """Return where an endpoint is, or why no request can be sent to it.
 
     Args:
-        text: Its URL, as somebody has registered it.
-        parse: Makes a URL of text.
         no_url: What is raised for text that is none, some of it only when its parts are asked for.
     """
     try:
@@ -101,12 +99,6 @@ def as_called(location: str, base: UrlT, called: UrlT, parse: Callable[[str], Ur
 
     The endpoint says it in its own terms, and knows neither the service's name nor that callers leave out what its
     paths begin with.
-
-    Args:
-        location: What the endpoint says.
-        base: The endpoint.
-        called: What the caller has asked for.
-        parse: Makes a URL of text.
 
     Raises:
         InvalidURL: It leads nowhere; it is the library's.

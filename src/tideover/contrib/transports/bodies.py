@@ -1,4 +1,4 @@
-"""Bodies that are passed on, and how reading them goes."""
+"""Bodies that report how reading them goes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ from typing import Any
 
 
 class PassedBody:
-    """A body that is passed on while somebody looks on; the library's own class of a stream is added to it.
-
-    Args:
-        stream: The body.
-        watcher: Looks on.
-    """
+    """A body that reports how reading it goes; combined with the library's own class of streams."""
 
     def __init__(self, stream: Any, watcher: Sending | Receiving) -> None:
         self._stream = stream
         self._watcher = watcher
-
-    def __repr__(self) -> str:
-        """Show the body."""
-        return f"<{type(self).__name__} of {self._stream!r}>"
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Pass it on."""
@@ -50,50 +41,38 @@ class PassedBody:
 
 
 class Sending:
-    """Looks on while the body of a request is sent.
-
-    Attributes:
-        begun: Whether anybody has begun to read it.
-    """
+    """Watches the body of a request being sent; `begun` says whether reading has begun."""
 
     def __init__(self) -> None:
         self.begun = False
 
-    def __repr__(self) -> str:
-        """Say whether it was begun."""
-        return f"<Sending {'begun' if self.begun else 'not begun'}>"
-
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Note that it is read."""
+        """Record that reading has begun."""
         self.begun = True
         yield
 
     def closed(self) -> None:
-        """Nothing follows from that."""
+        """Do nothing."""
 
 
 class Receiving:
-    """Looks on while the body of an answer is read.
+    """Watches the body of an answer being read.
 
-    An endpoint that breaks off in it has failed; a caller that is cancelled says nothing about the endpoint.
+    An endpoint that breaks off has failed; a caller's cancellation says nothing about the endpoint.
 
     Args:
-        failures: What is raised if it breaks off.
-        finished: Called at most once, with whether it went well.
+        failures: The errors of a body that breaks off.
+        finished: Called at most once, with whether reading succeeded.
     """
 
     def __init__(self, failures: tuple[type[BaseException], ...], finished: Callable[[bool], None]) -> None:
         self._failures = failures
         self._finished: Callable[[bool], None] | None = finished
 
-    def __repr__(self) -> str:
-        """Say whether it is over."""
-        return f"<Receiving {'over' if self._finished is None else 'on'}>"
-
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """See how it is read."""
+        """Record how reading ends."""
         try:
             yield
         except self._failures:
@@ -106,7 +85,7 @@ class Receiving:
             raise
 
     def closed(self) -> None:
-        """Note that it was read, as far as anybody wanted."""
+        """Record that reading has ended."""
         self._finish(True)
 
     def _finish(self, ok: bool) -> None:

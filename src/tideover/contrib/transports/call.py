@@ -1,4 +1,4 @@
-"""One request for somebody who is found, and its attempts. Decides; the transports act."""
+"""One request for a discovered endpoint or leader, and its attempts. Decides; the transports act."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ class Rules(Protocol):
     """What all calls of a transport have in common.
 
     Attributes:
-        attempts: How many attempts to make at the most.
-        failures: Status codes that count as failures of the endpoint.
         connect_timeout: Seconds for connecting to one endpoint, if the request itself allows more.
-        budget: The budget for further attempts.
     """
 
     attempts: int
@@ -35,7 +32,7 @@ class Place(Protocol):
 
     @property
     def url(self) -> str:
-        """Its URL, as somebody has written it."""
+        """The URL, as registered or advertised."""
         ...
 
 
@@ -47,11 +44,6 @@ class Call(ABC, Generic[PlaceT]):
 
     What was sent is repeated under gRPC's retry throttling (gRFC A6): when most requests fail, they are not
     multiplied.
-
-    Args:
-        library: Whose request it is.
-        rules: The rules.
-        request: The request, as the caller made it.
     """
 
     def __init__(self, library: Library, rules: Rules, request: Request) -> None:
@@ -67,15 +59,9 @@ class Call(ABC, Generic[PlaceT]):
         self._timeouts: dict[str, float | None] = {}
         self._tried: list[PlaceT] = []
 
-    def __repr__(self) -> str:
-        """Show the request and what was tried."""
-        return f"<{type(self).__name__} {self._request.method} {self._request.url!r}, tried {self._tried}>"
-
-    # What differs ----------------------------------------------------------------------------------------------
-
     @abstractmethod
     async def ready(self) -> None:
-        """Wait until it is known where the request may go, or as long as it may be waited for."""
+        """Wait until a place for the request is known, as long as the request allows."""
 
     @abstractmethod
     def ready_in_thread(self) -> None:
@@ -98,27 +84,24 @@ class Call(ABC, Generic[PlaceT]):
         """
 
     def _report(self, ok: bool, *, sent: bool = True) -> None:
-        """Note how an attempt went."""
+        """Record an attempt's outcome."""
         if sent:
             # Trying another endpoint instead of a dead one multiplies nothing.
             self._rules.budget = self._rules.budget.after(succeeded=ok)
 
     def _refuse(self, error: Error) -> None:
-        """Note that the place whose turn it is cannot be reached by this library at all."""
+        """Record that this library cannot reach the present place at all."""
 
     def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
         """Return the seconds to wait before another attempt; None if none follows.
 
         Args:
-            sent: Whether the request was sent.
             again: Whether a place may be asked twice.
         """
 
     def _fields(self) -> dict[str, str]:
-        """Return the fields of a request that are ours."""
+        """Return our own header fields of a request."""
         return {}
-
-    # What is the same ------------------------------------------------------------------------------------------
 
     @property
     def _place(self) -> PlaceT:
@@ -133,12 +116,12 @@ class Call(ABC, Generic[PlaceT]):
         )
 
     def attempt(self) -> Request:
-        """Return the request for the place whose turn it is.
+        """Return the request for the present place.
 
         Raises:
-            UnsupportedProtocol: It does not say where it is. Others write such addresses too.
-            LocalProtocolError: It is without TLS, and the caller has asked for it; or the caller's path is too
-                long.
+            UnsupportedProtocol: The place's URL is unusable, as foreign processes may register it.
+            LocalProtocolError: The place is without TLS, and the caller has asked for it; or the caller's path is
+                too long.
         """
         given, names = self._request, self._names
         base = self._library.read_base(self._place.url)
@@ -162,14 +145,7 @@ class Call(ABC, Generic[PlaceT]):
         return names.Request(given.method, url, headers=headers, stream=self._stream, extensions=extensions)
 
     def failed(self, error: Error) -> float | None:
-        """Note that an attempt failed.
-
-        Args:
-            error: The library's error.
-
-        Returns:
-            Seconds to wait before the next one; None if none follows.
-        """
+        """Record a failed attempt; return the seconds until the next, or None without one."""
         error.request = self._request
         if not isinstance(error, self._library.failures):
             return None
@@ -186,7 +162,7 @@ class Call(ABC, Generic[PlaceT]):
             Seconds to wait before the next attempt, and close this answer; None if it is the caller's.
 
         Raises:
-            RemoteProtocolError: It redirects to what is no URL. It has still to be closed.
+            RemoteProtocolError: The answer redirects to what is no URL, and is not closed yet.
         """
         if response.status_code not in self._rules.failures:
             # How reading the body goes is still to be seen.
@@ -205,14 +181,14 @@ class Call(ABC, Generic[PlaceT]):
         return None
 
     def _put_as_called(self, response: Response) -> None:
-        """Put where an answer leads into the caller's terms; what is no URL is left to the caller."""
+        """Rewrite an answer's `Location` for the caller; what is no URL stays."""
         location, base = response.headers["location"], self._library.read_base(self._place.url)
         assert not isinstance(base, str)  # it has answered
         try:
             response.headers["location"] = as_called(location, base, self._request.url, self._names.URL)
         except self._library.no_url as exc:
             # httpx looks at it even if the caller follows no redirects, and not all it then raises is its own.
-            # No failure of the endpoint, which may only repeat what somebody has asked for.
+            # No failure of the endpoint, which may only repeat a caller's own text.
             if response.has_redirect_location:
                 text = f"the answer redirects to {shown(location)!r}: {shown(str(exc))}"
                 raise self._names.RemoteProtocolError(text, request=self._request) from exc

@@ -25,8 +25,6 @@ class Office:
     """Where the leader is.
 
     Attributes:
-        url: The address that it advertises.
-        holder: Which candidate it is.
         version: The version of the view that said so.
     """
 
@@ -40,12 +38,6 @@ class LeaderCall(Call[Office]):
 
     The request says whom it is for (`Tideover-Leader`), so that a process that leads no more can refuse it by 421
     before anything is done; that, and what was never sent, is tried again whatever the method.
-
-    Args:
-        library: Whose request it is.
-        rules: The rules.
-        view: Who leads.
-        request: The request, as the caller made it.
     """
 
     def __init__(self, library: Library, rules: Rules, view: LeaderView, request: Request) -> None:
@@ -54,7 +46,7 @@ class LeaderCall(Call[Office]):
         self._sent = 0
 
     async def ready(self) -> None:
-        """Wait until somebody leads."""
+        """Wait until there is a leader."""
         await self._view.wait(timeout=self._patience.to_connect)
 
     def ready_in_thread(self) -> None:
@@ -62,7 +54,7 @@ class LeaderCall(Call[Office]):
         self._view.wait_in_thread(timeout=self._patience.to_connect)
 
     async def rest(self, pause: float) -> None:
-        """Wait for news of who leads, for no longer than the pause; then until somebody leads, and choose."""
+        """Wait for a change of the leader, at most for the pause; then until there is a leader, and choose it."""
         await self._view.wait(timeout=pause, beyond=self._place.version)
         await self._view.wait(timeout=self._left)
         self.begin()
@@ -74,10 +66,10 @@ class LeaderCall(Call[Office]):
         self.begin()
 
     def begin(self) -> None:
-        """Choose who leads now.
+        """Choose the present leader.
 
         Raises:
-            ConnectError: Nobody does, or the leader advertises no address; its cause is the `NoEndpoints`.
+            ConnectError: No leader, or one without an address; its cause is the `NoEndpoints`.
         """
         name, version = self._view.name, self._view.version
         try:
@@ -91,7 +83,7 @@ class LeaderCall(Call[Office]):
         self._tried.append(Office(leader.address, leader.holder, version))
 
     def answered(self, response: Response) -> float | None:
-        """Look at an answer; one of a process that does not lead is no answer."""
+        """Check an answer; that of a process that does not lead is no answer."""
         if response.status_code == _MISDIRECTED:
             pause = self._go_on(sent=False)
             if pause is not None:
@@ -100,14 +92,14 @@ class LeaderCall(Call[Office]):
 
     @property
     def _left(self) -> float:
-        """Seconds for which somebody to connect to may still be waited for."""
+        """Seconds left for waiting for a leader to connect to."""
         return self._patience.began + self._patience.to_connect - time.monotonic()
 
     def _fields(self) -> dict[str, str]:
         return {LEADER_FIELD: quote(self._view.name, safe="")}
 
     def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
-        """Return how long to wait for news of who leads, or None if no further attempt follows."""
+        """Return how long to wait for a change of the leader; None without a further attempt."""
         self._sent += sent
         usable = not isinstance(self._library.read_base(self._place.url), str)
         if not usable or self._sent >= self._rules.attempts or not self._may_repeat(sent=sent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from tideover.contrib.rules.locations import Url, read_base
 from tideover.contrib.transports.bodies import PassedBody, Receiving, Sending
@@ -22,32 +22,17 @@ Response: TypeAlias = Any
 _LIBRARIES = ("httpx", "httpx2")
 
 
-class BodyClass(Protocol):
-    """Makes bodies that the library accepts."""
-
-    def __call__(self, stream: Any, watcher: Sending | Receiving, /) -> PassedBody:
-        """Return a body."""
-        ...
+# Makes bodies that the library accepts.
+BodyClass: TypeAlias = Callable[[Any, Sending | Receiving], PassedBody]
 
 
 class Library:
     """A library.
 
-    Args:
-        module: What `import` gives; looked at for its names.
-        body: Makes bodies that it accepts.
-
     Attributes:
-        name: The library's own name, also if it stands in for another one.
-        names: The module.
-        body: Makes bodies that it accepts.
-        read_base: Returns where an endpoint is, or why no request can be sent to it.
-        never_sent: What is raised if nothing was sent: the connection did not come about, or there is no way to
-            make one to such a URL.
-        failures: What is the endpoint's failure, as opposed to the caller's own, such as a pool without a free
-            connection.
-        no_url: What is raised for text that is no URL, by the library, idna and urllib, some of it only when its
-            parts are asked for.
+        never_sent: Errors after which nothing was sent: no connection, or a URL that allows none.
+        failures: Errors of the endpoint, as opposed to the caller's own, such as a pool without a free connection.
+        no_url: Errors for text that is no URL, of the library, idna and urllib; some are raised only by its parts.
     """
 
     def __init__(self, module: ModuleType, body: BodyClass) -> None:
@@ -67,16 +52,8 @@ class Library:
         self.no_url: tuple[type[Exception], ...] = (names.InvalidURL, ValueError)
         self.read_base: Callable[[str], Url | str] = lru_cache(maxsize=_BASES)(self._read_base)
 
-    def __repr__(self) -> str:
-        """Show its name."""
-        return f"<Library {self.name}>"
-
     def check(self, what: str, given: object) -> None:
-        """Refuse what belongs to a library that looks the same and shares no class with this one.
-
-        Args:
-            what: What has it.
-            given: The client's request, or a transport.
+        """Refuse an object of the other library, which looks the same and shares no class with this one.
 
         Raises:
             TypeError: It belongs to the other library; the message names both.
@@ -93,6 +70,6 @@ class Library:
 
 
 def _origin(given: object) -> str:
-    """Return which library something belongs to; empty if to none."""
+    """Return the library of an object; empty for none."""
     modules = (each.__module__.partition(".")[0] for each in type(given).__mro__)
     return next((module for module in modules if module in _LIBRARIES), "")

@@ -19,14 +19,7 @@ from tideover.shown import shown
 
 
 class ServiceCall(Call[Endpoint]):
-    """One request for a service: each further attempt goes to another endpoint, or after a pause to the same.
-
-    Args:
-        library: Whose request it is.
-        rules: The rules.
-        view: The service.
-        request: The request, as the caller made it.
-    """
+    """One request for a service: each further attempt goes to another endpoint, or after a pause to the same."""
 
     def __init__(self, library: Library, rules: Rules, view: ServiceView, request: Request) -> None:
         super().__init__(library, rules, request)
@@ -68,13 +61,13 @@ class ServiceCall(Call[Endpoint]):
         self._view.report(self._place, ok)
 
     def _refuse(self, error: Error) -> None:
-        """Never ask this endpoint within this call, and tell which one it is."""
+        """Exclude this endpoint from the call, and log it."""
         self._unusable.append(self._place)
         url, why = repr(shown(self._place.url)), str(error)
         telemetry.endpoint_rejected(self._view.name, why if url in why else f"{url} cannot be called: {why}")
 
     def _go_on(self, *, sent: bool, again: bool = True) -> float | None:
-        """Choose the endpoint of the next attempt; return how long to wait, or None if none follows."""
+        """Choose the endpoint of the next attempt; return how long to wait, or None without one."""
         asked = len(self._tried) - len(self._unusable)
         if asked >= self._rules.attempts or not self._may_repeat(sent=sent):
             return None

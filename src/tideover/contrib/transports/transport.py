@@ -20,17 +20,15 @@ ResponseT = TypeVar("ResponseT")
 
 
 class Discovering(Generic[SenderT, RequestT, ResponseT]):
-    """What both transports are: which hosts are found, what counts as a failure, and how often to try.
+    """The base of both transports: the discovered hosts, the failures, and the number of attempts.
 
     Attributes:
-        library: The library.
-        attempts: How many attempts to make at the most.
-        failures: Status codes that count as failures of the endpoint.
         connect_timeout: Seconds for connecting to one endpoint, if the request itself allows more.
-        budget: The budget for further attempts.
     """
 
     library: ClassVar[Library]
+    # The class of the library's own transport.
+    ordinary: ClassVar[type[Any]]
 
     def __init__(
         self,
@@ -59,21 +57,17 @@ class Discovering(Generic[SenderT, RequestT, ResponseT]):
             raise ValueError(f"suffix={suffix!r} and leader_suffix={leader_suffix!r}: a host may end with both")
         self._max_stale = max_stale
         self.library.check(type(self).__name__, transport)
-        self._transport: Any = self._ordinary() if transport is None else transport
+        self._transport: Any = self.ordinary() if transport is None else transport
 
     def __repr__(self) -> str:
         """Show what sends the requests."""
         return f"<{type(self).__name__} by {self._transport!r}>"
 
-    def _ordinary(self) -> SenderT:
-        """Make the library's own transport."""
-        raise NotImplementedError
-
     def _call(self, request: Any) -> ServiceCall | LeaderCall | None:
         """Return the call that a request becomes; None if it is for an ordinary host.
 
         Raises:
-            LocalProtocolError: It is for a name that nothing can have.
+            LocalProtocolError: The host's name is no possible name.
         """
         self.library.check(type(self).__name__, request)
         host = request.url.host

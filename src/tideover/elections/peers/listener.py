@@ -35,7 +35,7 @@ class Addressee(Protocol):
         """Decide on a message, at once."""
 
 
-class Desk:
+class PeerListener:
     """The listener of one process, and who can be asked there.
 
     Args:
@@ -70,7 +70,7 @@ class Desk:
 
     def __repr__(self) -> str:
         """Show where it is, and how many candidates can be asked there."""
-        return f"<Desk {self.address or 'not open'} {len(self._seats)} candidates>"
+        return f"<PeerListener {self.address or 'not open'} {len(self._seats)} candidates>"
 
     async def open(self) -> None:
         """Listen, and find out under which address.

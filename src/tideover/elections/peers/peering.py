@@ -18,12 +18,12 @@ from anyio.abc import TaskGroup
 
 from tideover import telemetry
 from tideover.clock import Clock
-from tideover.elections.peers.listener import Desk, nonce
+from tideover.elections.peers.listener import PeerListener, nonce
 from tideover.elections.peers.messages import Kind, Message
 from tideover.elections.peers.network import Silent
-from tideover.elections.record import Record
+from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.candidate import Candidate
-from tideover.elections.rules.failsafe import Assembly, Question, Verdict, answer, failing
+from tideover.elections.rules.failsafe import PeerSet, Question, Verdict, answer, failing
 from tideover.shown import shown
 
 # Seconds between two tries to say something.
@@ -52,14 +52,14 @@ class Peering:
 
     def __init__(
         self,
-        record: Record,
+        record: ElectionRecord,
         *,
-        desk: Desk,
+        desk: PeerListener,
         clock: Clock,
         chance: Callable[[], float],
         epoch: Callable[[], int],
     ) -> None:
-        self.assembly = Assembly(alone=desk.options.alone == "stay")
+        self.assembly = PeerSet(alone=desk.options.alone == "stay")
         self._record = record
         self._desk = desk
         self._clock = clock
@@ -187,7 +187,7 @@ class Peering:
         """Make ourselves known, if the leader does not list us where we are; return until when that will do."""
         leader, now, document = self._leader(), self._clock.boot(), self._record.document
         if self.assembly.peers:
-            self.assembly = Assembly(alone=self.assembly.alone)
+            self.assembly = PeerSet(alone=self.assembly.alone)
         if leader is None or document is None or document.listed.get(self.me) == self._desk.address:
             self._unlisted_since, self._warned = math.inf, ""
             self._join_at = -math.inf

@@ -144,7 +144,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Assembly:
+class PeerSet:
     """A leader and those it asks.
 
     Attributes:
@@ -157,12 +157,12 @@ class Assembly:
 
     # Who belongs to it -----------------------------------------------------------------------------------------
 
-    def found(self, listed: Mapping[str, str], now: float) -> Assembly:
+    def found(self, listed: Mapping[str, str], now: float) -> PeerSet:
         """Take in whom the record lists, with their addresses."""
         new = {name: Peer(address, reached=now) for name, address in listed.items() if name not in self.peers}
         return replace(self, peers={**self.peers, **new}) if new else self
 
-    def applied(self, name: str, address: str) -> Assembly:
+    def applied(self, name: str, address: str) -> PeerSet:
         """Take in that a candidate has made itself known, or has moved. It is listed once it has answered.
 
         Args:
@@ -189,7 +189,7 @@ class Assembly:
             if not peer.retired and now - peer.reached <= timing.ttl * (_PATIENCE_GONE if peer.gone else _PATIENCE)
         }
 
-    def pruned(self, state: Candidate, now: float) -> Assembly:
+    def pruned(self, state: Candidate, now: float) -> PeerSet:
         """Forget who is not listed and has not answered for long."""
         wanted, electorate = self.wanted(state.timing, now), state.electorate
         kept = {
@@ -201,11 +201,11 @@ class Assembly:
 
     # What they say ---------------------------------------------------------------------------------------------
 
-    def asked(self, name: str, now: float) -> Assembly:
+    def asked(self, name: str, now: float) -> PeerSet:
         """Take in that one is being asked."""
         return self._with(name, replace(self.peers[name], tried=now))
 
-    def answered(self, name: str, verdict: Verdict | None, sent_at: float, now: float) -> Assembly:
+    def answered(self, name: str, verdict: Verdict | None, sent_at: float, now: float) -> PeerSet:
         """Take in an answer; None if nobody of that name is there.
 
         Args:
@@ -223,12 +223,12 @@ class Assembly:
         confirmed = max(peer.confirmed, sent_at) if verdict is Verdict.PROMISED else peer.confirmed
         return self._with(name, replace(peer, reached=now, gone=False, confirmed=confirmed))
 
-    def unanswered(self, name: str) -> Assembly:
+    def unanswered(self, name: str) -> PeerSet:
         """Take in that one was silent. Who had never answered has made itself known in vain, and may try again."""
         peer = self.peers.get(name)
         return self._without(name) if peer is not None and peer.reached == -math.inf else self
 
-    def retired(self, name: str) -> Assembly:
+    def retired(self, name: str) -> PeerSet:
         """Take in that one has given up for good."""
         return self._with(name, replace(self.peers[name], retired=True)) if name in self.peers else self
 
@@ -310,10 +310,10 @@ class Assembly:
             return -math.inf
         return now if peer.retired else peer.confirmed
 
-    def _with(self, name: str, peer: Peer) -> Assembly:
+    def _with(self, name: str, peer: Peer) -> PeerSet:
         return replace(self, peers={**self.peers, name: peer})
 
-    def _without(self, name: str) -> Assembly:
+    def _without(self, name: str) -> PeerSet:
         return replace(self, peers={other: peer for other, peer in self.peers.items() if other != name})
 
 

@@ -104,9 +104,6 @@ def find_etcdutl(binary: str | os.PathLike[str] | None = None, *, beside: Path |
 def find_restorer(etcd: Path) -> Path:
     """Find the program that restores snapshots for an etcd: etcdutl, or the etcdctl of one that has no etcdutl.
 
-    Args:
-        etcd: The etcd program.
-
     Returns:
         A program that knows `snapshot restore`.
 
@@ -125,9 +122,6 @@ def find_restorer(etcd: Path) -> Path:
 def binary_version(binary: Path) -> str:
     """Ask an etcd program for its version.
 
-    Args:
-        binary: Path of the program.
-
     Returns:
         The version, such as "3.5.1".
 
@@ -145,10 +139,6 @@ def binary_version(binary: Path) -> str:
 def supports_flag(binary: Path, flag: str) -> bool:
     """Say whether an etcd program lists a flag such as "--unsafe-no-fsync" in its help.
 
-    Args:
-        binary: Path of the program.
-        flag: The flag with its dashes.
-
     Returns:
         True when the flag is known.
     """
@@ -159,9 +149,6 @@ def child_environment(**extra: str) -> dict[str, str]:
     """Copy the environment without the variables that configure etcd and etcdctl.
 
     etcd reads every flag from ETCD_* as well, and 3.4 refuses to start when a flag is given twice.
-
-    Args:
-        extra: Variables to set in the copy.
 
     Returns:
         The environment for a child process.
@@ -181,13 +168,6 @@ def run_etcdctl(
     timeout: float = 10.0,
 ) -> str:
     """Run etcdctl and return what it printed.
-
-    Args:
-        endpoints: "host:port" of the members to talk to.
-        args: The command and its arguments.
-        etcdctl: Path of the program.
-        input: Text for its standard input. None means empty.
-        timeout: Seconds until it is killed.
 
     Returns:
         Its standard output.
@@ -209,13 +189,6 @@ def run_program(
     timeout: float = 10.0,
 ) -> str:
     """Run etcdctl or etcdutl and return what it printed.
-
-    Args:
-        program: Path of the program.
-        args: The command and its arguments.
-        flags: Flags before the command, which errors do not repeat.
-        input: Text for its standard input. None means empty.
-        timeout: Seconds until it is killed.
 
     Returns:
         Its standard output.
@@ -258,7 +231,7 @@ def _find(program: str, binary: str | os.PathLike[str] | None) -> Path:
         return _real(path) or path
     folder = os.environ.get(_FOLDER)
     if folder:
-        # Whoever names a folder wants to know which etcd it is: no other is taken instead.
+        # A named folder decides which etcd runs: no other is used instead.
         return _find(program, Path(folder) / program)
     for candidate in _candidates(program):
         if _is_executable(candidate):

@@ -168,7 +168,7 @@ class EtcdCluster(Readiness):
     def lose_quorum(self, *, survivor: EtcdServer | None = None, timeout: float = 20.0) -> tuple[EtcdServer, ...]:
         """Kill members until too few are left for a majority.
 
-        What was written before can be read from the survivors: nobody is killed until they have
+        What was written before can be read from the survivors: no member is killed until they have
         applied it. That takes milliseconds, unless a survivor lags or the cluster is electing;
         where the event loop must not wait for that, `await cluster.applied()` first. A survivor that
         is paused is not waited for and may lag; nor is any where the quorum is lost already.
@@ -184,7 +184,7 @@ class EtcdCluster(Readiness):
 
         Raises:
             ValueError: The survivor is no member, or is a majority all by itself.
-            TimeoutError: A survivor still lags; nobody was killed.
+            TimeoutError: A survivor still lags; no member was killed.
         """
         spared = len(self._members) - self.quorum if survivor is None else self.quorum - 1
         if survivor is not None and (survivor not in self._members or self.quorum == 1):
@@ -346,7 +346,7 @@ class EtcdCluster(Readiness):
         return responsive
 
     def settle(self) -> None:
-        """Note that clients may know the endpoints from now on, so that they never change."""
+        """Fix the endpoints, because clients may know them now."""
         for member in self._members:
             member.settle()
 
@@ -388,7 +388,7 @@ def _consoles(members: Iterable[EtcdServer]) -> tuple[str, ...]:
 
 
 def _choose(asked: Sequence[EtcdServer], statuses: Mapping[str, MemberStatus | None]) -> EtcdServer | None:
-    """Pick the leader: who claims it in the newest term that anyone knows of."""
+    """Return the member that claims to lead in the newest known term."""
     known = {m: s for m in asked if (s := statuses[m.console]) is not None}
     newest = max((status.term for status in known.values()), default=0)
     return next((m for m, s in known.items() if s.leads and s.term == newest), None)

@@ -1,4 +1,4 @@
-"""Asking an etcd member how it is, over its plain HTTP side.
+"""Asks an etcd member for its state, over its plain HTTP side.
 
 An endpoint is "HOST:PORT", or "unix://PATH" for a member that listens on a socket file as well.
 
@@ -79,11 +79,6 @@ async def fetch_statuses(
 def wait_until(question: Question, endpoints: Callable[[], Sequence[str]], *, timeout: float) -> None:
     """Block until every member says yes.
 
-    Args:
-        question: What to ask each member.
-        endpoints: Called before each round; returns whom to ask, or raises to give up.
-        timeout: Seconds to wait.
-
     Raises:
         TimeoutError: Some member had not said yes.
     """
@@ -96,11 +91,6 @@ def wait_until(question: Question, endpoints: Callable[[], Sequence[str]], *, ti
 
 async def until(question: Question, endpoints: Callable[[], Sequence[str]], *, timeout: float) -> None:
     """Wait until every member says yes, without blocking the event loop.
-
-    Args:
-        question: What to ask each member.
-        endpoints: Called before each round; returns whom to ask, or raises to give up.
-        timeout: Seconds to wait.
 
     Raises:
         TimeoutError: Some member had not said yes.

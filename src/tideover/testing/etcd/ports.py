@@ -39,9 +39,6 @@ class ReservedPort:
         if hasattr(self, "_claim"):
             self._claim.close()
 
-    def __repr__(self) -> str:
-        return f"<ReservedPort {self.number}>"
-
 
 def _claim_any(attempts: int = 200) -> tuple[socket.socket, int]:
     highest = _ephemeral_floor()

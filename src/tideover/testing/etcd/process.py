@@ -29,11 +29,7 @@ class ChildProcess(ABC):
     """
 
     def __init__(self, name: str) -> None:
-        """Prepare; nothing runs and nothing is on disk yet.
-
-        Args:
-            name: What to call it in messages.
-        """
+        """Prepare; nothing runs and nothing is on disk yet."""
         self.name = name
         self._temp: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,9 +106,6 @@ class ChildProcess(ABC):
         """End the process as an operator would, with SIGTERM; a no-op when it is not running.
 
         A paused process is resumed first, it could not react otherwise.
-
-        Args:
-            timeout: Seconds it has to end, before it is killed.
         """
         self.terminate()
         if self._process is not None:
@@ -185,7 +178,7 @@ class ChildProcess(ABC):
 
 @contextmanager
 def _sigint_held() -> Iterator[None]:
-    """Let Ctrl-C wait: inside Popen it would leave a child that nobody knows.
+    """Delay Ctrl-C: inside Popen it would leave a child without a handle.
 
     Python runs signal handlers in the main thread only, so others have nothing to hold.
     """

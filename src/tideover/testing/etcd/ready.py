@@ -44,9 +44,6 @@ class Readiness(ABC):
         Members of a cluster that were stopped, killed or paused on purpose are not waited for.
         What never was ready and finds a port taken moves to other ports.
 
-        Args:
-            timeout: Seconds to wait.
-
         Raises:
             RuntimeError: Nothing was started.
             EtcdExited: A process ended by itself; the message has the end of its log.
@@ -60,9 +57,6 @@ class Readiness(ABC):
 
     async def ready(self, timeout: float = 20.0) -> None:
         """Wait as `wait_ready()` does, without blocking the event loop.
-
-        Args:
-            timeout: Seconds to wait.
 
         Raises:
             RuntimeError: Nothing was started.

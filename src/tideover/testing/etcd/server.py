@@ -32,7 +32,7 @@ _CONSOLE = "console:1"
 
 
 class EtcdExited(RuntimeError):
-    """Raised when an etcd process ended although nobody stopped it.
+    """Raised when an etcd process ended without being stopped.
 
     Attributes:
         name: The member's name.
@@ -227,7 +227,7 @@ class EtcdServer(ChildProcess, Readiness):
         self._token = token
 
     def move(self) -> None:
-        """Take other ports, as long as no client can know the endpoint.
+        """Reserve other ports, as long as no client can know the endpoint.
 
         Raises:
             RuntimeError: It is running, or has been ready before.
@@ -252,11 +252,11 @@ class EtcdServer(ChildProcess, Readiness):
         return self.running and etcd_http.answers(self.console, timeout=timeout)
 
     def settle(self) -> None:
-        """Note that clients may know the endpoint now, so that it is never moved again."""
+        """Fix the endpoint, because clients may know it now."""
         self._was_ready = True
 
     def lost_port(self) -> bool:
-        """Say whether the process ended because somebody took its port, and it may still move."""
+        """Return whether the process ended because another took its port, and it may still move."""
         exited = self._process is not None and not self.running
         return exited and not self._was_ready and _IN_USE in self._log_of_run()
 

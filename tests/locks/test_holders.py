@@ -46,7 +46,7 @@ async def test_it_is_who_has_it_now() -> None:
     store = MemoryStore()
     async with connected(store) as one, connected(store) as two, connected(store) as three:
         for tide, name in ((one, "one:1"), (two, "two:2"), (three, "three:3")):
-            tide._locks.context.process_name = lambda name=name: name  # type: ignore[misc]
+            tide._parts.locks.context.process_name = lambda name=name: name  # type: ignore[misc]
         async with anyio.create_task_group() as tasks:
 
             async def hold(tide: Coordinator, seconds: float) -> None:

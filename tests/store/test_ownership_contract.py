@@ -27,7 +27,12 @@ LEASE = 0x7A11
 
 
 @pytest.fixture(
-    params=[("memory", "asyncio"), ("faulty", "trio"), pytest.param(("etcd", "asyncio"), marks=pytest.mark.etcd)],
+    params=[
+        ("memory", "asyncio"),
+        ("faulty", "trio"),
+        pytest.param(("etcd", "asyncio"), marks=pytest.mark.etcd),
+        pytest.param(("etcd-http2", "asyncio"), marks=pytest.mark.etcd),
+    ],
     ids=lambda pair: pair[0],
 )
 def setting(request: pytest.FixtureRequest) -> tuple[str, str]:
@@ -73,12 +78,12 @@ class Subject:
 @pytest.fixture
 async def subject(setting: tuple[str, str], request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     """An empty store."""
-    if setting[0] != "etcd":
+    if not setting[0].startswith("etcd"):
         memory = MemoryStore()
         yield Subject(FaultyStore(memory) if setting[0] == "faulty" else memory)
         return
     server: EtcdServer = request.getfixturevalue("shared_server")
-    store = EtcdStore([server.endpoint])
+    store = EtcdStore([server.endpoint], transport="http2" if setting[0] == "etcd-http2" else None)
     subject = Subject(store)
     await subject.call(Delete(ALL, ALL))
     for lease in (LEASE, LEASE + 1):
@@ -184,13 +189,20 @@ async def test_keys_end_with_their_lease(subject: Subject) -> None:
     assert (await subject.call(LeaseTimeToLive(LEASE))).ttl == -1
 
 
-async def test_attachments_say_when_a_key_came_to_be_and_under_which_lease(subject: Subject) -> None:
-    """Of each key that is there: the revision of its creation, not of its last write, and its lease or 0."""
+@pytest.mark.parametrize("neighbours", [False, True])
+async def test_attachments_say_when_a_key_came_to_be_and_under_which_lease(
+    subject: Subject, neighbours: bool
+) -> None:
+    """Of each key that is there: the revision of its creation, not of its last write, and its lease or 0.
+
+    Also where the keys are read as one range: what else lies between them is left out.
+    """
     await subject.call(LeaseGrant(60, LEASE))
     created = await subject.put(b"held", b"1", LEASE)
     await subject.put(b"held", b"2", LEASE)
+    await subject.put(b"gone-between", b"", LEASE)
     free = await subject.put(b"free")
-    answer = await subject.call(Attachments((b"held", b"free", b"missing")))
+    answer = await subject.call(Attachments((b"held", b"free", b"missing"), neighbours))
     assert answer.found == {b"held": (created, LEASE), b"free": (free, 0)}
     assert answer.header.revision == free
 
@@ -225,6 +237,8 @@ async def test_many_leases_are_renewed_together(subject: Subject) -> None:
     """Renewals are under way at once, each lease gets its own answer, and giving one call up disturbs no other."""
     leases = range(LEASE, LEASE + 40)
     for lease in leases:
+        if (await subject.call(LeaseTimeToLive(lease))).ttl >= 0:
+            await subject.call(LeaseRevoke(lease))
         await subject.call(LeaseGrant(lease - LEASE + 60, lease))
     answers: dict[int, LeaseResult | Fault] = {}
     async with (

@@ -1,4 +1,7 @@
-"""All renewals at one member, on one stream as long as nothing forces another.
+"""All renewals at one member, on three streams at the most as long as nothing forces others.
+
+grpc takes the next message of a stream once it has sent the last one, and each time two threads wake each other
+up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0106).
 
 etcd 3.5.28 and later refuses to renew a lease of whose keys its user may not write one, and ends the whole stream
 with that (`PERMISSION_DENIED`, seen on 3.5.35 and 3.7.3), as does every other fault. Which lease it was the answer
@@ -22,6 +25,9 @@ from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault, is_m
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import KeepAlive, TakeRenewal
 
+# How many streams take turns; and how many renewals at one moment are worth one more.
+_STREAMS = 3
+_WORTH = 6
 # Seconds for the answer to a lease that is asked alone.
 _ALONE = 1.0
 # How often it is asked when grpc does not pass on why.
@@ -36,7 +42,7 @@ OnEnd = Callable[[KeepAliveStream, Fault, list[Asked]], None]
 
 
 class KeepAlives(KeepAlive):
-    """The streams of renewals at one member: one that all share, and rarely others.
+    """The streams of renewals at one member: a few that all share, and rarely others.
 
     A stream is not used for a lease whose answer it owes: a new one takes what comes, and the old one ends with
     the last wait for its answers. A lease that was refused is asked on a stream of its own, until it is renewed.
@@ -46,7 +52,7 @@ class KeepAlives(KeepAlive):
         self._channel = channel
         self._prepare = prepare
         self._opening = asyncio.Lock()
-        self._shared: KeepAliveStream | None = None
+        self._shared: dict[int, KeepAliveStream] = {}
         self._streams: set[KeepAliveStream] = set()
         self._searches: set[asyncio.Task[None]] = set()
         self._refused: dict[int, None] = {}
@@ -88,7 +94,7 @@ class KeepAlives(KeepAlive):
 
     async def aclose(self) -> None:
         """End all streams."""
-        self._shared = None
+        self._shared.clear()
         self._refused.clear()
         ending = [*self._searches, *(stream.reader for stream in self._streams)]
         for task in ending:
@@ -97,19 +103,24 @@ class KeepAlives(KeepAlive):
             await asyncio.wait(ending)
 
     async def _ask(self, batch: Batch, leases: Iterable[int]) -> None:
-        """Send what is not known to be refused over the stream that all share, and the rest one at a time."""
+        """Send what is not known to be refused over the streams that all share, and the rest one at a time."""
         together = [lease for lease in leases if lease not in self._refused]
         alone = [(lease, batch) for lease in leases if lease in self._refused]
         if alone:
             self._search(alone)
         if together:
+            streams = min(_STREAMS, 1 + len(together) // _WORTH)
             async with self._opening:
-                stream = self._shared
-                usable = stream is not None and stream.stub is self._channel.lease
-                if stream is None or not usable or not all(map(stream.takes, together)):
-                    stream = self._shared = await self._open(self._take_end)
-                for lease in together:
-                    stream.ask(lease, batch)
+                for number in range(streams):
+                    await self._ask_over(number, batch, together[number::streams])
+
+    async def _ask_over(self, number: int, batch: Batch, leases: Sequence[int]) -> None:
+        stream = self._shared.get(number)
+        usable = stream is not None and stream.stub is self._channel.lease
+        if stream is None or not usable or not all(map(stream.takes, leases)):
+            stream = self._shared[number] = await self._open(self._take_end)
+        for lease in leases:
+            stream.ask(lease, batch)
 
     async def _open(self, on_end: OnEnd) -> KeepAliveStream:
         token = await self._prepare(self._refused_token)
@@ -119,15 +130,21 @@ class KeepAlives(KeepAlive):
         return stream
 
     def _end_unused(self) -> None:
-        for stream in self._streams:
-            if stream is not self._shared and not stream.busy:
+        shared = set(self._shared.values())
+        for stream in self._streams - shared:
+            if not stream.busy:
                 stream.cancel()
 
     def _take_end(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
         if fault.kind is FaultKind.PERMISSION or is_masked(fault):
             self._search(due)
-        else:
-            self._take_fault(stream, fault, due)
+            return
+        if stream in self._shared.values():
+            # What ends one of them ends all: those that begin again must not meet it a second time.
+            others, self._shared = self._shared.values(), {}
+            for other in others:
+                due += other.abandon()
+        self._take_fault(stream, fault, due)
 
     def _take_fault(self, stream: KeepAliveStream, fault: Fault, due: list[Asked]) -> None:
         if asks_for_token(fault):

@@ -8,6 +8,7 @@ before it was answered: an answer that comes late is dropped, and never taken fo
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -88,7 +89,8 @@ class KeepAliveStream:
         self._on_end = on_end
         # In the order of asking: etcd answers one stream in order.
         self._asked: dict[int, Batch] = {}
-        self._outbox: asyncio.Queue[int] = asyncio.Queue()
+        self._outbox: deque[int] = deque()
+        self._filled = asyncio.Event()
         metadata = (("token", token),) if token else ()
         with translated():
             self._call = stub.LeaseKeepAlive(metadata=(*HAS_LEADER, *metadata))
@@ -112,12 +114,19 @@ class KeepAliveStream:
     def ask(self, lease: int, batch: Batch) -> None:
         """Renew a lease that it takes; the batch is told."""
         self._asked[lease] = batch
-        self._outbox.put_nowait(lease)
+        self._outbox.append(lease)
+        self._filled.set()
 
     def cancel(self) -> None:
         """End the stream; its tasks end soon."""
         self._end(CLOSED)
         self.reader.cancel()
+
+    def abandon(self) -> list[tuple[int, Batch]]:
+        """End the stream, and return what was still waited for, of which nobody is told."""
+        asked, self._asked = self._asked, {}
+        self.cancel()
+        return self._due(asked)
 
     async def aclose(self) -> None:
         """End the stream, and wait until its tasks are done."""
@@ -128,7 +137,10 @@ class KeepAliveStream:
 
     async def _write_all(self) -> None:
         while True:
-            lease = await self._outbox.get()
+            if not self._outbox:
+                self._filled.clear()
+                await self._filled.wait()
+            lease = self._outbox.popleft()
             batch = self._asked.get(lease)
             if batch is None:
                 return  # it was ended meanwhile
@@ -166,4 +178,7 @@ class KeepAliveStream:
         if self.ended is None:
             self.ended = fault
             asked, self._asked = self._asked, {}
-            self._on_end(self, fault, [(lease, batch) for lease, batch in asked.items() if lease in batch.due])
+            self._on_end(self, fault, self._due(asked))
+
+    def _due(self, asked: dict[int, Batch]) -> list[tuple[int, Batch]]:
+        return [(lease, batch) for lease, batch in asked.items() if lease in batch.due]

@@ -81,8 +81,14 @@ async def _send(
             reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
+        # With the keys' values: etcd 3.7 answers a read of keys alone without their leases.
+        case Attachments(keys, neighbours=True):
+            between = rpc.RangeRequest(key=min(keys), range_end=max(keys) + b"\0")
+            reply = await answer(kv.Range(between, timeout=timeout, metadata=quorum))
+            asked = frozenset(keys)
+            held = {kv.key: (kv.create_revision, kv.lease) for kv in reply.kvs if kv.key in asked}
+            return AttachmentsResult(header_of(reply), held)
         case Attachments(keys):
-            # With their values: etcd 3.7 answers a read of keys alone without their leases.
             reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
             kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
             return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})

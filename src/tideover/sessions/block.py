@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Literal
 
+import anyio.lowlevel
+
 from tideover.body_scope import BodyScope, raise_loss
 from tideover.errors import Closed, SessionLost
 from tideover.sessions.pool import SessionPool
@@ -63,6 +65,9 @@ class SessionBlock:
         if session is None or body is None:  # pragma: no cover - the language enters before it leaves
             raise Closed("not entered")
         ended = body.leave(exc)
+        if ended:
+            # Others may end at this moment: their bodies first, and only then what closing takes.
+            await anyio.lowlevel.cancel_shielded_checkpoint()
         loss = None if session.orphaned else session.loss()
         session.unbind(body.cancel_scope)
         await self._pool.close(session)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 
-from tideover.event_loop import EventLoop
+from tideover.home import EventLoop
 from tideover.store.operations import RangeResult
 from tideover.types import Entry
 
@@ -27,9 +28,12 @@ class Notice:
     Given in any thread, awaited in the event loop where it was made.
     """
 
+    __slots__ = ("_calls", "_event", "_loop", "_reason")
+
     def __init__(self) -> None:
         self._loop = EventLoop.here()
-        self._event = anyio.Event()
+        # Made for the first waiter: of the notices of thousands of sessions few have one.
+        self._event: anyio.Event | None = None
         self._reason: str | None = None
         self._calls: list[Callable[[], object]] = []
 
@@ -60,6 +64,10 @@ class Notice:
             WrongLoop: This is another event loop than the coordinator's.
         """
         self._loop.check(self)
+        if self._event is None:
+            self._event = anyio.Event()
+            if self._reason is not None:
+                self._event.set()
         await self._event.wait()
         return self._reason or ""
 
@@ -70,7 +78,8 @@ class Notice:
             self._loop.soon(self._announce)
 
     def _announce(self) -> None:
-        self._event.set()
+        if self._event is not None:
+            self._event.set()
         for call in list(self._calls):
             call()
 
@@ -95,6 +104,24 @@ class Notice:
             yield
         finally:
             self._calls.remove(scope.cancel)
+
+
+class Unwatched:
+    """Keys that are not watched yet, each with something that its watcher needs.
+
+    Attributes:
+        keys: Those keys, in the order in which they were made.
+        came: Set when there is one; its reader replaces it before looking.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[LeasedKey, Any]] = []
+        self.came = anyio.Event()
+
+    def put(self, own: LeasedKey, watch: object) -> None:
+        """Have a key watched soon."""
+        self.keys.append((own, watch))
+        self.came.set()
 
 
 class LeasedKey:

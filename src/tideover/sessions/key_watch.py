@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 from tideover.broadcast import Broadcast
 from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.sessions.key import LeasedKey
+from tideover.sessions.key import LeasedKey, Unwatched
 from tideover.sessions.lease import LeaseState
 from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Range, RangeResult, prefix_end
@@ -52,28 +52,24 @@ class _LoginSpentError(StoreFault):
 class LeaseWatch:
     """The watching of one lease's keys; made by `KeyWatches.begin`, and over with the lease.
 
-    Args:
-        watches: Who watches.
+    Attributes:
+        unwatched: Takes each new key of the lease.
         tenure: The lease.
-        forget: Told of a key that is gone, and what has become of it.
+        forget: Called with a key that is gone, and what has become of it.
     """
 
-    __slots__ = ("_watches", "forget", "tenure")
+    __slots__ = ("forget", "tenure", "unwatched")
 
     def __init__(
-        self, watches: KeyWatches, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
+        self, unwatched: Unwatched, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
     ) -> None:
-        self._watches = watches
+        self.unwatched = unwatched
         self.tenure = tenure
         self.forget = forget
 
     def __repr__(self) -> str:
         """Show the lease."""
         return f"<LeaseWatch of {self.tenure!r}>"
-
-    def add(self, own: LeasedKey) -> None:
-        """Watch a key until it is gone."""
-        self._watches.add(_KeyWatch(own, self, own.create_revision + 1))
 
     def lose(self, own: LeasedKey, why: str) -> None:
         """Record that a key is gone."""
@@ -194,7 +190,7 @@ class KeyWatches:
         self._keys: dict[_KeyWatch, None] = {}
         # From where to watch the anchors again, because one was not known yet when that was over.
         self._missed: list[int] = []
-        self._new_keys: list[_KeyWatch] = []
+        self._unwatched = Unwatched()
         self._came = Broadcast()
         self._tick = ticker.every(math.inf, self._look)
         self._tasks: TaskGroup | None = None
@@ -208,6 +204,11 @@ class KeyWatches:
         self._asked_at: float | None = None
         self._within = _SIGN_WITHIN
         self._put_off: dict[_KeyWatch | _AnchorsWatch, float] = {}
+        # Where leases are renewed that are proven, and whether others are in doubt; of thousands not counted again
+        # before one has changed.
+        self._sound: frozenset[str] = frozenset()
+        self._in_doubt = False
+        self._counted = False
         self._left = False
         self._login_at = -math.inf
         self._tried: set[str] = set()
@@ -235,16 +236,12 @@ class KeyWatches:
             self._anchors.start = first
         elif first < self._anchors.start:
             self._missed.append(first)
-        lease = self._leases[tenure.anchor.full] = LeaseWatch(self, tenure, forget)
-        tenure.troubled = self._take_trouble
+        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget)
+        tenure.turned = self._take_turn
+        self._counted = False
         self._came.fire()
+        self._unwatched.came.set()
         return lease
-
-    def add(self, watch: _KeyWatch) -> None:
-        """Watch a key; see `LeaseWatch.add`."""
-        self._new_keys.append(watch)
-        if len(self._new_keys) == 1:
-            self._came.fire()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -256,15 +253,16 @@ class KeyWatches:
     async def _admit(self) -> None:
         """Begin to watch what has lived for a moment."""
         while True:
-            came = self._came.next()
-            if not (self._new_keys or self._missed):
+            came = self._unwatched.came = anyio.Event()
+            if not (self._unwatched.keys or self._missed):
                 await came.wait()
                 continue
             # The anchors' watch tells of a lease's end meanwhile, and each begins where its key did.
             await anyio.sleep(_SHORT_HOLD)
             self._watch_missed()
-            keys, self._new_keys = self._new_keys, []
-            for watch in keys:
+            keys, self._unwatched.keys = self._unwatched.keys, []
+            for own, lease in keys:
+                watch = _KeyWatch(own, lease, own.create_revision + 1)
                 if not watch.over:
                     self._keys[watch] = None
                     self._open(watch)
@@ -281,10 +279,18 @@ class KeyWatches:
 
     def _prune(self) -> None:
         """Forget what nobody wants to know any more."""
-        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
-            del self._leases[key]
+        if not self._counted:
+            self._count()
         for watch in [watch for watch in self._keys if watch.over]:
             self._drop(watch)
+
+    def _count(self) -> None:
+        self._counted = True
+        for key in [key for key, lease in self._leases.items() if lease.tenure.lost]:
+            del self._leases[key]
+        places = {(lease.tenure.member, lease.tenure.failing) for lease in self._leases.values()}
+        self._sound = frozenset(member for member, failing in places if not failing)
+        self._in_doubt = any(failing for _, failing in places)
 
     def _drop(self, watch: _KeyWatch) -> None:
         self._keys.pop(watch, None)
@@ -412,9 +418,11 @@ class KeyWatches:
 
     # Whether to believe it -------------------------------------------------------------------------------------
 
-    def _take_trouble(self, left: str | None) -> None:
-        """Look now: a lease could not be proven, or is renewed at some member no more."""
-        if self._group is not None:
+    def _take_turn(self, tenure: LeaseState, left: str | None) -> None:
+        """Look now: a lease has come into doubt or out of it, or is renewed at some member no more."""
+        self._counted = False
+        # Thousands may be closed one by one: who has ended waits for the next look.
+        if self._group is not None and not tenure.lost:
             self._left = self._left or left == self._member
             self._tick.soon()
 
@@ -424,11 +432,8 @@ class KeyWatches:
         if group is None or self._scope.cancel_called:
             return
         self._prune()
-        tenures = [lease.tenure for lease in self._leases.values()]
-        # Few, of thousands of leases.
-        places = {(tenure.member, tenure.failing) for tenure in tenures}
-        sound = {member for member, failing in places if not failing}
-        if not tenures or (sound and self._member not in sound and not self._tried):
+        elsewhere = bool(self._sound) and self._member not in self._sound
+        if not self._leases or (elsewhere and not self._tried):
             self._go(silent=False)
             return
         for watch in [watch for watch, due in self._put_off.items() if due <= now]:
@@ -437,7 +442,7 @@ class KeyWatches:
         if self._left and self._tasks is not None:
             self._left = False
             self._tasks.start_soon(self._examine, self._member, group)
-        every = _ASK_EVERY_IN_DOUBT if any(failing for _, failing in places) else _ASK_EVERY
+        every = _ASK_EVERY_IN_DOUBT if self._in_doubt else _ASK_EVERY
         if self._asked_at is None and now >= self._heard_at + every:
             self._ask(group, now)
         due = self._heard_at + every if self._asked_at is None else self._asked_at + self._within

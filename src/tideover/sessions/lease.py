@@ -30,8 +30,8 @@ class LeaseState:
         on_change: Called whenever any of this changed, in any thread.
         on_hurry: Called when there is reason not to wait for the next renewal.
         proven_at: When the last proof came in, in boot-time seconds.
-        troubled: Called when it could not be proven, with None, and when it is renewed elsewhere from now on, with
-            the member that it has left.
+        turned: Called when it is in doubt, out of doubt again, or over, with None, and when it is renewed
+            elsewhere from now on, with the member that it has left.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LeaseState:
         self.on_change: Callable[[], object] = _nothing
         self.on_hurry: Callable[[], object] = _nothing
         self.proven_at = lease.sent_at
-        self.troubled: Callable[[str | None], object] = lambda left: None
+        self.turned: Callable[[LeaseState, str | None], object] = lambda lease, left: None
         self._lease = lease
         # Of terms only proven ones count: a member about to stand for election may show one that never rules.
         self._known = replace(known, raft_term=0)
@@ -109,6 +109,8 @@ class LeaseState:
     def loss(self) -> SessionLost | None:
         """Return why what stands under the lease may not be believed in now; None if it may."""
         now = self._clock.boot()
+        if self._lease.over is None and now < self._lease.deadline:
+            return None
         lease = self._lease.at(now)
         doubt = lease.doubt(now)
         if doubt is None:
@@ -123,17 +125,20 @@ class LeaseState:
             acknowledged: The TTL in its answer.
             header: The proof's header.
         """
-        self._known = newest_of(self._known, header)
-        self._lease = self._lease.proven(sent_at, acknowledged, now=self._clock.boot())
+        was_failing = self.failing
         self.proven_at = self._clock.boot()
+        self._known = newest_of(self._known, header)
+        self._lease = self._lease.proven(sent_at, acknowledged, now=self.proven_at)
         self._announce()
+        if was_failing:
+            self.turned(self, None)
 
     def doubt(self, why: str) -> None:
         """Take in a renewal that was not."""
         if self._lease.failing != why:
             self._lease = self._lease.unproven(why, now=self._clock.boot())
             self._announce()
-            self.troubled(None)
+            self.turned(self, None)
 
     def learn(self, header: Header, known: Header) -> None:
         """Take in the header of a linearizable answer; one of another history is the end.
@@ -142,18 +147,21 @@ class LeaseState:
             header: The answer's.
             known: What was known when it was asked for.
         """
+        if header.cluster_id == known.cluster_id and header.revision >= known.revision:
+            # The usual answer, of the same history. Its term says nothing: see `rules`.
+            if header.revision > self._known.revision:
+                self._known = replace(self._known, revision=header.revision)
+            return
         reset = reset_between(known, header)
         if reset is not None:
             self.end(reset)
-        else:
-            self._known = newest_of(self._known, Header(header.cluster_id, header.member_id, 0, header.revision))
 
     def move(self, member: str) -> None:
         """Renew at another member from now on."""
         if member != self._member:
             left, self._member = self._member, member
             self._announce()
-            self.troubled(left)
+            self.turned(self, left)
 
     def hasten(self) -> None:
         """Let the lease be proven now: something is the matter."""
@@ -165,6 +173,7 @@ class LeaseState:
         self.lost.give(self._lease.over or why)
         self.anchor.gone.give(why)
         self._announce()
+        self.turned(self, None)
 
     def _announce(self) -> None:
         self.changed.fire()

@@ -20,8 +20,12 @@ _IDLE_LOOK = 1.0
 class Watched(Protocol):
     """What has a deadline."""
 
+    def cut(self) -> bool:
+        """End what may not go on now, and do nothing that takes longer; return whether there was any."""
+        ...
+
     def look(self) -> None:
-        """Do what is due now."""
+        """Do what else is due now."""
         ...
 
     @property
@@ -76,9 +80,15 @@ class Lookout:
     def _look(self) -> None:
         changed, self._changed = self._changed, {}
         near = self._clock.boot() >= self._next
-        for watched in list(self._watched if near else changed):
-            if watched in self._watched:
-                watched.look()
+        due = [watched for watched in (self._watched if near else changed) if watched in self._watched]
+        if sum(watched.cut() for watched in due):
+            # After a process stood still all deadlines have passed: hundreds of bodies end before the first line
+            # is logged.
+            self._changed = dict.fromkeys((*due, *self._changed))
+            self._tick.soon()
+            return
+        for watched in due:
+            watched.look()
         if near:
             self._next = min((watched.next_look for watched in self._watched), default=math.inf)
         else:

@@ -11,32 +11,26 @@ import anyio
 
 from tideover.client.client import Client
 from tideover.client.direct import DirectCalls
-from tideover.client.gateway import Gateway
 from tideover.client.lifecycle import NOT_ENTERED, Lifecycle
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
-from tideover.errors import CircuitOpen, Closed, InvalidRequest, OutcomeUnknown, TideoverError
-from tideover.holders import process_name
+from tideover.errors import CircuitOpen, Closed, TideoverError
 from tideover.policies import RetryPolicy
-from tideover.sessions.key import LeasedKey, anchors
+from tideover.sessions.granting import LeaseGrants
+from tideover.sessions.key import anchors
 from tideover.sessions.key_watch import KeyWatches
 from tideover.sessions.keys import SessionKeys
-from tideover.sessions.lease import LeaseState
 from tideover.sessions.lease_ids import LeaseIds
 from tideover.sessions.lookout import Lookout
 from tideover.sessions.renewal import LeaseRenewer
-from tideover.sessions.rules import RPC_TIMEOUT, Lease, LeaseRules
+from tideover.sessions.rules import RPC_TIMEOUT, LeaseRules
 from tideover.sessions.session import Session
 from tideover.store.faults import StoreFault
-from tideover.store.leases import LeaseGrant, LeaseRevoke, LeaseTimeToLive
-from tideover.store.operations import LeaseResult, Put, Range
-from tideover.store.transactions import Compare, Txn
-from tideover.types import Component, Entry
-
-# Seconds between two tries of a grant whose outcome is unknown.
-_PAUSE = 0.1
+from tideover.store.leases import LeaseRevoke
+from tideover.types import Component
 
 
-class SessionPool:
+class SessionPool(Part):
     """Opens sessions and sees to it that none is left behind.
 
     Args:
@@ -44,7 +38,7 @@ class SessionPool:
         policy: How grants and writes are tried again.
 
     Attributes:
-        own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
+        own_anchors: What the anchors of these sessions begin with, and no others; empty before `begin`.
         of_locks: The sessions that locks share, by ttl; they may be lost.
     """
 
@@ -53,9 +47,9 @@ class SessionPool:
         self._cluster = client.state
         self._clock = client.clock
         self._policy = policy
-        self._base = client.base
         self.home = client.home
         self._ticker = client.ticker
+        self._grants = LeaseGrants(client.state, clock=client.clock, policy=policy, base=client.base)
         self._lookout = Lookout(client.ticker, client.clock)
         self._renewer: LeaseRenewer | None = None
         self.own_anchors = b""
@@ -74,12 +68,12 @@ class SessionPool:
         """The sessions that are not closed yet."""
         return iter(list(self._sessions))
 
-    def start(self) -> None:
-        """Begin."""
+    def begin(self) -> None:
+        """Serve: the coordinator is open."""
         self._life.open()
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()
-        self.own_anchors = anchors(self._base) + self._ids.prefix.encode()
+        self.own_anchors = anchors(self._client.base) + self._ids.prefix.encode()
         direct = self._client.direct.within(RPC_TIMEOUT)
         self._watches = KeyWatches(self.own_anchors, direct=direct, clock=self._clock, ticker=self._ticker)
         self._renewer = LeaseRenewer(direct=direct, clock=self._clock, home=self.home, ticker=self._ticker)
@@ -131,10 +125,10 @@ class SessionPool:
         if self._ids is None or watches is None or renewer is None:
             raise Closed(NOT_ENTERED)
         lease_id = self._ids.draw()
-        gateway = self._client.calls.of(component)
-        direct = self._client.direct.within(rules.rpc_timeout)
+        client = self._client.of(component)
+        direct = client.direct.within(rules.rpc_timeout)
         try:
-            tenure = await self._grant(gateway, rules, lease_id, strict=strict)
+            tenure = await self._grants.grant(client.calls, rules, lease_id, strict=strict)
             self._life.check()
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
@@ -146,22 +140,13 @@ class SessionPool:
             raise
         holdings = SessionKeys(
             tenure,
-            gateway=gateway,
+            gateway=client.calls,
             direct=direct,
             clock=self._clock,
             policy=self._policy,
             watches=watches,
         )
-        session = Session(
-            tenure,
-            holdings,
-            home=self.home,
-            direct=direct,
-            lookout=self._lookout,
-            clock=self._clock,
-            base=self._base,
-            component=component,
-        )
+        session = Session(client, tenure, holdings, direct=direct, lookout=self._lookout)
         self._sessions[session] = None
         session.bodies.start()
         renewer.add(tenure, holdings)
@@ -209,70 +194,6 @@ class SessionPool:
 
     def _discard(self, session: Session) -> None:
         self.home.start("close a lost session", self.close, session)
-
-    # Granting --------------------------------------------------------------------------------------------------
-
-    async def _grant(self, gateway: Gateway, rules: LeaseRules, lease_id: int, *, strict: bool) -> LeaseState:
-        """Grant a lease and make the session's own key under it."""
-        deadline = self._clock.monotonic() + self._policy.timeout
-        sent_at = self._clock.boot()
-        granted = await self._settled(gateway, LeaseGrant(rules.ttl, lease_id), lease_id, deadline)
-        full = anchors(self._base) + f"{lease_id:x}".encode()
-        value = process_name().encode()
-        put = Txn(
-            (Compare(full, create_revision=0),),
-            then=(Put(full, value, lease_id), Range(full)),
-            otherwise=(Range(full), Range(full)),
-        )
-        while True:
-            try:
-                answered = await gateway.call(put, self._policy.within(self._left(deadline)))
-            except OutcomeUnknown:
-                if not await self._paused(deadline):
-                    raise
-            else:
-                break
-        # The id is nobody else's, so that whatever is there is ours: an earlier try of this.
-        entry = answered.result.entries(1).entries.get(full, Entry(value, 0, 0))
-        return LeaseState(
-            Lease(rules, granted.granted, sent_at, strict=strict),
-            lease_id=lease_id,
-            anchor=LeasedKey("", full, entry),
-            known=answered.result.header,
-            clock=self._clock,
-            member=self._cluster.active,
-        )
-
-    async def _settled(self, gateway: Gateway, grant: LeaseGrant, lease_id: int, deadline: float) -> LeaseResult:
-        """Grant, and if the reply is lost ask whether the lease is there: its id is known only here."""
-        unknown = False
-        while True:
-            try:
-                answered = await gateway.call(grant, self._policy.within(self._left(deadline)))
-            except OutcomeUnknown:
-                unknown = True
-                if not await self._paused(deadline):
-                    raise
-            except InvalidRequest:
-                # It exists, if an earlier try was applied after all.
-                if not unknown:
-                    raise
-            else:
-                return answered.result
-            asking = LeaseTimeToLive(lease_id)
-            asked = await gateway.call(asking, self._policy.within(self._left(deadline)))
-            if asked.result.ttl > 0:
-                return asked.result
-
-    def _left(self, deadline: float) -> float:
-        return max(0.001, deadline - self._clock.monotonic())
-
-    async def _paused(self, deadline: float) -> bool:
-        """Wait before the next try; return False if there is no time for one."""
-        if self._clock.monotonic() + _PAUSE >= deadline:
-            return False
-        await anyio.sleep(_PAUSE)
-        return True
 
 
 async def _revoke(direct: DirectCalls, lease_id: int) -> None:

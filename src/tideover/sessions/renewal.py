@@ -37,6 +37,8 @@ from tideover.types import Header
 _NAP = 1.0
 # Seconds between two renewals, however many reasons there are to hurry.
 _LEAST_INTERVAL = 0.2
+# Anchors are read as one range while at least every second key in between is one of them.
+_NEIGHBOURS = 2
 # How much longer all members are left alone in between, once the deadline has passed.
 _PATIENT = 2.0
 
@@ -122,7 +124,7 @@ class LeaseRenewer:
         for turn in self._schedule.take(self._clock.boot()):
             tenure = turn.tenure
             apart = turn if turn.goes_alone else None
-            batches.setdefault((tenure.member, tenure.rules, apart), []).append(turn)
+            batches.setdefault((tenure.member, tenure.rules.ttl, apart), []).append(turn)
         for batch in batches.values():
             for begin in range(0, len(batch), MOST_READS):
                 self._begin(batch[begin : begin + MOST_READS])
@@ -213,7 +215,10 @@ class LeaseRenewer:
     async def _prove(self, member: str, batch: Round, answers: list[Answer], limit: float) -> None:
         """Look whether the anchors of what was acknowledged are there, under their leases: one read for all."""
         known = [turn.tenure.known for turn, _ in answers]
-        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers))
+        ids = [turn.tenure.lease_id for turn, _ in answers]
+        # Ids are drawn one after the other, and anchors bear them.
+        neighbours = max(ids) - min(ids) < _NEIGHBOURS * len(ids)
+        question = Attachments(tuple(turn.tenure.anchor.full for turn, _ in answers), neighbours)
         read = await self._direct.attempt(question, member, limit)
         if isinstance(read, Fault):
             self._take_refusal(member, batch, [turn for turn, _ in answers], read)

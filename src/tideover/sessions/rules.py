@@ -20,7 +20,7 @@ clocks' rates; etcd #15247 for what goes wrong with leases alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tideover.types import Header, SessionState
@@ -38,6 +38,7 @@ class LeaseRules:
     Attributes:
         ttl: Seconds the lease is asked for; whole, because etcd counts in whole ones.
         rpc_timeout: Seconds for a renewal and its proof together, and what the link takes.
+        renew_interval: Seconds from one renewal to the next.
 
     Raises:
         TypeError: `ttl` is not a whole number.
@@ -47,6 +48,7 @@ class LeaseRules:
 
     ttl: int
     rpc_timeout: float = RPC_TIMEOUT
+    renew_interval: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Reject numbers that cannot work."""
@@ -54,6 +56,7 @@ class LeaseRules:
             raise TypeError(f"ttl must be a whole number of seconds, not {self.ttl!r}")
         if abs(self.ttl) > _LONGEST:
             raise ValueError(f"ttl must be at most {_LONGEST:,} s, the longest lease that etcd grants")
+        object.__setattr__(self, "renew_interval", self.ttl / 3)
         needed = 2 * self.rpc_timeout + self.renew_interval + self.margin
         if not self.ttl > needed:
             raise ValueError(
@@ -65,11 +68,6 @@ class LeaseRules:
     def longest_rpc(self) -> float:
         """Seconds that a renewal and its proof may take on any link: two of them have room before the deadline."""
         return (self.ttl - self.renew_interval - self.margin) / 2
-
-    @property
-    def renew_interval(self) -> float:
-        """Seconds from one renewal to the next."""
-        return self.ttl / 3
 
     @property
     def margin(self) -> float:
@@ -89,6 +87,7 @@ class Lease:
         strict: Whether passing the deadline is the end of it, for good.
         failing: Why the newest renewal is not proven; None if it is.
         over: Why it has ended; None while it has not.
+        deadline: Until when it may be believed in, unless `over`.
     """
 
     rules: LeaseRules
@@ -98,11 +97,12 @@ class Lease:
     strict: bool = False
     failing: str | None = None
     over: str | None = None
+    deadline: float = field(init=False, repr=False, compare=False)
 
-    @property
-    def deadline(self) -> float:
-        """Until when it may be believed in, unless `over`."""
-        return self.sent_at + min(self.rules.ttl, self.granted, self.acknowledged) - self.rules.margin
+    def __post_init__(self) -> None:
+        """Work out the deadline once: it is compared with the clock far more often than it moves."""
+        shortest = min(self.rules.ttl, self.granted, self.acknowledged)
+        object.__setattr__(self, "deadline", self.sent_at + shortest - self.rules.margin)
 
     def state(self, now: float) -> SessionState:
         """Return its state; see `SessionState`."""
@@ -134,7 +134,7 @@ class Lease:
         lease = self.at(now)
         if lease.over is not None or sent_at < lease.sent_at:
             return lease
-        return replace(lease, sent_at=sent_at, acknowledged=acknowledged, failing=None)
+        return Lease(self.rules, self.granted, sent_at, acknowledged, self.strict)
 
     def unproven(self, why: str, *, now: float) -> Lease:
         """Take in a renewal that was not: it moves nothing."""
@@ -171,6 +171,9 @@ class Judgement:
     why: str = ""
 
 
+_PROVEN = Judgement(Verdict.PROVEN)
+
+
 def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: Header) -> Judgement:
     """Say what a renewal is worth.
 
@@ -196,7 +199,7 @@ def judge(*, ttl: int, acknowledged: Header, read: Header, shown: bool, known: H
         return Judgement(Verdict.UNPROVEN, words)
     if ttl <= 0:
         return Judgement(Verdict.UNPROVEN, "the member does not know the lease, but the quorum shows its key")
-    return Judgement(Verdict.PROVEN)
+    return _PROVEN
 
 
 def reset_between(known: Header, now: Header) -> str | None:
@@ -219,4 +222,6 @@ def reset_between(known: Header, now: Header) -> str | None:
 def newest_of(known: Header, seen: Header) -> Header:
     """Return what is known of the quorum after one more linearizable answer of the same history."""
     term, revision = max(known.raft_term, seen.raft_term), max(known.revision, seen.revision)
+    if term == known.raft_term and revision == known.revision:
+        return known
     return Header(known.cluster_id, known.member_id, term, revision)

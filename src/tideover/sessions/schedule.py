@@ -45,13 +45,14 @@ class Schedule(Generic[H]):
             by: Seconds.
         """
         latest = math.floor(by / GRAIN)
-        sizes = [len(self._batches.get(slot, ())) for slot in range(latest, latest - _EARLIER, -1)]
-        earlier = next((n for n, size in enumerate(sizes) if 0 < size < MOST_READS), None)
-        if earlier is None:
-            earlier = 0
-            while len(self._batches.get(latest - earlier, ())) >= MOST_READS:
-                earlier += 1
-        self._keep(what, latest - earlier)
+        for slot in range(latest, latest - _EARLIER, -1):
+            if 0 < len(self._batches.get(slot, ())) < MOST_READS:
+                break
+        else:
+            slot = latest
+            while len(self._batches.get(slot, ())) >= MOST_READS:
+                slot -= 1
+        self._keep(what, slot)
 
     def put_alone(self, what: H, at: float) -> None:
         """Let something be due at a time and not before it, whatever else is due earlier."""

@@ -116,15 +116,21 @@ class BoundScopes:
             return math.inf
         return tenure.deadline if left <= _NEAR else tenure.deadline - _NEAR
 
-    def look(self) -> None:
-        """Cancel what may not go on, and say so."""
+    def cut(self) -> bool:
+        """Cancel what may not go on; return whether there was any."""
         tenure = self._tenure
+        if tenure.left > 0 and not tenure.lost:
+            return False
         tenure.settle()
-        loss = tenure.loss()
-        if loss is not None:
-            self._cancel(definite=loss.definite)
+        return self._cancel(definite=bool(tenure.lost))
+
+    def look(self) -> None:
+        """Set and clear the timers, and say what has changed."""
+        tenure = self._tenure
+        if tenure.left > _NEAR and not (self._told or tenure.lost) and self._timed_until is None:
+            return
         self._set_timers()
-        self._tell(loss)
+        self._tell(tenure.loss())
         if tenure.lost:
             for own in self._holdings:
                 self._holdings.forget(own, tenure.lost.reason or "")
@@ -141,11 +147,12 @@ class BoundScopes:
             if at_deadline:
                 scope.deadline = end
 
-    def _cancel(self, *, definite: bool) -> None:
-        for scope, at_deadline in list(self._scopes.items()):
-            if at_deadline or definite:
-                self._forget(scope)
-                scope.cancel()
+    def _cancel(self, *, definite: bool) -> bool:
+        ending = [scope for scope, at_deadline in self._scopes.items() if at_deadline or definite]
+        for scope in ending:
+            self._forget(scope)
+            scope.cancel()
+        return bool(ending)
 
     def _tell(self, loss: SessionLost | None) -> None:
         """Log that the session may not be relied upon any more, or may be again: once each."""

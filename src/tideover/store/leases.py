@@ -69,9 +69,13 @@ class Attachments(Op[AttachmentsResult]):
     """Ask to which leases up to 128 keys are attached, by linearizable reads in one transaction.
 
     etcd refuses all of them if one read is refused.
+
+    Attributes:
+        neighbours: Whether few other keys lie between them: one range is then read, at half the cost.
     """
 
     keys: tuple[bytes, ...]
+    neighbours: bool = False
 
     name = "txn"
     linearizable = True

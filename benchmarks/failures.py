@@ -97,7 +97,7 @@ async def measure(cluster: EtcdCluster, name: str, how: str, victims: list[EtcdS
     survivor = next((m for m in cluster.members if m not in victims), victims[0])
     member = MemberChannel(survivor.endpoint)
     async with tideover.connect(*cluster.endpoints, cache_dir=False) as tide:
-        tide._cluster.active = victims[0].endpoint
+        tide._parts.client.state.active = victims[0].endpoint
         await plain(member.kv.Put, rpc.PutRequest(key=b"k"))
         await tide.config.put("k", "v")
         async with anyio.create_task_group() as tasks:

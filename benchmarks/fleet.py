@@ -77,7 +77,7 @@ async def members(endpoint: str, first: int, count: int) -> list[float]:
             tide = await stack.enter_async_context(connect(endpoint, cache_dir=False, start_timeout=20))
             tides.append(tide)
             handles = [
-                tide.begin_registration(Registration("api", f"http://10.0.0.7:{port}", ttl=_TTL))
+                tide._parts.registrations.start(Registration("api", f"http://10.0.0.7:{port}", ttl=_TTL))
                 for port in range(number, number + PER_COORDINATOR)
             ]
             for handle in handles:
@@ -86,7 +86,7 @@ async def members(endpoint: str, first: int, count: int) -> list[float]:
 
         async def note(index: int) -> None:
             # Not by `status()`: a whole report of each, fifty times a second, is more work than what is measured.
-            view, identity = tides[index]._views[0], tides[index]._identity
+            view, identity = tides[index]._parts.views[0], tides[index]._parts.epoch
             while not identity.resets:
                 await asyncio.sleep(0.05)
             while view.source is not Source.LIVE:

@@ -96,7 +96,7 @@ async def idle_registrations(endpoint: str, registrations: bool) -> None:
 async def register(tide: Coordinator, count: int, *, ttl: int) -> None:
     """Register so many endpoints; return when all are."""
     handles = [
-        tide.begin_registration(Registration("api", f"http://10.0.0.7:{10_000 + number}", ttl=ttl))
+        tide._parts.registrations.start(Registration("api", f"http://10.0.0.7:{10_000 + number}", ttl=ttl))
         for number in range(count)
     ]
     for handle in handles:

@@ -13,6 +13,7 @@ import anyio
 
 import tideover
 from tideover import Coordinator, locked, while_leader
+from tideover.coordinator.survey import survey
 from tideover.elections.admin import ElectionAdmin, RecordSnapshot
 from tideover.elections.leader_view import LeaderView
 from tideover.request_record import current_coordinator
@@ -21,7 +22,7 @@ from tideover.sessions.key import Notice
 # What is no annotation of anything, and yet in users' hands.
 _SEEDS = (Notice,)
 # Run by the coordinator itself, in the background.
-BACKGROUND = {"Config.tend", "LeaderView.run", "Service.save", "Service.tend"}
+BACKGROUND = {"Config.tend", "LeaderView.run"}
 _SPECIAL = ("__aenter__", "__aexit__", "__anext__", "__await__")
 
 
@@ -82,7 +83,7 @@ class Things:
     term: tideover.Term
     job: tideover.Job
     election: tideover.Election
-    office: ElectionAdmin
+    admin: ElectionAdmin
     sighting: RecordSnapshot
     registration: tideover.RegistrationBlock
     registered: tideover.Registered
@@ -118,8 +119,8 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
             term,
             job,
             election,
-            election.office(),
-            await election.office().look(),
+            election.admin(),
+            await election.admin().look(),
             registration,
             registered,
             view,
@@ -170,13 +171,10 @@ _NOBODY = (None, None, None)
 
 ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Coordinator.__aexit__": lambda t: t.tide.__aexit__(*_NOBODY),
-    "Coordinator.know_members": lambda t: t.tide.know_members(0.1),
     "Coordinator.run_while_leading": lambda t: t.tide.run_while_leading("foreign", nothing),
     "Coordinator.lock_conflicts": lambda t: t.tide.lock_conflicts(),
     "Coordinator.foreign_values": lambda t: t.tide.foreign_values(),
-    "Coordinator.survey": lambda t: t.tide.survey(),
     "Coordinator.services": lambda t: t.tide.services(),
-    "Coordinator.until_live": lambda t: t.tide.until_live(),
     "Catalog.config": lambda t: anext(t.tide.catalog.config()),
     "Catalog.elections": lambda t: anext(t.tide.catalog.elections()),
     "Catalog.locks": lambda t: anext(t.tide.catalog.locks()),
@@ -208,9 +206,9 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Election.resign": lambda t: t.election.resign(),
     "Election.current": lambda t: t.election.current(),
     "Election.observe": lambda t: anext(t.election.observe()),
-    "Office.look": lambda t: t.office.look(),
-    "Office.renewed": lambda t: t.office.renewed(t.sighting, 0.1),
-    "Office.clear": lambda t: t.office.clear(t.sighting),
+    "ElectionAdmin.look": lambda t: t.admin.look(),
+    "ElectionAdmin.renewed": lambda t: t.admin.renewed(t.sighting, 0.1),
+    "ElectionAdmin.clear": lambda t: t.admin.clear(t.sighting),
     "Job.run": lambda t: t.tide.job("foreign", nothing).run(),
     "Job.stop": lambda t: t.job.stop(),
     "RegistrationBlock.__aenter__": lambda t: t.tide.register("foreign", URL).__aenter__(),
@@ -224,7 +222,10 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
 
 # What does not wait, but begins or ends something; and what decorators make of coroutine functions.
 OTHERS: Mapping[str, Callable[[Things], Awaitable[object]]] = {
-    "Coordinator.begin_registration": lambda t: _sync(lambda: t.tide.begin_registration(ANOTHER)),
+    "Life.know_members": lambda t: t.tide._life.know_members(0.1),
+    "Life.until_live": lambda t: t.tide._life.until_live(),
+    "survey": lambda t: survey(t.tide._parts.client),
+    "Registrations.start": lambda t: _sync(lambda: t.tide._parts.registrations.start(ANOTHER)),
     "Job.start": lambda t: _sync(t.tide.job("foreign", nothing).start),
     "Registered.begin_deregistering": lambda t: _sync(t.registered.begin_deregistering),
     "Session.orphan": lambda t: _sync(t.session.orphan),

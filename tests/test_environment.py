@@ -72,7 +72,7 @@ def test_the_whole_set_is_read_and_said(
     variables["TIDEOVER_SERVER_NAME"] = "etcd.internal"
     variables["TIDEOVER_USER"], variables["TIDEOVER_PASSWORD"] = "app", SECRET
     with caplog.at_level(logging.INFO, "tideover"):
-        options = connect().options
+        options = connect()._parts.options
     assert options.endpoints == ("10.0.0.1:2379", "10.0.0.2:2379")
     assert (options.namespace, options.username, options.password) == ("/shop", "app", SECRET)
     assert options.tls == Tls(str(authority.cert), str(client.cert), str(client.key), "etcd.internal")
@@ -99,7 +99,7 @@ def test_where_endpoints_are_given_no_variable_is_read(monkeypatch: pytest.Monke
     ]
     TideoverMiddleware(Starlette(), coordinator=made[0])
     for tide in made:
-        options = tide.options
+        options = tide._parts.options
         assert (options.namespace, options.tls, options.username, options.password) == ("", None, None, None)
     assert not [name for name in watched.asked if name.startswith("TIDEOVER_")]
 
@@ -110,38 +110,41 @@ def test_what_the_program_gives_wins(variables: dict[str, str], signed: tuple[Au
     variables["TIDEOVER_NAMESPACE"] = "/shop"
     variables["TIDEOVER_CACERT"] = "/no/such/file"
     variables["TIDEOVER_USER"], variables["TIDEOVER_PASSWORD"] = "app", "other"
-    options = connect(namespace="", tls=Tls(signed[0].cert), username="me", password=SECRET).options
+    options = connect(namespace="", tls=Tls(signed[0].cert), username="me", password=SECRET)._parts.options
     assert (options.namespace, options.username, options.password) == ("", "me", SECRET)
     variables["TIDEOVER_CACERT"] = ""
-    options = connect(username="me").options
+    options = connect(username="me")._parts.options
     assert (options.namespace, options.username, options.password, options.tls) == ("/shop", "me", "other", None)
 
 
 def test_keys_and_the_bootstrap_file_are_read_with_the_rest(variables: dict[str, str], tmp_path: Path) -> None:
     """Both are of the set; keys that are malformed refuse no start, a bootstrap file that is missing does."""
     variables["TIDEOVER_ENDPOINTS"] = "10.0.0.1:2379"
-    assert (connect().options.encryption, connect().options.bootstrap) == (None, None)
+    assert (connect()._parts.options.encryption, connect()._parts.options.bootstrap) == (None, None)
     variables["TIDEOVER_SNAPSHOT_KEYS"] = SECRET
-    assert repr(connect().options.encryption) == "<Encryption with keys of the variable TIDEOVER_SNAPSHOT_KEYS>"
+    assert (
+        repr(connect()._parts.options.encryption)
+        == "<Encryption with keys of the variable TIDEOVER_SNAPSHOT_KEYS>"
+    )
     variables["TIDEOVER_SNAPSHOT_KEYS_FILE"] = str(tmp_path / "keys")
     with pytest.raises(ValueError, match="both TIDEOVER_SNAPSHOT_KEYS and a file of keys are given"):
         connect()
     variables["TIDEOVER_SNAPSHOT_KEYS"] = ""
-    assert repr(connect().options.encryption) == f"<Encryption with keys of {tmp_path / 'keys'}>"
+    assert repr(connect()._parts.options.encryption) == f"<Encryption with keys of {tmp_path / 'keys'}>"
     variables["TIDEOVER_BOOTSTRAP"] = str(tmp_path / "file")
     with pytest.raises(ValueError, match=r"bootstrap: .* cannot be read"):
         connect()
     (tmp_path / "file").write_text("{}")
     (tmp_path / "other").write_text("{}")
-    assert connect().options.bootstrap == str(tmp_path / "file")
-    assert connect(bootstrap=tmp_path / "other").options.bootstrap == tmp_path / "other"
+    assert connect()._parts.options.bootstrap == str(tmp_path / "file")
+    assert connect(bootstrap=tmp_path / "other")._parts.options.bootstrap == tmp_path / "other"
 
 
 def test_a_password_file_is_read_at_each_login(variables: dict[str, str], tmp_path: Path) -> None:
     """It becomes a path, and need not be there yet: that is an outage, as with `password=Path(...)`."""
     variables["TIDEOVER_ENDPOINTS"], variables["TIDEOVER_USER"] = "10.0.0.1:2379", "app"
     variables["TIDEOVER_PASSWORD_FILE"] = str(tmp_path / "password")
-    assert connect().options.password == tmp_path / "password"
+    assert connect()._parts.options.password == tmp_path / "password"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_a_password_without_a_user_is_nobodys(
 ) -> None:
     """As on the command line, it is left alone; a warning names both variables."""
     variables["TIDEOVER_ENDPOINTS"], variables[name] = "a:1", SECRET
-    assert (connect().options.username, connect().options.password) == (None, None)
+    assert (connect()._parts.options.username, connect()._parts.options.password) == (None, None)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert f"{name} is set and left alone, because TIDEOVER_USER is not set" in warnings[0]
     assert SECRET not in warnings[0]
@@ -202,7 +205,12 @@ def test_the_middleware_takes_them_too(variables: dict[str, str]) -> None:
         TideoverMiddleware(Starlette())
     variables["TIDEOVER_ENDPOINTS"], variables["TIDEOVER_NAMESPACE"] = "10.0.0.1:2379", "/shop"
     tide: Coordinator = TideoverMiddleware(Starlette(), follow=("a/",))._plan.coordinator
-    assert (tide.options.endpoints, tide.namespace, tide.options.follow) == (("10.0.0.1:2379",), "/shop", ("a/",))
+    options = tide._parts.options
+    assert (options.endpoints, tide.namespace, options.follow) == (
+        ("10.0.0.1:2379",),
+        "/shop",
+        ("a/",),
+    )
     with pytest.raises(ValueError, match="leave endpoints out"):
         TideoverMiddleware(Starlette(), endpoints=[])
 

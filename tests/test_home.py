@@ -32,8 +32,8 @@ from tideover import (
     connect,
     with_config,
 )
+from tideover.elections.candidacy import Candidacy
 from tideover.elections.record import ElectionRecord
-from tideover.elections.term import Candidacy
 from tideover.home import Home
 from tideover.owner_task import OwnerTask
 from tideover.request_record import current_coordinator
@@ -110,7 +110,7 @@ async def test_no_loop_is_refused() -> None:
             with pytest.raises(WrongLoop, match="where no event loop runs"):
                 tide.config.put("a", 1).send(None)
             with pytest.raises(WrongLoop, match="where no event loop runs"):
-                tide.begin_registration(tideover.Registration("api", "http://127.0.0.1:1"))
+                tide._parts.registrations.start(tideover.Registration("api", "http://127.0.0.1:1"))
 
         await anyio.to_thread.run_sync(call)
 
@@ -217,16 +217,16 @@ async def test_a_thread_may_find_out_first() -> None:
 async def test_a_forked_child_hears_of_the_fork() -> None:
     """What is refused in a forked child names the fork and not the event loop, which is another one there, too."""
     async with open_one() as tide, things(tide) as opened:
-        tasks = tide._home._tasks
+        tasks = tide._parts.client.home._tasks
         assert tasks is not None
-        tide._home.poison("forked")
+        tide._parts.client.home.poison("forked")
         for name, call in CALLS.items():
             # A notice knows its event loop only, which a child never has. Leaving the whole does nothing there.
             if not name.startswith("Notice.") and name != "Coordinator.__aexit__":
                 with pytest.raises(Closed, match="forked"):
                     await call(opened)
-        tide._home._refusal = None
-        tide._home.open(tasks)
+        tide._parts.client.home._refusal = None
+        tide._parts.client.home.open(tasks)
 
 
 # No end by accident ---------------------------------------------------------------------------------------------
@@ -319,10 +319,10 @@ async def test_what_ended_the_group_is_raised_where_it_is_closed() -> None:
 def faults(tide: Coordinator) -> dict[str, tuple[object, str]]:
     """Return what can be made to fail, by what runs it: helpers of bodies, of the coordinator, and at the end."""
     return {
-        "registration": (tide._registrations._keeper, "_write_out"),
-        "locks": (tide._locks._ledger, "look"),
-        "discovery": (tide._discovery, "_run"),
-        "sessions": (tide._sessions._renewer, "_renew"),
+        "registration": (tide._parts.registrations._keeper, "_write_out"),
+        "locks": (tide._parts.locks._ledger, "look"),
+        "discovery": (tide._parts.discovery, "_run"),
+        "sessions": (tide._parts.sessions._renewer, "_renew"),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import anyio
 import anyio.lowlevel
 
-from tideover.event_loop import EventLoop
+from tideover.home import EventLoop
 
 
 class Broadcast:

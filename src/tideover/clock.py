@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 
@@ -26,11 +26,10 @@ def system_boot_id() -> str:
 
 # Linux has it.
 _BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def system_boot_time() -> float:
-    """Return seconds on the boot-time clock, which keeps counting while the machine is suspended."""
-    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
+# Returns seconds on the boot-time clock, which keeps counting while the machine is suspended.
+system_boot_time: Callable[[], float] = (
+    time.monotonic if _BOOT_TIME is None else partial(time.clock_gettime, _BOOT_TIME)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ async def test_every_answer_names_its_process_and_is_not_stored() -> None:
 async def test_methods() -> None:
     """HEAD and OPTIONS have the status of GET and no body; others are problems that say what is allowed."""
     async with probed() as (_, tide, client):
-        tide.ending = True
+        tide._life.ending = True
         for path in ("/livez", "/readyz", "/health"):
             answers = [await client.request(method, path) for method in ("GET", "HEAD", "OPTIONS")]
             assert len({answer.status_code for answer in answers}) == 1
@@ -180,7 +180,7 @@ async def test_livez_does_not_look_at_etcd() -> None:
         async with tide:
             assert tide.health.state is HealthState.UNAVAILABLE
             assert (await client.get("/livez")).status_code == 200
-            tide.ending = True
+            tide._life.ending = True
             assert (await client.get("/livez")).status_code == 200
         assert (await client.get("/livez")).status_code == 200
 
@@ -255,7 +255,7 @@ async def test_readyz_through_a_life() -> None:
         answers = [await client.get("/readyz")]
         async with tide:
             answers.append(await client.get("/readyz"))
-            tide.ending = True
+            tide._life.ending = True
             answers.append(await client.get("/readyz"))
         answers.append(await client.get("/readyz"))
     assert [answer.status_code for answer in answers] == [503, 200, 503, 503]
@@ -316,7 +316,7 @@ async def test_readyz_verbose() -> None:
                 "pass lock orders",
             ):
                 assert any(line.startswith(beginning) for line in lines), (beginning, lines)
-            tide.ending = True
+            tide._life.ending = True
             answer = await client.get("/readyz?verbose=1")
             assert (answer.status_code, answer.text.splitlines()[0]) == (503, "not ready")
 
@@ -418,7 +418,7 @@ async def test_health_document() -> None:
             assert ill["checks"]["config"][0]["source"] == "memory"
             assert ill["checks"]["config"][0]["age"] > 0
             assert ill["since"] == tide.status().since.isoformat()
-            tide.ending = True
+            tide._life.ending = True
             answer = await client.get("/health")
             assert (answer.status_code, answer.json()["status"]) == (503, "fail")
 
@@ -528,7 +528,7 @@ async def test_problems_are_explained() -> None:
             for path in ("/none", "/leader/none", "/leader/a?standing=x", "/readyz?require=x")
         ]
         answers.append(await client.post("/livez"))
-        tide.ending = True
+        tide._life.ending = True
         answers.append(await client.get("/readyz"))
     for answer in answers:
         page, _, section = answer.json()["type"].removeprefix(DOCS).partition("#")

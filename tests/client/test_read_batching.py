@@ -38,9 +38,9 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def coalescing(store: MemoryStore) -> AsyncIterator[Coalescer]:
     """Run a coalescer on a store, with nobody beside it who would declare an outage."""
-    cluster = ClusterState(store.members, clock=mock_clock(), active=store.members[0])
+    cluster = ClusterState(store.members, clock=mock_clock(), active=store.members[0], random=lambda: 0.5)
     policy = RetryPolicy()
-    gateway = Gateway(cluster, policy=policy, clock=mock_clock(), chance=lambda: 0.5, namespace="")
+    gateway = Gateway(cluster, policy=policy, namespace="")
     gateway.connect(store)
     coalescer = Coalescer(gateway, policy=policy)
     async with anyio.create_task_group() as tasks:
@@ -144,7 +144,7 @@ async def test_one_impossible_key_fails_alone(bad: bytes) -> None:
 
         async def read(key: bytes) -> None:
             try:
-                outcomes[key] = (await tide._coalescer.read(key))[0]
+                outcomes[key] = (await tide._parts.coalescer.read(key))[0]
             except InvalidRequest as exc:
                 outcomes[key] = exc
 
@@ -253,7 +253,7 @@ async def test_a_reader_cancelled_at_every_await_leaves_nothing(steps: int) -> N
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
         assert (await tide.config.fetch("a")).value == "1"
-        assert repr(tide._coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
+        assert repr(tide._parts.coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
 
 
 async def test_a_call_that_nobody_waits_for_is_given_up() -> None:
@@ -268,10 +268,10 @@ async def test_a_call_that_nobody_waits_for_is_given_up() -> None:
                 first.start_soon(tide.config.fetch, "b")
                 await anyio.sleep(0.1)
                 first.cancel_scope.cancel()
-            assert repr(tide._coalescer) == "<Coalescer 0 waiting, 1 batches under way>"
+            assert repr(tide._parts.coalescer) == "<Coalescer 0 waiting, 1 batches under way>"
             all_.cancel_scope.cancel()
         await anyio.lowlevel.checkpoint()
-        assert repr(tide._coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
+        assert repr(tide._parts.coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
 
 
 async def test_a_batch_given_up_before_it_is_sent_is_not_sent() -> None:

@@ -63,7 +63,7 @@ async def test_alarms_cost_little() -> None:
         await anyio.sleep(600)
         asked = [member for member, op in store.calls if isinstance(op, Status)]
         assert 600 / 30 - 1 <= len(asked) <= 600 / 21 + 1
-        assert set(asked) == {tide._cluster.active}
+        assert set(asked) == {tide._parts.client.state.active}
 
 
 async def test_an_outage_is_not_called_by_its_alarms() -> None:

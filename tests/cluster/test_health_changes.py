@@ -135,6 +135,6 @@ async def test_before_the_first_verdict_nothing_is_known() -> None:
     connecting = connected(store)
     async with connecting as tide:
         pass
-    changes = Coordinator(tide.options, store=store).health.changes()
+    changes = Coordinator(tide._parts.options, store=store).health.changes()
     first = await anext(changes)
     assert (first.state, first.previous, first.diagnosis) == (UNAVAILABLE, None, Diagnosis.STARTING)

@@ -99,7 +99,7 @@ async def test_silence_in_the_middle_is_noticed(after: float) -> None:
         await tide.config.put("big", "x")
         await anyio.sleep(10)
         store.long = 1000.0
-        active = tide._cluster.active
+        active = tide._parts.client.state.active
         async with anyio.create_task_group() as tasks:
 
             async def fetch() -> None:
@@ -111,7 +111,7 @@ async def test_silence_in_the_middle_is_noticed(after: float) -> None:
             store.long = 0.0
             silent = anyio.current_time()
         assert anyio.current_time() - silent < 1.5
-        assert tide._cluster.active != active
+        assert tide._parts.client.state.active != active
 
 
 async def test_a_silent_write_ends_after_two_seconds() -> None:
@@ -119,7 +119,7 @@ async def test_a_silent_write_ends_after_two_seconds() -> None:
     store = MemoryStore()
     async with connected(store) as tide:
         await anyio.sleep(10)
-        _freeze(store, tide._cluster.active)
+        _freeze(store, tide._parts.client.state.active)
         began = anyio.current_time()
         with pytest.raises(OutcomeUnknown):
             await tide.config.put("a", "1", timeout=30)

@@ -40,7 +40,7 @@ async def test_members_that_answer_join() -> None:
         assert members(tide) == {FIRST: ("given", True), SECOND: ("learned", True), THIRD: ("learned", True)}
         assert {(m.name, m.id) for m in tide.status().members[1:]} == {("memory-2", "2"), ("memory-3", "3")}
         await anyio.sleep(600)
-        assert tide._cluster.active == FIRST
+        assert tide._parts.client.state.active == FIRST
 
 
 async def test_the_only_member_told_of_dies() -> None:
@@ -63,7 +63,7 @@ async def test_a_frozen_member_costs_a_read_less_than_a_second() -> None:
     async with connected(store) as tide:
         await tide.config.put("a", "1")
         await anyio.sleep(60)
-        store.frozen = {tide._cluster.active}
+        store.frozen = {tide._parts.client.state.active}
         slowest = 0.0
 
         async def fetch() -> None:
@@ -86,7 +86,7 @@ async def test_a_member_is_back_within_two_seconds(how: str, seconds: float, siz
     store = MemoryStore(size)
     async with connected(store) as tide:
         await anyio.sleep(10)
-        away = tide._cluster.active
+        away = tide._parts.client.state.active
         setattr(store, how, {away})
         store.touch()
         await anyio.sleep(seconds + 4)
@@ -95,7 +95,7 @@ async def test_a_member_is_back_within_two_seconds(how: str, seconds: float, siz
         store.touch()
         with anyio.fail_after(2):
             while members(tide)[away][1] is not True:
-                await tide._cluster.changed.wait()
+                await tide._parts.client.state.changed.wait()
             await tide.health.wait_for(HealthState.AVAILABLE)
 
 
@@ -125,7 +125,7 @@ async def test_addresses_of_no_use_change_nothing(url: str, says: str) -> None:
         await anyio.sleep(120)
         assert tide.health.state is HealthState.AVAILABLE
         assert tide.health.seconds >= 120
-        assert tide._cluster.members == (FIRST,)
+        assert tide._parts.client.state.members == (FIRST,)
         assert store.members == (FIRST,)
         unused = [m for m in tide.status().members if m.origin == "learned"]
         assert [m.name for m in unused] == ["memory-2", "memory-3"]
@@ -173,8 +173,8 @@ async def test_a_given_name_is_preferred_to_the_advertised_address() -> None:
     store.listed = tuple(replace(m, client_urls=(f"http://10.0.0.{m.id}:2379",)) for m in store.listed)
     async with connected(store) as tide:
         await anyio.sleep(120)
-        assert set(tide._cluster.members) == {FIRST, "10.0.0.2:2379", "10.0.0.3:2379"}
-        assert set(store.members) == set(tide._cluster.members)
+        assert set(tide._parts.client.state.members) == {FIRST, "10.0.0.2:2379", "10.0.0.3:2379"}
+        assert set(store.members) == set(tide._parts.client.state.members)
 
 
 async def test_a_given_endpoint_that_comes_back_replaces_the_advertised_one() -> None:
@@ -204,12 +204,12 @@ async def test_who_leaves_the_cluster_is_given_up() -> None:
         store.down = {FIRST}
         store.touch()
         await anyio.sleep(5)
-        used = tide._cluster.active
+        used = tide._parts.client.state.active
         assert used != FIRST
         store.listed = (everybody[0], everybody[3], *(m for m in everybody if f"{m.name}:2379" == used))
         await anyio.sleep(75)
         assert set(store.members) == {FIRST, used, "memory-4:2379"}
-        assert tide._cluster.active == used
+        assert tide._parts.client.state.active == used
         assert tide.health.state is HealthState.AVAILABLE
         await tide.config.put("a", "1")
         assert tide.config.read("a").source == "live"
@@ -225,9 +225,13 @@ async def test_a_stranger_at_a_learned_address_is_left() -> None:
         store.down = {FIRST}
         store.touch()
         await anyio.sleep(2)
-        assert tide._cluster.members == (FIRST,)
-        assert tide._cluster.proof
-        assert tide._cluster.proof.header.cluster_id == tide._cluster.roll.cluster_id == store.cluster_id
+        assert tide._parts.client.state.members == (FIRST,)
+        assert tide._parts.client.state.proof
+        assert (
+            tide._parts.client.state.proof.header.cluster_id
+            == tide._parts.client.state.roll.cluster_id
+            == store.cluster_id
+        )
         assert tide.config.get("a") == "1"
         assert tide.status().config[0].resets == 0
         assert (tide.status().identity.foreign, "another cluster" in tide.status().sentence) == ((), False)
@@ -245,7 +249,7 @@ async def test_a_stranger_among_the_endpoints_is_not_called_well() -> None:
     async with connected(store) as tide:
         await anyio.sleep(2)
         for _ in range(20):
-            tide._cluster.suspect()
+            tide._parts.client.state.suspect()
             await anyio.sleep(30)
             assert members(tide)[THIRD] == ("given", False)
         assert tide.status().identity.foreign == (THIRD,)
@@ -315,7 +319,7 @@ async def test_learners_are_neither_used_nor_counted() -> None:
     async with connected(store) as tide:
         await anyio.sleep(60)
         assert [m.endpoint for m in tide.status().members] == [FIRST]
-        assert tide._cluster.roll.size == 1
+        assert tide._parts.client.state.roll.size == 1
 
 
 async def test_a_rebuilt_cluster_is_learned_anew() -> None:
@@ -327,8 +331,8 @@ async def test_a_rebuilt_cluster_is_learned_anew() -> None:
         store.listed = tuple(replace(m, id=m.id) for m in store.listed[:1])
         await anyio.sleep(30)
         assert [m.endpoint for m in tide.status().members] == [FIRST]
-        assert tide._cluster.roll.cluster_id == 88
-        assert tide._cluster.roll.size == 1
+        assert tide._parts.client.state.roll.cluster_id == 88
+        assert tide._parts.client.state.roll.size == 1
 
 
 # Names ---------------------------------------------------------------------------------------------------------
@@ -366,7 +370,7 @@ async def test_each_address_of_a_name_is_a_member() -> None:
         await tide.config.put("a", "1")
         await anyio.sleep(65)
         assert members(tide) == {f"10.0.0.{n}:2379": ("given", True) for n in (1, 2, 3)}
-        store.down = {store.aliases[tide._cluster.active]}
+        store.down = {store.aliases[tide._parts.client.state.active]}
         store.touch()
         assert (await tide.config.fetch("a")).source == "quorum"
         assert tide.health.state is HealthState.AVAILABLE

@@ -28,7 +28,7 @@ async def test_quorum_loss_is_declared_in_time() -> None:
     store = MemoryStore()
     async with connected(store) as tide:
         await anyio.sleep(60)
-        lose_quorum(store, tide._cluster.active)
+        lose_quorum(store, tide._parts.client.state.active)
         began = anyio.current_time()
         await tide.health.wait_for(HealthState.DEGRADED, timeout=5)
         assert 3.0 <= anyio.current_time() - began <= 5.0
@@ -120,11 +120,11 @@ async def test_frozen_member_in_use_is_left() -> None:
     store = MemoryStore()
     async with connected(store) as tide:
         await anyio.sleep(60)
-        first = tide._cluster.active
+        first = tide._parts.client.state.active
         store.frozen = {first}
         await anyio.sleep(6)
         assert tide.health.state is HealthState.AVAILABLE
-        assert tide._cluster.active != first
+        assert tide._parts.client.state.active != first
         await tide.config.put("a", "1")
         assert tide.config.get("a") == "1"
 
@@ -173,7 +173,7 @@ async def test_a_longer_way_is_no_outage(seconds: float) -> None:
             assert tide.health.state is HealthState.AVAILABLE
         assert (await tide.config.fetch("a", timeout=10)).value == "1"
         await tide.config.put("a", "2", timeout=10)
-        assert tide._cluster.limit(tide._cluster.active, 0.5) <= 5.0
+        assert tide._parts.client.state.limit(tide._parts.client.state.active, 0.5) <= 5.0
 
 
 @pytest.mark.parametrize("seconds", [1.2, 1.5, 2.0])
@@ -199,11 +199,11 @@ async def test_after_a_long_way_silence_is_noticed_soon() -> None:
         await anyio.sleep(60)
         store.delay = 0.0
         await anyio.sleep(120)
-        first = tide._cluster.active
+        first = tide._parts.client.state.active
         store.frozen = {first}
         await anyio.sleep(6)
         assert tide.health.state is HealthState.AVAILABLE
-        assert tide._cluster.active != first
+        assert tide._parts.client.state.active != first
 
 
 async def test_idle_probing_is_slow() -> None:
@@ -215,7 +215,7 @@ async def test_idle_probing_is_slow() -> None:
         await anyio.sleep(3600)
         probes = [member for member, op in store.calls if isinstance(op, Range) and op.limit == 1]
         assert 3600 / 5 - 1 <= len(probes) <= 3600 / 3.5 + 1
-        assert set(probes) == {tide._cluster.active}
+        assert set(probes) == {tide._parts.client.state.active}
 
 
 async def test_traffic_counts_as_probes() -> None:
@@ -236,7 +236,7 @@ async def test_outage_probing_is_bounded() -> None:
     """Ten minutes without a quorum cost a member five probes a second at most, and one read per 5 s."""
     store = MemoryStore()
     async with connected(store) as tide:
-        lose_quorum(store, tide._cluster.active)
+        lose_quorum(store, tide._parts.client.state.active)
         await tide.health.wait_for(HealthState.DEGRADED)
         store.calls.clear()
         await anyio.sleep(600)
@@ -248,7 +248,7 @@ async def test_flapping_member_does_not_flap_the_state() -> None:
     """A member other than the one in use dies and returns every second for a minute: AVAILABLE all the time."""
     store = MemoryStore()
     async with connected(store) as tide:
-        other = next(m for m in store.members if m != tide._cluster.active)
+        other = next(m for m in store.members if m != tide._parts.client.state.active)
         for _ in range(30):
             store.down = {other}
             store.touch()
@@ -267,7 +267,7 @@ async def test_breaker_refuses_without_a_packet() -> None:
         store.down = set(store.members)
         store.touch()
         await tide.health.wait_for(HealthState.UNAVAILABLE)
-        assert not tide._cluster.breaker(Lane.QUORUM).closed
+        assert not tide._parts.client.state.breaker(Lane.QUORUM).closed
         before, sent = anyio.current_time(), len(store.calls)
         with pytest.raises(Exception, match="no etcd member answers") as caught:
             await tide.config.put("a", "1")
@@ -294,7 +294,7 @@ async def test_idle_members_are_kept_from_forgetting_a_token(login: dict[str, An
     """With a user each member not in use is asked once a minute, quorum or not; without one it is left alone."""
     store = MemoryStore()
     async with connected(store, **login) as tide:
-        idle = set(store.members) - {tide._cluster.active}
+        idle = set(store.members) - {tide._parts.client.state.active}
         await anyio.sleep(30)
         store.calls.clear()
         await anyio.sleep(600)

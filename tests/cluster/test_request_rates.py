@@ -111,7 +111,7 @@ async def test_an_idle_process_asks_little_whatever_is_wrong(
             tide.discover(f"service-{number}")
         if not start:
             await anyio.sleep(61)
-            state(store, memory, tide._cluster.active)
+            state(store, memory, tide._parts.client.state.active)
             memory.touch()
         began = anyio.current_time()
         await anyio.sleep(60)
@@ -138,7 +138,7 @@ async def test_what_is_held_adds_little(state: State, leases: int, leaderships: 
             for number in range(leaderships):
                 tasks.start_soon(_lead, tide, f"job-{number}")
             await anyio.sleep(61)
-            state(store, memory, tide._cluster.active)
+            state(store, memory, tide._parts.client.state.active)
             memory.touch()
             began = anyio.current_time()
             await anyio.sleep(90)
@@ -156,7 +156,7 @@ async def test_a_denied_lease_adds_little(leases: int) -> None:
             for number in range(leases):
                 tasks.start_soon(_register, tide, f"shop-{number}")
             await anyio.sleep(61)
-            denied(store, memory, tide._cluster.active)
+            denied(store, memory, tide._parts.client.state.active)
             began = anyio.current_time()
             await anyio.sleep(90)
             tasks.cancel_scope.cancel()
@@ -183,7 +183,7 @@ async def test_asking_little_costs_no_time_at_the_end(state: State) -> None:
     store = CountingStore(memory)
     async with connected(store, username="app", password="secret") as tide:
         await tide.config.put("a", "1")
-        state(store, memory, tide._cluster.active)
+        state(store, memory, tide._parts.client.state.active)
         memory.touch()
         for end in (600.0, 600.3, 600.6):
             await anyio.sleep(end)
@@ -195,7 +195,7 @@ async def test_asking_little_costs_no_time_at_the_end(state: State) -> None:
             await anyio.sleep(1)
             assert tide.config.read("a").source == "live"
             store.refuse = refuse
-            state(store, memory, tide._cluster.active)
+            state(store, memory, tide._parts.client.state.active)
             memory.touch()
 
 
@@ -205,7 +205,7 @@ async def test_a_survivor_that_has_nothing_new_is_not_read_again() -> None:
     store = CountingStore(memory)
     async with connected(store) as tide:
         await tide.config.put("a", "1")
-        survivor(store, memory, tide._cluster.active)
+        survivor(store, memory, tide._parts.client.state.active)
         memory.touch()
         await tide.health.wait_for(HealthState.DEGRADED, timeout=8)
         await anyio.sleep(20)
@@ -219,6 +219,6 @@ async def test_a_survivor_that_has_nothing_new_is_not_read_again() -> None:
         # What it had not applied by then.
         memory.electing, memory.down = False, set()
         await memory.call(Put(b"/config/a", b"2"), member=memory.members[0], timeout=1)
-        survivor(store, memory, tide._cluster.active)
+        survivor(store, memory, tide._parts.client.state.active)
         await anyio.sleep(9)
         assert tide.config.get("a") == "2"

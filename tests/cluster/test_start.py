@@ -30,7 +30,7 @@ async def test_a_far_cluster_is_waited_for(seconds: float) -> None:
     store.delay = seconds
     async with connected(store, start_timeout=10, require="etcd") as tide:
         assert tide.health.state is HealthState.AVAILABLE
-        assert [view.source for view in tide._views] == [Source.LIVE]
+        assert [view.source for view in tide._parts.views] == [Source.LIVE]
         assert anyio.current_time() < 10
         await anyio.sleep(30)
         assert tide.health.state is HealthState.AVAILABLE
@@ -103,7 +103,7 @@ async def test_a_quorum_that_hangs_leaves_time_for_a_member(timeout: float) -> N
     async with connected(store, start_timeout=timeout) as tide:
         assert 0.6 * timeout <= anyio.current_time() < 0.8 * timeout
         assert tide.health.state is HealthState.DEGRADED
-        assert [view.source for view in tide._views] == [Source.MEMBER]
+        assert [view.source for view in tide._parts.views] == [Source.MEMBER]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -163,7 +163,7 @@ async def test_reads_are_counted_by_source() -> None:
         with request():
             for _ in range(7):
                 tide.config.get("a")
-        counts = tide.observe_reads()
+        counts = tide._life.instruments.observe_reads()
         assert counts["live", False] == 10
         assert counts["memory", True] == 7
 
@@ -247,7 +247,7 @@ async def test_fetch_walks_down_the_ladder() -> None:
     async with connected(store) as tide:
         await tide.config.put("a", "1")
         assert (await tide.config.fetch("a")).source is Source.QUORUM
-        store.down = {m for m in store.members if m != tide._cluster.active}
+        store.down = {m for m in store.members if m != tide._parts.client.state.active}
         store.touch()
         await tide.health.wait_for(HealthState.DEGRADED)
         assert (await tide.config.fetch("a")).source is Source.MEMBER
@@ -309,7 +309,7 @@ async def test_fetch_survives_one_dead_member() -> None:
         store = MemoryStore()
         async with connected(store) as tide:
             await tide.config.put("a", "1")
-            setattr(store, broken, {tide._cluster.active})
+            setattr(store, broken, {tide._parts.client.state.active})
             began = anyio.current_time()
             assert (await tide.config.fetch("a")).source is Source.QUORUM
             assert anyio.current_time() - began < 1.5
@@ -612,7 +612,7 @@ async def test_repeated_reads_outside_a_request_are_counted() -> None:
         await go_dark(store, tide)
         for _ in range(7):
             tide.config.get("a")
-        assert tide.observe_reads()["memory", True] == 7
+        assert tide._life.instruments.observe_reads()["memory", True] == 7
 
 
 async def test_a_change_that_comes_while_closing_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
@@ -620,7 +620,7 @@ async def test_a_change_that_comes_while_closing_is_no_failure(caplog: pytest.Lo
     store = MemoryStore(values={"p/timeout": 1})
     async with connected(store) as tide, connected(store) as other:
         live = tide.config.bind(Payments, prefix="p/")
-        tide._lifecycle.close("the coordinator is closing")  # which is the first that it does
+        tide._parts.client.lifecycle.close("the coordinator is closing")  # which is the first that it does
         tide.config.close()
         await other.config.put("p/timeout", 2)
         await anyio.sleep(1)

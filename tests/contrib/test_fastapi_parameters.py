@@ -281,11 +281,11 @@ async def test_equal_ones_are_read_once_and_others_apart() -> None:
         seen.extend((a, b, c, d, e, f))
 
     async with serving(app, MemoryStore()) as (client, tide):
-        before = tide.observe_reads().get(("live", False), 0)
+        before = tide._life.instruments.observe_reads().get(("live", False), 0)
         await client.get("/")
         assert seen == [1, True, 2, [], [4], 1]
         assert type(seen[1]) is bool
-        assert tide.observe_reads()["live", False] - before == 5
+        assert tide._life.instruments.observe_reads()["live", False] - before == 5
 
 
 @pytest.mark.parametrize(

@@ -399,7 +399,7 @@ async def test_openfeatures_own_events_have_our_words() -> None:
         lose(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         memory = client.get_boolean_details("a", False, None, options).flag_metadata["tideover.source"]
-        assert {(live, False), (memory, True)} <= set(tide.observe_reads())
+        assert {(live, False), (memory, True)} <= set(tide._life.instruments.observe_reads())
     reasons = [event.attributes[TelemetryAttribute.EVALUATION_REASON] for event in hook.events]
     assert reasons == ["static", "disabled", "error", "stale"]
     first, _, missing, _ = hook.events

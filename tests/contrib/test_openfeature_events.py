@@ -35,7 +35,7 @@ from tests.contrib.flag_support import (
 from tests.support import connected, mock_trio, threads_stop_the_clock
 from tideover import HealthState, connect
 from tideover.contrib.openfeature import TideoverProvider
-from tideover.event_loop import EventLoop
+from tideover.home import EventLoop
 from tideover.store.operations import Delete, Put, Range
 from tideover.store.transactions import Txn
 from tideover.testing import EtcdServer, FaultyStore, MemoryStore

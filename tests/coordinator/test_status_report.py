@@ -34,8 +34,8 @@ def rows(tide: Coordinator) -> dict[str, PrimitiveStatus]:
 
 def lose(store: MemoryStore, tide: Coordinator, members: int) -> None:
     """Take down members, the one in use last."""
-    others = [member for member in store.members if member != tide._cluster.active]
-    store.down = {*others, tide._cluster.active} if members == 3 else set(others[:members])
+    others = [member for member in store.members if member != tide._parts.client.state.active]
+    store.down = {*others, tide._parts.client.state.active} if members == 3 else set(others[:members])
     store.touch()
 
 
@@ -203,7 +203,7 @@ async def test_which_process_this_is() -> None:
 async def test_before_it_is_entered() -> None:
     """A report can be made at any time, and says that nothing is known yet."""
     async with connected(MemoryStore()) as tide:
-        made = Coordinator(tide.options, store=MemoryStore())
+        made = Coordinator(tide._parts.options, store=MemoryStore())
     report = made.status()
     assert report.sentence.startswith("not entered yet")
     assert str(report.headline) == "etcd has not been asked yet."

@@ -537,7 +537,7 @@ async def test_use_reports_by_itself() -> None:
         assert bad in view.endpoints
         assert bad not in {view.pick() for _ in range(20)}
         assert tide.status().services[0].ejected == 1
-        assert tide.observe_endpoints() == {(SERVICE, "live"): 4}
+        assert tide._life.instruments.observe_endpoints() == {(SERVICE, "live"): 4}
         await anyio.sleep(5)
         assert not view.ejected
         assert bad in {view.pick() for _ in range(20)}
@@ -611,7 +611,7 @@ async def test_changes() -> None:
         await withdraw(store, FIVE[0])
         await anyio.sleep(0.01)
         assert seen == [1, 2, 3, 2]
-        tide._discovery.close("over")
+        tide._parts.discovery.close("over")
     assert seen == [1, 2, 3, 2]
 
 

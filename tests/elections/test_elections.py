@@ -218,11 +218,11 @@ async def test_stay(caplog: pytest.LogCaptureFixture) -> None:
             assert "'reaper' is led here, unconfirmed." in one.status().sentence
             (status,) = one.status().elections
             assert (status.standing, status.on_outage, status.token) == (Standing.UNCONFIRMED, "stay", term.token)
-            assert one.observe_leaders() == {("reaper", "unconfirmed"): 1}
+            assert one._life.instruments.observe_leaders() == {("reaper", "unconfirmed"): 1}
             mend(store)
             await anyio.sleep(60)
             assert term.standing is Standing.HELD
-            assert other.observe_leaders() == {}
+            assert other._life.instruments.observe_leaders() == {}
         assert "unconfirmed" in caplog.text
         assert "confirmed" in caplog.text
         tasks.cancel_scope.cancel()
@@ -303,7 +303,7 @@ async def test_what_could_be_regained_is_forgotten() -> None:
             await handle.resign()
             mend(store)
             await anyio.sleep(5)
-        assert len(one._elections._regaining) == 1
+        assert len(one._parts.elections._regaining) == 1
         assert not term.leads
         with pytest.raises(LeadershipLost):
             async with one.leader("mails", value="a") as first:
@@ -316,7 +316,7 @@ async def test_what_could_be_regained_is_forgotten() -> None:
             seen = await other.election("mails").current()
             assert seen is not None
             assert seen.value == "b"
-        assert len(one._elections._regaining) <= 1
+        assert len(one._parts.elections._regaining) <= 1
 
 
 # Refusals -------------------------------------------------------------------------------------------------------
@@ -514,14 +514,26 @@ async def test_a_fork_and_a_reset_end_what_is_led() -> None:
     """In a forked child nothing is led any more, nor after etcd was found to be in another history."""
     async with two() as (_, one, other):
         term = await one.election("a").campaign(on_outage="stay")
-        one._elections.reset()
+        one._parts.elections.reset("", 0)
         assert "another history" in term.loss
         again = await one.election("b").campaign()
-        one.poison()
+        one._life.poison()
         assert "forked" in again.loss
         with pytest.raises(Closed, match="forked"):
-            one.leader("c")._stand()
+            await one.leader("c").__aenter__()
         assert other.status().elections == ()
+
+
+async def test_former_names_work_with_a_warning() -> None:
+    """For one release `office` is `admin`, and `ground` is `present_standing`; both warn."""
+    async with two() as (_, one, _other):
+        election = one.election("a")
+        term = await election.campaign()
+        with pytest.warns(DeprecationWarning, match=r"admin\(\)"):
+            snapshot = await election.office().look()
+        assert snapshot.token == (await election.admin().look()).token == term.token
+        with pytest.warns(DeprecationWarning, match="present_standing"):
+            assert term.ground is term.present_standing is tideover.Standing.HELD
 
 
 # Module-level ---------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ async def test_an_answer_is_held_back_until_the_epoch_is_raised() -> None:
         await write(memory, "a", str(n))
     async with connected(store) as tide:
         announced: list[Reset] = []
-        tide._identity.subscribe(announced.append)
+        tide._parts.epoch.subscribe(announced.append)
         await anyio.sleep(10)
         memory.rebuild({b"/config/a": b"old"})
         store.inject("UNAVAILABLE", "etcdserver: request timed out", op=Txn, times=8)
@@ -97,7 +97,7 @@ async def test_a_member_that_is_cut_off_counts_terms_of_its_own() -> None:
     await write(store, "a", "1")
     async with connected(store) as tide:
         await anyio.sleep(1)
-        store.down = {m for m in store.members if m != tide._cluster.active}
+        store.down = {m for m in store.members if m != tide._parts.client.state.active}
         store.raft_term = 50
         store.touch()
         await tide.health.wait_for(HealthState.DEGRADED)
@@ -142,7 +142,7 @@ async def test_a_member_caught_up_from_a_snapshot_makes_no_reset() -> None:
         for member in store.members:
             store.behind = member
             await store.call(Range(b"/a"), member=member, timeout=1)
-            await tide._client.calls.call(Range(b"/config/b"))
+            await tide._parts.client.calls.call(Range(b"/config/b"))
             await anyio.sleep(20)
         session.check()
         term.check()
@@ -176,8 +176,8 @@ async def test_whoever_may_not_write_settles_a_lower_term_too(op: type[Op[Result
         await anyio.sleep(20)
         for member in memory.members:
             memory.behind = member
-            tide._cluster.use(member)
-            await tide._client.calls.call(Range(b"/config/b"))
+            tide._parts.client.state.use(member)
+            await tide._parts.client.calls.call(Range(b"/config/b"))
             await anyio.sleep(60)
         assert tide.status().identity.resets == 0
 
@@ -229,7 +229,7 @@ async def test_a_snapshot_without_excluded_keys_is_no_contradiction(tmp_path: Pa
 
     # A thread writes and reads the snapshot, for which the mock clock does not wait.
     async with coordinator() as tide:
-        keeper = tide._followed[0].keeper
+        keeper = tide._parts.followed[0].keeper
         assert keeper is not None
         while keeper._saved_at < 0:
             await anyio.sleep(1)
@@ -291,7 +291,7 @@ async def test_a_members_word_about_a_lease_proves_nothing() -> None:
         await anyio.sleep(1)
         header = (await store.call(Range(KEY), member=store.members[0], timeout=1)).header
         old = type(header)(header.cluster_id, 1, 1, 1)
-        await tide._identity.admit(store.members[0], anyio.current_time(), old, linearizable=False)
+        await tide._parts.epoch.admit(store.members[0], anyio.current_time(), old, linearizable=False)
         assert tide.epoch == 1
         assert LeaseTimeToLive(1).lane
 
@@ -333,7 +333,7 @@ async def test_what_was_left_on_disk_counts_whenever_it_is_read(op: type[Op[Any]
     store = Recalled()
     clock, member = mock_clock(), store.members[0]
     identity = EpochTracker(
-        KEY, cluster=ClusterState(store.members, clock=clock, active=member), clock=clock, chance=lambda: 0.5
+        KEY, cluster=ClusterState(store.members, clock=clock, active=member, random=lambda: 0.5)
     )
     left = Known(store.cluster_id, 2, 1, clock.monotonic(), 5, "cafe" if marked else "")
     store.during = (op, lambda: identity.recall(left))
@@ -353,7 +353,7 @@ async def test_an_answer_is_held_back_no_longer_than_its_caller_waits() -> None:
     clock = mock_clock()
     member = store.members[0]
     identity = EpochTracker(
-        KEY, cluster=ClusterState(store.members, clock=clock, active=member), clock=clock, chance=lambda: 0.5
+        KEY, cluster=ClusterState(store.members, clock=clock, active=member, random=lambda: 0.5)
     )
     guarded = EpochCheckedStore(store, identity, clock=clock)
     began = anyio.current_time()
@@ -382,9 +382,9 @@ async def test_a_member_that_falls_silent_does_not_hold_the_others_up() -> None:
     """A look that is due while the member in use is silent is answered by another one within 0.2 s."""
     store = MemoryStore()
     async with connected(store) as tide:
-        store.frozen = {tide._cluster.active}
+        store.frozen = {tide._parts.client.state.active}
         began = anyio.current_time()
-        await tide._identity.confirm(5)
+        await tide._parts.epoch.confirm(5)
         assert anyio.current_time() - began < 0.2
 
 
@@ -405,7 +405,7 @@ async def test_what_is_written_over_the_marker_is_no_outage_and_no_reset(
         await anyio.sleep(1)
         marker = (await read_at(store, KEY)).value
         await write_at(store, KEY, value)
-        await old._identity.confirm(1)
+        await old._parts.epoch.confirm(1)
         async with connected(store) as new:
             assert new.health.state is HealthState.AVAILABLE
             await new.config.put("a", "1")
@@ -418,10 +418,10 @@ async def test_what_is_written_over_the_marker_is_no_outage_and_no_reset(
                     (await read_at(store, KEY)).mod_revision,
                 )
                 assert not tide.status().identity.recorded
-            await old._identity.confirm(1)
+            await old._parts.epoch.confirm(1)
             assert (await read_at(store, KEY)).value == value
             await store.call(Delete(KEY), member=store.members[0], timeout=1)
-            await old._identity.confirm(1)
+            await old._parts.epoch.confirm(1)
             assert (await read_at(store, KEY)).value == marker
             await anyio.sleep(40)
             for tide in old, new, unaware:
@@ -438,9 +438,9 @@ async def test_a_bump_over_a_foreign_value_is_a_reset() -> None:
     async with connected(store) as tide:
         await anyio.sleep(1)
         await write_at(store, KEY, b"hello")
-        await tide._identity.confirm(1)
-        await write_at(store, KEY, EpochMarker(1, "bumped", tide._identity.known.cluster_id, 1).encode())
-        await tide._identity.confirm(1)
+        await tide._parts.epoch.confirm(1)
+        await write_at(store, KEY, EpochMarker(1, "bumped", tide._parts.epoch.known.cluster_id, 1).encode())
+        await tide._parts.epoch.confirm(1)
         assert (tide.epoch, tide.status().identity.resets) == (2, 1)
 
 
@@ -467,7 +467,7 @@ async def test_a_restore_is_seen_though_the_marker_is_overwritten() -> None:
     async with connected(store) as tide:
         await anyio.sleep(1)
         await write_at(store, KEY, b"hello")
-        await tide._identity.confirm(1)
+        await tide._parts.epoch.confirm(1)
         await anyio.sleep(1)
         store.rebuild({KEY: b"hello"})
         await tide.config.fetch("a", default=None)

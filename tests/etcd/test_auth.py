@@ -179,12 +179,20 @@ async def test_credentials_are_shown_nowhere(
                 await tide.config.put("timeout", 2.5)
             except tideover.AuthenticationFailed as exc:
                 shown.append(repr(exc))
-            store = tide._store
+            store = tide._parts.store
             assert isinstance(store, EtcdStore)
             assert store._login is not None
             if store._login._token:
                 secrets.add(store._login._token)
-            parts = [tide, tide.options, tide.config, tide.health, store, store._login, tide._cluster]
+            parts = [
+                tide,
+                tide._parts.options,
+                tide.config,
+                tide.health,
+                store,
+                store._login,
+                tide._parts.client.state,
+            ]
             shown += [repr(half.value), *map(repr, parts), str(tide.status().to_dict())]
     spans = recorded.spans()
     assert len(spans) > 2

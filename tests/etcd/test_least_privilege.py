@@ -84,7 +84,7 @@ async def test_all_of_it_through_the_death_of_the_only_given_endpoint(cluster: E
     """With one endpoint given all three members are learned; it dies, and everything goes on without an outage."""
     given = cluster.members[0]
     async with tideover.connect(given.endpoint, cache_dir=False, namespace="/shop", **USER) as tide:
-        await tide.know_members(5)
+        await tide._life.know_members(5)
         assert [member.answers for member in tide.status().members] == [True, True, True]
         await use_everything(tide, "one")
         given.kill()
@@ -182,7 +182,7 @@ async def test_a_rolling_move_of_all_members_behind_a_name(cluster: EtcdCluster)
         await move(member, here[member.name])
     options = Options(endpoints=(f"etcd.internal:{port.number}",), cache_dir=False, namespace="/shop", **USER)
     async with Coordinator(options, resolver=resolve) as tide:
-        await tide.know_members(5)
+        await tide._life.know_members(5)
         await use_everything(tide, "before")
         seen: set[HealthState] = set()
         async with anyio.create_task_group() as tasks:

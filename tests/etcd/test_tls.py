@@ -175,7 +175,7 @@ async def test_rotation_under_watches_and_sessions(tmp_path: Path) -> None:
                     seen.append(change.value)  # noqa: PERF401 - it has no end
 
             tasks.start_soon(follow)
-            store = tide._store
+            store = tide._parts.store
             assert isinstance(store, EtcdStore)
             store._look_every = 0.0
             lease, streams = session.lease_id, store._watches[server.endpoint]._streams

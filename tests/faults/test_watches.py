@@ -198,7 +198,7 @@ async def following(cluster: EtcdCluster, seed: int) -> AsyncIterator[Following]
             tideover.connect(*cluster.endpoints, follow=follow, cache_dir=False, require="config") as tide,
             anyio.create_task_group() as tasks,
         ):
-            spies = [Spy(tide, view, tasks) for view in tide._views]
+            spies = [Spy(tide, view, tasks) for view in tide._parts.views]
             for watch in raw:
                 tasks.start_soon(watch.run)
             yield raw, spies, tide
@@ -253,7 +253,7 @@ async def run_round(seed: int, count: int, folder: Path, tally: Tally) -> list[s
                 await anyio.sleep(1)
             await anyio.sleep(0.5)
             await cluster.applied()
-            members = [await content(tide._store, member) for member in cluster.endpoints]
+            members = [await content(tide._parts.store, member) for member in cluster.endpoints]
             if members != [members[0]] * len(members):
                 return None
             history = written(folder)

@@ -152,13 +152,13 @@ class Trial:
             )
             for key in there:
                 await self._others.call(Delete(key), member=self._others.members[0], timeout=5)
-            await self._old._identity.confirm(2)
+            await self._old._parts.epoch.confirm(2)
             await self._is_as_before(new)
 
     async def _put(self, value: Value) -> None:
         await self._others.call(Put(value.key, value.raw), member=self._others.members[0], timeout=5)
         if value.place == "epoch":
-            await self._old._identity.confirm(2)
+            await self._old._parts.epoch.confirm(2)
 
     def _starts(self) -> Coordinator:
         return connect(self._etcd.endpoint, namespace=NAMESPACE, cache_dir=False, start_timeout=5)

@@ -143,7 +143,7 @@ async def leader_changed(cluster: EtcdCluster, how: str) -> tuple[float, Seen, S
     leader = cluster.leader()
     async with connected(*cluster.endpoints) as (tide, seen):
         await tide.config.put("k", "v")
-        tide._cluster.active = leader.endpoint
+        tide._parts.client.state.active = leader.endpoint
         await tide.config.fetch("k")
         began = time.monotonic()
         if how == "move":
@@ -278,10 +278,10 @@ async def test_slowness_of_one_member_is_left_behind(cluster: EtcdCluster) -> No
     delay = [0.0]
     async with slowed(cluster.endpoints[0], delay) as slow:
         async with connected(slow, *cluster.endpoints[1:]) as (tide, seen):
-            tide._cluster.active = slow
+            tide._parts.client.state.active = slow
             await tide.config.fetch("k", default="")
             delay[0] = 2.0  # longer than any answer took until now, on a busy machine too
-            await until(lambda: tide._cluster.active != slow, within=12)
+            await until(lambda: tide._parts.client.state.active != slow, within=12)
             await anyio.sleep(4)
             assert seen.states == ["available"]
 

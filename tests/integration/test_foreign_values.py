@@ -138,14 +138,14 @@ async def test_a_foreign_epoch_is_no_outage(server: EtcdServer, store: EtcdStore
         async with old.lock("orders"):
             for value in [*spoilt(MARKER), MARKER.replace(b"7", b"9223372036854775808")]:
                 await call(store, Put(key, value))
-                await old._identity.confirm(2)
+                await old._parts.epoch.confirm(2)
                 async with connect(server.endpoint, namespace="/depot", cache_dir=False, start_timeout=5) as new:
                     assert new.health.state is HealthState.AVAILABLE
                     await new.config.put("rate", 1)
                     assert [value.key for value in new.status().rejected] == [key.decode()]
                     assert [value.key for value in await new.foreign_values()] == [key.decode()]
             await call(store, Delete(key))
-            await old._identity.confirm(2)
+            await old._parts.epoch.confirm(2)
             assert await old.foreign_values() == ()
             status = old.status()
             assert (status.rejected, status.identity.error, status.identity.resets) == ((), None, 0)

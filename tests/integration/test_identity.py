@@ -79,7 +79,7 @@ class Witness:
         self.read: list[tuple[int, int]] = []
         self.fetched: list[tuple[int, int]] = []
         self.announced: list[Reset] = []
-        tide._identity.subscribe(self.announced.append)
+        tide._parts.epoch.subscribe(self.announced.append)
 
     async def run(self) -> None:
         """Read every few milliseconds, and ask etcd as often as it answers."""
@@ -144,7 +144,7 @@ async def test_restored_without_space(etcd_server: EtcdServer, tmp_path: Path) -
         with pytest.raises(tideover.SpaceExhausted):
             await tide.config.put("a", "newer")
         etcd_server.etcdctl("alarm", "disarm")
-        await tide._identity.confirm()
+        await tide._parts.epoch.confirm()
         identity = tide.status().identity
         assert (tide.epoch, identity.resets, identity.recorded) == (2, 1, True)
         assert epoch_in_etcd(etcd_server) == 2
@@ -427,7 +427,7 @@ async def test_a_member_caught_up_from_a_snapshot_is_of_the_same_history(
             tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=10) as tide,
             tide.session(ttl=6) as session,
         ):
-            bare, guarded = tide._store, tide._client.calls.store
+            bare, guarded = tide._parts.store, tide._parts.client.calls.store
             assert bare is not None
             ask = Range(b"x")
             ids = [
@@ -450,14 +450,14 @@ async def test_a_member_caught_up_from_a_snapshot_is_of_the_same_history(
             rules = (await bare.call(ask, member=leader.endpoint, timeout=2)).header.raft_term
             await guarded.call(ask, member=leader.endpoint, timeout=2)
             doubts: list[bool] = []
-            settle = tide._identity._settle_doubt
+            settle = tide._parts.epoch._settle_doubt
 
             async def spy(doubt: _Doubt) -> None:
                 doubts.append(doubt.term_only)
                 await settle(doubt)
 
             # Its own probes may be the first to see the lower term, and settle it at once.
-            monkeypatch.setattr(tide._identity, "_settle_doubt", spy)
+            monkeypatch.setattr(tide._parts.epoch, "_settle_doubt", spy)
             paused.resume()
             with anyio.fail_after(20):
                 while not doubts:  # else this were no test of it

@@ -35,8 +35,8 @@ def cluster() -> Iterator[EtcdCluster]:
 
 async def ask(tide: Coordinator, op: Op[Any], member: str | None = None) -> int:
     """Do something past the sessions; return the revision."""
-    assert tide._store is not None
-    answer = await tide._store.call(op, member=member or tide._cluster.active, timeout=5)
+    assert tide._parts.store is not None
+    answer = await tide._parts.store.call(op, member=member or tide._parts.client.state.active, timeout=5)
     return int(answer.header.revision)
 
 
@@ -59,7 +59,7 @@ async def test_one_loss_among_a_thousand_keys() -> None:
     with EtcdServer() as server:
         async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5, follow=()) as tide:
             async with tide.session(ttl=60) as session:
-                others = [await tide._sessions.open(60) for _ in range(50)]
+                others = [await tide._parts.sessions.open(60) for _ in range(50)]
                 keys = await put_many(session, MANY)
                 with anyio.fail_after(20):
                     while gauge(server, "etcd_debugging_mvcc_watcher_total") < MANY + 1:
@@ -87,10 +87,10 @@ async def test_a_member_stops_and_history_goes_meanwhile(cluster: EtcdCluster) -
     """The member of the watch is stopped, a key and a lease go, and their history: both are known in seconds."""
     async with tideover.connect(*cluster.endpoints, cache_dir=False, start_timeout=5, follow=()) as tide:
         async with tide.session(ttl=60) as session:
-            taken = await tide._sessions.open(60)
+            taken = await tide._parts.sessions.open(60)
             keys = await put_many(session, 20)
             await anyio.sleep(0.5)
-            watches = tide._sessions._watches
+            watches = tide._parts.sessions._watches
             assert watches is not None
             stopped = next(member for member in cluster.members if member.endpoint == watches._member)
             running = next(member for member in cluster.members if member is not stopped)

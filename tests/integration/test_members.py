@@ -103,7 +103,7 @@ async def test_the_others_are_learned(cluster: EtcdCluster) -> None:
     """A client that is told of one member soon knows all three by name and id, each once, and where from."""
     told = cluster.members[0].endpoint
     async with tideover.connect(told, cache_dir=False) as tide:
-        await tide.know_members(2)
+        await tide._life.know_members(2)
         members = tide.status().members
     assert [m.endpoint for m in members if m.origin == "given"] == [told]
     assert {m.endpoint for m in members} == set(cluster.endpoints)
@@ -117,7 +117,7 @@ async def test_endpoints_can_be_kept_to(cluster: EtcdCluster) -> None:
     """With `sync_members=False` nobody else is connected to."""
     told = cluster.members[0].endpoint
     async with tideover.connect(told, cache_dir=False, sync_members=False) as tide:
-        await tide.know_members(2)
+        await tide._life.know_members(2)
         await anyio.sleep(0.2)
         assert [m.endpoint for m in tide.status().members] == [told]
         assert [m.name for m in tide.status().members] == ["etcd-1"]
@@ -128,12 +128,12 @@ async def test_a_lost_member_costs_a_read_under_a_second(cluster: EtcdCluster, h
     """The one member told of, in use, dies or freezes: no read fails or takes 1 s; found again within 2 s."""
     lost = cluster.followers()[0]
     async with tideover.connect(lost.endpoint, cache_dir=False) as tide:
-        await tide.know_members(2)
+        await tide._life.know_members(2)
         async with fetching(tide) as fetches:
             await anyio.sleep(1)
             await away(lost, how)
             await anyio.sleep(3)
-            assert tide._cluster.active != lost.endpoint
+            assert tide._parts.client.state.active != lost.endpoint
             assert tide.health.state is HealthState.AVAILABLE
             await back(lost, how)
             returned = await until(lambda: answers(tide, lost.endpoint), within=5)
@@ -166,7 +166,7 @@ async def test_a_lost_quorum_is_declared_as_fast_by_who_knows_one(cluster: EtcdC
     survivor = cluster.followers()[0]
     endpoints = [survivor.endpoint] if told == 1 else cluster.endpoints
     async with tideover.connect(*endpoints, cache_dir=False) as tide:
-        await tide.know_members(2)
+        await tide._life.know_members(2)
         await anyio.sleep(0.5)
         cluster.lose_quorum(survivor=survivor)
         took = await until(lambda: tide.health.state is HealthState.DEGRADED, within=10)
@@ -179,7 +179,7 @@ async def test_writes_go_on_after_a_kill(cluster: EtcdCluster) -> None:
     lost = cluster.followers()[0]
     unknown = 0
     async with tideover.connect(lost.endpoint, cache_dir=False) as tide:
-        await tide.know_members(2)
+        await tide._life.know_members(2)
         for number in range(60):
             if number == 20:
                 lost.kill()
@@ -199,14 +199,14 @@ async def test_a_member_that_is_removed_is_given_up(monkeypatch: pytest.MonkeyPa
         third = next(member for member in three.followers() if member is not three.members[0])
         first, second = (member for member in three.members if member is not third)
         async with tideover.connect(first.endpoint, cache_dir=False) as tide:
-            await tide.know_members(2)
+            await tide._life.know_members(2)
             assert answers(tide, third.endpoint)
             number = next(m.id for m in tide.status().members if m.endpoint == third.endpoint)
             # One that stays is asked: the one that is removed stops before it has answered.
             await anyio.to_thread.run_sync(first.etcdctl, "member", "remove", number)
             await until(lambda: third.endpoint not in {m.endpoint for m in tide.status().members}, within=5)
             assert {m.endpoint for m in tide.status().members} == {first.endpoint, second.endpoint}
-            assert third.endpoint not in tide._cluster.members
+            assert third.endpoint not in tide._parts.client.state.members
             assert tide.health.state is HealthState.AVAILABLE
 
 
@@ -234,7 +234,7 @@ async def test_a_forwarded_port(cluster: EtcdCluster) -> None:
         tasks.start_soon(listener.serve, forward)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
         async with tideover.connect(f"127.0.0.1:{port}", cache_dir=False) as tide:
-            await tide.know_members(2)
+            await tide._life.know_members(2)
             members = {m.endpoint: m.name for m in tide.status().members}
             assert members[f"127.0.0.1:{port}"] == "etcd-1"
             assert target not in members
@@ -259,11 +259,11 @@ async def test_a_name_is_as_many_members_as_it_has_addresses() -> None:
             await server.ready()
             options = Options(endpoints=(f"localhost:{port}",), cache_dir=False)
             async with Coordinator(options, resolver=resolve) as tide:
-                await tide.know_members(2)
+                await tide._life.know_members(2)
                 await anyio.sleep(2.5)
                 found = {m.endpoint: (m.origin, m.answers) for m in tide.status().members}
                 assert found == {endpoint: ("given", endpoint in answering) for endpoint in here}
                 assert {m.name for m in tide.status().members if m.answers} == {"both"}
-                assert tide._cluster.roll.size == 1
+                assert tide._parts.client.state.roll.size == 1
                 assert tide.health.state is HealthState.AVAILABLE
                 await tide.config.put("a", "1")

@@ -117,7 +117,7 @@ async def test_leader_change_changes_nothing(etcd_cluster: EtcdCluster, how: str
         tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide,
         reading(tide) as reads,
     ):
-        tide._cluster.active = leader.endpoint
+        tide._parts.client.state.active = leader.endpoint
         await anyio.sleep(0.5)
         getattr(leader, how)()
         began = time.monotonic()
@@ -139,7 +139,7 @@ async def test_frozen_member_in_use(etcd_cluster: EtcdCluster) -> None:
         tideover.connect(*etcd_cluster.endpoints, cache_dir=False, start_timeout=5) as tide,
         reading(tide) as reads,
     ):
-        tide._cluster.active = follower.endpoint
+        tide._parts.client.state.active = follower.endpoint
         await tide.config.fetch(KEY, float)
         follower.pause()
         slowest = 0.0
@@ -148,7 +148,7 @@ async def test_frozen_member_in_use(etcd_cluster: EtcdCluster) -> None:
             assert (await tide.config.fetch(KEY, float, timeout=3)).source is Source.QUORUM
             slowest = max(slowest, time.monotonic() - began)
         assert slowest < 1.5
-        assert tide._cluster.active != follower.endpoint
+        assert tide._parts.client.state.active != follower.endpoint
         written = await tide.config.put(KEY, 2.0)
         assert written.visible
         follower.resume()
@@ -231,9 +231,10 @@ async def leave_snapshots(endpoints: tuple[str, ...], folder: Path) -> None:
     from tideover.clock import Clock
     from tideover.prefixes.snapshot import Snapshot
     from tideover.prefixes.snapshot_file import SnapshotFile
+    from tideover.prefixes.snapshot_names import SnapshotOwner
     from tideover.types import Entry
 
-    file = SnapshotFile(folder, namespace="", prefix=b"/config/", endpoints=endpoints)
+    file = SnapshotFile(folder, SnapshotOwner("", endpoints), prefix=b"/config/")
     for revision, value in ((2, b"1"), (3, b"2")):
         stamp = Clock().stamp()
         entries = {b"/config/a": Entry(value, 2, revision)}

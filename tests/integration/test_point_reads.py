@@ -99,7 +99,7 @@ async def test_cancelled_fetches_leave_the_others_alone(tide: Coordinator) -> No
             await anyio.sleep(microseconds / 1e6)
             doomed.cancel_scope.cancel()
         assert [reading.value for reading in kept] == ["1"] * 10
-    assert repr(tide._coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
+    assert repr(tide._parts.coalescer) == "<Coalescer 0 waiting, 0 batches under way>"
 
 
 async def test_one_refusal_is_not_anothers() -> None:

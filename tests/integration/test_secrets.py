@@ -108,7 +108,7 @@ async def test_credentials_are_shown_nowhere(tmp_path: Path, caplog: pytest.LogC
             endpoint, tls=tls, username="app", password=PASSWORD, cache_dir=snapshots, record_keys=True
         ) as tide:
             await tide.config.put("k", "v")
-            store = tide._store
+            store = tide._parts.store
             assert isinstance(store, EtcdStore)
             assert store._login is not None
             assert store._login._token

@@ -46,8 +46,8 @@ def leases(server: EtcdServer | EtcdCluster) -> list[str]:
 
 async def revoke(tide: Coordinator, lease: int) -> None:
     """Take a lease away, as etcd might."""
-    assert tide._store is not None
-    await tide._store.call(LeaseRevoke(lease), member=tide._cluster.active, timeout=2)
+    assert tide._parts.store is not None
+    await tide._parts.store.call(LeaseRevoke(lease), member=tide._parts.client.state.active, timeout=2)
 
 
 async def test_a_session_and_its_keys(server: EtcdServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -95,7 +95,7 @@ async def test_a_lease_taken_away_is_noticed_within_a_moment(server: EtcdServer)
 async def test_any_thread_may_check(server: EtcdServer) -> None:
     """`check` in a worker thread passes while the session lives, and raises once it is lost."""
     async with tideover.connect(server.endpoint, cache_dir=False, start_timeout=5) as tide:
-        session = await tide._sessions.open(6, strict=True)
+        session = await tide._parts.sessions.open(6, strict=True)
         await anyio.to_thread.run_sync(session.check)
         session.orphan()
         with pytest.raises(SessionLost):
@@ -126,12 +126,14 @@ async def test_a_thousand_sessions_leave_nothing(server: EtcdServer) -> None:
 
         def counts() -> tuple[int, int, int]:
             gc.collect()
-            tasks = tide._home._tasks.__dict__.get("_tasks", ()) if tide._home._tasks else ()
+            tasks = (
+                tide._parts.client.home._tasks.__dict__.get("_tasks", ()) if tide._parts.client.home._tasks else ()
+            )
             return len(anyio.get_running_tasks()), process.num_fds(), len(tasks)
 
         async def quiet() -> None:
             # The stream that watches the keys of all sessions stays for the next ones, up to 2 s.
-            watches = tide._sessions._watches
+            watches = tide._parts.sessions._watches
             assert watches is not None
             with anyio.fail_after(3):
                 while watches._group is not None:
@@ -147,7 +149,7 @@ async def test_a_thousand_sessions_leave_nothing(server: EtcdServer) -> None:
         assert after[0] <= before[0] + 1
         assert after[1] <= before[1]
         assert after[2] <= before[2]
-        assert len(tide._sessions._sessions) == 0
+        assert len(tide._parts.sessions._sessions) == 0
         assert tide.status().restarts == 0
         # The gauge is per stream: what is left belongs to the followed prefix alone.
         streams = StreamWatch, WatchStream, KeepAliveStream

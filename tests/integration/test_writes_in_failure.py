@@ -5,7 +5,6 @@ A key's version says how often it was written. The whole table is tried on a gRP
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -49,13 +48,13 @@ def cluster(running_cluster: EtcdCluster) -> Iterator[EtcdCluster]:
 
 async def version(tide: Coordinator, key: str) -> int:
     """Return how often a key was written."""
-    async with at(tide._cluster.active) as member:
+    async with at(tide._parts.client.state.active) as member:
         return await member.version(f"/config/{key}".encode())
 
 
 async def using(tide: Coordinator, endpoint: str) -> None:
     """Let a coordinator use a member, over a connection that is there."""
-    tide._cluster.active = endpoint
+    tide._parts.client.state.active = endpoint
     await tide.config.fetch("warm", default="")
 
 
@@ -70,7 +69,7 @@ async def test_calls_wait_for_the_only_member() -> None:
             await tide.config.put("k", 0)
             server.kill()
             with anyio.fail_after(5):
-                while not tide._cluster.suspected:
+                while not tide._parts.client.state.suspected:
                     await anyio.sleep(0.005)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(partial(tide.config.put, "k", 1, timeout=10))
@@ -128,7 +127,7 @@ async def test_writes_under_kills(cluster: EtcdCluster) -> None:
             while kills < 4 or (not ended["OutcomeUnknown"] and kills < 20):
                 kills += 1
                 await anyio.sleep(0.4)
-                victim = next(m for m in cluster.members if m.endpoint == tide._cluster.active)
+                victim = next(m for m in cluster.members if m.endpoint == tide._parts.client.state.active)
                 victim.kill()
                 await anyio.sleep(0.6)
                 victim.start()
@@ -152,7 +151,7 @@ async def test_a_write_to_a_member_that_is_dead(cluster: EtcdCluster) -> None:
         await using(tide, victim.endpoint)
         victim.kill()
         await anyio.sleep(0.1)
-        tide._cluster.active = victim.endpoint
+        tide._parts.client.state.active = victim.endpoint
         with anyio.fail_after(1):
             await tide.config.put("dead", 1)
         await using(tide, cluster.leader().endpoint)
@@ -238,7 +237,7 @@ async def gateway_to(liar: Liar) -> AsyncIterator[Gateway]:
     """Make a gateway to a liar, with a monitor that finds all well whenever it is asked to look."""
     lanes = ClusterState([liar.endpoint], clock=Clock(), active=liar.endpoint)
     policy = RetryPolicy(wait_initial=0.001, wait_max=0.002)
-    gateway = Gateway(lanes, policy=policy, clock=Clock(), chance=random.random, namespace="")
+    gateway = Gateway(lanes, policy=policy, namespace="")
     store = EtcdStore([liar.endpoint])
     gateway.connect(store)
 

@@ -46,7 +46,7 @@ async def test_it_is_who_has_it_now() -> None:
     store = MemoryStore()
     async with connected(store) as one, connected(store) as two, connected(store) as three:
         for tide, name in ((one, "one:1"), (two, "two:2"), (three, "three:3")):
-            tide._locks.context.process_name = lambda name=name: name  # type: ignore[misc]
+            tide._parts.locks.context.process_name = lambda name=name: name  # type: ignore[misc]
         async with anyio.create_task_group() as tasks:
 
             async def hold(tide: Coordinator, seconds: float) -> None:
@@ -137,6 +137,6 @@ async def test_who_waits_behind_such_a_key_is_warned_once(caplog: pytest.LogCapt
         async with tide.lock("orders"):
             assert tide.status().rejected == ()
     assert [record.getMessage() for record in caplog.records if "/locks/orders/x" in record.getMessage()] == [
-        "tideover.lock.rejected: /locks/orders/x at revision 2 stands in the line of a lock: it is named after no "
+        "tideover.lock.rejected: /locks/orders/x at revision 2 is in the line of a lock: it is named after no "
         "lease: until it is deleted nobody behind it has the lock"
     ]

@@ -415,7 +415,7 @@ async def test_a_local_hold_left_on_its_way_back_leaves_no_key() -> None:
                 await anyio.sleep(after)
             await settle(5)
             assert lock_keys(store) == []
-            assert one._locks._cohorts == {}
+            assert one._parts.locks._cohorts == {}
             async with two.lock("orders", on_outage="fail", timeout=5):
                 pass
 
@@ -599,11 +599,11 @@ async def test_what_is_over_and_published_is_not_kept_for_ever(
         for number in range(8):
             async with tide.lock(f"orders/{number}"):
                 pass
-        assert next(iter(tide._locks._ledger._own.values())).name == "orders/0"
+        assert next(iter(tide._parts.locks._ledger._own.values())).name == "orders/0"
         heal(store)
         await tide.health.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(5)
-        kept = [hold.name for hold in tide._locks._ledger._own.values()]
+        kept = [hold.name for hold in tide._parts.locks._ledger._own.values()]
         assert kept == ["orders/5", "orders/6", "orders/7"]
         published = [decode(e.value) for k, e in store._newest.items() if k.startswith(b"/tideover/ledger/")]
         assert sorted(hold.name for hold in published) == [f"orders/{number}" for number in range(8)]
@@ -628,7 +628,7 @@ async def test_of_what_others_held_the_latest_is_kept(tmp_path: Path, monkeypatc
         heal(store)
         await two.health.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(10)
-        assert len(two._locks._ledger._others) == 3
+        assert len(two._parts.locks._ledger._others) == 3
 
 
 async def test_overlaps_are_found_and_reported(tmp_path: Path) -> None:
@@ -682,7 +682,7 @@ async def test_holds_of_a_process_that_died_are_told_by_the_next(tmp_path: Path)
     """What a killed process has left in its file is published by whoever comes next on the machine."""
     store = MemoryStore()
     async with connected_on(store, tmp_path) as tide:
-        folder = tide._ledger_folder(tmp_path)
+        folder = tide._parts._ledger_folder(tmp_path)
     dead = LedgerFile(folder, "dead")
     dead.write(REMEMBERED)
     dead.close(keep=True)
@@ -714,7 +714,7 @@ async def test_what_is_no_hold_harms_no_other(tmp_path: Path, caplog: pytest.Log
 
     await write(Put(key, b'{"token":1e999}'))
     async with connected_on(store, tmp_path) as tide:
-        folder = tide._ledger_folder(tmp_path)
+        folder = tide._parts._ledger_folder(tmp_path)
         dead = LedgerFile(folder, "dead")
         dead.write(REMEMBERED)
         dead.close(keep=True)

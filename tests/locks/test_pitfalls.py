@@ -454,7 +454,7 @@ async def test_cancelled_at_any_call_it_leaves_no_key(after: bool, contended: bo
             assert lock_keys(memory) == []
             async with tide.lock("orders", timeout=1) as held:
                 held.check()
-            assert repr(tide._locks) == "<Locks 0 held, 0 waited for>"
+            assert repr(tide._parts.locks) == "<Locks 0 held, 0 waited for>"
     assert struck >= 3
 
 

@@ -32,18 +32,18 @@ async def test_each_holder_is_told_also_after_a_doubt_between_two(monkeypatch: p
     """The session was in doubt while nobody held the lock: the next holder is told of a loss all the same."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.shared(15)
+        session = await tide._parts.sessions.shared(15)
         place = QueueKey(await session.put("locks/orders/1"), session, now=anyio.current_time)
-        cohort = Cohort("orders", 15, tide._locks.context, forget=lambda: None)
+        cohort = Cohort("orders", 15, tide._parts.locks.context, forget=lambda: None)
         options = lock_options(ttl=15, timeout=None, on_outage="fail", handover=True, lock_delay=0.0)
         begun: list[str] = []
-        start = tide._home.start
+        start = tide._parts.client.home.start
 
         def noted(name: str, task: Callable[..., Awaitable[object]], *args: object) -> bool:
             begun.append(name)
             return start(name, task, *args)
 
-        monkeypatch.setattr(tide._home, "start", noted)
+        monkeypatch.setattr(tide._parts.client.home, "start", noted)
         cohort._keep(place)
         cohort._keep(place)
         assert begun == ["lock: keep"]
@@ -52,7 +52,7 @@ async def test_each_holder_is_told_also_after_a_doubt_between_two(monkeypatch: p
         heal(store)
         await anyio.sleep(10)
         assert place.loss() is None
-        body = Counted("orders", options, tide._locks.context, place)
+        body = Counted("orders", options, tide._parts.locks.context, place)
         cohort._keep(place)
         await anyio.sleep(1)
         assert body.looks == 0

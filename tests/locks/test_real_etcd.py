@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -16,8 +17,7 @@ import pytest
 import tideover
 from tideover import Coordinator, LockMode
 from tideover.client.direct import DirectCalls
-from tideover.clock import Clock
-from tideover.locks.etcd_queue import EtcdQueue, queue_head
+from tideover.locks.etcd_queue import EtcdQueue
 from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Put, prefix_end
@@ -166,7 +166,7 @@ def watchers(server: EtcdServer) -> float:
 @pytest.mark.any_etcd
 async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdServer, tide: Coordinator) -> None:
     """A thousand keys in one line, and who waits at each of the first 200: a departure wakes the next alone."""
-    store = tide._store
+    store = tide._parts.store
     assert store is not None
     member = server.endpoint
     prefix = b"/locks/many/"
@@ -179,16 +179,9 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
         owns.append(LeasedKey(key.decode(), key, Entry(b"", revision, revision)))
     # As of so many processes: each waits for a time of its own before it asks again.
     chance = random.Random(7).random
-    direct = DirectCalls(tide._cluster, clock=Clock(), chance=chance).within(5)
+    direct = DirectCalls(tide._parts.client.state).within(5)
     direct.connect(store)
-    queue = EtcdQueue(
-        queue_head("", "many"),
-        anchors=b"/tideover/sessions/",
-        gateway=tide._client.calls,
-        direct=direct,
-        cluster=tide._cluster,
-        chance=chance,
-    )
+    queue = EtcdQueue(replace(tide._parts.client, direct=direct, random=chance), "many")
     woken: list[int] = []
 
     async def wait(number: int) -> None:

@@ -8,7 +8,6 @@ campaigns 10 s later. Even records have a ttl of 6 s, odd ones of 15 s.
 
 from __future__ import annotations
 
-import random
 import sys
 
 import anyio
@@ -16,8 +15,8 @@ import anyio
 import tideover
 from tests.history.recorder import Recorder, machine_clock
 from tests.netns.client import Client
-from tideover.clock import Clock
-from tideover.elections.record import CandidateClaim, ElectionRecord
+from tideover.elections.claim import CandidateClaim
+from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.candidate import Seen, Timing
 
 TTLS = (6.0, 15.0)
@@ -60,18 +59,15 @@ async def main(*arguments: str) -> None:
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False) as tide, anyio.create_task_group() as tasks:
             if using != "any":
-                tide._cluster.active = using
+                tide._parts.client.state.active = using
             tasks.start_soon(Client(tide, recorder, "").watch_state)
-            assert tide._store is not None
+            assert tide._parts.store is not None
             for index in range(int(records)):
                 record = ElectionRecord(
                     f"/elections/r{index}".encode(),
-                    store=tide._store,
-                    cluster=tide._cluster,
-                    clock=Clock(),
+                    tide._parts.client,
                     timing=Timing(TTLS[index % 2]),
                     claim=CandidateClaim("step_down"),
-                    chance=random.random,
                 )
                 tasks.start_soon(campaign, record, 0.0 if index % 3 == int(number) else LATER)
                 tasks.start_soon(believe, record, f"r{index}", recorder)

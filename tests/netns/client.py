@@ -118,7 +118,7 @@ async def main(*arguments: str) -> None:
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False) as tide, anyio.create_task_group() as tasks:
             if using != "any":
-                tide._cluster.active = using
+                tide._parts.client.state.active = using
             client = Client(tide, recorder, key)
             tasks.start_soon(client.watch_state)
             if what == "write":

@@ -47,12 +47,12 @@ class Holder:
         while True:
             session = None
             try:
-                session = await self.tide._sessions.open(self.ttl)
+                session = await self.tide._parts.sessions.open(self.ttl)
                 own = await session.put(f"trial/{self.name}/{session.lease_id:x}")
             except tideover.TideoverError as exc:
                 self.recorder.record("failed", how="open", why=repr(exc))
                 if session is not None:
-                    await self.tide._sessions.close(session)
+                    await self.tide._parts.sessions.close(session)
                 await anyio.sleep(0.3)
                 continue
             self._record("session_opened", session, key=own.full.decode(), ttl=self.ttl)
@@ -62,7 +62,7 @@ class Holder:
                 why = await session.lost
                 self.recorder.record("session_lost", session=f"{session.lease_id:x}", why=why)
                 tasks.cancel_scope.cancel()
-            await self.tide._sessions.close(session)
+            await self.tide._parts.sessions.close(session)
 
     async def _record_renewals(self, session: Session) -> None:
         before = session.deadline, session._tenure.member, session.state
@@ -101,7 +101,7 @@ async def main(*arguments: str) -> None:
     history, name, ttls, first, *endpoints = arguments
     with Recorder(history, name) as recorder:
         async with tideover.connect(*endpoints, cache_dir=False, follow=()) as tide:
-            tide._cluster.active = first
+            tide._parts.client.state.active = first
             async with anyio.create_task_group() as tasks:
                 for number, ttl in enumerate(ttls.split(",")):
                     tasks.start_soon(Holder(tide, recorder, int(ttl), f"{name}/{number}").run)

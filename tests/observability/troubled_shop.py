@@ -83,7 +83,7 @@ def make_troubled() -> FastAPI:
 
     @app.post("/trouble/task")
     async def task() -> None:
-        tideover.current()._home.start("trouble", failing_once())
+        tideover.current()._parts.client.home.start("trouble", failing_once())
 
     return app
 

@@ -30,6 +30,7 @@ from tideover import (
     connect,
 )
 from tideover.options import Options
+from tideover.prefixes.followed import at_start
 from tideover.store.operations import Put, Range
 from tideover.testing import FaultyStore, MemoryStore
 
@@ -88,7 +89,7 @@ async def test_a_first_start_without_etcd(tmp_path: Path, caplog: pytest.LogCapt
         (prefix,) = tide.status().config
         assert (prefix.source, prefix.age, prefix.keys) == (Source.DISK, math.inf, 5)
         assert {(key.source, key.age) for key in tide.config_keys().keys} == {(Source.DISK, math.inf)}
-        assert tide.config_on_disk().keys() == VALUES.keys()
+        assert at_start(tide._parts.followed, tide._parts.options.base).keys() == VALUES.keys()
     assert not list((tmp_path / "cache").glob("config-*")), "and nothing of it becomes a snapshot"
     text = "5 keys served from the bootstrap file, of unknown age"
     assert [text in message for message in caplog.messages if "config.restored" in message] == [True]
@@ -189,7 +190,8 @@ async def test_a_snapshot_has_the_word_before_the_file(tmp_path: Path) -> None:
         assert (tide.config.get("secret"), tide.status().identity.resets) == ("etcd", 0)
     assert all(b"file" not in path.read_bytes() for path in tmp_path.glob("config-*"))
     async with process(away(store), limits=limits, **options) as tide:
-        assert {key: entry.value for key, entry in tide.config_on_disk().items()} == {
+        known = at_start(tide._parts.followed, tide._parts.options.base)
+        assert {key: entry.value for key, entry in known.items()} == {
             "mode": b"etcd",
             "secret": b"file",
         }

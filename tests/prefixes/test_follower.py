@@ -53,8 +53,8 @@ async def test_age_stays_small_while_other_keys_change() -> None:
         for n in range(300):
             await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
             await anyio.sleep(1)
-            assert tide._views[0].age < 6
-            assert tide._views[0].source is Source.LIVE
+            assert tide._parts.views[0].age < 6
+            assert tide._parts.views[0].source is Source.LIVE
 
 
 async def test_age_grows_during_an_outage_and_is_never_reset_by_it() -> None:
@@ -78,7 +78,7 @@ async def test_member_rung() -> None:
     await write(store, "a", "1")
     async with connected(store) as tide:
         await anyio.sleep(10)
-        store.down = {m for m in store.members if m != tide._cluster.active}
+        store.down = {m for m in store.members if m != tide._parts.client.state.active}
         store.touch()
         await tide.health.wait_for(HealthState.DEGRADED)
         await anyio.sleep(0.5)
@@ -99,7 +99,7 @@ async def test_member_that_lags_is_not_believed() -> None:
     async with connected(store) as tide:
         await write(store, "a", "new")
         await anyio.sleep(1)
-        survivor = tide._cluster.active
+        survivor = tide._parts.client.state.active
         store.lagging[survivor] = old
         store.down = {m for m in store.members if m != survivor}
         store.touch()
@@ -152,7 +152,7 @@ async def test_compaction_forces_a_full_read() -> None:
     store = MemoryStore()
     await write(store, "a", "1")
     async with connected(store) as tide:
-        member = tide._cluster.active
+        member = tide._parts.client.state.active
         store.down = {member}
         store.touch()
         for n in range(20):
@@ -169,7 +169,7 @@ async def test_silent_watch_is_replaced() -> None:
     await write(store, "a", "1")
     async with connected(store) as tide:
         await anyio.sleep(30)
-        store.frozen = {tide._cluster.active}
+        store.frozen = {tide._parts.client.state.active}
         other = next(m for m in store.members if m not in store.frozen)
         await store.call(Put(b"/config/a", b"2"), member=other, timeout=1)
         await anyio.sleep(15)
@@ -215,8 +215,8 @@ async def test_a_proxy_is_asked_for_no_progress_and_proven_all_the_same() -> Non
         for n in range(300):
             await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
             await anyio.sleep(1)
-            assert tide._views[0].age < 6
-            assert tide._views[0].source is Source.LIVE
+            assert tide._parts.views[0].age < 6
+            assert tide._parts.views[0].source is Source.LIVE
         assert store.watched == restarts
 
 
@@ -230,7 +230,7 @@ async def test_a_member_that_tells_no_progress_is_no_reason_to_watch_anew() -> N
         for n in range(100):
             await store.call(Put(b"/elsewhere", str(n).encode()), member=store.members[0], timeout=1)
             await anyio.sleep(1)
-            assert tide._views[0].source is Source.LIVE
+            assert tide._parts.views[0].source is Source.LIVE
         assert store.watched == opened
 
 
@@ -240,12 +240,12 @@ async def test_a_resumed_watch_goes_on_behind_its_last_event() -> None:
     await write(store, "a", "0")
     async with connected(store) as tide:
         told: list[tuple[str, str | None, int]] = []
-        tide._views[0]._on_change = lambda changes, revision: told.extend(
+        tide._parts.views[0]._on_change = lambda changes, revision: told.extend(
             (key.decode(), None if entry is None else entry.value.decode(), revision)
             for key, entry in changes.items()
         )
         reads, revision = full_reads(store), store.revision
-        store.down = {tide._cluster.active}
+        store.down = {tide._parts.client.state.active}
         store.touch()
         for n in range(1, 5):
             await write(store, "a", str(n))
@@ -267,7 +267,7 @@ async def test_a_full_read_tells_its_differences_in_order() -> None:
         await write(store, key, "old")
     async with connected(store) as tide:
         seen = tide.config.changes()
-        store.down = {tide._cluster.active}
+        store.down = {tide._parts.client.state.active}
         store.touch()
         member = next(iter(set(store.members) - store.down))
         await store.call(Delete(b"/config/gone"), member=member, timeout=1)
@@ -315,7 +315,7 @@ async def test_a_reader_that_was_too_slow_is_no_sign_of_trouble() -> None:
             await write(memory, "a", str(n))
             for _ in range(20):
                 await anyio.sleep(0.01)
-                assert not tide._cluster.suspected
+                assert not tide._parts.client.state.suspected
                 assert tide.status().config[0].error is None
             assert tide.config.get("a") == str(n)
 
@@ -383,7 +383,7 @@ async def test_too_large_a_prefix_is_refused_loudly(caplog: pytest.LogCaptureFix
     store = MemoryStore()
     await write(store, "a", "1")
     async with connected(store) as tide:
-        tide._views[0].rules = replace(tide._views[0].rules, max_keys=3)
+        tide._parts.views[0].rules = replace(tide._parts.views[0].rules, max_keys=3)
         for n in range(5):
             await write(store, f"k{n}", "1")
         await anyio.sleep(1)
@@ -398,7 +398,7 @@ async def test_paged_read_is_of_one_revision() -> None:
     for n in range(2500):
         await write(store, f"k{n:04}", "v")
     async with connected(store, start_timeout=60) as tide:
-        assert len(tide._views[0].entries) == 2500
+        assert len(tide._parts.views[0].entries) == 2500
         pages = [op for _, op in store.calls if isinstance(op, Range) and op.end is not None]
         assert len(pages) == 3
         assert pages[0].revision == 0
@@ -431,7 +431,7 @@ async def test_pages_go_by_size_once_one_was_slow() -> None:
     for n in range(1200):
         await write(store, f"k{n:04}", "x" * 2500)
     async with connected(store, start_timeout=60) as tide:
-        assert len(tide._views[0].entries) == 1200
+        assert len(tide._parts.views[0].entries) == 1200
         assert sum(store.pages) == 3_000_000
         assert store.pages[0] == 2_500_000
         assert max(store.pages[1:]) <= 256 * 1024
@@ -441,7 +441,7 @@ async def test_pages_go_by_size_once_one_was_slow() -> None:
         store.down, store.pages = set(), []
         store.touch()
         await anyio.sleep(60)
-        assert tide._views[0].source is Source.LIVE
+        assert tide._parts.views[0].source is Source.LIVE
         assert sum(store.pages) == 3_000_000
         assert max(store.pages) <= 256 * 1024
 
@@ -454,7 +454,7 @@ async def test_background_task_that_fails_is_restarted(caplog: pytest.LogCapture
         def explode(*_: object) -> None:
             raise RuntimeError("boom")
 
-        view = tide._views[0]
+        view = tide._parts.views[0]
         original, view._on_change = view._on_change, explode
         await tide.config.put("a", "1")
         view._on_change = original

@@ -88,7 +88,7 @@ async def test_a_cluster_rebuilt_past_the_old_revision() -> None:
     async with connected(store) as tide:
         await anyio.sleep(1)
         term = store.raft_term
-        store.down = {tide._cluster.active}
+        store.down = {tide._parts.client.state.active}
         store.rebuild({f"/config/new{n}".encode(): b"2" for n in range(20)})
         store.raft_term = term
         store.touch()

@@ -44,7 +44,7 @@ async def test_a_right_that_is_taken_away_costs_one_registration_and_no_other(et
     back. At the end the refused key alone is left, although etcd revokes no lease that has it."""
     async with connect(etcd.endpoint, cache_dir=False, follow=(), **LOGIN, start_timeout=5) as tide:
         web, *others = [
-            tide.begin_registration(Registration(name, f"http://10.0.0.7:{port}", ttl=TTL))
+            tide._parts.registrations.start(Registration(name, f"http://10.0.0.7:{port}", ttl=TTL))
             for name, port in (("web", 1), ("api", 2), ("api", 3))
         ]
         for each in (web, *others):

@@ -230,7 +230,7 @@ async def test_many_come_back_spread_over_the_spread() -> None:
     store = MemoryStore(1)
     async with connected(store) as tide:
         for n in range(60):
-            tide.begin_registration(tideover.Registration("api", f"http://10.0.0.7:{8000 + n}"))
+            tide._parts.registrations.start(tideover.Registration("api", f"http://10.0.0.7:{8000 + n}"))
         await back_within(store, 5, count=60)
         lose_all(store)
         await anyio.sleep(8)
@@ -304,7 +304,7 @@ async def test_the_exit_of_an_old_process_leaves_its_successor_alone() -> None:
     """Two processes register the same instance; the older one leaves, and the newer one's endpoint stays."""
     store = MemoryStore()
     async with connected(store) as one, connected(store) as two:
-        old = one.begin_registration(tideover.Registration("api", URL))
+        old = one._parts.registrations.start(tideover.Registration("api", URL))
         await old.wait_registered()
         async with two.register("api", URL) as new:
             assert published(store) == [old.endpoint, new.endpoint]
@@ -483,7 +483,7 @@ async def test_closing_the_coordinator_takes_all_out() -> None:
     """What the middleware began is gone when the coordinator is closed, in milliseconds; its handle says so."""
     store = MemoryStore()
     async with connected(store) as tide:
-        handle = tide.begin_registration(tideover.Registration("api", URL))
+        handle = tide._parts.registrations.start(tideover.Registration("api", URL))
         await handle.wait_registered()
         began = anyio.current_time()
     assert anyio.current_time() - began < 0.1
@@ -492,7 +492,7 @@ async def test_closing_the_coordinator_takes_all_out() -> None:
         with pytest.raises(Closed, match="the coordinator is closed"):
             await use()
     with pytest.raises(Closed):
-        tide.begin_registration(tideover.Registration("api", URL))
+        tide._parts.registrations.start(tideover.Registration("api", URL))
 
 
 async def test_a_block_is_entered_once() -> None:
@@ -623,7 +623,7 @@ async def test_outages_at_random_never_lose_it() -> None:
 async def test_a_forked_child_is_shown_what_it_does_not_own() -> None:
     """In a forked child, whose sessions refuse everything, the status says so, and raises nothing."""
     async with connected(MemoryStore()) as tide, tide.register("api", URL) as here:
-        (session,) = tide._sessions
+        (session,) = tide._parts.sessions
         session.poison("this process was forked")
         assert here.status.state is RegistrationState.UNCONFIRMED
         assert here.status.error == "this process was forked"

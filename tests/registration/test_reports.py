@@ -53,7 +53,7 @@ async def test_an_end_while_etcd_is_away_is_a_warning(told: Told, by: str) -> No
     """A key that could not be taken away is a WARNING with the reason and until when it stays; it goes by then."""
     store = told._store
     async with connected(store) as tide:
-        here = tide.begin_registration(Registration("api", URL, ttl=60))
+        here = tide._parts.registrations.start(Registration("api", URL, ttl=60))
         await here.wait_registered()
         lose_all(store)
         await tide.health.wait_for(HealthState.UNAVAILABLE)

@@ -66,7 +66,8 @@ async def test_a_lost_reply_is_settled_for_each(applied: bool) -> None:
             "UNAVAILABLE", "etcdserver: request timed out", when=lambda op: puts_of(op) > 1, applied=applied
         )
         handles = [
-            tide.begin_registration(Registration("api", f"http://10.0.0.7:{8000 + n}", ttl=TTL)) for n in range(20)
+            tide._parts.registrations.start(Registration("api", f"http://10.0.0.7:{8000 + n}", ttl=TTL))
+            for n in range(20)
         ]
         await anyio.lowlevel.checkpoint()
         handles[0].begin_deregistering()
@@ -84,7 +85,7 @@ async def test_one_that_is_refused_costs_the_others_no_error(caplog: pytest.LogC
     rights = Rights(memory := MemoryStore())
     rights.denied = b"/services/web/"
     async with connected(rights.store) as tide:
-        culprit = tide.begin_registration(Registration("web", "http://10.0.0.7:1", ttl=TTL))
+        culprit = tide._parts.registrations.start(Registration("web", "http://10.0.0.7:1", ttl=TTL))
         began = anyio.current_time()
         others = await begin(tide, "api", 29)
         assert anyio.current_time() - began < 0.1
@@ -102,7 +103,8 @@ async def test_one_that_is_given_up_meanwhile_takes_no_other(after: float) -> No
     memory.delay = 0.002
     async with connected(memory) as tide:
         handles = [
-            tide.begin_registration(Registration("api", f"http://10.0.0.7:{8000 + n}", ttl=TTL)) for n in range(20)
+            tide._parts.registrations.start(Registration("api", f"http://10.0.0.7:{8000 + n}", ttl=TTL))
+            for n in range(20)
         ]
         await anyio.sleep(after)
         await handles[7].deregister()

@@ -54,7 +54,7 @@ class Rights:
 async def begin(tide: Coordinator, service: str, count: int = 1) -> list[Registered]:
     """Register some endpoints of a service, and wait until they are there."""
     found = [
-        tide.begin_registration(Registration(service, f"http://10.0.0.7:{8000 + n}", ttl=TTL))
+        tide._parts.registrations.start(Registration(service, f"http://10.0.0.7:{8000 + n}", ttl=TTL))
         for n in range(count)
     ]
     for each in found:
@@ -203,7 +203,8 @@ async def test_no_lease_is_asked_for_by_each() -> None:
     store = FaultyStore(memory)
     async with connected(store) as tide:
         found = [
-            tide.begin_registration(Registration("api", f"http://10.0.0.7:{8000 + n}", ttl=TTL)) for n in range(20)
+            tide._parts.registrations.start(Registration("api", f"http://10.0.0.7:{8000 + n}", ttl=TTL))
+            for n in range(20)
         ]
         await anyio.sleep(0.1)
         assert {each.status.state for each in found} == {RegistrationState.REFUSED}

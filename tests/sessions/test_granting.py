@@ -23,7 +23,7 @@ async def opened(tide: object, count: int) -> list[Session]:
     sessions: list[Session] = []
 
     async def one() -> None:
-        sessions.append(await tide._sessions.open(15))  # type: ignore[attr-defined]
+        sessions.append(await tide._parts.sessions.open(15))  # type: ignore[attr-defined]
 
     async with anyio.create_task_group() as tasks:
         for _ in range(count):
@@ -54,7 +54,7 @@ async def test_one_alone_is_opened_without_a_wait() -> None:
     store = MemoryStore()
     async with connected(store, follow=()) as tide:
         before = trio.current_time()
-        session = await tide._sessions.open(15)
+        session = await tide._parts.sessions.open(15)
         assert trio.current_time() == before
         assert session.tenure.anchor.create_revision == store.revision
 
@@ -87,7 +87,7 @@ async def test_one_that_is_refused_refuses_no_other() -> None:
     """A session whose own key may not be written hears so; those that open with it do not."""
     store = FaultyStore(MemoryStore())
     async with connected(store, follow=()) as tide:
-        first = tide._sessions._ids.draw() + 3 if tide._sessions._ids else 0
+        first = tide._parts.sessions._ids.draw() + 3 if tide._parts.sessions._ids else 0
         denied = f"/tideover/sessions/{first:x}".encode()
 
         def of_the_third(op: Op[Result]) -> bool:
@@ -98,7 +98,7 @@ async def test_one_that_is_refused_refuses_no_other() -> None:
 
         async def one() -> None:
             try:
-                sessions.append(await tide._sessions.open(15))
+                sessions.append(await tide._parts.sessions.open(15))
             except PermissionDenied as exc:
                 refused.append(exc)
 
@@ -117,7 +117,7 @@ async def test_one_that_is_given_up_leaves_the_others_to_themselves() -> None:
 
         async def one(scope: anyio.CancelScope) -> None:
             with scope:
-                sessions.append(await tide._sessions.open(15))
+                sessions.append(await tide._parts.sessions.open(15))
 
         store.inject("", when=lambda op: makes_anchors(op, least=2))
         async with anyio.create_task_group() as tasks:

@@ -25,7 +25,7 @@ async def test_a_frozen_member_hides_a_loss_for_seconds_only() -> None:
     """The member in use freezes and the lease is taken away: known 4 s later at most, however long the TTL."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.open(600)
+        session = await tide._parts.sessions.open(600)
         await anyio.sleep(30)
         store.frozen = {session._tenure.member}
         store.touch()
@@ -35,7 +35,7 @@ async def test_a_frozen_member_hides_a_loss_for_seconds_only() -> None:
         with anyio.fail_after(5):
             await session.lost
         assert trio.current_time() - began < 4.1
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
 
 
 async def test_watches_have_moved_when_it_happens_later() -> None:
@@ -153,7 +153,7 @@ async def test_all_sessions_share_one_reader_and_one_watch_of_anchors() -> None:
             await anyio.sleep(1)
             before = store.watched
             tasks = trio.lowlevel.current_statistics().tasks_living
-            sessions = [await tide._sessions.open(600) for _ in range(50)]
+            sessions = [await tide._parts.sessions.open(600) for _ in range(50)]
             keys = [await session.put(f"k/{n}") for n, session in enumerate(sessions)]
             await anyio.sleep(1)
             assert trio.lowlevel.current_statistics().tasks_living == tasks
@@ -171,7 +171,7 @@ async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
     store = MemoryStore()
     async with connected(store, follow=()) as tide, tide.session(ttl=600):
         await anyio.sleep(1)
-        genuine = tide._sessions._grants.grant
+        genuine = tide._parts.sessions._grants.grant
 
         async def slow(*args: Any, **options: Any) -> Any:
             tenure = await genuine(*args, **options)
@@ -179,8 +179,8 @@ async def test_an_anchor_that_is_gone_before_it_was_known() -> None:
             await anyio.sleep(0.5)
             return tenure
 
-        tide._sessions._grants.grant = slow  # type: ignore[method-assign]
-        session = await tide._sessions.open(600)
+        tide._parts.sessions._grants.grant = slow  # type: ignore[method-assign]
+        session = await tide._parts.sessions.open(600)
         with anyio.fail_after(0.1):
             await session.lost
 
@@ -191,7 +191,7 @@ async def test_a_lease_alone_elsewhere_moves_no_watch() -> None:
     async with connected(store, follow=()) as tide, tide.session(ttl=600), tide.session(ttl=600) as alone:
         key = await alone.put("a")
         await anyio.sleep(5)
-        watches = tide._sessions._watches
+        watches = tide._parts.sessions._watches
         assert watches is not None
         member = watches._member
         other = next(m for m in store.members if m != member)
@@ -213,7 +213,7 @@ async def test_a_member_that_does_not_keep_up_is_left() -> None:
     async with connected(store, follow=()) as tide, tide.session(ttl=600), tide.session(ttl=600) as alone:
         key = await alone.put("a")
         await anyio.sleep(5)
-        watches = tide._sessions._watches
+        watches = tide._parts.sessions._watches
         assert watches is not None
         member = watches._member
         store.inject("UNAVAILABLE", "etcdserver: request timed out", member=member, times=10**6)
@@ -233,7 +233,7 @@ async def test_watches_go_where_all_leases_have_gone() -> None:
     async with connected(store, follow=()) as tide, tide.session(ttl=600) as session:
         await session.put("a")
         await anyio.sleep(5)
-        watches = tide._sessions._watches
+        watches = tide._parts.sessions._watches
         assert watches is not None
         other = next(m for m in store.members if m != watches._member)
         session._tenure.move(other)
@@ -267,7 +267,7 @@ async def test_anchors_whose_history_is_gone_are_read_together() -> None:
     """After an outage with a compaction all anchors are looked at with one read, and only what is gone is lost."""
     store = MemoryStore()
     async with connected(store, follow=()) as tide, tide.session(ttl=600) as kept:
-        taken = await tide._sessions.open(600)
+        taken = await tide._parts.sessions.open(600)
         await anyio.sleep(1)
         store.down = set(store.members)
         store.touch()
@@ -279,7 +279,7 @@ async def test_anchors_whose_history_is_gone_are_read_together() -> None:
         store.compact(store.revision)
         store.touch()
         await anyio.sleep(2)
-        prefix = tide._sessions.own_anchors
+        prefix = tide._parts.sessions.own_anchors
         assert taken.lost
         assert not kept.lost
         reads = [op for _, op in store.calls if isinstance(op, Range) and op.key == prefix and not op.limit]

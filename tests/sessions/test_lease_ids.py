@@ -32,7 +32,9 @@ async def test_the_anchors_of_a_coordinator_have_a_prefix_of_their_own() -> None
     async with connected(store) as one, connected(store) as other:
         async with one.session() as first, one.session() as second, other.session() as third:
             there = [key for key in store._newest if key.startswith(anchors("/"))]
-            found = [{key for key in there if key.startswith(tide._sessions.own_anchors)} for tide in (one, other)]
+            found = [
+                {key for key in there if key.startswith(tide._parts.sessions.own_anchors)} for tide in (one, other)
+            ]
             own = [f"/tideover/sessions/{session.lease_id:x}".encode() for session in (first, second, third)]
             assert found == [set(own[:2]), set(own[2:])]
 
@@ -42,6 +44,6 @@ async def test_a_coordinator_made_before_a_fork_draws_in_the_child() -> None:
     """Nothing is drawn before the coordinator is entered: children of one parent would all draw the same ids."""
     store = MemoryStore()
     async with connected(store) as tide:
-        entered = tide._sessions.own_anchors
-        tide._sessions.start()
-        assert entered not in (b"", tide._sessions.own_anchors)
+        entered = tide._parts.sessions.own_anchors
+        tide._parts.sessions.begin()
+        assert entered not in (b"", tide._parts.sessions.own_anchors)

@@ -35,7 +35,7 @@ LEAST = TTL / 3 + 2
 async def many(store: Store, count: int = 50) -> AsyncIterator[tuple[Coordinator, list[Session]]]:
     """Open sessions at one moment, which are renewed together from then on."""
     async with connected(store) as tide:
-        yield tide, [await tide._sessions.open(TTL) for _ in range(count)]
+        yield tide, [await tide._parts.sessions.open(TTL) for _ in range(count)]
 
 
 def anchor(session: Session) -> bytes:
@@ -278,11 +278,11 @@ async def test_a_members_end_costs_all_but_a_moment(trouble: str) -> None:
 async def test_a_thousand_idle_sessions_take_few_tasks() -> None:
     """The number of tasks does not grow with that of sessions."""
     async with connected(MemoryStore()) as tide:
-        first = await tide._sessions.open(TTL)
+        first = await tide._parts.sessions.open(TTL)
         await anyio.sleep(2)
         before: Any = trio.lowlevel.current_statistics().tasks_living
         for _ in range(200):
-            await tide._sessions.open(TTL)
+            await tide._parts.sessions.open(TTL)
         await anyio.sleep(2)
         assert trio.lowlevel.current_statistics().tasks_living <= before + 5
         first.check()

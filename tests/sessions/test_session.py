@@ -120,7 +120,7 @@ async def test_closing_the_coordinator_closes_its_sessions() -> None:
     """A coordinator that is left takes open sessions with it: no lease stays."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.open(15)
+        session = await tide._parts.sessions.open(15)
         await session.put("a")
     assert not store.leases
     assert session.lost
@@ -236,7 +236,7 @@ async def test_the_awaitable_tells_why() -> None:
     """`await session.lost` returns the reason, in any task, and the notice is true from then on."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.open(15)
+        session = await tide._parts.sessions.open(15)
         heard: list[str] = []
 
         async def listen() -> None:
@@ -249,7 +249,7 @@ async def test_the_awaitable_tells_why() -> None:
             store.revoke(session.lease_id)
         assert "etcd has ended the lease" in heard[0]
         assert session.lost
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
 
 
 # Suspend and stall ----------------------------------------------------------------------------------------------
@@ -335,13 +335,13 @@ async def test_a_renewal_answered_after_the_deadline_revives_no_strict_session()
     skipping = SkippingClock()
     store = MemoryStore()
     async with connected_on(store, skipping.clock()) as tide:
-        session = await tide._sessions.open(15, strict=True)
+        session = await tide._parts.sessions.open(15, strict=True)
         skipping.suspended = 14.0
         await anyio.sleep(30)
         assert session.state is SessionState.LOST
         with pytest.raises(SessionLost):
             session.check()
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
 
 
 # Outages --------------------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ async def test_a_declared_outage_is_not_hammered(monkeypatch: pytest.MonkeyPatch
         await anyio.sleep(6)
         store.down = set(store.members)
         store.touch()
-        await tide._cluster.wait_for(HealthState.UNAVAILABLE)
+        await tide._parts.client.state.wait_for(HealthState.UNAVAILABLE)
         counting(store, "watch_group")
         counting(MemoryKeepAlive, "renew_all")
         await anyio.sleep(60)
@@ -403,7 +403,7 @@ async def test_a_declared_outage_is_not_hammered(monkeypatch: pytest.MonkeyPatch
         # Three members are asked in one round.
         assert 3 * 60 / 2.4 * 0.9 < opened["renew_all"] < 3 * 60 / 0.6
         heal(store)
-        await tide._cluster.wait_for(HealthState.AVAILABLE)
+        await tide._parts.client.state.wait_for(HealthState.AVAILABLE)
         await anyio.sleep(0.1)
         session.check()
         assert opened["watch_group"] == 1
@@ -416,7 +416,7 @@ async def test_only_what_another_history_may_have_is_revoked(kept: bool) -> None
     async with connected(store) as tide:
         for n in range(10):
             await write(store, Put(b"/x", str(n).encode()))
-        session = await tide._sessions.open(15)
+        session = await tide._parts.sessions.open(15)
         made_at = session._tenure.anchor.create_revision
         await anyio.sleep(6)
         store.rebuild({}, revision=made_at + 1 if kept else 1)
@@ -431,7 +431,7 @@ async def test_only_what_another_history_may_have_is_revoked(kept: bool) -> None
         store.call = noting  # type: ignore[method-assign]
         await anyio.sleep(6)
         assert tide.epoch == 2
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
         assert any(isinstance(op, LeaseRevoke) for op in asked) is kept
 
 
@@ -441,7 +441,7 @@ async def test_one_member_less_is_no_trouble() -> None:
         store = MemoryStore()
         async with connected(store) as tide, tide.session(ttl=6) as session:
             await anyio.sleep(3)
-            setattr(store, broken, {tide._cluster.active})
+            setattr(store, broken, {tide._parts.client.state.active})
             store.touch()
             for _ in range(600):
                 await anyio.sleep(0.1)
@@ -468,7 +468,7 @@ async def test_an_acknowledgement_is_no_proof() -> None:
     """All members acknowledge in an old term: nothing moves the deadline, and it passes."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.open(6)
+        session = await tide._parts.sessions.open(6)
         await anyio.sleep(0.1)
         before = session.deadline
         store.stale = set(store.members)
@@ -477,7 +477,7 @@ async def test_an_acknowledgement_is_no_proof() -> None:
         assert session.deadline == before
         assert session.state is SessionState.SUSPENDED
         assert "term" in (tide.status().sessions[0].error or "")
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
 
 
 class DenyingStore(MemoryStore):
@@ -525,7 +525,7 @@ async def test_a_rebuilt_cluster_is_the_end() -> None:
     """Another history on the same members: the session is lost, also with a key of the same name in it."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.open(15)
+        session = await tide._parts.sessions.open(15)
         await session.put("a")
         for n in range(10):
             await write(store, Put(b"/x", str(n).encode()))
@@ -534,7 +534,7 @@ async def test_a_rebuilt_cluster_is_the_end() -> None:
         await anyio.sleep(6)
         assert session.state is SessionState.LOST
         assert "another" in (session.lost.reason or "") or "gone" in (session.lost.reason or "")
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
 
 
 async def test_closing_the_coordinator_ends_bodies_elsewhere() -> None:
@@ -582,8 +582,8 @@ async def test_closing_the_coordinator_ends_an_opening_elsewhere() -> None:
 async def test_nothing_is_bound_to_a_session_that_was_closed() -> None:
     """A body bound to a session that is closed already is cancelled at once: nobody looks at the clock for it."""
     async with connected(MemoryStore()) as tide:
-        session = await tide._sessions.open(15)
-        await tide._sessions.close(session)
+        session = await tide._parts.sessions.open(15)
+        await tide._parts.sessions.close(session)
         for at_deadline in (True, False):
             with anyio.CancelScope() as scope:
                 session.bind(scope, at_deadline=at_deadline)

@@ -276,7 +276,7 @@ async def test_what_cannot_be_cleared_away_costs_the_lease() -> None:
     """If debris cannot be deleted for a whole TTL, the lease is given up, and etcd ends it with its keys."""
     store = FaultyStore(memory := MemoryStore())
     async with connected(store) as tide:
-        session = await tide._sessions.open(6)
+        session = await tide._parts.sessions.open(6)
         await session.put("a")
         await anyio.sleep(1)
         store.inject("PERMISSION_DENIED", "etcdserver: permission denied", when=deletes, times=10_000)
@@ -285,7 +285,7 @@ async def test_what_cannot_be_cleared_away_costs_the_lease() -> None:
         why = await session.lost
         assert "could not be deleted" in why
         assert 6 <= trio.current_time() - given_up_at < 8
-        await tide._sessions.close(session)
+        await tide._parts.sessions.close(session)
         await anyio.sleep(10)
         assert at(memory, "a") is None
 
@@ -387,17 +387,17 @@ async def test_locks_share_one_session_per_ttl() -> None:
         found: list[Session] = []
 
         async def ask(ttl: int) -> None:
-            found.append(await tide._sessions.shared(ttl))
+            found.append(await tide._parts.sessions.shared(ttl))
 
         async with anyio.create_task_group() as tasks:
             for ttl in (15, 15, 6, 15, 6):
                 tasks.start_soon(ask, ttl)
         assert len(set(found)) == 2
         assert len(store.leases) == 2
-        first = await tide._sessions.shared(15)
+        first = await tide._parts.sessions.shared(15)
         store.revoke(first.lease_id)
         await first.lost
-        second = await tide._sessions.shared(15)
+        second = await tide._parts.sessions.shared(15)
         assert second is not first
         assert second.state is SessionState.ALIVE
         await anyio.sleep(1)
@@ -408,8 +408,8 @@ async def test_locks_share_one_session_per_ttl() -> None:
 async def test_a_reset_ends_all() -> None:
     """What is told of a reset ends all sessions for good."""
     async with connected(MemoryStore()) as tide:
-        session = await tide._sessions.open(15)
-        tide._sessions.reset("the cluster was restored", 1)
+        session = await tide._parts.sessions.open(15)
+        tide._parts.sessions.reset("the cluster was restored", 1)
         assert await session.lost == "the cluster was restored"
 
 
@@ -417,7 +417,7 @@ async def test_a_task_that_fails_is_started_again(caplog: pytest.LogCaptureFixtu
     """An unexpected error in a session's task is logged, and the lease is renewed again in time."""
     store = MemoryStore()
     async with connected(store) as tide:
-        session = await tide._sessions.open(15)
+        session = await tide._parts.sessions.open(15)
         key = await session.put("a")
         genuine, failures = session._direct.store.keep_alive, iter([True, True])
 
@@ -455,7 +455,7 @@ async def test_a_session_is_entered_once() -> None:
 
 async def entered(tide: Coordinator) -> Session:
     """Open a session as a lock would."""
-    return await tide._sessions.shared(15)
+    return await tide._parts.sessions.shared(15)
 
 
 async def test_a_refused_session_key_leaves_no_lease() -> None:

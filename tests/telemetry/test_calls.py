@@ -43,7 +43,7 @@ async def test_attempt_is_a_client_span(recorded: Recorded) -> None:
         "db.system.name": "etcd",
         "db.operation.name": "put",
         "db.namespace": "app",
-        "server.address": tide._cluster.active.partition(":")[0],
+        "server.address": tide._parts.client.state.active.partition(":")[0],
         "server.port": 2379,
     }
 
@@ -153,7 +153,7 @@ async def test_an_office_is_refused_as_an_election(recorded: Recorded) -> None:
     async with connected(store) as tide:
         recorded.metrics()
         with pytest.raises(Unavailable):
-            await tide._elections.office("reaper").look()
+            await tide._parts.elections.admin("reaper").look()
         found = recorded.metrics()["tideover.breaker.rejections"]
     assert {k[0] for k in points(found)} == {"election"}
 

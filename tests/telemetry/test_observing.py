@@ -33,7 +33,7 @@ async def test_reads_and_state_are_observed(recorded: Recorded) -> None:
         await tide.health.wait_for(HealthState.UNAVAILABLE)
         tide.config.get("rate", default="1")
         found = recorded.metrics()
-        age = tide.observe_age()
+        age = tide._life.instruments.observe_age()
     status, reads, ages = (found[f"tideover.{n}"] for n in ("component.status", "config.reads", "config.age"))
     assert (status.unit, reads.unit, ages.unit) == ("{component}", "{read}", "s")
     assert isinstance(status.data, Sum)
@@ -107,13 +107,15 @@ def test_reads_are_counted_while_others_ask() -> None:
 
     async def read() -> int:
         async with tideover.connect(store=MemoryStore()) as tide:
-            with asking(lambda: seen.append(tide.observe_reads().get(("default", False), 0))) as errors:
+            with asking(
+                lambda: seen.append(tide._life.instruments.observe_reads().get(("default", False), 0))
+            ) as errors:
                 for number in range(20_000):
                     tide.config.get("rate", default="1")
                     if number % 100 == 0:
                         tide.config.refresh()
             assert errors == []
-            return sum(tide.observe_reads().values())
+            return sum(tide._life.instruments.observe_reads().values())
 
     assert asyncio.run(read()) == 20_000
     assert seen == sorted(seen)
@@ -209,7 +211,7 @@ async def test_of_several_coordinators_the_oldest_age_is_shown(recorded: Recorde
         await behind.health.wait_for(HealthState.UNAVAILABLE)
         await anyio.sleep(60)
         (age,) = points(recorded.metrics()["tideover.config.age"]).values()
-        assert value(age) == pytest.approx(behind.observe_age())
+        assert value(age) == pytest.approx(behind._life.instruments.observe_age())
 
 
 async def test_what_is_refused_now_is_counted(recorded: Recorded) -> None:

@@ -54,6 +54,8 @@ async def test_age_and_size_of_snapshots(recorded: Recorded, tmp_path: Path) -> 
             ages, sizes = found["tideover.snapshot.age"], found["tideover.snapshot.size"]
             assert (ages.unit, sizes.unit) == ("s", "By")
             assert list(points(ages)) == [("", "config")]
-            assert value(points(ages)["", "config"]) == pytest.approx(tide.observe_age(), abs=0.01)
+            assert value(points(ages)["", "config"]) == pytest.approx(
+                tide._life.instruments.observe_age(), abs=0.01
+            )
             (path,) = tmp_path.glob("config-*[0-9a-f].json")
             assert value(points(sizes)["", "config"]) == path.stat().st_size

@@ -77,7 +77,7 @@ async def test_the_end_in_its_own_loop_is_waited_for_by_itself() -> None:
             pass
         assert tide.health.state == "unavailable"
         await outage.recovered()
-        assert tide.live
+        assert tide._life.live
 
 
 async def test_it_needs_a_cluster_in_memory() -> None:

@@ -188,7 +188,7 @@ async def test_it_is_not_degraded_in_an_outage() -> None:
                 with pytest.raises(TooStale):
                     tide.config.get("a", int)
                 assert not record.marks
-        counts = tide.observe_reads()
+        counts = tide._life.instruments.observe_reads()
         assert counts["override", False] == 2
         assert ("override", True) not in counts
 
@@ -252,7 +252,7 @@ def test_a_block_that_could_not_begin_begins_at_no_later_time(
 ) -> None:
     """A loop that is blocked is told of, and finds no values and no outage when it goes on; ends come late."""
     tide, portal = elsewhere
-    monkeypatch.setattr("tideover.event_loop._PATIENCE", 0.05)
+    monkeypatch.setattr("tideover.home._PATIENCE", 0.05)
 
     def blocked() -> threading.Event:
         begun, go_on = threading.Event(), threading.Event()

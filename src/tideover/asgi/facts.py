@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tideover.asgi.rules.requirements import Known, KnownService
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.coordinator.rules.situation import READ_ONLY
 from tideover.types import HealthState, Standing
 
@@ -45,7 +45,7 @@ class CoordinatorFacts:
 
     def service(self, name: str) -> KnownService:
         """Return what is known of a service, and follow it."""
-        return self.coordinator.require_service(name)
+        return life_of(self.coordinator).parts.discovery.require(name)
 
     def standing(self, election: str) -> Standing | None:
         """Return the standing with which this process leads an election; None if it does not."""

@@ -15,7 +15,7 @@ from tideover.asgi.leading import LeadingJobs
 from tideover.asgi.registration import Announcement
 from tideover.asgi.runs import Runs
 from tideover.asgi.shutdown import EarlyWarning
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.elections.leading import Work
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
@@ -95,7 +95,7 @@ class Plan:
         self.coordinator = connect(*members, **options) if coordinator is None else coordinator
         self._work = dict(while_leading or {})
         LeadingJobs(self.coordinator, self._work)
-        self._runs = Runs(self.coordinator.options, apart=apart)
+        self._runs = Runs(life_of(self.coordinator).parts.options, apart=apart)
 
     def __repr__(self) -> str:
         """Show the coordinator."""
@@ -129,13 +129,13 @@ class Plan:
             TideoverError: What `connect` raises when entered.
         """
         own = self.coordinator
-        coordinator = Coordinator(own.options, store=self._store) if self._own else own
+        coordinator = Coordinator(life_of(own).parts.options, store=self._store) if self._own else own
         async with AsyncExitStack() as stack:
             if self._own:
                 stack.enter_context(self._runs.run(coordinator, state))
                 await stack.enter_async_context(coordinator)
                 self.coordinator = coordinator
-            elif coordinator.loop is None and needed:
+            elif life_of(coordinator).loop is None and needed:
                 raise Closed(
                     f"{coordinator!r}: to register or lead, enter it before the application starts, or give "
                     "endpoints"
@@ -159,19 +159,19 @@ class Run:
 
     def begin(self) -> None:
         """Register and start the jobs, without waiting for etcd."""
-        self.coordinator.ending = False
+        life_of(self.coordinator).ending = False
         self._announcement.begin()
         self._jobs.begin()
         self._warning.listen()
 
     def _hear(self) -> None:
-        self.coordinator.ending = True
+        life_of(self.coordinator).ending = True
         self._announcement.withdraw()
 
     async def end(self) -> None:
         """Deregister, and end the jobs, before the application shuts down; bounded in time. Again is a no-op."""
         self._warning.stop()
-        self.coordinator.ending = True
+        life_of(self.coordinator).ending = True
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._announcement.end)
             tasks.start_soon(self._jobs.end)

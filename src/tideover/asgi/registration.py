@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.registration.registered import Registered
 from tideover.registration.registration import Registration
 
@@ -21,7 +21,8 @@ class Announcement:
 
     def begin(self) -> None:
         """Register, without waiting for etcd."""
-        self._handles = [self._coordinator.begin_registration(each) for each in self._registrations]
+        start = life_of(self._coordinator).parts.registrations.start
+        self._handles = [start(each) for each in self._registrations]
 
     async def end(self) -> None:
         """Deregister all before the application shuts down; bounded in time."""

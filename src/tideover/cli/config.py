@@ -70,7 +70,7 @@ async def _get(key: str, tide: Coordinator, *, as_json: bool) -> int:
         reading = await tide.config.fetch(key, bytes)
     except Unavailable as exc:
         raise failure(tide, exc, consequence=FROM_DISK) from exc
-    full = tide.options.base + key
+    full = tide.config.full_name(key)
     _print_reading(reading, full, as_json=as_json)
     if reading.source is Source.QUORUM:
         if not reading.present:
@@ -172,7 +172,7 @@ def _standard_input() -> bytes:
 
 
 async def _put(key: str, value: bytes, tide: Coordinator, *, as_json: bool) -> int:
-    full, is_new = tide.options.base + key, await _is_absent(tide, key)
+    full, is_new = tide.config.full_name(key), await _is_absent(tide, key)
     try:
         written = await tide.config.put(key, value)
     except Unavailable as exc:
@@ -210,7 +210,7 @@ def delete(key: str, target: Target, as_json: bool) -> int:
 
 
 async def _delete(key: str, tide: Coordinator, *, as_json: bool) -> int:
-    full = tide.options.base + key
+    full = tide.config.full_name(key)
     try:
         written = await tide.config.delete(key)
     except Unavailable as exc:
@@ -241,7 +241,7 @@ def watch(prefix: str, target: Target, as_json: bool) -> int:
 
 async def _watch(prefix: str, tide: Coordinator, *, as_json: bool) -> int:
     changes = tide.config.changes(prefix)
-    async with telling(tide, f"changes of keys that begin with {tide.options.base + prefix!r}"):
+    async with telling(tide, f"changes of keys that begin with {tide.config.full_name(prefix)!r}"):
         (followed,) = tide.status().config
         if followed.error and tide.health.state is HealthState.AVAILABLE:
             note(followed.error)

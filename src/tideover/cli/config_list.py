@@ -96,7 +96,7 @@ def _show(prefix: str, viewed: _Viewed, target: Target, disk: Disk | None, *, as
 
 
 async def _from_etcd(prefix: str, viewed: _Viewed, tide: Coordinator, *, as_json: bool) -> int:
-    view, source = viewed(tide.options.base), None
+    view, source = viewed(tide.config.full_name("")), None
     try:
         async for found in tide.catalog.config(prefix):
             view.add(found)
@@ -108,7 +108,7 @@ async def _from_etcd(prefix: str, viewed: _Viewed, tide: Coordinator, *, as_json
     return await end_list(
         tide,
         source,
-        f"keys that begin with {tide.options.base + prefix!r}",
+        f"keys that begin with {tide.config.full_name(prefix)!r}",
         below=f"config/{prefix}",
         as_json=as_json,
     )

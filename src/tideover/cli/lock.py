@@ -20,7 +20,8 @@ from tideover.cli.lock_show import list_locks, show
 from tideover.cli.printer import note
 from tideover.cli.run_command import CommandRun, if_killed_option, on_outage_option, timeout_option
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
+from tideover.coordinator.survey import survey
 from tideover.errors import LockConflict, LockLost, TideoverError
 from tideover.locks.lock import Held
 from tideover.shown import shown
@@ -113,7 +114,7 @@ async def _tell_foreign(tide: Coordinator, line: str, held_by: Callable[[], str]
     """
     while True:
         with suppress(TideoverError):
-            found = await tide.survey(line)
+            found = await survey(life_of(tide).parts.client, line)
             break
         await anyio.sleep(WAITED)
     prefix = f"{tide.namespace}/{line}"

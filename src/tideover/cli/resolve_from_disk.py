@@ -18,13 +18,14 @@ from tideover.cli.keys import keys, read
 from tideover.cli.printer import note
 from tideover.cli.snapshots import age_of, folder_of, old, origin
 from tideover.cluster.rules.health import sentence
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import snapshot_paths
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.shown import shown
 from tideover.types import Source
 
@@ -57,13 +58,11 @@ def _from_disk(tide: Coordinator) -> str:
 
 def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
     folder = folder_of(folder)
-    options, prefix = tide.options, f"{tide.namespace}/{service_prefix(name)}".encode()
+    options, prefix = life_of(tide).parts.options, f"{tide.namespace}/{service_prefix(name)}".encode()
     file = SnapshotFile(
         folder,
-        namespace=tide.namespace,
+        SnapshotOwner.of(options),
         prefix=prefix,
-        endpoints=options.endpoints,
-        user=options.username or "",
         component="discovery",
         encryption=keys(),
     )

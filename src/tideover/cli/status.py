@@ -11,7 +11,7 @@ from tideover.cli.exit_codes import Exit, Failure, exit_of_state
 from tideover.cli.printer import print_json, print_line
 from tideover.cli.status_lines import Asked, ask
 from tideover.cli.target import Target, etcd_options
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.extras import lacking
 from tideover.types import Diagnosis, HealthState, Source
 
@@ -71,7 +71,7 @@ def _serve(target: Target, where: str, *, as_json: bool) -> int:
 
 async def _show(tide: Coordinator, *, as_json: bool) -> int:
     if tide.health.state is HealthState.AVAILABLE:
-        await tide.know_members(_LIST_TIMEOUT)
+        await life_of(tide).know_members(_LIST_TIMEOUT)
     report = tide.status()
     asked = await ask(tide, Asked())
     if as_json:

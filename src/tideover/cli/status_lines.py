@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from tideover.cli.printer import Styled
 from tideover.cluster.rules.health import answering, sentence
-from tideover.coordinator.coordinator import Coordinator
-from tideover.coordinator.survey import Survey
+from tideover.coordinator.coordinator import Coordinator, life_of
+from tideover.coordinator.survey import Survey, survey
 from tideover.errors import TideoverError
 from tideover.shown import cut, shown
 from tideover.status import (
@@ -72,7 +72,7 @@ async def ask(tide: Coordinator, before: Asked) -> Asked:
     with suppress(TideoverError):  # such as a user who may not read the ledger
         before = replace(before, conflicts=await tide.lock_conflicts())
     with suppress(TideoverError):
-        before = replace(before, foreign=await tide.survey())
+        before = replace(before, foreign=await survey(life_of(tide).parts.client))
     with suppress(TideoverError):
         before = replace(before, services=await tide.services())
     return before

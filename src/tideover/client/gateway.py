@@ -9,7 +9,6 @@ ordinary leader change passes unnoticed, and why an outage does not multiply loa
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -19,12 +18,10 @@ from tideover import telemetry
 from tideover.client.lifecycle import NOT_ENTERED
 from tideover.client.rules.backoff import next_delay
 from tideover.client.rules.retry_budget import RetryBudget
-from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed
 from tideover.policies import RetryPolicy
 from tideover.shown import shown
-from tideover.store.attempts import attempt
 from tideover.store.faults import Fault, FaultKind, public_error
 from tideover.store.operations import Lane, Op, Put, ReadBatch, Result
 from tideover.store.protocol import Store
@@ -60,8 +57,6 @@ class Gateway:
     Args:
         cluster: Whom to ask, and whether.
         policy: How failed calls are tried again, unless a call says otherwise.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
         namespace: For spans.
         component: On whose behalf it calls, for metrics; see `of`.
 
@@ -74,8 +69,6 @@ class Gateway:
         cluster: ClusterState,
         *,
         policy: RetryPolicy,
-        clock: Clock,
-        chance: Callable[[], float],
         namespace: str,
         component: Component = "config",
     ) -> None:
@@ -83,8 +76,8 @@ class Gateway:
         self._shared = _Shared()
         self._cluster = cluster
         self._policy = policy
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
+        self._random = cluster.random
         self._namespace = namespace
 
     def __repr__(self) -> str:
@@ -150,8 +143,7 @@ class Gateway:
             sent_at = self._clock.monotonic()
             left = deadline - sent_at
             with telemetry.attempt(op.name, self._namespace, member, attempts) as span:
-                waiting = self._cluster.waiting.calling(member, op.lane, timeout=left, writes=op.writes)
-                fault = await attempt(store, op, member=member, timeout=left, within=waiting)
+                fault = await self._cluster.waiting.attempt(store, op, member, left)
                 if not isinstance(fault, Fault):
                     self._succeeded(op, member, sent_at, fault.header)
                     return Answered(fault, sent_at)
@@ -180,9 +172,12 @@ class Gateway:
             raise
 
     def _succeeded(self, op: Op[Any], member: str, sent_at: float, header: Header) -> None:
-        self._shared.budget = self._shared.budget.after(succeeded=True)
+        if self._shared.budget.spent:
+            self._shared.budget = self._shared.budget.after(succeeded=True)
         self._cluster.succeeded(op, sent_at, header)
-        self._cluster.answered(member, self._clock.monotonic() - sent_at)
+        if not op.writes:
+            # What a write takes is the disks' time rather than the link's.
+            self._cluster.answered(member, self._clock.monotonic() - sent_at)
         if isinstance(op, Put):
             # Of all writes the one that no alarm lets through.
             self._cluster.not_alarmed()
@@ -203,7 +198,7 @@ class Gateway:
         if not (may if op.writes else fault.retry_read):
             return False
         left = deadline - self._clock.monotonic()
-        delay = next_delay(policy, attempt, chance=self._chance(), left=left)
+        delay = next_delay(policy, attempt, chance=self._random(), left=left)
         if delay is None:
             return False
         if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):

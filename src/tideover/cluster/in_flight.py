@@ -16,12 +16,14 @@ import heapq
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 
-from tideover.broadcast import Broadcast
 from tideover.clock import Clock
-from tideover.store.operations import Lane
+from tideover.store.faults import UNANSWERED, Fault, StoreFault
+from tideover.store.operations import Lane, Op, Result
+from tideover.store.protocol import Store
 
 # Seconds without an answer before a read's member is asked whether it lives, and a write's, for giving up on that
 # leaves its outcome unknown; and within which the member must say so, and what the link takes. So an attempt at a
@@ -34,6 +36,7 @@ _EVIDENCE = 0.2
 # Calls that wait for so many seconds less are looked at with those whose time has come.
 _TOGETHER = 0.001
 
+R = TypeVar("R", bound=Result)
 StillAnswers = Callable[[str, Lane, float], Awaitable[bool]]
 
 
@@ -42,6 +45,7 @@ class _Asked:
     member: str
     lane: Lane
     writes: bool
+    since: float
 
 
 class InFlightReads:
@@ -61,7 +65,7 @@ class InFlightReads:
         # When to look at each: also at those that have ended meanwhile.
         self._looks: list[tuple[float, int, anyio.CancelScope]] = []
         self._count = 0
-        self._sooner = Broadcast()
+        self._sooner = anyio.Event()
 
     def __repr__(self) -> str:
         """Count the calls."""
@@ -79,14 +83,35 @@ class InFlightReads:
             timeout: Seconds for it at the most.
             writes: Whether it is a write.
         """
-        scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
-        asked = self._asked[scope] = _Asked(member, lane, writes)
-        self._look(scope, asked, self._clock.monotonic())
+        with self._enclosed(member, lane, writes, timeout) as scope:
+            try:
+                yield scope
+            finally:
+                del self._asked[scope]
+
+    async def attempt(self, store: Store, op: Op[R], member: str, timeout: float) -> R | Fault:
+        """Ask one member once, as a call under way; see `calling`.
+
+        Returns:
+            The answer, or what went wrong: `UNANSWERED` of a member that does not answer small questions either,
+            and of a store that overstays its time.
+        """
+        scope = self._enclosed(member, op.lane, op.writes, timeout)
         try:
             with scope:
-                yield scope
+                return await store.call(op, member=member, timeout=timeout)
+        except StoreFault as exc:
+            return exc.fault
         finally:
             del self._asked[scope]
+        return UNANSWERED
+
+    def _enclosed(self, member: str, lane: Lane, writes: bool, timeout: float) -> anyio.CancelScope:
+        scope = anyio.CancelScope(deadline=anyio.current_time() + timeout)
+        now = self._clock.monotonic()
+        self._asked[scope] = _Asked(member, lane, writes, now)
+        self._look(scope, now + (WRITE_PATIENCE if writes else READ_PATIENCE))
+        return scope
 
     def abandon(self, member: str) -> None:
         """Take back the reads that wait for a member."""
@@ -94,15 +119,12 @@ class InFlightReads:
             if asked.member == member and not asked.writes:
                 scope.cancel()
 
-    def _look(self, scope: anyio.CancelScope, asked: _Asked, since: float) -> None:
-        patience = WRITE_PATIENCE if asked.writes else READ_PATIENCE
-        # What takes the link longer than that is no reason to ask, and is not waited for twice.
-        at = since + max(patience, self._limit(asked.member, 0.0))
+    def _look(self, scope: anyio.CancelScope, at: float) -> None:
         first = not self._looks or at < self._looks[0][0]
         self._count += 1
         heapq.heappush(self._looks, (at, self._count, scope))
         if first:
-            self._sooner.fire()
+            self._sooner.set()
 
     async def run(self, still_answers: StillAnswers) -> None:
         """Have members asked whose calls wait for too long, until cancelled.
@@ -113,7 +135,7 @@ class InFlightReads:
         """
         async with anyio.create_task_group() as tasks:
             while True:
-                sooner = self._sooner.next()
+                sooner = self._sooner = anyio.Event()
                 left = self._looks[0][0] - self._clock.monotonic() if self._looks else None
                 if left is None or left > _TOGETHER:
                     with anyio.move_on_after(left):
@@ -129,7 +151,13 @@ class InFlightReads:
         while self._looks and self._looks[0][0] <= until:
             scope = heapq.heappop(self._looks)[2]
             asked = self._asked.get(scope)
-            if asked is not None:
+            if asked is None:
+                continue
+            # What takes the link longer than our patience is no reason to ask, and is not waited for twice.
+            patient_until = asked.since + self._limit(asked.member, 0.0)
+            if patient_until > until:
+                self._look(scope, patient_until)
+            else:
                 due.setdefault((asked.member, asked.lane), []).append(scope)
         return due
 
@@ -146,7 +174,8 @@ class InFlightReads:
             if asked is None:
                 continue
             if lives:
-                self._look(scope, asked, now)
+                asked.since = now
+                self._look(scope, now + (WRITE_PATIENCE if asked.writes else READ_PATIENCE))
             else:
                 scope.cancel()
 

@@ -1,90 +1,53 @@
-"""The coordinator: makes the parts, starts and supervises them, and closes them in reverse."""
+"""The public face of one service's coordination: `Coordinator`, which `connect` returns."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import anyio
-
-from tideover import telemetry
-from tideover.broadcast import first_of
-from tideover.client.client import Client
-from tideover.client.direct import DirectCalls
-from tideover.client.gateway import Gateway
-from tideover.client.lifecycle import CLOSED, NOT_ENTERED, Lifecycle
 from tideover.client.namespaces import Namespaces
-from tideover.client.read_batching import Coalescer
-from tideover.clock import Clock, system_boot_time
-from tideover.cluster.alarms import Alarms
-from tideover.cluster.dns import Names, Resolver, system_resolver
+from tideover.clock import Clock
+from tideover.cluster.dns import Resolver, system_resolver
 from tideover.cluster.health import ClusterHealth
-from tideover.cluster.member_status import count_members
-from tideover.cluster.member_sync import MemberSync
-from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
-from tideover.cluster.state import ClusterState
-from tideover.config.config import Config, quorum_time
-from tideover.config.listener import Listener
 from tideover.coordinator.catalog import Catalog
-from tideover.coordinator.primitives import Primitives
-from tideover.coordinator.survey import Survey, foreign_values
-from tideover.daemon_thread import in_daemon_thread
-from tideover.discovery.discovery import Discovery
-from tideover.elections.elections import Elections
-from tideover.elections.jobs import Jobs
-from tideover.elections.peers.listener import PeerListener
+from tideover.coordinator.lifecycle import Life
+from tideover.coordinator.parts import Parts, Surroundings
+from tideover.coordinator.survey import survey
+from tideover.discovery.service_view import ServiceView
+from tideover.elections.claim import LeaderOptions
+from tideover.elections.claim import OnOutage as ElectionOutage
+from tideover.elections.election import Election
+from tideover.elections.jobs import Job
+from tideover.elections.leader_view import LeaderView
+from tideover.elections.leadership import Leadership
+from tideover.elections.leading import Work
 from tideover.elections.peers.network import Network
-from tideover.elections.stall_watchdog import Watchdog
-from tideover.epoch.checked_store import EpochCheckedStore
-from tideover.epoch.marker import marker_key
-from tideover.epoch.tracker import EpochTracker, Reset
-from tideover.errors import AuthenticationFailed, Closed, NotSynced, PermissionDenied, Unreachable
-from tideover.holders import process_name
-from tideover.home import Home
-from tideover.locks.host_locks import HostLocks
-from tideover.locks.host_queue import HostLocking, MemoryHostLocks
-from tideover.locks.ledger_file import LedgerFile
-from tideover.locks.locks import Locks
+from tideover.elections.term import Term
+from tideover.errors import Closed
+from tideover.locks.lock import Lock
+from tideover.locks.options import OnOutage as OnLockOutage
+from tideover.locks.options import lock_options
 from tideover.options import Options
-from tideover.owner_task import OwnerTask
-from tideover.paths import default_state_folder
 from tideover.prefixes.bootstrap import read_bootstrap
-from tideover.prefixes.followed import Following
-from tideover.registration.registrations import Registrations
-from tideover.sessions.pool import SessionPool
-from tideover.status import KeyPage, RejectedValue, StatusReport
-from tideover.store.operations import Range, RangeResult
+from tideover.registration.registered import Registered, RegistrationBlock
+from tideover.registration.registration import Registration
+from tideover.sessions.block import OnOutage, SessionBlock
+from tideover.status import KeyPage, LockConflictStatus, RejectedValue, StatusReport
 from tideover.store.protocol import Store
-from tideover.ticker import Ticker
-from tideover.types import Component, Entry, HealthState, Phase, Source
+from tideover.types import Entry, Phase, Standing
 
 if TYPE_CHECKING:
     from tideover.coordinator.status_report import Reporter
-    from tideover.etcd.adapter import EtcdStore
-
-# Seconds for each step of closing: a last snapshot, and the connections.
-_CLOSE_TIMEOUT = 2.0
-
-# Seconds at the start for the monitor to say what it has found, and for reading snapshots.
-_TIE = 0.05
-_DISK_TIMEOUT = 30.0
-
-# Seconds at the start for looking up names; one that takes longer is left to grpc, and looked up again later.
-_NAMES_TIMEOUT = 0.5
 
 open_coordinators: set[Coordinator] = set()
 
 
-class Coordinator(Primitives):
+class Coordinator:
     """One service's connection to its coordination: a single-use async context manager.
 
     Made by `connect`, which documents the options. Entering starts the background tasks, leaving stops them,
@@ -103,7 +66,6 @@ class Coordinator(Primitives):
 
     Attributes:
         config: The configuration; all it offers raises `Closed` outside the `async with` block.
-        ending: Whether the application has heard that it is to end, and will close this soon.
     """
 
     def __init__(
@@ -116,123 +78,78 @@ class Coordinator(Primitives):
         resolver: Resolver | None = None,
         network: Network | None = None,
     ) -> None:
-        self.options = options
-        self._store = store
-        # The same cluster over connections that large answers do not use.
-        self._urgent = store
-        self._clock = clock or Clock()
-        self._chance = chance
-        self._resolver = resolver or (system_resolver if store is None else None)
-        self._network = network
-        self.ending = False
-        self._owner: OwnerTask | None = None
-        self._member_sync: MemberSync | None = None
-        self._bootstrap = _read_bootstrap(options)
-        self._monitor: Monitor | None = None
-        self._listeners: list[Listener] = []
+        resolver = resolver or (system_resolver if store is None else None)
+        around = Surroundings(clock or Clock(), chance, resolver, network)
+        bootstrap = _read_bootstrap(options)
+        self._make_parts = partial(Parts, self, options, around, store=store, bootstrap=bootstrap)
         self._make()
 
     def _make(self) -> None:
-        """Make the parts; some have what is unique to a process."""
-        options, store, chance = self.options, self._store, self._chance
-        self._home = Home(chance=chance, monotonic=self._clock.monotonic)
-        self._ticker = Ticker(self._clock.monotonic)
-        self._pid = os.getpid()
-        self._outages = telemetry.Outages(
-            self._clock.monotonic,
-            degraded_reads=lambda: sum(n for (_, degraded), n in self.observe_reads().items() if degraded),
-        )
-        self._names = Names(options.endpoints, self._resolver)
-        members = tuple(store.members) if store else tuple(options.endpoints)
-        self._cluster = ClusterState(members, clock=self._clock, active=self._any_of(members))
-        self._health = ClusterHealth(self._cluster, home=self._home, clock=self._clock)
-        self._identity = EpochTracker(
-            marker_key(options.namespace),
-            cluster=self._cluster,
-            clock=self._clock,
-            chance=chance,
-            writes=options.bookkeeping,
-        )
-        self._lifecycle = Lifecycle()
-        self._client = self._make_client()
-        self._namespaces = Namespaces(options.namespace, gateway=self._client.calls, home=self._home)
-        self._following = Following(
-            self._client,
-            options,
-            identity=self._identity,
-            namespaces=self._namespaces,
-            bootstrap=self._bootstrap,
-        )
-        excluded = tuple(options.base + prefix for prefix in options.exclude)
-        self._followed = [
-            self._following.follow(
-                options.base + prefix, component="config", on_change=self._take_changes, exclude=excluded
-            )
-            for prefix in options.follow
-        ]
-        self._accepted = self._following.accepted()
-        self._views = [followed.view for followed in self._followed]
-        within = options.retry.within(quorum_time(options.retry.timeout))
-        self._coalescer = Coalescer(self._client.calls, policy=within)
-        self._sessions = SessionPool(self._client, policy=options.retry)
-        self._desk = (
-            PeerListener(
-                options.failsafe, towards=options.endpoints, monotonic=self._clock.monotonic, network=self._network
-            )
-            if options.failsafe is not None
-            else None
-        )
-        self._elections = Elections(
-            self._client.of("election"),
-            profile=options.profile,
-            desk=self._desk,
-            watchdog=self._make_watchdog(),
-        )
-        self._jobs = Jobs(self._elections, coordinator=self, chance=chance, monotonic=self._clock.monotonic)
-        self._registrations = Registrations(
-            self._client.of("discovery"), pool=self._sessions, patience=options.start_timeout
-        )
-        self._discovery = Discovery(
-            self._client.of("discovery"), names=options.discover, follow=self._following.follow
-        )
-        self._locks = self._make_locks()
-        # A plain attribute, and there from the start: every read goes through it.
-        self.config = self._make_config()
+        self._parts = self._make_parts()
+        self._life = Life(self._parts)
         self._reporter: Reporter | None = None
-        self._identity.subscribe(self._take_reset)
+        # A plain attribute, and there from the start: every read goes through it.
+        self.config = self._parts.config
 
     def __repr__(self) -> str:
-        """Show the namespace, the state and what is followed."""
-        phase = self.phase
-        state = {Phase.NEW: "not entered", Phase.CLOSED: "closed"}.get(phase, self._health.state)
-        return f"<Coordinator {self.options.namespace!r} {','.join(self.options.endpoints)} {state}>"
+        """Show the namespace, the endpoints and the state."""
+        options = self._parts.options
+        state = {Phase.NEW: "not entered", Phase.CLOSED: "closed"}.get(self.phase, self.health.state)
+        return f"<Coordinator {options.namespace!r} {','.join(options.endpoints)} {state}>"
 
-    # What it offers --------------------------------------------------------------------------------------------
+    def __dir__(self) -> list[str]:
+        """Name what is public."""
+        return sorted(name for name in super().__dir__() if not name.startswith("_"))
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start; see `connect`."""
+        if self.phase is not Phase.NEW:
+            raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
+        if os.getpid() != self._life.pid:
+            # Made before a fork, as by gunicorn --preload; some parts have what is unique to a process.
+            self._make()
+        await self._life.open()
+        open_coordinators.add(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the background tasks, write a last snapshot, close the connections.
+
+        Raises:
+            WrongLoop: It was entered in another event loop, where it goes on.
+        """
+        if os.getpid() != self._life.pid:
+            # A forked child: all of it is the parent's.
+            return
+        self._parts.client.home.loop.check(self)
+        open_coordinators.discard(self)
+        await self._life.close()
+
+    # What is known ---------------------------------------------------------------------------------------------
 
     @property
     def health(self) -> ClusterHealth:
         """The state of etcd as this process sees it."""
-        return self._health
-
-    @property
-    def loop(self) -> object:
-        """The event loop it was entered in; None before."""
-        return self._home.token
-
-    @property
-    def is_in_this_thread(self) -> bool:
-        """Whether its event loop belongs to the thread that asks, and cannot be waited for there."""
-        return self._home.loop.is_in_this_thread
+        return self._parts.client.health
 
     @property
     def namespace(self) -> str:
         """The namespace given to `connect`."""
-        return self.options.namespace
+        return self._parts.options.namespace
 
     @property
     def namespaces(self) -> Namespaces:
         """What there is in etcd beside this namespace."""
-        return self._namespaces
+        return self._parts.namespaces
+
+    @property
+    def phase(self) -> Phase:
+        """How far its life has come."""
+        return self._life.phase
 
     @property
     def epoch(self) -> int:
@@ -244,12 +161,12 @@ class Coordinator(Primitives):
         When degraded:
             The last epoch known.
         """
-        return self._identity.epoch
+        return self._parts.epoch.epoch
 
     @property
     def catalog(self) -> Catalog:
         """What this namespace has in etcd, listed: keys, elections, locks."""
-        return Catalog(self._client, self.options.base)
+        return Catalog(self._parts.client, self._parts.options.base)
 
     def status(self) -> StatusReport:
         """Return everything an operator asks first. No I/O.
@@ -257,18 +174,7 @@ class Coordinator(Primitives):
         When degraded:
             The same; this is what it is for.
         """
-        return self._reports().report(self.phase)
-
-    @property
-    def phase(self) -> Phase:
-        """How far its life has come."""
-        if self._lifecycle.is_over:
-            return Phase.CLOSED
-        if self._home.token is None:
-            return Phase.NEW
-        if self.ending:
-            return Phase.ENDING
-        return Phase.RUNNING if self in open_coordinators else Phase.STARTING
+        return self._reports.report(self.phase)
 
     def config_keys(self, containing: str = "", *, skip: int = 0, limit: int = 100) -> KeyPage:
         """Return some of the followed keys, each with how it stands, and never with its value. No I/O.
@@ -287,71 +193,16 @@ class Coordinator(Primitives):
         When degraded:
             The same; each key says its source and age.
         """
-        return self._reports().keys(containing, skip, limit)
+        return self._reports.keys(containing, skip, limit)
 
     @property
-    def store(self) -> Store | None:
-        """The cluster that was handed in for tests, or the real etcd from the moment it is entered."""
-        return self._store
+    def _reports(self) -> Reporter:
+        if self._reporter is None:
+            # It and all its words are loaded when they are first asked for.
+            from tideover.coordinator.status_report import Reporter
 
-    @property
-    def live(self) -> bool:
-        """Whether a quorum answers, and all that is followed is live."""
-        views = (*self._views, *self._discovery.followed_views())
-        return self._cluster.health.state is HealthState.AVAILABLE and all(v.source is Source.LIVE for v in views)
-
-    async def until_live(self) -> None:
-        """Wait until `live`, for as long as it takes."""
-        self._home.check(self)
-        await self._until(lambda: self.live)
-
-    def declare_outage(self, cut_off: Callable[[], None]) -> None:
-        """Declare at once that no member answers: for tests, see `tideover.testing.declare_outage`.
-
-        Args:
-            cut_off: Sees to it that none does; called in the event loop.
-
-        Raises:
-            Closed: The coordinator is not open.
-        """
-        monitor = self._monitor
-        self._lifecycle.check()
-        if monitor is None:
-            raise Closed(NOT_ENTERED)
-
-        def declare() -> None:
-            cut_off()
-            monitor.declare()
-
-        self._home.loop.call(declare)
-
-    def end_outage(self, reconnect: Callable[[], None]) -> None:
-        """Look at once whether members answer again: the end of what `declare_outage` has begun.
-
-        Args:
-            reconnect: Lets them answer; called in the event loop.
-        """
-
-        def end() -> None:
-            reconnect()
-            if self._monitor is not None:
-                self._monitor.retry()
-
-        self._home.loop.call(end, late=True)
-
-    async def know_members(self, timeout: float) -> None:
-        """Wait until the cluster's member list has been read, so that `status` shows it.
-
-        Args:
-            timeout: Seconds to wait at the most.
-
-        When degraded:
-            Waits in vain: the list is read only while etcd is available.
-        """
-        self._home.check(self)
-        if self._member_sync is not None:
-            with anyio.move_on_after(timeout):
-                await self._member_sync.learned.wait()
+            self._reporter = Reporter(self._parts)
+        return self._reporter
 
     async def foreign_values(self) -> tuple[RejectedValue, ...]:
         """Ask etcd for all that others have written under the keys that tideover reads for itself.
@@ -369,484 +220,410 @@ class Coordinator(Primitives):
         When degraded:
             Raises; in a declared outage at once and without a packet.
         """
-        self._home.check(self)
-        return (await self.survey()).named
+        return (await survey(self._parts.client)).named
 
-    async def survey(self, below: str = "") -> Survey:
-        """Ask for what `foreign_values` returns, below a prefix or all of it, and how many more there are."""
-        self._home.check(self)
-        return await foreign_values(self.namespace, self._read_or_none, below=below)
+    # Elections -------------------------------------------------------------------------------------------------
 
-    async def _read_or_none(self, op: Range) -> RangeResult | None:
-        try:
-            return (await self._client.calls.call(op)).result
-        except PermissionDenied:
-            return None
+    def leader(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        on_outage: ElectionOutage | None = None,
+        address: str = "",
+        value: str = "",
+    ) -> Leadership:
+        """Wait until elected, then run a body while this process leads: `async with tide.leader("x") as term:`.
 
-    def _is_proxy(self, member: str) -> bool | None:
-        return None if self._store is None else self._store.is_proxy(member)
-
-    # Life ------------------------------------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        """Start; see `connect`."""
-        if self._home.token is not None or self._lifecycle.is_over:
-            raise Closed(f"{self!r}: a coordinator is entered only once; call connect() again")
-        if os.getpid() != self._pid:
-            # Made before a fork, as by gunicorn --preload.
-            self._make()
-        self._home.enter()
-        self._cluster.timeline.begin()
-        if self._desk is not None:
-            await self._desk.open()
-        if self._store is None:
-            self._store = etcd = await self._open_etcd()
-            direct: Store = etcd.urgent()
-        else:
-            direct = self._store
-        self._urgent = direct
-        store, urgent = (
-            EpochCheckedStore(each, self._identity, clock=self._clock) for each in (self._store, direct)
-        )
-        self._client.calls.connect(store)
-        self._client.direct.connect(urgent)
-        background = self._background(urgent)
-        if self._desk is not None:
-            background["failsafe"] = self._desk.run
-        background["identity"] = partial(self._identity.run, direct)
-        for view in self._views:
-            view.begin()
-        self._owner = OwnerTask()
-        try:
-            tasks = await self._owner.open()
-            self._home.open(tasks)
-            self._lifecycle.open()
-            self.config.refresh()
-            self._sessions.start()
-            self._locks.open()
-            self._discovery.open()
-            for name, task in background.items():
-                tasks.start_soon(self._home.run, name, task)
-            await self._await_start()
-            self.config.started()
-            self._check_required()
-        except BaseException:
-            await self._stop()
-            raise
-        open_coordinators.add(self)
-        self.config.refresh()
-        telemetry.observe(self)
-        return self
-
-    def listen(self, listener: Listener) -> None:
-        """Tell somebody what becomes of the configuration, from now on and to the end; callable in any thread.
+        Of all candidates for the name one leads. When the body is left the office is given up, and another
+        candidate has it within milliseconds; when this process dies, after `ttl` and a tenth of it, at least 1 s.
+        The body runs in a cancel scope: it is cancelled when the leadership is lost.
 
         Args:
-            listener: Who is told, in the event loop.
-        """
-        self._listeners.append(listener)
+            name: The election, such as `"reaper"`; slashes may divide it.
+            ttl: Seconds after which a leader that cannot renew leads no more, more than 4.5. The same for all
+                candidates, please.
+            on_outage: What the leader does when etcd is away for longer than its ttl: `"step_down"`; or `"peers"`,
+                which needs `connect(failsafe=...)`, and lead on as long as all other candidates promise not to
+                take over; or `"stay"` and be `UNCONFIRMED`. The same for all candidates. None means
+                `"step_down"` with the profile `"safety"`, or `"peers"` if there is a failsafe, and `"stay"` with
+                `"availability"`.
+            address: Where this process can be reached; `Election.observe` shows it to others.
+            value: What else others are to see.
 
-    async def _open_etcd(self) -> EtcdStore:
-        """Look names up and connect."""
-        options = self.options
-        async with anyio.create_task_group() as tasks:
-            if self._names.any:
-                tasks.start_soon(self._names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
-            # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
-            load = partial(importlib.import_module, "tideover.etcd.adapter")
-            with anyio.CancelScope(shield=True):
-                adapter = await in_daemon_thread(load, name="tideover-import")
-        store: EtcdStore = adapter.EtcdStore(
-            self._names.addresses,
-            tls=options.tls,
-            username=options.username,
-            password=options.password,
-            pause=self._ticker.pause,
-        )
-        self._cluster.begin(store.members, self._any_of(store.members))
-        return store
-
-    def _any_of(self, members: Sequence[str]) -> str:
-        return members[int(self._chance() * len(members))]
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop the background tasks, write a last snapshot, close the connections.
+        Returns:
+            A context manager, for one use; entering waits and gives the `Term`.
 
         Raises:
-            WrongLoop: It was entered in another event loop, where it goes on.
-        """
-        if os.getpid() != self._pid:
-            # A forked child: all of it is the parent's.
-            return
-        self._home.loop.check(self)
-        await self._stop()
-
-    async def _await_start(self) -> None:
-        """Wait until all is live or etcd is known to be away, then, if not all is live, for what is on disk.
-
-        For etcd `start_timeout` is waited at the most; the disk has a bound of its own.
-        """
-        with anyio.move_on_after(self.options.start_timeout):
-            await self._until(lambda: self._started() and self._accepted.restored)
-        # The first round of probes ends in the same moment, unless it was given next to none.
-        with anyio.move_on_after(_TIE):
-            await self._until(lambda: self._cluster.health.decided)
-        with anyio.move_on_after(_DISK_TIMEOUT):
-            await self._until(lambda: self._started() or self._restored)
-
-    async def _until(self, done: Callable[[], bool]) -> None:
-        while True:
-            views = (view.changed.next() for view in self._views)
-            events = [
-                self._cluster.changed.next(),
-                self._accepted.changed.next(),
-                *views,
-                *self._discovery.listed(),
-            ]
-            if done():
-                return
-            await first_of(events)
-
-    @property
-    def _restored(self) -> bool:
-        config = all(followed.restored for followed in self._followed) and self._accepted.restored
-        return config and self._discovery.restored
-
-    def _started(self) -> bool:
-        health, restored = self._cluster.health, self._restored
-        if self._discovery.awaited:
-            return False
-        if not health.decided or health.state is HealthState.UNAVAILABLE:
-            return health.decided and restored
-        if health.state is HealthState.DEGRADED:
-            return restored and all(view.synced or view.error for view in self._views)
-        return self._cluster.alarms is not None and all(
-            view.denied or view.source is Source.LIVE for view in self._views
-        )
-
-    def _check_required(self) -> None:
-        if self.options.require == "etcd" and self._health.state is not HealthState.AVAILABLE:
-            away = AuthenticationFailed if self._cluster.unauthorized else Unreachable
-            raise away(f"require='etcd': {self._health.sentence}")
-        if self.options.require == "config":
-            for view in self._views:
-                if not view.known:
-                    text = f"require='config': nothing is known; {self._health.sentence}"
-                    raise AuthenticationFailed(text) if self._cluster.unauthorized else NotSynced(view.name, text)
-
-    async def _stop(self) -> None:
-        open_coordinators.discard(self)
-        telemetry.unobserve(self)
-        self._lifecycle.close()
-        self._cluster.closing.begin()
-        self._jobs.cancel()
-        self.config.close()
-        self.config.refresh()
-        self._discovery.close(CLOSED)
-        try:
-            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
-            # sent here any more. All of it shares the closing budget.
-            with anyio.CancelScope(shield=True):
-                async with anyio.create_task_group() as closing:
-                    closing.start_soon(self._registrations.close, CLOSED)
-                    closing.start_soon(self._elections.close, CLOSED)
-            await self._locks.aclose(CLOSED)
-            await self._sessions.aclose()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._end_background()
-                if self._desk is not None:
-                    await self._desk.aclose()
-                for followed in self._followed:
-                    if followed.keeper is not None:
-                        with anyio.move_on_after(_CLOSE_TIMEOUT):
-                            await followed.keeper.save()
-                with anyio.move_on_after(_CLOSE_TIMEOUT):
-                    await self._accepted.save()
-                await self._discovery.save()
-                if self._store is not None:
-                    with anyio.move_on_after(_CLOSE_TIMEOUT):
-                        await self._store.aclose()
-            self._outages.close()
-            self._health.close()
-            self._home.loop.leave()
-
-    async def _end_background(self) -> None:
-        # Also where a native cancellation has cut the rest short.
-        self._home.close()
-        if self._owner is not None:
-            await self._owner.aclose()
-
-    def poison(self) -> None:
-        """Refuse everything: this is a forked child, and connections and tasks have stayed with the parent."""
-        why = (
-            f"this process ({os.getpid()}) was forked from the one that connected ({self._pid}): start processes "
-            "with multiprocessing's `spawn` or `forkserver`, or fork before anybody connects, and connect in each"
-        )
-        self._lifecycle.poison(why)
-        self._home.poison(why)
-        self.config.close()
-        self._sessions.poison(why)
-        self._elections.poison(why)
-        self._locks.poison(why)
-        self._discovery.close(why)
-
-    # Parts -----------------------------------------------------------------------------------------------------
-
-    def _make_client(self) -> Client:
-        options, cluster, clock, chance = self.options, self._cluster, self._clock, self._chance
-        calls = Gateway(cluster, policy=options.retry, clock=clock, chance=chance, namespace=options.namespace)
-        return Client(
-            calls,
-            DirectCalls(cluster, clock=clock, chance=chance),
-            cluster,
-            self._health,
-            clock,
-            chance,
-            self._home,
-            self._ticker,
-            self._lifecycle,
-            options.namespace,
-            epoch=lambda: self.epoch,
-            outage_id=lambda: self._outages.outage_id,
-            process_name=self._process_name,
-        )
-
-    def _make_watchdog(self) -> Watchdog | None:
-        # Its thread waits in real time, which a test's own clock knows nothing of.
-        boot = self._clock.boot
-        return Watchdog(boot, on_stall=self.options.on_stall) if boot is system_boot_time else None
-
-    def _make_locks(self) -> Locks:
-        options = self.options
-        folder = self._state_folder()
-        hosts: HostLocking = (
-            MemoryHostLocks(self._store, options.namespace)
-            if folder is None
-            else HostLocks(folder / "locks", members=self._cluster.members, namespace=options.namespace)
-        )
-        return Locks(
-            self._client.of("lock"),
-            profile=options.profile,
-            pool=self._sessions,
-            hosts=hosts,
-            ledger_file=None if folder is None else partial(LedgerFile, self._ledger_folder(folder)),
-            record_names=options.record_keys,
-        )
-
-    def _process_name(self) -> str:
-        """Return the name of this process, for people: with where it is reached, if it has said so."""
-        registered = next((status.url for status in self._registrations.status()), "")
-        advertised = self._desk.address if self._desk is not None and self._desk.options.advertise else ""
-        return process_name(registered or advertised)
-
-    def _state_folder(self) -> Path | None:
-        """Return the folder for host locks and the ledger; None for a fake cluster without one."""
-        given = self.options.cache_dir
-        if given is not None and given is not False:
-            return Path(given)
-        if self._store is not None:
-            return None
-        try:
-            return default_state_folder()
-        except OSError as exc:
-            telemetry.locks_unhosted(str(exc))
-            return Path(os.devnull)
-
-    def _ledger_folder(self, folder: Path) -> Path:
-        """Return the folder for the ledgers of this cluster and namespace: others' are not published there."""
-        scope = "\0".join([self.options.namespace, *sorted(self._cluster.members)])
-        return folder / "ledger" / hashlib.sha256(scope.encode()).hexdigest()[:32]
-
-    def _take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
-        self.config.take_changes(changes, revision)
-
-    def _take_reset(self, reset: Reset) -> None:
-        self.config.forget_answers()
-        self._elections.reset()
-        self._sessions.reset(f"etcd is in another history: {reset.reason}", reset.revision)
-        for view in self._views:
-            view.changed.fire()
-        self._discovery.reset()
-
-    def _why_unknown(self) -> str:
-        """Say why a value is not known, or not fresh."""
-        reading = any(not followed.restored for followed in self._followed)
-        return self._health.sentence + ("; the snapshot is still being read" if reading else "")
-
-    def _make_config(self) -> Config:
-        return Config(
-            self._client.of("config"),
-            self.options,
-            self._views,
-            coalescer=self._coalescer,
-            accepted=self._accepted,
-            since=self._why_unknown,
-            listeners=self._listeners,
-        )
-
-    def config_on_disk(self) -> dict[str, Entry]:
-        """Return the followed configuration that a start without etcd begins with, by key. Blocks.
-
-        That is what an earlier process has left on disk, and where it has left nothing, the bootstrap file.
+            ValueError: An option is out of range, or `"peers"` was asked for without a failsafe.
+            ElectionMismatch: When entering: the election's record says another `on_outage`.
+            RecordCorrupt: When entering: the record cannot be read.
+            PermissionDenied: When entering: this user may not read or write the record.
+            Closed: When entering: the coordinator is not open.
+            LeadershipLost: When leaving: the body has outlived the leadership. An exception of the body is kept,
+                and the loss becomes a note on it.
 
         When degraded:
-            The same.
+            Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
+            until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
+            that another was elected; when etcd is back, with the same token.
         """
-        base = self.options.base
-        known: dict[str, Entry] = {}
-        for followed in self._followed:
-            keeper, view = followed.keeper, followed.view
-            entries = view.at_start(None)[0] if keeper is None else keeper.peek()
-            known |= {
-                key.decode(errors="surrogateescape").removeprefix(base): entry for key, entry in entries.items()
-            }
-        return known
+        return Leadership(name, LeaderOptions(ttl, on_outage, address, value), self._parts.elections)
 
-    def _reports(self) -> Reporter:
-        """Return what makes reports; it and all its words are loaded when they are first asked for."""
-        if self._reporter is None:
-            self._reporter = self._make_reporter()
-        return self._reporter
+    async def run_while_leading(self, name: str, work: Work) -> object:
+        """Run a function while this process leads, again whenever it is elected, and again after it has raised.
 
-    def _make_reporter(self) -> Reporter:
-        from tideover.coordinator.status_report import Reporter
+            await tide.run_while_leading("settlement", settle)
 
-        return Reporter(
-            self.options,
-            clock=self._clock,
-            cluster=self._cluster,
-            health=self._health,
-            identity=self._identity,
-            home=self._home,
-            followed=self._followed,
-            config=self.config,
-            sessions=self._sessions,
-            locks=self._locks,
-            elections=self._elections,
-            jobs=self._jobs,
-            registrations=self._registrations,
-            discovery=self._discovery,
-            outage_id=lambda: self._outages.outage_id,
-            is_proxy=self._is_proxy,
-            name=self._process_name,
+        As `while_leader`, and supervised: when the function raises, this process resigns first, so that another
+        one leads, and is a candidate again after a pause of 1 to 60 s: full jitter, up to 2 s after the first
+        failure and twice as much after each further one, until the function has run for a minute. Each failure is
+        logged with its traceback, at ERROR, and counted; `status().jobs` shows it. A function that returns is not
+        run again. Within it `tideover.current()` is this coordinator.
+
+        Args:
+            name: The election.
+            work: A coroutine function without arguments, one decorated with `while_leader`, or
+                `Leading(function, ttl=..., on_outage=...)`.
+
+        Returns:
+            What the function has returned.
+
+        Raises:
+            TypeError: `work` is none of these.
+            ValueError: An option is out of range, or the decorator names another election.
+            Closed: The coordinator is not open, or was closed meanwhile.
+            WrongLoop: This is another event loop than the coordinator's.
+
+        When degraded:
+            As `leader`: who leads goes on as `on_outage` says, and nobody is elected until etcd is back.
+        """
+        return await self.job(name, work).run()
+
+    def job(self, name: str, work: Work) -> Job:
+        """Return what `run_while_leading` runs, checked as a whole; it does not run yet. The middleware uses it.
+
+        Args:
+            name: The election.
+            work: As of `run_while_leading`.
+
+        Returns:
+            The job: `await job.run()`, or `job.start()` in the background and `await job.stop()`.
+
+        Raises:
+            TypeError: As of `run_while_leading`.
+            ValueError: As of `run_while_leading`.
+
+        When degraded:
+            The same; nothing is sent.
+        """
+        return self._parts.jobs.make(name, work)
+
+    def election(self, name: str) -> Election:
+        """Return a handle on an election: `campaign`, `proclaim`, `resign`, `observe`, `current`.
+
+        Args:
+            name: The election.
+
+        Raises:
+            ValueError: That is no name.
+
+        When degraded:
+            Its methods say.
+        """
+        return Election(name, self._parts.elections)
+
+    def term(self, name: str) -> Term | None:
+        """Return the term of an election that this process leads, by the clock at this instant. No I/O.
+
+        Args:
+            name: The election.
+
+        Returns:
+            The term, entered by a body, a job or a handle; None if it is not led here.
+
+        When degraded:
+            The same: `term.standing` says with which standing it is led.
+        """
+        return self._parts.elections.term(name)
+
+    def standing(self, name: str) -> Standing | None:
+        """Return the standing with which this process leads an election, by the clock at this instant. No I/O.
+
+        Args:
+            name: The election.
+
+        Returns:
+            As `Term.standing`; None if it is not led here.
+
+        When degraded:
+            The same; this is what tells.
+        """
+        return self._parts.elections.standing(name)
+
+    def follow_leader(self, name: str) -> LeaderView:
+        """Return who leads an election, kept up to date in the background: `tide.follow_leader("x").pick()`.
+
+        This process need be no candidate. The first call begins to follow the election; at most 256 are followed,
+        and then the one that was asked for first is given up.
+
+        Args:
+            name: The election.
+
+        Returns:
+            The view, the same for all callers: `pick()` says who leads without asking, and `await
+            view.wait(timeout=5)` waits until somebody does.
+
+        Raises:
+            ValueError: That is no name.
+            Closed: The coordinator is not open.
+            NotFollowed: The election is not followed yet, and cannot be from here.
+
+        When degraded:
+            The view says who led last, as long as that process may lead on.
+        """
+        return self._parts.elections.follow_leader(name)
+
+    def leader_address(self, name: str) -> str | None:
+        """Return where another process that leads an election says it can be reached. No I/O.
+
+        Args:
+            name: The election.
+
+        Returns:
+            The `address` it campaigns with, as the candidate in this process has last seen it; empty if nobody
+            leads, if it does not say, or if it is this process; None if no candidate for it is here.
+
+        When degraded:
+            What was last seen; the process there may have lost the leadership since.
+        """
+        return self._parts.elections.leader_address(name)
+
+    # Locks -----------------------------------------------------------------------------------------------------
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: int = 15,
+        timeout: float | None = None,
+        on_outage: OnLockOutage | None = None,
+        handover: bool = True,
+        lock_delay: float = 0.0,
+    ) -> Lock:
+        """Return a lock, to be entered: `async with tide.lock("orders/42", timeout=5) as held:`.
+
+        Entering the body means holding the lock. The body is cancelled at its next await when the lock is lost:
+        when its lease could not be proven until the deadline, or etcd says that its key is gone. Leaving it then
+        raises `LockLost`, even if the body has ended by itself; an exception of the body is kept, and ours becomes
+        a note on it. Whoever must not act on a lost lock without an await calls `held.check()`, and what is
+        elsewhere is fenced by `held.token` or `held.guard()`.
+
+        Coroutines of this process hand the lock on among themselves without asking etcd, in order, as long as
+        nobody elsewhere waits for it: see `handover`.
+
+        Args:
+            name: The lock; slashes may divide it. `{namespace}/locks/{name}/` in etcd, in the layout of etcd's own
+                `concurrency` package, so that `etcdctl lock` and services in Go contend for it.
+            ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one; 5 at
+                the least.
+            timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+            on_outage: What to do while an outage is declared. `"fail"`: refuse. `"wait"`: wait for its end, within
+                the timeout. `"local"`: be content with a lock among the processes of this machine, held in the
+                mode `LOCAL`; one that is held when the outage begins becomes LOCAL at its deadline instead of
+                being lost. After the outage a LOCAL lock becomes DISTRIBUTED if nobody else has it, and else is
+                lost by `LockConflict`. None means `"fail"` with the profile `"safety"` and `"local"` with
+                `"availability"`.
+            handover: Whether the lock may be handed on inside this process. With False each holder has a key of
+                its own, and `held.revision` grows strictly: for names shared with clients that fence by it.
+            lock_delay: Seconds to wait on, after the holder before has vanished with its lease instead of letting
+                go: it may not know yet.
+
+        Returns:
+            The lock, for one use; entering gives what is held.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or that is no name.
+            RuntimeError: When entering: this is within the body of the same lock, and without a timeout it would
+                wait for itself for ever.
+            LockUnavailable: When entering: an outage is declared, and the lock was to `"fail"`; or it was to be
+                `"local"` and this machine has no place for host locks.
+            LockTimeout: When entering: it was not to be had in time.
+            PermissionDenied: When entering: this user may not write the lock's key.
+            AuthenticationFailed: When entering: a quorum refuses the credentials.
+            SpaceExhausted: When entering: etcd's quota is used up.
+            DataCorrupt: When entering: etcd takes no writes, for it has found its data damaged.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+            LockLost: When leaving: see above.
+            LockConflict: When leaving: see above.
+
+        When degraded:
+            Until an outage is declared (3 s) entering waits. Then it does as `on_outage` says, without a packet.
+        """
+        options = lock_options(
+            ttl=ttl,
+            timeout=timeout,
+            on_outage=self._parts.locks.on_outage if on_outage is None else on_outage,
+            handover=handover,
+            lock_delay=lock_delay,
         )
+        return Lock(self._parts.locks, name, options)
 
-    def _background(self, urgent: Store) -> dict[str, Callable[[], Awaitable[object]]]:
-        """Return the background tasks by name."""
-        cluster, clock = self._cluster, self._clock
-        monitor = self._monitor = Monitor(
-            urgent,
-            cluster,
-            # Of what is followed, because a user may be allowed to read nothing else.
-            probes=[
-                Range((self.options.base + prefix).encode(), limit=1, keys_only=True)
-                for prefix in self.options.follow or ("",)
-            ],
-            rules=_rules(self.options.tightest_limit),
-            clock=clock,
-            chance=self._chance,
-            ticker=self._ticker,
-            on_transition=self._transition,
-            touch_every=self._following.rights_every if self.options.username is not None else None,
-            start_patience=self.options.start_timeout,
-        )
-        member_sync = self._member_sync = MemberSync(
-            # It must see who answers, strangers too.
-            self._urgent or urgent,
-            cluster,
-            names=self._names,
-            secure=self.options.tls is not None,
-            sync=self.options.sync_members,
-            clock=clock,
-            chance=self._chance,
-            ticker=self._ticker,
-        )
-        background: dict[str, Callable[[], Awaitable[object]]] = {
-            "ticker": self._ticker.run,
-            "monitor": monitor.run,
-            "waiting": partial(cluster.waiting.run, monitor.still_answers),
-            "roster": member_sync.run,
-            "doubts": self._following.doubts.run,
-            "alarms": Alarms(urgent, cluster, clock=clock, chance=self._chance).run,
-            "coalesce": self._coalescer.run,
-            "locks": self._locks.run,
-            "accepted": self._accepted.run,
-            "tend": self.config.tend,
-        }
-        for followed in self._followed:
-            background |= followed.tasks()
-        return background
+    async def lock_conflicts(self) -> tuple[LockConflictStatus, ...]:
+        """Return which locks two processes held at the same time, or may have, because etcd was away.
 
-    def _transition(self, before: Health, after: Health) -> None:
-        outage_id = self._outages.transition(
-            before.state,
-            after.state,
-            diagnosis=after.diagnosis,
-            reason=reason_of(after.state, after.diagnosis),
-            sentence=self._cluster.sentence,
-            first=not before.decided,
-            age=self.observe_age() if self._views else float("inf"),
-        )
-        self._cluster.timeline.transition(
-            after.state,
-            after.diagnosis,
-            why=found(after.diagnosis, count_members(self._cluster), past=True),
-            outage_id=self._outages.outage_id,
-        )
-        self._health.record(before.state, outage_id=outage_id)
-        self.config.refresh()
-        self._locks.health_changed()
-        self._discovery.health_changed()
+        That is what follows from the holds that all processes have published in the last seven days;
+        `status().lock_conflicts` has those in which this process had a part.
 
-    # What observable instruments show --------------------------------------------------------------------------
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: This user may not read `{namespace}/tideover/ledger/`.
+            AuthenticationFailed: A quorum refuses the credentials.
+            Closed: The coordinator is not open.
 
-    def observe_state(self) -> HealthState:
-        """Return the health state now."""
-        return self._health.state
+        When degraded:
+            Raises; in a declared outage at once and without a packet.
+        """
+        self._parts.client.home.check(self)
+        return await self._parts.locks.published_conflicts()
 
-    def observe_degraded_time(self) -> Mapping[HealthState, float]:
-        """Return for how many seconds etcd has been in each of the states that are not well."""
-        return self._outages.degraded_seconds()
+    # Sessions and services -------------------------------------------------------------------------------------
 
-    def observe_snapshots(self) -> Iterable[tuple[Component, float, int]]:
-        """Return whose each snapshot on disk is, its age in seconds, and its size in bytes."""
-        ours = (followed.keeper for followed in self._followed if followed.keeper is not None)
-        return [(each.component, each.age, each.size) for each in (*ours, *self._discovery.keepers())]
+    def session(self, *, ttl: int = 15, on_outage: OnOutage = "lose") -> SessionBlock:
+        """Return a session, to be entered: `async with tide.session(ttl=15) as session:`.
 
-    def observe_reads(self) -> Mapping[tuple[str, bool], int]:
-        """Return how many configuration reads there were, by source and whether they were degraded."""
-        return self.config.count_reads()
+        A session is a lease in etcd, kept alive and proven, with the keys that stand under it. The body runs as
+        long as the session may be relied upon: it is cancelled at its next await when the deadline passes or
+        etcd says that the lease has ended. Leaving it then raises `SessionLost`, even if the body has ended by
+        itself; an exception of the body is kept, and ours becomes a note on it. Leaving takes the keys away.
 
-    def observe_age(self) -> float:
-        """Return the age in seconds of the oldest followed prefix; infinite if unknown."""
-        return max((view.age for view in self._views), default=0.0)
+        Args:
+            ttl: Whole seconds for which etcd waits for a renewal; 5 at the least. After a crash the keys stay
+                for so long.
+            on_outage: `"lose"`: passing the deadline is the loss, for good. `"wait"`: the session is SUSPENDED
+                then, `check()` raises, but the body goes on; the same lease comes back with the cluster, unless
+                a quorum says that it has ended.
 
-    def observe_endpoints(self) -> Mapping[tuple[str, str], int]:
-        """Return how many endpoints can be picked, by service and source."""
-        return self._discovery.active()
+        Returns:
+            The session's block.
 
-    def observe_registrations(self) -> Mapping[tuple[str, str], int]:
-        """Return how many endpoints are registered here, by service and state."""
-        return self._registrations.count()
+        Raises:
+            TypeError: `ttl` is not a whole number.
+            ValueError: `ttl` is too short, or `on_outage` is none of the two words.
+            Unavailable: When entering: etcd is away.
+            OutcomeUnknown: When entering: no verdict came in time; what may have been made ends by itself.
+            PermissionDenied: When entering: this user may not write `{namespace}/tideover/sessions/`.
+            SessionLost: When leaving: see above.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
 
-    def observe_rejected(self) -> int:
-        """Return how many values of the configuration are refused now: of keys and of bound objects."""
-        return self.config.first_rejected(0)[1]
+        When degraded:
+            Entering waits within the retry policy's timeout, and raises `CircuitOpen` at once when an outage is
+            declared. A session that is open is tried on: see `on_outage`.
+        """
+        return SessionBlock(self._parts.sessions, ttl, on_outage=on_outage)
 
-    def observe_candidates(self) -> Mapping[str, int]:
-        """Return how often this process stands in each election, led or not."""
-        return self._elections.candidacies()
+    def register(
+        self,
+        name: str,
+        url: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        weight: float = 1.0,
+        ttl: int = 15,
+        instance: str | None = None,
+    ) -> RegistrationBlock:
+        """Register an endpoint of a service: `async with tide.register("api", "http://10.0.0.7:8000") as here:`.
 
-    def observe_members(self) -> Mapping[str, str]:
-        """Return the version of each member of etcd, by endpoint; empty if it is unknown."""
-        return self._cluster.known_versions()
+        Whatever happens meanwhile, it is there as long as the block lasts: after an outage of hours, when etcd was
+        rebuilt from nothing or restored from a backup, or when somebody has deleted its key, it is put there again
+        as soon as that is possible. After an outage all do so within 2.25 s, each at a moment of its own. Leaving
+        the block takes it away; a process that dies is gone after its `ttl` and a second.
 
-    def observe_leaders(self) -> Mapping[tuple[str, str], int]:
-        """Return how many elections are led here, by election and standing."""
-        return self._elections.leading()
+        Args:
+            name: The service, such as `"api"`.
+            url: Where others reach this instance, with the port, such as `"http://10.0.0.7:8000"`.
+            metadata: What else it says about itself, text to text, such as `{"zone": "a"}`.
+            weight: Its share of the traffic, compared with the others' weights. 0 means none.
+            ttl: Whole seconds after which it is gone when its process has died; 5 at the least.
+            instance: Which instance it is: of several registrations of one instance the newest counts. None means
+                host and port of the URL, so that a process started in place of another one takes its place.
+
+        Returns:
+            A block, for one use; entering gives a `Registered`. It waits for etcd, `start_timeout` at the most.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of range, or others could not reach that URL.
+            Closed: When entering: the coordinator is not entered, or closed, or this is a forked child.
+
+        When degraded:
+            Entering returns at once, and so does an etcd's refusal, such as for want of rights: `here.registered`
+            is False, `here.status` says why, and it is registered as soon as possible. What is in etcd already
+            stays there in an outage.
+        """
+        return self._parts.registrations.block(Registration(name, url, metadata or {}, weight, ttl, instance))
+
+    @property
+    def registrations(self) -> tuple[Registered, ...]:
+        """What is registered here, the middleware's included."""
+        return self._parts.registrations.handles()
+
+    def discover(
+        self, name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
+    ) -> ServiceView:
+        """Return the endpoints of a service, kept up to date: `tide.discover("billing").pick()`. No I/O.
+
+        The first call for a service begins to follow it in the background: wait for the first read with `await
+        view.wait_for(1)`, or name the service in `connect(discover=[...])`, which waits for it at the start. Until
+        then `pick()` knows at most what an earlier process has left on disk. All handles share what is known.
+
+        What is registered is listed at once. What is gone has left the list at once in ordinary times; after an
+        outage, or when many go together, after some time: see "Service discovery" in the documentation.
+
+        Args:
+            name: The service.
+            max_stale: Seconds since the list was last proven in sync, beyond which it counts as stale even if
+                nothing else is wrong; None means no limit.
+            on_stale: What happens beyond that: `"serve"` the list all the same, or `"raise"` `TooStale`.
+
+        Returns:
+            The handle, good until the coordinator is closed.
+
+        Raises:
+            TypeError: The name or the limit is of the wrong type.
+            ValueError: That is no name, or an option is out of range.
+            NotFollowed: The service is not followed yet, and cannot be from here: 256 others are, with handles in
+                use, or this is a thread that the coordinator's event loop knows nothing of.
+            Closed: The coordinator is not open.
+
+        When degraded:
+            The same handle. Its list is frozen, labelled with source and age, and never emptied by an outage; a
+            process that starts in one has it from disk.
+        """
+        return self._parts.discovery.discover(name, max_stale=max_stale, on_stale=on_stale)
+
+    async def services(self) -> Mapping[str, int]:
+        """Ask etcd which services there are, and how many registrations each has.
+
+        Returns:
+            Service to count, in the order of their names.
+
+        Raises:
+            Unavailable: etcd is away.
+            PermissionDenied: A quorum refuses to let this client read them.
+            AuthenticationFailed: A quorum refuses the credentials.
+
+        When degraded:
+            Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
+        """
+        self._parts.client.home.check(self)
+        return await self._parts.discovery.count()
+
+
+def life_of(tide: Coordinator) -> Life:
+    """Return the life of a coordinator, and its parts with it: for the faces, which show what is inside."""
+    return tide._life
 
 
 def _read_bootstrap(options: Options) -> Mapping[bytes, Entry]:
@@ -855,17 +632,9 @@ def _read_bootstrap(options: Options) -> Mapping[bytes, Entry]:
     return read_bootstrap(Path(options.bootstrap), base=options.base, encryption=options.encryption)
 
 
-def _rules(tightest_limit: float | None) -> HealthRules:
-    """Return the numbers of the health state machine: a value is proven well before a limit would strike."""
-    usual = HealthRules()
-    if tightest_limit is None:
-        return usual
-    return replace(usual, idle_interval=min(usual.idle_interval, tightest_limit / 3))
-
-
 def _poison_all() -> None:
     for coordinator in list(open_coordinators):
-        coordinator.poison()
+        coordinator._life.poison()
     open_coordinators.clear()
 
 

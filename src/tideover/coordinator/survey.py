@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tideover.client.client import Client
 from tideover.discovery import endpoint
 from tideover.elections import record_document
-from tideover.elections.elections import key_of
+from tideover.elections.claim import key_of
 from tideover.epoch.marker import marker_key
 from tideover.epoch.rules import decode_marker
-from tideover.errors import RecordCorrupt
+from tideover.errors import PermissionDenied, RecordCorrupt
 from tideover.foreign_bytes import hexadecimal
 from tideover.locks import hold_document
 from tideover.locks.etcd_queue import NO_PLACE, is_place
@@ -40,6 +41,29 @@ class Survey:
 
     named: tuple[RejectedValue, ...]
     more: int
+
+
+async def survey(client: Client, below: str = "") -> Survey:
+    """Return what others have written under the keys that tideover reads, as far as this user may read them.
+
+    Args:
+        client: The way to etcd.
+        below: A prefix in the namespace: nothing else is read.
+
+    Raises:
+        Unavailable: etcd is away.
+        AuthenticationFailed: A quorum refuses the credentials.
+        WrongLoop: This is another event loop than the coordinator's.
+    """
+    client.home.check(client)
+
+    async def read(op: Range) -> RangeResult | None:
+        try:
+            return (await client.calls.call(op)).result
+        except PermissionDenied:
+            return None
+
+    return await foreign_values(client.namespace, read, below=below)
 
 
 async def foreign_values(namespace: str, read: Read, *, below: str = "") -> Survey:

@@ -19,14 +19,15 @@ class ForeignMembers:
 
     Attributes:
         clusters: Those members, and to which they belong.
+        said: For members, the cluster that their last linearizable answer came from.
+        answered_at: When the known cluster last gave one, in monotonic seconds.
     """
 
     def __init__(self, cluster: ClusterState) -> None:
         self.clusters: dict[str, int] = {}
         self._cluster = cluster
-        # For members, the cluster that their last linearizable answer came from.
-        self._said: dict[str, int] = {}
-        self._answered_at = -math.inf
+        self.said: dict[str, int] = {}
+        self.answered_at = -math.inf
 
     def __repr__(self) -> str:
         """Name them."""
@@ -43,14 +44,14 @@ class ForeignMembers:
             linearizable: Whether a quorum stands behind the answer.
         """
         if linearizable:
-            self._said[member] = header.cluster_id
+            self.said[member] = header.cluster_id
         if not ours or header.cluster_id == ours:
             if linearizable:
-                self._answered_at = now
+                self.answered_at = now
             self.clusters.pop(member, None)
             return False
-        silent_for = now - self._answered_at
-        if may_replace(header.cluster_id, self._said, members=self._cluster.members, silent_for=silent_for):
+        silent_for = now - self.answered_at
+        if may_replace(header.cluster_id, self.said, members=self._cluster.members, silent_for=silent_for):
             return False
         if self.clusters.get(member) != header.cluster_id:
             self.clusters[member] = header.cluster_id
@@ -59,12 +60,12 @@ class ForeignMembers:
 
     def proven(self, at: float) -> None:
         """Take in that the known cluster has answered a linearizable read."""
-        self._answered_at = max(self._answered_at, at)
+        self.answered_at = max(self.answered_at, at)
 
     def forget_who_left(self) -> None:
         """Drop what is remembered of those who are no members any more."""
-        for member in (self._said.keys() | self.clusters.keys()) - set(self._cluster.members):
-            self._said.pop(member, None)
+        for member in (self.said.keys() | self.clusters.keys()) - set(self._cluster.members):
+            self.said.pop(member, None)
             self.clusters.pop(member, None)
 
 

@@ -21,7 +21,6 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast, first_of
-from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.epoch.foreign_members import ForeignMembers, refusal
 from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
@@ -109,8 +108,6 @@ class EpochTracker:
     Args:
         key: The marker's key.
         cluster: Whom to ask, and how often nobody could be.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
         writes: Whether the marker may be written; False only looks.
 
     Attributes:
@@ -123,9 +120,7 @@ class EpochTracker:
         changed: Fires when any of these changed.
     """
 
-    def __init__(
-        self, key: bytes, *, cluster: ClusterState, clock: Clock, chance: Callable[[], float], writes: bool = True
-    ) -> None:
+    def __init__(self, key: bytes, *, cluster: ClusterState, writes: bool = True) -> None:
         self.history = Epoch()
         self.known = Known()
         self.resets = 0
@@ -136,8 +131,7 @@ class EpochTracker:
         self.changed = Broadcast()
         self._key = key
         self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
         self._writes = writes
         self._subscribers: list[Callable[[Reset], None]] = []
         self._began_at = -math.inf
@@ -212,11 +206,19 @@ class EpochTracker:
             header: Its header.
             linearizable: Whether it tells what is current.
         """
-        if self._is_stranger(member, header, linearizable=linearizable):
+        known, strangers = self.known, self._strangers
+        if header.cluster_id == known.cluster_id == strangers.said.get(member) and not strangers.clusters:
+            # The usual answer: of a member that has said so before.
+            if linearizable:
+                strangers.answered_at = self._clock.monotonic()
+        elif self._is_stranger(member, header, linearizable=linearizable):
             return False
-        if self.known.cluster_id not in (0, header.cluster_id):
+        if known.cluster_id not in (0, header.cluster_id):
             return False
-        if linearizable and (self._is_unsettled or self.known.contradiction(header, sent_at) is not None):
+        if linearizable and self._is_unsettled:
+            return False
+        went_back = header.raft_term < known.raft_term or header.revision < known.revision
+        if linearizable and went_back and known.contradiction(header, sent_at) is not None:
             return False
         if sent_at >= self._began_at:
             self.saw(header, linearizable=linearizable)
@@ -266,8 +268,13 @@ class EpochTracker:
 
     def saw(self, header: Header, *, linearizable: bool = False) -> None:
         """Take in a header of the current history; a watch's, too, tells how far etcd has come."""
-        if self.known.cluster_id in (0, header.cluster_id):
-            self.known = self.known.saw(header, self._clock.monotonic(), linearizable=linearizable)
+        known = self.known
+        if header.cluster_id == known.cluster_id and header.raft_term == known.raft_term:
+            # The usual answer teaches no more than a revision.
+            if header.revision > known.revision:
+                self.known = replace(known, revision=header.revision, known_at=self._clock.monotonic())
+        elif known.cluster_id in (0, header.cluster_id):
+            self.known = known.saw(header, self._clock.monotonic(), linearizable=linearizable)
             self.history.cluster_id = self.known.cluster_id
 
     def refusal(self, member: str, cluster_id: int, *, applied: bool = True) -> Fault:
@@ -466,7 +473,7 @@ class EpochTracker:
         if self._writes and not (self._denied and settlement.reset is None):
             try:
                 if settlement.reset is not None:
-                    await anyio.sleep(_SPREAD * self._chance())
+                    await anyio.sleep(_SPREAD * self._cluster.random())
                     again = await self._read(store, member)
                     if again.mod_revision != look.mod_revision:
                         return False

@@ -48,7 +48,7 @@ _RULES = HandoverRules()
 
 
 class _Waiter:
-    """A task in the line; its event is set when it has the turn, or has to look at what became of etcd."""
+    # Its event is set when the task has the turn, or when there is news about etcd.
 
     __slots__ = ("event", "has_turn", "options")
 
@@ -73,6 +73,7 @@ class Cohort:
         self.ttl = ttl
         self.front = Contender(name, ttl, context, on_idle=self._settle)
         self._context = context
+        self._client = context.client
         self._forget = forget
         self._turn_taken = False
         self._line: deque[_Waiter] = deque()
@@ -81,10 +82,6 @@ class Cohort:
         self._users = 0
         # Since when each waits, in monotonic seconds, the first one first.
         self._began: dict[object, float] = {}
-
-    def __repr__(self) -> str:
-        """Show the name and how many wait."""
-        return f"<Cohort {self.name!r} ttl {self.ttl}, {self.waiting} waiting>"
 
     @cached_property
     def _moved(self) -> Broadcast:
@@ -100,7 +97,7 @@ class Cohort:
         """Which tasks wait, as the status shows it; None if none does."""
         if not self._began:
             return None
-        waited = self._context.clock.monotonic() - next(iter(self._began.values()))
+        waited = self._client.clock.monotonic() - next(iter(self._began.values()))
         return LockWaitStatus(self.name, len(self._began), max(0.0, waited), self.front.holder)
 
     def use(self, change: int) -> None:
@@ -113,8 +110,6 @@ class Cohort:
         if not (self._users or self._turn_taken or self._line) and self.front.idle:
             self._forget()
 
-    # The turn --------------------------------------------------------------------------------------------------
-
     async def acquire(self, options: LockOptions) -> Grant:
         """Wait for the lock.
 
@@ -125,7 +120,7 @@ class Cohort:
             TideoverError: A definite no, such as `PermissionDenied`.
         """
         self._users += 1
-        self._began[waiter := object()] = self._context.clock.monotonic()
+        self._began[waiter := object()] = self._client.clock.monotonic()
         try:
             while True:
                 refusal = self._refusal()
@@ -151,12 +146,12 @@ class Cohort:
     def _refusal(self) -> CircuitOpen | None:
         context = self._context
         # Asked for each lock, and the usual answer takes no more than this.
-        if context.lifecycle.is_open and context.cluster.health.quorum.closed:
+        if context.lifecycle.refusal is None and context.client.state.health.quorum.closed:
             return None
         return context.refusal()
 
     async def _wait_for_turn(self, options: LockOptions) -> bool:
-        """Wait in line; return False if there is news about etcd to be looked at."""
+        """Wait in line; return False if there is news about etcd."""
         waiter = _Waiter(options)
         self._line.append(waiter)
         try:
@@ -178,7 +173,7 @@ class Cohort:
             return self._hold(place, options)
         self._driving = options
         try:
-            with telemetry.acquiring(context.namespace, self.name if context.record_names else None):
+            with telemetry.acquiring(self._client.namespace, self.name if context.record_names else None):
                 while True:
                     refusal = self._refusal()
                     if refusal is not None:
@@ -225,7 +220,7 @@ class Cohort:
         await self._context.recovery()
         if self._refusal() is None:
             # All that have waited come now.
-            await anyio.sleep(_AFTER_OUTAGE * self._context.random())
+            await anyio.sleep(_AFTER_OUTAGE * self._client.random())
 
     async def _until_free(self, place: QueueKey) -> None:
         if place.holder is None:
@@ -243,7 +238,7 @@ class Cohort:
             loss = place.loss()
             if loss is not None and loss.definite:
                 self.front.drop(place)
-        await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._context.random()))
+        await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * self._client.random()))
 
     def _hold(self, place: QueueKey, options: LockOptions) -> Grant:
         grant = Grant(self.name, options, self._context, place)
@@ -259,9 +254,7 @@ class Cohort:
 
     def _start(self, name: str, task: Callable[..., Awaitable[object]], *args: object) -> None:
         if not self._context.is_closed:
-            self._context.home.start(f"lock: {name}", task, *args)
-
-    # In an outage ----------------------------------------------------------------------------------------------
+            self._client.home.start(f"lock: {name}", task, *args)
 
     def outage(self) -> None:
         """Wake the tasks in line that must not wait out a declared outage; the others stay in line."""
@@ -303,8 +296,6 @@ class Cohort:
             hosts.give(self.name)
             return None
         return Grant(self.name, options, context, None)
-
-    # Letting go ------------------------------------------------------------------------------------------------
 
     def release(self, grant: Grant) -> None:
         """Take the lock back from a body that was left; never waits."""
@@ -356,7 +347,7 @@ class Cohort:
             Handover(
                 wanted=last.handover and following.handover,
                 trusted=place.loss() is None,
-                left=place.session.deadline - self._context.clock.boot(),
+                left=place.session.deadline - self._client.clock.boot(),
                 renew_interval=place.session.renew_interval,
                 unresolved=place.pending.unresolved,
                 count=place.handovers,
@@ -365,8 +356,6 @@ class Cohort:
             ),
             _RULES,
         )
-
-    # For `recovery` --------------------------------------------------------------------------------------------
 
     def promote(self, grant: Grant, place: QueueKey) -> None:
         """Turn a LOCAL hold DISTRIBUTED, on a key that is first."""

@@ -1,4 +1,4 @@
-"""One grant of a lock: whether it is DISTRIBUTED, LOCAL or lost, worked out anew whenever somebody asks."""
+"""One grant of a lock: DISTRIBUTED, LOCAL or lost, worked out by the clock whenever that is asked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Grant(Holding):
     __slots__ = ("_context", "body", "epoch", "error", "has_turn", "is_reconciled", "options", "place")
 
     def __init__(self, name: str, options: LockOptions, context: LockContext, place: QueueKey | None) -> None:
-        super().__init__(name, context.clock.boot())
+        super().__init__(name, context.client.clock.boot())
         self.options = options
         self.place = place
         self.epoch = 0
@@ -83,11 +83,11 @@ class Grant(Holding):
             definite=loss.definite,
             # Without the host lock nothing would keep two LOCAL holders on this machine apart.
             may_be_local=self.options.on_outage == "local" and place.hosted,
-            away=self._context.cluster.is_away,
+            away=self._context.client.state.is_away,
         )
         if becomes is Fate.TURN_LOCAL:
             self.mode = LockMode.LOCAL
-            self._context.home.loop.soon(self._turned, str(loss))
+            self._context.client.home.loop.soon(self._turned, str(loss))
         else:
             self.end(LockLost(f"lock {self.name!r} is lost: {loss}"))
 
@@ -95,7 +95,7 @@ class Grant(Holding):
         """Set the loss, unless there is one, and cancel the body."""
         if self.error is None:
             self.error = error
-            self._context.home.loop.soon(self._ended, error)
+            self._context.client.home.loop.soon(self._ended, error)
 
     def lose(self, why: str) -> LockLost | LockConflict:
         """Apply a definite no; return the error that says so."""
@@ -114,7 +114,7 @@ class Grant(Holding):
             self._context.journal.turned(self, why)
             if self.mode is LockMode.LOCAL:
                 # Should etcd be back before an outage is declared, nothing else has the hold reconciled.
-                self._context.cluster.changed.fire()
+                self._context.client.state.changed.fire()
 
     def _ended(self, error: LockLost | LockConflict) -> None:
         if not self.outcome:
@@ -147,5 +147,5 @@ class Grant(Holding):
         place.holder = self
         place.issued += 1
         self.stamp = place.own.create_revision, place.handovers
-        self.epoch = self._context.epoch()
+        self.epoch = self._context.client.epoch()
         self.mode = LockMode.DISTRIBUTED

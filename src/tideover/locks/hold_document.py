@@ -1,4 +1,4 @@
-"""What the ledger says of a hold, as JSON: a line of its file, a value in etcd."""
+"""A hold in the ledger as JSON: a line of the file, a value in etcd."""
 
 from __future__ import annotations
 
@@ -26,16 +26,12 @@ _LARGEST_TIME = 1e12
 
 
 def published(base: str) -> bytes:
-    """Return what the keys of published holds begin with.
-
-    Args:
-        base: What all keys begin with.
-    """
+    """Return what the keys of published holds begin with."""
     return f"{base}tideover/ledger/".encode()
 
 
 def latest(holds: Iterable[Hold]) -> list[Hold]:
-    """Return of several with one id the last."""
+    """Return the last one of each id."""
     return list({hold.id: hold for hold in holds}.values())
 
 

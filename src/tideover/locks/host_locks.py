@@ -1,8 +1,9 @@
-"""Locks among the processes of this machine: what is left to go by when etcd is away.
+"""Locks among the processes of this machine: all that is left of a lock when etcd is away.
 
-Guaranteed: of all processes of one user on one machine that use the same folder, one at a time holds a name; it
-ends with its process, so that nobody has to judge whether a holder still lives. *Not guaranteed* beyond that:
-containers with folders of their own, other users and other machines do not see it.
+*Guarantee.* Of all processes of one user on one machine that use the same folder, one at a time holds a name. The
+kernel ends a lock with its process, so that no process has to judge whether a holder still lives.
+
+*Not guaranteed.* Containers with folders of their own, other users and other machines do not see these locks.
 
 One file, never unlinked. Each name is one byte of it, far beyond its end: a million names then cost no file.
 The locks are those of the open file description (Linux, `F_OFD_SETLK`), not fcntl's old ones, which belong to
@@ -29,20 +30,18 @@ from tideover.regular_files import open_regular
 
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
-# How often the file is opened again because somebody has deleted it meanwhile.
+# How often the file is opened again because it was deleted meanwhile.
 _REOPENINGS = 3
 
 
 class HostLocks:
     """The host locks of one coordinator. Methods do not wait, and touch no disk beyond opening the file.
 
-    Two of these exclude each other also within one process; one does not exclude itself, so that its user has to
-    know what it holds.
+    Two instances exclude each other also within one process; an instance does not exclude itself, so that its user
+    has to know what is held.
 
     Args:
         folder: Where the file is; made when first needed, for this user only.
-        members: The cluster's members.
-        namespace: The caller's namespace in etcd.
     """
 
     def __init__(self, folder: Path, *, members: Sequence[str], namespace: str) -> None:
@@ -50,32 +49,18 @@ class HostLocks:
         self._scopes = sorted(f"{member}\0{namespace}" for member in members)
         self._file = -1
         self._files: dict[str, list[int]] = {}
-        self._held = 0
         _open.add(self)
 
-    def __repr__(self) -> str:
-        """Show the folder and how many are held."""
-        return f"<HostLocks in {self._folder}, {self._held} held>"
-
     def take(self, name: str) -> bool:
-        """Take a name if it is free.
-
-        Args:
-            name: The lock's name.
-
-        Returns:
-            Whether it was free.
+        """Take a name if it is free; return whether it was.
 
         Raises:
             OSError: The folder cannot be used.
         """
-        taken = self._take_bytes(name) if _OFD_SETLK is not None else self._take_files(name)
-        self._held += taken
-        return taken
+        return self._take_bytes(name) if _OFD_SETLK is not None else self._take_files(name)
 
     def give(self, name: str) -> None:
-        """Give back a name that was taken."""
-        self._held -= 1
+        """Give a taken name back."""
         if _OFD_SETLK is None:
             for file in self._files.pop(name, ()):
                 os.close(file)
@@ -84,14 +69,14 @@ class HostLocks:
                 self._set(offset, fcntl.F_UNLCK)
 
     def close(self) -> None:
-        """Give everything back; again is a no-op."""
+        """Give all names back; again is a no-op."""
         for file in [self._file, *(file for files in self._files.values() for file in files)]:
             if file >= 0:
                 os.close(file)
-        self._file, self._held = -1, 0
+        self._file = -1
         self._files.clear()
 
-    # One file, one byte for each name --------------------------------------------------------------------------
+    # On Linux: one file, one byte for each name.
 
     def _take_bytes(self, name: str) -> bool:
         for _ in range(_REOPENINGS):
@@ -106,7 +91,7 @@ class HostLocks:
                 taken.append(offset)
             if self._is_the_file(self._file, "locks"):
                 return True
-            # Somebody has deleted it, and others lock another one. What is held on this one stays held there.
+            # The file was deleted, and others lock another one. What is held on this one stays held there.
             _left_open.append(self._file)
             self._file = -1
         raise OSError(errno.ESTALE, "the file of host locks is deleted again and again", str(self._folder))
@@ -125,7 +110,7 @@ class HostLocks:
             raise
         return True
 
-    # A file for each name --------------------------------------------------------------------------------------
+    # Elsewhere: a file for each name.
 
     def _take_files(self, name: str) -> bool:
         files: list[int] = []
@@ -154,8 +139,6 @@ class HostLocks:
             os.close(file)
         raise OSError(errno.ESTALE, "the file of a host lock is deleted again and again", str(self._folder / name))
 
-    # Files -----------------------------------------------------------------------------------------------------
-
     def _open(self, name: str) -> int:
         make_private_folder(self._folder)
         return open_regular(self._folder / name, os.O_RDWR | os.O_CREAT)
@@ -174,7 +157,7 @@ _left_open: list[int] = []
 
 
 def _close_in_child() -> None:
-    """Let go of the parent's locks: a child that kept the descriptors would keep them held for ever."""
+    # A child that kept the descriptors would hold the parent's locks as long as it lives.
     for locks in list(_open):
         locks.close()
     for file in _left_open:

@@ -15,37 +15,28 @@ _LONGEST = 0.05
 
 
 class HostLocking(Protocol):
-    """What holds names on one machine."""
+    """Locks names among the processes of one machine; `HostLocks` does, and a fake."""
 
     def take(self, name: str) -> bool:
         """Take a name if it is free; return whether it was."""
         ...
 
     def give(self, name: str) -> None:
-        """Give back a name that was taken."""
+        """Give a taken name back."""
         ...
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give all names back."""
         ...
 
 
 class MemoryHostLocks:
-    """Host locks of a fake cluster: only coordinators on the same fake contend.
-
-    Args:
-        cluster: The fake.
-        namespace: The coordinator's namespace.
-    """
+    """Host locks of a fake cluster: only coordinators on the same fake contend."""
 
     def __init__(self, cluster: object, namespace: str) -> None:
         self._taken = _of_fakes.setdefault(cluster, set())
         self._namespace = namespace
         self._own: set[tuple[str, str]] = set()
-
-    def __repr__(self) -> str:
-        """Count what is held."""
-        return f"<MemoryHostLocks {len(self._own)} held>"
 
     def take(self, name: str) -> bool:
         """Take a name if it is free; return whether it was."""
@@ -57,13 +48,13 @@ class MemoryHostLocks:
         return True
 
     def give(self, name: str) -> None:
-        """Give back a name that was taken."""
+        """Give a taken name back."""
         key = self._namespace, name
         self._own.discard(key)
         self._taken.discard(key)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give all names back."""
         self._taken -= self._own
         self._own.clear()
 
@@ -72,12 +63,7 @@ _of_fakes: MutableMapping[object, set[tuple[str, str]]] = weakref.WeakKeyDiction
 
 
 class Hosts:
-    """The host locks of one coordinator, with a line of waiters for each name.
-
-    Args:
-        locks: What holds them.
-        chance: Draws a number uniformly from [0, 1).
-    """
+    """The host locks of one coordinator, with a queue of waiting tasks for each name."""
 
     def __init__(self, locks: HostLocking, *, chance: Callable[[], float]) -> None:
         self._locks = locks
@@ -85,15 +71,8 @@ class Hosts:
         self._lines: dict[str, deque[anyio.Event]] = {}
         self._held: set[str] = set()
 
-    def __repr__(self) -> str:
-        """Count what is held and waited for."""
-        return f"<Hosts {len(self._held)} held, {len(self._lines)} waited for>"
-
     def take_now(self, name: str) -> bool:
-        """Take a name if it is free, here and now.
-
-        Returns:
-            Whether it was.
+        """Take a name if it is free and no task waits for it; return whether it was.
 
         Raises:
             OSError: There is no place for such locks.
@@ -130,12 +109,12 @@ class Hosts:
                 del self._lines[name]
 
     def give(self, name: str) -> None:
-        """Give back a name."""
+        """Give a name back, if it is held."""
         if name in self._held:
             self._held.discard(name)
             self._locks.give(name)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give all names back."""
         self._held.clear()
         self._locks.close()

@@ -7,12 +7,11 @@ nothing about a hold.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tideover import telemetry
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import ClusterState
 from tideover.errors import LockConflict, LockLost
 from tideover.fencing.token import fencing_token
 from tideover.locks.ledger import Ledger, Past
@@ -62,25 +61,18 @@ class Holding:
 class LockJournal:
     """Records the holds of one coordinator.
 
-    Args:
-        outage_id: Returns the id of the present outage; empty if there is none.
-
     Attributes:
         host_error: Why this machine has no place for host locks; None if it has, as far as is known.
         local: The holds that are LOCAL, lost ones among them whose bodies still run.
     """
 
-    def __init__(
-        self, ledger: Ledger, cluster: ClusterState, *, clock: Clock, outage_id: Callable[[], str]
-    ) -> None:
+    def __init__(self, ledger: Ledger, client: Client) -> None:
         self.host_error: str | None = None
         self.local: set[Holding] = set()
         self._ledger = ledger
-        self._cluster = cluster
-        self._clock = clock
-        self._outage_id = outage_id
-
-    # What happens ----------------------------------------------------------------------------------------------
+        self._cluster = client.state
+        self._clock = client.clock
+        self._outage_id = client.outage_id
 
     def waited(self, outcome: str, seconds: float) -> None:
         """Record the end of a wait for a lock."""
@@ -161,8 +153,6 @@ class LockJournal:
         elif "lock" not in record.marks:
             record.marks["lock"] = mark
             telemetry.mark_span(mark, "lock", record)
-
-    # What `status()` shows -------------------------------------------------------------------------------------
 
     @property
     def error(self) -> str | None:

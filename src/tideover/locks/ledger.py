@@ -1,9 +1,12 @@
-"""What was held while etcd was away, told when it is back: so that the risk of a conflict is measured.
+"""What was held while etcd was away, published when etcd is back: so that conflicts are found.
 
-Each hold that touches an outage is written to disk as it begins, changes and ends. After the outage all of it
-is published under a lease of seven days, and compared with what others have published. A process that saw no
-outage has nothing on disk; it remembers its latest holds, and when it reads of a LOCAL one that may have
+*Guarantee.* Each hold that touches an outage is written to disk as it begins, changes and ends. After the outage
+all of it is published under a lease of seven days, and compared with what others have published. A process that
+saw no outage has nothing on disk; it remembers its latest holds, and when it reads of a LOCAL one that may have
 overlapped with one of them it publishes that, too.
+
+*Not guaranteed.* A process that is killed forgets holds that touched no outage; and beyond the bounds below the
+oldest holds are left out, or new ones are not recorded, which `error` says.
 """
 
 from __future__ import annotations
@@ -11,17 +14,18 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import anyio
 
 from tideover import telemetry
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock, Stamp
+from tideover.client.client import Client
+from tideover.clock import Stamp
 from tideover.errors import AuthenticationFailed, InvalidRequest, TideoverError, Unavailable
 from tideover.fencing.token import fencing_token
 from tideover.foreign_bytes import Malformed
+from tideover.holders import process_name
 from tideover.locks.hold_document import KEPT, MOST_HOLDS, decode, encode, latest, published
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.rules.overlaps import Hold, Overlap, overlaps
@@ -36,18 +40,17 @@ from tideover.types import Entry, LockMode
 _REMEMBERED = 10_000
 _BATCH = 100
 _BATCH_BYTES = 512 * 1024
-# How many holds of its own a process keeps in memory once they have ended and are published: from then on etcd has
-# them, and others compare theirs.
+# How many of its own holds a process keeps that have ended and are published: from then on others compare theirs.
 _KEPT_PUBLISHED = 1_000
-# How many holds of others are kept in memory: those that were read last.
+# How many holds of others are kept: those that were read last.
 _MOST_OTHERS = 10_000
-# How many entries of etcd's that are no holds are remembered, to be looked at again.
+# How many published values that are no holds are remembered, to look at them again.
 _MOST_REJECTED = 100
 # Seconds between two looks at what others publish: usually, and for how long after an outage how often.
 LOOK_EVERY = 60.0
 _EAGER_FOR = 120.0
 LOOK_EAGERLY_EVERY = 2.0
-# The same while something among it is no hold, until that is gone.
+# The same while a value among them is no hold, until that is gone.
 _LOOK_AGAIN = 10.0
 
 
@@ -69,41 +72,26 @@ class Ledger:
     """The ledger of one coordinator.
 
     Args:
-        base: What goes before the name of a key.
-        file: This process's file; None if nothing goes to disk.
         owner: The process, unique for each start of one.
-        where: The process, for people.
-        gateway: The way to etcd.
-        clock: The clocks.
+        file: This process's file; None if nothing goes to disk.
 
     Attributes:
-        conflicts: Overlaps found in which this process had a part.
-        rejected: What stands among the published holds and is none, by keys.
+        conflicts: Overlaps in which this process had a part.
+        rejected: Published values that are no holds, by keys.
         error: What does not work at present; None if all does.
         past: The latest holds that touched no outage.
     """
 
-    def __init__(
-        self,
-        base: str,
-        *,
-        file: LedgerFile | None,
-        owner: str,
-        where: str,
-        gateway: Gateway,
-        clock: Clock,
-        report: Callable[[Overlap], None],
-    ) -> None:
+    def __init__(self, client: Client, owner: str, file: LedgerFile | None) -> None:
         self.conflicts: dict[tuple[str, str], Overlap] = {}
         self.rejected: dict[bytes, RejectedValue] = {}
         self.error: str | None = None
-        self._prefix = published(base)
+        self._prefix = published(client.base)
         self._file = file
         self._owner = owner
-        self._where = where
-        self._gateway = gateway
-        self._clock = clock
-        self._report = report
+        self._where = process_name()
+        self._gateway = client.calls
+        self._clock = client.clock
         self._own: dict[str, Hold] = {}
         self._unpublished: set[str] = set()
         self._others: dict[str, Hold] = {}
@@ -113,21 +101,8 @@ class Ledger:
         self._eager_until = -math.inf
         self._lease: tuple[int, float] | None = None
 
-    def __repr__(self) -> str:
-        """Count the holds."""
-        return f"<Ledger {len(self._own)} own holds, {len(self._others)} of others>"
-
-    # Writing down ----------------------------------------------------------------------------------------------
-
     def begin(self, name: str, mode: LockMode, token: int, since: float) -> Hold:
-        """Write down that a hold has begun.
-
-        Args:
-            name: The lock.
-            mode: On what ground it is held.
-            token: Its fencing token; 0 if it is LOCAL.
-            since: When it began, in boot-time seconds.
-        """
+        """Record a new hold, with a token of 0 if it is LOCAL, that began at a boot time."""
         self._count += 1
         began = self._stamp(since)
         hold_id = f"{self._owner}-{self._count}"
@@ -136,13 +111,13 @@ class Ledger:
         return hold
 
     def alive(self) -> None:
-        """Write down of all holds that have not ended that they last: in case this process is killed."""
+        """Record of all holds that have not ended that they last: in case this process is killed."""
         now = self._clock.stamp()
         for hold in [hold for hold in self._own.values() if hold.ended is None]:
             self._write(replace(hold, seen=now))
 
     def end(self, hold: Hold) -> None:
-        """Write down that a hold has ended."""
+        """Record the end of a hold."""
         now = self._clock.stamp()
         self._write(replace(hold, ended=now, seen=now))
 
@@ -159,11 +134,11 @@ class Ledger:
         try:
             self._file.write(hold)
         except OSError as exc:
-            # It is still in memory, and will be published from there unless the process dies.
+            # The hold is still in memory, and is published from there unless the process dies.
             self._complain(f"the ledger cannot be written: {exc}")
 
     def _make_room(self) -> bool:
-        """Leave out the oldest hold if it has ended and is published: others compare it. Return whether it is."""
+        # What has ended and is published is compared by others.
         oldest = next(iter(self._own.values()))
         if oldest.ended is None or oldest.id in self._unpublished:
             return False
@@ -178,10 +153,8 @@ class Ledger:
             telemetry.ledger_failed(error)
         self.error = error
 
-    # Telling ---------------------------------------------------------------------------------------------------
-
     async def recovered(self) -> None:
-        """Publish what was held in the outage that is over; look more often for what others say."""
+        """Publish what was held in the outage that is over; look more often for what others publish."""
         self._eager_until = self._clock.monotonic() + _EAGER_FOR
         await self.look()
 
@@ -193,17 +166,14 @@ class Ledger:
         return _LOOK_AGAIN if self.rejected else LOOK_EVERY
 
     async def look(self) -> None:
-        """Publish what is not published yet, read what others have published, and compare.
-
-        Whatever goes wrong is tried again at the next look.
-        """
+        """Publish what is not published yet, read what others have, and compare; never raises."""
         try:
             odd = await self._adopt_and_publish()
             await self._read()
             if self._recall():
                 await self._publish(self._due())
         except (Unavailable, AuthenticationFailed):
-            # It is published when that is over, which is its purpose: nothing that anybody need look into.
+            # The holds are published when that is over, which is the purpose of the ledger: no reason to complain.
             return
         except TideoverError as exc:
             self._complain(f"the ledger cannot be published: {exc}")
@@ -219,7 +189,7 @@ class Ledger:
         self._forget()
 
     async def _adopt_and_publish(self) -> str | None:
-        """Publish what this process holds, and those have held who have ended; return what is odd about theirs."""
+        """Publish our holds, and those of processes that have ended; return what is odd about theirs."""
         if self._file is None:
             await self._publish(self._due())
             return None
@@ -241,10 +211,10 @@ class Ledger:
             try:
                 await self._put(batch)
             except InvalidRequest:
-                # The lease is gone with the history that it was of.
+                # The lease is gone with its history.
                 self._lease = None
                 await self._put(batch)
-            # One that has not ended is published again when it has.
+            # A hold that has not ended is published again when it has.
             self._unpublished -= {hold.id for hold in batch if self._own.get(hold.id, hold).ended == hold.ended}
 
     async def _put(self, batch: list[Hold]) -> None:
@@ -274,7 +244,7 @@ class Ledger:
         await self._look_at_rejected()
 
     def _decode(self, entries: dict[bytes, Entry]) -> list[Hold]:
-        """Return the holds among entries; what is none is told once, and left alone."""
+        # What is no hold is reported once, and left alone.
         holds = []
         for key, entry in entries.items():
             try:
@@ -289,7 +259,7 @@ class Ledger:
             self.rejected[key] = found
 
     async def _look_at_rejected(self) -> None:
-        """Forget what has been deleted or replaced."""
+        # What has been deleted or replaced is forgotten.
         if not self.rejected:
             return
         there = (await self._gateway.call(ReadBatch(tuple(self.rejected)))).result.entries
@@ -309,7 +279,7 @@ class Ledger:
         return list(overlaps(self._decode(result.entries)))
 
     def _recall(self) -> bool:
-        """Write down remembered holds that a LOCAL one may have overlapped with; return whether there was one."""
+        """Record remembered holds that a LOCAL one may have overlapped with; return whether there was one."""
         local = [hold for hold in self._others.values() if hold.mode is LockMode.LOCAL]
         if not local:
             return False
@@ -343,10 +313,10 @@ class Ledger:
             known = self.conflicts.get(found.id)
             self.conflicts[found.id] = found
             if known is None or (found.certain and not known.certain):
-                self._report(found)
+                _report(found)
 
     def _forget(self) -> None:
-        """Leave out what is too old to be of interest, and the oldest of what is over and published."""
+        # What is too old to be of interest, and the oldest of what is over and published.
         self._own = {i: hold for i, hold in self._own.items() if hold.ended is None or self._age(hold) < KEPT}
         over = [i for i, hold in self._own.items() if hold.ended is not None and i not in self._unpublished]
         for hold_id in over[:-_KEPT_PUBLISHED]:
@@ -359,27 +329,20 @@ class Ledger:
         age = self._clock.elapsed(hold.until)
         return age if age < math.inf else 0.0
 
-    # The end ---------------------------------------------------------------------------------------------------
-
     async def aclose(self, *, published: bool) -> None:
-        """Close the file.
-
-        Args:
-            published: Whether etcd can be asked: then what is left is told, and what others ask is answered.
-        """
+        """Close the file; if etcd can be asked, what is left is `published` before."""
         if published and (self._own or self.past):
             with anyio.move_on_after(1.0, shield=True):
                 await self.look()
         self.close()
 
     def close(self) -> None:
-        """Close the file; what has not been published is left for the next process."""
+        """Close the file; what is not published is left for the next process."""
         if self._file is not None:
             self._file.close(keep=bool(self._unpublished))
 
 
 def _batches(holds: Iterable[Hold]) -> Iterator[list[Hold]]:
-    """Divide holds into what fits into one transaction each."""
     batch: list[Hold] = []
     room = _BATCH_BYTES
     for hold in holds:
@@ -393,8 +356,7 @@ def _batches(holds: Iterable[Hold]) -> Iterator[list[Hold]]:
         yield batch
 
 
-def report_overlap(found: Overlap) -> None:
-    """Report a conflict: in the log, as an event and as a count."""
+def _report(found: Overlap) -> None:
     telemetry.lock_conflict(
         found.first.name,
         f"{found.first.where} ({found.first.mode}) and {found.second.where} ({found.second.mode}) held it at the "

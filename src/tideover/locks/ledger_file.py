@@ -1,11 +1,12 @@
-"""The ledger on disk: what was held while etcd was away, so that it can be told when etcd is back.
+"""The ledger on disk: what was held while etcd was away, so that it can be published when etcd is back.
 
-One file for each process, lines of JSON, appended with one system call each: what `write` has returned for is
-there whatever kills the process. A line cut short can only be the last one of its file, and is left out, as is
-whatever else is no hold. Not guaranteed: the last moments before a power cut; nothing is synced.
+*Guarantee.* One file for each process, lines of JSON, appended with one system call each: what `write` has
+returned for is there whatever kills the process. A line cut short can only be the last one of its file, and is
+left out, as is all else that is no hold. The file is locked as long as its process lives. A process that finds a
+file without its lock takes it over: so the holds of a process that was killed in an outage are published after
+all.
 
-The file is locked as long as its process lives. Whoever finds one that is not, takes it over: that is how the
-holds of a process that was killed in an outage are told after all.
+*Not guaranteed.* The last moments before a power cut: nothing is synced.
 """
 
 from __future__ import annotations
@@ -32,21 +33,12 @@ _MOST_BYTES = 256 * 1024 * 1024
 
 
 class LedgerFile:
-    """This process's file; made when the first hold is written.
-
-    Args:
-        folder: Where the files of all processes are; made when first needed, for this user only.
-        owner: The process, unique for each start of one.
-    """
+    """This process's file in the folder of all; both are made when the first hold is written."""
 
     def __init__(self, folder: Path, owner: str) -> None:
         self._folder = folder
         self._path = folder / f"{owner}-{secrets.token_hex(4)}.jsonl"
         self._file = -1
-
-    def __repr__(self) -> str:
-        """Show the file."""
-        return f"<LedgerFile {self._path}>"
 
     def write(self, hold: Hold) -> None:
         """Append a hold as it stands now; of several lines with one id the last counts.
@@ -58,23 +50,19 @@ class LedgerFile:
             make_private_folder(self._folder)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._file = os.open(self._path, flags, 0o600)
-            # Somebody who looks for what was left behind may have it, for a moment.
+            # A process that looks for what was left behind may have the lock, for a moment.
             fcntl.flock(self._file, fcntl.LOCK_EX)
         line = encode(hold) + b"\n"
         if os.write(self._file, line) != len(line):
             raise OSError(f"{self._path}: a line was written in part only")
 
     def clear(self) -> None:
-        """Forget everything: it has been published."""
+        """Empty the file: all holds are published."""
         if self._file >= 0:
             os.ftruncate(self._file, 0)
 
     def close(self, *, keep: bool) -> None:
-        """Close the file.
-
-        Args:
-            keep: Leave it to whoever comes next, because not all of it has been published.
-        """
+        """Close the file, and `keep` it for the next process if not all of it is published."""
         if self._file >= 0:
             if not keep:
                 with suppress(OSError):
@@ -84,7 +72,7 @@ class LedgerFile:
 
     @asynccontextmanager
     async def orphans(self) -> AsyncIterator[Orphans]:
-        """Take over what processes that have ended have left; if the block ends well, it is deleted.
+        """Take over the files of processes that have ended; if the block ends well, they are deleted.
 
         Raises:
             OSError: The folder cannot be read.
@@ -103,12 +91,10 @@ class Orphans:
     """The files of processes that have ended, locked until closed; read in one thread, closed in any.
 
     Args:
-        folder: Where the files of all processes are.
-        besides: This process's own.
+        besides: This process's own file.
 
     Attributes:
-        holds: What they say.
-        odd: What stands among them and is no file of a ledger's, in words; None if there is nothing.
+        odd: Which file among them is no ledger, and why, in words; None if there is none.
     """
 
     def __init__(self, folder: Path, besides: Path) -> None:
@@ -121,16 +107,8 @@ class Orphans:
         self._reading = False
         self._closed = False
 
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<Orphans {len(self._taken)} files, {len(self.holds)} holds>"
-
     def read(self) -> None:
-        """Take all of them, or as many as will do for one time.
-
-        Raises:
-            OSError: The folder cannot be read.
-        """
+        """Read all files, or as many as will do for one time. Raises `OSError` if the folder cannot be read."""
         self._reading = True
         try:
             for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else ():
@@ -155,12 +133,12 @@ class Orphans:
             self.holds += _read(file)
 
     def delete(self) -> None:
-        """Delete them: all has been dealt with."""
+        """Delete the files: their holds are published."""
         for path, _ in self._taken:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leave them to others; if they are still being read, as soon as that has ended."""
+        """Leave the files to others; if they are still being read, as soon as that has ended."""
         with self._turn:
             self._closed = True
             if not self._reading:
@@ -172,10 +150,10 @@ class Orphans:
 
 
 def _take_over(path: Path) -> int | None:
-    """Return the locked file of a process that has ended; None if it lives, or somebody else takes over.
+    """Return the locked file of a process that has ended; None if it lives, or another process takes over.
 
     Raises:
-        OddFile: It is no such file.
+        OddFile: It is no ledger.
     """
     try:
         file = open_regular(path, os.O_RDWR)
@@ -188,7 +166,7 @@ def _take_over(path: Path) -> int | None:
         found = os.fstat(file)
         if found.st_size > _MOST_BYTES:
             raise OddFile(errno.EFBIG, f"it has more than {_MOST_BYTES:,} bytes", str(path))
-        # One that was made this moment is not locked yet.
+        # A file that was made this moment is not locked yet.
         if os.path.samestat(found, os.stat(path)) and time.time() - found.st_mtime > 1.0:
             return file
     except OddFile:

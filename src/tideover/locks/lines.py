@@ -1,7 +1,7 @@
-"""The lines of locks as an operator sees them: who has each, and who waits, of any client.
+"""The queues of locks as an operator sees them: which client has each lock, and which clients wait.
 
-tideover, Go and etcdctl stand in the same lines (`etcd_queue`), each key under a lease of its own. tideover writes
-into its keys who it is; the others leave them empty, and their lease is all that is known of them.
+tideover, Go and etcdctl stand in the same queues (`etcd_queue`), each key under a lease of its own. tideover
+writes the name of its process into its keys; the others leave them empty, and their lease is all that is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tideover.types import Entry, Source
 
 # Keys in a page.
 _PAGE = 500
-# How many of a line are asked for how long their leases last.
+# Of how many keys of a queue the lease is asked for.
 MOST_LEASES = 100
 
 
@@ -65,31 +65,23 @@ class LockLine:
 
     @property
     def state(self) -> str:
-        """One word: `"free"`, `"held"`, or `"blocked"` by a key that is nobody's place."""
+        """One word: `"free"`, `"held"`, or `"blocked"` by a foreign key."""
         if self.first is None:
             return "free"
         return "blocked" if self.first.foreign else "held"
 
 
 async def lock_lines(base: str, gateway: Gateway) -> AsyncIterator[LockLine]:
-    """Go through the lines of all locks. Of nested names the longer one comes first.
-
-    Args:
-        base: What all keys begin with.
-        gateway: The way to etcd.
-
-    Raises:
-        TideoverError: As of `pages`.
-    """
+    """Go through the queues of all locks, of nested names the longer one first. Raises as `pages` does."""
     prefix = f"{base}locks/".encode()
-    # Each lock whose line the walk is in: the keys of "a" may stand before and behind those of "a/b".
+    # Each lock whose queue the walk is in: the keys of "a" may stand before and behind those of "a/b".
     open_: list[tuple[bytes, LinePlace, int]] = []
     source = Source.QUORUM
     async for page in pages(gateway, prefix, size=_PAGE):
         source = page.source
         for key, entry in page.entries.items():
             lock, _, name = key[len(prefix) :].rpartition(b"/")
-            if not lock:  # it stands in no line
+            if not lock:  # it stands in no queue
                 continue
             while open_ and not _is_within(lock, open_[-1][0]):
                 yield _line(*open_.pop(), source)
@@ -112,16 +104,7 @@ def _line(lock: bytes, first: LinePlace, waiting: int, source: Source) -> LockLi
 
 
 async def lock_line(base: str, lock: str, gateway: Gateway) -> LockLine:
-    """Return the line of one lock, with how long the leases in it last.
-
-    Args:
-        base: What all keys begin with.
-        lock: The lock.
-        gateway: The way to etcd.
-
-    Raises:
-        TideoverError: As of `pages`.
-    """
+    """Return the queue of one lock, with how long the leases in it last. Raises as `pages` does."""
     prefix = f"{base}locks/{lock}/".encode()
     found: list[LinePlace] = []
     source = Source.QUORUM
@@ -142,7 +125,7 @@ def _place(name: bytes, entry: Entry) -> LinePlace:
 
 
 async def _with_ttl(place: LinePlace, gateway: Gateway) -> LinePlace:
-    """Return it with what its lease says; as it is where that is not told, as a user without rights is not."""
+    # A user without the right to ask is shown the key without its lease.
     if place.foreign:
         return place
     try:

@@ -11,14 +11,14 @@ import anyio
 
 from tideover.broadcast import Broadcast
 from tideover.client.client import Client
-from tideover.errors import LockTimeout
-from tideover.holders import process_name
+from tideover.client.parts import Part
+from tideover.errors import Closed, LockTimeout
 from tideover.locks.cohort import Cohort
 from tideover.locks.context import LockContext
 from tideover.locks.grant import Grant
 from tideover.locks.host_queue import HostLocking, Hosts
 from tideover.locks.journal import LockJournal
-from tideover.locks.ledger import Ledger, report_overlap
+from tideover.locks.ledger import Ledger
 from tideover.locks.ledger_file import LedgerFile
 from tideover.locks.options import LockOptions, OnOutage
 from tideover.locks.recovery import reconcile
@@ -36,7 +36,7 @@ _PUBLISH_WITHIN = 1.0
 _NO_TIMEOUT: AbstractContextManager[object] = nullcontext()
 
 
-class Locks:
+class Locks(Part):
     """Gives the locks of one coordinator.
 
     Args:
@@ -62,22 +62,15 @@ class Locks:
         self.home = client.home
         self._cluster = client.state
         owner = secrets.token_hex(8)
-        self._ledger = Ledger(
-            client.base,
-            file=ledger_file(owner) if ledger_file is not None else None,
-            owner=owner,
-            where=process_name(),
-            gateway=client.calls,
-            clock=client.clock,
-            report=report_overlap,
-        )
-        self._journal = LockJournal(self._ledger, client.state, clock=client.clock, outage_id=client.outage_id)
+        self._ledger = Ledger(client, owner, ledger_file(owner) if ledger_file is not None else None)
+        self._journal = LockJournal(self._ledger, client)
         self.context = LockContext(
             client,
             pool=pool,
             hosts=Hosts(hosts, chance=client.random),
             journal=self._journal,
             record_names=record_names,
+            process_name=client.process_name,
         )
         self._cohorts: dict[tuple[str, int], Cohort] = {}
         self._active: dict[Grant, Cohort] = {}
@@ -91,8 +84,6 @@ class Locks:
         waiting = sum(cohort.waiting for cohort in self._cohorts.values())
         return f"<Locks {len(self._active)} held, {waiting} waited for>"
 
-    # Giving and taking back ------------------------------------------------------------------------------------
-
     async def acquire(self, name: str, options: LockOptions, *, inside: bool = False) -> Grant:
         """Wait for a lock; see `Coordinator.lock`.
 
@@ -103,8 +94,9 @@ class Locks:
             RuntimeError: The caller would wait for itself, without end.
             TideoverError: As `Coordinator.lock` says.
         """
-        context = self.context
-        context.lifecycle.check()
+        context, clock = self.context, self.context.client.clock
+        if context.lifecycle.refusal is not None:
+            raise Closed(context.lifecycle.refusal)
         if inside and options.timeout is None:
             raise RuntimeError(f"{_of_itself(name)}, and this would wait for ever")
         if not self._used:
@@ -115,7 +107,7 @@ class Locks:
         if cohort is None:
             forget = partial(self._cohorts.pop, key, None)
             cohort = self._cohorts[key] = Cohort(name, options.ttl, context, forget=forget)
-        began, outcome = context.clock.monotonic(), "refused"
+        began, outcome = clock.monotonic(), "refused"
         grant: Grant | None = None
         try:
             with anyio.move_on_after(options.timeout) if options.timeout else _NO_TIMEOUT:
@@ -130,7 +122,7 @@ class Locks:
                 raise LockTimeout(_of_itself(name)) from exc
             raise
         finally:
-            self._journal.waited(outcome, context.clock.monotonic() - began)
+            self._journal.waited(outcome, clock.monotonic() - began)
         self._active[grant] = cohort
         self._journal.began(grant)
         return grant
@@ -152,8 +144,6 @@ class Locks:
         """Return who has a lock that is waited for here, for people; empty if that is not known."""
         cohort = self._cohorts.get((name, options.ttl))
         return "" if cohort is None else cohort.front.holder or ""
-
-    # Outages ---------------------------------------------------------------------------------------------------
 
     def health_changed(self) -> None:
         """Apply that an outage was declared or is over, at once; the same news again changes nothing."""
@@ -191,16 +181,14 @@ class Locks:
             if self._used and not self._cluster.outage_declared and not self._cluster.unauthorized:
                 if self._to_publish:
                     self._to_publish = False
-                    await anyio.sleep(_PUBLISH_WITHIN * self.context.random())
+                    await anyio.sleep(_PUBLISH_WITHIN * self.context.client.random())
                     await self._ledger.recovered()
                 else:
                     await self._ledger.look()
             with anyio.move_on_after(self._ledger.pause if self._used else None):
                 await news.wait()
 
-    # Life ------------------------------------------------------------------------------------------------------
-
-    def open(self) -> None:
+    def begin(self) -> None:
         """Give locks from now on."""
         self.context.lifecycle.open()
 
@@ -222,8 +210,6 @@ class Locks:
         """Refuse everything: this is a forked child."""
         self.context.lifecycle.poison(why)
         self._ledger.close()
-
-    # What `status()` shows -------------------------------------------------------------------------------------
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:
         """Return the locks held, the conflicts, and what does not work."""

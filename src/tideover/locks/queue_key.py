@@ -4,8 +4,8 @@
 host lock is taken last, so that a process that waits for etcd keeps no LOCAL holder of its machine waiting; and it
 is given back before the key is.
 
-*Not guaranteed* is anything about what comes next: the session may be in doubt as soon as this is known. Whoever
-enters a body on a key asks `Contender.is_free` first.
+*Not guaranteed* is anything about what comes next: the session may be in doubt as soon as this is known. The
+cohort asks `Contender.is_free` before a body is entered.
 
 Prior art: `Mutex.myKey` of etcd's Go package `concurrency`, and the contenders of ZooKeeper's lock recipe.
 """
@@ -62,10 +62,6 @@ class QueueKey:
         self._doubting: anyio.CancelScope | None = None
         self._scouting: anyio.CancelScope | None = None
         self._dropped = False
-
-    def __repr__(self) -> str:
-        """Show the key and how far it has come."""
-        return f"<QueueKey {self.own!r} {'first' if self.first else 'waiting'}>"
 
     def loss(self) -> SessionLost | None:
         """Return why the key may not be relied upon right now; None if it may."""
@@ -124,6 +120,7 @@ class Contender:
         self.place: QueueKey | None = None
         self._ttl = ttl
         self._context = context
+        self._client = context.client
         self._on_idle = on_idle
         # Of the newest key: a waiter that gives up has given it back by the time it says why.
         self._ahead: Ahead | None = None
@@ -133,7 +130,7 @@ class Contender:
     @cached_property
     def queue(self) -> EtcdQueue:
         """etcd's queue."""
-        return self._context.queue(self.name)
+        return EtcdQueue(self._client, self.name)
 
     @property
     def idle(self) -> bool:
@@ -158,8 +155,6 @@ class Contender:
         waits = self.place is not None and not self.place.first and self._ahead is not None
         return self.queue.foreign(self._ahead) if waits and self._ahead is not None else []
 
-    # To the front ----------------------------------------------------------------------------------------------
-
     async def make(self) -> QueueKey:
         """Return our key in etcd's queue; make it if there is none.
 
@@ -174,16 +169,16 @@ class Contender:
                 return place
             if place is not None:
                 self.drop(place)
-            context, pool = self._context, self._context.pool
+            clock, pool = self._client.clock, self._context.pool
             session = pool.of_locks.get(self._ttl)
             if session is None or session.loss() is not None:
                 session = await pool.shared(self._ttl)
-            head = queue_head(context.namespace, self.name)
+            head = queue_head(self._client.namespace, self.name)
             key = f"locks/{self.name}/{session.lease_id:x}"
-            holder = Holder.now(context.process_name(), context.clock.wall())
+            holder = Holder.now(self._context.process_name(), clock.wall())
             # The head of the queue is read in the same transaction: if it is our key, nothing more is asked.
             own = await session.claim(key, holder.encode(), reads=[head])
-            place = self.place = QueueKey(own, session, now=context.clock.monotonic)
+            place = self.place = QueueKey(own, session, now=clock.monotonic)
             self._ahead = place.ahead
             place.first = next(iter(own.reads[0].entries), None) == own.full
             if not place.first:
@@ -213,10 +208,8 @@ class Contender:
             self.place is place
             and place.holder is None
             and place.loss() is None
-            and place.session.deadline - self._context.clock.boot() > place.session.renew_interval
+            and place.session.deadline - self._client.clock.boot() > place.session.renew_interval
         )
-
-    # The host lock ---------------------------------------------------------------------------------------------
 
     async def take_host(self, place: QueueKey, options: LockOptions) -> None:
         """Take the host lock along with a key that has come first.
@@ -254,7 +247,7 @@ class Contender:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(until_gone)
             while refusal is None and not gone.is_set():
-                changed = self._context.cluster.changed.next()
+                changed = self._client.state.changed.next()
                 refusal = self._context.refusal()
                 if refusal is None:
                     await first_of([gone, changed])
@@ -302,18 +295,15 @@ class Contender:
             place.hosted = False
             self._context.hosts.give(self.name)
 
-    # Giving back -----------------------------------------------------------------------------------------------
-
     def drop(self, place: QueueKey) -> None:
         """Give a key back, in the background."""
         if self.place is place:
             self.place = None
         self.free_host(place)
-        context = self._context
-        if not place.own.gone and not context.is_closed:
+        if not place.own.gone and not self._context.is_closed:
             # Set before the next task here is told: it waits for this.
             done = anyio.Event()
-            if context.home.start("lock: give back", self._give_back, place, done):
+            if self._client.home.start("lock: give back", self._give_back, place, done):
                 self._releasing = done
         place.drop()
 

@@ -16,7 +16,7 @@ async def reconcile(cohort: Cohort, grant: Grant, context: LockContext) -> None:
     grant.is_reconciled = True
     cohort.use(1)
     try:
-        while grant.is_local and not context.cluster.outage_declared:
+        while grant.is_local and not context.client.state.outage_declared:
             try:
                 if await _try(cohort, grant):
                     return
@@ -25,7 +25,7 @@ async def reconcile(cohort: Cohort, grant: Grant, context: LockContext) -> None:
             except TideoverError as exc:
                 grant.end(LockLost(f"lock {cohort.name!r} was held LOCAL, and cannot be had from etcd: {exc}"))
                 return
-            await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * context.random()))
+            await anyio.sleep(AFTER_DOUBT * (0.5 + 0.5 * context.client.random()))
     finally:
         grant.is_reconciled = False
         cohort.clear_away()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
@@ -17,6 +17,7 @@ from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View, ViewRules
 from tideover.types import Component, Entry
@@ -64,6 +65,22 @@ class Followed:
         if self.keeper is not None:
             tasks[f"keep {self.keeper!r}"] = self.keeper.run
         return tasks
+
+
+def at_start(followed: Iterable[Followed], base: str) -> dict[str, Entry]:
+    """Return the followed configuration that a start without etcd begins with, by key. Blocks.
+
+    That is what an earlier process has left on disk, and where it has left nothing, the bootstrap file.
+
+    Args:
+        followed: The prefixes.
+        base: What full keys begin with, and the keys that are returned do not.
+    """
+    known: dict[str, Entry] = {}
+    for each in followed:
+        entries = each.view.at_start(None)[0] if each.keeper is None else each.keeper.peek()
+        known |= {key.decode(errors="surrogateescape").removeprefix(base): entry for key, entry in entries.items()}
+    return known
 
 
 class Following:
@@ -154,11 +171,9 @@ class Following:
             return None
         file = SnapshotFile(
             self._folder,
-            component=view.component,
-            namespace=self._options.namespace,
+            SnapshotOwner.of(self._options),
             prefix=view.prefix,
-            endpoints=tuple(self._options.endpoints),
-            user=self._options.username or "",
+            component=view.component,
             encryption=self._options.encryption,
         )
         return Snapshotter(

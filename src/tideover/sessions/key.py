@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 
-from tideover.event_loop import EventLoop
+from tideover.home import EventLoop
 from tideover.store.operations import RangeResult
 from tideover.types import Entry
 
@@ -103,6 +104,24 @@ class Notice:
             yield
         finally:
             self._calls.remove(scope.cancel)
+
+
+class Unwatched:
+    """Keys that are not watched yet, each with something that its watcher needs.
+
+    Attributes:
+        keys: Those keys, in the order in which they were made.
+        came: Set when there is one; its reader replaces it before looking.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[LeasedKey, Any]] = []
+        self.came = anyio.Event()
+
+    def put(self, own: LeasedKey, watch: object) -> None:
+        """Have a key watched soon."""
+        self.keys.append((own, watch))
+        self.came.set()
 
 
 class LeasedKey:

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 from tideover.broadcast import Broadcast
 from tideover.client.direct import DirectCalls
 from tideover.clock import Clock
-from tideover.sessions.key import LeasedKey
+from tideover.sessions.key import LeasedKey, Unwatched
 from tideover.sessions.lease import LeaseState
 from tideover.store.faults import Fault, FaultKind, StoreFault
 from tideover.store.operations import Range, RangeResult, prefix_end
@@ -52,28 +52,24 @@ class _LoginSpentError(StoreFault):
 class LeaseWatch:
     """The watching of one lease's keys; made by `KeyWatches.begin`, and over with the lease.
 
-    Args:
-        watches: Who watches.
+    Attributes:
+        unwatched: Takes each new key of the lease.
         tenure: The lease.
-        forget: Told of a key that is gone, and what has become of it.
+        forget: Called with a key that is gone, and what has become of it.
     """
 
-    __slots__ = ("_watches", "forget", "tenure")
+    __slots__ = ("forget", "tenure", "unwatched")
 
     def __init__(
-        self, watches: KeyWatches, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
+        self, unwatched: Unwatched, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]
     ) -> None:
-        self._watches = watches
+        self.unwatched = unwatched
         self.tenure = tenure
         self.forget = forget
 
     def __repr__(self) -> str:
         """Show the lease."""
         return f"<LeaseWatch of {self.tenure!r}>"
-
-    def add(self, own: LeasedKey) -> None:
-        """Watch a key until it is gone."""
-        self._watches.add(_KeyWatch(own, self, own.create_revision + 1))
 
     def lose(self, own: LeasedKey, why: str) -> None:
         """Record that a key is gone."""
@@ -194,7 +190,7 @@ class KeyWatches:
         self._keys: dict[_KeyWatch, None] = {}
         # From where to watch the anchors again, because one was not known yet when that was over.
         self._missed: list[int] = []
-        self._new_keys: list[_KeyWatch] = []
+        self._unwatched = Unwatched()
         self._came = Broadcast()
         self._tick = ticker.every(math.inf, self._look)
         self._tasks: TaskGroup | None = None
@@ -240,17 +236,12 @@ class KeyWatches:
             self._anchors.start = first
         elif first < self._anchors.start:
             self._missed.append(first)
-        lease = self._leases[tenure.anchor.full] = LeaseWatch(self, tenure, forget)
+        lease = self._leases[tenure.anchor.full] = LeaseWatch(self._unwatched, tenure, forget)
         tenure.turned = self._take_turn
         self._counted = False
         self._came.fire()
+        self._unwatched.came.set()
         return lease
-
-    def add(self, watch: _KeyWatch) -> None:
-        """Watch a key; see `LeaseWatch.add`."""
-        self._new_keys.append(watch)
-        if len(self._new_keys) == 1:
-            self._came.fire()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -262,15 +253,16 @@ class KeyWatches:
     async def _admit(self) -> None:
         """Begin to watch what has lived for a moment."""
         while True:
-            came = self._came.next()
-            if not (self._new_keys or self._missed):
+            came = self._unwatched.came = anyio.Event()
+            if not (self._unwatched.keys or self._missed):
                 await came.wait()
                 continue
             # The anchors' watch tells of a lease's end meanwhile, and each begins where its key did.
             await anyio.sleep(_SHORT_HOLD)
             self._watch_missed()
-            keys, self._new_keys = self._new_keys, []
-            for watch in keys:
+            keys, self._unwatched.keys = self._unwatched.keys, []
+            for own, lease in keys:
+                watch = _KeyWatch(own, lease, own.create_revision + 1)
                 if not watch.over:
                     self._keys[watch] = None
                     self._open(watch)

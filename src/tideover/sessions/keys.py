@@ -17,7 +17,6 @@ from functools import cached_property
 
 import anyio
 
-from tideover.broadcast import Broadcast
 from tideover.client.direct import DirectCalls
 from tideover.client.gateway import Gateway
 from tideover.clock import Clock
@@ -103,7 +102,7 @@ class SessionKeys:
         self._keys: dict[bytes, LeasedKey] = {}
         self._debris: dict[bytes, OrphanedKeys] = {}
         self._writing = 0
-        self._idle = Broadcast()
+        self._drained: anyio.Event | None = None
         self._stuck_since: float | None = None
 
     def __repr__(self) -> str:
@@ -145,33 +144,35 @@ class SessionKeys:
     async def drained(self) -> None:
         """Wait until no write is under way."""
         while self._writing:
-            await self._idle.wait()
+            self._drained = anyio.Event()
+            await self._drained.wait()
 
     # Writing ---------------------------------------------------------------------------------------------------
 
     async def write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range] = ()) -> LeasedKey:
         """Make a key, or write one of our own again; see `Session.put`."""
         async with self._claims:
-            return await self._write(key, full, value, reads)
+            known = self._keys.get(full)
+            attempt = _Attempt(known or LeasedKey(key, full, Entry(b"", 0, 0)), value, tuple(reads))
+            self._writing += 1
+            try:
+                await self._clear_name(full)
+                own = await self._settle(attempt)
+                loss = self._tenure.loss()
+                if loss is not None:
+                    raise loss
+            except BaseException as exc:
+                if known is None and (attempt.sent or not isinstance(exc, Exception)):
+                    self._abandon((full,))
+                raise
+            finally:
+                self._written()
+            return own
 
-    async def _write(self, key: str, full: bytes, value: bytes, reads: Sequence[Range]) -> LeasedKey:
-        known = self._keys.get(full)
-        attempt = _Attempt(known or LeasedKey(key, full, Entry(b"", 0, 0)), value, tuple(reads))
-        self._writing += 1
-        try:
-            await self._clear_name(full)
-            own = await self._settle(attempt)
-            loss = self._tenure.loss()
-            if loss is not None:
-                raise loss
-        except BaseException as exc:
-            if known is None and (attempt.sent or not isinstance(exc, Exception)):
-                self._abandon((full,))
-            raise
-        finally:
-            self._writing -= 1
-            self._idle.fire()
-        return own
+    def _written(self) -> None:
+        self._writing -= 1
+        if self._drained is not None and not self._writing:
+            self._drained.set()
 
     async def make(self, values: Mapping[tuple[str, bytes], bytes]) -> list[LeasedKey] | None:
         """Make many keys in one transaction; see `Session.make`."""
@@ -189,8 +190,7 @@ class SessionKeys:
                 self._abandon(fulls)
             raise
         finally:
-            self._writing -= 1
-            self._idle.fire()
+            self._written()
         return made
 
     async def _make_all(self, values: Mapping[tuple[str, bytes], bytes]) -> list[LeasedKey] | None:
@@ -207,7 +207,7 @@ class SessionKeys:
         made = [LeasedKey(key, full, Entry(value, revision, revision)) for (key, full), value in values.items()]
         for own in made:
             self._keys[own.full] = own
-            self._watch.add(own)
+            self._watch.unwatched.put(own, self._watch)
         return made
 
     def _abandon(self, fulls: Iterable[bytes]) -> None:
@@ -222,18 +222,18 @@ class SessionKeys:
     async def _settle(self, attempt: _Attempt) -> LeasedKey:
         """Write until it is known what came of it."""
         deadline = self._clock.monotonic() + self._policy.timeout
-        own, expected = attempt.own, attempt.own.mod_revision
+        own, expected, policy = attempt.own, attempt.own.mod_revision, self._policy
         while True:
-            left = max(0.001, deadline - self._clock.monotonic())
             write = self._writing_of(attempt, expected)
             known = self._tenure.known
             try:
-                answered = await self._gateway.call(write, self._policy.within(left))
+                answered = await self._gateway.call(write, policy)
             except OutcomeUnknown:
                 attempt.sent = True
                 if self._clock.monotonic() + _PAUSE >= deadline:
                     raise
                 await anyio.sleep(_PAUSE)
+                policy = self._policy.within(max(0.001, deadline - self._clock.monotonic()))
                 continue
             result = answered.result
             self._tenure.learn(result.header, known)
@@ -241,7 +241,8 @@ class SessionKeys:
                 attempt.sent = True
                 found = tuple(result.entries(2 + n) for n in range(len(attempt.reads)))
                 return self._hold(own, result.entries(1).entries[own.full], found)
-            expected = await self._after_refusal(own, result, left)
+            policy = self._policy.within(max(0.001, deadline - self._clock.monotonic()))
+            expected = await self._after_refusal(own, result, policy)
 
     def _writing_of(self, attempt: _Attempt, expected: int) -> Txn:
         anchor, full = self._tenure.anchor, attempt.own.full
@@ -254,7 +255,7 @@ class SessionKeys:
             otherwise=(Range(anchor.full), Range(full)),
         )
 
-    async def _after_refusal(self, own: LeasedKey, refused: TxnResult, left: float) -> int:
+    async def _after_refusal(self, own: LeasedKey, refused: TxnResult, policy: RetryPolicy) -> int:
         """Return the revision to expect at the next try, or raise if there is none."""
         self._take_anchor(refused.entries(0))
         entry = refused.entries(1).entries.get(own.full)
@@ -270,7 +271,7 @@ class SessionKeys:
             then=(Range(own.full, keys_only=True),),
             otherwise=(Range(own.full, keys_only=True),),
         )
-        answered = await self._gateway.call(mine, self._policy.within(left))
+        answered = await self._gateway.call(mine, policy)
         if answered.result.succeeded:
             return entry.mod_revision
         raise KeyTaken(f"{own.key!r} exists, and is not this session's", key=own.key)
@@ -294,7 +295,7 @@ class SessionKeys:
             return own
         fresh = LeasedKey(own.key, own.full, entry, reads)
         self._keys[own.full] = fresh
-        self._watch.add(fresh)
+        self._watch.unwatched.put(fresh, self._watch)
         return fresh
 
     # Giving back -----------------------------------------------------------------------------------------------
@@ -317,8 +318,7 @@ class SessionKeys:
         finally:
             if own.full in self._debris:
                 self._tenure.hasten()
-            self._writing -= 1
-            self._idle.fire()
+            self._written()
         return True
 
     def forget(self, own: LeasedKey, why: str) -> None:

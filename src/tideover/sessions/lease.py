@@ -109,6 +109,8 @@ class LeaseState:
     def loss(self) -> SessionLost | None:
         """Return why what stands under the lease may not be believed in now; None if it may."""
         now = self._clock.boot()
+        if self._lease.over is None and now < self._lease.deadline:
+            return None
         lease = self._lease.at(now)
         doubt = lease.doubt(now)
         if doubt is None:
@@ -145,11 +147,14 @@ class LeaseState:
             header: The answer's.
             known: What was known when it was asked for.
         """
+        if header.cluster_id == known.cluster_id and header.revision >= known.revision:
+            # The usual answer, of the same history. Its term says nothing: see `rules`.
+            if header.revision > self._known.revision:
+                self._known = replace(self._known, revision=header.revision)
+            return
         reset = reset_between(known, header)
         if reset is not None:
             self.end(reset)
-        else:
-            self._known = newest_of(self._known, Header(header.cluster_id, header.member_id, 0, header.revision))
 
     def move(self, member: str) -> None:
         """Renew at another member from now on."""

@@ -12,6 +12,7 @@ import anyio
 from tideover.client.client import Client
 from tideover.client.direct import DirectCalls
 from tideover.client.lifecycle import NOT_ENTERED, Lifecycle
+from tideover.client.parts import Part
 from tideover.cluster.closing_budget import CLOSE_TIMEOUT
 from tideover.errors import CircuitOpen, Closed, TideoverError
 from tideover.policies import RetryPolicy
@@ -29,7 +30,7 @@ from tideover.store.leases import LeaseRevoke
 from tideover.types import Component
 
 
-class SessionPool:
+class SessionPool(Part):
     """Opens sessions and sees to it that none is left behind.
 
     Args:
@@ -37,7 +38,7 @@ class SessionPool:
         policy: How grants and writes are tried again.
 
     Attributes:
-        own_anchors: What the anchors of these sessions begin with, and no others; empty before `start`.
+        own_anchors: What the anchors of these sessions begin with, and no others; empty before `begin`.
         of_locks: The sessions that locks share, by ttl; they may be lost.
     """
 
@@ -67,8 +68,8 @@ class SessionPool:
         """The sessions that are not closed yet."""
         return iter(list(self._sessions))
 
-    def start(self) -> None:
-        """Begin."""
+    def begin(self) -> None:
+        """Serve: the coordinator is open."""
         self._life.open()
         # Not before: a coordinator that was made in a parent may be entered in each of its children.
         self._ids = LeaseIds()
@@ -124,10 +125,10 @@ class SessionPool:
         if self._ids is None or watches is None or renewer is None:
             raise Closed(NOT_ENTERED)
         lease_id = self._ids.draw()
-        gateway = self._client.calls.of(component)
-        direct = self._client.direct.within(rules.rpc_timeout)
+        client = self._client.of(component)
+        direct = client.direct.within(rules.rpc_timeout)
         try:
-            tenure = await self._grants.grant(gateway, rules, lease_id, strict=strict)
+            tenure = await self._grants.grant(client.calls, rules, lease_id, strict=strict)
             self._life.check()
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
@@ -139,22 +140,13 @@ class SessionPool:
             raise
         holdings = SessionKeys(
             tenure,
-            gateway=gateway,
+            gateway=client.calls,
             direct=direct,
             clock=self._clock,
             policy=self._policy,
             watches=watches,
         )
-        session = Session(
-            tenure,
-            holdings,
-            home=self.home,
-            direct=direct,
-            lookout=self._lookout,
-            clock=self._clock,
-            base=self._client.base,
-            component=component,
-        )
+        session = Session(client, tenure, holdings, direct=direct, lookout=self._lookout)
         self._sessions[session] = None
         session.bodies.start()
         renewer.add(tenure, holdings)

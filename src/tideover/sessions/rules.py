@@ -38,6 +38,7 @@ class LeaseRules:
     Attributes:
         ttl: Seconds the lease is asked for; whole, because etcd counts in whole ones.
         rpc_timeout: Seconds for a renewal and its proof together, and what the link takes.
+        renew_interval: Seconds from one renewal to the next.
 
     Raises:
         TypeError: `ttl` is not a whole number.
@@ -47,6 +48,7 @@ class LeaseRules:
 
     ttl: int
     rpc_timeout: float = RPC_TIMEOUT
+    renew_interval: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Reject numbers that cannot work."""
@@ -54,6 +56,7 @@ class LeaseRules:
             raise TypeError(f"ttl must be a whole number of seconds, not {self.ttl!r}")
         if abs(self.ttl) > _LONGEST:
             raise ValueError(f"ttl must be at most {_LONGEST:,} s, the longest lease that etcd grants")
+        object.__setattr__(self, "renew_interval", self.ttl / 3)
         needed = 2 * self.rpc_timeout + self.renew_interval + self.margin
         if not self.ttl > needed:
             raise ValueError(
@@ -65,11 +68,6 @@ class LeaseRules:
     def longest_rpc(self) -> float:
         """Seconds that a renewal and its proof may take on any link: two of them have room before the deadline."""
         return (self.ttl - self.renew_interval - self.margin) / 2
-
-    @property
-    def renew_interval(self) -> float:
-        """Seconds from one renewal to the next."""
-        return self.ttl / 3
 
     @property
     def margin(self) -> float:

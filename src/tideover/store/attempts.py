@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import anyio
@@ -17,14 +16,7 @@ R = TypeVar("R", bound=Result)
 _LEAST = 0.001
 
 
-async def attempt(
-    store: Store,
-    op: Op[R],
-    *,
-    member: str,
-    timeout: float,
-    within: AbstractContextManager[object] | None = None,
-) -> R | Fault:
+async def attempt(store: Store, op: Op[R], *, member: str, timeout: float) -> R | Fault:
     """Ask one member once.
 
     Args:
@@ -32,14 +24,13 @@ async def attempt(
         op: What to do.
         member: Whom to ask.
         timeout: Seconds to wait.
-        within: Ends the attempt at that time or sooner; None ends it at that time.
 
     Returns:
         The answer, or what went wrong; `UNANSWERED` of a store that overstays its time.
     """
     answer: R | Fault = UNANSWERED
     try:
-        with within or anyio.move_on_after(timeout):
+        with anyio.move_on_after(timeout):
             answer = await store.call(op, member=member, timeout=max(timeout, _LEAST))
     except StoreFault as exc:
         return exc.fault

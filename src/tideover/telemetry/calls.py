@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from tideover.telemetry.scope import UNRECORDED, bounded, meter, tracer
+from tideover.telemetry.scope import UNRECORDED, Attributes, bounded, meter, tracer
 from tideover.types import Component
 
 _durations = meter.create_histogram(
@@ -46,24 +47,33 @@ class AttemptSpan:
         self._span.set_status(Status(StatusCode.ERROR))
 
 
+@lru_cache(maxsize=1024)
+def _described(op: str, namespace: str, member: str) -> tuple[str, Attributes, Attributes]:
+    """Return a span's name, what is common to span and metric, and the span's attributes."""
+    host, _, port = member.rpartition(":")
+    base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host.strip("[]")}
+    return (
+        f"{op} {namespace}".rstrip(),
+        base,
+        bounded({**base, "db.namespace": namespace, "server.port": int(port)}),
+    )
+
+
 @contextmanager
 def attempt(op: str, namespace: str, member: str, number: int) -> Iterator[AttemptSpan]:
     """Record one attempt, counted from 1, of a call to etcd."""
-    host, _, port = member.rpartition(":")
-    base = {"db.system.name": "etcd", "db.operation.name": op, "server.address": host.strip("[]")}
-    attributes: dict[str, str | int] = {**base, "db.namespace": namespace, "server.port": int(port)}
+    name, base, attributes = _described(op, namespace, member)
     if number > 1:
-        attributes["tideover.retry.attempt"] = number - 1
+        attributes = {**attributes, "tideover.retry.attempt": number - 1}
     began = time.perf_counter()
-    name = f"{op} {namespace}".rstrip()
-    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=bounded(attributes))
+    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
     with UNRECORDED if span is trace.INVALID_SPAN else trace.use_span(span, end_on_exit=True):
         recorder = AttemptSpan(span)
         try:
             yield recorder
         finally:
             if recorder.error is not None:
-                base["error.type"] = recorder.error
+                base = {**base, "error.type": recorder.error}
             _durations.record(time.perf_counter() - began, base)
 
 

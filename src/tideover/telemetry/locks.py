@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from functools import lru_cache
+
+from opentelemetry.trace import INVALID_SPAN
 
 from tideover.errors import Unavailable
 from tideover.shown import shown
 from tideover.telemetry.events import event
-from tideover.telemetry.scope import Attributes, meter, waiting
+from tideover.telemetry.scope import UNRECORDED, Attributes, bounded, meter, tracer, within_wait
 
 _lock_waits = meter.create_histogram(
     "tideover.lock.acquire.duration",
@@ -32,11 +35,17 @@ _lock_conflicts = meter.create_counter(
 
 def acquiring(namespace: str, name: str | None) -> AbstractContextManager[object]:
     """Record the wait for a lock; it is an error only if it raises."""
-    attributes = {"db.namespace": namespace, "tideover.component": "lock"}
-    if name is not None:
-        attributes["tideover.lock.name"] = name
+    span = tracer.start_span("tideover.lock.acquire", attributes=_acquire_attributes(namespace, name))
+    if span is INVALID_SPAN:
+        return UNRECORDED
     # Messages of errors name the lock. Whether an outage is an error is decided by what the caller wants in one.
-    return waiting("tideover.lock.acquire", attributes, record_exception=name is not None, no_error=(Unavailable,))
+    return within_wait(span, record_exception=name is not None, no_error=(Unavailable,))
+
+
+@lru_cache(maxsize=1024)
+def _acquire_attributes(namespace: str, name: str | None) -> Attributes:
+    named = {} if name is None else {"tideover.lock.name": name}
+    return bounded({"db.namespace": namespace, "tideover.component": "lock", **named})
 
 
 def lock_waited(outcome: str, seconds: float, *, degraded: bool) -> None:
@@ -89,14 +98,14 @@ def ledger_failed(why: str) -> None:
 def hold_rejected(key: str, revision: int, why: str) -> None:
     """Report an entry of etcd's ledger that does not describe a held lock."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
-    text = f"{shown(key)} at revision {revision} is no hold: {why}"
+    text = f"{shown(key)} at revision {revision} describes no held lock: {why}"
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 
 def place_rejected(key: str, revision: int, why: str) -> None:
     """Report a key under a lock's prefix that is no holder's and no waiter's."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
-    text = f"{shown(key)} at revision {revision} stands in the line of a lock: {why}"
+    text = f"{shown(key)} at revision {revision} is in the line of a lock: {why}"
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 

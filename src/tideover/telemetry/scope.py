@@ -48,11 +48,14 @@ def waiting(
         no_error: Exceptions that leave the span without an error: the caller decides.
     """
     span = tracer.start_span(name, attributes=bounded(attributes))
-    return UNRECORDED if span is trace.INVALID_SPAN else _waiting(span, record_exception, no_error)
+    if span is trace.INVALID_SPAN:
+        return UNRECORDED
+    return within_wait(span, record_exception=record_exception, no_error=no_error)
 
 
 @contextmanager
-def _waiting(span: Span, record_exception: bool, no_error: tuple[type[Exception], ...]) -> Iterator[None]:
+def within_wait(span: Span, *, record_exception: bool, no_error: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Be within the span of a wait; see `waiting`."""
     with trace.use_span(span, end_on_exit=True, record_exception=record_exception, set_status_on_exception=False):
         try:
             yield

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 import anyio
 
 from tideover.broadcast import Broadcast
-from tideover.cluster.rules.diagnosis import quorum_of
 from tideover.codecs import encode
 from tideover.config.keys import Keys
 from tideover.etcd.proxy_detection import refusal
@@ -183,7 +182,7 @@ class MemoryStore:
     def has_leader(self) -> bool:
         """Whether enough members are well to have a leader."""
         well = set(self._cluster) - self.down - self.frozen
-        return not self.electing and len(well) >= quorum_of(len(self._cluster))
+        return not self.electing and len(well) > len(self._cluster) // 2
 
     def touch(self) -> None:
         """Wake open watches after a change, and freeze leases without a leader."""

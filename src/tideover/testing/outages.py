@@ -7,7 +7,7 @@ from types import TracebackType
 
 import anyio
 
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.testing.faulty import FaultyStore
 from tideover.testing.memory import MemoryStore
 from tideover.types import Phase
@@ -43,7 +43,7 @@ def declare_outage(tide: Coordinator) -> Outage:
     When degraded:
         Several outages of one coordinator end with the last one that ends.
     """
-    store = tide.store
+    store = life_of(tide).parts.store
     while isinstance(store, FaultyStore):
         store = store.store
     if not isinstance(store, MemoryStore):
@@ -60,7 +60,7 @@ class Outage:
         self._tide = tide
         self._store = store
         self._ended = False
-        tide.declare_outage(lambda: store.cut_off(self))
+        life_of(tide).declare_outage(lambda: store.cut_off(self))
 
     def __repr__(self) -> str:
         """Say whose it is, and whether it is over."""
@@ -77,7 +77,7 @@ class Outage:
         """
         self._begin_recovery()
         tide = self._tide
-        if tide.is_in_this_thread:
+        if life_of(tide).parts.client.home.loop.is_in_this_thread:
             return
         deadline = time.monotonic() + _RECOVERY
         while not self._over:
@@ -95,18 +95,18 @@ class Outage:
         self._begin_recovery()
         if not self._over:
             with anyio.fail_after(_RECOVERY):
-                await self._tide.until_live()
+                await life_of(self._tide).until_live()
 
     def _begin_recovery(self) -> None:
         if not self._ended:
             self._ended = True
-            self._tide.end_outage(lambda: self._store.reconnect(self))
+            life_of(self._tide).end_outage(lambda: self._store.reconnect(self))
 
     @property
     def _over(self) -> bool:
         """Whether there is nothing to wait for."""
-        tide = self._tide
-        return tide.live or tide.phase is Phase.CLOSED or self._store.is_cut_off
+        life = life_of(self._tide)
+        return life.live or self._tide.phase is Phase.CLOSED or self._store.is_cut_off
 
     def __enter__(self) -> Outage:
         """Return itself."""

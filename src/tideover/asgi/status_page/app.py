@@ -18,7 +18,7 @@ from tideover.asgi.paths import route_path
 from tideover.asgi.problems import Problem, refuse
 from tideover.asgi.status_page.answers import Answer, problem
 from tideover.asgi.status_page.query import Query
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.extras import installed, lacking
 from tideover.functions import current
@@ -148,7 +148,7 @@ class StatusApp:
             tide = find(scope)
         except (NotConnected, AmbiguousCoordinator):
             return problem(503, _NOBODY, retry_after=5)
-        if tide.loop is None:
+        if life_of(tide).loop is None:
             return problem(503, "the coordinator has not been entered", retry_after=5)
         if name == "events" and self._streams is not None:
             return self._stream(self._streams, tide, scope)

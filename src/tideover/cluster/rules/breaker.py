@@ -8,7 +8,7 @@ spent on finding out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -30,17 +30,18 @@ class Breaker:
         failing_since: When the first of the present run of bad probes was sent, in monotonic seconds; None if
             the last one was good or excused.
         good: Consecutive good probes since it opened.
+        closed: Whether calls are let through; worked out once, because every call asks.
     """
 
     close_after: int = 1
     state: BreakerState = BreakerState.CLOSED
     failing_since: float | None = None
     good: int = 0
+    closed: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def closed(self) -> bool:
-        """Whether calls are let through."""
-        return self.state is BreakerState.CLOSED
+    def __post_init__(self) -> None:
+        """Work out whether it is closed."""
+        object.__setattr__(self, "closed", self.state is BreakerState.CLOSED)
 
     def passed(self) -> Breaker:
         """Return the breaker after a good probe."""

@@ -23,7 +23,7 @@ from tideover import telemetry
 from tideover.config.keys import settings_prefix
 from tideover.contrib.openfeature import flags
 from tideover.contrib.openfeature.announcer import Announcer, Condition, Emit
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import Closed, ConfigKeyError, InvalidRequest, NotFollowed, NotSynced, TideoverError, TooStale
 from tideover.foreign_bytes import is_text
 from tideover.prefixes.view import View
@@ -97,7 +97,7 @@ class TideoverProvider(AbstractProvider):
         self._metadata = Metadata("tideover")
         self._known: dict[str, _Known] = {}
         self._announcer = Announcer(self, self._condition)
-        coordinator.listen(self)
+        life_of(coordinator).parts.listeners.append(self)
 
     def __repr__(self) -> str:
         """Show the prefix and whose it is."""

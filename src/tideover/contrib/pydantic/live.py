@@ -21,7 +21,7 @@ from tideover.config.live import Live, Made
 from tideover.contrib.pydantic.adapters import adapter_of
 from tideover.contrib.pydantic.origins import Building, present_building
 from tideover.contrib.pydantic.source import TideoverSettingsSource, keys_of
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import Closed, ConfigKeyError, ConfigValueError, InvalidValue, NotSynced, TideoverError
 from tideover.functions import current
 
@@ -67,7 +67,7 @@ def live_settings(
     if len(given) > 1:
         raise ValueError(f"{settings.__name__} has sources of several coordinators; live settings follow one")
     tide = given.pop() if given else current()
-    if tide.loop is None:
+    if life_of(tide).loop is None:
         raise Closed(f"{tide!r} is not open: live settings follow their keys inside `async with`")
     return tide.config.follow(assembly, on_invalid)
 

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from tideover.codecs import Refusal
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
-from tideover.coordinator.coordinator import Coordinator
+from tideover.config.readings import MISSING, absent, found
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import ConfigKeyError, ConfigValueError
+from tideover.prefixes.followed import at_start
 from tideover.types import Reading, Source
 
 
@@ -49,18 +51,19 @@ class FromDisk:
     """What an earlier process has left on disk, for a coordinator that has not been entered yet."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._entries = coordinator.config_on_disk()
+        parts = life_of(coordinator).parts
+        self._entries = at_start(parts.followed, parts.options.base)
 
     def read(self, key: str, form: Any) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
         entry, decode = self._entries.get(key), decoder_for(key, form)
         if entry is None:
-            return Reading(key, None, False, Source.DISK, 0, math.inf, True)
+            return absent(key, MISSING, Source.DISK, math.inf, stale=True)
         try:
             value = decode(entry.value)
         except Refusal as exc:
             raise refused(key, entry.mod_revision, exc, decode.name) from exc
-        return Reading(key, value, True, Source.DISK, entry.mod_revision, math.inf, True)
+        return found(key, value, Source.DISK, entry.mod_revision, math.inf, stale=True)
 
     def below(self, prefix: str) -> list[str]:
         """Return the keys there are that begin with a prefix."""
@@ -96,7 +99,7 @@ class Building:
             if not self.defaults:
                 raise
             self.refusal = self.refusal or exc
-            return Reading(key, None, False, Source.DEFAULT, 0, 0.0, True)
+            return absent(key, MISSING, Source.DEFAULT, 0.0, stale=True)
         self.revision = max(self.revision, reading.revision)
         return reading
 

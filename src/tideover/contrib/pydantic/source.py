@@ -14,7 +14,7 @@ from tideover.codecs.forms import options_of
 from tideover.config.keys import settings_prefix
 from tideover.contrib.pydantic.fields import ByKey, Path, infos_of, is_model, paths_of, put_at, text_of
 from tideover.contrib.pydantic.origins import FromDisk, FromMemory, Origin, present_building
-from tideover.coordinator.coordinator import Coordinator
+from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import NotConnected
 from tideover.functions import current_for_reads
 
@@ -102,7 +102,7 @@ class TideoverSettingsSource(PydanticBaseSettingsSource):
             except NotConnected as exc:
                 exc.add_note(f"{self!r} reads what a coordinator knows; give it one with coordinator=")
                 raise
-        return FromDisk(coordinator) if coordinator.loop is None else FromMemory(coordinator.config)
+        return FromDisk(coordinator) if life_of(coordinator).loop is None else FromMemory(coordinator.config)
 
     def _fields(
         self, origin: Origin, form: Any, prefix: str, infos: dict[str, FieldInfo] | None = None

@@ -1,8 +1,8 @@
-"""Until when somebody who follows an election's record may take its holder for the leader.
+"""How long a follower of an election's record may take its holder for the leader.
 
 The holder trusts its record from when a renewal was *sent*, for ttl minus margin. A follower knows when it has
-*seen* that renewal: later, by what one attempt at a renewal may take. So it stops that much earlier, for a request
-that comes after the holder's own deadline finds a process that leads no more.
+*seen* that renewal: later, by what one attempt at a renewal may take. So a follower stops that much earlier: a
+request after the holder's own deadline would reach a process that does not lead any more.
 """
 
 from __future__ import annotations
@@ -51,15 +51,11 @@ class Written(Protocol):
 
 
 def led_until(written: Written | None, seen_at: float) -> float:
-    """Return until when a record's holder may be leading.
-
-    Args:
-        written: What the record says; None if there is none.
-        seen_at: When it was first seen to say so.
+    """Return until when the holder of a record, first seen at `seen_at`, may be leading, on the same clock.
 
     Returns:
-        A time on the same clock: in the past for ever if nobody leads, and infinite if only another record ends
-        it, as under `"stay"`.
+        Minus infinity if the record names no leader; infinity if only another record ends the term, as under
+        `"stay"`.
     """
     if written is None or written.vacant or not written.holder or not written.entered:
         return -math.inf

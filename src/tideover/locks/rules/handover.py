@@ -1,10 +1,16 @@
 """When a lock's key is handed on inside the process, and when it goes back to etcd: pure.
 
-Handing on costs microseconds, and a round through etcd milliseconds; yet others wait too. So it is bounded from
-the moment somebody elsewhere is seen to wait. What is handed on must be beyond doubt: a key whose lease may soon
-end, or whose last holder may still have a write under way that is fenced by the same key, is given back instead.
+Handing on costs microseconds, and a round through etcd milliseconds; yet others wait too.
 
-Prior art: lock cohorting (Dice, Marathe, Shavit: "Lock Cohorting", PPoPP 2012).
+*Guarantee.* From the moment a waiter elsewhere is seen, a key is handed on 64 times or for 50 ms at the most. A
+key whose lease may soon end, or whose last holder may still have a write under way that is fenced by the same
+key, is given back instead.
+
+*Not guaranteed.* When a waiter elsewhere is seen: the look-out begins with the first handover, and costs a read
+and a watch.
+
+Prior art: lock cohorting (Dice, Marathe, Shavit: "Lock Cohorting", PPoPP 2012), whose bound is a count of
+handovers.
 """
 
 from __future__ import annotations
@@ -16,11 +22,11 @@ from tideover.fencing.token import MOST_HANDOVERS
 
 @dataclass(frozen=True, slots=True)
 class HandoverRules:
-    """How much others may be kept waiting.
+    """How long others may be kept waiting, from the moment one is seen.
 
     Attributes:
-        most: Handovers once a waiter elsewhere is seen.
-        longest: Seconds from then on.
+        most: Handovers.
+        longest: Seconds.
     """
 
     most: int = 64
@@ -32,8 +38,8 @@ class Handover:
     """What the decision is made of.
 
     Attributes:
-        wanted: Whether both the holder and the next one agree to it.
-        trusted: Whether the key may be believed in right now.
+        wanted: Whether the options of both the holder and the next one allow handovers.
+        trusted: Whether the key may be relied upon right now.
         left: Seconds until the session's deadline.
         renew_interval: Seconds from one renewal to the next.
         unresolved: Whether a guarded write of the holder may still be applied.
@@ -53,12 +59,7 @@ class Handover:
 
 
 def may_hand_over(case: Handover, rules: HandoverRules) -> bool:
-    """Whether the next waiter of this process gets the key without a word to etcd.
-
-    Args:
-        case: How things stand.
-        rules: How much others may be kept waiting.
-    """
+    """Whether the next task of this process gets the key without a word to etcd."""
     safe = case.wanted and case.trusted and not case.unresolved and case.left > case.renew_interval
     if not safe or case.count >= MOST_HANDOVERS:
         return False

@@ -1,11 +1,11 @@
 """Which holds of one lock overlapped: pure.
 
-Guarantee, if the wall clocks of two machines differ by no more than `UNCERTAINTY`, and boot-time clocks run
-alike: a conflict called certain did happen, and every overlap is found, as certain or as possible. Within one
-boot of one machine the clock is the same, and nothing is uncertain.
+*Guarantee*, if the wall clocks of two machines differ by no more than `UNCERTAINTY`, and boot-time clocks run
+alike: a conflict called certain did happen, and every overlap is found, as certain or as possible. Within one boot
+of one machine the clock is the same, and nothing is uncertain.
 
-Only overlaps in which somebody held a local lock are looked for: two distributed holds cannot overlap for longer
-than a deletion takes to be seen, and that is counted elsewhere.
+*Not looked for* are overlaps of two DISTRIBUTED holds: they cannot overlap for longer than a deletion takes to be
+seen, and that is counted elsewhere.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ UNCERTAINTY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One stretch of holding a lock, on one ground.
+    """One stretch of holding a lock in one mode.
 
     Attributes:
-        id: Unique, so that one is not counted twice.
+        id: Unique, so that no hold is counted twice.
         name: The lock.
         owner: The process, unique for each start of one.
         where: The process for people: host and process id.
-        mode: On what ground.
-        token: The fencing token; 0 if it was LOCAL.
-        began: When it began.
-        ended: When it ended; None if that is not known, because its process died, or has not ended yet.
-        seen: When it was last known to be held.
+        token: The fencing token; 0 if the hold was LOCAL.
+        ended: When the hold ended; None if it has not, or its process died.
+        seen: When the hold was last known to last.
     """
 
     id: str
@@ -50,7 +48,7 @@ class Hold:
 
     @property
     def until(self) -> Stamp:
-        """Until when it was held for certain."""
+        """Until when the lock was held for certain."""
         return self.ended or self.seen
 
 
@@ -59,10 +57,9 @@ class Overlap:
     """Two holds of one lock at the same time.
 
     Attributes:
-        first: The one that began earlier, as far as clocks tell.
-        second: The other.
+        first: The hold that began earlier, as far as clocks tell.
         certain: Whether the clocks leave no doubt.
-        seconds: For how long, as the clocks have it; negative if only their uncertainty makes it possible.
+        seconds: How long the overlap was by the clocks; negative if only their uncertainty makes it possible.
     """
 
     first: Hold
@@ -72,20 +69,13 @@ class Overlap:
 
     @property
     def id(self) -> tuple[str, str]:
-        """The ids of the two, so that it is reported once."""
+        """The ids of both holds, so that an overlap is reported once."""
         low, high = sorted((self.first.id, self.second.id))
         return low, high
 
 
 def overlaps(holds: Iterable[Hold]) -> Iterator[Overlap]:
-    """Find the overlaps between holds of different processes.
-
-    Args:
-        holds: Those known, of all processes.
-
-    Yields:
-        Each pair once.
-    """
+    """Find the overlaps between holds of different processes; each pair once."""
     by_name: dict[str, dict[tuple[str, str], dict[str, Hold]]] = {}
     for hold in holds:
         clock = hold.owner, hold.began.boot_id
@@ -98,7 +88,7 @@ def overlaps(holds: Iterable[Hold]) -> Iterator[Overlap]:
 
 
 def _between(ours: Iterable[Hold], theirs: Iterable[Hold], *, same: bool) -> Iterator[Overlap]:
-    """Find the overlaps between the holds of two processes: in the order of time, as there may be thousands."""
+    # In the order of time, as there may be thousands.
     beginnings = sorted(
         ((_at(hold.began, same), number, hold) for number, hold in enumerate([*ours, *theirs])),
         key=lambda beginning: beginning[:2],
@@ -115,12 +105,7 @@ def _between(ours: Iterable[Hold], theirs: Iterable[Hold], *, same: bool) -> Ite
 
 
 def overlap(one: Hold, other: Hold) -> Overlap | None:
-    """Return the overlap of two holds of one lock; None if there is none.
-
-    Args:
-        one: A hold.
-        other: Another.
-    """
+    """Return the overlap of two holds of one lock; None if there is none."""
     if one.owner == other.owner or LockMode.LOCAL not in (one.mode, other.mode):
         return None
     same = bool(one.began.boot_id) and one.began.boot_id == other.began.boot_id

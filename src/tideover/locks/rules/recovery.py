@@ -1,7 +1,7 @@
-"""What becomes of a lock in an outage, and of a local one after it: pure.
+"""What becomes of a lock in an outage, and of a LOCAL one after the outage: pure.
 
-A definite no is never answered with a local lock: whoever's key is gone has lost. A lock that is LOCAL does not
-outlive the outage either: it becomes DISTRIBUTED, or it is in conflict.
+A definite no is never answered with a LOCAL lock: a holder whose key is gone has lost the lock. And no LOCAL lock
+outlives the outage: it turns DISTRIBUTED, or it is in conflict.
 """
 
 from __future__ import annotations
@@ -10,23 +10,18 @@ from enum import StrEnum
 
 
 class Fate(StrEnum):
-    """What becomes of a distributed grant that its session does not vouch for any more.
-
-    Attributes:
-        TURN_LOCAL: It goes on as LOCAL.
-        LOST: It is over.
-    """
+    """What becomes of a DISTRIBUTED grant whose session may not be relied upon any more."""
 
     TURN_LOCAL = "turn_local"
     LOST = "lost"
 
 
 def fate(*, definite: bool, may_be_local: bool, away: bool) -> Fate:
-    """Say what becomes of a distributed grant at the end of its trust.
+    """Decide what becomes of a DISTRIBUTED grant.
 
     Args:
-        definite: Whether that is for good: the key or the session is gone.
-        may_be_local: Whether the holder asked for `on_outage="local"`.
+        definite: Whether the key or the session is gone for good.
+        may_be_local: Whether the holder asked for `on_outage="local"`, and has the host lock.
         away: Whether etcd was found to be away, be it declared or not yet; a leader change does not count. A
             deadline that passes without that means that this process or machine stood still, and others may have
             taken the lock in full order.
@@ -35,12 +30,12 @@ def fate(*, definite: bool, may_be_local: bool, away: bool) -> Fate:
 
 
 class Verdict(StrEnum):
-    """What becomes of a local grant after the outage.
+    """What becomes of a LOCAL grant after the outage.
 
     Attributes:
         KEPT: The key is still there and first: DISTRIBUTED again, with the same token.
         TAKEN: A new key is first: DISTRIBUTED, with a new token.
-        CONFLICT: Somebody else has it.
+        CONFLICT: Another client has the lock.
     """
 
     KEPT = "kept"
@@ -49,12 +44,12 @@ class Verdict(StrEnum):
 
 
 def verdict(*, own: int, first: int, before: int | None) -> Verdict:
-    """Say what becomes of a local grant, once the lease of its key is proven.
+    """Decide what becomes of a LOCAL grant, once the lease of its key is proven; by create revisions.
 
     Args:
-        own: The create revision of our key in the queue now.
-        first: The create revision of the first key there.
-        before: The create revision under which the lock was DISTRIBUTED before; None if it never was.
+        own: Of our key in the queue now.
+        first: Of the first key there.
+        before: Of the key by which the lock was DISTRIBUTED before; None if it never was.
     """
     if first != own:
         return Verdict.CONFLICT

@@ -12,6 +12,7 @@ from tideover import Coordinator, HealthState, StalenessLimit, connect
 from tideover.clock import Clock
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.testing import MemoryStore
 from tideover.types import Entry
 
@@ -64,7 +65,7 @@ def save_snapshot(folder: Path, values: Mapping[str, str], *, endpoints: Sequenc
         saved_at=clock.stamp(ago=60.0),
         entries=entries,
     )
-    SnapshotFile(folder, namespace="", prefix=BASE, endpoints=endpoints).save(snapshot)
+    SnapshotFile(folder, SnapshotOwner("", endpoints), prefix=BASE).save(snapshot)
 
 
 async def _expect(tide: Coordinator, state: HealthState) -> None:

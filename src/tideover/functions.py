@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
 from tideover.discovery.service_view import ServiceView
-from tideover.elections.elections import OnOutage
+from tideover.elections.claim import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
-from tideover.locks.lock import Lock
-from tideover.locks.options import OnOutage as OnLockOutage
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
 from tideover.registration.registered import RegistrationBlock
 from tideover.request_record import current_coordinator, current_record
 from tideover.store.protocol import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def connect(
@@ -272,40 +275,30 @@ def leader(
     return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
 
 
-def lock(
-    name: str,
-    *,
-    ttl: int = 15,
-    timeout: float | None = None,
-    on_outage: OnLockOutage | None = None,
-    handover: bool = True,
-    lock_delay: float = 0.0,
-) -> Lock:
-    """Return a lock of the coordinator that `current` returns; see `Coordinator.lock`.
+def _of_current(method: Callable[Concatenate[Coordinator, P], T]) -> Callable[P, T]:
+    """Return a method as a function of the current coordinator, with its signature and its documentation."""
 
-    Args:
-        name: The lock.
-        ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one.
-        timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
-        on_outage: `"fail"`, `"wait"` or `"local"`; None means as the profile says.
-        handover: Whether the lock may be handed on inside this process.
-        lock_delay: Seconds to wait on, after the holder before has vanished with its lease.
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return method(current(), *args, **kwargs)
 
-    Returns:
-        The lock, for one use; entering gives what is held.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-        TypeError: An option is of the wrong type.
-        ValueError: An option is out of range, or that is no name.
-
-    When degraded:
-        As `Coordinator.lock`.
-    """
-    return current().lock(
-        name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
+    signature = inspect.signature(method)
+    call.__dict__["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
+    call.__qualname__, call.__module__ = method.__name__, __name__
+    words = inspect.getdoc(method) or ""
+    call.__doc__ = f"Of the coordinator that `current` returns. {words}".replace(
+        "Raises:\n", f"Raises:\n{_NONE_CURRENT}", 1
     )
+    return call
+
+
+_NONE_CURRENT = (
+    "    NotConnected: No coordinator is open.\n"
+    "    AmbiguousCoordinator: Several are, and none is in the context.\n"
+)
+
+lock = _of_current(Coordinator.lock)
+"""Return a lock of the coordinator that `current` returns; see `Coordinator.lock`."""
 
 
 def register(

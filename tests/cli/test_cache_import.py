@@ -22,6 +22,7 @@ from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshot_reading import read
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
@@ -72,9 +73,7 @@ def cached(
     value: str = "0.1",
 ) -> SnapshotFile:
     """Leave a snapshot as a service does, and return its file."""
-    file = SnapshotFile(
-        folder, namespace="/shop", prefix=b"/shop/config/", endpoints=[endpoint], encryption=encryption
-    )
+    file = SnapshotFile(folder, SnapshotOwner("/shop", [endpoint]), prefix=b"/shop/config/", encryption=encryption)
     clock = Clock()
     entries = {
         b"/shop/config/payments/timeout": Entry(value.encode(), 5, revision),
@@ -163,7 +162,7 @@ def test_json_by_key(tideover: Any, tmp_path: Path) -> None:
     assert (done.code, len(done.out.splitlines())) == (0, 2)
     options = Options((A,), "/shop", ("payments/",), cache_dir=tmp_path / "some")
     prefix = f"{options.base}payments/".encode()
-    loaded = SnapshotFile(tmp_path / "some", namespace="/shop", prefix=prefix, endpoints=[A]).load()
+    loaded = SnapshotFile(tmp_path / "some", SnapshotOwner("/shop", [A]), prefix=prefix).load()
     assert loaded is not None
     assert loaded.snapshot is not None
     assert len(loaded.snapshot.entries) == 2

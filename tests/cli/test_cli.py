@@ -32,6 +32,7 @@ from tideover.errors import (
 )
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshot_reading import read
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 from tideover.testing.etcd import http as etcd_http
@@ -335,7 +336,7 @@ def test_without_etcd_status_exits_with_4() -> None:
 
 def _save(folder: Path, prefix: bytes, component: Component = "config") -> Path:
     clock = Clock()
-    file = SnapshotFile(folder, namespace="", prefix=prefix, endpoints=[_NOWHERE], component=component)
+    file = SnapshotFile(folder, SnapshotOwner("", [_NOWHERE]), prefix=prefix, component=component)
     snapshot = Snapshot(
         prefix=prefix,
         cluster_id=1,
@@ -375,9 +376,7 @@ def test_cache_says_who_has_accepted_what(tmp_path: Path) -> None:
     """Beside the newest state of a prefix stands what a class has accepted of it, labelled with the class."""
     path = _save(tmp_path, b"/config/")
     label = Accepted("shop.Pool", "9f", frozenset({b"/config/key"}))
-    file = SnapshotFile(
-        tmp_path, namespace="", prefix=b"/config/", endpoints=[_NOWHERE], accepted=("shop.Pool", "9f")
-    )
+    file = SnapshotFile(tmp_path, SnapshotOwner("", [_NOWHERE]), prefix=b"/config/", accepted=("shop.Pool", "9f"))
     assert file.save(replace(read(path), accepted=label))
     accepted, raw = tideover("cache", "show", str(tmp_path)).out.splitlines()
     assert " /config/ as accepted by shop.Pool  revision 7  1 key " in accepted

@@ -18,6 +18,7 @@ from tideover.cli.completion import _MOST
 from tideover.clock import Clock
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 
 SHELLS = ["bash", "zsh", "fish"]
 
@@ -49,8 +50,9 @@ def offered(*words: str) -> list[str]:
 def leave_service(folder: Path, name: str) -> None:
     """Leave a snapshot of a service's endpoints."""
     prefix, clock = f"/shop/services/{name}/".encode(), Clock()
-    file = SnapshotFile(folder, namespace="/shop", prefix=prefix, endpoints=[HERE], component="discovery")
-    assert file.save(Snapshot(prefix, 1, 0, 2, 9, clock.stamp(), clock.stamp(), {}, endpoints=file.endpoints))
+    file = SnapshotFile(folder, SnapshotOwner("/shop", [HERE]), prefix=prefix, component="discovery")
+    endpoints = tuple(file.owner.endpoints)
+    assert file.save(Snapshot(prefix, 1, 0, 2, 9, clock.stamp(), clock.stamp(), {}, endpoints=endpoints))
 
 
 def test_commands_and_options() -> None:

@@ -13,6 +13,7 @@ from tideover.cli.app import run
 from tideover.clock import Clock
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 HERE, THERE = "127.0.0.1:1", "127.0.0.1:2"
@@ -31,11 +32,11 @@ def leave(
 ) -> Path:
     """Leave a snapshot, as a service does."""
     full = f"/shop/config/{prefix}".encode()
-    file = SnapshotFile(folder, namespace="/shop", prefix=full, endpoints=[endpoint], user=user)
+    file = SnapshotFile(folder, SnapshotOwner("/shop", [endpoint], user), prefix=full)
     clock = Clock()
     known = {b"/shop/config/" + key.encode(): Entry(value, 1, 5) for key, value in entries.items()}
     synced_at = None if age is None else clock.stamp(ago=age)
-    origin = {"endpoints": file.endpoints, "user": user}
+    origin = {"endpoints": tuple(file.owner.endpoints), "user": user}
     made = Snapshot(full, 0xABC, 0, 2, revision, synced_at, clock.stamp(), known, **origin)  # type: ignore[arg-type]
     assert file.save(made)
     return file.path

@@ -29,6 +29,7 @@ from tideover.etcd.adapter import EtcdStore
 from tideover.holders import Holder
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.shown import LONGEST_LINE
 from tideover.store.operations import Put
 from tideover.testing.etcd import EtcdServer
@@ -263,10 +264,10 @@ def test_names_and_contents_of_files_are_escaped(tmp_path: Path, capsys: pytest.
         (folder / os.fsdecode(name)).write_bytes(raw)
     prefix = b"/shop/\x1b[2J/config/"
     whole = SnapshotFile(
-        folder, namespace="/shop", prefix=prefix, endpoints=["\x1b[31m:1"], user="\nforged", component="config"
+        folder, SnapshotOwner("/shop", ["\x1b[31m:1"], "\nforged"), prefix=prefix, component="config"
     )
     stamp = Clock().stamp()
-    origin = {"endpoints": whole.endpoints, "user": "\nforged"}
+    origin = {"endpoints": tuple(whole.owner.endpoints), "user": "\nforged"}
     entries = {prefix + b"k": Entry(b"v", 1, 1)}
     assert whole.save(
         Snapshot(prefix, 1, 0, 1, 1, entries=entries, synced_at=stamp, saved_at=stamp, **origin)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 _PROD, _STAGING = "127.0.0.1:1", "127.0.0.1:2"
@@ -27,12 +28,10 @@ def save(
     for number, url in enumerate(urls):
         found = Endpoint(url, 1, {}, f"i{number}", "x", "payments")
         entries[f"{namespace}/{found.key}".encode()] = Entry(found.encode(), number + 1, number + 1)
-    file = SnapshotFile(
-        folder, namespace=namespace, prefix=prefix, endpoints=[endpoint], user=user, component="discovery"
-    )
+    file = SnapshotFile(folder, SnapshotOwner(namespace, [endpoint], user), prefix=prefix, component="discovery")
     clock = Clock()
     at = {"synced_at": clock.stamp(ago=277_000), "saved_at": clock.stamp()}
-    origin = {"endpoints": file.endpoints, "user": user}
+    origin = {"endpoints": tuple(file.owner.endpoints), "user": user}
     assert file.save(
         Snapshot(prefix, cluster, 0, 2, revision, entries=entries, **at, **origin)  # type: ignore[arg-type]
     )

@@ -17,6 +17,7 @@ from tideover.clock import Clock
 from tideover.options import Options
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 __all__ = ["anyio_backend"]
@@ -39,16 +40,20 @@ def leave(
     """Leave a snapshot of all configuration, as a service does."""
     prefix = options.base.encode()
     file = SnapshotFile(
-        folder,
-        namespace=options.namespace,
-        prefix=prefix,
-        endpoints=options.endpoints,
-        encryption=encryption,
+        folder, SnapshotOwner(options.namespace, options.endpoints), prefix=prefix, encryption=encryption
     )
     clock = Clock()
     entries = {prefix + key.encode(): Entry(b"1", 1, 1) for key in keys}
     made = Snapshot(
-        prefix, cluster, 0, 2, 9, clock.stamp(ago=age), clock.stamp(), entries, endpoints=file.endpoints
+        prefix,
+        cluster,
+        0,
+        2,
+        9,
+        clock.stamp(ago=age),
+        clock.stamp(),
+        entries,
+        endpoints=tuple(sorted(options.endpoints)),
     )
     assert file.save(made)
     return file.path

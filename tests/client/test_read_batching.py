@@ -38,9 +38,9 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def coalescing(store: MemoryStore) -> AsyncIterator[Coalescer]:
     """Run a coalescer on a store, with nobody beside it who would declare an outage."""
-    cluster = ClusterState(store.members, clock=mock_clock(), active=store.members[0])
+    cluster = ClusterState(store.members, clock=mock_clock(), active=store.members[0], random=lambda: 0.5)
     policy = RetryPolicy()
-    gateway = Gateway(cluster, policy=policy, clock=mock_clock(), chance=lambda: 0.5, namespace="")
+    gateway = Gateway(cluster, policy=policy, namespace="")
     gateway.connect(store)
     coalescer = Coalescer(gateway, policy=policy)
     async with anyio.create_task_group() as tasks:

@@ -23,7 +23,7 @@ async def test_nothing_is_kept_of_those_who_left(answered: bool) -> None:
     store, clock = MemoryStore(), mock_clock()
     staying, leaving, _ = store.members
     cluster = ClusterState(store.members, clock=clock, active=staying)
-    prober = Prober(store, cluster, probes=[Range(b"a")], slow_after=0.5, clock=clock)
+    prober = Prober(store, cluster, probes=[Range(b"a")], slow_after=0.5)
     ticker = Ticker(clock.monotonic)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ticker.run)

@@ -333,7 +333,7 @@ async def test_what_was_left_on_disk_counts_whenever_it_is_read(op: type[Op[Any]
     store = Recalled()
     clock, member = mock_clock(), store.members[0]
     identity = EpochTracker(
-        KEY, cluster=ClusterState(store.members, clock=clock, active=member), clock=clock, chance=lambda: 0.5
+        KEY, cluster=ClusterState(store.members, clock=clock, active=member, random=lambda: 0.5)
     )
     left = Known(store.cluster_id, 2, 1, clock.monotonic(), 5, "cafe" if marked else "")
     store.during = (op, lambda: identity.recall(left))
@@ -353,7 +353,7 @@ async def test_an_answer_is_held_back_no_longer_than_its_caller_waits() -> None:
     clock = mock_clock()
     member = store.members[0]
     identity = EpochTracker(
-        KEY, cluster=ClusterState(store.members, clock=clock, active=member), clock=clock, chance=lambda: 0.5
+        KEY, cluster=ClusterState(store.members, clock=clock, active=member, random=lambda: 0.5)
     )
     guarded = EpochCheckedStore(store, identity, clock=clock)
     began = anyio.current_time()

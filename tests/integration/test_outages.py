@@ -231,9 +231,10 @@ async def leave_snapshots(endpoints: tuple[str, ...], folder: Path) -> None:
     from tideover.clock import Clock
     from tideover.prefixes.snapshot import Snapshot
     from tideover.prefixes.snapshot_file import SnapshotFile
+    from tideover.prefixes.snapshot_names import SnapshotOwner
     from tideover.types import Entry
 
-    file = SnapshotFile(folder, namespace="", prefix=b"/config/", endpoints=endpoints)
+    file = SnapshotFile(folder, SnapshotOwner("", endpoints), prefix=b"/config/")
     for revision, value in ((2, b"1"), (3, b"2")):
         stamp = Clock().stamp()
         entries = {b"/config/a": Entry(value, 2, revision)}

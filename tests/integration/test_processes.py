@@ -20,6 +20,7 @@ import tideover
 from tests.canaries import canary
 from tideover import Source
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.testing import EtcdServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd, pytest.mark.any_etcd, pytest.mark.takes(30)]
@@ -66,7 +67,7 @@ def test_four_workers_share_one_folder(etcd_server: EtcdServer, tmp_path: Path) 
         time.sleep(1)  # the snapshots are written off the loop, a moment later
     for prefix in set(prefixes):
         file = SnapshotFile(
-            tmp_path, namespace="", prefix=f"/config/{prefix}".encode(), endpoints=[etcd_server.endpoint]
+            tmp_path, SnapshotOwner("", [etcd_server.endpoint]), prefix=f"/config/{prefix}".encode()
         )
         loaded = file.load()
         assert loaded is not None
@@ -92,7 +93,7 @@ def test_kill_while_the_snapshot_is_written(etcd_server: EtcdServer, tmp_path: P
         with worker(tmp_path, "p/", "127.0.0.1:1") as process:
             # Another cluster's name: nothing of ours may be read there.
             assert seen(process)["source"] == "default"
-        file = SnapshotFile(tmp_path, namespace="", prefix=b"/config/p/", endpoints=[etcd_server.endpoint])
+        file = SnapshotFile(tmp_path, SnapshotOwner("", [etcd_server.endpoint]), prefix=b"/config/p/")
         loaded = file.load()
         if loaded is None:
             continue
@@ -156,7 +157,7 @@ async def test_snapshot_is_of_the_moment_of_leaving(etcd_server: EtcdServer, tmp
         async with tideover.connect(etcd_server.endpoint, cache_dir=tmp_path, start_timeout=10) as tide:
             await tide.config.put("a", n)
         await anyio.to_thread.run_sync(lambda: None)
-        file = SnapshotFile(tmp_path, namespace="", prefix=b"/config/", endpoints=[etcd_server.endpoint])
+        file = SnapshotFile(tmp_path, SnapshotOwner("", [etcd_server.endpoint]), prefix=b"/config/")
         loaded = file.load()
         assert loaded is not None
         assert loaded.snapshot is not None
@@ -228,7 +229,7 @@ async def test_snapshot_goes_on_after_a_reset(etcd_server: EtcdServer, tmp_path:
             with anyio.fail_after(3):
                 while tide.config.get("a") != value:
                     await anyio.sleep(0.01)
-        file = SnapshotFile(tmp_path, namespace="", prefix=b"/config/", endpoints=[etcd_server.endpoint])
+        file = SnapshotFile(tmp_path, SnapshotOwner("", [etcd_server.endpoint]), prefix=b"/config/")
         loaded = file.load()
         assert loaded is not None
         assert loaded.snapshot is not None

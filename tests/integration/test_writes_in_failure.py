@@ -5,7 +5,6 @@ A key's version says how often it was written. The whole table is tried on a gRP
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -238,7 +237,7 @@ async def gateway_to(liar: Liar) -> AsyncIterator[Gateway]:
     """Make a gateway to a liar, with a monitor that finds all well whenever it is asked to look."""
     lanes = ClusterState([liar.endpoint], clock=Clock(), active=liar.endpoint)
     policy = RetryPolicy(wait_initial=0.001, wait_max=0.002)
-    gateway = Gateway(lanes, policy=policy, clock=Clock(), chance=random.random, namespace="")
+    gateway = Gateway(lanes, policy=policy, namespace="")
     store = EtcdStore([liar.endpoint])
     gateway.connect(store)
 

@@ -17,7 +17,6 @@ import pytest
 import tideover
 from tideover import Coordinator, LockMode
 from tideover.client.direct import DirectCalls
-from tideover.clock import Clock
 from tideover.locks.etcd_queue import EtcdQueue
 from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
@@ -180,7 +179,7 @@ async def test_waiters_in_a_line_of_a_thousand_wake_one_at_a_time(server: EtcdSe
         owns.append(LeasedKey(key.decode(), key, Entry(b"", revision, revision)))
     # As of so many processes: each waits for a time of its own before it asks again.
     chance = random.Random(7).random
-    direct = DirectCalls(tide._parts.client.state, clock=Clock(), chance=chance).within(5)
+    direct = DirectCalls(tide._parts.client.state).within(5)
     direct.connect(store)
     queue = EtcdQueue(replace(tide._parts.client, direct=direct, random=chance), "many")
     woken: list[int] = []

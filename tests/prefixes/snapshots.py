@@ -7,6 +7,7 @@ from pathlib import Path
 from tideover.clock import Stamp
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 PREFIX = b"/config/"
@@ -38,6 +39,4 @@ def make(
 
 def open_file(folder: Path, *, prefix: bytes = PREFIX, lock_timeout: float = 5.0) -> SnapshotFile:
     """Return the file of a prefix in a folder."""
-    return SnapshotFile(
-        folder, namespace="ns", prefix=prefix, endpoints=["http://a:2379"], lock_timeout=lock_timeout
-    )
+    return SnapshotFile(folder, SnapshotOwner("ns", ["http://a:2379"]), prefix=prefix, lock_timeout=lock_timeout)

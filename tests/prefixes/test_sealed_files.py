@@ -18,6 +18,7 @@ from tideover.prefixes import sealing
 from tideover.prefixes.sealing import _PIECE
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshot_reading import read
 from tideover.types import Entry
 
@@ -32,7 +33,7 @@ def open_file(
     endpoints: Sequence[str] = ("a:1",),
 ) -> SnapshotFile:
     """Return the file of a prefix."""
-    return SnapshotFile(folder, namespace=namespace, prefix=PREFIX, endpoints=endpoints, encryption=encryption)
+    return SnapshotFile(folder, SnapshotOwner(namespace, endpoints), prefix=PREFIX, encryption=encryption)
 
 
 def ours(revision: int, *, endpoints: tuple[str, ...] = ("a:1",), cluster_id: int = 1) -> Snapshot:
@@ -58,7 +59,7 @@ def test_what_was_sealed_is_loaded_and_nothing_of_it_is_in_the_clear(tmp_path: P
     """Keys and values, endpoints and user are hidden; namespace, cluster and revision stand in the envelope."""
     file = open_file(tmp_path)
     snapshot = replace(ours(0x1234, cluster_id=0xABC), user="shopkeeper")
-    file.user = "shopkeeper"
+    file.owner = replace(file.owner, user="shopkeeper")
     assert file.save(snapshot)
     assert file.load() == Loaded(snapshot, file.path, ())
     data = file.path.read_bytes()
@@ -132,7 +133,7 @@ def put_in_place(kind: str, path: Path, folder: Path) -> None:
         "another cluster": open_file(folder, endpoints=("b:2",)),
         "another namespace": open_file(folder, namespace="/other"),
     }.get(kind, open_file(folder))
-    made.save(ours(99, endpoints=made.endpoints))
+    made.save(ours(99, endpoints=tuple(made.owner.endpoints)))
     if kind == "altered":
         tamper_with_a_piece(made.path)
     elif kind == "altered revision":
@@ -308,8 +309,10 @@ def test_another_kind_of_snapshot_is_not_used(tmp_path: Path) -> None:
 
     def accepted(form: str) -> tuple[SnapshotFile, Snapshot]:
         made = replace(ours(5), accepted=Accepted(form, "s", frozenset({PREFIX + b"password"})))
-        kind = {"prefix": PREFIX, "endpoints": ("a:1",), "encryption": NEW, "accepted": (form, "s")}
-        return SnapshotFile(tmp_path, namespace="/shop", **kind), made  # type: ignore[arg-type]
+        kind = SnapshotFile(
+            tmp_path, SnapshotOwner("/shop", ("a:1",)), prefix=PREFIX, encryption=NEW, accepted=(form, "s")
+        )
+        return kind, made
 
     raw = open_file(tmp_path), ours(6)
     for (source, snapshot), (target, newer), why in (

@@ -28,7 +28,7 @@ from tideover.prefixes import snapshot_file, snapshot_reading
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.snapshot_format import decode, encode
-from tideover.prefixes.snapshot_names import accepted_paths
+from tideover.prefixes.snapshot_names import SnapshotOwner
 
 
 def revision_of(loaded: Loaded | None) -> int:
@@ -94,7 +94,7 @@ def test_name_depends_on_everything_that_changes_what_is_seen(tmp_path: Path) ->
     """Another namespace, prefix, cluster or user has another file; the order of endpoints does not matter."""
 
     def stem(namespace: str, prefix: bytes, endpoints: list[str], user: str) -> str:
-        return SnapshotFile(tmp_path, namespace=namespace, prefix=prefix, endpoints=endpoints, user=user).path.name
+        return SnapshotFile(tmp_path, SnapshotOwner(namespace, endpoints, user), prefix=prefix).path.name
 
     base = stem("ns", b"/p/", ["a", "b"], "u")
     assert base == stem("ns", b"/p/", ["b", "a", "b"], "u")
@@ -115,28 +115,26 @@ def test_the_name_of_an_accepted_snapshot_says_what_has_accepted_it(tmp_path: Pa
     """Class, shape and prefix have a file each; a start finds those of one user and no others."""
 
     def file(form: str, shape: str, prefix: bytes = PREFIX, user: str = "u") -> SnapshotFile:
-        return SnapshotFile(
-            tmp_path, namespace="ns", prefix=prefix, endpoints=["b", "a"], user=user, accepted=(form, shape)
-        )
+        return SnapshotFile(tmp_path, SnapshotOwner("ns", ["b", "a"], user), prefix=prefix, accepted=(form, shape))
 
     found = [file("a.B", "1"), file("a.B", "2"), file("a.C", "1"), file("a.B", "1", b"/config/x/")]
-    raw = SnapshotFile(tmp_path, namespace="ns", prefix=PREFIX, endpoints=["a", "b"], user="u")
+    raw = SnapshotFile(tmp_path, SnapshotOwner("ns", ["a", "b"], "u"), prefix=PREFIX)
     for each in (*found, file("a.B", "1", user="v"), raw):
         label = None if each is raw else Accepted("a.B", "1", frozenset())
         for revision in (1, 2):
             assert each.save(replace(make(revision, prefix=each.prefix, keys=0), accepted=label))
-    paths = accepted_paths(tmp_path, namespace="ns", endpoints=["a", "b"], user="u")
+    paths = SnapshotOwner("ns", ["a", "b"], "u").accepted_paths(tmp_path)
     assert paths == sorted(path for each in found for path in (each.path, each.previous_path))
     assert len(snapshot_paths(tmp_path)) == 12
-    assert accepted_paths(tmp_path / "missing", namespace="ns", endpoints=["a", "b"], user="u") == []
+    assert SnapshotOwner("ns", ["a", "b"], "u").accepted_paths(tmp_path / "missing") == []
 
 
 def former(tmp_path: Path, *revisions: int) -> tuple[SnapshotFile, SnapshotFile]:
     """Return a service's file, and the same under the name it once had, in which these have been saved."""
-    old = SnapshotFile(tmp_path, namespace="", prefix=PREFIX, endpoints=["a"])
+    old = SnapshotFile(tmp_path, SnapshotOwner("", ["a"]), prefix=PREFIX)
     for revision in revisions:
         old.save(make(revision))
-    new = SnapshotFile(tmp_path, namespace="", prefix=PREFIX, endpoints=["a"], component="discovery")
+    new = SnapshotFile(tmp_path, SnapshotOwner("", ["a"]), prefix=PREFIX, component="discovery")
     return new, old
 
 
@@ -196,7 +194,7 @@ def test_paths(tmp_path: Path) -> None:
 def test_constructor_refuses_mistakes(tmp_path: Path) -> None:
     """A bare string of endpoints and a lock timeout that cannot work are refused at once."""
     with pytest.raises(ValueError, match="not the string 'http://a'"):
-        SnapshotFile(tmp_path, namespace="", prefix=b"", endpoints="http://a")
+        SnapshotFile(tmp_path, SnapshotOwner("", "http://a"), prefix=b"")
     for timeout in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="lock_timeout"):
             open_file(tmp_path, lock_timeout=timeout)

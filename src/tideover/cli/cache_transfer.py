@@ -140,7 +140,7 @@ def _snapshot(part: _Part, found: Snapshot | None, target: SnapshotFile, there: 
     now = Clock().stamp()
     if found is not None and _is_of_same_cluster(found, target, there):
         found = replace(found, prefix=part.prefix, entries=part.entries)
-        return replace(found, saved_at=now, endpoints=target.endpoints, user=target.user)
+        return replace(found, saved_at=now, endpoints=tuple(target.owner.endpoints), user=target.owner.user)
     return Snapshot(
         prefix=part.prefix,
         cluster_id=0,
@@ -150,15 +150,15 @@ def _snapshot(part: _Part, found: Snapshot | None, target: SnapshotFile, there: 
         synced_at=None,
         saved_at=now,
         entries={key: Entry(entry.value, 0, 0) for key, entry in part.entries.items()},
-        endpoints=target.endpoints,
-        user=target.user,
+        endpoints=tuple(target.owner.endpoints),
+        user=target.owner.user,
         accepted=part.accepted,
     )
 
 
 def _is_of_same_cluster(found: Snapshot, target: SnapshotFile, there: Snapshot | None) -> bool:
     same = there is not None and there.cluster_id == found.cluster_id
-    return bool(found.cluster_id) and (same or found.endpoints == target.endpoints)
+    return bool(found.cluster_id) and (same or found.endpoints == tuple(target.owner.endpoints))
 
 
 def _tell(part: _Part, snapshot: Snapshot, target: SnapshotFile, *, written: bool, as_json: bool) -> None:
@@ -178,7 +178,7 @@ def _tell(part: _Part, snapshot: Snapshot, target: SnapshotFile, *, written: boo
         )
         return
     what = f"{_counted(snapshot)} of {shown(prefix)}, {_dated(snapshot)}"
-    for_whom = ", ".join(target.endpoints)
+    for_whom = ", ".join(target.owner.endpoints)
     if written:
         print_line(f"imported for {for_whom}: {what}: {target.path}")
     else:

@@ -25,6 +25,7 @@ from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import snapshot_paths
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.shown import shown
 from tideover.types import Source
 
@@ -60,10 +61,8 @@ def _load(tide: Coordinator, name: str, folder: Path | None) -> Snapshot:
     options, prefix = life_of(tide).parts.options, f"{tide.namespace}/{service_prefix(name)}".encode()
     file = SnapshotFile(
         folder,
-        namespace=tide.namespace,
+        SnapshotOwner.of(options),
         prefix=prefix,
-        endpoints=options.endpoints,
-        user=options.username or "",
         component="discovery",
         encryption=keys(),
     )

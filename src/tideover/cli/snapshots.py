@@ -22,6 +22,7 @@ from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
 from tideover.prefixes.snapshot import Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.status import duration
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,10 +101,8 @@ def own_of(left: Iterable[Left], options: Options, *, refused: Callable[[str], o
     for each in left:
         file = SnapshotFile(
             each.path.parent,
-            namespace=options.namespace,
+            SnapshotOwner.of(options),
             prefix=each.prefix,
-            endpoints=options.endpoints,
-            user=options.username or "",
             component="discovery" if each.path.name.startswith("discovery-") else "config",
             encryption=keys(),
         )

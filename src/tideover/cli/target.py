@@ -40,6 +40,7 @@ from tideover.options import Options, check_namespace
 from tideover.policies import Tls
 from tideover.prefixes.snapshot import Accepted
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.secret_files import is_read_once, open_to_all
 from tideover.types import Component
 
@@ -79,10 +80,8 @@ class Owner:
         """Return the service's snapshot file of a prefix."""
         return SnapshotFile(
             folder,
-            namespace=self.options.namespace,
+            SnapshotOwner(self.options.namespace, self.options.endpoints, self.user),
             prefix=prefix,
-            endpoints=self.options.endpoints,
-            user=self.user,
             component=component,
             accepted=None if accepted is None else (accepted.form, accepted.shape),
             encryption=keys(),

@@ -7,13 +7,11 @@ releases and revokes go to the members directly. They are few: sessions are shar
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
 
 from tideover.client.lifecycle import NOT_ENTERED
-from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.errors import Closed
 from tideover.store.attempts import attempt
@@ -34,15 +32,12 @@ class DirectCalls:
 
     Args:
         cluster: Whom to ask first.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
     """
 
-    def __init__(self, cluster: ClusterState, *, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(self, cluster: ClusterState) -> None:
         self._store: Store | None = None
         self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
         self._attempt_timeout = ATTEMPT_TIMEOUT
 
     def __repr__(self) -> str:
@@ -133,7 +128,7 @@ class DirectCalls:
             rounds: How often all of them have been asked without success before.
             everybody: Whether one has spoken for all of them.
         """
-        await self._cluster.rest(tried, chance=self._chance(), factor=factor, rounds=rounds, everybody=everybody)
+        await self._cluster.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""

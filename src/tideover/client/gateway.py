@@ -9,7 +9,6 @@ ordinary leader change passes unnoticed, and why an outage does not multiply loa
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +18,6 @@ from tideover import telemetry
 from tideover.client.lifecycle import NOT_ENTERED
 from tideover.client.rules.backoff import next_delay
 from tideover.client.rules.retry_budget import RetryBudget
-from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.errors import CircuitOpen, Closed
 from tideover.policies import RetryPolicy
@@ -59,8 +57,6 @@ class Gateway:
     Args:
         cluster: Whom to ask, and whether.
         policy: How failed calls are tried again, unless a call says otherwise.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
         namespace: For spans.
         component: On whose behalf it calls, for metrics; see `of`.
 
@@ -73,8 +69,6 @@ class Gateway:
         cluster: ClusterState,
         *,
         policy: RetryPolicy,
-        clock: Clock,
-        chance: Callable[[], float],
         namespace: str,
         component: Component = "config",
     ) -> None:
@@ -82,8 +76,8 @@ class Gateway:
         self._shared = _Shared()
         self._cluster = cluster
         self._policy = policy
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
+        self._random = cluster.random
         self._namespace = namespace
 
     def __repr__(self) -> str:
@@ -204,7 +198,7 @@ class Gateway:
         if not (may if op.writes else fault.retry_read):
             return False
         left = deadline - self._clock.monotonic()
-        delay = next_delay(policy, attempt, chance=self._chance(), left=left)
+        delay = next_delay(policy, attempt, chance=self._random(), left=left)
         if delay is None:
             return False
         if op.lane is Lane.QUORUM and fault.outage and not (elsewhere and fault.kind in _ELSEWHERE):

@@ -10,13 +10,11 @@ proposal that all members write to their logs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
 
 from tideover import telemetry
-from tideover.clock import Clock
 from tideover.cluster.rules.health import sentence
 from tideover.cluster.state import ClusterState
 from tideover.store.attempts import attempt
@@ -45,15 +43,11 @@ class Alarms:
     Args:
         store: The cluster.
         cluster: Where they are noted; whose evidence, a write refused or accepted, is looked into at once.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
     """
 
-    def __init__(self, store: Store, cluster: ClusterState, *, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(self, store: Store, cluster: ClusterState) -> None:
         self._store = store
         self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
         # When they were last listed, and which there were then.
         self._listed_at = -math.inf
         self._listed: frozenset[str] | None = None
@@ -88,14 +82,16 @@ class Alarms:
         if cluster.diagnosis_of_alarms is not before:
             telemetry.backend_alarm(_said_of(cluster.diagnosis_of_alarms))
         listed = about is not None and about.alarms is None
-        return LIST_INTERVAL * (1.0 + 0.1 * self._chance()) if listed else self._interval()
+        return LIST_INTERVAL * (1.0 + 0.1 * self._cluster.random()) if listed else self._interval()
 
     def _interval(self) -> float:
-        return (ALARMED_INTERVAL if self._cluster.alarms else QUIET_INTERVAL) * (0.7 + 0.3 * self._chance())
+        return (ALARMED_INTERVAL if self._cluster.alarms else QUIET_INTERVAL) * (
+            0.7 + 0.3 * self._cluster.random()
+        )
 
     async def _list(self) -> frozenset[str]:
         """Have the alarms listed if it is time, or a write has shown others than the last list; return them."""
-        cluster, now = self._cluster, self._clock.monotonic()
+        cluster, now = self._cluster, self._cluster.clock.monotonic()
         known = cluster.alarms or frozenset()
         if now - self._listed_at < LIST_INTERVAL and self._listed == known:
             return known

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import anyio
 
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.home import Home
 from tideover.status import duration
@@ -24,13 +23,12 @@ class ClusterHealth:
     Args:
         cluster: Where the monitor writes its verdict.
         home: The event loop it belongs to.
-        clock: The clocks.
     """
 
-    def __init__(self, cluster: ClusterState, *, home: Home, clock: Clock) -> None:
+    def __init__(self, cluster: ClusterState, *, home: Home) -> None:
         self._cluster = cluster
         self._home = home
-        self._clock = clock
+        self._clock = cluster.clock
         self._history = History()
         self.record(None, outage_id="")
 

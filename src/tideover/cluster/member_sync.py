@@ -11,12 +11,10 @@ Prior art: `Sync` of etcd's Go client replaces the endpoints by the list, and cu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import anyio
 
 from tideover import telemetry
-from tideover.clock import Clock
 from tideover.cluster.dns import Names
 from tideover.cluster.rules.membership import plan
 from tideover.cluster.state import ClusterState
@@ -55,8 +53,6 @@ class MemberSync:
         secure: Whether this client connects with TLS.
         sync: Whether to connect to members that nobody has named. The list is read either way, because it says how
             many make a quorum.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
         ticker: Who looks at the clock.
 
     Attributes:
@@ -71,8 +67,6 @@ class MemberSync:
         names: Names,
         secure: bool,
         sync: bool,
-        clock: Clock,
-        chance: Callable[[], float],
         ticker: Ticker,
     ) -> None:
         self._store = store
@@ -80,12 +74,12 @@ class MemberSync:
         self._names = names
         self._secure = secure
         self._sync = sync
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
+        self._random = cluster.random
         self._ticker = ticker
         self._listed_at = -math.inf
         self._list_every, self._list_again = _LIST_EVERY, _LIST_AGAIN
-        self._named_at, self._names_share = clock.monotonic(), 1.0
+        self._named_at, self._names_share = cluster.clock.monotonic(), 1.0
         # As of when the list was last asked for.
         self._suspicions = self._cluster_id = 0
         self.learned = anyio.Event()
@@ -123,8 +117,8 @@ class MemberSync:
         cluster, roll, asked = self._cluster, self._cluster.roll, self._cluster.active
         self._suspicions, self._cluster_id = cluster.suspicions, roll.cluster_id
         self._listed_at = self._clock.monotonic()
-        self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._chance())
-        self._list_again = _LIST_AGAIN + _LIST_AGAIN_JITTER * self._chance()
+        self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._random())
+        self._list_again = _LIST_AGAIN + _LIST_AGAIN_JITTER * self._random()
         try:
             answered = await self._store.call(MemberList(), member=asked, timeout=_TIMEOUT)
         except StoreFault as exc:
@@ -241,7 +235,7 @@ class MemberSync:
 
     async def _look_up_names(self) -> None:
         await self._names.look_up(_NAMES_TIMEOUT)
-        self._named_at, self._names_share = self._clock.monotonic(), 0.75 + 0.25 * self._chance()
+        self._named_at, self._names_share = self._clock.monotonic(), 0.75 + 0.25 * self._random()
         addresses = self._names.addresses
         async with anyio.create_task_group() as tasks:
             for address in addresses:

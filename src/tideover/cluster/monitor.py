@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
-from tideover.clock import Clock
 from tideover.cluster.prober import ALIVE, Asked, Prober
 from tideover.cluster.reconnector import Reconnector
 from tideover.cluster.rules.diagnosis import Answer, diagnose
@@ -45,14 +44,8 @@ class Monitor:
         probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
             no revision; then the next.
         rules: The numbers.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
         ticker: Who looks at the clock.
         on_transition: Called with the health before and after, whenever the state changed.
-        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
-            at each member that does not see them, and after the loss of the quorum nobody can renew them. None
-            asks them only when something is wrong.
-        start_patience: Seconds that the first round waits for any member to answer.
     """
 
     def __init__(
@@ -62,24 +55,18 @@ class Monitor:
         *,
         probes: Sequence[Range],
         rules: HealthRules,
-        clock: Clock,
-        chance: Callable[[], float],
         ticker: Ticker,
         on_transition: Callable[[Health, Health], None],
-        touch_every: float | None = None,
-        start_patience: float = 0.0,
     ) -> None:
         self._cluster = cluster
         self._prober = Prober(
-            store, cluster, probes=probes, slow_after=rules.slow_after, clock=clock, patience=start_patience
+            store, cluster, probes=probes, slow_after=rules.slow_after, patience=rules.start_patience
         )
         self._connections = Reconnector(store, cluster, prober=self._prober, ticker=ticker)
         self._rules = rules
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
         self._on_transition = on_transition
-        self._touch_every = math.inf if touch_every is None else touch_every
-        self._touched_at = clock.monotonic()
+        self._touched_at = cluster.clock.monotonic()
         self._missing_since: float | None = None
         self._tasks: TaskGroup | None = None
         # How many questions had been asked when the present round began.
@@ -140,7 +127,7 @@ class Monitor:
         await prober.until(done, questions, _PATIENCE)
 
     def _touch_others(self, probes: TaskGroup, now: float) -> None:
-        if now - self._touched_at >= self._touch_every:
+        if now - self._touched_at >= self._rules.touch_every:
             self._touched_at = now
             for member in self._cluster.members:
                 if member != self._cluster.active:
@@ -230,14 +217,14 @@ class Monitor:
         if not cluster.health.quorum.closed and cluster.health.quorum.good:
             return _CONFIRM_INTERVAL
         if cluster.health.quorum.closed and not cluster.suspected:
-            return rules.idle_interval * (0.7 + 0.3 * self._chance())
+            return rules.idle_interval * (0.7 + 0.3 * self._cluster.random())
         pause = pause_after(
             self._prober.asked - self._asked,
             least=rules.outage_interval,
             news=news,
             diagnosis=cluster.health.diagnosis,
         )
-        pause *= 0.8 + 0.2 * self._chance()
+        pause *= 0.8 + 0.2 * self._cluster.random()
         failing = cluster.health.quorum.failing_since
         left = math.inf if failing is None else failing + rules.outage_after + _MOMENT - began
         # The round that declares an outage comes when that is due.

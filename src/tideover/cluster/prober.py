@@ -10,7 +10,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
 from tideover.cluster.rules.diagnosis import Answer, MemberAnswers
 from tideover.cluster.rules.questions import completed, lanes_to_ask
 from tideover.cluster.state import ClusterState, Proof
@@ -79,7 +78,6 @@ class Prober:
             no revision; then the next.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
         patience: Seconds that the very first question to each member may take: a connection is made for it.
-        clock: The clocks.
 
     Attributes:
         arrived: Fires with each answer.
@@ -94,7 +92,6 @@ class Prober:
         *,
         probes: Sequence[Range],
         slow_after: float,
-        clock: Clock,
         patience: float = 0.0,
     ) -> None:
         self._store = store
@@ -103,7 +100,7 @@ class Prober:
         self._in_use = self._probes[0]
         self._slow_after = slow_after
         self._patience = max(slow_after, patience)
-        self._clock = clock
+        self._clock = cluster.clock
         # Whose connection has answered before: the first answer over a new one tells how long making it took.
         self._warm: set[str] = set()
         self._newest: dict[tuple[str, Lane], Asked] = {}

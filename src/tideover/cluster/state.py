@@ -7,7 +7,8 @@ writes the verdict here. Nothing in this module waits for etcd.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +65,7 @@ class ClusterState:
         members: The members' names.
         clock: The clocks.
         active: The member to begin with.
+        random: Draws a number uniformly from [0, 1).
 
     Attributes:
         roll: Who the members are.
@@ -91,9 +93,17 @@ class ClusterState:
         alarm_evidence: Fires when a write was refused for an alarm, or went through although there was one.
     """
 
-    def __init__(self, members: Sequence[str], *, clock: Clock, active: str) -> None:
+    def __init__(
+        self,
+        members: Sequence[str],
+        *,
+        clock: Clock,
+        active: str,
+        random: Callable[[], float] = random.random,
+    ) -> None:
         self.roll = Members(members)
         self.clock = clock
+        self.random = random
         self.active = active
         self.waiting = InFlightReads(clock, self.suspect, self.limit)
         self.closing = ClosingBudget(clock.monotonic, lambda: not self.health.quorum.closed)
@@ -381,7 +391,6 @@ class ClusterState:
         self,
         tried: set[str],
         *,
-        chance: float,
         factor: float = 1.0,
         rounds: int = 0,
         everybody: bool = False,
@@ -394,7 +403,6 @@ class ClusterState:
 
         Args:
             tried: Who has been asked without success; emptied when all have been.
-            chance: A number drawn uniformly from [0, 1).
             factor: How many times longer to wait, as long as no outage is declared.
             rounds: How often all of them have been asked without success before; each time doubles the moment.
             everybody: Whether one has spoken for all of them: a quorum has refused.
@@ -406,6 +414,7 @@ class ClusterState:
             return
         if everybody:
             tried.clear()
+        chance = self.random()
         jitter = 0.5 + 0.5 * chance
         if declared:
             now = self.clock.monotonic()

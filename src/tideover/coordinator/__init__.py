@@ -1,6 +1,7 @@
-"""The coordinator: builds all parts on one connection, starts them, and closes them in reverse.
+"""One service's coordination, put together: what `connect` returns.
 
-`coordinator` and `primitives` are what users call; `status_report` gathers the report, `survey` finds what others
-have written under tideover's keys, `catalog` lists what a namespace has in etcd. What a primitive does is in its
-own folder: here parts are only put together.
+`coordinator` is its public face, and `dir()` of it is the public API. `parts` builds what it is made of, in the
+order in which one part needs another; `lifecycle` opens, tells, closes and poisons all of them, and `starting`
+waits for what is known at the start. `status_report`, `survey`, `catalog` and `instruments` show what is inside.
+What a part does is known in the part's own folder.
 """

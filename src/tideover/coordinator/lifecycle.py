@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tideover.coordinator.starting import check_required, open_etcd, started, un
 from tideover.epoch.checked_store import EpochCheckedStore
 from tideover.epoch.tracker import Reset
 from tideover.errors import Closed
+from tideover.options import Options
 from tideover.owner_task import OwnerTask
 from tideover.store.operations import Range
 from tideover.store.protocol import Store
@@ -109,6 +111,8 @@ class Life:
         client.state.timeline.begin()
         if parts.peers is not None:
             await parts.peers.open()
+            if parts.peers.options.advertise:
+                client.process_name.advertised = parts.peers.address
         background = self._background(await self._connect())
         for view in parts.views:
             view.begin()
@@ -146,7 +150,7 @@ class Life:
     def _background(self, urgent: Store) -> _Tasks:
         """Return the background tasks by name."""
         parts, client = self.parts, self.parts.client
-        state, clock, random, checked = client.state, client.clock, client.random, client.direct.store
+        state, checked = client.state, client.direct.store
         monitor = self._monitor = self._make_monitor(checked)
         # It must see who answers, members of other clusters too.
         members = self._member_sync = MemberSync(
@@ -155,8 +159,6 @@ class Life:
             names=parts.names,
             secure=parts.options.tls is not None,
             sync=parts.options.sync_members,
-            clock=clock,
-            chance=random,
             ticker=client.ticker,
         )
         tasks: _Tasks = {
@@ -165,7 +167,7 @@ class Life:
             "waiting": partial(state.waiting.run, monitor.still_answers),
             "roster": members.run,
             "doubts": parts.following.doubts.run,
-            "alarms": Alarms(checked, state, clock=clock, chance=random).run,
+            "alarms": Alarms(checked, state).run,
             "coalesce": parts.coalescer.run,
             "locks": parts.locks.run,
             "accepted": parts.accepted.run,
@@ -188,13 +190,9 @@ class Life:
                 Range((options.base + prefix).encode(), limit=1, keys_only=True)
                 for prefix in options.follow or ("",)
             ],
-            rules=_rules(options.tightest_limit),
-            clock=client.clock,
-            chance=client.random,
+            rules=_rules(options, self.parts.following.rights_every),
             ticker=client.ticker,
             on_transition=self._transition,
-            touch_every=self.parts.following.rights_every if options.username is not None else None,
-            start_patience=options.start_timeout,
         )
 
     # What happens meanwhile ------------------------------------------------------------------------------------
@@ -318,9 +316,13 @@ class Life:
                 await parts.store.aclose()
 
 
-def _rules(tightest_limit: float | None) -> HealthRules:
-    """Return the numbers of the health state machine: a value is proven well before a limit would strike."""
-    usual = HealthRules()
-    if tightest_limit is None:
-        return usual
-    return replace(usual, idle_interval=min(usual.idle_interval, tightest_limit / 3))
+def _rules(options: Options, rights_every: float) -> HealthRules:
+    """Return the numbers of the health state machine."""
+    usual, tightest = HealthRules(), options.tightest_limit
+    return replace(
+        usual,
+        # A value is proven well before a limit would strike.
+        idle_interval=usual.idle_interval if tightest is None else min(usual.idle_interval, tightest / 3),
+        touch_every=math.inf if options.username is None else rights_every,
+        start_patience=options.start_timeout,
+    )

@@ -21,7 +21,6 @@ import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast, first_of
-from tideover.clock import Clock
 from tideover.cluster.state import ClusterState
 from tideover.epoch.foreign_members import ForeignMembers, refusal
 from tideover.epoch.marker import READ_TIMEOUT, Look, catch_up, read_marker, write_marker
@@ -109,8 +108,6 @@ class EpochTracker:
     Args:
         key: The marker's key.
         cluster: Whom to ask, and how often nobody could be.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
         writes: Whether the marker may be written; False only looks.
 
     Attributes:
@@ -123,9 +120,7 @@ class EpochTracker:
         changed: Fires when any of these changed.
     """
 
-    def __init__(
-        self, key: bytes, *, cluster: ClusterState, clock: Clock, chance: Callable[[], float], writes: bool = True
-    ) -> None:
+    def __init__(self, key: bytes, *, cluster: ClusterState, writes: bool = True) -> None:
         self.history = Epoch()
         self.known = Known()
         self.resets = 0
@@ -136,8 +131,7 @@ class EpochTracker:
         self.changed = Broadcast()
         self._key = key
         self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
+        self._clock = cluster.clock
         self._writes = writes
         self._subscribers: list[Callable[[Reset], None]] = []
         self._began_at = -math.inf
@@ -479,7 +473,7 @@ class EpochTracker:
         if self._writes and not (self._denied and settlement.reset is None):
             try:
                 if settlement.reset is not None:
-                    await anyio.sleep(_SPREAD * self._chance())
+                    await anyio.sleep(_SPREAD * self._cluster.random())
                     again = await self._read(store, member)
                     if again.mod_revision != look.mod_revision:
                         return False

@@ -22,7 +22,7 @@ from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import accepted_paths, sorted_endpoints
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshot_reading import read
 from tideover.prefixes.snapshotter import NOT_WRITTEN, tell_aside
 from tideover.prefixes.view import View
@@ -58,6 +58,7 @@ class AcceptedValues:
         self.restored = folder is None
         self.changed = Broadcast()
         self._options = options
+        self._owner = SnapshotOwner.of(options)
         self._clock = clock
         self._excluded = tuple((options.base + prefix).encode() for prefix in options.exclude)
         self._known: dict[_Name, Snapshot] = {}
@@ -110,8 +111,8 @@ class AcceptedValues:
             synced_at=self._clock.stamp(age) if math.isfinite(age) else None,
             saved_at=self._clock.stamp(),
             entries=entries,
-            endpoints=sorted_endpoints(self._options.endpoints),
-            user=self._options.username or "",
+            endpoints=tuple(self._owner.endpoints),
+            user=self._owner.user,
             accepted=label,
         )
         self._unsaved.add(name)
@@ -178,10 +179,8 @@ class AcceptedValues:
             name,
             SnapshotFile(
                 self.folder,
-                namespace=options.namespace,
+                self._owner,
                 prefix=prefix,
-                endpoints=options.endpoints,
-                user=options.username or "",
                 accepted=(form, shape),
                 encryption=options.encryption,
             ),
@@ -223,9 +222,7 @@ class AcceptedValues:
         """Return the files, by what either generation of each says that it is, and those that say nothing."""
         assert self.folder is not None
         files, damaged, options = {}, [], self._options
-        paths = accepted_paths(
-            self.folder, namespace=options.namespace, endpoints=options.endpoints, user=options.username or ""
-        )
+        paths = self._owner.accepted_paths(self.folder)
         for path in paths:
             try:
                 snapshot = read(path, options.encryption, namespace=options.namespace)

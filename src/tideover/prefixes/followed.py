@@ -17,6 +17,7 @@ from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
 from tideover.prefixes.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View, ViewRules
 from tideover.types import Component, Entry
@@ -170,11 +171,9 @@ class Following:
             return None
         file = SnapshotFile(
             self._folder,
-            component=view.component,
-            namespace=self._options.namespace,
+            SnapshotOwner.of(self._options),
             prefix=view.prefix,
-            endpoints=tuple(self._options.endpoints),
-            user=self._options.username or "",
+            component=view.component,
             encryption=self._options.encryption,
         )
         return Snapshotter(

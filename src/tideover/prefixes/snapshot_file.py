@@ -41,7 +41,7 @@ from tideover.prefixes.durable_files import locked, sync_folder, write_durably
 from tideover.prefixes.sealing import Origin, seal
 from tideover.prefixes.snapshot import Snapshot, supersedes
 from tideover.prefixes.snapshot_format import MOST_BYTES, encode
-from tideover.prefixes.snapshot_names import accepted_stem, raw_stem, sorted_endpoints
+from tideover.prefixes.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshot_reading import read_either
 from tideover.shown import shown
 from tideover.types import Component
@@ -102,31 +102,26 @@ class SnapshotFile:
 
     Args:
         folder: Where the files live; created when first saving, accessible to this user only.
-        namespace: The caller's namespace in etcd.
+        owner: Whose it is.
         prefix: The full etcd prefix.
-        endpoints: The cluster's addresses; their order does not matter.
-        user: The etcd user. Users may see different keys, so each has a file of its own.
         component: Whose it is; its name begins with that.
         accepted: Which accepted snapshot it is, by its label's class and shape; None for the raw one.
         encryption: How the file is sealed, and others are not used; None if it is not.
         lock_timeout: Seconds to wait for another writer before giving up.
 
     Attributes:
-        endpoints: The cluster's addresses, sorted.
         aside: What saving has put aside, until it is told.
 
     Raises:
-        ValueError: `lock_timeout` is negative or not finite, or `endpoints` is a single string.
+        ValueError: `lock_timeout` is negative or not finite.
     """
 
     def __init__(
         self,
         folder: Path,
+        owner: SnapshotOwner,
         *,
-        namespace: str,
         prefix: bytes,
-        endpoints: Sequence[str],
-        user: str = "",
         component: Component = "config",
         accepted: tuple[str, str] | None = None,
         encryption: Encryption | None = None,
@@ -138,22 +133,17 @@ class SnapshotFile:
         self.folder = folder.absolute()
         self.prefix = prefix
         self.lock_timeout = lock_timeout
-        self.endpoints = sorted_endpoints(endpoints)
-        self.user = user
+        self.owner = owner
         self.aside: list[Aside] = []
         self._accepted = accepted
-        self._namespace = namespace
         self._encryption = encryption
         # What this process wrote last, without its entries: not to be read again to learn what it says.
         self._own = _Found(None)
-        of_whom = namespace, self.endpoints, user
-        if accepted is None:
-            self._stem = raw_stem(component, prefix, *of_whom)
-        else:
-            form, shape = accepted
-            self._stem = accepted_stem(prefix, form, shape, *of_whom)
+        self._stem = (
+            owner.raw_stem(component, prefix) if accepted is None else owner.accepted_stem(prefix, *accepted)
+        )
         # All were named after the configuration once: such a file is read until it has been given its own name.
-        self._former = raw_stem("config", prefix, *of_whom) if component == "discovery" else None
+        self._former = owner.raw_stem("config", prefix) if component == "discovery" else None
 
     @property
     def path(self) -> Path:
@@ -283,7 +273,9 @@ class SnapshotFile:
         data = encode(snapshot)
         if self._encryption is None:
             return data
-        return seal(data, Origin(self._namespace, f"{snapshot.cluster_id:x}", snapshot.revision), self._encryption)
+        return seal(
+            data, Origin(self.owner.namespace, f"{snapshot.cluster_id:x}", snapshot.revision), self._encryption
+        )
 
     def _look(self) -> _Found:
         mark = _mark(self.path)  # taken before reading: a change in between must not go unseen
@@ -296,7 +288,7 @@ class SnapshotFile:
 
     def _read(self, path: Path) -> Snapshot | None:
         try:
-            snapshot, was_sealed = read_either(path, self._encryption, self._namespace)
+            snapshot, was_sealed = read_either(path, self._encryption, self.owner.namespace)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -309,7 +301,7 @@ class SnapshotFile:
             kinds = f"{_kind(label)}, not {_kind(self._accepted)}"
             raise SnapshotCorrupt(f"snapshot {path} is {kinds}", path=str(path))
         # An earlier version has written none.
-        ours, theirs = (self.endpoints, self.user), (snapshot.endpoints, snapshot.user)
+        ours, theirs = (self.owner.endpoints, self.owner.user), (snapshot.endpoints, snapshot.user)
         if snapshot.endpoints and theirs != ours:
             raise SnapshotCorrupt(
                 f"snapshot {path} is of {_where(*theirs)}, not of {_where(*ours)}", path=str(path)

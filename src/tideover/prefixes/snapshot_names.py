@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tideover.options import Options
 from tideover.types import Component
 
 
@@ -21,35 +23,54 @@ def sorted_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(endpoints)))
 
 
-def raw_stem(component: Component, prefix: bytes, namespace: str, endpoints: tuple[str, ...], user: str) -> str:
-    """Return how the files of a followed prefix's snapshot begin."""
-    return f"{component}-{_digest(namespace, prefix.hex(), endpoints, user)[:32]}"
+@dataclass(frozen=True, slots=True)
+class SnapshotOwner:
+    """Whose snapshots they are: what tells the files of one service from those of others in the same folder.
 
+    Attributes:
+        namespace: The namespace in etcd.
+        endpoints: The cluster's addresses, sorted; they may be given in any order.
+        user: The etcd user. Users may see different keys, so each has files of its own.
 
-def accepted_stem(
-    prefix: bytes, form: str, shape: str, namespace: str, endpoints: tuple[str, ...], user: str
-) -> str:
-    """Return how the files of a settings object's accepted snapshot begin.
-
-    In two parts, so that a start finds all of a user's without knowing what will be bound.
+    Raises:
+        ValueError: `endpoints` is a single string.
     """
-    return f"{_accepted_by(namespace, endpoints, user)}-{_digest(prefix.hex(), form, shape)[:16]}"
 
+    namespace: str
+    endpoints: Sequence[str]
+    user: str = ""
 
-def accepted_paths(folder: Path, *, namespace: str, endpoints: Sequence[str], user: str) -> list[Path]:
-    """Return a user's accepted snapshots, both generations of each, in the order of their names.
+    @classmethod
+    def of(cls, options: Options) -> SnapshotOwner:
+        """Return the owner that a coordinator with these options is."""
+        return cls(options.namespace, options.endpoints, options.username or "")
 
-    Args:
-        folder: Where the files live; one that does not exist has none.
-        namespace: The caller's namespace in etcd.
-        endpoints: The cluster's addresses; their order does not matter.
-        user: The etcd user.
-    """
-    return sorted(folder.glob(f"{_accepted_by(namespace, sorted_endpoints(endpoints), user)}-*.json"))
+    def __post_init__(self) -> None:
+        """Sort the endpoints."""
+        object.__setattr__(self, "endpoints", sorted_endpoints(self.endpoints))
 
+    def raw_stem(self, component: Component, prefix: bytes) -> str:
+        """Return how the files of a followed prefix's snapshot begin."""
+        return f"{component}-{_digest(self.namespace, prefix.hex(), self.endpoints, self.user)[:32]}"
 
-def _accepted_by(namespace: str, endpoints: tuple[str, ...], user: str) -> str:
-    return f"accepted-{_digest(namespace, endpoints, user)[:16]}"
+    def accepted_stem(self, prefix: bytes, form: str, shape: str) -> str:
+        """Return how the files of a settings object's accepted snapshot begin.
+
+        In two parts, so that a start finds all of a user's without knowing what will be bound.
+        """
+        return f"{self._accepted}-{_digest(prefix.hex(), form, shape)[:16]}"
+
+    def accepted_paths(self, folder: Path) -> list[Path]:
+        """Return the accepted snapshots, both generations of each, in the order of their names.
+
+        Args:
+            folder: Where the files live; one that does not exist has none.
+        """
+        return sorted(folder.glob(f"{self._accepted}-*.json"))
+
+    @property
+    def _accepted(self) -> str:
+        return f"accepted-{_digest(self.namespace, self.endpoints, self.user)[:16]}"
 
 
 def _digest(*identity: object) -> str:

@@ -239,8 +239,8 @@ class Snapshotter:
             synced_at=self._clock.stamp(age) if math.isfinite(age) else None,
             saved_at=self._clock.stamp(),
             entries={k: e for k, e in view.entries.items() if not k.startswith(self._exclude)},
-            endpoints=self._file.endpoints,
-            user=self._file.user,
+            endpoints=tuple(self._file.owner.endpoints),
+            user=self._file.owner.user,
         )
 
     def _fail(self, exc: Exception) -> None:

@@ -84,6 +84,10 @@ class HealthRules:
         slow_after: Seconds within which a probe must be answered.
         idle_interval: Seconds between probes while all is well, at the most.
         outage_interval: Seconds between rounds of probes while it is not.
+        touch_every: Seconds between two questions to each member that is not in use: etcd's simple tokens expire
+            at each member that does not see them, and after the loss of the quorum nothing renews them. Infinite
+            where etcd knows no user.
+        start_patience: Seconds that the first round waits for any member to answer; 0 means `slow_after`.
 
     Raises:
         ValueError: A number is not positive.
@@ -94,6 +98,8 @@ class HealthRules:
     slow_after: float = 0.5
     idle_interval: float = 5.0
     outage_interval: float = 0.5
+    touch_every: float = math.inf
+    start_patience: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject numbers that cannot work."""

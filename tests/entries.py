@@ -22,7 +22,7 @@ from tideover.sessions.key import Notice
 # What is no annotation of anything, and yet in users' hands.
 _SEEDS = (Notice,)
 # Run by the coordinator itself, in the background.
-BACKGROUND = {"Config.tend", "LeaderView.run", "Service.save", "Service.tend"}
+BACKGROUND = {"Config.tend", "LeaderView.run"}
 _SPECIAL = ("__aenter__", "__aexit__", "__anext__", "__await__")
 
 

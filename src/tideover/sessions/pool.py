@@ -125,10 +125,10 @@ class SessionPool(Part):
         if self._ids is None or watches is None or renewer is None:
             raise Closed(NOT_ENTERED)
         lease_id = self._ids.draw()
-        gateway = self._client.calls.of(component)
-        direct = self._client.direct.within(rules.rpc_timeout)
+        client = self._client.of(component)
+        direct = client.direct.within(rules.rpc_timeout)
         try:
-            tenure = await self._grants.grant(gateway, rules, lease_id, strict=strict)
+            tenure = await self._grants.grant(client.calls, rules, lease_id, strict=strict)
             self._life.check()
         except BaseException as exc:
             # It may have been granted, and nobody wants it any more.
@@ -140,22 +140,13 @@ class SessionPool(Part):
             raise
         holdings = SessionKeys(
             tenure,
-            gateway=gateway,
+            gateway=client.calls,
             direct=direct,
             clock=self._clock,
             policy=self._policy,
             watches=watches,
         )
-        session = Session(
-            tenure,
-            holdings,
-            home=self.home,
-            direct=direct,
-            lookout=self._lookout,
-            clock=self._clock,
-            base=self._client.base,
-            component=component,
-        )
+        session = Session(client, tenure, holdings, direct=direct, lookout=self._lookout)
         self._sessions[session] = None
         session.bodies.start()
         renewer.add(tenure, holdings)

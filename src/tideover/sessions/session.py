@@ -19,10 +19,9 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from tideover import telemetry
+from tideover.client.client import Client
 from tideover.client.direct import DirectCalls
-from tideover.clock import Clock
 from tideover.errors import Closed, SessionLost
-from tideover.home import Home
 from tideover.sessions.key import LeasedKey, Notice
 from tideover.sessions.keys import SessionKeys
 from tideover.sessions.lease import LeaseState
@@ -49,14 +48,11 @@ class Session:
     Made by `Coordinator.session`.
 
     Args:
+        client: The way to etcd, on behalf of the component that it is open for.
         tenure: The lease.
         holdings: Its keys.
-        home: The event loop it belongs to.
-        direct: The way to the members.
-        lookout: Who looks at the clock for its bodies.
-        clock: The clocks.
-        base: What goes before the name of a key.
-        component: On whose behalf it is open.
+        direct: The way to the members, within the time that its lease gives an attempt.
+        lookout: Looks at the clock for its bodies.
 
     Attributes:
         bodies: What is cancelled when it may not be relied upon any more.
@@ -65,27 +61,24 @@ class Session:
 
     def __init__(
         self,
+        client: Client,
         tenure: LeaseState,
         holdings: SessionKeys,
         *,
-        home: Home,
         direct: DirectCalls,
         lookout: Lookout,
-        clock: Clock,
-        base: str,
-        component: Component = "session",
     ) -> None:
         self._tenure = tenure
         self._holdings = holdings
-        self._home = home
+        self._home = client.home
         self._direct = direct
-        self._clock = clock
-        self._base = base
+        self._clock = client.clock
+        self._base = client.base
         self._poison: str | None = None
         self._closed = False
         self._forgotten = False
-        self.bodies = BoundScopes(tenure, holdings, lookout=lookout, component=component)
-        self._component = component
+        self.bodies = BoundScopes(tenure, holdings, lookout=lookout, component=client.component)
+        self._component: Component = client.component
         self._left_behind: str | None = None
         self.ended = Notice()
 

@@ -38,6 +38,7 @@ _OURS = {
     "ping_timeout_ms": "ping_timeout",
     "initial_reconnect_backoff_ms": "backoff",
     "min_reconnect_backoff_ms": "connect_timeout",
+    "max_receive_message_length": "max_message",
 }
 
 
@@ -124,8 +125,8 @@ def option(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
     """Change options of the channels made from now on, of either transport; gRPC's names, milliseconds."""
     options = {name: changed.get(name.rpartition(".")[2], value) for name, value in grpc_channel._OPTIONS.items()}
     monkeypatch.setattr(grpc_channel, "_OPTIONS", options)
-    ours = {_OURS[name]: value / 1000 for name, value in changed.items()}
-    monkeypatch.setattr(opening, "URGENT", replace(URGENT, **ours))
+    ours = {_OURS[name]: value / 1000 if name.endswith("_ms") else value for name, value in changed.items()}
+    monkeypatch.setattr(opening, "URGENT", replace(URGENT, **ours))  # type: ignore[arg-type] # whole numbers are sizes
 
 
 def mend(cluster: EtcdCluster) -> None:

@@ -237,6 +237,8 @@ async def test_many_leases_are_renewed_together(subject: Subject) -> None:
     """Renewals are under way at once, each lease gets its own answer, and giving one call up disturbs no other."""
     leases = range(LEASE, LEASE + 40)
     for lease in leases:
+        if (await subject.call(LeaseTimeToLive(lease))).ttl >= 0:
+            await subject.call(LeaseRevoke(lease))
         await subject.call(LeaseGrant(lease - LEASE + 60, lease))
     answers: dict[int, LeaseResult | Fault] = {}
     async with (

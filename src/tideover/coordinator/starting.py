@@ -47,6 +47,12 @@ async def open_etcd(parts: Parts) -> EtcdStore:
     return store
 
 
+def _load_adapter(transport: Transport | None) -> Any:
+    """Return the module of the real etcd; its transport takes a tenth of a second to import: not in a loop."""
+    importlib.import_module("tideover.etcd.transports").load(transport)
+    return importlib.import_module("tideover.etcd.adapter")
+
+
 async def started(parts: Parts) -> None:
     """Wait until all is live or etcd is known to be away, then, if not all is live, for what is on disk.
 
@@ -105,9 +111,3 @@ def check_required(parts: Parts) -> None:
             if not view.known:
                 text = f"require='config': nothing is known; {health.sentence}"
                 raise AuthenticationFailed(text) if unauthorized else NotSynced(view.name, text)
-
-
-def _load_adapter(transport: Transport | None) -> Any:
-    """Load the transport, which takes up to a tenth of a second, and return the module of the real etcd."""
-    importlib.import_module("tideover.etcd.transports").load(transport)
-    return importlib.import_module("tideover.etcd.adapter")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tideover.etcd.http2.envelope import PREFIX, Unwrapper
 from tideover.etcd.http2.frames import ErrorCode
+from tideover.etcd.http2.options import URGENT
 from tideover.etcd.http2.reply_headers import ReplyHeaders
 from tideover.etcd.http2.status import Failure, StatusCode, is_good, is_interim, reset_by, said_by
 from tideover.etcd.http2.windows import STREAM_WINDOW
@@ -55,6 +56,7 @@ class Call:
         unsent: What is still to be sent.
         closed: Whether nothing follows what is unsent.
         answering: Whether the server has begun to answer.
+        largest: How many bytes a reply may have, if it does not come in one frame.
         status: How it has ended; None before.
     """
 
@@ -65,6 +67,7 @@ class Call:
     unsent: bytes | memoryview = b""
     closed = False
     answering = False
+    largest = URGENT.max_message
     status: StatusCode | None = None
     _details = ""
     _timer: asyncio.TimerHandle | None = None
@@ -203,7 +206,7 @@ class Call:
 
     def _unwrap(self, data: bytes) -> list[bytes]:
         if self._unwrapper is None:
-            self._unwrapper = Unwrapper()
+            self._unwrapper = Unwrapper(self.largest)
         return self._unwrapper.feed(data)
 
     def _take_status(self, code: StatusCode, details: str) -> None:

@@ -51,6 +51,7 @@ class Channel:
         self._connector = Connector(target, options)
         self._target = target
         self._authority = authority
+        self._largest = options.max_message
         self._blocks: dict[Metadata, bytes] = {}
 
     def __repr__(self) -> str:
@@ -75,7 +76,7 @@ class Channel:
         return State.IDLE if connector.failure is None else State.TRANSIENT_FAILURE
 
     def unary_unary(
-        self, method: str, request_serializer: Serialize, response_deserializer: Deserialize
+        self, method: str, request_serializer: Serialize = bytes, response_deserializer: Deserialize = bytes
     ) -> Callable[..., UnaryCall]:
         """Return what makes calls with one request and one reply."""
         start = self._start(method)
@@ -83,13 +84,14 @@ class Channel:
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = ()) -> UnaryCall:
             message = wrapped(request_serializer(request))
             made = UnaryCall(self._block(start, timeout, metadata), message, response_deserializer, timeout)
+            made.largest = self._largest
             self._connector.send(made)
             return made
 
         return call
 
     def unary_stream(
-        self, method: str, request_serializer: Serialize, response_deserializer: Deserialize
+        self, method: str, request_serializer: Serialize = bytes, response_deserializer: Deserialize = bytes
     ) -> Callable[..., StreamCall]:
         """Return what makes calls with one request and many replies."""
         start = self._start(method)
@@ -98,13 +100,14 @@ class Channel:
             only = wrapped(request_serializer(request))
             block = self._block(start, timeout, metadata)
             made = StreamCall(block, request_serializer, response_deserializer, timeout, only)
+            made.largest = self._largest
             self._connector.send(made)
             return made
 
         return call
 
     def stream_stream(
-        self, method: str, request_serializer: Serialize, response_deserializer: Deserialize
+        self, method: str, request_serializer: Serialize = bytes, response_deserializer: Deserialize = bytes
     ) -> Callable[..., StreamCall]:
         """Return what makes calls whose requests are written, with many replies."""
         start = self._start(method)
@@ -112,6 +115,7 @@ class Channel:
         def call(*, timeout: float | None = None, metadata: Metadata = ()) -> StreamCall:
             block = self._block(start, timeout, metadata)
             made = StreamCall(block, request_serializer, response_deserializer, timeout)
+            made.largest = self._largest
             self._connector.send(made)
             return made
 

@@ -8,8 +8,6 @@ from tideover.etcd.http2.status import Failure, StatusCode
 
 _PREFIX = Struct(">BI")
 PREFIX = _PREFIX.size
-# As large as a message may be; etcd's own client has the same bound.
-MAX_MESSAGE = 2**31 - 1
 
 
 def wrapped(message: bytes) -> bytes:
@@ -20,13 +18,17 @@ def wrapped(message: bytes) -> bytes:
 class Unwrapper:
     """Finds the messages in what has arrived.
 
+    Args:
+        largest: How large a message may be.
+
     Attributes:
         held: How many bytes of a message that is not complete yet are held.
     """
 
-    __slots__ = ("_parts", "_wanted", "held")
+    __slots__ = ("_largest", "_parts", "_wanted", "held")
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
         self._parts: list[bytes] = []
         self._wanted = PREFIX
         self.held = 0
@@ -35,7 +37,7 @@ class Unwrapper:
         """Return the messages that are complete now.
 
         Raises:
-            Failure: One is compressed, which nobody has asked for, or larger than `MAX_MESSAGE`.
+            Failure: One is compressed, which nobody has asked for, or too large.
         """
         self._parts.append(data)
         self.held += len(data)
@@ -46,7 +48,7 @@ class Unwrapper:
         messages: list[bytes] = []
         begin = 0
         while True:
-            self._wanted = _wanted(data, begin)
+            self._wanted = _wanted(data, begin, self._largest)
             if len(data) - begin < self._wanted:
                 break
             end = begin + self._wanted
@@ -57,16 +59,16 @@ class Unwrapper:
         return messages
 
 
-def _wanted(data: bytes, begin: int) -> int:
+def _wanted(data: bytes, begin: int, largest: int) -> int:
     """Return how many bytes the message that begins there has, prefix included, as far as that is known."""
     if len(data) - begin < PREFIX:
         return PREFIX
     compressed, size = _PREFIX.unpack_from(data, begin)
     if compressed:
         raise Failure(StatusCode.INTERNAL, "Compression bit set but no encoding configured")
-    if size > MAX_MESSAGE:
+    if size > largest:
         raise Failure(
             StatusCode.RESOURCE_EXHAUSTED,
-            f"CLIENT: Received message larger than max ({size} vs. {MAX_MESSAGE})",
+            f"CLIENT: Received message larger than max ({size} vs. {largest})",
         )
     return PREFIX + int(size)

@@ -146,6 +146,14 @@ def etcd(session: nox.Session) -> None:
 
 
 @nox.session
+def transports(session: nox.Session) -> None:
+    """Run what talks to a real etcd over tideover's own HTTP/2; arguments after `--` go to pytest."""
+    session.install("-e", ".[demo,status]", *group("tests"), "uvloop; platform_system != 'Windows'")
+    where = {"TIDEOVER_PROXIES_DIR": str(debian_proxies(session)), "TIDEOVER_TRANSPORT": "http2"}
+    session.run("pytest", *(session.posargs or WITH_ETCD), env=where)
+
+
+@nox.session
 def newest(session: nox.Session) -> None:
     """Run what a version of etcd can change on the newest 3.5 and 3.7; arguments after `--` go to pytest."""
     chosen = [versions.newest("3.5"), versions.newest("3.7")]

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import canaries
 from tideover.codecs import decoding, libraries
+from tideover.etcd.transports import chosen
 from tideover.telemetry.events import limiter
 from tideover.testing import EtcdServer
 from tideover.testing.etcd.binary import binary_version, find_etcd
@@ -61,10 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the longest files begin first: a worker takes a file at a time, and the last one should be short.
 
-    What observes at length is left out unless `--observed-for` asks for it.
+    What observes at length is left out unless `--observed-for` asks for it, and what is gRPC's alone on another
+    transport.
     """
     seconds = float(config.getoption("--observed-for"))
     left_out = {item for item in items for mark in item.iter_markers("observed") if seconds < mark.args[0]}
+    if chosen(None) != "grpc":
+        left_out |= {item for item in items if item.get_closest_marker("grpc")}
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
@@ -98,6 +102,6 @@ def own_types_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_report_header() -> str:
-    """Say which etcd the tests run on."""
+    """Say which etcd the tests run on, and what calls to it go over."""
     program = find_etcd()
-    return f"etcd {binary_version(program)}: {program}"
+    return f"etcd {binary_version(program)}: {program}, over {chosen(None)}"

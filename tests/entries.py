@@ -83,7 +83,7 @@ class Things:
     term: tideover.Term
     job: tideover.Job
     election: tideover.Election
-    office: ElectionAdmin
+    admin: ElectionAdmin
     sighting: RecordSnapshot
     registration: tideover.RegistrationBlock
     registered: tideover.Registered
@@ -119,8 +119,8 @@ async def things(tide: Coordinator) -> AsyncIterator[Things]:
             term,
             job,
             election,
-            election.office(),
-            await election.office().look(),
+            election.admin(),
+            await election.admin().look(),
             registration,
             registered,
             view,
@@ -206,9 +206,9 @@ ENTRIES: Mapping[str, Callable[[Things], Awaitable[object]]] = {
     "Election.resign": lambda t: t.election.resign(),
     "Election.current": lambda t: t.election.current(),
     "Election.observe": lambda t: anext(t.election.observe()),
-    "ElectionAdmin.look": lambda t: t.office.look(),
-    "ElectionAdmin.renewed": lambda t: t.office.renewed(t.sighting, 0.1),
-    "ElectionAdmin.clear": lambda t: t.office.clear(t.sighting),
+    "ElectionAdmin.look": lambda t: t.admin.look(),
+    "ElectionAdmin.renewed": lambda t: t.admin.renewed(t.sighting, 0.1),
+    "ElectionAdmin.clear": lambda t: t.admin.clear(t.sighting),
     "Job.run": lambda t: t.tide.job("foreign", nothing).run(),
     "Job.stop": lambda t: t.job.stop(),
     "RegistrationBlock.__aenter__": lambda t: t.tide.register("foreign", URL).__aenter__(),

@@ -52,7 +52,8 @@ class SlowLink:
         self._port = port
         self._up, self._down = (_Direction(rate, rtt / 2, queue) for _ in range(2))
         self._rtt = rtt
-        self._tasks: set[asyncio.Task[None]] = set()
+        # In the order in which they came.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self.endpoint = ""
         self.connections = 0
 
@@ -78,8 +79,8 @@ class SlowLink:
         """Carry one more connection."""
         self.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
@@ -96,6 +97,13 @@ class SlowLink:
         finally:
             for end in ends:
                 end.close()
+
+    def break_all_but(self, oldest: int) -> int:
+        """Break all connections but so many of the oldest; return how many those were."""
+        broken = list(self._tasks)[oldest:]
+        for task in broken:
+            task.cancel()
+        return len(broken)
 
     async def aclose(self) -> None:
         """Break all connections."""

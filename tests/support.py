@@ -13,12 +13,22 @@ import pytest
 import trio
 import trio.testing
 
+from tideover.client.client import Client
+from tideover.client.direct import DirectCalls
+from tideover.client.gateway import Gateway
+from tideover.client.lifecycle import Lifecycle
 from tideover.clock import Clock
+from tideover.cluster.health import ClusterHealth
+from tideover.cluster.state import ClusterState
 from tideover.coordinator.coordinator import Coordinator
 from tideover.elections.peers.network import Network
+from tideover.holders import ProcessName
+from tideover.home import Home
 from tideover.options import Options
+from tideover.policies import RetryPolicy
 from tideover.request_record import RequestRecord, current_record
 from tideover.store.protocol import Store
+from tideover.ticker import Ticker
 
 
 def mock_trio() -> tuple[str, dict[str, object]]:
@@ -93,3 +103,32 @@ def request() -> Iterator[RequestRecord]:
         yield record
     finally:
         current_record.reset(token)
+
+
+def client_of(store: Store, clock: Clock) -> Client:
+    """Return an open client of a cluster, as a process of its own would have one."""
+
+    def half() -> float:
+        return 0.5
+
+    state = ClusterState(store.members, clock=clock, active=store.members[0], random=half)
+    home, lifecycle = Home(chance=half, monotonic=clock.monotonic), Lifecycle()
+    client = Client(
+        Gateway(state, policy=RetryPolicy(), namespace="/app"),
+        DirectCalls(state),
+        state,
+        ClusterHealth(state, home=home),
+        clock,
+        half,
+        home,
+        Ticker(clock.monotonic),
+        lifecycle,
+        "/app",
+        epoch=lambda: 1,
+        outage_id=str,
+        process_name=ProcessName(),
+    )
+    client.calls.connect(store)
+    client.direct.connect(store)
+    lifecycle.open()
+    return client

@@ -32,8 +32,8 @@ from tideover import (
     connect,
     with_config,
 )
+from tideover.elections.candidacy import Candidacy
 from tideover.elections.record import ElectionRecord
-from tideover.elections.term import Candidacy
 from tideover.home import Home
 from tideover.owner_task import OwnerTask
 from tideover.request_record import current_coordinator

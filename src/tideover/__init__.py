@@ -12,7 +12,7 @@ from tideover.decorators.leading import while_leader
 from tideover.decorators.locking import locked
 from tideover.discovery.endpoint import Endpoint
 from tideover.discovery.service_view import EndpointChanges, ServiceView
-from tideover.elections.elections import Election
+from tideover.elections.election import Election
 from tideover.elections.jobs import Job
 from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership

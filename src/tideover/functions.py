@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
 from tideover.discovery.service_view import ServiceView
-from tideover.elections.elections import OnOutage
+from tideover.elections.claim import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS, Target, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
-from tideover.locks.lock import Lock
-from tideover.locks.options import OnOutage as OnLockOutage
 from tideover.options import Options, Require
-from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
 from tideover.registration.registered import RegistrationBlock
 from tideover.request_record import current_coordinator, current_record
 from tideover.store.protocol import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def connect(
@@ -49,6 +52,7 @@ def connect(
     on_stall: OnStall = "report",
     encryption: Encryption | None = None,
     bootstrap: str | Path | None = None,
+    transport: Transport | None = None,
     store: Store | None = None,
 ) -> Coordinator:
     """Return a coordinator, to be entered: `async with connect("10.0.0.1:2379") as tide:`.
@@ -60,7 +64,7 @@ def connect(
     with them what is not given here: `TIDEOVER_NAMESPACE`; `TIDEOVER_CACERT`, `TIDEOVER_CERT`, `TIDEOVER_KEY` and
     `TIDEOVER_SERVER_NAME`; `TIDEOVER_USER` with `TIDEOVER_PASSWORD` or `TIDEOVER_PASSWORD_FILE`;
     `TIDEOVER_SNAPSHOT_KEYS` or `TIDEOVER_SNAPSHOT_KEYS_FILE`, and `TIDEOVER_BOOTSTRAP`. A line at INFO says so.
-    Where endpoints are given, no variable is read.
+    Where endpoints are given, no variable is read but `TIDEOVER_TRANSPORT`, which says nothing of etcd.
 
     Args:
         endpoints: The members' `host:port`, or `https://host:port` for TLS; several, so that one of them may be
@@ -105,6 +109,8 @@ def connect(
         bootstrap: A file with configuration for a start at which neither etcd nor a snapshot knows a key: a
             snapshot, or a JSON object by key, such as `{"payments/timeout": 0.1}`. Its values are labelled `DISK`
             with an unknown age, which no `max_stale` allows. What etcd or a snapshot knows to be absent is so.
+        transport: What calls to etcd go over: `"grpc"`, gRPC's library, or `"http2"`, tideover's own HTTP/2, which
+            is faster and lighter and knows no proxies. None means that of `TIDEOVER_TRANSPORT`, and else `"grpc"`.
         store: A store instead of the real etcd, for tests; replaces the endpoints, and there are no snapshots
             unless `cache_dir` names a folder.
 
@@ -152,6 +158,7 @@ def connect(
         on_stall=on_stall,
         encryption=target.encryption,
         bootstrap=target.bootstrap,
+        transport=transport,
     )
     return Coordinator(options, store=store)
 
@@ -252,27 +259,30 @@ def leader(
     return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
 
 
-def lock(
-    name: str,
-    *,
-    ttl: int = 15,
-    timeout: float | None = None,
-    on_outage: OnLockOutage | None = None,
-    handover: bool = True,
-    lock_delay: float = 0.0,
-) -> Lock:
-    """Return a lock of the current coordinator; see `Coordinator.lock`.
+def _of_current(method: Callable[Concatenate[Coordinator, P], T]) -> Callable[P, T]:
+    """Return a method as a function of the current coordinator, with its signature and its documentation."""
 
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return method(current(), *args, **kwargs)
 
-    When degraded:
-        As `Coordinator.lock`.
-    """
-    return current().lock(
-        name, ttl=ttl, timeout=timeout, on_outage=on_outage, handover=handover, lock_delay=lock_delay
+    signature = inspect.signature(method)
+    call.__dict__["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
+    call.__qualname__, call.__module__ = method.__name__, __name__
+    words = inspect.getdoc(method) or ""
+    call.__doc__ = f"Of the coordinator that `current` returns. {words}".replace(
+        "Raises:\n", f"Raises:\n{_NONE_CURRENT}", 1
     )
+    return call
+
+
+_NONE_CURRENT = (
+    "    NotConnected: No coordinator is open.\n"
+    "    AmbiguousCoordinator: Several are, and none is in the context.\n"
+)
+
+lock = _of_current(Coordinator.lock)
+"""Return a lock of the coordinator that `current` returns; see `Coordinator.lock`."""
 
 
 def register(

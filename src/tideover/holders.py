@@ -28,6 +28,23 @@ def process_name(address: str = "") -> str:
     return f"{name} ({shown(address)})" if address else name
 
 
+class ProcessName:
+    """Returns the name of this process, for people, with an address where others reach it once that is known.
+
+    Attributes:
+        registered: The URL of the first registration that this process has; empty if it has none.
+        advertised: What this process advertises to other candidates; empty if nothing.
+    """
+
+    def __init__(self) -> None:
+        self.registered = ""
+        self.advertised = ""
+
+    def __call__(self) -> str:
+        """Return the name; a fork has another one."""
+        return process_name(self.registered or self.advertised)
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds something.

@@ -9,7 +9,17 @@ from typing import Literal
 
 from tideover.encryption import Encryption
 from tideover.etcd.password import is_unicode
-from tideover.policies import CachePolicy, Failsafe, Password, Profile, RetryPolicy, StalenessLimit, Tls
+from tideover.etcd.transports import chosen
+from tideover.policies import (
+    CachePolicy,
+    Failsafe,
+    Password,
+    Profile,
+    RetryPolicy,
+    StalenessLimit,
+    Tls,
+    Transport,
+)
 from tideover.store.endpoints import parse_endpoints, tls_for
 
 Require = Literal["etcd", "config"]
@@ -45,6 +55,7 @@ class Options:
     on_stall: Literal["report", "abort"] = "report"
     encryption: Encryption | None = None
     bootstrap: str | Path | None = None
+    transport: Transport | None = None
     # Whether anything may be written to etcd, or looked for, unasked; the command line only looks.
     bookkeeping: bool = True
 
@@ -54,6 +65,7 @@ class Options:
         _check_tls(self.tls)
         set_(self, "tls", tls_for(self.endpoints, self.tls))
         set_(self, "endpoints", parse_endpoints(self.endpoints))
+        set_(self, "transport", chosen(self.transport))
         _check_login(self.username, self.password)
         check_namespace(self.namespace)
         set_(self, "follow", _prefixes("follow", self.follow, self.base))

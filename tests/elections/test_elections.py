@@ -520,8 +520,20 @@ async def test_a_fork_and_a_reset_end_what_is_led() -> None:
         one._life.poison()
         assert "forked" in again.loss
         with pytest.raises(Closed, match="forked"):
-            one.leader("c")._stand()
+            await one.leader("c").__aenter__()
         assert other.status().elections == ()
+
+
+async def test_former_names_work_with_a_warning() -> None:
+    """For one release `office` is `admin`, and `ground` is `present_standing`; both warn."""
+    async with two() as (_, one, _other):
+        election = one.election("a")
+        term = await election.campaign()
+        with pytest.warns(DeprecationWarning, match=r"admin\(\)"):
+            snapshot = await election.office().look()
+        assert snapshot.token == (await election.admin().look()).token == term.token
+        with pytest.warns(DeprecationWarning, match="present_standing"):
+            assert term.ground is term.present_standing is tideover.Standing.HELD
 
 
 # Module-level ---------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ async def test_what_returns_has_ended(caplog: pytest.LogCaptureFixture) -> None:
         assert await tide.run_while_leading("settlement", settle) == "settled"
         assert tide.status().jobs[0].state == "ended"
         assert await tide.election("settlement").current() is None
-        assert "tideover.job.ended: what ran while leading 'settlement' has returned" in caplog.text
+        assert "tideover.job.ended: the job of 'settlement' has returned" in caplog.text
         with anyio.move_on_after(1):
             await tide.run_while_leading("settlement", forever)
         assert tide.status().jobs == ()

@@ -13,10 +13,10 @@ import anyio.abc
 import pytest
 import trio
 
-from tests.support import mock_clock
+from tests.support import client_of, mock_clock
 from tideover.cluster.rules.breaker import Breaker, BreakerState
-from tideover.cluster.state import ClusterState
-from tideover.elections.record import CandidateClaim, ElectionRecord
+from tideover.elections.claim import CandidateClaim
+from tideover.elections.record import ElectionRecord
 from tideover.elections.record_document import decode
 from tideover.elections.rules.candidate import Timing
 from tideover.errors import ElectionMismatch, PermissionDenied, RecordCorrupt
@@ -43,12 +43,9 @@ def make(
     clock = mock_clock() if boot is None else replace(mock_clock(), boot=boot)
     return ElectionRecord(
         KEY,
-        store=store,
-        cluster=ClusterState(store.members, clock=clock, active=store.members[0]),
-        clock=clock,
+        client_of(store, clock),
         timing=Timing(ttl),
         claim=CandidateClaim(policy, address="http://here", stays=policy == "stay"),
-        chance=lambda: 0.5,
     )
 
 

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -173,10 +174,22 @@ async def while_open(endpoint: str, context: BaseContext) -> None:
         say(children=[each.result() for each in work], puts=puts, errors=errors, state=tide.health.state)
 
 
+async def loaded(endpoint: str) -> None:
+    """Use everything; say what was loaded for it."""
+    async with connecting(endpoint) as tide:
+        async with tide.lock("a", timeout=5), tide.leader("b"), tide.register("c", "http://127.0.0.1:1"):
+            await tide.config.put("key", "value")
+            threads = threading.active_count()
+        names = sorted(name for name in sys.modules if name.partition(".")[0] in ("grpc", "aetcd"))
+        say(grpc=names, state=tide.health.state, threads=threads)
+
+
 if __name__ == "__main__":
     scene, server, *rest = sys.argv[1:]
     if scene == "after_close":
         after_close(server, rest[0], int(rest[1]))
+    elif scene == "loaded":
+        asyncio.run(loaded(server))
     elif scene == "made_before":
         made_before(server)
     elif scene == "closed_in_the_loop":

@@ -124,7 +124,7 @@ async def test_a_certificate_renewed_without_its_names(tmp_path: Path) -> None:
             await tide.config.put("a", "3")
 
 
-@pytest.mark.parametrize("given", ["endpoint", "address", "server_name"])
+@pytest.mark.parametrize("given", [pytest.param("endpoint", marks=pytest.mark.grpc), "address", "server_name"])
 async def test_a_name_with_its_final_dot(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -210,6 +210,7 @@ async def test_another_grpc_server() -> None:
 # The proxy of the environment -----------------------------------------------------------------------------------
 
 
+@pytest.mark.grpc
 @pytest.mark.parametrize(
     ("variable", "answer", "said"),
     [
@@ -242,6 +243,7 @@ async def _says(tide: Coordinator, said: str) -> None:
             await anyio.sleep(0.05)
 
 
+@pytest.mark.grpc
 async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses connections, and one whose name nobody knows, are named; `no_proxy` spares etcd."""
     for proxy in ("127.0.0.1:9", "no.such.host.invalid:3128"):
@@ -254,6 +256,7 @@ async def test_a_proxy_that_nobody_runs(server: EtcdServer, monkeypatch: pytest.
         assert tide.health.state is HealthState.AVAILABLE
 
 
+@pytest.mark.grpc
 async def test_through_a_proxy(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some reach etcd only so: with a proxy that connects, all is as without; what etcd says is etcd's."""
     asked: list[str] = []
@@ -307,6 +310,7 @@ def test_which_proxy_is_obeyed(environment: dict[str, str], endpoint: str, named
     assert named in text
 
 
+@pytest.mark.grpc
 @pytest.mark.parametrize(
     ("environment", "host"),
     [

@@ -10,11 +10,13 @@ import anyio
 import grpc
 import pytest
 
+from tests.slow_links import slow_link
 from tideover.etcd import room
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.messages import rpc
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import Put, Range, WriteResult
+from tideover.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
 
@@ -155,3 +157,40 @@ async def test_who_waits_for_room_gives_up(
         member.go_on.set()
     assert faults == [(FaultKind.DEADLINE, False), (FaultKind.CONNECTION_LOST, False)]
     assert sum(member.writing.values()) == 48
+
+
+async def test_added_connections_that_break(server: EtcdServer) -> None:
+    """The connections that a burst has needed break while more calls wait for room: each call ends, what is told
+    of each is true of etcd, and no place stays taken."""
+    async with slow_link(server.endpoint, rtt=0.2) as link:
+        store = EtcdStore([link.endpoint])
+        try:
+            member = store.members[0]
+            own = store._channels[member]._rooms[1]
+            told: dict[bytes, bool | None] = {}
+
+            async def write(key: bytes) -> None:
+                try:
+                    await store.call(Put(key, b""), member=member, timeout=10)
+                    told[key] = True
+                except StoreFault as exc:
+                    told[key] = None if exc.fault.applied else False
+
+            await write(b"/room/first")
+            before = link.connections
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as tasks:
+                    for number in range(600):
+                        tasks.start_soon(write, b"/room/%d" % number)
+                    await until(lambda: sum(other.is_ready() for other in own._others) >= 2)
+                    await until(lambda: sum(own._calls.values()) > 2 * 48 and any(own._waiting))
+                    assert link.break_all_but(before) >= 2
+            found = await store.call(Range(b"/room/", b"/room0"), member=member, timeout=5)
+            assert len(told) == 601
+            assert {key for key, there in told.items() if there} <= set(found.entries)
+            assert not {key for key, there in told.items() if there is False} & set(found.entries)
+            assert sum(there is True for there in told.values()) > 300
+            assert not any(own._waiting)
+            assert not any(own._calls.values())
+        finally:
+            await store.aclose()

@@ -137,6 +137,6 @@ async def test_who_waits_behind_such_a_key_is_warned_once(caplog: pytest.LogCapt
         async with tide.lock("orders"):
             assert tide.status().rejected == ()
     assert [record.getMessage() for record in caplog.records if "/locks/orders/x" in record.getMessage()] == [
-        "tideover.lock.rejected: /locks/orders/x at revision 2 stands in the line of a lock: it is named after no "
+        "tideover.lock.rejected: /locks/orders/x at revision 2 is in the line of a lock: it is named after no "
         "lease: until it is deleted nobody behind it has the lock"
     ]

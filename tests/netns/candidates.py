@@ -8,7 +8,6 @@ campaigns 10 s later. Even records have a ttl of 6 s, odd ones of 15 s.
 
 from __future__ import annotations
 
-import random
 import sys
 
 import anyio
@@ -16,8 +15,8 @@ import anyio
 import tideover
 from tests.history.recorder import Recorder, machine_clock
 from tests.netns.client import Client
-from tideover.clock import Clock
-from tideover.elections.record import CandidateClaim, ElectionRecord
+from tideover.elections.claim import CandidateClaim
+from tideover.elections.record import ElectionRecord
 from tideover.elections.rules.candidate import Seen, Timing
 
 TTLS = (6.0, 15.0)
@@ -66,12 +65,9 @@ async def main(*arguments: str) -> None:
             for index in range(int(records)):
                 record = ElectionRecord(
                     f"/elections/r{index}".encode(),
-                    store=tide._parts.store,
-                    cluster=tide._parts.client.state,
-                    clock=Clock(),
+                    tide._parts.client,
                     timing=Timing(TTLS[index % 2]),
                     claim=CandidateClaim("step_down"),
-                    chance=random.random,
                 )
                 tasks.start_soon(campaign, record, 0.0 if index % 3 == int(number) else LATER)
                 tasks.start_soon(believe, record, f"r{index}", recorder)

@@ -13,12 +13,12 @@ CHANCE = st.floats(0, 1, exclude_max=True)
 
 
 @given(st.lists(st.sampled_from(Failure), max_size=100), CHANCE, CHANCE)
-def test_no_delay_is_longer_than_its_reason_allows(setbacks: list[Failure], share: float, chance: float) -> None:
+def test_no_delay_is_longer_than_its_reason_allows(failures: list[Failure], share: float, chance: float) -> None:
     """Whatever has happened, the next try is at most 5 s away after a definite no, else the spread or 1 s."""
     comeback, most = Comeback(), 0.0
-    for setback in setbacks:
-        comeback = comeback.after(setback)
-        most = {Failure.REFUSED: 5.0, Failure.OUTAGE: SPREAD, Failure.LOST: SPREAD}.get(setback, 1.0)
+    for failure in failures:
+        comeback = comeback.after(failure)
+        most = {Failure.REFUSED: 5.0, Failure.OUTAGE: SPREAD, Failure.LOST: SPREAD}.get(failure, 1.0)
     assert 0 <= comeback.delay(share=share, chance=chance) <= most
 
 
@@ -40,6 +40,6 @@ def test_incarnations_share_the_spread_evenly() -> None:
 
 def test_who_returns_together_waits_for_its_share() -> None:
     """After an outage or a lost lease the delay is the incarnation's share, whatever failed before."""
-    for setback in (Failure.OUTAGE, Failure.LOST):
-        comeback = Comeback(failures=7).after(setback)
+    for failure in (Failure.OUTAGE, Failure.LOST):
+        comeback = Comeback(failures=7).after(failure)
         assert comeback.delay(share=0.5, chance=0.0) == SPREAD / 2

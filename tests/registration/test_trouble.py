@@ -269,3 +269,58 @@ async def test_at_rest_a_registration_has_no_task() -> None:
 
 def _tasks() -> list[anyio.TaskInfo]:
     return anyio.get_running_tasks()
+
+
+class Searched(Rights):
+    """Such a cluster, which is away as soon as somebody asks which keys may be written."""
+
+    searches = 0
+
+    def _is_denied(self, op: Op[Result]) -> bool:
+        if isinstance(op, Txn) and len({compare.key for compare in op.compares}) < len(op.compares):
+            self.searches += 1
+            if self.searches == 1:
+                lose_all(self._memory)
+        return super()._is_denied(op) and not self._memory.down
+
+
+async def test_a_search_for_the_culprit_that_an_outage_interrupts() -> None:
+    """Etcd is away for half a minute as soon as the culprit among twenty is searched: afterwards it is found, the
+    others are there, and none of them was ever told that it may not be written."""
+    rights = Searched(memory := MemoryStore())
+    async with connected(rights.store) as tide:
+        (culprit,) = await begin(tide, "web")
+        others = await begin(tide, "api", 19)
+        rights.denied = b"/services/web/"
+        with anyio.fail_after(3 * TTL):
+            while not rights.searches:
+                await anyio.sleep(0.05)
+        await anyio.sleep(30)
+        assert tide.health.state is HealthState.UNAVAILABLE
+        assert all(each.status.state is not RegistrationState.REFUSED for each in others)
+        heal(memory)
+        with anyio.fail_after(SPREAD + 3 * TTL):
+            while not (
+                culprit.status.state is RegistrationState.REFUSED and all(each.registered for each in others)
+            ):
+                assert all(each.status.state is not RegistrationState.REFUSED for each in others)
+                await anyio.sleep(0.05)
+        assert rights.searches > 1
+        assert len(published(memory)) == 19
+
+
+async def test_a_thousand_end_in_a_declared_outage() -> None:
+    """A thousand registrations end with their coordinator while no member answers: within what closing has, and
+    after the outage their keys go with the one lease that they share."""
+    memory = MemoryStore()
+    async with connected(memory) as tide:
+        await begin(tide, "api", 1000)
+        (lease,) = memory.leases
+        lose_all(memory)
+        await tide.health.wait_for(HealthState.UNAVAILABLE)
+        began = anyio.current_time()
+    assert anyio.current_time() - began <= 5
+    heal(memory)
+    assert memory.leases <= {lease}
+    await anyio.sleep(TTL + 1)
+    assert published(memory) == []

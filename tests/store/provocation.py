@@ -18,7 +18,7 @@ import pytest
 from tideover.etcd import grpc_channel
 from tideover.etcd.channel import MemberChannel, answer, translated
 from tideover.etcd.http2 import opening
-from tideover.etcd.http2 import options as http2_options
+from tideover.etcd.http2.options import URGENT
 from tideover.etcd.messages import rpc
 from tideover.etcd.rpc_errors import RpcError
 from tideover.store.endpoints import Address
@@ -125,7 +125,7 @@ def option(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
     options = {name: changed.get(name.rpartition(".")[2], value) for name, value in grpc_channel._OPTIONS.items()}
     monkeypatch.setattr(grpc_channel, "_OPTIONS", options)
     ours = {_OURS[name]: value / 1000 for name, value in changed.items()}
-    monkeypatch.setattr(opening, "URGENT", replace(http2_options.URGENT, **ours))
+    monkeypatch.setattr(opening, "URGENT", replace(URGENT, **ours))
 
 
 def mend(cluster: EtcdCluster) -> None:

@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from tideover.etcd.adapter import EtcdStore
+from tideover.policies import Transport
 from tideover.store.endpoints import Address
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.operations import (
@@ -50,6 +51,7 @@ class Setting:
         Setting("faulty", "asyncio"),
         Setting("faulty", "trio"),
         pytest.param(Setting("etcd", "asyncio"), marks=pytest.mark.etcd),
+        pytest.param(Setting("etcd-http2", "asyncio"), marks=pytest.mark.etcd),
     ],
     ids=lambda setting: f"{setting.kind}-{setting.backend}",
 )
@@ -75,7 +77,7 @@ def shared_server() -> Iterator[EtcdServer]:
 @pytest.fixture
 def server(setting: Setting, request: pytest.FixtureRequest) -> EtcdServer | None:
     """The etcd, where there is one."""
-    if setting.kind != "etcd":
+    if not setting.kind.startswith("etcd"):
         return None
     found: EtcdServer = request.getfixturevalue("shared_server")
     return found
@@ -106,7 +108,8 @@ class Subject:
 async def subject(setting: Setting, server: EtcdServer | None) -> AsyncIterator[Subject]:
     """An empty store."""
     if server is not None:
-        real, running = EtcdStore([server.endpoint]), server
+        transport: Transport | None = "http2" if setting.kind == "etcd-http2" else None
+        real, running = EtcdStore([server.endpoint], transport=transport), server
         await real.call(Delete(ALL, ALL), member=server.endpoint, timeout=5)
         yield Subject(real, lambda revision: running.etcdctl("compaction", str(revision)))
         await real.aclose()

@@ -27,7 +27,12 @@ LEASE = 0x7A11
 
 
 @pytest.fixture(
-    params=[("memory", "asyncio"), ("faulty", "trio"), pytest.param(("etcd", "asyncio"), marks=pytest.mark.etcd)],
+    params=[
+        ("memory", "asyncio"),
+        ("faulty", "trio"),
+        pytest.param(("etcd", "asyncio"), marks=pytest.mark.etcd),
+        pytest.param(("etcd-http2", "asyncio"), marks=pytest.mark.etcd),
+    ],
     ids=lambda pair: pair[0],
 )
 def setting(request: pytest.FixtureRequest) -> tuple[str, str]:
@@ -73,12 +78,12 @@ class Subject:
 @pytest.fixture
 async def subject(setting: tuple[str, str], request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     """An empty store."""
-    if setting[0] != "etcd":
+    if not setting[0].startswith("etcd"):
         memory = MemoryStore()
         yield Subject(FaultyStore(memory) if setting[0] == "faulty" else memory)
         return
     server: EtcdServer = request.getfixturevalue("shared_server")
-    store = EtcdStore([server.endpoint])
+    store = EtcdStore([server.endpoint], transport="http2" if setting[0] == "etcd-http2" else None)
     subject = Subject(store)
     await subject.call(Delete(ALL, ALL))
     for lease in (LEASE, LEASE + 1):

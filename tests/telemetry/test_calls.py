@@ -153,7 +153,7 @@ async def test_an_office_is_refused_as_an_election(recorded: Recorded) -> None:
     async with connected(store) as tide:
         recorded.metrics()
         with pytest.raises(Unavailable):
-            await tide._parts.elections.office("reaper").look()
+            await tide._parts.elections.admin("reaper").look()
         found = recorded.metrics()["tideover.breaker.rejections"]
     assert {k[0] for k in points(found)} == {"election"}
 

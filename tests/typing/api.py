@@ -79,6 +79,7 @@ async def configuration() -> None:
         cache_dir=None,
         profile="safety",
         start_timeout=1.0,
+        transport="http2",
         require=None,
         limits={"payments/": StalenessLimit(60, on_stale="raise")},
         retry=tideover.RetryPolicy(attempts=3, timeout=5),

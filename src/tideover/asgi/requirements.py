@@ -18,7 +18,7 @@ from tideover.asgi.rules.requirements import Available, KnownConfig, Leads, Lock
 from tideover.callables import behind, is_async, refuse_endpoint
 from tideover.decorators.signatures import show
 from tideover.discovery.endpoint import check_name as check_service
-from tideover.elections.elections import check_name as check_election
+from tideover.elections.claim import check_name as check_election
 from tideover.request_record import present_record
 from tideover.types import Standing
 

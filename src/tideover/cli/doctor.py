@@ -35,6 +35,7 @@ from tideover.etcd import raw_lines
 from tideover.etcd.adapter import EtcdStore
 from tideover.options import Options
 from tideover.paths import default_folder
+from tideover.policies import Transport
 from tideover.shown import shown
 from tideover.store.faults import FaultKind, StoreFault, public_error
 from tideover.store.operations import Range, RangeResult, Status, prefix_end
@@ -48,6 +49,7 @@ _READ_TIMEOUT = 10.0
 # Seconds by which clocks may differ: an HTTP date has whole seconds.
 _CLOCK_LIMIT = 2.0
 _BUMP_TRIES = 5
+_TRANSPORTS: dict[Transport, str] = {"grpc": "grpc, gRPC's library", "http2": "http2, tideover's own"}
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ async def _examine_all(
                 tasks.start_soon(_ask, store, key, member)
         findings = [
             *_judge_members(members),
+            Finding("transport", None, f"calls go over {_TRANSPORTS[store.transport]}"),
             *await _look_for_misspelled(store, target.namespace, members),
             *await _judge_values(store, target.namespace, members),
             *await _judge_here(endpoints, cache_dir),

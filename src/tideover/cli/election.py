@@ -82,7 +82,7 @@ def reset(name: str, yes: bool, force: bool, target: Target) -> int:
 
 def _admin(tide: Coordinator, name: str) -> ElectionAdmin:
     try:
-        return tide.election(name).office()
+        return tide.election(name).admin()
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
@@ -179,8 +179,8 @@ def _standing(found: RecordDocument) -> str:
 async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int:
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask: say --yes")
-    office = _admin(tide, name)
-    seen = await office.look()
+    admin = _admin(tide, name)
+    seen = await admin.look()
     if seen.state == "none":
         note(f"there is no election {name!r}: etcd has no {tide.namespace}/elections/{name}")
         await note_misspelled(tide, f"elections/{name}")
@@ -190,13 +190,13 @@ async def _reset(name: str, tide: Coordinator, *, yes: bool, force: bool) -> int
     if seen.document is not None and seen.document.policy == "peers":
         note("warning: a leader that is cut off from etcd may be confirmed by its peers, and does not renew then")
     if seen.state in ("led", "corrupt"):
-        await _observe(name, office, seen, force=force)
+        await _observe(name, admin, seen, force=force)
     if not yes and not await anyio.to_thread.run_sync(_confirm, name):
         note("left alone")
         return Exit.FAILED
     try:
         # A leader renews again in a while, but hardly within these milliseconds.
-        revision = await office.clear(await office.look() if force else seen)
+        revision = await admin.clear(await admin.look() if force else seen)
     except ElectionMismatch as exc:
         raise Failure(str(exc), code=Exit.FAILED) from exc
     note(f"{name!r} is reset at revision {revision}; {_next_leader(seen.document)}")
@@ -214,12 +214,12 @@ def _next_leader(found: RecordDocument | None) -> str:
     return text
 
 
-async def _observe(name: str, office: ElectionAdmin, seen: RecordSnapshot, *, force: bool) -> None:
+async def _observe(name: str, admin: ElectionAdmin, seen: RecordSnapshot, *, force: bool) -> None:
     """Wait as long as a living leader needs for a renewal; refuse if one comes."""
     ttl = seen.document.ttl if seen.document else _USUAL_TTL
     wait = ttl / _RENEWS_EVERY + _SLACK
     note(f"looking for {wait:.1f} s whether a leader renews it")
-    renewed = await office.renewed(seen, wait)
+    renewed = await admin.renewed(seen, wait)
     if renewed is None:
         return
     holder = renewed.document.holder_shown if renewed.document else "another process"

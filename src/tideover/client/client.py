@@ -20,6 +20,7 @@ from tideover.client.lifecycle import Lifecycle
 from tideover.clock import Clock
 from tideover.cluster.health import ClusterHealth
 from tideover.cluster.state import ClusterState
+from tideover.holders import ProcessName
 from tideover.home import Home
 from tideover.store.protocol import Store
 from tideover.ticker import Ticker
@@ -58,7 +59,7 @@ class Client:
     namespace: str
     epoch: Callable[[], int]
     outage_id: Callable[[], str]
-    process_name: Callable[[], str]
+    process_name: ProcessName
 
     def __repr__(self) -> str:
         """Show the namespace, and whether the coordinator is open."""

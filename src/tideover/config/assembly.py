@@ -1,8 +1,8 @@
-"""How a settings object is made of its keys: each field is a key, and a field that is a record may be several.
+"""Makes a settings object of its keys: each field is a key, and a field that is a record may be several.
 
-A record is a dataclass or whatever else `codecs.fields_of` knows the fields of. One within another is JSON under
-the key of its field, or a key for each of its own fields below that: `db`, or `db/host` and `db/port`. Both at the
-same time are refused, because nobody could say which one holds.
+A record is a dataclass or another type whose fields `codecs.fields_of` knows. A record within another is JSON
+under the key of its field, or a key for each of its own fields below that: `db`, or `db/host` and `db/port`. Both
+at the same time are refused, because neither has precedence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tideover.types import Reading
 
 T = TypeVar("T")
 
-# What the note of an annotation may show of a process.
+# The part of an annotation's text that differs between processes.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -30,48 +30,36 @@ _ABSENT: Final = object()
 
 
 class Origin(Protocol):
-    """Where the values of the keys come from."""
+    """A source of the keys' values."""
 
     def read(self, key: str, form: object) -> Reading[Any]:
         """Return a key's value.
 
         Raises:
-            ConfigValueError: It is refused.
+            ConfigValueError: The value is refused.
         """
 
     def synced(self, key: str) -> bool:
         """Return whether an absent key is known to be absent."""
 
     def below(self, prefix: str) -> Collection[str]:
-        """Return the keys there are that begin with a prefix."""
+        """Return the present keys that begin with a prefix."""
 
 
 class Record:
-    """A type with fields, one of which may be a record as well.
-
-    Args:
-        form: The type.
-
-    Attributes:
-        form: The type.
-        made: The class that its objects are made of.
-    """
+    """A type with fields, which may be records themselves; `made` is the class of its objects."""
 
     def __init__(self, form: object, made: type) -> None:
         self.form = form
         self.made = made
 
-    def __repr__(self) -> str:
-        """Show the type."""
-        return f"<Record {name_of(self.form)}>"
-
     @cached_property
     def fields(self) -> dict[str, tuple[Field, Record | None]]:
-        """The fields by their names, each with what it may be besides JSON; made when asked for, as types nest."""
+        """The fields by name, each with its record if it may be one; computed on demand, because types nest."""
         return {field.name: (field, _record_within(field.form)) for field in fields_of(self.form) or ()}
 
     def has(self, path: str, levels: int) -> bool:
-        """Return whether a path of names, of so many levels at the most, leads to a field."""
+        """Return whether a path of names, at most `levels` deep, leads to a field."""
         record: Record | None = self
         names = path.split("/", levels)
         for name in names:
@@ -81,15 +69,15 @@ class Record:
         return len(names) <= levels
 
     def construct(self, fields: dict[str, object]) -> object:
-        """Make an object, whose own checks may refuse the fields.
+        """Make an object.
 
         Raises:
-            Refusal: They have.
+            Refusal: The object's own checks refuse the fields.
         """
         return construct(self.made, fields)
 
     def shape(self, within: tuple[object, ...] = ()) -> Iterator[object]:
-        """Yield what tells apart versions of the type."""
+        """Yield facts in which versions of the type differ."""
         for field, record in self.fields.values():
             yield field.name, _ADDRESS.sub("", name_of(field.form)), field.required
             if record is not None and record.form not in within:
@@ -97,7 +85,7 @@ class Record:
 
 
 def _record_within(form: object) -> Record | None:
-    """Return the record that a field is, perhaps an optional one; None for any other type."""
+    """Return the record of a field's type, which may be optional; None for any other type."""
     options = [option for option in options_of(form) if option not in (None, type(None))]
     made = record_of(options[0]) if len(options) == 1 else None
     return None if made is None else Record(options[0], made)
@@ -106,21 +94,13 @@ def _record_within(form: object) -> Record | None:
 class Assembly(Generic[T]):
     """Makes settings objects of one class.
 
-    Args:
-        form: The class.
-        prefix: The keys' common prefix.
-        validate: Called with each object; raising refuses it.
-
     Attributes:
-        prefix: The keys' common prefix.
-        name: The class's name, for people.
-        full_name: The same with its module's, by which other processes know the class.
-        shape: What tells apart versions of the class with other fields, or fields of other types.
-        keys: The keys of its fields.
-        nested: Those of them that may be several.
+        full_name: The name of the class with its module's, the same in all processes.
+        shape: A hash that differs between versions of the class with other fields, or fields of other types.
+        nested: The keys whose fields may have keys of their own.
 
     Raises:
-        TypeError: `form` is none that has fields.
+        TypeError: `form` has no fields.
     """
 
     def __init__(self, form: type[T], prefix: str, validate: Callable[[T], object] | None) -> None:
@@ -136,20 +116,15 @@ class Assembly(Generic[T]):
         self.keys = tuple(prefix + name for name in self._record.fields)
         self.nested = tuple(prefix + name for name, (_, record) in self._record.fields.items() if record)
 
-    def __repr__(self) -> str:
-        """Show the class and the prefix."""
-        return f"<Assembly of {self.full_name} at {self.prefix!r}>"
-
     def concerns(self, key: str) -> bool:
-        """Return whether an object may be another if a key changes."""
+        """Return whether a key's change may change the object."""
         return key.startswith(self.prefix) and self._record.has(key[len(self.prefix) :], DEPTH)
 
     def make(self, origin: Origin, *, defaults: bool = False) -> Made[T]:
         """Make the object.
 
         Args:
-            origin: Where the values of its keys come from.
-            defaults: Whether what is refused is left out if there is a default for it.
+            defaults: Whether a refused value gives way to a default, if there is one.
 
         Raises:
             ConfigKeyError: A field without a default has no key.
@@ -175,7 +150,7 @@ class Assembly(Generic[T]):
         return value
 
     def _of_defaults(self, error: ConfigValueError) -> T:
-        """Return an object of defaults alone, because one with values is refused."""
+        """Return an object of defaults alone, because the one with values is refused."""
         if any(field.required for field, _ in self._record.fields.values()):
             raise error
         try:
@@ -185,12 +160,7 @@ class Assembly(Generic[T]):
 
 
 class _Making:
-    """The making of one object.
-
-    Attributes:
-        revision: The newest revision of what was read; 0 if there was nothing.
-        refusal: Why something was left out; None if nothing was.
-    """
+    """Makes one object, and records the newest revision and the first refusal."""
 
     def __init__(self, origin: Origin, defaults: bool) -> None:
         self.revision = 0
@@ -199,16 +169,11 @@ class _Making:
         self._defaults = defaults
 
     def fields(self, record: Record, prefix: str, levels: int) -> dict[str, object]:
-        """Return the fields of a record that there are values for.
-
-        Args:
-            record: The record.
-            prefix: What its keys begin with.
-            levels: How many levels of records there may be yet.
+        """Return the fields of a record that have values.
 
         Raises:
-            ConfigKeyError: One without a default has no key.
-            ConfigValueError: One is refused.
+            ConfigKeyError: A field without a default has no key.
+            ConfigValueError: A value is refused.
         """
         found = {}
         for field, within in record.fields.values():
@@ -228,15 +193,10 @@ class _Making:
         return found
 
     def construct(self, record: Record, fields: dict[str, object], key: str) -> object:
-        """Make a record, without those fields that its own checks name if there are defaults for them.
-
-        Args:
-            record: The record.
-            fields: Its fields.
-            key: Its key.
+        """Make a record, without the fields that its own checks refuse if those have defaults.
 
         Raises:
-            Refusal: Its checks have refused it.
+            Refusal: The record's own checks refuse it.
         """
         try:
             return record.construct(fields)
@@ -267,7 +227,7 @@ class _Making:
             raise ConfigValueError(text, key=key, revision=self.revision, exception=exc.exception) from exc
 
     def _below(self, prefix: str, record: Record | None, levels: int) -> list[str]:
-        """Return the keys of a record's fields that there are."""
+        """Return the present keys of a record's fields."""
         if record is None:
             return []
         return sorted(key for key in self._origin.below(prefix) if record.has(key[len(prefix) :], levels))

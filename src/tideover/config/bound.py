@@ -1,4 +1,4 @@
-"""What `bind` returns: a settings object of which each field is a key."""
+"""What `bind` returns: a settings object whose fields are keys."""
 
 from __future__ import annotations
 
@@ -23,13 +23,7 @@ _INSTEAD: dict[OnInvalid, StandIn] = {"raise": "", "default": "default", "last_g
 class Bound(Live[T]):
     """A settings object kept up to date; see `Live`, and `Config.bind` for the arguments.
 
-    The first object has no former one: what is served while it is refused is for `on_invalid` to say.
-
-    Args:
-        assembly: What makes it of its keys.
-        reader: Where they are read.
-        accepted: What settings objects have accepted before.
-        on_invalid: What to do as long as no object has been valid.
+    A first object that is refused has no valid predecessor: `on_invalid` says what is served instead.
 
     Raises:
         ConfigKeyError: A field without a default has no key, and nothing stands in.
@@ -61,7 +55,7 @@ class Bound(Live[T]):
     def _concerns(self, key: str) -> bool:
         if not self._assembly.concerns(key):
             return False
-        self._newest.note(key)
+        self._newest.apply_change(key)
         return True
 
     def _make(self) -> Made[T]:

@@ -12,14 +12,9 @@ from tideover.types import Change
 
 
 class Changes:
-    """The changes of keys under a prefix, from the moment of asking on.
+    """The changes of keys under a prefix, from the call on.
 
-    A reader that is slower than etcd sees the newest change of each key, not every one: at most one change per
-    key is ever waiting.
-
-    Args:
-        prefix: The prefix, as `get` would name it.
-        home: The event loop it belongs to.
+    A reader slower than etcd sees the newest change of each key, not every one: at most one change per key waits.
     """
 
     def __init__(self, prefix: str, home: Home) -> None:
@@ -30,18 +25,18 @@ class Changes:
         self._closed = False
 
     def __repr__(self) -> str:
-        """Show the prefix and how much is waiting."""
+        """Show the prefix, and count the waiting changes."""
         return f"<Changes of {self.prefix!r}, {len(self._waiting)} waiting>"
 
     def add(self, change: Change) -> None:
-        """Let a change wait for the reader, instead of an earlier one of the same key."""
-        # Taken out first, so that changes come in the order of their revisions.
+        """Queue a change for the reader, instead of an earlier one of the same key."""
+        # Removed first, so that changes come in the order of their revisions.
         self._waiting.pop(change.key, None)
         self._waiting[change.key] = change
         self._added.fire()
 
     def close(self) -> None:
-        """End the iteration once nothing is waiting."""
+        """End the iteration once no change is waiting."""
         self._closed = True
         self._added.fire()
 
@@ -57,7 +52,7 @@ class Changes:
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
-            Nothing changes while etcd is away; what changed meanwhile comes when it is back.
+            While etcd is away there are no changes; those made meanwhile come when it is back.
         """
         self._home.check(self)
         while not self._waiting:
@@ -68,21 +63,13 @@ class Changes:
 
 
 class Subscriptions:
-    """All who wait for changes of one configuration.
-
-    Args:
-        home: The event loop it belongs to.
-    """
+    """The iterators over changes of one configuration."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        # Weakly held: whoever drops the iterator has unsubscribed.
+        # Weakly held: dropping the iterator unsubscribes.
         self._all: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._closed = False
-
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<Subscriptions {len(self._all)}>"
 
     def open(self, prefix: str) -> Changes:
         """Return the changes under a prefix, from now on."""
@@ -93,7 +80,7 @@ class Subscriptions:
         return changes
 
     def publish(self, change: Change) -> None:
-        """Hand a change to all whom it concerns."""
+        """Pass a change to all iterators of its prefix."""
         for changes in list(self._all):
             if change.key.startswith(changes.prefix):
                 changes.add(change)

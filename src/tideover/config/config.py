@@ -1,4 +1,4 @@
-"""`tide.config`: what `Reader` has, and everything that may wait."""
+"""`tide.config`: `Reader`, and everything that may wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from tideover.config.listener import Listener
 from tideover.config.live import Live
 from tideover.config.news import News
 from tideover.config.overrides import Layer, Overrides
-from tideover.config.reader import MISSING, Reader
+from tideover.config.reader import Reader
+from tideover.config.readings import MISSING
 from tideover.errors import InvalidRequest, Unavailable
 from tideover.fencing.guard import Guard
 from tideover.options import Options
@@ -47,28 +48,19 @@ D = TypeVar("D")
 
 # Seconds a write waits for this process's own view to show it.
 _VISIBLE_WITHIN = 1.0
-# Seconds of a fetch's timeout that are kept for asking a surviving member, at the most, and as a share of it.
+# The part of a fetch's timeout that is kept for asking a surviving member: at most so many seconds, and this
+# share.
 _MEMBER_TIME = 0.5
 _MEMBER_SHARE = 0.25
 
 
 def quorum_time(timeout: float) -> float:
-    """Return the seconds of a fetch's timeout that asking the quorum may take; the rest is for a member."""
+    """Return the seconds of a fetch's timeout for asking the quorum; the rest is for a member."""
     return timeout - min(_MEMBER_TIME, timeout * _MEMBER_SHARE)
 
 
 class Config(Reader, Part):
-    """The configuration of one coordinator.
-
-    Args:
-        client: The way to etcd.
-        options: What the coordinator was given.
-        views: The followed prefixes.
-        coalescer: The way to etcd for reads of single keys.
-        accepted: What settings objects have accepted.
-        since: Returns since when etcd is away, in words.
-        listeners: Who is told what becomes of it.
-    """
+    """The configuration of one coordinator."""
 
     def __init__(
         self,
@@ -89,13 +81,11 @@ class Config(Reader, Part):
         self._namespace = client.namespace
         self._record_keys = options.record_keys
         self._accepted = accepted
-        self._news = News(views, cluster=client.state, clock=client.clock)
+        self._news = News(views, client)
         self._on_demand = OnDemandCache(options.cache, clock=client.clock)
         self._subscriptions = Subscriptions(client.home)
         self._bound: weakref.WeakSet[Live[Any]] = weakref.WeakSet()
         self._listeners = listeners
-
-    # Asking etcd -----------------------------------------------------------------------------------------------
 
     @overload
     async def fetch(self, key: str, *, timeout: float | None = None) -> Reading[str | None]: ...
@@ -110,7 +100,7 @@ class Config(Reader, Part):
     async def fetch(
         self, key: str, type: object = str, *, default: object = MISSING, timeout: float | None = None
     ) -> Reading[object]:
-        """Ask etcd for a key, followed or not, and walk down the ladder if it cannot be asked.
+        """Ask etcd for a key, followed or not, and walk down the ladder if etcd is away.
 
         Args:
             key: The key, without the namespace.
@@ -177,7 +167,7 @@ class Config(Reader, Part):
         proof = self._cluster.proof
         if proof is not None and proof.header.cluster_id == header.cluster_id:
             newest = max(newest, proof.header.revision)
-            # The member has come at least as far as the quorum had when it was last asked.
+            # The member has reached at least what the quorum had when it last answered.
             synced_at = max(synced_at, proof.sent_at)
         if header.revision < newest:
             return None
@@ -197,8 +187,6 @@ class Config(Reader, Part):
             raise error
         return self._defaulted(key, default, math.inf)
 
-    # Writing ---------------------------------------------------------------------------------------------------
-
     async def put(
         self, key: str, value: object, *, timeout: float | None = None, guard: Guard | None = None
     ) -> Written:
@@ -208,8 +196,8 @@ class Config(Reader, Part):
             key: The key, without the namespace.
             value: A value of any type that `get` can read back; see `tideover.codecs.encode`.
             timeout: Seconds for everything; None means the retry policy's.
-            guard: What fences the write, from `held.guard()` or `term.guard()`: it is applied only if the lock is
-                held, or nobody else was elected, at that very moment. None writes in any case.
+            guard: The fence of the write, from `held.guard()` or `term.guard()`: etcd applies the write only if
+                the lock is held, or no other leader was elected, at that very moment. None writes in any case.
 
         Returns:
             The revision, and whether this process's own view shows it already.
@@ -222,9 +210,9 @@ class Config(Reader, Part):
             PermissionDenied: A quorum refuses to let this client write the key.
             AuthenticationFailed: A quorum refuses the credentials; nothing was written.
             SpaceExhausted: etcd's quota is used up.
-            DataCorrupt: etcd takes no writes, for it has found its data damaged.
-            InvalidRequest: The key cannot be a key, or the value is larger than etcd takes (1.5 MiB), or
-                than a proxy before it does.
+            DataCorrupt: etcd accepts no writes, because it has found its data damaged.
+            InvalidRequest: The key is malformed, or the value is larger than etcd accepts (1.5 MiB), or a proxy
+                before it.
             TypeError: The value is of a type that cannot be stored.
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's; nothing was sent.
@@ -247,7 +235,7 @@ class Config(Reader, Part):
         Args:
             key: The key, without the namespace.
             timeout: Seconds for everything; None means the retry policy's.
-            guard: What fences the deletion; see `put`.
+            guard: The fence of the deletion; see `put`.
 
         Returns:
             The revision, whether this process's own view shows it already, and whether the key was absent.
@@ -272,7 +260,6 @@ class Config(Reader, Part):
         return await self._write(full, Delete(full), timeout, guard)
 
     async def _send(self, op: Put | Delete, policy: RetryPolicy, guard: Guard | None) -> WriteResult:
-        """Write, with a fence if one was given."""
         if guard is None:
             return (await self._gateway.call(op, policy)).result
         with guard.writing() as condition:
@@ -286,7 +273,7 @@ class Config(Reader, Part):
         try:
             result = await self._send(op, self._policy(timeout), guard)
         finally:
-            # Again: a fetch meanwhile may have seen the value from before.
+            # Again: a fetch meanwhile may have kept the former value.
             self._on_demand.forget(full)
         view, revision = self._keys.view_of(full), result.header.revision
         visible = view is not None
@@ -297,8 +284,6 @@ class Config(Reader, Part):
                     await view.changed.wait()
             visible = not scope.cancelled_caught
         return Written(revision, visible, absent=isinstance(op, Delete) and not result.deleted)
-
-    # Following -------------------------------------------------------------------------------------------------
 
     def changes(self, prefix: str = "") -> Changes:
         """Return the changes of followed keys, from now on: `async for change in config.changes("payments/")`.
@@ -315,7 +300,7 @@ class Config(Reader, Part):
             Closed: The coordinator is not open.
 
         When degraded:
-            Silent; what changed meanwhile comes when etcd is back.
+            Silent; the changes made meanwhile come when etcd is back.
         """
         self._ensure_open()
         self._keys.check_prefix(prefix)
@@ -333,15 +318,15 @@ class Config(Reader, Part):
 
         Args:
             type: A dataclass, a `TypedDict`, or a model of pydantic's; each field is the key `prefix + name`. A
-                field that is one itself is JSON under that key, or has a key for each of its own: `db`, or
+                field with fields of its own is JSON under that key, or has a key for each of them: `db`, or
                 `db/host` and `db/port`.
             prefix: The keys' common prefix, such as `"payments/"`; behind a letter or digit the slash is added.
-            validate: Called with each new object; raising refuses it. Of an `InvalidValue` the log, the event and
-                the status show the text, of any other exception the class.
-            on_invalid: What to do if the object would not be valid now: `"raise"`; or give it the class's
-                `"default"` for each value that is refused, and all defaults if the object as a whole is; or begin
-                with the values that the class has accepted `"last_good"` at this prefix, in this process or an
-                earlier one. The newest values are tried first, and again at every change.
+            validate: Called with each new object; raising refuses it. The log, the event and the status show the
+                text of an `InvalidValue`, and the class of any other exception.
+            on_invalid: What to do if the object is not valid now: `"raise"`; or use the class's `"default"` for
+                each refused value, and all defaults if the object as a whole is refused; or start with the values
+                that the class has accepted `"last_good"` at this prefix, in this process or an earlier one. The
+                newest values are tried first, and again at every change.
 
         Returns:
             The live object; its `value` is the last valid one, or stands in until there is one.
@@ -349,9 +334,9 @@ class Config(Reader, Part):
         Raises:
             ConfigKeyError: A field without a default has no key, and nothing stands in.
             NotSynced: The same, and nothing is known of the prefix.
-            ConfigValueError: The object would not be valid now, and nothing stands in: what is refused has no
-                default, or nothing was accepted before, or that is not valid any more. Without snapshots
-                (`cache_dir=False`) what was accepted ends with the process.
+            ConfigValueError: The object is not valid now, and nothing stands in: the refused value has no default,
+                or no value was accepted before, or the accepted one is not valid any more. Without snapshots
+                (`cache_dir=False`) accepted values end with the process.
             NotFollowed: The prefix is not followed.
             InvalidRequest: The prefix begins with a slash.
             TypeError: `type` is none of these, or a field's type cannot be decoded.
@@ -359,66 +344,55 @@ class Config(Reader, Part):
             Closed: The coordinator is not open.
 
         When degraded:
-            Built from the last known values; stays as it is until etcd is back.
+            Made of the last known values, without changes until etcd is back.
         """
         self._ensure_open()
         self._keys.check_start("prefix", prefix)
         prefix = settings_prefix(prefix)
-        # First what cannot be decoded at all: that says more.
+        # First, because this error says more.
         decoder_for(prefix, type)
         return self.follow(Assembly(type, prefix, validate), on_invalid)
 
     def follow(self, assembly: Assembly[T], on_invalid: OnInvalid) -> Live[T]:
-        """Return what an assembly makes, as a settings object that follows its keys; see `bind`."""
+        """Return the settings object of an assembly; see `bind`."""
         live = Bound(assembly, reader=self, accepted=self._accepted, on_invalid=on_invalid)
         self._bound.add(live)
-        live.tell_unfound()
+        live.report_unfound()
         return live
 
     def take_changes(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
-        """Take in what a view announces.
-
-        Args:
-            changes: Key to its new entry, or None for a deleted key.
-            revision: The revision they were seen at.
-        """
+        """Apply the changes of a view."""
         self._news.changed(changes, revision)
         self.redecode(changes)
         hidden = self._overrides.entries
         self._announce({full: entry for full, entry in changes.items() if full not in hidden}, revision)
 
     def _announce(self, changes: Mapping[bytes, Entry | None], revision: int) -> None:
-        """Tell all who follow."""
+        """Pass changes to all iterators, settings objects and listeners."""
         revisions = {}
         for full, entry in changes.items():
             key, at = self._keys.short(full), revision if entry is None else entry.mod_revision
             revisions[key] = at
             value = None if entry is None else entry.value.decode(errors="surrogateescape")
             self._subscriptions.publish(Change(key, value, at))
-        # While the coordinator closes, events still come, and nothing can be read any more.
+        # While the coordinator closes, events still come, and reads are refused.
         for live in list(self._bound) if self._lifecycle.is_open else ():
-            live.take_changes(revisions)
+            live.apply_changes(revisions)
         for listener in list(self._listeners):
             listener.changed(revisions)
 
     def override(self, values: Mapping[str, bytes]) -> Layer:
-        """Lay values over what etcd has, until `lift`; for tests, see `tideover.testing.overriding`.
-
-        Args:
-            values: Key, as `get` names it, to the bytes that etcd might have.
-
-        Returns:
-            What `lift` takes.
+        """Override values of etcd until `lift` gets the layer; for tests, see `tideover.testing.overriding`.
 
         Raises:
-            InvalidRequest: A key cannot be a key.
+            InvalidRequest: A key is malformed.
             Closed: The coordinator is not open.
         """
         self._ensure_open()
         keys = {self._keys.full(key): data for key, data in values.items()}
 
         def add() -> Layer:
-            # As if they had been put at this moment.
+            # As if the values had been written this moment.
             at = {full: self._reached(full) for full in keys}
             layer = {full: Entry(data, at[full], at[full]) for full, data in keys.items()}
             self._lay((*self._overrides.layers, layer))
@@ -427,7 +401,7 @@ class Config(Reader, Part):
         return self._home.loop.call(add)
 
     def lift(self, layer: Layer) -> None:
-        """Take away what `override` has laid."""
+        """Remove a layer of `override`."""
 
         def remove() -> None:
             self._lay(tuple(each for each in self._overrides.layers if each is not layer))
@@ -445,7 +419,7 @@ class Config(Reader, Part):
             etcd = self._entry_of(full)
             if now.entries.get(full, etcd) is not before.get(full, etcd):
                 changes[full] = now.entries.get(full, etcd)
-        # Together, because a settings object may accept them only so.
+        # Together: a settings object may accept only all of them.
         self._announce(changes, max(map(self._reached, changes), default=0))
 
     def _reached(self, full: bytes) -> int:
@@ -453,15 +427,15 @@ class Config(Reader, Part):
         return 0 if view is None else view.freshness.reached
 
     def started(self) -> None:
-        """Record that the start is over: what is known now is served."""
+        """Record the end of the start: from now on the known values are served."""
         self.refresh()
         self._news.started()
 
     def refresh(self) -> None:
-        """Work out what reads must do from now on, and tell what is new."""
+        """Update what reads must check, and report what is new."""
         super().refresh()
         if self._lifecycle.is_open:
-            self._news.look()
+            self._news.report()
         for listener in list(self._listeners):
             listener.refreshed()
 
@@ -470,11 +444,11 @@ class Config(Reader, Part):
         self.refresh()
 
     def health_changed(self) -> None:
-        """Follow a change of etcd's health, in the very moment."""
+        """Follow a change of etcd's health at once."""
         self.refresh()
 
     def reset(self, why: str, revision: int) -> None:
-        """Drop what is known of keys that are not followed, and look at the others: etcd is in another history."""
+        """Drop the answers about keys that are not followed, and check the others: etcd shows another history."""
         self._on_demand.clear()
         for view in self._views:
             view.changed.fire()
@@ -484,7 +458,7 @@ class Config(Reader, Part):
         self.close()
 
     async def tend(self) -> None:
-        """Keep what reads must do up to date with the views, until cancelled."""
+        """Call `refresh` after each change of the views, until cancelled."""
         news = Broadcast()
         for view in self._views:
             view.changed.join(news)
@@ -492,16 +466,12 @@ class Config(Reader, Part):
             changed = news.next()
             self.refresh()
             for live in list(self._bound):
-                live.tell_unfound()
+                live.report_unfound()
             with anyio.move_on_after(self.next_refresh()):
                 await changed.wait()
 
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
-        """Return what is refused, and how much: single values by their keys, settings objects by their prefixes.
-
-        Args:
-            most: How many to return, at the most; None means all.
-        """
+        """Return refused values by key and settings objects by prefix, up to `most`, and the number of all."""
         values, count = super().first_rejected(most)
         bound = [refused for live in list(self._bound) if (refused := live.refused) is not None]
         first = (*values, *bound)[:most]

@@ -1,7 +1,7 @@
-"""Decoded values: once per revision, not per read, and the last good one if a newer one is refused.
+"""Decoded values: decoded once per revision, not per read; the last good value if a newer one is refused.
 
-Readable from any thread without a lock. Only the event loop changes what is known (`apply`); any thread may be
-the first to ask for a key as some type (`value`), and takes its result back if the key changed meanwhile.
+Readable from any thread without a lock. Only the event loop applies changes (`apply`); any thread may be the first
+to read a key as some type (`value`), and withdraws its result if the key has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tideover.types import Entry
 
 
 def decoder_for(key: str, form: object) -> Decoder:
-    """Return what decodes a key as a type, whether there is a value or not.
+    """Return the decoder of a key's type, whether there is a value or not.
 
     Raises:
         TypeError: The type cannot be decoded.
     """
     try:
-        if form is None:  # which is a type, but not one that anybody asks for
+        if form is None:  # a valid type, but surely a default without its keyword
             raise TypeError("None is not a type to decode as; a default is given as default=")
         return decoder(form)
     except TypeError as exc:
@@ -32,14 +32,7 @@ def decoder_for(key: str, form: object) -> Decoder:
 
 
 def refused(key: str, revision: int, refusal: Refusal, what: str = "") -> ConfigValueError:
-    """Return the error that says that a key's value is refused.
-
-    Args:
-        key: The key.
-        revision: The revision refused.
-        refusal: Why.
-        what: The type that it is not; empty leaves that out.
-    """
+    """Return the error for a refused value."""
     is_no = f" is no {what}" if what else ""
     return ConfigValueError(
         f"{key!r} at revision {revision}{is_no}: {refusal}",
@@ -51,7 +44,7 @@ def refused(key: str, revision: int, refusal: Refusal, what: str = "") -> Config
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """The decoded values of one type, by key, and the revisions that they are of."""
+    """The decoded values of one type, and their revisions, by key."""
 
     decoder: Decoder
     values: dict[str, object]
@@ -59,15 +52,11 @@ class _Kept:
 
 
 class Values:
-    """Key and type to decoded value.
-
-    Args:
-        entry_of: Returns a key's entry as it is now, or None.
-        on_rejected: Called once per refused value with key, revision and reason.
+    """The decoded values by key and type.
 
     Attributes:
-        warm: Type to key to value: the whole of a warm read is `warm[type][key]`. A union whose order counts is
-            not in it, because it equals those of another order.
+        warm: Type to key to value: a warm read is `warm[type][key]` and no more. Unions whose order counts are not
+            in it, because a union equals one of another order.
     """
 
     def __init__(
@@ -76,22 +65,13 @@ class Values:
         self.warm: dict[object, dict[str, object]] = {}
         self._entry_of = entry_of
         self._on_rejected = on_rejected
-        # By the identities of types, as `_rejected` too.
+        # By the decoders' identities, as `_rejected` is.
         self._kept: dict[object, _Kept] = {}
         self._rejected: dict[tuple[str, object], tuple[int, Refusal]] = {}
         self._reported: dict[str, int] = {}
 
-    def __repr__(self) -> str:
-        """Count what is decoded and what is refused."""
-        decoded = sum(len(kept.values) for kept in list(self._kept.values()))
-        return f"<Values {decoded} decoded as {len(self._kept)} types, {len(self._rejected)} rejected>"
-
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
-        """Return the refused values that are still in etcd, one per key, and how many there are in all.
-
-        Args:
-            most: How many to return, at the most; None means all.
-        """
+        """Return up to `most` refused values that are still in etcd, one per key, and the number of all."""
         found = {key: (identity, at, why) for (key, identity), (at, why) in list(self._rejected.items())}
         first = (
             RejectedValue(key, at, str(why), served=self._served(key, identity))
@@ -100,7 +80,7 @@ class Values:
         return tuple(first), len(found)
 
     def revision(self, key: str, decode: Decoder) -> int:
-        """Return the revision of the value being served; 0 if none is."""
+        """Return the revision of the served value; 0 if there is none."""
         return self._served(key, decode.identity)
 
     def _served(self, key: str, identity: object) -> int:
@@ -108,29 +88,20 @@ class Values:
         return 0 if kept is None else kept.revisions.get(key, 0)
 
     def rejection(self, key: str, decode: Decoder) -> tuple[int, Refusal] | None:
-        """Return the revision of a newer value that was refused, and why; else None."""
+        """Return the revision of a newer, refused value and the refusal; None if there is none."""
         return self._rejected.get((key, decode.identity))
 
     def value(self, key: str, form: object, decode: Decoder, entry: Entry) -> object:
-        """Return a key's value, decoded now if it has not been, and kept.
-
-        Args:
-            key: The key.
-            form: The type, as the caller has written it.
-            decode: What decodes it.
-            entry: The key's entry.
-
-        Returns:
-            The value; the last good one if the present one is refused.
+        """Return a key's value, decoded at the first call, or the last good one if the present one is refused.
 
         Raises:
-            ConfigValueError: It cannot be decoded, and no earlier value could be.
+            ConfigValueError: The value cannot be decoded, and no earlier one could be.
         """
         kept = self._kept.get(decode.identity)
         if kept is not None and key in kept.values:
             try:
                 return kept.values[key]
-            except KeyError:  # deleted at this very moment, by the event loop
+            except KeyError:  # deleted this very moment, by the event loop
                 pass
         try:
             value = decode(entry.value)
@@ -140,23 +111,18 @@ class Values:
         kept = self._kept.setdefault(decode.identity, _Kept(decode, {}, {}))
         if is_distinct(form):
             self.warm.setdefault(form, kept.values)
-        # The revision first: a thread that sees the new value sees its revision, too.
+        # The revision first: a thread that sees the new value sees its revision too.
         kept.revisions[key], kept.values[key] = entry.mod_revision, value
         self._rejected.pop((key, decode.identity), None)
-        # The loop changes the entry first and the warm value second: if the entry is still the same here, a
-        # change that comes later will find what was just stored; if not, it must go.
+        # The loop changes the entry first and the warm value second: if the entry is still the same here, a later
+        # change will find the value just stored; if not, that value must go.
         if self._entry_of(key) is not entry:
             kept.values.pop(key, None)
             kept.revisions.pop(key, None)
         return value
 
     def apply(self, key: str, entry: Entry | None) -> None:
-        """Apply a change of a key, for every type it was asked for.
-
-        Args:
-            key: The key.
-            entry: Its new entry; None if it was deleted.
-        """
+        """Decode a changed key again, for every type that it was read as."""
         for rejected in [k for k in list(self._rejected) if k[0] == key]:
             del self._rejected[rejected]
         for kept in list(self._kept.values()):
@@ -177,7 +143,7 @@ class Values:
         kept.values[key] = value
 
     def _reject(self, key: str, decode: Decoder, revision: int, why: Refusal) -> None:
-        # A new one, for the one that was raised keeps the frames it went through.
+        # A copy: the refusal that was raised refers to the frames that it passed.
         self._rejected[key, decode.identity] = revision, Refusal(str(why), why.exception)
         if self._reported.get(key) != revision:
             self._reported[key] = revision

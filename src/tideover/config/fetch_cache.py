@@ -1,4 +1,4 @@
-"""What was last known of keys that are not followed: a bounded cache whose entries grow stale, not void."""
+"""The last known values of keys that are not followed: a bounded cache whose entries grow stale, not void."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Known:
     """The last answer about a key.
 
     Attributes:
-        entry: Its entry; None if the key was absent.
-        synced_at: When it was proven in sync, in monotonic seconds.
+        entry: The key's entry; None if the key was absent.
+        synced_at: When the answer was proven in sync, in monotonic seconds.
     """
 
     entry: Entry | None
@@ -25,30 +25,21 @@ class Known:
 
 
 class OnDemandCache:
-    """Answers about single keys.
-
-    Args:
-        policy: How long and how many.
-        clock: The clocks.
-    """
+    """Answers about single keys."""
 
     def __init__(self, policy: CachePolicy, *, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        # Without a timer: an entry that is too old gives way like any other, and its age is looked at when it is
-        # asked for. cachetools' own timers take longer than all the rest of a fetch that shares its call.
+        # Without a timer: each read checks the age of its entry, and old entries are evicted like others.
+        # cachetools' own timers take longer than all the rest of a fetch that shares its call.
         self._known: LRUCache[bytes, Known] = LRUCache(policy.max_entries)
 
-    def __repr__(self) -> str:
-        """Count the entries."""
-        return f"<OnDemandCache {len(self._known)} of {self._policy.max_entries}>"
-
     def fresh(self, key: bytes) -> Known | None:
-        """Return what is known of a key, if that need not be asked again yet."""
+        """Return the last answer about a key, if it is fresh enough not to ask again."""
         return self._younger_than(self._policy.ttl, key) if self._policy.ttl else None
 
     def last(self, key: bytes) -> Known | None:
-        """Return what is known of a key, for when etcd cannot be asked."""
+        """Return the last answer about a key that may be served while etcd is away."""
         return self._younger_than(self._policy.stale_if_error, key)
 
     def _younger_than(self, limit: float, key: bytes) -> Known | None:
@@ -56,13 +47,7 @@ class OnDemandCache:
         return None if known is None or self._clock.monotonic() - known.synced_at >= limit else known
 
     def keep(self, key: bytes, entry: Entry | None, synced_at: float) -> None:
-        """Remember an answer, unless a newer one is known.
-
-        Args:
-            key: The key.
-            entry: Its entry; None if it is absent.
-            synced_at: When it was asked for, in monotonic seconds.
-        """
+        """Keep an answer, unless a newer one is known."""
         known = self._known.get(key)
         if known is None or known.synced_at <= synced_at:
             self._known[key] = Known(entry, synced_at)

@@ -1,4 +1,4 @@
-"""Keys: as users name them, as etcd has them, and which of them are followed."""
+"""Translates keys between users' names and etcd's, and finds the view of each."""
 
 from __future__ import annotations
 
@@ -12,36 +12,25 @@ from tideover.shown import quoted
 
 
 def settings_prefix(prefix: str) -> str:
-    """Return the prefix of a settings object's keys, with the slash that divides it from the fields' names."""
+    """Return the prefix of a settings object's keys, with the slash before the fields' names."""
     return prefix + "/" if prefix[-1:].isalnum() else prefix
 
 
 class Keys:
-    """The names of one coordinator's configuration keys.
-
-    Args:
-        base: The etcd prefix all keys live under.
-        views: The followed prefixes.
-    """
+    """The names of one coordinator's configuration keys."""
 
     def __init__(self, base: str, views: Sequence[View]) -> None:
         self.base = base
         self._views = views
-        # Of the prefixes that an application's code names, which are few.
+        # A cache without a bound: the prefixes that an application's code names are few.
         self._under: dict[str, tuple[View, ...]] = {}
-
-    def __repr__(self) -> str:
-        """Show the prefix and what is followed."""
-        return f"<Keys {self.base} followed {[self.short(view.prefix) for view in self._views]}>"
 
     def full(self, key: str) -> bytes:
         """Return a key as etcd has it.
 
-        Args:
-            key: The key, without the namespace.
-
         Raises:
-            InvalidRequest: It is empty, no string, begins with a slash, has a NUL in it, or is not Unicode text.
+            InvalidRequest: The key is empty, no string, begins with a slash, has a NUL in it, or is not Unicode
+                text.
         """
         if not isinstance(key, str) or not key or "\0" in key:
             raise InvalidRequest(f"a configuration key must be a non-empty string without NUL, not {quoted(key)}")
@@ -52,22 +41,22 @@ class Keys:
             raise InvalidRequest(f"a configuration key must be Unicode text, not {quoted(key)}") from exc
 
     def short(self, full: bytes) -> str:
-        """Return an etcd key as `get` names it; bytes that are no text become surrogate escapes."""
+        """Return an etcd key as `get` names it; undecodable bytes become surrogate escapes."""
         return full.decode(errors="surrogateescape").removeprefix(self.base)
 
     def view_of(self, full: bytes) -> View | None:
-        """Return the view an etcd key belongs to; None if it is not followed."""
+        """Return the view of an etcd key; None if the key is not followed."""
         for view in self._views:
             if full.startswith(view.prefix):
                 return view
         return None
 
     def followed(self, key: str) -> View:
-        """Return the view a key belongs to.
+        """Return the view of a key.
 
         Raises:
-            NotFollowed: It is in no followed prefix; the message says what is followed.
-            InvalidRequest: It cannot be a key.
+            NotFollowed: The key is in no followed prefix; the message names the followed ones.
+            InvalidRequest: The key is malformed.
         """
         view = self.view_of(self.full(key))
         if view is None:
@@ -78,8 +67,8 @@ class Keys:
         """Return the views that hold the followed keys under a prefix.
 
         Raises:
-            NotFollowed: There are none.
-            InvalidRequest: It begins with a slash.
+            NotFollowed: No key under the prefix is followed.
+            InvalidRequest: The prefix begins with a slash.
         """
         known = self._under.get(prefix)
         if known is None:
@@ -91,11 +80,11 @@ class Keys:
         return known
 
     def check_prefix(self, prefix: str) -> None:
-        """Make sure that some followed keys may begin with a prefix.
+        """Reject a prefix under which no key is followed.
 
         Raises:
-            NotFollowed: None can.
-            InvalidRequest: It begins with a slash.
+            NotFollowed: No key under the prefix is followed.
+            InvalidRequest: The prefix begins with a slash.
         """
         self.check_start("prefix", prefix)
         full = (self.base + prefix).encode(errors="surrogateescape")
@@ -103,10 +92,10 @@ class Keys:
             raise self._not_followed(prefix)
 
     def check_start(self, what: Literal["key", "prefix"], name: str) -> None:
-        """Refuse a slash at the start: the one between namespace and key, which is in etcd already.
+        """Reject a slash at the start: the namespace ends in one.
 
         Raises:
-            InvalidRequest: There is one; the message says what is right.
+            InvalidRequest: The name begins with a slash; the message has the right one.
         """
         if name.startswith("/"):
             right = below(self.base, name)

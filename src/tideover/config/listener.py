@@ -1,4 +1,4 @@
-"""Who is told, in the event loop and at once, what becomes of a configuration."""
+"""The port for callbacks about a configuration, called in the event loop, at once."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """Hears of all that happens; what it does about it neither waits nor raises."""
+    """Hears of changes; its methods neither wait nor raise."""
 
     def changed(self, keys: Collection[str]) -> None:
-        """Hear which keys have changed, together, once reads show it.
-
-        Args:
-            keys: The keys, as `get` names them.
-        """
+        """Called with the keys that have changed together, once reads show the change."""
 
     def refreshed(self) -> None:
-        """Hear that health, freshness or trouble has changed, or that the configuration was closed."""
+        """Called when health, freshness or trouble has changed, or the configuration was closed."""

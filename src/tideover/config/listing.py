@@ -1,4 +1,4 @@
-"""Which keys are followed, in their order: counted and shown a page at a time, without a look at all of them."""
+"""The followed keys in their order: counted, and listed a page at a time."""
 
 from __future__ import annotations
 
@@ -27,33 +27,17 @@ class _Sorted:
 
 
 class Listing:
-    """The followed keys by name.
-
-    Args:
-        keys: How keys are named.
-        views: The followed prefixes, as `get` names them, with what is known of each.
-        limits: Prefix to how old its values may be.
-    """
+    """The followed keys by name."""
 
     def __init__(self, keys: Keys, views: Mapping[str, View], *, limits: Mapping[str, StalenessLimit]) -> None:
         self._keys = keys
-        # No followed prefix covers another: in this order, all names are in theirs.
+        # No followed prefix covers another: with the prefixes in order, all names are in order.
         self._views = dict(sorted(views.items()))
         self._limits = limits
         self._sorted: dict[str, _Sorted] = {}
 
-    def __repr__(self) -> str:
-        """Show what is followed."""
-        return f"<Listing of {list(self._views)}>"
-
     def page(self, containing: str, skip: int, limit: int, *, rejected: Sequence[RejectedValue]) -> KeyPage:
-        """Return some of the keys; see `Coordinator.config_keys`.
-
-        Args:
-            containing: What a key's name must have in it.
-            skip: How many of those to leave out.
-            limit: How many to return, at the most.
-            rejected: What is refused.
+        """Return a page of keys; see `Coordinator.config_keys`.
 
         Raises:
             ValueError: A number is out of range.
@@ -77,13 +61,13 @@ class Listing:
         )
 
     def count(self, prefix: str) -> int:
-        """Return how many keys have the limit of a prefix: not those with one of a longer prefix."""
+        """Count the keys that have the limit of a prefix, without those of a longer prefix with a limit."""
         inner = [p for p in self._limits if p != prefix and p.startswith(prefix)]
         outermost = [p for p in inner if not any(q != p and p.startswith(q) for q in inner)]
         return self._below(prefix) - sum(map(self._below, outermost))
 
     def limit_of(self, name: str) -> str | None:
-        """Return the prefix whose limit a key has, or all keys that begin so: the longest; None if it has none."""
+        """Return the longest prefix with a limit that a key or prefix begins with; None if there is none."""
         return max((p for p in self._limits if name.startswith(p)), key=len, default=None)
 
     def _below(self, prefix: str) -> int:
@@ -99,7 +83,7 @@ class Listing:
     def _names(self, prefix: str) -> list[str]:
         view, known = self._views[prefix], self._sorted.get(prefix)
         entries, revision = view.entries, view.freshness.reached
-        # Entries are another dict after each full read, and the revision grows with each change in between.
+        # Each full read makes another dict, and each change in between another revision.
         if known is None or known.entries is not entries or known.revision != revision:
             names = sorted(map(self._keys.short, list(entries)))
             known = self._sorted[prefix] = _Sorted(entries, revision, names)
@@ -108,7 +92,7 @@ class Listing:
     def _describe(self, prefix: str, name: str, refused: RejectedValue | None) -> KeyStatus | None:
         view, full = self._views[prefix], self._keys.base + name
         entry = view.entries.get(full.encode(errors="surrogateescape"))
-        if entry is None:  # deleted at this very moment, by the event loop
+        if entry is None:  # deleted this very moment, by the event loop
             return None
         limit, age = self.limit_of(name), view.age_of(full.encode(errors="surrogateescape"))
         return KeyStatus(
@@ -125,7 +109,7 @@ class Listing:
 
 
 def _end(names: Sequence[str], prefix: str) -> int:
-    """Return where the names end that begin with a prefix."""
+    """Return the index behind the names that begin with a prefix."""
     stem = prefix.rstrip(chr(sys.maxunicode))
-    # The first text behind all of them has a larger last character; behind the largest there is none.
+    # The first text behind all of them has a larger last character; the largest character has no successor.
     return bisect_left(names, stem[:-1] + chr(ord(stem[-1]) + 1)) if stem else len(names)

@@ -1,4 +1,4 @@
-"""A settings object that follows its keys: always the last valid one."""
+"""A settings object that follows its keys: always the last valid state."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Made(Generic[T]):
-    """A settings object, made now.
+    """A settings object, as it was made.
 
     Attributes:
-        value: The object.
-        revision: The newest revision among its keys; 0 if it is made of none.
-        refusal: Why it is not what the newest values would make; None if it is.
+        revision: The newest revision among the object's keys; 0 if it has none.
+        refusal: Why the object is not made of the newest values; None if it is.
     """
 
     value: T
@@ -32,13 +31,7 @@ class Made(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _State(Generic[T]):
-    """What a settings object shows.
-
-    Attributes:
-        made: The object; None if there is none yet.
-        rejection: Why it is not what the newest values would make; None if it is.
-        refused: The same, as the status shows it.
-    """
+    """What `Live` shows; `rejection` is the error that refuses the newest values, if there is one."""
 
     made: Made[T] | None = None
     rejection: ConfigValueError | ConfigKeyError | None = None
@@ -46,7 +39,7 @@ class _State(Generic[T]):
 
     @property
     def valid(self) -> bool:
-        """Whether the object was what the newest values made when it was made."""
+        """Whether the object was made of the newest values at its time."""
         return self.made is not None and self.made.refusal is None
 
 
@@ -54,18 +47,13 @@ class Live(Generic[T]):
     """A settings object kept up to date.
 
     `value` is always the last object that was valid as a whole: if a change makes one field unreadable, or the
-    object's own checks or the validator refuse it, the former object stays and the refusal is reported.
-    That etcd has none of its keys is reported once: more often than not the prefix is a wrong one.
+    object's own checks or the validator refuse it, the former object stays and the refusal is reported. If etcd
+    has none of the keys, that is reported once: the prefix is probably wrong.
 
-    A kind of it says which keys there are, and makes the object; it calls `_begin` when it can.
-
-    Args:
-        name: The object's type, for people.
-        prefix: The keys' common prefix.
-        reader: Where they are read.
+    A subclass names the keys, makes the object, and calls `_begin` when it can.
     """
 
-    # What the object stands on as long as none of newest values has been valid.
+    # What is served until the newest values are valid for the first time.
     _instead: StandIn = ""
 
     def __init__(self, name: str, prefix: str, *, reader: Reader) -> None:
@@ -73,9 +61,9 @@ class Live(Generic[T]):
         self._name = name
         self._reader = reader
         self._keys: Sequence[str] = ()
-        self._told_unfound = self._found = False
+        self._reported_unfound = self._found = False
         self._state: _State[T] = _State()
-        # What it was before a test laid values over its keys: when they are lifted, as if there had been none.
+        # The state before a test overrode its keys, restored when the override is lifted.
         self._beneath: _State[T] | None = None
 
     def __repr__(self) -> str:
@@ -91,7 +79,7 @@ class Live(Generic[T]):
             TooStale: The prefix is older than its limit allows, and the limit does not say `"serve"`.
             PermissionDenied: A quorum refuses to let this client read the prefix.
             Closed: The coordinator is not open.
-            ConfigKeyError: There is none: it was bound among the values of a test, and etcd's are refused.
+            ConfigKeyError: There is none: the object was bound to a test's values, and etcd's are refused.
             ConfigValueError: The same.
 
         When degraded:
@@ -117,20 +105,16 @@ class Live(Generic[T]):
 
     @property
     def refused(self) -> RejectedValue | None:
-        """The same, as the status shows it."""
+        """The refusal of the newest state, as the status shows it."""
         return self._state.refused
 
     @property
     def unfound(self) -> bool:
-        """Whether etcd has never had any of the keys, as far as a quorum has told."""
-        return self._told_unfound and not self._found
+        """Whether etcd has never had any of the keys, according to a quorum."""
+        return self._reported_unfound and not self._found
 
-    def take_changes(self, keys: Mapping[str, int]) -> None:
-        """Build anew if any of the keys concerns this object.
-
-        Args:
-            keys: Changed keys and the revisions of the changes.
-        """
+    def apply_changes(self, keys: Mapping[str, int]) -> None:
+        """Make the object again if any of the changed keys concerns it."""
         mine = {key: revision for key, revision in keys.items() if self._concerns(key)}
         if not mine:
             return
@@ -140,50 +124,50 @@ class Live(Generic[T]):
         except (ConfigValueError, ConfigKeyError) as exc:
             self._reject(exc, max(mine.values()))
         else:
-            self._take(made, max(mine.values()))
+            self._set(made, max(mine.values()))
 
-    def tell_unfound(self) -> None:
-        """Report, once, that a quorum has none of the keys, and had none before."""
+    def report_unfound(self) -> None:
+        """Report once that a quorum has none of the keys, and had none before."""
         if (
             self._found
-            or self._told_unfound
+            or self._reported_unfound
             or not self._state.valid
             or not all(map(self._reader.is_live, self._keys))
         ):
             return
-        self._told_unfound = True
+        self._reported_unfound = True
         telemetry.config_unfound(self._reader.full_name(self.prefix), self._name)
 
     @abstractmethod
     def _concerns(self, key: str) -> bool:
-        """Return whether the object may be another if a key changes."""
+        """Return whether a key's change may change the object."""
 
     @abstractmethod
     def _make(self) -> Made[T]:
         """Make the object.
 
         Raises:
-            ConfigKeyError: Something that it needs has no key.
-            ConfigValueError: It is refused.
+            ConfigKeyError: A required field has no key.
+            ConfigValueError: The object is refused.
         """
 
     def _begin(self) -> Made[T]:
-        """Make the first object, and return it."""
+        """Make and return the first object."""
         self._set_apart()
         made = self._make()
         known = self._reader.view_of(self._keys[0]).freshness.reached
-        self._take(made, getattr(made.refusal, "revision", 0) or known)
+        self._set(made, getattr(made.refusal, "revision", 0) or known)
         return made
 
     def _set_apart(self) -> None:
-        """Keep what etcd's values have made as long as a test's lie over them, and go back to it afterwards."""
+        """Save the state while a test overrides keys of the object, and restore it afterwards."""
         laid = any(self._concerns(key) for key in self._reader.overridden)
         if laid and self._beneath is None:
             self._beneath = self._state
         elif not laid and self._beneath is not None:
             self._state, self._beneath = self._beneath, None
 
-    def _take(self, made: Made[T], revision: int) -> None:
+    def _set(self, made: Made[T], revision: int) -> None:
         self._state = _State(made)
         if made.refusal is not None:
             self._reject(made.refusal, revision)

@@ -1,4 +1,4 @@
-"""What the log says of configuration as a whole: read, changed, served without etcd, read again after that."""
+"""Reports on configuration as a whole: read, changed, served without etcd, read again after that."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from tideover import telemetry
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.prefixes.view import Origin, View
 from tideover.types import HealthState, Source
 
@@ -21,26 +20,16 @@ def _told_by(view: View) -> str:
 
 
 class News:
-    """Tells how the configuration of one coordinator is, each thing once.
+    """Reports each change of one coordinator's configuration once."""
 
-    Args:
-        views: The followed prefixes.
-        cluster: The health of the cluster.
-        clock: The clocks.
-    """
-
-    def __init__(self, views: Sequence[View], *, cluster: ClusterState, clock: Clock) -> None:
+    def __init__(self, views: Sequence[View], client: Client) -> None:
         self._views = views
-        self._cluster = cluster
-        self._clock = clock
+        self._cluster = client.state
+        self._clock = client.clock
         self._begun = False
-        # Since when etcd cannot be read, in monotonic seconds, and what has changed since.
+        # Since when etcd cannot be read, in monotonic seconds, and the keys that have changed since.
         self._away_since: float | None = None
         self._changed: set[bytes] = set()
-
-    def __repr__(self) -> str:
-        """Say whether etcd can be read."""
-        return f"<News of {len(self._views)} prefixes, {'live' if self._away_since is None else 'without etcd'}>"
 
     @property
     def _is_away(self) -> bool:
@@ -52,7 +41,7 @@ class News:
         return max((view.freshness.reached for view in self._views), default=0)
 
     def started(self) -> None:
-        """Tell from where there is configuration, if the start was over before etcd was read."""
+        """Report the source of the configuration, if the start ended before etcd was read."""
         if self._begun or not self._views:
             return
         self._begun = True
@@ -66,19 +55,14 @@ class News:
         )
 
     def changed(self, keys: Collection[bytes], revision: int) -> None:
-        """Tell that keys have changed, unless that is part of what is told when etcd was read again.
-
-        Args:
-            keys: The keys.
-            revision: The revision they were seen at.
-        """
+        """Report changed keys, unless the report on the end of an outage will include them."""
         if self._away_since is not None:
             self._changed.update(keys)
         if self._begun and (self._away_since is None or self._is_away):
             telemetry.config_applied(len(keys), revision, first=False)
 
-    def look(self) -> None:
-        """Tell what is new: called whenever health or freshness changed."""
+    def report(self) -> None:
+        """Report what is new: called when health or freshness has changed."""
         if self._is_away:
             if self._away_since is None:
                 self._wait()

@@ -1,4 +1,4 @@
-"""Where a settings object's values come from: the newest ones, or those that its class has last accepted."""
+"""The sources of a settings object's values: the newest ones, or those that its class has last accepted."""
 
 from __future__ import annotations
 
@@ -10,35 +10,24 @@ from tideover.codecs import Refusal
 from tideover.config.assembly import Assembly
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
+from tideover.config.readings import MISSING, absent, found
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.snapshot import Accepted, Snapshot
 from tideover.types import Reading, Source
 
 
 class Newest:
-    """The newest values, in etcd or as last known.
-
-    Args:
-        reader: Where they are read.
-        assembly: What is made of them.
-
-    Attributes:
-        found: Whether there has ever been any.
-    """
+    """The newest values, in etcd or as last known; `found` once there has been any."""
 
     def __init__(self, reader: Reader, assembly: Assembly[Any]) -> None:
         self.found = False
         self._reader = reader
         self._nested = tuple(f"{key}/" for key in assembly.nested)
-        # Kept up to date by `note`: to look through all that is followed takes long.
+        # Updated by `apply_change`: going through all followed keys takes long.
         self._below = {key for prefix in self._nested for key in reader.keys_below(prefix)}
 
-    def __repr__(self) -> str:
-        """Show where they are read."""
-        return f"<Newest of {self._reader!r}>"
-
-    def note(self, key: str) -> None:
-        """Note that a key has changed, which may be there or not: it may be below a field that is a record."""
+    def apply_change(self, key: str) -> None:
+        """Apply a change, or a deletion, of a key, which may be below a field that is a record."""
         if key.startswith(self._nested):
             (self._below.add if self._reader.entry(key) is not None else self._below.discard)(key)
 
@@ -52,20 +41,14 @@ class Newest:
         return self._reader.synced(key)
 
     def below(self, prefix: str) -> list[str]:
-        """Return the keys there are that begin with a prefix, which is that of a field."""
+        """Return the present keys below a field."""
         return [key for key in self._below if key.startswith(prefix)]
 
 
 class LastAccepted:
-    """The values that a class has last accepted, and for keys that those do not speak of the newest ones.
+    """The values that a class has last accepted; the newest ones for keys that the snapshot does not cover.
 
-    A snapshot speaks neither of keys that must not be on disk nor of fields that its version of the class has not.
-
-    Args:
-        snapshot: What was accepted.
-        newest: The newest values.
-        reader: What has the names of keys.
-        may_hold: Returns whether a key may be on disk.
+    A snapshot covers neither keys that must not be on disk nor fields that its version of the class did not have.
     """
 
     def __init__(
@@ -77,46 +60,36 @@ class LastAccepted:
         self._reader = reader
         self._keys = [reader.short_name(full) for full in snapshot.entries]
 
-    def __repr__(self) -> str:
-        """Show the snapshot."""
-        return f"<LastAccepted {self._snapshot!r}>"
-
-    def _speaks_of(self, key: str) -> bool:
+    def _covers(self, key: str) -> bool:
         full = self._reader.full_key(key)
         return self._may_hold(full) and self._snapshot.speaks_of(full)
 
     def read(self, key: str, form: object) -> Reading[Any]:
         """Return a key's value; see `Origin`."""
-        if not self._speaks_of(key):
+        if not self._covers(key):
             return self._newest.read(key, form)
         entry = self._snapshot.entries.get(self._reader.full_key(key))
         if entry is None:
-            return Reading(key, None, False, Source.DISK, 0, 0.0, True)
+            return absent(key, MISSING, Source.DISK, 0.0, stale=True)
         decode = decoder_for(key, form)
         try:
             value = decode(entry.value)
         except Refusal as exc:
             raise refused(key, entry.mod_revision, exc, decode.name) from exc
-        return Reading(key, value, True, Source.DISK, entry.mod_revision, 0.0, True)
+        return found(key, value, Source.DISK, entry.mod_revision, 0.0, stale=True)
 
     def synced(self, key: str) -> bool:
         """Return whether an absent key is known to be absent."""
-        return self._speaks_of(key) or self._newest.synced(key)
+        return self._covers(key) or self._newest.synced(key)
 
     def below(self, prefix: str) -> list[str]:
-        """Return the keys there are that begin with a prefix, which is that of a field."""
-        others = (key for key in self._newest.below(prefix) if not self._speaks_of(key))
+        """Return the present keys below a field."""
+        others = (key for key in self._newest.below(prefix) if not self._covers(key))
         return [*(key for key in self._keys if key.startswith(prefix)), *others]
 
 
 class Acceptance:
-    """What a settings object has accepted before, and what it accepts now.
-
-    Args:
-        values: What all of them have.
-        reader: Where the newest values are.
-        assembly: What is made of them.
-    """
+    """The values that a settings object has accepted, and accepts now."""
 
     def __init__(self, values: AcceptedValues, reader: Reader, assembly: Assembly[Any]) -> None:
         self._values = values
@@ -124,13 +97,9 @@ class Acceptance:
         self._assembly = assembly
         self._prefix = reader.full_name(assembly.prefix).encode(errors="surrogateescape")
 
-    def __repr__(self) -> str:
-        """Show what is made."""
-        return f"<Acceptance of {self._assembly!r}>"
-
     @property
     def why_none(self) -> str:
-        """Why there may be none of an earlier process, in words."""
+        """Why no accepted values of an earlier process are known, in words."""
         if self._values.folder is None:
             return "without snapshots (cache_dir) no accepted value outlives its process"
         if not self._values.restored:
@@ -138,12 +107,12 @@ class Acceptance:
         return "no value has been accepted before by this class at this prefix"
 
     def last(self, newest: Newest) -> LastAccepted | None:
-        """Return what was last accepted, with the newest values for all else; None if nothing was."""
+        """Return the last accepted values, with the newest ones for all else; None if none were accepted."""
         snapshot = self._values.last(self._prefix, self._assembly.full_name, self._assembly.shape)
         return None if snapshot is None else LastAccepted(snapshot, newest, self._reader, self._values.may_hold)
 
     def accept(self, newest: Newest) -> None:
-        """Record that the newest values are accepted, unless they are not known, or are a test's."""
+        """Record the newest values as accepted, unless they are not known, or are a test's."""
         reader, assembly, may_hold = self._reader, self._assembly, self._values.may_hold
         held = [key for key in assembly.keys if may_hold(reader.full_key(key))]
         if reader.overridden or not held or not all(map(newest.synced, held)):

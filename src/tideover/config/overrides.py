@@ -1,4 +1,4 @@
-"""Values that stand in for what etcd has: tests lay them over it, one layer upon the other."""
+"""Values of tests that override those of etcd, one layer upon the other."""
 
 from __future__ import annotations
 
@@ -9,24 +9,14 @@ from tideover.config.decoded import Values
 from tideover.config.keys import Keys
 from tideover.types import Entry
 
-# What one block lays over: keys as etcd has them.
+# The values of one block, by the keys as etcd has them.
 Layer = Mapping[bytes, Entry]
 
 
 class Overrides:
-    """What all layers together say, the newest of each key. Never changed: another one replaces it.
+    """All layers together, the newest value of each key; immutable.
 
-    What is decoded is kept here, apart from what is known of etcd: when a layer is lifted, that is as if there had
-    been none.
-
-    Args:
-        keys: How keys are named.
-        layers: The layers, the newest last; none outside of tests.
-
-    Attributes:
-        layers: The same.
-        entries: Key to entry.
-        values: What they are decoded as.
+    Decoded values are kept here, apart from etcd's: a lifted layer leaves no trace.
     """
 
     def __init__(self, keys: Keys, layers: tuple[Layer, ...] = ()) -> None:
@@ -35,7 +25,3 @@ class Overrides:
         self.values = Values(
             entry_of=lambda key: self.entries.get(keys.full(key)), on_rejected=telemetry.config_rejected
         )
-
-    def __repr__(self) -> str:
-        """Count the keys."""
-        return f"<Overrides {len(self.layers)} layers, {len(self.entries)} keys>"

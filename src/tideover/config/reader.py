@@ -1,8 +1,8 @@
 """Reading followed keys: synchronous, never any I/O.
 
-The warm path is `get`: two dict look-ups and one comparison, because everything that could make an answer other
-than "the live value" has been worked out beforehand by `refresh` and is summed up in `_mode`. A read in an outage
-takes the same path plus one look at the request's record.
+The warm path is `get`: two dict look-ups and one comparison. `refresh` has worked out beforehand whether an answer
+can be anything but the live value, and has summed that up in `_mode`. A read in an outage takes the same path,
+plus one look at the request's record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from tideover import telemetry
 from tideover.client.client import Client
@@ -21,6 +21,7 @@ from tideover.codecs import Decoder, Refusal
 from tideover.config.decoded import Values, decoder_for, refused
 from tideover.config.keys import Keys
 from tideover.config.overrides import Overrides
+from tideover.config.readings import MISSING, absent, found
 from tideover.errors import (
     AuthenticationFailed,
     ConfigKeyError,
@@ -44,31 +45,15 @@ D = TypeVar("D")
 
 COMPONENT = "config"
 
-# What a read must do beyond looking up: nothing; mark the request; look whether a limit may have been passed;
-# everything.
+# What a read must do beyond the look-up: nothing; mark the request; compare the age with a limit; everything.
 _PLAIN, _DEGRADED, _LIMITED, _CHECKED = range(4)
 
 
-class Missing:
-    """The type of `MISSING`: no default was given."""
-
-    def __repr__(self) -> str:
-        """Return what signatures show as the default."""
-        return "MISSING"
-
-
-MISSING: Final = Missing()
-
-
 class Reader:
-    """The followed keys, as last known.
+    """Reads the followed keys, as last known.
 
-    Args:
-        client: The health of etcd, and the clocks.
-        base: The etcd prefix all keys live under.
-        views: The followed prefixes; filled in by the coordinator before anything is read.
-        limits: Prefix, as `get` names keys, to how old its values may be.
-        since: Returns since when etcd is away, in words.
+    21 attributes: the views and their limits, the decoded values, and the counters of the hot path, which has no
+    time for objects of their own.
     """
 
     def __init__(
@@ -96,20 +81,18 @@ class Reader:
         self._mode = _CHECKED
         self._unlimited_until = 0.0
         self._marked_context: object = None
-        # Counted where there is no time for a dict; folded into the others by `refresh`.
+        # Counted apart, where a dict would take too long; `refresh` adds them to the others.
         self._plain_reads = 0
         self._degraded_reads = 0
         self._quorum_reads = 0
         self._degraded_source = Source.MEMORY
         self._other_reads: dict[tuple[str, bool], int] = {}
-        # Metrics are asked for in the exporter's thread.
+        # The exporter's thread reads the metrics.
         self._folding = threading.Lock()
 
     def __repr__(self) -> str:
-        """Show what is followed."""
+        """Show the followed prefixes."""
         return f"<{type(self).__name__} {self._keys.base} {list(self._views)}>"
-
-    # Reads -----------------------------------------------------------------------------------------------------
 
     @overload
     def get(self, key: str) -> str: ...
@@ -123,7 +106,7 @@ class Reader:
         """Return the value of a followed key. No I/O, ever; callable from any thread.
 
         The value is decoded once per revision and shared by all reads: do not change a list, dict, dataclass
-        or model that you are given.
+        or model that a read returns.
 
         Args:
             key: The key, without the namespace.
@@ -200,7 +183,7 @@ class Reader:
         return self._look_up(key, type, default, strict=False)
 
     def _look_up(self, key: str, form: object, default: object, *, strict: bool = True) -> Reading[object]:
-        """Read with everything checked; `strict` raises for an absent key without a default."""
+        """Read with all checks; `strict` raises for an absent key without a default."""
         view = self.view_of(key)
         decode = decoder_for(key, form)
         if (laid := self._overridden(key, form, decode, default)) is not None:
@@ -211,7 +194,7 @@ class Reader:
             raise view.denied
         known = source is not None and (entry is not None or view.tells_of(full))
         if not known and not view.synced and self._cluster.unauthorized:
-            # Not the same as nobody being there: whoever gets a default here would never learn of the typo.
+            # No outage: a default would hide wrong credentials.
             raise AuthenticationFailed(f"nothing is known of {key!r}: {self._since()}, and there is no snapshot")
         required = strict and default is MISSING
         if source is None or not known:
@@ -234,16 +217,16 @@ class Reader:
             if default is MISSING:
                 raise
             self._note(source, age, degraded=stale)
-            return Reading(key, default, True, Source.DEFAULT, 0, age, stale, exc.revision)
+            return found(key, default, Source.DEFAULT, 0, age, stale=stale, rejected=exc.revision)
         self._note(source, age, degraded=stale)
         revision = self._values.revision(key, decode) or entry.mod_revision
         rejection = self._values.rejection(key, decode)
-        return Reading(key, value, True, source, revision, age, stale, rejection and rejection[0])
+        return found(key, value, source, revision, age, stale=stale, rejected=rejection and rejection[0])
 
     def _overridden(
         self, key: str, form: object, decode: Decoder, default: object, *, counted: bool = True
     ) -> Reading[object] | None:
-        """Return what a test has laid over a key; None if that is nothing."""
+        """Return the reading of a key that a test overrides; None if none does."""
         overrides = self._overrides
         entry = overrides.entries.get(self._keys.full(key)) if overrides.layers else None
         if entry is None:
@@ -255,8 +238,8 @@ class Reader:
         except ConfigValueError as exc:
             if default is MISSING:
                 raise
-            return Reading(key, default, True, Source.DEFAULT, 0, 0.0, False, exc.revision)
-        return Reading(key, value, True, Source.OVERRIDE, entry.mod_revision, 0.0, False)
+            return found(key, default, Source.DEFAULT, 0, 0.0, stale=False, rejected=exc.revision)
+        return found(key, value, Source.OVERRIDE, entry.mod_revision, 0.0, stale=False)
 
     def _judge(self, key: str, limit: StalenessLimit, age: float, *, has_default: bool) -> Verdict:
         verdict = judge(limit, age, has_default=has_default)
@@ -269,16 +252,14 @@ class Reader:
         return verdict
 
     def _defaulted(self, key: str, default: object, age: float) -> Reading[object]:
-        """Give the default because nothing is known, or what is known is too old."""
+        """Return the default because nothing is known, or the known value is too old."""
         self._note(Source.DEFAULT, age, degraded=True)
-        return Reading(key, None if default is MISSING else default, False, Source.DEFAULT, 0, age, True)
+        return absent(key, default, Source.DEFAULT, age, stale=True)
 
     def _absent(self, key: str, default: object, source: Source, age: float, *, stale: bool) -> Reading[object]:
-        """Give the default because the key is known to be absent; the request is marked with who says so."""
+        """Return the default because the key is known to be absent; mark the request with the source of that."""
         self._note(source, age, degraded=stale)
-        if default is MISSING:
-            return Reading(key, None, False, source, 0, age, stale)
-        return Reading(key, default, False, Source.DEFAULT, 0, age, stale)
+        return absent(key, default, source, age, stale=stale)
 
     def _reading(
         self,
@@ -306,11 +287,11 @@ class Reader:
             telemetry.config_rejected(key, entry.mod_revision, str(exc))
             if default is MISSING:
                 raise refused(key, entry.mod_revision, exc) from exc
-            return Reading(key, default, True, Source.DEFAULT, 0, age, stale, entry.mod_revision)
-        return Reading(key, value, True, source, entry.mod_revision, age, stale)
+            return found(key, default, Source.DEFAULT, 0, age, stale=stale, rejected=entry.mod_revision)
+        return found(key, value, source, entry.mod_revision, age, stale=stale)
 
     def read_quietly(self, key: str, form: object) -> Reading[object]:
-        """Read for a settings object: nothing is counted or marked, because nobody has looked at it yet.
+        """Read for a settings object, whose own use is counted and marked later.
 
         Raises:
             ConfigValueError: The present value is refused.
@@ -324,15 +305,15 @@ class Reader:
         source = view.source or Source.DEFAULT
         stale = source is not Source.LIVE
         if entry is None:
-            return Reading(key, None, False, source, 0, age, stale)
+            return absent(key, MISSING, source, age, stale=stale)
         value = self._values.value(key, form, decode, entry)
         rejection = self._values.rejection(key, decode)
         if rejection is not None:
             raise refused(key, *rejection)
-        return Reading(key, value, True, source, self._values.revision(key, decode), age, stale)
+        return found(key, value, source, self._values.revision(key, decode), age, stale=stale)
 
     def note_use(self, key: str) -> None:
-        """Do for a value that is held elsewhere what `get` does: check its limit, mark the request.
+        """Count the use of a settings object as a read: check the limit of its key, and mark the request.
 
         Raises:
             TooStale: The key's prefix is older than its limit allows.
@@ -356,10 +337,10 @@ class Reader:
         return self.view_of(key).tells_of(self._keys.full(key))
 
     def views_under(self, prefix: str) -> tuple[View, ...]:
-        """Return what is known of the followed keys under a prefix.
+        """Return the views of the followed keys under a prefix.
 
         Raises:
-            NotFollowed: None are.
+            NotFollowed: No key under the prefix is followed.
             InvalidRequest: The prefix begins with a slash.
             Closed: The coordinator is not open.
         """
@@ -367,26 +348,26 @@ class Reader:
         return self._keys.views_under(prefix)
 
     def is_live(self, key: str) -> bool:
-        """Whether a quorum has said lately what a followed key is, or that there is none."""
+        """Whether a quorum has lately confirmed a followed key's value or absence."""
         return self._keys.followed(key).source is Source.LIVE
 
     def keys_below(self, prefix: str) -> list[str]:
-        """Return the followed keys there are below a prefix; looks through all that is followed there."""
+        """Return the present keys below a prefix; goes through all followed keys there."""
         full = self.full_name(prefix).encode(errors="surrogateescape")
         known = chain(*(view.entries for view in self.views_under(prefix)), self._overrides.entries)
         return [self._keys.short(key) for key in dict.fromkeys(known) if key.startswith(full)]
 
     @property
     def overridden(self) -> list[str]:
-        """The keys that a test has laid values over; none outside of tests."""
+        """The keys that a test overrides."""
         return [self._keys.short(full) for full in self._overrides.entries]
 
     def check_prefix(self, prefix: str) -> None:
-        """Make sure that some followed keys may begin with a prefix.
+        """Reject a prefix under which no key is followed.
 
         Raises:
-            NotFollowed: None can.
-            InvalidRequest: It begins with a slash.
+            NotFollowed: No key under the prefix is followed.
+            InvalidRequest: The prefix begins with a slash.
         """
         self._keys.check_prefix(prefix)
 
@@ -398,7 +379,7 @@ class Reader:
         """Return a key as etcd has it.
 
         Raises:
-            InvalidRequest: It cannot be a key.
+            InvalidRequest: The key is malformed.
         """
         return self._keys.full(key)
 
@@ -407,7 +388,7 @@ class Reader:
         return self._keys.short(full)
 
     def view_of(self, key: str) -> View:
-        """Return the view that a followed key belongs to.
+        """Return the view of a followed key.
 
         Raises:
             NotFollowed: The key is in no followed prefix.
@@ -421,7 +402,7 @@ class Reader:
         self._lifecycle.check()
 
     def entry(self, key: str) -> Entry | None:
-        """Return what a read of a key sees; None if there is none, or it is not followed."""
+        """Return the entry that a read of a key sees; None if it is absent or not followed."""
         full = self._keys.full(key)
         return self._overrides.entries.get(full) or self._entry_of(full)
 
@@ -435,8 +416,6 @@ class Reader:
     def _limit(self, key: str) -> StalenessLimit | None:
         return next((limit for prefix, limit in self._limits if key.startswith(prefix)), None)
 
-    # Degradation -----------------------------------------------------------------------------------------------
-
     def _note(self, source: Source, age: float, *, degraded: bool) -> None:
         """Count a read, and mark the request or the span if it is the first degraded one there."""
         self._count((source.value, degraded))
@@ -444,7 +423,7 @@ class Reader:
             return
         record = present_record()
         if record is None:
-            # Outside a request there is no record: as long as the same span is current, it has been marked.
+            # Outside of a request there is no record, and each span is marked once.
             self._marked_context = current_context()
             telemetry.mark_span(self._mark(source, age), COMPONENT, None)
         elif COMPONENT not in record.marks:
@@ -452,7 +431,6 @@ class Reader:
             telemetry.mark_span(mark, COMPONENT, record)
 
     def _note_view(self, view: View) -> None:
-        """Count a read of a view whose content is known."""
         source = view.source or Source.DEFAULT
         self._note(source, view.age, degraded=source is not Source.LIVE)
 
@@ -462,7 +440,7 @@ class Reader:
         )
 
     def refresh(self) -> None:
-        """Work out what reads must do from now on: called whenever health, freshness or trouble changed."""
+        """Update what reads must check: called when health, freshness or trouble has changed."""
         self._fold_counts()
         self._marked_context = None
         views = self._views
@@ -487,16 +465,14 @@ class Reader:
             self._mode = _PLAIN
 
     def next_refresh(self) -> float:
-        """Return seconds after which time alone may change what reads must do."""
+        """Return the seconds until time alone may change what reads must check."""
         ages = [v.age for v in self._views if v.source is Source.LIVE]
         return max(0.01, self._views[0].rules.live_limit - max(ages)) if ages else math.inf
 
     def redecode(self, changes: Mapping[bytes, Entry | None]) -> None:
-        """Decode changed keys anew for all types they were asked for."""
+        """Decode changed keys again, for all types that they were read as."""
         for full, entry in changes.items():
             self._values.apply(self._keys.short(full), entry)
-
-    # Life ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Refuse all reads from now on."""
@@ -510,15 +486,11 @@ class Reader:
         return self.first_rejected(None)[0]
 
     def first_rejected(self, most: int | None) -> tuple[tuple[RejectedValue, ...], int]:
-        """Return values in etcd that are refused, one per key, and how many there are in all.
-
-        Args:
-            most: How many to return, at the most; None means all.
-        """
+        """Return up to `most` refused values in etcd, one per key, and the number of all."""
         return self._values.first_rejected(most)
 
     def count_reads(self) -> Mapping[tuple[str, bool], int]:
-        """Return how many reads there were, by source and whether they were degraded."""
+        """Count the reads by source, and by whether they were degraded."""
         with self._folding:
             counts = Counter(self._other_reads.copy())
             counts[Source.LIVE.value, False] += self._plain_reads

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tideover.client.client import Client
 from tideover.client.pages import pages
 from tideover.config.keys import Keys
-from tideover.elections.admin import RecordSnapshot, sightings
-from tideover.elections.elections import key_of
+from tideover.elections.admin import RecordSnapshot, snapshots
+from tideover.elections.claim import key_of
 from tideover.locks.lines import LockLine, lock_line, lock_lines
 from tideover.locks.options import check_name
 from tideover.types import Source
@@ -90,7 +90,7 @@ class Catalog:
             A surviving member's list, labelled so (`RecordSnapshot.source`).
         """
         self._home.check(self)
-        async for found in sightings(key_of(self._namespace, ""), self._gateway):
+        async for found in snapshots(key_of(self._namespace, ""), self._gateway):
             yield found
 
     async def locks(self) -> AsyncIterator[LockLine]:

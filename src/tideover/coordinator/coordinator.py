@@ -19,8 +19,9 @@ from tideover.coordinator.lifecycle import Life
 from tideover.coordinator.parts import Parts, Surroundings
 from tideover.coordinator.survey import survey
 from tideover.discovery.service_view import ServiceView
-from tideover.elections.elections import Election
-from tideover.elections.elections import OnOutage as ElectionOutage
+from tideover.elections.claim import LeaderOptions
+from tideover.elections.claim import OnOutage as ElectionOutage
+from tideover.elections.election import Election
 from tideover.elections.jobs import Job
 from tideover.elections.leader_view import LeaderView
 from tideover.elections.leadership import Leadership
@@ -267,7 +268,7 @@ class Coordinator:
             until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
             that another was elected; when etcd is back, with the same token.
         """
-        return self._parts.elections.leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
+        return Leadership(name, LeaderOptions(ttl, on_outage, address, value), self._parts.elections)
 
     async def run_while_leading(self, name: str, work: Work) -> object:
         """Run a function while this process leads, again whenever it is elected, and again after it has raised.
@@ -330,7 +331,7 @@ class Coordinator:
         When degraded:
             Its methods say.
         """
-        return self._parts.elections.election(name)
+        return Election(name, self._parts.elections)
 
     def term(self, name: str) -> Term | None:
         """Return the term of an election that this process leads, by the clock at this instant. No I/O.

@@ -104,6 +104,8 @@ class Life:
         client.state.timeline.begin()
         if parts.peers is not None:
             await parts.peers.open()
+            if parts.peers.options.advertise:
+                client.process_name.advertised = parts.peers.address
         background = self._background(await self._connect())
         for view in parts.views:
             view.begin()

@@ -31,7 +31,7 @@ from tideover.elections.peers.network import Network
 from tideover.elections.stall_watchdog import Watchdog
 from tideover.epoch.marker import marker_key
 from tideover.epoch.tracker import EpochTracker
-from tideover.holders import process_name
+from tideover.holders import ProcessName
 from tideover.home import Home
 from tideover.locks.host_locks import HostLocks
 from tideover.locks.host_queue import HostLocking, MemoryHostLocks
@@ -121,13 +121,13 @@ class Parts:
         self.sessions = SessionPool(client, policy=options.retry)
         self.peers = self._make_peers(around.network)
         self.elections = Elections(
-            client.of("election"), profile=options.profile, desk=self.peers, watchdog=self._make_watchdog()
+            client.of("election"), profile=options.profile, listener=self.peers, watchdog=self._make_watchdog()
         )
-        self.jobs = Jobs(self.elections, coordinator=owner, chance=random, monotonic=clock.monotonic)
+        self.jobs = Jobs(self.elections, coordinator=owner, client=client)
         self.locks = self._make_locks()
         discovery = client.of("discovery")
         self.registrations = Registrations(discovery, pool=self.sessions, patience=options.start_timeout)
-        self.discovery = Discovery(discovery, names=options.discover, follow=self.following.follow)
+        self.discovery = Discovery(discovery, names=options.discover, following=self.following)
 
     @property
     def each(self) -> tuple[Part, ...]:
@@ -167,17 +167,10 @@ class Parts:
             ticker=Ticker(clock.monotonic),
             lifecycle=Lifecycle(),
             namespace=options.namespace,
-            epoch=lambda: self.epoch.epoch,
+            epoch=partial(getattr, self.epoch, "epoch"),
             outage_id=lambda: self.outages.outage_id,
-            process_name=self._process_name,
+            process_name=ProcessName(),
         )
-
-    def _process_name(self) -> str:
-        """Return the name of this process, for people: with where it is reached, if it has said so."""
-        first = next(iter(self.registrations.running), None)
-        registered = "" if first is None else first.endpoint.url
-        advertised = self.peers.address if self.peers is not None and self.peers.options.advertise else ""
-        return process_name(registered or advertised)
 
     def _degraded_reads(self) -> int:
         return sum(count for (_, degraded), count in self.config.count_reads().items() if degraded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -13,6 +13,7 @@ from tideover.broadcast import first_of
 from tideover.coordinator.parts import Parts, any_of
 from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import AuthenticationFailed, NotSynced, Unreachable
+from tideover.policies import Transport
 from tideover.types import HealthState, Source
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ async def open_etcd(parts: Parts) -> EtcdStore:
     async with anyio.create_task_group() as tasks:
         if names.any:
             tasks.start_soon(names.look_up, min(_NAMES_TIMEOUT, options.start_timeout / 2))
-        # grpc takes a tenth of a second to import: not before it is needed, and not on the event loop.
-        load = partial(importlib.import_module, "tideover.etcd.adapter")
+        load = partial(_load_adapter, options.transport)
         with anyio.CancelScope(shield=True):
             adapter = await in_daemon_thread(load, name="tideover-import")
     store: EtcdStore = adapter.EtcdStore(
@@ -41,6 +41,7 @@ async def open_etcd(parts: Parts) -> EtcdStore:
         username=options.username,
         password=options.password,
         pause=parts.client.ticker.pause,
+        transport=options.transport,
     )
     parts.client.state.begin(store.members, any_of(store.members, parts.client.random))
     return store
@@ -104,3 +105,9 @@ def check_required(parts: Parts) -> None:
             if not view.known:
                 text = f"require='config': nothing is known; {health.sentence}"
                 raise AuthenticationFailed(text) if unauthorized else NotSynced(view.name, text)
+
+
+def _load_adapter(transport: Transport | None) -> Any:
+    """Load the transport, which takes up to a tenth of a second, and return the module of the real etcd."""
+    importlib.import_module("tideover.etcd.transports").load(transport)
+    return importlib.import_module("tideover.etcd.adapter")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tideover.client.client import Client
 from tideover.discovery import endpoint
 from tideover.elections import record_document
-from tideover.elections.elections import key_of
+from tideover.elections.claim import key_of
 from tideover.epoch.marker import marker_key
 from tideover.epoch.rules import decode_marker
 from tideover.errors import PermissionDenied, RecordCorrupt

@@ -12,7 +12,7 @@ from typing import Any, Never, TypeVar, cast
 from tideover.callables import behind, is_async, refuse_endpoint
 from tideover.codecs import ImportNeeded
 from tideover.config.decoded import decoder_for
-from tideover.config.reader import MISSING
+from tideover.config.readings import MISSING
 from tideover.decorators.signatures import resolve, show
 from tideover.functions import current_for_reads
 

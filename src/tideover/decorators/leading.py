@@ -10,7 +10,7 @@ import anyio.lowlevel
 
 from tideover.callables import is_async
 from tideover.decorators.signatures import show
-from tideover.elections.elections import OnOutage
+from tideover.elections.claim import OnOutage
 from tideover.elections.leading import Decoration, remember
 from tideover.errors import LeadershipLost
 from tideover.functions import leader

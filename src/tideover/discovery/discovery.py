@@ -14,40 +14,35 @@ import anyio.lowlevel
 from tideover.client.client import Client
 from tideover.client.parts import Part
 from tideover.discovery.endpoint import check_name, service_prefix
-from tideover.discovery.service import Follow, Service
+from tideover.discovery.service import Service
 from tideover.discovery.service_view import ServiceView
 from tideover.errors import NotFollowed
 from tideover.policies import StalenessLimit
+from tideover.prefixes.followed import Following
 from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View
 from tideover.status import RejectedValue, ServiceStatus
 from tideover.store.operations import Range, prefix_end
 
-# How many services are followed at the most, each by a watch: a proxy that takes their names from its clients
-# must not be made to open any number.
+# The most services followed, each by a watch: the clients of a proxy that takes names from them must not be able
+# to make it open any number.
 MOST_SERVICES = 256
 # Seconds for the last snapshots, when the coordinator is closed.
 _SAVE_TIMEOUT = 2.0
 
 
 class Discovery(Part):
-    """The services that are followed, each once, however many handles there are.
+    """The services that one coordinator follows, each once, however many handles there are."""
 
-    Args:
-        client: The way to etcd.
-        names: The services to follow from the start.
-        follow: Makes what follows a prefix.
-    """
-
-    def __init__(self, client: Client, *, names: Sequence[str] = (), follow: Follow) -> None:
+    def __init__(self, client: Client, *, names: Sequence[str] = (), following: Following) -> None:
         self._client = client
         self._base = client.base
         self._names = [check_name(name) for name in names]
-        self._follow = follow
+        self._following = following
         self._home = client.home
         self._services: dict[str, Service] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
-        # Who drops the last handle has given up the service, if its place is needed.
+        # A service without handles loses its place when another service needs one.
         self._kept: list[ServiceView] = []
         self._required: dict[str, Service] = {}
         self._views: WeakValueDictionary[tuple[str, StalenessLimit | None], ServiceView] = WeakValueDictionary()
@@ -78,7 +73,7 @@ class Discovery(Part):
         return service
 
     def _add(self, name: str) -> Service:
-        """Begin to follow a service."""
+        """Start following a service."""
         if self._home.loop.is_here:
             return self._start(name)
         if not self._home.loop.serves_this_thread:
@@ -92,25 +87,13 @@ class Discovery(Part):
         self._client.lifecycle.check()
         if name in self._services:  # another thread was faster
             return self._services[name]
-        self._make_place()
-        service = Service(
-            name,
-            base=self._base,
-            prefix=self._base + service_prefix(name),
-            follow=self._follow,
-            cluster=self._client.state,
-            clock=self._client.clock,
-            chance=self._client.random,
-            outage_id=self._client.outage_id,
-            why=lambda: self._client.health.sentence,
-            home=self._home,
-        )
-        self._services[name] = service
+        self._make_room()
+        service = self._services[name] = Service(name, self._client, self._following)
         self._home.start(f"follow {name}", self._run, service)
         return service
 
-    def _make_place(self) -> None:
-        """Give up a service that nobody holds a handle on, if there are as many as there may be."""
+    def _make_room(self) -> None:
+        """Stop following a service without handles, if there are as many services as there may be."""
         if len(self._services) < MOST_SERVICES:
             return
         used = {name for name, _ in list(self._views)}
@@ -131,26 +114,22 @@ class Discovery(Part):
                     tasks.start_soon(self._home.run, name, task)
 
     async def count(self) -> Mapping[str, int]:
-        """Ask etcd which services there are, and how many registrations each has; see `Coordinator.services`."""
+        """Ask etcd for all services, and count each one's registrations; see `Coordinator.services`."""
         prefix = (self._base + service_prefix("")).encode()
         answered = await self._client.calls.call(Range(prefix, prefix_end(prefix), keys_only=True))
         keys = (key[len(prefix) :].decode(errors="replace").split("/") for key in answered.result.entries)
         names = (unquote(segments[0]) for segments in keys if len(segments) == 3 and all(segments))
         return dict(sorted(Counter(names).items()))
 
-    # What the coordinator tells ---------------------------------------------------------------------------------
-
     def health_changed(self) -> None:
-        """Take in that the state of etcd has changed."""
+        """Apply another state of etcd."""
         for service in self._services.values():
             service.health_changed()
 
     def reset(self, why: str, revision: int) -> None:
-        """Take in that etcd is in another history."""
+        """Hold back removals: etcd shows another history."""
         for service in self._services.values():
             service.reset()
-
-    # The start -------------------------------------------------------------------------------------------------
 
     @property
     def awaited(self) -> bool:
@@ -159,52 +138,44 @@ class Discovery(Part):
 
     @property
     def restored(self) -> bool:
-        """Whether it is known of each service what an earlier process has left on disk."""
+        """Whether each service's snapshot was read, or looked for."""
         return all(service.followed.restored for service in self._services.values())
 
     def followed_views(self) -> Iterator[View]:
-        """Return what is known of each service that is followed."""
+        """Return the views of all followed services."""
         return (service.view for service in list(self._services.values()))
 
     def listed(self) -> Iterator[anyio.Event]:
-        """Return what fires when one of the services has changed."""
+        """Return events that are set when a service changes, one for each service."""
         return (service.listed.next() for service in self._services.values())
 
-    # What it shows ---------------------------------------------------------------------------------------------
-
     def status(self) -> tuple[ServiceStatus, ...]:
-        """Return how each service stands."""
+        """Return the status of each service."""
         return tuple(service.report_status() for _, service in sorted(self._services.items()))
 
     @property
     def rejected(self) -> tuple[RejectedValue, ...]:
-        """What stands among the endpoints of the services that are followed, and is none."""
+        """The keys of followed services that are not valid endpoints."""
         return tuple(refused for service in list(self._services.values()) for refused in service.refused)
 
     def keepers(self) -> Iterator[Snapshotter]:
-        """Return what keeps services on disk."""
+        """Return the snapshotters of all services."""
         return (s.followed.keeper for s in list(self._services.values()) if s.followed.keeper is not None)
 
     def active(self) -> Mapping[tuple[str, str], int]:
-        """Return how many endpoints each service has that can be picked, by service and source."""
+        """Count the endpoints that can be picked, by service and source."""
         counts = {}
         for status in self.status():
             source = "unknown" if status.source is None else status.source.value
             counts[status.name, source] = status.endpoints - status.drained - status.ejected
         return counts
 
-    # Life ------------------------------------------------------------------------------------------------------
-
     def begin(self) -> None:
         """Begin with the services that were named."""
         self._kept = [self.discover(name, max_stale=None, on_stale="serve") for name in self._names]
 
     def close(self, why: str) -> None:
-        """Refuse everything from now on.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Refuse everything from now on."""
         for service in self._services.values():
             service.close(why)
 
@@ -213,7 +184,7 @@ class Discovery(Part):
         self.close(why)
 
     async def save(self) -> None:
-        """Write what is known to disk, when all tasks have ended."""
+        """Write the last snapshots, when all tasks have ended."""
         with anyio.move_on_after(_SAVE_TIMEOUT):
             async with anyio.create_task_group() as tasks:
                 for service in self._services.values():

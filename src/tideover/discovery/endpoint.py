@@ -1,16 +1,15 @@
 """An endpoint of a service, its key in etcd and its value there, which older and newer versions can share.
 
-The key is `{namespace}/services/{name}/{instance}/{incarnation}`. Names and instances are percent-encoded in it,
-so that a slash in one divides nothing: "pay" never sees the endpoints of "pay/eu". The *instance* is what stays
-when a process is restarted, the *incarnation* is new each time it enters the registry: of several keys of one
-instance the one created last counts, and whoever deletes a key names the incarnation, so that nobody removes a
-successor.
+The key is `{namespace}/services/{name}/{instance}/{incarnation}`. Names and instances are percent-encoded, so a
+slash in one divides nothing: "pay" never sees the endpoints of "pay/eu". The *instance* stays the same when a
+process is restarted, the *incarnation* is new with each registration: of several keys of one instance the one
+created last counts, and a delete names the incarnation, so that no process deletes its successor's key.
 
-Whoever ends says so in the value before the key goes: `leaving`, and weight 0 for those who do not know that word.
-The other endpoints that vanish may have been slow, and are held in the list for a while; these are not.
+An instance that ends marks its value before the key goes: `leaving`, and weight 0 for versions that do not know
+that member. Endpoints that vanish without the mark may only be slow, and stay in the list for a while.
 
-The value is a JSON object. Unknown members are ignored. A version that changes the meaning of the known ones
-raises `needs`, and an older one then leaves the endpoint out rather than misread it.
+The value is a JSON object. Unknown members are ignored. A version that changes the meaning of known members raises
+`needs`; older versions then leave the endpoint out instead of misreading it.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from tideover.shown import quoted, shown
 
 # The newest meaning that this version understands.
 FORMAT = 1
-# Characters that are shown of a value that is none.
+# Characters of a malformed value that are shown.
 _QUOTED = 80
 MAX_WEIGHT = 1_000_000
 
 _FOLDER = "services"
-# What needs no encoding beside letters, digits and "_.-~": so that `etcdctl get --prefix` shows 10.0.0.7:8000.
+# Not encoded, beside letters, digits and "_.-~": so that `etcdctl get --prefix` shows 10.0.0.7:8000.
 _PLAIN = ":@+"
 
 
@@ -39,14 +38,14 @@ class Endpoint:
     """Where one instance of a service can be reached.
 
     Attributes:
-        url: Its address, such as `"http://10.0.0.7:8000"`.
-        weight: Its share of the traffic, compared with the others' weights. 0 means none: it is being drained.
-        metadata: What else it says about itself, text to text.
-        instance: Which instance it is: stays when the process is restarted.
-        incarnation: Which registration of the instance it is: new each time.
+        url: The address, such as `"http://10.0.0.7:8000"`.
+        weight: The share of the traffic, compared with the others' weights. 0 means none: the instance is drained.
+        metadata: Further facts about the instance, text to text.
+        instance: The name of the instance, the same after a restart of the process.
+        incarnation: The name of this registration of the instance, new each time.
         service: The name of the service.
-        leaving: Whether it has said that it is about to go. No list has such endpoints.
-        process: Which process it is, for people: `host:pid`; empty if an older version has registered it.
+        leaving: Whether the instance is about to end. No list has such endpoints.
+        process: The process, for people: `host:pid`; empty if an older version has registered the endpoint.
 
     Raises:
         TypeError: A field is of the wrong type.
@@ -63,7 +62,6 @@ class Endpoint:
     process: str = ""
 
     def __post_init__(self) -> None:
-        """Reject what cannot be published, or was not by us; keep the metadata from being changed from outside."""
         problem = _problem(self.url, self.weight, self.metadata)
         if problem is not None:
             raise problem
@@ -87,18 +85,11 @@ class Endpoint:
 
 
 def check_name(name: str, what: str = "a service's name") -> str:
-    """Return a name that can be one.
-
-    Args:
-        name: The name of a service or of an instance.
-        what: What it is to be, for the message.
-
-    Returns:
-        The name.
+    """Reject a malformed name; return any other.
 
     Raises:
-        TypeError: It is not text.
-        ValueError: It is empty, or cannot be encoded.
+        TypeError: The name is not text.
+        ValueError: The name is empty, or cannot be encoded.
     """
     if not isinstance(name, str):
         raise TypeError(f"{what} must be text, not {quoted(name)}")
@@ -112,26 +103,15 @@ def check_name(name: str, what: str = "a service's name") -> str:
 
 
 def service_prefix(name: str) -> str:
-    """Return what the keys of a service's endpoints begin with, without the namespace.
-
-    Args:
-        name: The service; empty for those of all services.
-    """
+    """Return the prefix of the keys of a service's endpoints, without the namespace."""
     return f"{_FOLDER}/{_segment(name)}/" if name else f"{_FOLDER}/"
 
 
 def decode(key: str, raw: bytes) -> Endpoint:
-    """Read an endpoint.
-
-    Args:
-        key: The key, without the namespace.
-        raw: Its value.
-
-    Returns:
-        The endpoint, with the service, the instance and the incarnation of the key.
+    """Return the endpoint in a key and its value.
 
     Raises:
-        ValueError: It is none, or this version is too old for it; the message says why. Leave it out.
+        ValueError: Key or value is malformed, or this version is too old for it; the message says why.
     """
     folder, *segments = key.split("/")
     if folder != _FOLDER or len(segments) != 3 or not all(segments):

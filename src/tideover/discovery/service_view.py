@@ -1,4 +1,4 @@
-"""What `tide.discover(name)` gives: the endpoints of a service, and whose turn it is."""
+"""What `tide.discover(name)` returns: the endpoints of a service, and the next one to call."""
 
 from __future__ import annotations
 
@@ -15,18 +15,14 @@ from tideover.policies import StalenessLimit
 from tideover.shown import quoted
 from tideover.types import Source
 
-# Seconds between two looks of a thread at whether a service was read.
+# Seconds between two looks of a thread at the first read.
 _LOOK = 0.005
 
 
 class ServiceView:
     """The endpoints of one service; made by `Coordinator.discover`, which documents it.
 
-    All handles on a service share what is known of it, whose turn it is, and who is ejected.
-
-    Args:
-        service: The service.
-        limit: How old the list may be; None means of any age.
+    All handles on a service share its list, its rotation and its ejections.
     """
 
     def __init__(self, service: Service, limit: StalenessLimit | None) -> None:
@@ -35,7 +31,7 @@ class ServiceView:
         self._monotonic = service.monotonic
 
     def __repr__(self) -> str:
-        """Show the service, where the list comes from, and how long it is."""
+        """Show the service, the source of the list and its length."""
         source = self.source or "unknown"
         return f"<ServiceView {self.name!r} {source}, {len(self._service.endpoints)} endpoints>"
 
@@ -49,8 +45,8 @@ class ServiceView:
         """All endpoints, in the order of their instances; those with weight 0 and ejected ones too.
 
         Raises:
-            EndpointsUnknown: Nothing was ever read, so that nobody can say whether there are any.
-            TooStale: The list is older than `max_stale`, and the handle was to raise then.
+            EndpointsUnknown: The list was never read.
+            TooStale: The list is older than `max_stale`, and the handle raises then.
             PermissionDenied: A quorum refuses to let this client read them.
             AuthenticationFailed: Nothing is known of them, because a quorum refuses the credentials.
             Closed: The coordinator is closed.
@@ -62,22 +58,22 @@ class ServiceView:
         return self._service.endpoints
 
     def pick(self, *, avoid: Collection[Endpoint] = ()) -> Endpoint:
-        """Return the endpoint whose turn it is. No I/O; callable from any thread.
+        """Return the next endpoint. No I/O; callable from any thread.
 
-        Each has its weight's share of the turns, evenly spread. Those with weight 0 have none; neither do ejected
-        ones. Before the first read it is picked from what an earlier process has left on disk: `await
-        view.wait_for(1)` before it, or `connect(discover=[...])`.
+        Each endpoint has its weight's share of the turns, evenly spread. Endpoints with weight 0 have none;
+        neither do ejected ones. Before the first read the list is the one of an earlier process on disk: `await
+        view.wait_for(1)` first, or `connect(discover=[...])`.
 
         Args:
-            avoid: Endpoints not to be picked as long as there is any other: those that a call has tried in vain.
+            avoid: Endpoints to pick only if there is no other: those that a call has tried without success.
 
         Returns:
             The endpoint.
 
         Raises:
             NoEndpoints: There is none; the message says whether that is known, and as of when.
-            EndpointsUnknown: Nothing was ever read, or not yet. It is an `Unavailable` as well.
-            TooStale: The list is older than `max_stale`, and the handle was to raise then.
+            EndpointsUnknown: The list was never read, or not yet. The error is an `Unavailable` as well.
+            TooStale: The list is older than `max_stale`, and the handle raises then.
             PermissionDenied: A quorum refuses to let this client read them.
             AuthenticationFailed: Nothing is known of them, because a quorum refuses the credentials.
             Closed: The coordinator is closed.
@@ -88,7 +84,10 @@ class ServiceView:
         service, now = self._service, self._monotonic()
         if now >= service.checked_at or self._limit is not None:
             service.check(self._limit)
-        return service.pick(now, avoid)
+        endpoint = service.picker.pick(now, avoid)
+        if endpoint is None:
+            raise service.no_endpoints()
+        return endpoint
 
     def use(self, *, avoid: Collection[Endpoint] = ()) -> Use:
         """Pick an endpoint for the length of a block, and report how the block went.
@@ -97,8 +96,8 @@ class ServiceView:
                 response = await client.get(endpoint.url + "/invoices")
                 response.raise_for_status()
 
-        An exception that leaves the block is a failure of the endpoint, none is a success; cancellation says
-        nothing about it. For other verdicts call `pick` and `report`.
+        An exception that leaves the block is a failure of the endpoint, a block without one a success; a
+        cancellation is neither. For other verdicts call `pick` and `report`.
 
         Args:
             avoid: As for `pick`.
@@ -109,19 +108,20 @@ class ServiceView:
         return Use(self, avoid)
 
     def report(self, endpoint: Endpoint, ok: bool) -> None:
-        """Say how a call to an endpoint went. Callable from any thread.
+        """Report the outcome of a call to an endpoint. Callable from any thread.
 
-        After three failures in a row it is not picked for 5 s, then for 10 s and so on up to 300 s, until it has
-        been good for as long as it was away. Never more than half of those that can be picked are ejected.
+        After three failures in a row the endpoint is not picked for 5 s, then for 10 s and so on up to 300 s,
+        until it has been good for as long as it was away. Never more than half of the pickable endpoints are
+        ejected.
 
         Args:
-            endpoint: One that `pick` gave. What is reported of others is ignored.
+            endpoint: An endpoint that `pick` returned. Reports on others are ignored.
             ok: Whether the endpoint did what it should.
 
         When degraded:
-            The same: who really is gone while the list is frozen is found out like this.
+            The same: while the list is frozen, failed calls show which endpoints are gone.
         """
-        self._service.report(endpoint, ok)
+        self._service.picker.report(endpoint, ok)
 
     def changes(self) -> EndpointChanges:
         """Return the list whenever it has changed, from now on: `async for endpoints in view.changes():`.
@@ -135,18 +135,18 @@ class ServiceView:
     async def wait_for(self, n: int = 1, *, timeout: float | None = None) -> tuple[Endpoint, ...]:
         """Wait until there are at least `n` endpoints, as etcd has them.
 
-        As long as no outage is known, the list of an earlier process on disk does not count: what is waited for is
-        etcd's. If that has not come when the time is over, it counts after all.
+        As long as no outage is known, the list of an earlier process on disk does not count: the call waits for
+        etcd's. If that has not come when the time is over, the list on disk counts after all.
 
         Args:
-            n: How many; 0 waits until it is known how many there are.
-            timeout: Seconds to wait at the most; None waits for ever.
+            n: How many; 0 waits until the number of endpoints is known.
+            timeout: Seconds to wait at the most; None waits without a limit.
 
         Returns:
             The endpoints.
 
         Raises:
-            TimeoutError: There were not.
+            TimeoutError: There were fewer endpoints for the whole time.
             PermissionDenied: A quorum refuses to let this client read them.
             Closed: The coordinator was closed.
             WrongLoop: This is another event loop than the coordinator's.
@@ -175,10 +175,10 @@ class ServiceView:
             raise TimeoutError(f"{quoted(service.name)} has {len(service.endpoints)} of {n} endpoints")
 
     def wait_in_thread(self, *, timeout: float) -> None:
-        """Wait, in a thread, as long as the first read of the list is still to come.
+        """Wait in a thread for the first read of the list.
 
         Args:
-            timeout: Seconds to wait at the most. In the event loop's own thread nothing is waited for.
+            timeout: Seconds to wait at the most. In the event loop's own thread the call returns at once.
 
         When degraded:
             Returns at once, or as soon as an outage is declared.
@@ -189,7 +189,7 @@ class ServiceView:
 
     @property
     def synced(self) -> bool:
-        """Whether anything was ever read, from etcd or from a snapshot."""
+        """Whether the list was ever read, from etcd or from a snapshot."""
         return self._service.known
 
     @property
@@ -199,7 +199,7 @@ class ServiceView:
 
     @property
     def source(self) -> Source | None:
-        """The rung of the ladder the list stands on now; None if nothing was ever read."""
+        """The source of the list now; None if it was never read."""
         return self._service.view.source
 
     @property
@@ -209,7 +209,7 @@ class ServiceView:
 
     @property
     def stale(self) -> bool:
-        """Whether the list may differ from what a quorum would say now, or is older than `max_stale`."""
+        """Whether the list may differ from a quorum's, or is older than `max_stale`."""
         old = self._limit is not None and self.age > self._limit.max_stale
         return old or self.source is not Source.LIVE
 
@@ -221,13 +221,13 @@ class ServiceView:
     @property
     def ejected(self) -> tuple[Endpoint, ...]:
         """The endpoints that are not picked for a while, because calls to them have failed."""
-        service = self._service
-        service.readmit()
-        return tuple(endpoint for endpoint in service.endpoints if endpoint in service.ejected)
+        picker = self._service.picker
+        picker.readmit()
+        return tuple(endpoint for endpoint in self._service.endpoints if endpoint in picker.ejected)
 
     @property
     def held(self) -> tuple[Endpoint, ...]:
-        """The endpoints in the list that etcd no longer has: their removal is held back for a while."""
+        """The listed endpoints that etcd no longer has: their removal is held back for a while."""
         return self._service.held
 
 
@@ -251,20 +251,20 @@ class Use:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Report how the block went, unless it was cancelled."""
+        """Report the outcome of the block, unless it was cancelled."""
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None and (exc is None or isinstance(exc, Exception)):
             self._view.report(endpoint, exc is None)
 
 
 class EndpointChanges:
-    """The endpoints of a service whenever they have changed; made by `ServiceView.changes`.
+    """The endpoints of a service after each change; made by `ServiceView.changes`.
 
-    A reader that is slower than they change sees the newest list, not every one.
+    A reader slower than the changes sees the newest list, not every one.
     """
 
     def __init__(self, view: ServiceView, service: Service) -> None:
-        # Held, or nobody would hold a handle on the service and it might lose its place.
+        # A reference to the handle: a service without handles may lose its place.
         self._view = view
         self._service = service
         self._seen = service.version
@@ -285,7 +285,7 @@ class EndpointChanges:
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
-            Nothing changes while etcd is away, but new endpoints that a surviving member knows of.
+            While etcd is away only endpoints that a surviving member has learned of are new.
         """
         self._service.home.check(self)
         while self._service.version == self._seen:

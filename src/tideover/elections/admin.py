@@ -1,9 +1,9 @@
-"""An election's record as an operator sees it: looked at, and taken away when nobody leads by it.
+"""An election's record as an operator sees it: to be read, and to be deleted when no process leads by it.
 
-A leader that is still there finds the record gone with its next renewal, which is a definite no, and its guarded
-writes are refused at once. Candidates find an election that has been there before, and wait: for ttl and margin;
-under "peers" for `confirm_limit` and two margins of it, for a leader that is cut off from etcd may be confirmed
-for so long. Tokens are revisions, so that the next one is larger.
+A leader that is still alive finds the record gone with its next renewal, which is a definite no, and etcd refuses
+its guarded writes at once. Candidates find traces of an earlier record, and wait: for ttl and margin; under
+"peers" for `confirm_limit` and two margins of it, because peers may confirm a leader that is cut off from etcd for
+so long. Tokens are revisions, so the next one is larger.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 import anyio
 
+from tideover.client.client import Client
 from tideover.client.gateway import Gateway
 from tideover.client.pages import pages
 from tideover.elections.record_document import RecordDocument, decode
 from tideover.errors import ElectionMismatch, RecordCorrupt, Unavailable
-from tideover.home import Home
 from tideover.shown import shown
 from tideover.store.operations import Delete, Put, Range, ReadBatch
 from tideover.store.transactions import Compare, Txn
 from tideover.types import Entry, Source
 
-# Seconds between two looks at whether somebody renews it.
+# Seconds between two looks for a renewal.
 _LOOK_EVERY = 0.25
 # Records in a page of a list; their tokens are read in one call.
 _PAGE = 64
@@ -39,8 +39,8 @@ class RecordSnapshot:
         revision: The revision that last changed the record; 0 if there is none.
         token: The fencing token: the revision that last changed the token key; 0 if there is none.
         document: What the record says; None if there is none, or it cannot be read.
-        corrupt: Why it cannot be read; None if it can.
-        source: Whether a quorum said so, or a surviving member, which may be behind.
+        corrupt: Why the record cannot be read; None if it can.
+        source: Whether a quorum answered, or a surviving member, which may be behind.
     """
 
     revision: int
@@ -51,7 +51,7 @@ class RecordSnapshot:
 
     @property
     def state(self) -> str:
-        """One word: `"none"`, `"corrupt"`, `"vacant"` or `"led"`, which says that somebody was elected."""
+        """One word: `"none"`, `"corrupt"`, `"vacant"` or `"led"`, once a leader was elected."""
         if self.corrupt is not None:
             return "corrupt"
         if self.document is None:
@@ -60,33 +60,27 @@ class RecordSnapshot:
 
 
 class ElectionAdmin:
-    """The record of one election.
+    """The record of one election."""
 
-    Args:
-        key: Its key; its token is beside it, under `/token`.
-        home: The event loop it belongs to.
-        gateway: The way to etcd.
-    """
-
-    def __init__(self, key: bytes, *, home: Home, gateway: Gateway) -> None:
+    def __init__(self, key: bytes, client: Client) -> None:
         self._key = key
         self._token_key = key + _TOKEN
-        self._home = home
-        self._gateway = gateway
+        self._home = client.home
+        self._gateway = client.calls
 
     def __repr__(self) -> str:
         """Show the key."""
         return f"<ElectionAdmin {self._key!r}>"
 
     async def look(self) -> RecordSnapshot:
-        """Look at record and token: through the quorum, else at a surviving member.
+        """Read record and token: through the quorum, else from a surviving member.
 
         Raises:
             Unavailable: No member answers either.
             PermissionDenied: This user may not read them.
 
         When degraded:
-            Says what a surviving member knows, and that it is one (`RecordSnapshot.source`).
+            Returns what a surviving member has, and says so (`RecordSnapshot.source`).
         """
         self._home.check(self)
         keys = (self._key, self._token_key)
@@ -97,15 +91,11 @@ class ElectionAdmin:
                 entries = await _read_from_member(keys, self._gateway)
             except Unavailable:
                 raise away from None
-            return _sighting(self._key, entries, Source.MEMBER)
-        return _sighting(self._key, found, Source.QUORUM)
+            return _snapshot(self._key, entries, Source.MEMBER)
+        return _snapshot(self._key, found, Source.QUORUM)
 
     async def renewed(self, seen: RecordSnapshot, within: float) -> RecordSnapshot | None:
-        """Wait for a change of the record; return it, or None if there was none.
-
-        Args:
-            seen: The record as it was seen.
-            within: Seconds to wait.
+        """Wait up to `within` seconds for a change of the record; return the new one, or None without a change.
 
         Raises:
             Unavailable: etcd is away.
@@ -120,11 +110,11 @@ class ElectionAdmin:
         return None
 
     async def clear(self, seen: RecordSnapshot) -> int:
-        """Take the record away, if it is as it was seen, and raise the token; return the revision.
+        """Delete the record, if it has not changed, and raise the token; return the revision.
 
         Raises:
-            ElectionMismatch: It has changed meanwhile: somebody leads, or another operator was quicker.
-            OutcomeUnknown: It may or may not be done.
+            ElectionMismatch: The record has changed meanwhile: a process leads, or another operator was quicker.
+            OutcomeUnknown: The record may or may not be deleted.
             Unavailable: etcd is away, and nothing was done.
             PermissionDenied: This user may not write them.
 
@@ -142,26 +132,19 @@ class ElectionAdmin:
         return result.header.revision
 
 
-async def sightings(prefix: bytes, gateway: Gateway) -> AsyncIterator[tuple[str, RecordSnapshot]]:
-    """Go through all elections that have a record, in the order of their keys.
-
-    Args:
-        prefix: What the records' keys begin with.
-        gateway: The way to etcd.
-
-    Yields:
-        The name, with bytes that are no text escaped, and the record with its token.
+async def snapshots(prefix: bytes, gateway: Gateway) -> AsyncIterator[tuple[str, RecordSnapshot]]:
+    """Yield the names and records of all elections, in the order of their keys; names with raw bytes escaped.
 
     Raises:
         TideoverError: As of `pages`.
     """
     async for page in pages(gateway, prefix, size=_PAGE):
         records = {key: entry for key, entry in page.entries.items() if not key.endswith(_TOKEN)}
-        # Beside its record in the sense of the name, but other names may come between them.
+        # A token's key follows its record's, but keys of other elections may come between them.
         tokens, source = await _tokens(tuple(key + _TOKEN for key in records), page.source, gateway)
         for key, entry in records.items():
             name = key.removeprefix(prefix).decode(errors="backslashreplace")
-            yield name, _sighting(key, {**tokens, key: entry}, source)
+            yield name, _snapshot(key, {**tokens, key: entry}, source)
 
 
 async def _tokens(
@@ -180,7 +163,7 @@ async def _read_from_member(keys: tuple[bytes, ...], gateway: Gateway) -> Mappin
     return {key: entry for answer in answers for key, entry in answer.entries.items()}
 
 
-def _sighting(key: bytes, entries: Mapping[bytes, Entry], source: Source) -> RecordSnapshot:
+def _snapshot(key: bytes, entries: Mapping[bytes, Entry], source: Source) -> RecordSnapshot:
     record, token = entries.get(key), entries.get(key + _TOKEN)
     document: RecordDocument | None = None
     corrupt: RecordCorrupt | None = None

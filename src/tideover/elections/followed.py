@@ -1,4 +1,4 @@
-"""The elections whose leaders are followed, each once, however many callers there are."""
+"""The elections whose leaders are followed: one view each, however many callers there are."""
 
 from __future__ import annotations
 
@@ -11,28 +11,19 @@ from tideover.elections.leader_view import LeaderView
 from tideover.errors import NotFollowed
 from tideover.home import Home
 
-# How many elections are followed at the most, each by a watch: a proxy that takes their names from its clients
-# must not be made to open any number.
+# The most elections followed, each by a watch: the clients of a proxy that takes names from them must not be able
+# to make it open any number.
 MOST_ELECTIONS = 256
 
 
 class Followed:
-    """The elections that are followed.
-
-    Args:
-        home: The event loop they belong to, and where their tasks run.
-        make: Makes the view of an election.
-    """
+    """The elections that are followed."""
 
     def __init__(self, home: Home, make: Callable[[str], LeaderView]) -> None:
         self._home = home
         self._make = make
         self._views: dict[str, LeaderView] = {}
         self._scopes: dict[LeaderView, anyio.CancelScope] = {}
-
-    def __repr__(self) -> str:
-        """Name the elections."""
-        return f"<Followed {', '.join(self._views) or 'nothing'}>"
 
     def view(self, name: str) -> LeaderView:
         """Return the view of an election; see `Coordinator.follow_leader`."""
@@ -54,24 +45,20 @@ class Followed:
             view.reset()
 
     def close(self, why: str) -> None:
-        """Follow nothing any more.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Stop following all elections."""
         for view in self._views.values():
             view.close(why)
 
     def _start(self, name: str) -> LeaderView:
         if name in self._views:  # another thread was faster
             return self._views[name]
-        self._make_place()
+        self._make_room()
         view = self._views[name] = self._make(name)
         self._home.start(f"follow leader of {name}", self._run, view)
         return view
 
-    def _make_place(self) -> None:
-        """Give up the election that was asked for first and that nobody waits for, if there are too many."""
+    def _make_room(self) -> None:
+        """Drop the view that was asked for first and has no waiting callers, if there are too many."""
         if len(self._views) < MOST_ELECTIONS:
             return
         idle = next((name for name, view in self._views.items() if not view.waiting), None)

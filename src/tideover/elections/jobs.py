@@ -1,14 +1,14 @@
-"""Jobs: functions that run while this process leads, again whenever it is elected, and again after a failure.
+"""Jobs: functions that run while this process leads, again after each election, and again after a failure.
 
-*A failure hands over.* What raises has resigned before anything else happens, and this process is no candidate
-for a while: full jitter, more with each failure in a row. So a healthy process leads next, and not the one that
-crashes in a circle. What returns has done its work, and is not run again.
+*A failure hands over.* When a function raises, this process resigns before anything else happens, and is no
+candidate for a while: full jitter, more with each failure in a row. So a healthy process leads next, and not the
+one that crashes in a loop. A function that returns has done its work, and does not run again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -16,6 +16,8 @@ import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.body_scope import Cancellations, is_cancellation
+from tideover.client.client import Client
+from tideover.elections.claim import LeaderOptions
 from tideover.elections.elections import Elections
 from tideover.elections.leadership import Leadership
 from tideover.elections.leading import Leading, Work, leading_of
@@ -25,17 +27,12 @@ from tideover.request_record import current_coordinator
 from tideover.status import JobStatus
 from tideover.types import JobState
 
-# A function that ran for so many seconds has recovered: its next failure is a first one.
+# Seconds after which a running function has recovered: its next failure is a first one.
 _RECOVERED_AFTER = 60.0
 
 
 class Job:
     """One function that runs while leading; made by `Coordinator.job`. For one use: `run`, or `start` and `stop`.
-
-    Args:
-        name: The election.
-        leading: What runs, and how to lead for it.
-        jobs: Whose it is.
 
     Attributes:
         name: The election.
@@ -45,7 +42,7 @@ class Job:
         self.name = name
         self._leading = leading
         self._jobs = jobs
-        # Made when it starts: a job may be made where no event loop runs.
+        # Made by `start`: a job may be made where no event loop runs.
         self._scope: anyio.CancelScope | None = None
         self._done: anyio.Event | None = None
         self._stopped = False
@@ -61,7 +58,7 @@ class Job:
 
     @property
     def status(self) -> JobStatus:
-        """How it stands, as `tide.status()` shows it."""
+        """The status of the job, as `tide.status()` shows it."""
         now = self._jobs.monotonic()
         return JobStatus(
             name=self.name,
@@ -79,9 +76,8 @@ class Job:
             ValueError: An option is out of range.
         """
         how = self._leading
-        return self._jobs.elections.leader(
-            self.name, ttl=how.ttl, on_outage=how.on_outage, address=how.address, value=how.value
-        )
+        options = LeaderOptions(how.ttl, how.on_outage, how.address, how.value)
+        return Leadership(self.name, options, self._jobs.elections)
 
     async def run(self) -> object:
         """Run the function while this process leads; see `Coordinator.run_while_leading`.
@@ -100,12 +96,12 @@ class Job:
             return await self._run()
 
     def start(self) -> None:
-        """Do as `run`, in the background, until `stop` is called or the coordinator closes.
+        """Run in the background, until `stop` is called or the coordinator closes.
 
         Raises:
             Closed: The coordinator is not open.
             WrongLoop: This is another event loop than the coordinator's.
-            RuntimeError: It was started or stopped before.
+            RuntimeError: The job was started or stopped before.
 
         When degraded:
             The same; this call waits for nothing.
@@ -118,10 +114,10 @@ class Job:
         self._scope, self._done = scope, done
 
     async def stop(self) -> None:
-        """Cancel what runs in the background, and return when it has ended and resigned; again is a no-op.
+        """Cancel the background run, and return when it has ended and resigned; a second call does nothing.
 
         Raises:
-            WrongLoop: This is another event loop than the coordinator's; it runs on.
+            WrongLoop: This is another event loop than the coordinator's; the job runs on.
 
         When degraded:
             Resigning tries for 2 s, as that of `Election`.
@@ -134,7 +130,7 @@ class Job:
                 await self._done.wait()
 
     def cancel(self) -> None:
-        """Cancel what runs in the background, and wait for nothing."""
+        """Cancel the background run without waiting."""
         if self._scope is not None:
             self._scope.cancel()
 
@@ -146,7 +142,7 @@ class Job:
         except Closed:
             return
         except BaseException as exc:
-            # A scope does not know its own cancellation again where a library has raised it as one of its own.
+            # A scope does not recognize its own cancellation where a library has raised it as one of its own.
             if cancellations.wanted or not (scope.cancel_called and is_cancellation(exc)):
                 raise
         finally:
@@ -173,7 +169,7 @@ class Job:
                 if closed:
                     raise Closed(closed) from exc
                 if stopped:
-                    await anyio.lowlevel.checkpoint()  # raises if a scope was cancelled: none knows but its own
+                    await anyio.lowlevel.checkpoint()  # raises the cancellation that the scope recognizes
                     raise anyio.get_cancelled_exc_class()() from exc
             else:
                 self._become(JobState.ENDED)
@@ -186,7 +182,7 @@ class Job:
         return self._state is JobState.LEADING and self._jobs.monotonic() - self._since > _RECOVERED_AFTER
 
     def _fail(self, error: BaseException, pause: float | None) -> None:
-        # Before the body there is nothing of the function's to hide, and its own text says what to do.
+        # Before the body the text is the package's own and says what to do; the function's own may hold secrets.
         refused = isinstance(error, TideoverError) and self._state is JobState.WAITING
         why = f"cannot be a candidate for {self.name!r}: {error}" if refused else ""
         self._failures += 1
@@ -200,34 +196,22 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one coordinator.
-
-    Args:
-        elections: The elections.
-        coordinator: What `tideover.current()` is within a job.
-        chance: Draws a number uniformly from [0, 1).
-        monotonic: The clock, in seconds.
-    """
+    """The jobs of one coordinator."""
 
     def __init__(
         self,
         elections: Elections,
         *,
         coordinator: object,
-        chance: Callable[[], float],
-        monotonic: Callable[[], float],
+        client: Client,
     ) -> None:
         self.elections = elections
-        self.chance = chance
-        self.monotonic = monotonic
+        self.chance = client.random
+        self.monotonic = client.clock.monotonic
         self._coordinator = coordinator
         self._running: list[Job] = []
-        # What has returned, by name, so that an operator sees why nothing runs.
+        # The jobs that have returned, by name, so that an operator sees why nothing runs.
         self._ended: dict[str, Job] = {}
-
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<Jobs {len(self._running)} running>"
 
     def make(self, name: str, work: Work) -> Job:
         """Return a job, checked as a whole; see `Coordinator.job`."""
@@ -238,9 +222,6 @@ class Jobs:
     @contextmanager
     def running(self, job: Job) -> Iterator[None]:
         """Show a job as running for the length of a block.
-
-        Args:
-            job: The job.
 
         Raises:
             Closed: The coordinator is not open.
@@ -261,12 +242,12 @@ class Jobs:
                 self._ended[job.name] = job
 
     def cancel(self) -> None:
-        """Cancel all that run in the background."""
+        """Cancel all background runs."""
         for job in self._running:
             job.cancel()
 
     def status(self) -> tuple[JobStatus, ...]:
-        """Return how each of them stands. No I/O."""
+        """Return the status of each job. No I/O."""
         running = list(self._running)
         names = {job.name for job in running}
         ended = [job for job in list(self._ended.values()) if job.name not in names]
@@ -274,7 +255,7 @@ class Jobs:
 
 
 def _place_of(error: BaseException) -> str:
-    """Return class and place of an error, of a group's first one: its text may hold what nobody is to see."""
+    """Return class and place of an error, of a group's first one, without its text, which may hold secrets."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     traceback, place = error.__traceback__, ""

@@ -1,22 +1,18 @@
-"""What `tide.follow_leader(name)` gives: who leads an election, known without asking."""
+"""What `tide.follow_leader(name)` returns: an election's leader, known without asking etcd."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 
 import anyio
 
 from tideover import telemetry
 from tideover.broadcast import Broadcast
-from tideover.clock import Clock
+from tideover.client.client import Client
 from tideover.cluster.rules.health import reason_of
-from tideover.cluster.state import ClusterState
-from tideover.elections.observer import Observer, Sighting
-from tideover.elections.rules.following import led_until
+from tideover.elections.observer import Observation, Observer
 from tideover.errors import Closed, EndpointsUnknown, NoEndpoints, TideoverError, Unavailable
-from tideover.home import Home
 from tideover.request_record import Mark, present_record
 from tideover.shown import shown
 from tideover.status import duration
@@ -25,7 +21,7 @@ from tideover.types import HealthState, Leader, Source
 # Seconds before the next look: while etcd is away, and where it refuses or the record cannot be read.
 _AFTER_TROUBLE = 0.5
 _AFTER_REFUSAL = 2.0
-# Seconds before a term ends for want of news that the record is looked at: the watch may have died unnoticed.
+# Seconds before a term ends without news at which the record is read: the watch may have died unnoticed.
 _IN_TIME = 0.5
 # Seconds between two looks of a waiter at the clock, and of a thread.
 _TICK = 0.25
@@ -33,45 +29,24 @@ _LOOK = 0.005
 
 
 class LeaderView:
-    """Who leads one election; made by `Coordinator.follow_leader`, which documents it.
-
-    Args:
-        name: The election.
-        observer: Reads its record.
-        home: The event loop it belongs to.
-        cluster: The health of the cluster.
-        clock: The clocks; counted is on the boot-time clock, as of the leader's own deadline.
-        outage_id: Returns the present outage's id; empty if there is none.
-        why: Returns what is the matter with etcd, in words.
+    """The leader of one election; made by `Coordinator.follow_leader`, which documents it.
 
     Attributes:
         name: The election.
-        version: How often the record was seen to be another one; also after a renewal.
+        version: How often the record has changed, renewals included.
         waiting: How many callers wait for news.
     """
 
-    def __init__(
-        self,
-        name: str,
-        observer: Observer,
-        *,
-        home: Home,
-        cluster: ClusterState,
-        clock: Clock,
-        outage_id: Callable[[], str],
-        why: Callable[[], str],
-    ) -> None:
+    def __init__(self, name: str, observer: Observer, client: Client) -> None:
         self.name = name
         self.version = 0
         self.waiting = 0
         self._observer = observer
-        self._home = home
-        self._cluster = cluster
-        self._clock = clock
-        self._outage_id = outage_id
-        self._why = why
+        self._client = client
+        # The boot-time clock, as for the leader's own deadline.
+        self._boot = client.clock.boot
         self._changed = Broadcast()
-        self._seen: Sighting | None = None
+        self._seen: Observation | None = None
         self._seen_at = -math.inf
         # When the last look that succeeded was sent.
         self._read_at = -math.inf
@@ -79,29 +54,29 @@ class LeaderView:
         self._closed = ""
 
     def __repr__(self) -> str:
-        """Show who leads."""
-        return f"<LeaderView {self.name!r} {self._holder if self._leads else 'nobody known to lead'}>"
+        """Show the leader."""
+        return f"<LeaderView {self.name!r} {self._holder if self._leads else 'no leader known'}>"
 
     def pick(self) -> Leader:
-        """Return who leads, as far as can be known now. No I/O; callable from any thread.
+        """Return the leader, as far as it can be known now. No I/O; callable from any thread.
 
-        A leader counts until its own term must have ended: one that does not renew any more is given no longer.
+        A leader that does not renew its record is returned until its own term must have ended, and no longer.
 
         Returns:
             The leader; its `address` is empty if it advertises none.
 
         Raises:
-            NoEndpoints: Nobody leads; the message says since when that is known.
-            EndpointsUnknown: Nobody can know: the record was never read, or not since the last leader's term has
-                ended, or etcd is away and nobody led at last. It is an `Unavailable` as well.
+            NoEndpoints: There is no leader; the message says since when that is known.
+            EndpointsUnknown: The leader cannot be known: the record was never read, or not since the last leader's
+                term has ended, or etcd is away and there was no leader before. It is an `Unavailable` as well.
             RecordCorrupt: The record cannot be read.
-            PermissionDenied: A quorum refuses to let this client read it.
+            PermissionDenied: A quorum refuses to let this client read the record.
             AuthenticationFailed: A quorum refuses the credentials.
             Closed: The coordinator is closed, or the election is not followed any more.
 
         When degraded:
             The last known leader, as long as it may lead on: under `"step_down"` until its term ends, under
-            `"peers"` as long as the others may confirm it, under `"stay"` without an end. The request is marked.
+            `"peers"` as long as its peers may confirm it, under `"stay"` without an end. The request is marked.
         """
         if self._closed:
             raise Closed(self._closed)
@@ -116,19 +91,19 @@ class LeaderView:
         return leader
 
     async def wait(self, *, timeout: float, beyond: int = -1) -> None:
-        """Wait until `pick` has an answer that is no `NoEndpoints`.
+        """Wait until `pick` returns a leader, or raises another error than `NoEndpoints`.
 
         Args:
             timeout: Seconds to wait at the most.
-            beyond: Only an answer of a later `version` counts.
+            beyond: Ignore answers up to this `version`.
 
         Raises:
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
-            Waits: nobody is elected until etcd is back.
+            Waits: there are no elections until etcd is back.
         """
-        self._home.check(self)
+        self._client.home.check(self)
         until = anyio.current_time() + timeout
         self.waiting += 1
         try:
@@ -142,37 +117,33 @@ class LeaderView:
             self.waiting -= 1
 
     def wait_in_thread(self, *, timeout: float, beyond: int = -1) -> None:
-        """Wait as `wait`, in a thread. In the event loop's own thread nothing is waited for.
+        """Wait as `wait`, in a thread. In the event loop's own thread the call returns at once.
 
         Args:
             timeout: Seconds to wait at the most.
-            beyond: Only an answer of a later `version` counts.
+            beyond: Ignore answers up to this `version`.
 
         When degraded:
             As `wait`.
         """
         until = time.monotonic() + timeout
-        while not (self._ready(beyond) or self._home.loop.is_here) and time.monotonic() < until:
+        while not (self._ready(beyond) or self._client.home.loop.is_here) and time.monotonic() < until:
             time.sleep(_LOOK)
 
     def close(self, why: str) -> None:
-        """Follow it no more.
-
-        Args:
-            why: What `Closed` says.
-        """
+        """Stop following the election."""
         self._closed = self._closed or why
         self._changed.fire()
 
     def reset(self) -> None:
-        """Forget who leads: etcd shows another history."""
+        """Forget the leader: etcd shows another history."""
         self._seen = None
         self._changed.fire()
 
     async def run(self) -> None:
         """Follow the record, until cancelled."""
         while not self._closed:
-            sent = self._clock.boot()
+            sent = self._boot()
             try:
                 seen = await self._observer.look()
             except Unavailable:
@@ -180,20 +151,20 @@ class LeaderView:
             except Closed:
                 return
             except TideoverError as exc:
-                self._learn(None, refusal=exc)
+                self._apply(None, refusal=exc)
                 await anyio.sleep(_AFTER_REFUSAL)
             else:
                 self._read_at = sent
-                self._learn(seen)
-                left = self._led_until - self._clock.boot()
+                self._apply(seen)
+                left = self._led_until - self._boot()
                 within = max(_IN_TIME, left - _IN_TIME) if left > 0 else math.inf
                 await self._observer.changed_after(seen.revision, within=within)
 
-    def _learn(self, seen: Sighting | None, *, refusal: TideoverError | None = None) -> None:
+    def _apply(self, seen: Observation | None, *, refusal: TideoverError | None = None) -> None:
         before, self._refusal = self._seen, refusal
-        # Another history may go back, and its record is another one all the same.
+        # Another history may have smaller revisions, so any difference is a change.
         if before is None or seen is None or seen.written_at != before.written_at:
-            self._seen, self._seen_at = seen, self._clock.boot()
+            self._seen, self._seen_at = seen, self._boot()
             self.version += 1
         self._changed.fire()
 
@@ -204,25 +175,26 @@ class LeaderView:
 
     @property
     def _led_until(self) -> float:
-        return led_until(None if self._seen is None else self._seen.document, self._seen_at)
+        document = None if self._seen is None else self._seen.document
+        return -math.inf if document is None else document.led_until(self._seen_at)
 
     @property
     def _leads(self) -> bool:
-        return self._clock.boot() < self._led_until
+        return self._boot() < self._led_until
 
     def _ready(self, beyond: int) -> bool:
         return bool(self._closed) or self._refusal is not None or (self.version > beyond and self._leads)
 
     @property
     def _degraded(self) -> bool:
-        health = self._cluster.health
+        health = self._client.state.health
         return health.decided and health.state is not HealthState.AVAILABLE
 
-    def _nobody(self, seen: Sighting | None) -> NoEndpoints:
-        name, age = shown(self.name), self._clock.boot() - self._seen_at
+    def _nobody(self, seen: Observation | None) -> NoEndpoints:
+        name, age = shown(self.name), self._boot() - self._seen_at
         unknown = f"who leads {name!r} is not known"
         if seen is None:
-            why = self._why() if self._degraded else "its record has not been read yet"
+            why = self._client.health.sentence if self._degraded else "its record has not been read yet"
             return EndpointsUnknown(f"{unknown}: {why}", service=self.name, age=math.inf)
         if seen.document is None or seen.document.vacant or not seen.document.holder:
             last, now = "nobody was last seen to lead it", f"nobody leads {name!r}"
@@ -233,8 +205,10 @@ class LeaderView:
             last = f"{self._holder} was last seen to lead it {duration(age)} ago"
             now = f"nobody is known to lead {name!r}: {last}, and has not renewed"
         if self._degraded:
-            return EndpointsUnknown(f"{unknown}: {last}; {self._why()}", service=self.name, age=age)
-        if self._read_at < self._led_until:  # it may have renewed, and the watch be silent
+            return EndpointsUnknown(
+                f"{unknown}: {last}; {self._client.health.sentence}", service=self.name, age=age
+            )
+        if self._read_at < self._led_until:  # the leader may have renewed, unseen by a silent watch
             text = f"{unknown}: {last}, and its record has not been read since"
             return EndpointsUnknown(text, service=self.name, age=age)
         return NoEndpoints(now, service=self.name, age=age)
@@ -244,7 +218,7 @@ class LeaderView:
         record = present_record()
         if record is None or "election" in record.marks:
             return
-        health, age = self._cluster.health, self._clock.boot() - self._seen_at
+        health, age = self._client.state.health, self._boot() - self._seen_at
         reason = reason_of(health.state, health.diagnosis)
-        record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._outage_id())
+        record.marks["election"] = mark = Mark(Source.MEMORY, age, reason, self._client.outage_id())
         telemetry.mark_span(mark, "election", record)

@@ -1,56 +1,38 @@
-"""A body that runs while leading."""
+"""A body that runs while this process leads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 
 import anyio
 
 from tideover.body_scope import BodyScope, raise_loss
+from tideover.elections.candidacy import Candidacy
+from tideover.elections.claim import LeaderOptions
+from tideover.elections.elections import Elections
 from tideover.elections.rules.candidate import margin_of
-from tideover.elections.term import Candidacy, Term
+from tideover.elections.term import Term
 from tideover.errors import LeadershipLost
-from tideover.home import Home
 
 _TICK = 0.25
 
 
 class Leadership:
-    """Waits for its election and runs its body as long as it leads: a single-use async context manager.
+    """Waits for an election and runs its body while this process leads: a single-use async context manager.
 
     Made by `leader` and `Coordinator.leader`, which document it.
-
-    Args:
-        name: The election.
-        stand: Makes the candidacy, when entered.
-        start: Runs something in the background, by its name and with its arguments.
-        leave: Called with it at the end, unless it has been resigned.
-        namespace: For spans.
-        home: The event loop it belongs to, and where what watches over it runs.
 
     Attributes:
         name: The election.
         loss: Why the leadership was lost while the body ran; empty if it was not.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        stand: Callable[[], Candidacy],
-        start: Callable[..., None],
-        leave: Callable[[Candidacy, bool], None],
-        namespace: str,
-        home: Home,
-    ) -> None:
+    def __init__(self, name: str, options: LeaderOptions, elections: Elections) -> None:
         self.name = name
         self.loss = ""
-        self._stand = stand
-        self._start = start
-        self._leave = leave
-        self._namespace = namespace
-        self._home = home
+        self._bid = elections.bid(name, options)
+        self._elections = elections
+        self._home = elections.home
         self._candidacy: Candidacy | None = None
         self._body: BodyScope | None = None
         self._term: Term | None = None
@@ -61,7 +43,7 @@ class Leadership:
 
     @property
     def held_by(self) -> str:
-        """Who leads, for people, and since when, as last seen by this candidate; empty if nobody was seen to."""
+        """The leader last seen by this candidate and since when it leads, for people; empty if there was none."""
         document = self._candidacy.record.document if self._candidacy is not None else None
         return "" if document is None or document.vacant else document.holder_shown
 
@@ -70,16 +52,15 @@ class Leadership:
         self._home.check(self)
         if self._candidacy is not None:
             raise RuntimeError(f"{self!r} is entered only once: call leader() again")
-        self._candidacy = candidacy = self._stand()
-        self._start(f"candidate for {self.name}", candidacy.run)
+        self._candidacy = candidacy = self._elections.stand(self._bid)
         try:
-            self._term = await candidacy.elected(self._namespace)
+            self._term = await self._elections.elected(candidacy)
         except BaseException:
-            await self._close()
+            await self._elections.leave(candidacy)
             raise
         body = self._body = BodyScope(candidacy.disown)
         body.enter()
-        self._start(f"body of {self.name}", self._watch, candidacy, self._term, body)
+        self._elections.start(f"body of {self.name}", self._watch, candidacy, self._term, body)
         return self._term
 
     async def __aexit__(
@@ -95,18 +76,18 @@ class Leadership:
         loss = term.loss
         term.end("its body has been left")
         if ended and not loss:
-            # Two clocks: the body's deadline may strike a moment before the record's, or a renewal just after it.
+            # Two clocks: the body's deadline may come a moment before the record's, or a renewal just after it.
             loss = candidacy.record.overdue
-        # After a loss there is nothing to resign, or it may still be regained: by its own next candidacy, at once.
+        # After a loss there is nothing to resign, or the next candidacy may regain the record at once.
         self.loss = loss
         raised = exc if body.has_failed(exc) else None
-        await self._close(loss=loss, raised=raised, resigning=not loss or body.stray)
+        await self._elections.leave(candidacy, loss=loss, raised=raised, resigning=not loss or body.stray)
         if loss:
             raise_loss(LeadershipLost(f"{self.name!r} is not led here any more: {loss}"), exc, ended=ended)
 
     async def _watch(self, candidacy: Candidacy, term: Term, body: BodyScope) -> None:
-        """Let the body's deadline move with each renewal, and end the body when the term is over."""
-        record, deadline = term._record, term.deadline
+        """Move the body's deadline with each renewal, and end the body when the term is over."""
+        record, deadline = candidacy.record, term.deadline
         try:
             while term.leads:
                 changed, deadline = record.changed.next(), term.deadline
@@ -119,17 +100,5 @@ class Leadership:
             raise
         body.end()
         if body.running:
-            # A claim that stays has left its deadline behind, and a process that was stopped hears of it late.
+            # A claim that stays has passed its deadline, and a process that was stopped hears of the loss late.
             candidacy.body_until = max(deadline, record.now) + margin_of(record.timing.ttl)
-
-    async def _close(self, *, loss: str = "", raised: BaseException | None = None, resigning: bool = True) -> None:
-        """Leave office, whatever is being cancelled around it."""
-        candidacy = self._candidacy
-        if candidacy is None:
-            return
-        resigned = False
-        try:
-            with anyio.CancelScope(shield=True):
-                resigned = await candidacy.leave(loss=loss, raised=raised, resigning=resigning)
-        finally:
-            self._leave(candidacy, resigned)

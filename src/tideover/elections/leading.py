@@ -1,4 +1,4 @@
-"""What is to run while leading: a function, and how to lead for it."""
+"""A function that runs while leading, and the options of its candidacy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from tideover.callables import is_async
-from tideover.elections.elections import OnOutage
+from tideover.elections.claim import OnOutage
 
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """What runs while this process leads, and how it leads: for `while_leading=` and `run_while_leading`.
+    """A function that runs while this process leads, and how: for `while_leading=` and `run_while_leading`.
 
         TideoverMiddleware(app, endpoints=[...], while_leading={"settlement": Leading(settle, ttl=30)})
 
@@ -25,11 +25,11 @@ class Leading:
         ttl: Seconds after which a leader that cannot renew leads no more.
         on_outage: `"step_down"`, `"stay"` or `"peers"`; None means as the profile says. See `Coordinator.leader`.
         address: Where this process can be reached.
-        value: What else others are to see.
+        value: What else observers see.
 
     Raises:
         TypeError: The function is no coroutine function, or needs arguments, or is decorated with `while_leader`,
-            which has said how to lead already.
+            which has its own options.
     """
 
     function: Callable[[], Awaitable[object]]
@@ -39,7 +39,6 @@ class Leading:
     value: str = ""
 
     def __post_init__(self) -> None:
-        """Reject what could not be run."""
         function = self.function
         if _decoration_of(function) is not None:
             raise TypeError(
@@ -50,7 +49,7 @@ class Leading:
             raise TypeError(f"only a coroutine function can run while leading, not {function!r}")
         try:
             inspect.signature(function).bind()
-        except ValueError:  # what is written in C may have no signature
+        except ValueError:  # a function written in C may have no signature
             return
         except TypeError as exc:
             raise TypeError(
@@ -63,15 +62,11 @@ Work = Leading | Callable[[], Awaitable[object]]
 
 
 def leading_of(name: str, work: Work) -> Leading:
-    """Return what is to run for an election, and how to lead for it.
-
-    Args:
-        name: The election.
-        work: A coroutine function, one decorated with `while_leader`, or `Leading`.
+    """Return the function for an election, with its options.
 
     Raises:
-        TypeError: It is none of these.
-        ValueError: It is decorated for another election.
+        TypeError: `work` is not a function that can run while leading.
+        ValueError: `work` is decorated for another election.
     """
     if isinstance(work, Leading):
         return work
@@ -88,30 +83,24 @@ def leading_of(name: str, work: Work) -> Leading:
 
 @dataclass(frozen=True, slots=True)
 class Decoration:
-    """What a function that `while_leader` has made was made of.
-
-    Attributes:
-        name: The election.
-        function: The function behind it.
-        how: The other fields of `Leading`.
-    """
+    """The arguments and the function of a `while_leader` decoration; `how` has the other fields of `Leading`."""
 
     name: str
     function: Callable[..., Awaitable[object]]
     how: Mapping[str, Any]
 
 
-# Not an attribute of what was made: other decorators would copy it.
+# Not an attribute of the decorated function: other decorators would copy it.
 _decorated: WeakKeyDictionary[Callable[..., Any], Decoration] = WeakKeyDictionary()
 
 
 def remember(made: Callable[..., Any], decoration: Decoration) -> None:
-    """Remember what `while_leader` has made, so that a job leads once for it, and not within a leadership."""
+    """Remember a decoration, so that a job leads once for the function, and not within a leadership."""
     _decorated[made] = decoration
 
 
 def _decoration_of(function: Any) -> Decoration | None:
-    """Return what a function was made of, also behind `functools.partial` and as a method."""
+    """Return the decoration of a function, also behind `functools.partial` and of a method."""
     if isinstance(function, functools.partial):
         found = _decoration_of(function.func)
         return found and replace(

@@ -1,47 +1,48 @@
-"""The calls that a record takes: straight to the members, past the breaker, a second each on a short link.
+"""The calls for one record: straight to the members, past the breaker, with a second each on a short link.
 
-A breaker around renewals would cause the very loss it is meant to make cheap, and behind other calls they might
-wait for too long.
+A breaker around renewals would cause the very loss that it should make cheap, and behind other calls renewals
+might wait for too long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
 import anyio
 
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
-from tideover.elections.record_document import decode
+from tideover.client.client import Client
+from tideover.elections.record_document import RecordDocument, decode
+from tideover.elections.rules.candidate import Seen, Timing
 from tideover.errors import RecordCorrupt
 from tideover.store.attempts import attempt
 from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault
-from tideover.store.operations import Lane, Op, ReadBatch, ReadBatchResult, Result
-from tideover.store.protocol import Compacted, Store
-from tideover.store.transactions import Txn, TxnResult
+from tideover.store.operations import Lane, Op, Put, Range, ReadBatch, Result
+from tideover.store.protocol import Compacted
+from tideover.store.transactions import Compare, Txn
+from tideover.types import Entry, Header
 
 R = TypeVar("R", bound=Result)
 
 # Seconds before a watch that broke is opened again.
 _REOPEN = 0.5
-# A watch is opened anew this often, at the member then in use: it might hang on one that went silent.
+# Seconds after which a watch moves to the member then in use: its own member may have gone silent.
 _WATCH_FOR = 10.0
-# How often history is asked for in vain before it counts as unknown, and how many revisions etcd may be made to
-# search for it: it reads them all.
+# The failed tries before history counts as unknown, and the revisions of history that etcd may have to read.
 _LOOKS_BACK = 3
 _HISTORY_LIMIT = 20_000
 
 
 class Past(StrEnum):
-    """What history says of a record that is not there any more.
+    """What etcd's history says of earlier records under a key.
 
     Attributes:
-        NONE: There was none.
-        OVER: The last one was given up, or its holder cannot have led for longer than its ttl without etcd.
-        OPEN: Its holder may have been confirmed by others since; or nobody could be asked.
-        UNKNOWABLE: There is no history any more that could tell.
+        NONE: There was no record.
+        OVER: The last holder vacated its record, or cannot have led for longer than its ttl without etcd.
+        OPEN: Peers may have confirmed the last holder since; or no member answered.
+        UNKNOWABLE: etcd has compacted the history.
     """
 
     NONE = "none"
@@ -58,83 +59,83 @@ def _past_of(raw: bytes, key: bytes) -> Past:
     return Past.OPEN if found.limit and found.holder and not found.vacant else Past.OVER
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of etcd: a write that was applied, or the record and its token as they are."""
+
+    header: Header
+    record: Entry | None = None
+    token: Entry | None = None
+    written: bool = False
+
+
 class RecordCalls:
-    """Asks etcd about one record and its token.
+    """Reads, swaps and watches one record and its token."""
 
-    Args:
-        key: The record's key.
-        token_key: Its token's.
-        store: The cluster.
-        cluster: Whom to ask.
-        clock: The clocks.
-        timeout: Seconds for one attempt, and what the link takes.
-        longest: Seconds for one attempt on any link.
-        chance: Draws a number uniformly from [0, 1).
-
-    Attributes:
-        error: What went wrong last; None if the last call was answered.
-    """
-
-    def __init__(
-        self,
-        key: bytes,
-        token_key: bytes,
-        *,
-        store: Store,
-        cluster: ClusterState,
-        clock: Clock,
-        timeout: float,
-        longest: float,
-        chance: Callable[[], float],
-    ) -> None:
+    def __init__(self, key: bytes, token_key: bytes, client: Client, timing: Timing) -> None:
         self.error: Fault | None = None
         self._key = key
         self._token_key = token_key
-        self._store = store
-        self._cluster = cluster
-        self._clock = clock
-        self._timeout = timeout
-        self._longest = longest
-        self._chance = chance
+        self._store = client.direct.store
+        self._cluster = client.state
+        self._clock = client.clock
+        self._timing = timing
+        self._chance = client.random
         self._tried: set[str] = set()
-
-    def __repr__(self) -> str:
-        """Show the key and the last error."""
-        return f"<RecordCalls {self._key!r} {self.error or 'well'}>"
 
     @property
     def refused(self) -> Fault | None:
-        """The definite no that the last call was answered with; None if it was not. That is no outage."""
+        """The last answer, if it was a definite no, which is no outage."""
         error = self.error
         if error is None:
             return None
         refused = error.kind is FaultKind.AUTHENTICATION and self._cluster.unauthorized
         return error if refused or error.kind in (FaultKind.PERMISSION, FaultKind.INVALID) else None
 
-    async def read(self) -> ReadBatchResult | Fault:
-        """Look at record and token, through the quorum."""
+    async def read(self) -> Answer | Fault:
+        """Read record and token, through the quorum."""
         sent_at = self._clock.monotonic()
         op = ReadBatch((self._key, self._token_key))
         answer = await self._attempt(op)
-        if not isinstance(answer, Fault):
-            self._cluster.succeeded(op, sent_at, answer.header)
-        return answer
+        if isinstance(answer, Fault):
+            return answer
+        self._cluster.succeeded(op, sent_at, answer.header)
+        return self._answer(answer.header, answer.entries)
 
-    async def swap(self, op: Txn) -> TxnResult | Fault:
-        """Try to write; guarded by the record's revision, so that it may be tried again whatever became of it."""
-        return await self._attempt(op)
+    async def swap(
+        self, seen: Seen, document: RecordDocument, *, taking: bool = False, renewing: bool = False
+    ) -> Answer | Fault:
+        """Write a document over the record as it was seen; taking writes the token too, renewing compares it.
+
+        The compare makes another try safe, whatever became of this one.
+        """
+        put = Put(self._key, document.encode())
+        token = (Put(self._token_key, document.holder.encode()),) if taking else ()
+        fence = (Compare(self._token_key, mod_revision=seen.token),) if renewing else ()
+        answer = await self._attempt(
+            Txn(
+                (Compare(self._key, mod_revision=seen.mod_revision), *fence),
+                then=(put, *token),
+                otherwise=(Range(self._key), Range(self._token_key)),
+            )
+        )
+        if isinstance(answer, Fault):
+            return answer
+        if answer.succeeded:
+            return Answer(answer.header, written=True)
+        return self._answer(answer.header, answer.entries(0).entries | answer.entries(1).entries)
+
+    def _answer(self, header: Header, entries: Mapping[bytes, Entry]) -> Answer:
+        return Answer(header, entries.get(self._key), entries.get(self._token_key))
 
     async def rest(self) -> None:
-        """Go on at once while there are members left, else later with all of them; see `ClusterState.rest`."""
+        """Return at once while there are members left to try, else after a pause; see `ClusterState.rest`."""
         await self._cluster.rest(self._tried)
 
     async def look_back(self, revision: int) -> Past:
-        """Return what etcd's history says of a record before a revision.
+        """Return what etcd's history says of records before a revision, at which the present one was founded.
 
-        The history's last event is that of its founding or a later one: nothing needs to be waited for.
-
-        Args:
-            revision: Where it was founded.
+        The founding is an event of that history, so the watch always ends.
         """
         if revision > _HISTORY_LIMIT:
             return Past.UNKNOWABLE
@@ -163,12 +164,7 @@ class RecordCalls:
                         past = _past_of(event.entry.value, self._key)
 
     async def listen(self, since: Callable[[], int], tell: Callable[[int], None]) -> None:
-        """Tell when the record may have changed: a watch brings news at once, but what it brings proves nothing.
-
-        Args:
-            since: Returns the revision up to which all is known.
-            tell: Called with the revision of a change.
-        """
+        """Call `tell` when the record may have changed. A watch brings news at once, but news prove nothing."""
         while True:
             # In an outage nobody can change the record.
             await self._cluster.outage_over()
@@ -198,7 +194,7 @@ class RecordCalls:
         return answer
 
     def _limit(self, member: str) -> float:
-        return min(self._cluster.limit(member, self._timeout), self._longest)
+        return min(self._cluster.limit(member, self._timing.rpc_timeout), self._timing.longest_rpc)
 
     def _note(self, member: str, fault: Fault) -> Fault:
         self.error = fault

@@ -1,17 +1,18 @@
-"""What a record says, as a JSON document that older and newer versions can share.
+"""The content of a record: a JSON document that older and newer versions can share.
 
-Unknown members are kept and written back. A version that changes the meaning of the known ones raises `needs`, and
-an older one then refuses to touch the record rather than misread it.
+Unknown members are kept and written back. A version that changes the meaning of known members raises `needs`;
+older versions then refuse to touch the record instead of misreading it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tideover.elections.rules.candidate import LONGEST
+from tideover.elections.rules.candidate import LONGEST, margin_of
 from tideover.errors import RecordCorrupt
 from tideover.foreign_bytes import INT64, Malformed, integer, load_object, number
 from tideover.holders import NOBODY, Holder
@@ -19,7 +20,9 @@ from tideover.shown import shown
 
 # The newest meaning that this version understands.
 FORMAT = 1
-# Characters that are shown of a value that is none.
+# Seconds between a renewal that is sent and the same renewal seen: one attempt at one member.
+_ON_ITS_WAY = 1.0
+# Characters of a malformed value that are shown.
 _QUOTED = 80
 
 
@@ -28,20 +31,15 @@ class RecordDocument:
     """A record's content.
 
     Attributes:
-        holder: Who holds it, or held it last; empty if it was only founded.
-        term: How often it has changed hands.
-        policy: What its holder does in an outage.
+        holder: The candidate that holds the record, or held it last; empty if the record was only founded.
+        term: How often the holder has changed.
         ttl: Seconds for which a renewal holds.
         write: The random word of the write.
-        vacant: Whether its holder has given it up.
-        candidates: Who else is to be asked in an outage, as `incarnation@host:port`.
-        address: Where its holder can be reached.
-        value: What its holder has to say.
-        peer: Where the other candidates reach its holder, as `host:port`; empty if it asks nobody in an outage.
-        limit: Seconds for which its holder may be confirmed by them without a renewal; 0 if it never is.
-        entered: Whether its holder is in office, or has yet to wait until a promise of its own has ended.
-        held_by: Its holder and since when, for people; empty where another version has written it.
-        extra: What a newer version has added.
+        candidates: The other candidates to ask in an outage, as `incarnation@host:port`.
+        peer: Where the other candidates reach the holder, as `host:port`; empty if the holder asks none.
+        limit: Seconds for which peers may confirm the holder without a renewal; 0 under other policies.
+        entered: Whether the holder leads, or has yet to wait until its own promise has ended.
+        held_by: The holder's name and since when it leads, for people; empty if another version wrote the record.
     """
 
     holder: str
@@ -66,14 +64,31 @@ class RecordDocument:
             for name in _PEERS:
                 del known[name]
         if self.held_by.name:
-            # With its candidate: an older version writes back what it does not know, also for another holder.
+            # With its candidate: an older version writes unknown members back, also for another holder.
             known[_HELD_BY] = {"holder": self.holder, "name": self.held_by.name, "since": self.held_by.since}
         return json.dumps({**self.extra, "needs": FORMAT, **known}, separators=(",", ":")).encode()
 
     @property
     def holder_shown(self) -> str:
-        """The holder for people: its name and since when, else the candidate; empty if there is none."""
+        """The holder for people: its name and since when it leads, else the candidate; empty if there is none."""
         return str(self.held_by) or shown(self.holder)
+
+    def led_until(self, seen_at: float) -> float:
+        """Return until when the holder may be leading, for a follower that first saw this document at `seen_at`.
+
+        The holder trusts its record from when a renewal was *sent*; a follower has *seen* that renewal later, by
+        up to one attempt. A follower stops that much earlier: a request after the holder's own deadline would
+        reach a process that does not lead any more.
+
+        Returns:
+            A time on the same clock; minus infinity if the record names no leader, and infinity if only another
+            record ends the term, as under `"stay"`.
+        """
+        if self.vacant or not self.holder or not self.entered:
+            return -math.inf
+        if self.policy == "stay":
+            return math.inf
+        return seen_at + max(self.ttl - margin_of(self.ttl) - _ON_ITS_WAY, self.limit)
 
     @property
     def listed(self) -> dict[str, str]:
@@ -83,7 +98,7 @@ class RecordDocument:
 
 
 def entry(name: str, address: str) -> str:
-    """Return how a candidate is listed."""
+    """Return a candidate's member of `candidates`."""
     return f"{name}@{address}"
 
 
@@ -103,7 +118,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _HELD_BY = "held_by"
 _MOMENT = 0.001
-# Only what concerns an election with the policy "peers" says these.
+# Written only under the policy "peers".
 _PEERS = ("peer", "limit", "entered")
 _REQUIRED = ("holder", "term", "policy", "ttl", "write")
 
@@ -111,15 +126,8 @@ _REQUIRED = ("holder", "term", "policy", "ttl", "write")
 def decode(raw: bytes, key: bytes) -> RecordDocument:
     """Read a document.
 
-    Args:
-        raw: The key's value.
-        key: The key, for messages.
-
-    Returns:
-        The document.
-
     Raises:
-        RecordCorrupt: It is none, or this version is too old for it.
+        RecordCorrupt: The value is malformed, or this version is too old for it.
     """
     name = shown(key)
     try:
@@ -140,7 +148,7 @@ def decode(raw: bytes, key: bytes) -> RecordDocument:
 
 
 def _held_by(found: object, holder: str) -> Holder:
-    """Return who holds a record, if that was written for its present holder."""
+    """Return the holder for people, if that was written for the present holder."""
     if not isinstance(found, dict) or found.get("holder") != holder:
         return NOBODY
     name, since = found.get("name"), found.get("since")

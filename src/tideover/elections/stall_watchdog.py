@@ -1,14 +1,14 @@
-"""A thread that notices when the event loop is blocked beyond the deadline of something that is led here.
+"""A thread that notices when the event loop is blocked beyond the deadline of an election that this process leads.
 
-A loop that is blocked cannot cancel the body that leads, and while it is blocked another process is elected.
-`term.check()` protects what comes after the block; this tells of the block itself, with the stack of the code that
-blocks, or ends the process before another one leads: a challenger waits for two margins beyond the deadline.
+A blocked loop cannot cancel the body that leads, and meanwhile another process is elected. `term.check()` protects
+what comes after the block; the watchdog reports the block itself, with the stack of the code that blocks, or ends
+the process before another one leads: a challenger waits for two margins beyond the deadline.
 
 Guarantee: a loop that is blocked in Python code, in a system call or in anything else that lets other threads run
-is reported within a second of the deadline. Not guaranteed: a C extension that never lets go of the interpreter's
-lock blocks this thread as well; and nothing runs while the process is stopped or the machine suspended.
+    is reported within a second of the deadline. Not guaranteed: a C extension that keeps the interpreter's lock
+    blocks this thread as well; and nothing runs while the process is stopped or the machine suspended.
 
-There is a thread only while something is led here.
+The thread lives only while this process leads an election.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tideover.status import StallStatus
 
 OnStall = Literal["report", "abort"]
 
-# Seconds that the last words may take: logging, or the pipe behind stderr, may be what the loop is stuck in.
+# Seconds for the report before an abort: the loop may be stuck in logging, or in the pipe behind stderr.
 _LAST_WORDS = 0.2
 # Seconds to wait for the thread's end.
 _JOIN = 1.0
@@ -39,16 +39,7 @@ _End = None
 
 
 class Watchdog:
-    """Watches the records that are led by one event loop.
-
-    Args:
-        boot: The boot-time clock. It is asked by a thread, in real time.
-        on_stall: Whether to report, or to report and end the process.
-        abort: Ends the process.
-
-    Attributes:
-        stalls: How often the loop was found to be blocked.
-    """
+    """Watches the records of the elections that one event loop leads."""
 
     def __init__(
         self, boot: Callable[[], float], *, on_stall: OnStall = "report", abort: Callable[[], object] = os.abort
@@ -65,17 +56,12 @@ class Watchdog:
         self._ending: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        """Show what is watched."""
+        """Count the elections and the stalls."""
         state = "awake" if self._thread else "asleep"
         return f"<Watchdog {state}, {len(self._watched)} led, {self.stalls} stalls>"
 
     def watch(self, name: str, record: ElectionRecord) -> None:
-        """Watch the deadline of a record that is held from now on. To be called in the event loop.
-
-        Args:
-            name: The election.
-            record: Its record.
-        """
+        """Watch the deadline of a record. Called in the event loop."""
         if self._watched.get(name) is record:
             return
         self._watched[name] = record
@@ -91,7 +77,7 @@ class Watchdog:
         self._orders.put((name, record))
 
     def forget(self, name: str, record: ElectionRecord) -> None:
-        """Do not watch a record any more; the thread ends with the last one."""
+        """Stop watching a record; the thread ends with the last one."""
         if self._watched.get(name) is not record:
             return
         del self._watched[name]
@@ -111,11 +97,9 @@ class Watchdog:
         self._thread = self._ending = None
 
     def last(self) -> StallStatus | None:
-        """Return what was found the last time; None if the loop never was blocked."""
+        """Return the last stall; None if the loop never was blocked."""
         name, late, at, stack = self._last
         return StallStatus(name, late, self._boot() - at, stack) if self.stalls else None
-
-    # The thread ------------------------------------------------------------------------------------------------
 
     def _run(self, orders: queue.SimpleQueue[tuple[str, ElectionRecord | None] | None], loop_thread: int) -> None:
         watched: dict[str, tuple[ElectionRecord, Suspicion]] = {}
@@ -142,14 +126,14 @@ class Watchdog:
         self, name: str, record: ElectionRecord, before: Suspicion, now: float, loop_thread: int
     ) -> Suspicion:
         state = record.state
-        # What is not held any more has been given up by the loop itself.
+        # The loop itself has ended a tenure that is not held any more.
         deadline = state.deadline if state.held else now + 1.0
         after = before.looked(now, deadline, record.looked_at)
         if after.blocked and not before.blocked:
-            self._tell(name, state.token, now - deadline, loop_thread)
+            self._report(name, state.token, now - deadline, loop_thread)
         return after
 
-    def _tell(self, name: str, token: int, late: float, loop_thread: int) -> None:
+    def _report(self, name: str, token: int, late: float, loop_thread: int) -> None:
         frame = sys._current_frames().get(loop_thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(its thread has ended)\n"
         self._last = name, late, self._boot(), stack

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from tideover.etcd.tls import TlsFiles
 from tideover.policies import Transport
 from tideover.shown import quoted
+
+if TYPE_CHECKING:
+    from tideover.etcd.tls import TlsFiles
 
 VARIABLE = "TIDEOVER_TRANSPORT"
 _DEFAULT: Transport = "grpc"
@@ -23,7 +25,8 @@ def chosen(given: Transport | None, environment: Mapping[str, str] = os.environ)
     """Return the transport that is used.
 
     Args:
-        given: What the caller has chosen; None leaves it to the environment, and then to the default.
+        given: What the caller has chosen; None leaves it to the environment, also beside endpoints that are given:
+            no secret is in it, and it says nothing of which etcd is meant.
         environment: The variables; an empty one counts as none.
 
     Raises:
@@ -40,13 +43,13 @@ def chosen(given: Transport | None, environment: Mapping[str, str] = os.environ)
     raise ValueError(f"{what} must be {' or '.join(map(repr, get_args(Transport)))}, not {quoted(str(named))}")
 
 
-def load(transport: Transport) -> Callable[..., Any]:
-    """Return what opens a channel of a transport; gRPC takes a tenth of a second to import, once.
+def load(transport: Transport | None) -> Callable[..., Any]:
+    """Return what opens a channel of a transport; see `chosen`. gRPC takes a tenth of a second to import, once.
 
     What is returned takes the member's `host:port`, the files of TLS (None connects without it), the name that the
     member's certificate must bear (None means the host), and `bulk`: whether what is sent over it may be large.
     """
-    opens: Callable[..., Any] = import_module(_MODULES[transport]).open_channel
+    opens: Callable[..., Any] = import_module(_MODULES[chosen(transport)]).open_channel
     return opens
 
 

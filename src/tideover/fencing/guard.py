@@ -1,9 +1,10 @@
-"""A guard: the condition that fences writes to etcd by what is held, and the knowledge of which are still under
-way.
+"""Guards: conditions that fence writes to etcd by a held lock or a term, and the count of writes under way.
 
-The write and the look at the key are one transaction, so that no stop between a check and a write can do harm.
-A write that got no verdict may be applied ten seconds later; as long as that is so, what is held must not be
-handed to anybody who would stand under the same condition.
+Guarantee: the compare and the write are one transaction, so a process that stops between a check and a write does
+no harm. Not guaranteed: an end to a write without an answer, which etcd may apply ten seconds later. Until then
+the lock must not be handed to a holder that satisfies the same condition.
+
+Prior art: the sequencers of Burrows, "The Chubby lock service" (OSDI 2006).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class Pending:
     """Guarded writes whose outcome is not known.
 
     Attributes:
-        running: How many are under way.
-        unknown: Whether one got no verdict.
+        running: Writes under way.
+        unknown: Whether a write got no answer.
     """
 
     running: int = 0
@@ -30,7 +31,7 @@ class Pending:
 
     @property
     def unresolved(self) -> bool:
-        """Whether one may still be applied."""
+        """Whether etcd may still apply a write."""
         return self.unknown or self.running > 0
 
 
@@ -39,17 +40,11 @@ class Guard:
 
     For a transaction made with another client: compare the `key`'s create or mod revision, whichever is not None.
 
-    Args:
-        compare: The condition: one key, and one of its revisions.
-        check: Raises if what is held is held no more.
-        pending: Counts what is under way.
-        lose: Takes in that the condition did not hold, and why; returns the error to raise.
-
     Attributes:
         compare: The condition.
         key: The key in etcd that is compared.
         create_revision: What its create revision must be, with a lock; None with a term. The lock must be opened
-            with `handover=False`: two holders of one process may otherwise stand under the same condition.
+            with `handover=False`: two holders of one process may otherwise satisfy the same condition.
         mod_revision: What its mod revision must be, with a term; None with a lock.
     """
 
@@ -73,17 +68,17 @@ class Guard:
 
     @property
     def key(self) -> bytes:
-        """The key in etcd that is compared."""
+        """The key whose revision is compared."""
         return self.compare.key
 
     @property
     def create_revision(self) -> int | None:
-        """What its create revision must be; None if that is not compared."""
+        """The create revision that the key must have; None if another revision is compared."""
         return self.compare.create_revision
 
     @property
     def mod_revision(self) -> int | None:
-        """What its mod revision must be; None if that is not compared."""
+        """The mod revision that the key must have; None if another revision is compared."""
         return self.compare.mod_revision
 
     @contextmanager
@@ -91,7 +86,7 @@ class Guard:
         """Make a guarded write within the block.
 
         Raises:
-            TideoverError: What was held is held no more.
+            TideoverError: The lock or the term is lost.
         """
         self._check()
         self._pending.running += 1
@@ -101,13 +96,13 @@ class Guard:
             self._pending.unknown |= isinstance(exc, OutcomeUnknown)
             raise
         except BaseException:
-            # Cancelled, for one: nobody will ever know.
+            # Cancelled, for one: the outcome stays unknown.
             self._pending.unknown = True
             raise
         finally:
             self._pending.running -= 1
 
     def refused(self) -> TideoverError:
-        """Take in that the condition did not hold, which is a definite no; return the error to raise."""
+        """Report a failed condition, which is a definite no; return the error to raise."""
         gone = "was not there" if self.mod_revision is None else "had changed"
         return self._lose(f"its key {self.key.decode(errors='replace')!r} {gone} at a guarded write")

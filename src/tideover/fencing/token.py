@@ -18,16 +18,12 @@ from tideover.foreign_bytes import decimal
 from tideover.shown import quoted
 
 HANDOVER_BITS = 16
-# After so many the key is given back and taken anew.
+# After so many handovers the process gives its key back and queues again.
 MOST_HANDOVERS = (1 << HANDOVER_BITS) - 1
 
 
 def fencing_token(create_revision: int, handovers: int) -> int:
     """Return the token of one grant.
-
-    Args:
-        create_revision: The revision at which the lock's key came to be.
-        handovers: How often that key was handed on inside the process before.
 
     Raises:
         ValueError: A number is out of range.
@@ -50,7 +46,7 @@ _FIELD = re.compile(r'lock="(?P<lock>[!#-\[\]-~]+)", epoch=(?P<epoch>[0-9]{1,15}
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What a sink is shown.
+    """What a fenced resource is shown.
 
     Attributes:
         lock: The lock's name.
@@ -63,7 +59,7 @@ class Fence:
     token: int
 
     def to_field(self) -> str:
-        """Return it as the value of the field."""
+        """Return the value of the field."""
         return f'lock="{quote(self.lock)}", epoch={self.epoch}, token="{self.token}"'
 
     @classmethod
@@ -71,7 +67,7 @@ class Fence:
         """Return what a field says.
 
         Raises:
-            ValueError: It is malformed.
+            ValueError: The field is malformed.
         """
         found = _FIELD.fullmatch(value)
         if found is None:

@@ -146,7 +146,7 @@ class Cohort:
     def _refusal(self) -> CircuitOpen | None:
         context = self._context
         # Asked for each lock, and the usual answer takes no more than this.
-        if context.life.refusal is None and context.client.state.health.quorum.closed:
+        if context.lifecycle.refusal is None and context.client.state.health.quorum.closed:
             return None
         return context.refusal()
 

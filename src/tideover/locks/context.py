@@ -21,7 +21,7 @@ class LockContext:
     Attributes:
         record_names: Whether spans may name locks.
         process_name: Returns the name of this process, for people.
-        life: Whether locks are given; closed later than the coordinator, whose bodies may still take locks.
+        lifecycle: Whether locks are given; closed later than the coordinator, whose bodies may still take locks.
         is_closed: Whether there is nothing to give back any more, because the sessions end.
     """
 
@@ -31,7 +31,7 @@ class LockContext:
     journal: LockJournal
     record_names: bool
     process_name: Callable[[], str]
-    life: Lifecycle = field(default_factory=Lifecycle)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
     is_closed: bool = False
 
     def refusal(self) -> CircuitOpen | None:
@@ -41,7 +41,7 @@ class LockContext:
             AuthenticationFailed: etcd refuses this client's credentials.
             Closed: The coordinator is closed.
         """
-        self.life.check()
+        self.lifecycle.check()
         if self.client.state.health.quorum.closed:
             return None
         try:
@@ -52,5 +52,5 @@ class LockContext:
 
     async def recovery(self) -> None:
         """Wait until no outage is declared, or the coordinator is closed."""
-        while self.client.state.outage_declared and self.life.is_open:
+        while self.client.state.outage_declared and self.lifecycle.is_open:
             await self.client.state.changed.wait()

@@ -95,8 +95,8 @@ class Locks(Part):
             TideoverError: As `Coordinator.lock` says.
         """
         context, clock = self.context, self.context.client.clock
-        if context.life.refusal is not None:
-            raise Closed(context.life.refusal)
+        if context.lifecycle.refusal is not None:
+            raise Closed(context.lifecycle.refusal)
         if inside and options.timeout is None:
             raise RuntimeError(f"{_of_itself(name)}, and this would wait for ever")
         if not self._used:
@@ -190,11 +190,11 @@ class Locks(Part):
 
     def begin(self) -> None:
         """Give locks from now on."""
-        self.context.life.open()
+        self.context.lifecycle.open()
 
     async def aclose(self, why: str) -> None:
         """Give no more locks, and wait until the keys are given back; bounded in time."""
-        self.context.life.close(why)
+        self.context.lifecycle.close(why)
         for cohort in list(self._cohorts.values()):
             cohort.close()
         self._cluster.changed.fire()
@@ -208,7 +208,7 @@ class Locks(Part):
 
     def poison(self, why: str) -> None:
         """Refuse everything: this is a forked child."""
-        self.context.life.poison(why)
+        self.context.lifecycle.poison(why)
         self._ledger.close()
 
     def status(self) -> tuple[tuple[LockStatus, ...], tuple[LockConflictStatus, ...], str | None]:

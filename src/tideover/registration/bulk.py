@@ -1,7 +1,7 @@
-"""Questions and writes about many keys in one transaction each; where it is refused, in two halves, and so on.
+"""Reads and writes of many keys in one transaction each; a refused transaction is split in halves, and so on.
 
-etcd refuses a transaction as a whole if this user may not do one part of it, and tells not which. Among thousands
-the few that are refused are found in some tens of transactions.
+etcd refuses a transaction as a whole if this user may not do one part of it, and does not say which. Among
+thousands of keys the few refused ones are found in some tens of transactions.
 """
 
 from __future__ import annotations
@@ -24,20 +24,13 @@ _MOST_BYTES = 524_288
 
 
 async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str]:
-    """Find the keys that this user may not write; nothing is written.
+    """Find the keys that this user may not write, with etcd's words, without writing any.
 
-    etcd looks at the rights for both branches of a transaction, and takes the one with the writes only if the
-    conditions hold, which they never do.
-
-    Args:
-        gateway: The way to etcd.
-        keys: The keys.
-
-    Returns:
-        The keys that are refused, and etcd's words.
+    etcd checks the permissions of both branches of a transaction, and executes the one with the writes only if the
+    compares hold, which they never do.
 
     Raises:
-        TideoverError: That could not be asked.
+        TideoverError: etcd did not answer.
     """
     refused: dict[bytes, str] = {}
 
@@ -58,15 +51,10 @@ async def unwritable(gateway: Gateway, keys: Sequence[bytes]) -> dict[bytes, str
 
 
 async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int) -> list[LeasedKey]:
-    """Find the keys that are not as they were written, or not under the lease.
-
-    Args:
-        gateway: The way to etcd.
-        keys: The keys.
-        lease: The lease.
+    """Find the keys that have changed since they were written, or are not under the lease.
 
     Raises:
-        TideoverError: That could not be asked.
+        TideoverError: etcd did not answer.
     """
     found: list[LeasedKey] = []
     asked = {own: Compare(own.full, mod_revision=own.mod_revision, lease=lease) for own in keys}
@@ -77,7 +65,7 @@ async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int
         try:
             answered = await gateway.call(Txn(tuple(asked[own] for own in some), then=read, otherwise=read))
         except PermissionDenied:
-            return len(some) == 1  # which one may not be read is no matter here
+            return len(some) == 1  # a key that may not be read counts as unchanged
         if not answered.result.succeeded and len(some) == 1:
             found.extend(some)
         return answered.result.succeeded
@@ -88,18 +76,13 @@ async def not_as_written(gateway: Gateway, keys: Sequence[LeasedKey], lease: int
 
 
 async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int) -> dict[LeasedKey, str]:
-    """Write keys again for the last time; those that are not as they were written are left alone.
-
-    Args:
-        gateway: The way to etcd.
-        values: What each is to say.
-        lease: Their lease.
+    """Write keys for the last time, except those that have changed since they were written.
 
     Returns:
         The keys that this user may not write, and etcd's words.
 
     Raises:
-        TideoverError: That could not be asked, or it is not known what came of it: then it is not tried again.
+        TideoverError: etcd did not answer, or the outcome is unknown: such a write is not tried again.
     """
     refused: dict[LeasedKey, str] = {}
 
@@ -121,17 +104,13 @@ async def overwrite(gateway: Gateway, values: dict[LeasedKey, bytes], lease: int
 
 
 async def delete(gateway: Gateway, keys: Sequence[LeasedKey]) -> dict[LeasedKey, str | None]:
-    """Delete keys one by one where a lease cannot be revoked, because this user may not write one of its keys.
-
-    Args:
-        gateway: The way to etcd.
-        keys: The keys.
+    """Delete keys where a lease cannot be revoked, because this user may not write one of its keys.
 
     Returns:
-        Those of which it is known what has become: None where it is gone, else why it is not.
+        The keys with a known outcome: None where the key is gone, else why it is not.
 
     Raises:
-        TideoverError: That could not be asked.
+        TideoverError: etcd did not answer.
     """
     ends: dict[LeasedKey, str | None] = {}
 
@@ -156,7 +135,6 @@ async def delete(gateway: Gateway, keys: Sequence[LeasedKey]) -> dict[LeasedKey,
 
 
 async def _halving(items: Sequence[T], do: Callable[[Sequence[T]], Awaitable[bool]]) -> None:
-    """Do something with all; if that fails, with each half."""
     if await do(items) or len(items) == 1:
         return
     half = len(items) // 2
@@ -165,12 +143,7 @@ async def _halving(items: Sequence[T], do: Callable[[Sequence[T]], Awaitable[boo
 
 
 def portions(items: Sequence[T], size: Callable[[T], int] = lambda _: 0) -> Iterator[Sequence[T]]:
-    """Cut into what fits into one transaction.
-
-    Args:
-        items: Keys, or what has one.
-        size: The bytes that each adds.
-    """
+    """Cut into portions that fit into one transaction each."""
     portion: list[T] = []
     total = 0
     for item in items:

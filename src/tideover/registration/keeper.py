@@ -1,13 +1,14 @@
-"""Who keeps the registrations of one coordinator in etcd: does for each what is due, and for many at once.
+"""Keeps the registrations of one coordinator in etcd: each as it is due, many in one transaction.
 
-Registrations of one ttl stand under one session. What a registration needs is its key, so that the end of one is
-its key deleted, and the session is closed with its last one.
+Registrations of one ttl share one session. A registration ends when its key is deleted, and the session is closed
+with its last one.
 
-A lease is for all or for none: etcd renews none, and lets nothing be written under it, once this user may not
-write one of its keys (3.5.28 and later); and none counts as renewed while a key that was given up under it cannot
-be deleted. So while a session is in trouble although etcd can be asked, it is asked which keys it refuses. Those
-registrations stay behind, and each gets a session of its own, for good; all others move: their keys are deleted,
-and put under a new session. Where all are refused nobody is to be kept from harm, and nobody moves.
+A lease serves all its keys or none: once this user may not write one of them, etcd neither renews the lease nor
+accepts writes under it (3.5.28 and later); and a lease does not count as renewed while a key of an ended
+registration cannot be deleted. So while a session is in trouble although etcd answers, the keeper asks etcd which
+keys it refuses. The refused registrations stay behind, and each gets a session of its own, for good; all others
+move: their keys are deleted, and written under a new session. If all are refused, moving would protect none, and
+all stay.
 
 At rest a registration has no task, no timer and no lease of its own.
 """
@@ -17,17 +18,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
-from tideover.client.gateway import Gateway
-from tideover.clock import Clock
-from tideover.cluster.state import ClusterState
+from tideover.client.client import Client
 from tideover.errors import Closed, TideoverError
-from tideover.home import Home
 from tideover.registration.bulk import not_as_written, portions, unwritable
 from tideover.registration.publisher import Publisher, Stage
 from tideover.registration.rules import SPREAD, Failure
@@ -35,9 +33,9 @@ from tideover.registration.shared import SharedSession
 from tideover.registration.writing import write, write_new
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.pool import SessionPool
-from tideover.ticker import GRAIN, Ticker
+from tideover.ticker import GRAIN
 
-# Seconds between two looks at keys that nobody has said anything about, full jitter above a half.
+# Seconds between two checks of all keys, without news of them; full jitter above a half.
 _LOOK_EVERY = 60.0
 # Seconds between two looks at the sessions' deadlines.
 _DOUBT_EVERY = 1.0
@@ -47,7 +45,7 @@ Key = int | Publisher
 
 @dataclass(slots=True)
 class _Opening:
-    """A session that is being opened, for those who wait for it."""
+    """A session that is being opened, and the registrations that wait for it."""
 
     waiting: dict[Publisher, None] = field(default_factory=dict)
     scope: anyio.CancelScope | None = None
@@ -55,39 +53,19 @@ class _Opening:
 
 
 class Keeper:
-    """Keeps registrations in etcd.
+    """Keeps registrations in etcd."""
 
-    Args:
-        pool: Where to open sessions.
-        gateway: The way to etcd.
-        cluster: Whether an outage is declared.
-        clock: The clocks.
-        chance: Draws a number uniformly from [0, 1).
-        home: Where tasks run.
-        ticker: Who looks at the clock.
-    """
-
-    def __init__(
-        self,
-        *,
-        pool: SessionPool,
-        gateway: Gateway,
-        cluster: ClusterState,
-        clock: Clock,
-        chance: Callable[[], float],
-        home: Home,
-        ticker: Ticker,
-    ) -> None:
+    def __init__(self, client: Client, pool: SessionPool) -> None:
         self._pool = pool
-        self._gateway = gateway
-        self._cluster = cluster
-        self._clock = clock
-        self._chance = chance
-        self._home = home
-        self._tick = ticker.every(math.inf, self._look)
-        # By ttl, or by registration where it is alone: what new ones are put under.
+        self._gateway = client.calls
+        self._cluster = client.state
+        self._clock = client.clock
+        self._chance = client.random
+        self._home = client.home
+        self._tick = client.ticker.every(math.inf, self._look)
+        # The sessions for new registrations: by ttl, or by registration where it is alone.
         self._current: dict[Key, SharedSession[Publisher]] = {}
-        # Also those that are about to be left, and being closed.
+        # All sessions, those that are being left or closed too.
         self._sessions: dict[SharedSession[Publisher], None] = {}
         self._opening: dict[Key, _Opening] = {}
         self._away: dict[Publisher, None] = {}
@@ -96,25 +74,19 @@ class Keeper:
         self._order = itertools.count()
         self._look_at_doubts = self._look_at_keys = -math.inf
 
-    def __repr__(self) -> str:
-        """Count the sessions and what is to be done."""
-        return f"<Keeper {len(self._sessions)} sessions, {len(self._agenda)} planned, {len(self._away)} away>"
-
     @property
     def usable(self) -> bool:
-        """Whether etcd can be asked."""
+        """Whether etcd answers."""
         return self._cluster.health.quorum.closed
 
-    # Planning: nothing here waits ------------------------------------------------------------------------------
-
     def plan(self, publisher: Publisher) -> None:
-        """Let a registration be tried when that makes sense."""
+        """Try a registration when it is due, or when the outage is over."""
         if publisher.stage is not Stage.RESTING or publisher.ended:
             return
         if not self.usable:
             publisher.stage = Stage.AWAY
             self._away[publisher] = None
-            publisher.meet(Failure.OUTAGE, self._cluster.brief)
+            publisher.record_failure(Failure.OUTAGE, self._cluster.brief)
         else:
             delay = publisher.delay
             if delay <= 0:
@@ -129,7 +101,7 @@ class Keeper:
         self._pace()
 
     def _replan(self, publisher: Publisher) -> None:
-        """Forget what was planned: there is another way to begin."""
+        """Plan a registration again, whatever was planned before."""
         if publisher.stage in (Stage.PLANNED, Stage.AWAY):
             self._away.pop(publisher, None)
             publisher.stage = Stage.RESTING
@@ -150,7 +122,7 @@ class Keeper:
         opening.waiting[publisher] = None
 
     def _write(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
-        """Write one key, together with all others that become due in the same moment."""
+        """Write one key, together with all others that become due at the same moment."""
         publisher.stage = Stage.WRITING
         shared.tenants[publisher] = None
         shared.due.append(publisher)
@@ -159,17 +131,16 @@ class Keeper:
             publisher.stage = Stage.RESTING
 
     def change(self, publisher: Publisher) -> None:
-        """Let something else be in etcd, as soon as possible."""
+        """Write a changed endpoint as soon as possible."""
         if publisher.is_there:
             self.plan(publisher)
 
-    # What the ticker looks at ----------------------------------------------------------------------------------
-
     def _look(self) -> None:
         now = self._clock.monotonic()
-        self._take_gone()
+        self._restore_deleted()
         if self.usable:
-            self._bring_back()
+            for publisher in list(self._away):
+                self._replan(publisher)
         while self._agenda and self._agenda[0][0] <= now:
             due, _, publisher = heapq.heappop(self._agenda)
             if publisher.stage is Stage.PLANNED and publisher.due == due:
@@ -184,16 +155,12 @@ class Keeper:
         self._pace()
 
     def _pace(self) -> None:
-        """Look often only while there is something to be done soon."""
+        """Tick often only while something is due soon."""
         busy = self._agenda or self._away or self._gone
         self._tick.period = GRAIN if busy else _DOUBT_EVERY if self._sessions else math.inf
 
-    def _bring_back(self) -> None:
-        for publisher in list(self._away):
-            self._replan(publisher)
-
-    def _take_gone(self) -> None:
-        """Put keys back that somebody has deleted. Those that went with their lease are not among them."""
+    def _restore_deleted(self) -> None:
+        """Write deleted keys again, except those that went with their lease."""
         gone, self._gone = self._gone, []
         for publisher, own in gone:
             if publisher.own is own and publisher.shared is not None and not publisher.shared.lost:
@@ -201,12 +168,12 @@ class Keeper:
                 self._replan(publisher)
 
     def _lose(self, shared: SharedSession[Publisher]) -> None:
-        """Begin again with all that stood under a session, which is lost."""
+        """Start again with all registrations of a lost session."""
         if shared.closing:
             return
         tenants, shared.tenants = list(shared.tenants), {}
-        # A lost one, too: restored from a backup, its lease may be there again, with the keys as they were.
-        self._give_up(shared)
+        # Revoked although lost: an etcd restored from a backup may have the lease again, with its keys.
+        self._retire(shared)
         for publisher in tenants:
             if publisher.shared is shared and not publisher.ended:
                 publisher.lose_session(shared.session.lost.reason or "")
@@ -216,7 +183,7 @@ class Keeper:
         for shared in list(self._sessions):
             if shared.doubt_changed():
                 for publisher in list(shared.tenants):
-                    publisher.show()
+                    publisher.report_change()
             others = len(shared.tenants) + len(shared.left) > 1
             if others and self.usable and shared.in_trouble and now >= shared.sorted_at + shared.session.ttl / 3:
                 shared.sorted_at = now
@@ -225,10 +192,8 @@ class Keeper:
             self._look_at_keys = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
             self._home.start("look at the keys of registrations", self._look_at_all)
 
-    # Sessions --------------------------------------------------------------------------------------------------
-
     async def _open(self, key: Key, ttl: int, opening: _Opening) -> None:
-        """Open a session for all that wait for it; or let each of them know why there is none."""
+        """Open a session for the waiting registrations, or record for each why there is none."""
         failure: TideoverError | None = None
         shared: SharedSession[Publisher] | None = None
         with anyio.CancelScope() as opening.scope:
@@ -252,7 +217,7 @@ class Keeper:
         elif not isinstance(failure, Closed):
             for publisher in waiting:
                 if failure is not None:
-                    publisher.set_back(failure)
+                    publisher.record_error(failure)
                 self.plan(publisher)
 
     def _begin(self, key: Key, shared: SharedSession[Publisher], waiting: Iterable[Publisher]) -> None:
@@ -264,17 +229,17 @@ class Keeper:
             self._look_at_keys = self._clock.monotonic() + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
         shared.session.lost.then(partial(self._lose, shared))
         if not shared.tenants:
-            self._give_up(shared)
+            self._retire(shared)
         self._pace()
 
-    def _give_up(self, shared: SharedSession[Publisher]) -> None:
-        """Close a session that nobody stands under any more, in the background."""
+    def _retire(self, shared: SharedSession[Publisher]) -> None:
+        """Close a session without registrations, in the background."""
         self.withdraw(shared)
         shared.closing = True
         self._home.start("close a session of registrations", self.close, shared)
 
     def withdraw(self, shared: SharedSession[Publisher]) -> None:
-        """Put nothing under a session any more."""
+        """Add no registrations to a session any more."""
         for key, current in list(self._current.items()):
             if current is shared:
                 del self._current[key]
@@ -290,13 +255,13 @@ class Keeper:
             self._sessions.pop(shared, None)
 
     async def _sort_out(self, shared: SharedSession[Publisher]) -> None:
-        """Let those who cause trouble stay behind, and all others move."""
+        """Move all registrations but the refused ones to another session."""
         debris = shared.session.report().debris
         tenants = {each.full: each for each in shared.tenants if each.is_there or debris}
         try:
             refused = await unwritable(self._gateway, [*tenants, *shared.left])
         except TideoverError:
-            return  # it is asked again
+            return  # the next look asks again
         shared.suspected = False
         if not refused or refused.keys() >= tenants.keys():
             return
@@ -311,14 +276,12 @@ class Keeper:
                 self._plan_in(SPREAD * publisher.share, publisher)
 
     def _isolate(self, publisher: Publisher, shared: SharedSession[Publisher], why: str) -> None:
-        """Let one have a session of its own from now on: its key stays under the one that all others leave."""
+        """Give a refused registration its own session; its key stays under the one that all others leave."""
         publisher.alone = True
         publisher.own = publisher.shared = None
         shared.tenants.pop(publisher, None)
-        publisher.meet(Failure.REFUSED, why)
+        publisher.record_failure(Failure.REFUSED, why)
         self._replan(publisher)
-
-    # Keys ------------------------------------------------------------------------------------------------------
 
     async def _write_due(self, shared: SharedSession[Publisher]) -> None:
         due, shared.due = shared.due, []
@@ -334,13 +297,13 @@ class Keeper:
         self._home.start(f"register {publisher.endpoint.service}", self._write_out, publisher, shared)
 
     async def _write_new(self, publishers: Sequence[Publisher], shared: SharedSession[Publisher]) -> None:
-        """Write many keys in one transaction, and then one by one those that it does not settle."""
+        """Write many keys in one transaction, and then one by one if etcd refuses it."""
         left: Sequence[Publisher] = ()
         try:
             with anyio.CancelScope() as scope:
                 for publisher in publishers:
                     publisher.writing = scope
-                left = await write_new(publishers, shared, gone=self._note_gone)
+                left = await write_new(publishers, shared, gone=self._record_gone)
         finally:
             for publisher in publishers:
                 publisher.writing = None
@@ -351,16 +314,16 @@ class Keeper:
                 self._rest(publisher)
 
     async def _write_out(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
-        """Write one key until etcd has what it is to have, or there is reason to wait."""
+        """Write one key until etcd has the endpoint, or there is a reason to wait."""
         try:
             with anyio.CancelScope() as publisher.writing:
-                await write(publisher, shared, gateway=self._gateway, leave=self._leave, gone=self._note_gone)
+                await write(publisher, shared, gateway=self._gateway, leave=self._leave, gone=self._record_gone)
         finally:
             publisher.writing = None
         self._rest(publisher)
 
     def _rest(self, publisher: Publisher) -> None:
-        """Let a registration be until something has changed, or plan what is still to be done."""
+        """End a try: plan the next one unless etcd has the endpoint."""
         publisher.stage = Stage.RESTING
         publisher.changed.fire()
         key: Key = publisher if publisher.alone else publisher.ttl
@@ -368,26 +331,20 @@ class Keeper:
             self.plan(publisher)
 
     def _leave(self, publisher: Publisher, shared: SharedSession[Publisher], left: bytes | None) -> None:
-        """Let a registration stand under a session no more.
-
-        Args:
-            publisher: The registration.
-            shared: The session.
-            left: Its key, if it could not be deleted.
-        """
+        """Remove a registration from a session, with its key if that could not be deleted."""
         shared.tenants.pop(publisher, None)
         if left is not None:
             shared.left.add(left)
         if not shared.tenants and not shared.closing:
-            self._give_up(shared)
+            self._retire(shared)
 
-    def _note_gone(self, publisher: Publisher, own: LeasedKey) -> None:
-        # Whether it went with its lease is known in a moment.
+    def _record_gone(self, publisher: Publisher, own: LeasedKey) -> None:
+        # Looked at by the next tick: whether the key went with its lease is known in a moment.
         self._gone.append((publisher, own))
         self._pace()
 
     async def _look_at_all(self) -> None:
-        """Find the keys that are not as they were written, although nobody has said so; they are written again."""
+        """Write the keys again that have changed without news from the watch."""
         for shared in list(self._sessions):
             asked = {each.own: each for each in shared.tenants if each.own is not None and each.is_there}
             revisions = {own: own.mod_revision for own in asked}
@@ -403,15 +360,8 @@ class Keeper:
                     publisher.written = None
                     self.plan(publisher)
 
-    # Ending ----------------------------------------------------------------------------------------------------
-
     async def stop(self, publishers: Collection[Publisher], patience: float) -> None:
-        """Do nothing more about registrations that were given up.
-
-        Args:
-            publishers: The registrations.
-            patience: Seconds in which writes under way may come to their end.
-        """
+        """Stop all work on ended registrations; writes under way have `patience` seconds to finish."""
         for publisher in publishers:
             self._away.pop(publisher, None)
             if publisher.stage is not Stage.WRITING:
@@ -434,12 +384,11 @@ class Keeper:
             await event.wait()
 
     def places(self, publisher: Publisher) -> list[SharedSession[Publisher]]:
-        """Return the sessions that a registration stands under, or was about to."""
+        """Return the sessions that a registration belongs to."""
         return [shared for shared in self._sessions if publisher in shared.tenants]
 
 
 async def _written(publishers: Iterable[Publisher]) -> None:
-    """Wait until no task writes any of them."""
     for publisher in publishers:
         while publisher.stage is Stage.WRITING:
             await publisher.changed.wait()

@@ -1,4 +1,4 @@
-"""What is registered, as its owner holds it: a handle, and the block that it lives in."""
+"""The handle on a registered endpoint, and the block that registers it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,7 @@ _UPDATE_TIMEOUT = 2.0
 
 
 class Registered:
-    """An endpoint that this process keeps in etcd; given by `tide.register`.
-
-    Args:
-        publisher: What keeps it there.
-        home: The event loop it belongs to.
-        change: Lets what has changed be in etcd.
-        begin_deregistering: Begins to end it.
-        deregister: Ends it.
-        poison: Says why this is not the process it belongs to; None if it is.
-    """
+    """An endpoint that this process keeps in etcd; given by `tide.register`."""
 
     def __init__(
         self,
@@ -58,25 +49,27 @@ class Registered:
 
     @property
     def endpoint(self) -> Endpoint:
-        """What is to be in etcd. The incarnation may become another one after an etcd was restored."""
+        """The endpoint to publish. Its incarnation may change after an etcd was restored."""
         return self._here.endpoint
 
     @property
     def registered(self) -> bool:
-        """Whether it is in etcd, under a lease that is proven. In an outage it stays there, but nobody can know:
-        then this is False, and the state in `status` is `UNCONFIRMED`."""
+        """Whether the endpoint is in etcd, under a proven lease.
+
+        In an outage the endpoint stays there unproven: then this is False, and the `status` is `UNCONFIRMED`.
+        """
         return self._here.state is RegistrationState.REGISTERED
 
     @property
     def status(self) -> RegistrationStatus:
-        """How it stands, as `tide.status()` shows it; also in a process that it does not belong to."""
-        return self._publisher.report()
+        """The status, as `tide.status()` shows it; also in a forked child."""
+        return self._publisher.status()
 
     async def wait_registered(self) -> None:
-        """Wait until it is in etcd.
+        """Wait until the endpoint is in etcd.
 
         Raises:
-            Closed: It was given up, or this is a forked child.
+            Closed: The registration has ended, or this is a forked child.
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
@@ -86,19 +79,19 @@ class Registered:
         await self._wait(lambda: self.registered)
 
     async def update(self, *, metadata: Mapping[str, str] | None = None, weight: float | None = None) -> bool:
-        """Publish something else about this endpoint, such as the weight 0 before it is taken out of service.
+        """Publish other metadata or another weight, such as 0 before the endpoint is taken out of service.
 
         Args:
             metadata: All of it; None leaves it as it is.
             weight: The weight; None leaves it as it is.
 
         Returns:
-            Whether etcd has it. If not, because that took more than 2 s, it will be told as soon as possible.
+            Whether etcd has the change. If that took more than 2 s, the change is written as soon as possible.
 
         Raises:
-            TypeError: One is of the wrong type.
-            ValueError: One is out of range.
-            Closed: It was given up, or this is a forked child.
+            TypeError: An argument is of the wrong type.
+            ValueError: An argument is out of range.
+            Closed: The registration has ended, or this is a forked child.
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
@@ -121,14 +114,14 @@ class Registered:
         return False
 
     async def deregister(self) -> None:
-        """Take it out of etcd, for good; again is a no-op. Leaving the block does this too.
+        """Delete the endpoint from etcd, for good; a second call does nothing. Leaving the block does this too.
 
         Raises:
             Closed: This is a forked child.
-            WrongLoop: This is another event loop than the coordinator's; it stays registered.
+            WrongLoop: This is another event loop than the coordinator's; the endpoint stays registered.
 
         When degraded:
-            Tries for 2 s, which it shares with all that is closed in a row while an outage is declared; what
+            Tries for 2 s, which it shares with all that is closed in a row while an outage is declared; a key that
             cannot be deleted goes with its lease: within its ttl and a second and a half, counted from when etcd
             has a leader again.
         """
@@ -136,11 +129,11 @@ class Registered:
         await self._deregister()
 
     def begin_deregistering(self) -> None:
-        """Do as `deregister`, in the background: for callbacks of the event loop, such as at a signal.
+        """Deregister in the background: for callbacks of the event loop, such as at a signal.
 
         Raises:
             Closed: This is a forked child.
-            WrongLoop: This is another event loop than the coordinator's; it stays registered.
+            WrongLoop: This is another event loop than the coordinator's; the endpoint stays registered.
         """
         self._home.check(self)
         _ = self._here
@@ -165,14 +158,7 @@ class Registered:
 
 
 class RegistrationBlock:
-    """A registration for the length of an `async with` block; made by `Coordinator.register`, which documents it.
-
-    Args:
-        registration: What is registered.
-        home: The event loop it belongs to.
-        start: Begins, and gives the handle.
-        patience: Seconds that entering waits until etcd has it.
-    """
+    """A registration for the length of an `async with` block; see `Coordinator.register`."""
 
     def __init__(
         self,
@@ -189,7 +175,7 @@ class RegistrationBlock:
         self._registered: Registered | None = None
 
     def __repr__(self) -> str:
-        """Show the service, and how it stands."""
+        """Show the service and its state."""
         return f"<RegistrationBlock {self._registration.name!r} {self._registered or 'not entered'}>"
 
     async def __aenter__(self) -> Registered:
@@ -209,7 +195,7 @@ class RegistrationBlock:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take it out of etcd."""
+        """Deregister."""
         if self._registered is not None and self._registered._poison() is None:
             self._home.check(self)
             await self._registered.deregister()

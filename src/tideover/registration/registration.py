@@ -1,4 +1,4 @@
-"""What is to be registered, checked before anything is sent."""
+"""An endpoint to register, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from tideover.holders import process_name
 from tideover.sessions.rules import LeaseRules
 from tideover.shown import quoted, shown
 
-# Bytes: every follower of the service holds it in memory.
+# Bytes: every follower of the service holds the endpoint in memory.
 _MAX_VALUE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What is to be registered: for `TideoverMiddleware(..., register=Registration(...))`.
+    """An endpoint to register: for `TideoverMiddleware(..., register=Registration(...))`.
 
     Attributes:
         name: The service, such as `"api"`; a slash in it has no meaning of its own.
         url: Where *others* reach this instance, with the port: `"http://10.0.0.7:8000"`.
-        metadata: What else it says about itself, text to text, such as `{"zone": "a"}`; 64 KiB at the most.
-        weight: Its share of the traffic, compared with the others' weights. 0 means none.
-        ttl: Whole seconds after which it is gone when its process has died; 5 at the least.
-        instance: Which instance it is: stays when the process is restarted, so that the successor takes its place
-            at once. None means host and port of the URL.
+        metadata: Further facts about the instance, text to text, such as `{"zone": "a"}`; 64 KiB at the most.
+        weight: The instance's share of the traffic, compared with the others' weights. 0 means none.
+        ttl: Whole seconds after which the key is gone when its process has died; 5 at the least.
+        instance: The name of the instance, the same after a restart of the process, so that the successor takes
+            its place at once. None means host and port of the URL.
 
     Raises:
-        TypeError: One is of the wrong type.
-        ValueError: One is out of range, or others could not reach that URL.
+        TypeError: A field is of the wrong type.
+        ValueError: A field is out of range, or others could not reach that URL.
     """
 
     name: str
@@ -42,7 +42,6 @@ class Registration:
     instance: str | None = None
 
     def __post_init__(self) -> None:
-        """Reject what cannot work."""
         check_name(self.name)
         check_url(self.url)
         LeaseRules(self.ttl)
@@ -53,7 +52,7 @@ class Registration:
         check_size(endpoint)
 
     def endpoint(self, incarnation: str) -> Endpoint:
-        """Return what is published."""
+        """Return the endpoint to publish."""
         instance = self.instance or _authority(urlsplit(self.url))
         return Endpoint(
             self.url, self.weight, self.metadata, instance, incarnation, self.name, process=process_name()
@@ -61,10 +60,10 @@ class Registration:
 
 
 def check_size(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint that every follower can be expected to hold.
+    """Reject an endpoint that is too large for its followers' memory; return any other.
 
     Raises:
-        ValueError: It is too large.
+        ValueError: The endpoint is too large.
     """
     size = len(endpoint.encode())
     if size > _MAX_VALUE:
@@ -73,11 +72,11 @@ def check_size(endpoint: Endpoint) -> Endpoint:
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL at which others would not find this instance.
+    """Reject a URL at which others would not find this instance.
 
     Raises:
-        TypeError: It is not text.
-        ValueError: Why.
+        TypeError: The URL is not text.
+        ValueError: Others could not use the URL.
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be text such as 'http://10.0.0.7:8000', not {quoted(url)}")

@@ -1,4 +1,4 @@
-"""The registrations of one coordinator: begun, shown, and ended before anything else is."""
+"""The registrations of one coordinator, which end before its sessions do."""
 
 from __future__ import annotations
 
@@ -25,52 +25,31 @@ _LEFT = "it was given up by its owner"
 
 
 class Registrations(Part):
-    """Keeps what one coordinator has registered.
-
-    Args:
-        client: The way to etcd.
-        pool: Where to open sessions.
-        patience: Seconds that entering a block waits until etcd has it.
-    """
+    """Starts, lists and ends registrations."""
 
     def __init__(self, client: Client, *, pool: SessionPool, patience: float) -> None:
         self._home = client.home
         self._lifecycle = client.lifecycle
         self._patience = patience
-        state, clock, chance = client.state, client.clock, client.random
-        self._publisher = partial(Publisher, base=client.base, cluster=state, clock=clock, chance=chance)
-        self._keeper = Keeper(
-            pool=pool,
-            gateway=client.calls,
-            cluster=state,
-            clock=clock,
-            chance=chance,
-            home=client.home,
-            ticker=client.ticker,
-        )
-        self._part = partial(part, keeper=self._keeper, gateway=client.calls, cluster=state)
-        self.running: dict[Publisher, Registered] = {}
+        self._client = client
+        self._keeper = Keeper(client, pool)
+        self._running: dict[Publisher, Registered] = {}
+        self._process_name = client.process_name
         self._ending: list[Publisher] = []
         self._parting = False
         self._tick = client.ticker.every(math.inf, self._end_those)
 
     def __repr__(self) -> str:
-        """Count them by state."""
-        counted = Counter(publisher.state.value for publisher in self.running)
+        """Count the registrations by state."""
+        counted = Counter(publisher.state.value for publisher in self._running)
         return f"<Registrations {', '.join(f'{n} {state}' for state, n in counted.items()) or 'none'}>"
 
     def block(self, registration: Registration) -> RegistrationBlock:
-        """Return a block that is registered; see `Coordinator.register`."""
+        """Return the block of a registration; see `Coordinator.register`."""
         return RegistrationBlock(registration, home=self._home, start=self.start, patience=self._patience)
 
     def start(self, registration: Registration) -> Registered:
-        """Begin to register something; it is not in etcd yet when this returns.
-
-        Args:
-            registration: What it is.
-
-        Returns:
-            The handle.
+        """Start a registration; its key is not in etcd yet when this returns.
 
         Raises:
             Closed: The coordinator is not open.
@@ -78,7 +57,7 @@ class Registrations(Part):
         """
         self._home.check(self)
         self._lifecycle.check()
-        publisher = self._publisher(registration)
+        publisher = Publisher(registration, self._client)
         registered = Registered(
             publisher,
             home=self._home,
@@ -87,46 +66,47 @@ class Registrations(Part):
             deregister=partial(self._end, (publisher,), _LEFT),
             poison=lambda: self._lifecycle.forked,
         )
-        self.running[publisher] = registered
+        self._running[publisher] = registered
+        self._name_process()
         self._keeper.plan(publisher)
         return registered
 
+    def _name_process(self) -> None:
+        first = next(iter(self._running), None)
+        self._process_name.registered = "" if first is None else first.endpoint.url
+
     def handles(self) -> tuple[Registered, ...]:
-        """Return the handles of all that is registered, in the order in which that began."""
-        return tuple(self.running.values())
+        """Return the handles of all registrations, oldest first."""
+        return tuple(self._running.values())
 
     def status(self) -> tuple[RegistrationStatus, ...]:
-        """Return how each of them stands. No I/O."""
-        return tuple(publisher.report() for publisher in list(self.running))
+        """Return the status of each registration. No I/O."""
+        return tuple(publisher.status() for publisher in list(self._running))
 
     def count(self) -> Mapping[tuple[str, str], int]:
-        """Return how many there are, by service and state."""
-        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self.running))
-
-    # Life ------------------------------------------------------------------------------------------------------
+        """Count the registrations by service and state."""
+        return Counter((publisher.endpoint.service, publisher.state.value) for publisher in list(self._running))
 
     async def end_all(self, why: str) -> None:
-        """Take all out of etcd; bounded in time. More may be registered later."""
-        await self._end(list(self.running), why)
+        """End all registrations; bounded in time. Others may start later."""
+        await self._end(list(self._running), why)
 
     async def close(self, why: str) -> None:
         """Take all out of etcd, of a coordinator that is closing; bounded in time."""
         await self.end_all(why)
 
-    # The end ---------------------------------------------------------------------------------------------------
-
     async def _end(self, publishers: Sequence[Publisher], why: str) -> None:
-        """Take some out of etcd; a second call waits for the first."""
+        """End registrations; a second call waits for the first."""
         for publisher in publishers:
             self._begin_ending(publisher, why)
         self._end_those()
         with anyio.move_on_after(CLOSE_TIMEOUT * 2, shield=True):
             for publisher in publishers:
-                while publisher in self.running:
+                while publisher in self._running:
                     await publisher.changed.wait()
 
     def _begin_ending(self, publisher: Publisher, why: str) -> None:
-        """Give one up, from a callback of the event loop as well: those begin no tasks, and the ticker does."""
+        """Mark a registration as ended. Callbacks of the event loop start no tasks, so the ticker does."""
         if publisher.ended:
             return
         publisher.ended.give(why)
@@ -136,25 +116,27 @@ class Registrations(Part):
         self._tick.soon()
 
     def _end_those(self) -> None:
-        """Begin to take out of etcd what was given up."""
+        """Start the task that deletes the ended registrations."""
         if not self._ending or self._parting:
             return
         self._parting = self._home.start("deregistration", self._end_together)
         if not self._parting:
-            # Everything was ended before.
+            # The coordinator has ended its tasks before.
             for publisher in self._ending:
-                self.running.pop(publisher, None)
+                self._running.pop(publisher, None)
+                self._name_process()
             self._ending.clear()
 
     async def _end_together(self) -> None:
-        """Take all out of etcd that were given up in the same moment."""
+        """Delete all registrations that ended at the same moment."""
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()
             together, self._ending, self._parting = self._ending, [], False
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT * 2):
-                    await self._part(together)
+                    await part(together, self._keeper, self._client)
             finally:
                 for publisher in together:
-                    self.running.pop(publisher, None)
+                    self._running.pop(publisher, None)
+                    self._name_process()
                     publisher.changed.fire()

@@ -1,9 +1,9 @@
-"""When a registration that is not in etcd is to be put there: pure decisions.
+"""When a missing registration is written: pure decisions.
 
-After an outage all clients notice at the same time that etcd is back. Those whose lease has ended, or who could
-not begin, would then grant a lease and write their keys, all within a tenth of a second. So each waits for a
-share of `SPREAD` that is fixed by the hash of its incarnation: no coordination, and no luck needed. A client that
-starts on a good day waits for nothing, and neither does one whose key alone was deleted.
+After an outage all clients notice at the same time that etcd is back. Those whose lease has ended, or that could
+not begin, would then grant a lease and write their keys, all within a tenth of a second. So each waits for a share
+of `SPREAD` that the hash of its incarnation fixes: no coordination, and no luck needed. A client that starts while
+etcd is well waits for nothing, and neither does a client whose key alone was deleted.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ import hashlib
 from dataclasses import dataclass, replace
 from enum import Enum
 
-# Seconds over which those spread that return together. Far below the shortest ttl, because a registration is to be
-# there again within its ttl.
+# Seconds over which returning registrations spread. Far below the shortest ttl: each returns within its ttl.
 SPREAD = 2.25
 # Seconds between two tries: at first, at the most, and after a definite no, which only an operator can change.
 _FIRST = 0.1
 _MOST = 1.0
 _REFUSED = 5.0
-# A key that has been there for so many seconds was not deleted by somebody who does it again and again.
+# Seconds after which a key's deletion starts a new row of failures: nothing deletes that key again and again.
 _STEADY = 10.0
 
 
 class Failure(Enum):
-    """Why a registration is not in etcd, or not as it is to be.
+    """Why a registration is not in etcd, or is out of date there.
 
     Attributes:
-        OUTAGE: An outage was declared: all others are in it too.
-        LOST: Its lease has ended: perhaps the others' too, as after a rebuild.
-        DELETED: Its key is gone and its lease is not: an operator, for one.
-        FAILED: A try has failed, and may do better the next time.
+        OUTAGE: An outage was declared, which concerns all clients.
+        LOST: The lease has ended, perhaps those of other clients too, as after a rebuild.
+        DELETED: The key is gone and the lease is not: an operator, for one.
+        FAILED: A try has failed, and the next one may succeed.
         REFUSED: etcd has said a definite no.
     """
 
@@ -43,39 +42,38 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comeback:
-    """Where a registration stands on its way back.
+    """The state of a missing registration.
 
     Attributes:
-        together: Whether others return at the same time.
-        refused: Whether the last try was refused.
-        failures: How many tries have failed since it was there for long.
+        together: Whether other registrations return at the same time.
+        refused: Whether etcd refused the last try.
+        failures: How many tries have failed in a row.
     """
 
     together: bool = False
     refused: bool = False
     failures: int = 0
 
-    def after(self, setback: Failure) -> Comeback:
-        """Return where it stands after a setback."""
-        if setback in (Failure.OUTAGE, Failure.LOST):
+    def after(self, failure: Failure) -> Comeback:
+        """Return the state after a failure."""
+        if failure in (Failure.OUTAGE, Failure.LOST):
             return Comeback(together=True)
-        refused = setback is Failure.REFUSED
+        refused = failure is Failure.REFUSED
         return Comeback(refused=refused, failures=0 if refused else self.failures + 1)
 
     def there(self) -> Comeback:
-        """Return where it stands when it has been put into etcd: that may not last."""
+        """Return the state after a successful write, which may not last."""
         return replace(self, together=False, refused=False)
 
     def lasted(self, seconds: float) -> Comeback:
-        """Return where it stands when it has been there for a time."""
+        """Return the state after the key has been in etcd for a time."""
         return Comeback() if seconds >= _STEADY else self
 
     def delay(self, *, share: float, chance: float) -> float:
         """Return the seconds to wait before the next try.
 
         Args:
-            share: The share of `SPREAD` that is this one's, in [0, 1); see `share_of`.
-            chance: A number drawn uniformly from [0, 1).
+            share: This registration's share of `SPREAD`, in [0, 1); see `share_of`.
         """
         if self.together:
             return SPREAD * share
@@ -87,5 +85,5 @@ class Comeback:
 
 
 def share_of(incarnation: str) -> float:
-    """Return the share of the spread that is an incarnation's, in [0, 1): evenly spread over many of them."""
+    """Return an incarnation's share of the spread, in [0, 1): even over many incarnations."""
     return int.from_bytes(hashlib.sha256(incarnation.encode()).digest()[:6]) / 2**48

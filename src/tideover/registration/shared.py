@@ -1,4 +1,4 @@
-"""A session that several registrations stand under, and who they are."""
+"""A session that several registrations share."""
 
 from __future__ import annotations
 
@@ -14,20 +14,14 @@ T = TypeVar("T", bound=Hashable)
 
 
 class SharedSession(Generic[T]):
-    """One lease for all registrations of a ttl, or for one that has been the cause of trouble.
-
-    Args:
-        session: The session.
+    """One lease for all registrations of a ttl, or for one whose key etcd has refused.
 
     Attributes:
-        session: The session.
-        tenants: Who stands under it, or is about to, in the order in which they came.
-        due: Those of them whose keys are to be written now.
+        tenants: The registrations with a key under the lease, or about to write one, oldest first.
+        due: The tenants whose keys are written next.
         left: Keys that could not be deleted when their registrations ended.
-        suspected: Whether etcd has refused a write under it that was not refused for its own key.
-        sorted_at: When it was last asked who is refused, on the monotonic clock.
-        closing: Whether it is being closed.
-        closed: Set when it is closed.
+        suspected: Whether etcd has refused a write under the lease that was not refused for its own key.
+        sorted_at: When the refused keys were last looked for, on the monotonic clock.
     """
 
     def __init__(self, session: Session) -> None:
@@ -41,21 +35,17 @@ class SharedSession(Generic[T]):
         self.closed = anyio.Event()
         self._doubted = False
 
-    def __repr__(self) -> str:
-        """Show the session, and count who stands under it."""
-        return f"<SharedSession {len(self.tenants)} registrations under {self.session!r}>"
-
     @property
     def lost(self) -> bool:
-        """Whether it has ended."""
+        """Whether the lease has ended."""
         return bool(self.session.lost)
 
     @property
     def in_trouble(self) -> bool:
-        """Whether it is not renewed, or something was refused under it."""
+        """Whether the lease is not renewed, or a write under it was refused."""
         return self.suspected or self.session.state is SessionState.SUSPENDED
 
     def doubt_changed(self) -> bool:
-        """Return whether it is relied upon where it was not at the last look, or the reverse."""
+        """Return whether the session became doubtful, or proven again, since the last call."""
         before, self._doubted = self._doubted, self.session.loss() is not None
         return self._doubted is not before

@@ -85,12 +85,12 @@ def job_failed(election: str, error: BaseException, pause: float | None, *, why:
         "error.type": kind,
     }
     again = "" if pause is None else f"; this process is a candidate again in {pause:.1f} s"
-    text = f"this process {why}{again}" if why else f"what runs while leading {election!r} has failed{again}"
+    text = f"this process {why}{again}" if why else f"the job of {election!r} has failed{again}"
     event("tideover.job.failed", text, attributes, level=logging.ERROR, about=f"{election} {kind}", error=error)
 
 
 def job_ended(election: str) -> None:
     """Report that a job returned while leading."""
     attributes: Attributes = {"tideover.component": "election", "tideover.election": election}
-    text = f"what ran while leading {election!r} has returned, and does not run here again"
+    text = f"the job of {election!r} has returned, and does not run here again"
     event("tideover.job.ended", text, attributes)

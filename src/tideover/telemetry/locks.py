@@ -98,14 +98,14 @@ def ledger_failed(why: str) -> None:
 def hold_rejected(key: str, revision: int, why: str) -> None:
     """Report an entry of etcd's ledger that does not describe a held lock."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
-    text = f"{shown(key)} at revision {revision} is no hold: {why}"
+    text = f"{shown(key)} at revision {revision} describes no held lock: {why}"
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 
 def place_rejected(key: str, revision: int, why: str) -> None:
     """Report a key under a lock's prefix that is no holder's and no waiter's."""
     attributes: Attributes = {"tideover.component": "lock", "tideover.revision": revision}
-    text = f"{shown(key)} at revision {revision} stands in the line of a lock: {why}"
+    text = f"{shown(key)} at revision {revision} is in the line of a lock: {why}"
     event("tideover.lock.rejected", text, attributes, level=logging.WARNING, about=key)
 
 

@@ -21,35 +21,32 @@ SECRET = canary("listener-secret")
 MESSAGE = Message(Kind.ASK, "/elections/x", 1, "L", 3, 1, "n", "C", 15.0)
 
 
-def desk(towards: tuple[str, ...] = ("127.0.0.1:2379",), **options: Any) -> PeerListener:
+def listener(towards: tuple[str, ...] = ("127.0.0.1:2379",), **options: Any) -> PeerListener:
     """Return one on a network in memory."""
     return PeerListener(
         Failsafe(SECRET, **options), towards=towards, monotonic=lambda: 0.0, network=Switchboard().line()
     )
 
 
-class Seat:
-    """A candidate."""
-
-    me = "C"
-
-    def take(self, message: Message) -> Verdict:
-        return Verdict.HERE
-
-
 def test_whom_a_message_reaches() -> None:
     """It reaches the incarnation that it is for; for any other the answer is 421, and unsigned ones get 403."""
-    made, keys, seat = desk(), Keyring([SECRET.encode()]), Seat()
+    made, keys = listener(), Keyring([SECRET.encode()])
+
+    def here(message: Message) -> Verdict:
+        return Verdict.HERE
+
     body = keys.request(MESSAGE)
     assert made._handle(body) == (421, b"")
-    made.seat(seat)
+    made.register("C", here)
     status, answer = made._handle(body)
     assert status == 200
     assert keys.read_reply(answer, MESSAGE) == "here"
     assert made._handle(Keyring([b"another secret of sixteen"]).request(MESSAGE)) == (403, b"")
     assert made._handle(b"junk") == (403, b"")
     assert made.rejected == 2
-    made.unseat(seat)
+    made.unregister("C", lambda message: Verdict.HERE)
+    assert made._handle(body)[0] == 200, "a successor's answer stays"
+    made.unregister("C", here)
     assert made._handle(body) == (421, b"")
 
 
@@ -69,7 +66,7 @@ def test_whom_a_message_reaches() -> None:
 )
 async def test_where_it_is(options: dict[str, Any], address: str) -> None:
     """The address is what was given; else that of `listen`; else that by which this machine reaches etcd."""
-    made = desk(**options)
+    made = listener(**options)
     await made.open()
     assert made.address == address
 

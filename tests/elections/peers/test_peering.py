@@ -384,7 +384,7 @@ async def test_recorded_messages_are_worth_nothing() -> None:
         await anyio.sleep(60)
         assert one.standing == "confirmed"
         recorded = list(made.board.sent)
-        candidate = two.tide._parts.elections._running[0].record
+        candidate = next(iter(two.tide._parts.elections._running)).record
         promised = candidate.state.promised
         made.unlink(one, two)
         await anyio.sleep(10)
@@ -401,7 +401,7 @@ async def test_changed_messages_are_silence() -> None:
         made.outage(True)
         await anyio.sleep(20)
         assert not one.standing
-        assert two.tide._parts.elections._running[0].record.state.promised == -math.inf
+        assert next(iter(two.tide._parts.elections._running)).record.state.promised == -math.inf
 
 
 async def test_other_policies_are_refused() -> None:
@@ -478,14 +478,14 @@ async def test_a_new_policy_is_not_held_up() -> None:
 async def test_a_holder_that_has_promised_is_shown_as_not_in_office() -> None:
     """What was taken while a promise was given is held, is shown, and is entered when the promise has ended."""
     async with fleet(2) as (_, (one, two), _):
-        record = two.tide._parts.elections._running[0].record
+        record = next(iter(two.tide._parts.elections._running)).record
         # Its takeover is applied, and the answer is long in coming.
         two.store.inject("", op=Txn, applied=True)
         one.scope.cancel()
         await anyio.sleep(0.5)
         assert record.state.draft
         promised = anyio.current_time() + 30
-        record.learn(replace(record.state, promised=promised))
+        record.set_state(replace(record.state, promised=promised))
         await anyio.sleep(10)
         found = await two.tide.election("reaper").current()
         assert found is not None

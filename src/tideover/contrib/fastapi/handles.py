@@ -13,7 +13,7 @@ from tideover.config.config import Config
 from tideover.contrib.fastapi.by_type import ByType, replaceable
 from tideover.coordinator.coordinator import Coordinator
 from tideover.discovery.service_view import ServiceView
-from tideover.elections.elections import Election
+from tideover.elections.election import Election
 from tideover.elections.term import Term
 from tideover.functions import current
 from tideover.status import StatusReport

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from tideover.config.decoded import decoder_for
-from tideover.config.reader import MISSING
+from tideover.config.readings import MISSING
 from tideover.contrib.fastapi.by_type import ByType, replaceable
 from tideover.decorators.injection import check_key
 from tideover.extras import installed

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tideover.codecs import Refusal
 from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
+from tideover.config.readings import MISSING, absent, found
 from tideover.coordinator.coordinator import Coordinator, life_of
 from tideover.errors import ConfigKeyError, ConfigValueError
 from tideover.prefixes.followed import at_start
@@ -57,12 +58,12 @@ class FromDisk:
         """Return a key's value; see `Origin`."""
         entry, decode = self._entries.get(key), decoder_for(key, form)
         if entry is None:
-            return Reading(key, None, False, Source.DISK, 0, math.inf, True)
+            return absent(key, MISSING, Source.DISK, math.inf, stale=True)
         try:
             value = decode(entry.value)
         except Refusal as exc:
             raise refused(key, entry.mod_revision, exc, decode.name) from exc
-        return Reading(key, value, True, Source.DISK, entry.mod_revision, math.inf, True)
+        return found(key, value, Source.DISK, entry.mod_revision, math.inf, stale=True)
 
     def below(self, prefix: str) -> list[str]:
         """Return the keys there are that begin with a prefix."""
@@ -98,7 +99,7 @@ class Building:
             if not self.defaults:
                 raise
             self.refusal = self.refusal or exc
-            return Reading(key, None, False, Source.DEFAULT, 0, 0.0, True)
+            return absent(key, MISSING, Source.DEFAULT, 0.0, stale=True)
         self.revision = max(self.revision, reading.revision)
         return reading
 

@@ -1,3 +1,3 @@
-"""Decisions on a list of endpoints, pure: `removals` says who leaves, `ejection` who is skipped for a while,
-`rotation` whose turn it is.
+"""Decisions on a list of endpoints, pure: `removals` drops endpoints that etcd no longer has, `ejection` skips
+failing ones for a while, `rotation` picks the next one.
 """

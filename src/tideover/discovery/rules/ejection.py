@@ -1,9 +1,8 @@
-"""Passive ejection: who fails several times in a row is not picked for a while.
+"""Passive ejection: an endpoint that fails several times in a row is not picked for a while.
 
-It comes back by itself after a time that doubles from one ejection to the next. On its return it is on probation:
-the first failure ejects it again, the first success clears it. Never more than a share of those that can be
-picked is ejected, so that when everything fails, which is more likely to be the caller's own trouble, somebody is
-still picked.
+The endpoint returns after a time that doubles from one ejection to the next. It returns on probation: the first
+failure ejects it again, the first success clears it. At most a share of the pickable endpoints is ejected at a
+time: when every call fails, the caller itself is the likely cause, and some endpoint must still be picked.
 
 Prior art: Envoy's outlier detection, for consecutive failures, the growing time and the cap.
 """
@@ -20,13 +19,13 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class EjectionRules:
-    """The numbers.
+    """The limits of ejection.
 
     Attributes:
         failures: How many failures in a row eject.
         shortest: Seconds of the first ejection.
         longest: Seconds of any ejection, at the most.
-        share: The share of those that can be picked that may be ejected.
+        share: The share of the pickable endpoints that may be ejected.
 
     Raises:
         ValueError: A number is out of range.
@@ -38,7 +37,6 @@ class EjectionRules:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Reject numbers that cannot work."""
         if self.failures < 1:
             raise ValueError(f"failures must be at least 1, not {self.failures}")
         if not 0 < self.shortest <= self.longest:
@@ -53,12 +51,12 @@ class EjectionRules:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """How one endpoint has done lately.
+    """The failures and the ejection of one endpoint.
 
     Attributes:
         failures: Failures in a row.
-        length: Seconds of its last ejection, from which the next one grows; 0 if there was none lately.
-        until: When its ejection ends or ended, in monotonic seconds.
+        length: Seconds of the last ejection, from which the next one grows; 0 if there was none lately.
+        until: When the ejection ends or ended, in monotonic seconds.
     """
 
     failures: int = 0
@@ -66,23 +64,17 @@ class Track:
     until: float = -math.inf
 
     def report(self, ok: bool, now: float, *, room: bool, rules: EjectionRules) -> Track:
-        """Take in how a call went.
+        """Apply a call's outcome; afterwards `until` lies ahead if this call ejects the endpoint.
 
-        What is reported of an ejected endpoint was begun before, or is somebody's own test, and changes nothing.
+        The outcome of an ejected endpoint changes nothing: that call began before, or is a test of the caller's.
 
         Args:
-            ok: Whether it went well.
-            now: The time in monotonic seconds.
-            room: Whether one more may be ejected.
-            rules: The numbers.
-
-        Returns:
-            The track from now on; `until` lies ahead if this ejects it.
+            room: Whether one more endpoint may be ejected.
         """
         if now < self.until:
             return self
         if ok:
-            # Good for as long as it was away: the next ejection is a first one.
+            # Healthy for as long as it was ejected: the next ejection is a first one.
             forgiven = now - self.until >= self.length
             return Track(0, 0.0 if forgiven else self.length, self.until)
         failures = self.failures + 1
@@ -93,18 +85,7 @@ class Track:
 
 
 def ejected(tracks: Mapping[K, Track], pickable: Collection[K], now: float, rules: EjectionRules) -> frozenset[K]:
-    """Return who is not to be picked now.
-
-    Args:
-        tracks: How each has done; those without a track have done well.
-        pickable: Who could be picked if nobody were ejected.
-        now: The time in monotonic seconds.
-        rules: The numbers.
-
-    Returns:
-        Some of `pickable`, and not more than their share: if there are fewer than there were, those come back
-        first whose time is over first.
-    """
+    """Return the ejected endpoints of `pickable`, at most their share: those that end first return first."""
     out = [key for key in pickable if key in tracks and now < tracks[key].until]
     out.sort(key=lambda key: -tracks[key].until)
     return frozenset(out[: rules.most(len(pickable))])

@@ -1,19 +1,22 @@
 """When an instance that etcd no longer has leaves the list of a service.
 
-Additions and changes always count at once, and so does the word of an instance that it leaves. Any other removal
-counts
+Guarantee: additions and changes apply at once, and so does an instance's own word that it leaves. Any other
+    removal applies
 
-- at once in ordinary times, as long as no more than a share of the list goes per window;
-- after an outage, or in another history, not before a grace period is over: whoever could not renew its lease
-  seems to have gone, and is about to come back;
+- at once in ordinary times, for at most a share of the list per window;
+- after an outage, or in another history, only after a grace period: an instance that could not renew its lease is
+  missing, and about to return;
 - never while the content is not proven in sync;
-- and an empty service, which is what a rebuilt cluster looks like, only once it has been empty for some time.
+- and for an empty service, which is what a rebuilt cluster shows, only once it has been empty for some time.
 
-The other direction is bounded just as well: `RemovalRules.longest` seconds after the last change the list is what
-etcd has, if etcd can be asked all the while.
+Holding back is bounded: `RemovalRules.longest` seconds after the last change the list is what etcd has, if etcd
+answers all the while.
 
-Prior art: Eureka's self-preservation, which holds expirations below a share of renewals, and Nacos' protect
-threshold; both can keep dead instances for ever, and so hold nothing here without an end.
+Not guaranteed: that a listed instance is alive. A dead one is listed for up to that time, and in an outage until
+its end; `ejection` skips the ones that fail.
+
+Prior art: Eureka's self-preservation, which stops expirations below a share of renewals, and Nacos' protect
+threshold. Both can keep dead instances without an end, which the bound above excludes.
 """
 
 from __future__ import annotations
@@ -28,12 +31,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RemovalRules:
-    """The numbers.
+    """The limits of removals.
 
     Attributes:
         grace: Seconds after an outage in which nothing is removed.
         window: Seconds of a window.
-        share: The share of the list that may be removed in a window; of any list it is at least one.
+        share: The share of the list that may be removed in a window; at least one instance.
         empty_after: Seconds for which a service must have been empty before that is believed.
 
     Raises:
@@ -46,7 +49,6 @@ class RemovalRules:
     empty_after: float = 30.0
 
     def __post_init__(self) -> None:
-        """Reject numbers that cannot work."""
         for name in ("grace", "window", "empty_after"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 seconds or more, and finite, not {getattr(self, name)}")
@@ -55,37 +57,37 @@ class RemovalRules:
 
     def most(self, size: int) -> int:
         """Return how many of a list of `size` may be removed in a window."""
-        # Not one more because a third of three is a little more than one.
+        # Rounding alone adds none: a third of three is a little more than one.
         return max(1, math.ceil(size * self.share - 1e-9))
 
     @property
     def spread(self) -> float:
-        """Seconds after which the last of any number has gone that may go."""
+        """Seconds from the first to the last of all removals, whatever their number."""
         return (math.ceil(1 / self.share - 1e-9) - 1) * self.window
 
     @property
     def longest(self) -> float:
         """Seconds after the last change, or after the end of an outage, after which the list is what etcd has.
 
-        One window more than its two parts: others may have used up the one in which the waiting ended.
+        One window more than its two parts: other removals may have used up the window in which the wait ended.
         """
         return max(self.grace, self.empty_after) + self.spread + self.window
 
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """The list of a service, and what is about to leave it.
+    """The list of a service, and the instances about to leave it. All times are monotonic seconds.
 
     Attributes:
-        listed: Instance to what is known of it.
-        missing: For instances that are listed and that etcd no longer has, since when.
+        listed: What is known of each instance.
+        missing: Since when etcd no longer has a listed instance.
         suspect: Whether there has been an outage since the content was last proven in sync.
-        settled: Whether it ever was.
+        settled: Whether the content was ever proven in sync.
         held_until: When the grace period is over.
         empty_since: Since when the service has been empty; None while it is not.
-        size: How long the list was when the first of those went who went lately.
+        size: The length of the list before the present run of removals.
         opened_at: When the present window began.
-        removed: How many were removed in it.
+        removed: How many instances were removed in the present window.
     """
 
     listed: Mapping[str, T] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class Listing(Generic[T]):
     removed: int = 0
 
     def suspend(self) -> Listing[T]:
-        """Take in an outage, or another history: nothing is removed until some time after it."""
+        """Apply an outage, or another history: removals wait for its end and the grace period."""
         return replace(self, suspect=True, empty_since=None)
 
     def observe(
@@ -111,17 +113,11 @@ class Listing(Generic[T]):
         rules: RemovalRules,
         left: Collection[str] = (),
     ) -> Listing[T]:
-        """Take in what is known of etcd.
+        """Apply what etcd has.
 
         Args:
-            present: Instance to what is known of it, as etcd has it or had it.
-            now: The time in monotonic seconds.
-            trusted: Whether that is proven in sync now.
-            rules: The numbers.
+            trusted: Whether `present` is proven in sync now.
             left: Instances that have said that they leave.
-
-        Returns:
-            The listing from now on.
         """
         kept = {i: known for i, known in self.listed.items() if i not in left}
         missing = {i: self.missing.get(i, now) for i in kept if i not in present}
@@ -129,7 +125,7 @@ class Listing(Generic[T]):
         if not trusted:
             return replace(seen, empty_since=None) if present else seen
         if not seen.settled and not seen.suspect and present:
-            # What an earlier process has left, and no outage since: there is nothing to be careful about.
+            # The list of an earlier process, and no outage since: no removal is suspicious.
             return Listing(dict(present), settled=True)
         since = None if present else now if seen.empty_since is None else seen.empty_since
         held_until = now + rules.grace if seen.suspect else seen.held_until
@@ -144,10 +140,10 @@ class Listing(Generic[T]):
         return max(at, self.opened_at + rules.window) if self.removed >= rules.most(self.size) else at
 
     def _remove(self, now: float, rules: RemovalRules) -> Listing[T]:
-        """Remove as much as may go now, those first that have been missing for longest."""
+        """Remove as many as may go now, longest missing first."""
         seen = self
         if now >= seen.opened_at + rules.window:
-            # A list that is being emptied is measured by what it was, or the last third would take for ever.
+            # The share counts against the list before the run, or the last third would shrink without an end.
             size = max(seen.size, len(seen.listed)) if seen.removed and seen.missing else len(seen.listed)
             seen = replace(seen, opened_at=-math.inf, removed=0, size=size)
         if not seen.missing or now < seen.next_at(rules):

@@ -1,10 +1,10 @@
-"""Whose turn it is: weighted round robin, smooth, and cheap with a thousand endpoints.
+"""Weighted round robin: smooth, and cheap with a thousand endpoints.
 
 nginx's smooth weighted round robin (commit 52327e0, 2012) looks at every endpoint at each pick. This is stride
 scheduling instead (Waldspurger and Weihl, "Stride Scheduling", MIT 1995; Envoy's EDF scheduler is of the kind):
-each endpoint is due at regular intervals, the shorter the heavier it is, and a heap knows who is due next. The
-shares are as exact, and turns are as evenly spread, because each begins at a random point of its interval;
-and so a fleet that starts together does not begin with the same endpoint.
+each endpoint is due at regular intervals, the shorter the heavier it is, and a heap yields the next one. The
+shares are as exact, and turns are as evenly spread, because each endpoint begins at a random point of its
+interval; so a fleet that starts together does not begin with the same endpoint.
 """
 
 from __future__ import annotations
@@ -15,19 +15,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# The lightest is picked so many times more rarely than the heaviest, at the most: floats must be able to add.
+# The lightest is picked at most so many times more rarely than the heaviest: floats must still add up.
 _RAREST = 1e12
 
 
 class Rotation(Generic[T]):
-    """The order in which some items are picked.
+    """The order in which items are picked; items that were in `before` keep their place.
 
     Not safe for several threads at once.
-
-    Args:
-        weighted: Items and weights; those with weight 0 have no turn.
-        chance: Draws a number uniformly from [0, 1).
-        before: The rotation this one follows: who was in it already keeps its place.
     """
 
     def __init__(
@@ -48,23 +43,12 @@ class Rotation(Generic[T]):
             self._heap.append(((chance() if place is None else place) * stride, n, stride, item))
         heapify(self._heap)
 
-    def __repr__(self) -> str:
-        """Count the items."""
-        return f"<Rotation of {len(self._heap)}>"
-
     def __len__(self) -> int:
-        """Return how many have turns."""
+        """Return how many items are picked at all."""
         return len(self._heap)
 
     def next(self, avoid: Collection[T] = ()) -> T | None:
-        """Return whose turn it is.
-
-        Args:
-            avoid: Who is not wanted, as long as there is anybody else.
-
-        Returns:
-            The item; None if there is none.
-        """
+        """Return the next item, one outside of `avoid` if there is any; None if there is no item."""
         heap = self._heap
         if not heap:
             return None
@@ -76,7 +60,7 @@ class Rotation(Generic[T]):
         return item
 
     def _next_but(self, avoid: Collection[T]) -> T | None:
-        """Give the turn to the next who is wanted; for the others it stays theirs."""
+        """Give the turn to the next wanted item; the avoided ones keep theirs."""
         others = [place for place, (_, _, _, item) in enumerate(self._heap) if item not in avoid]
         if not others:
             return self.next()
@@ -87,5 +71,5 @@ class Rotation(Generic[T]):
         return item
 
     def _places(self) -> dict[T, float]:
-        """Return for each item how much of its interval is still to pass, as a share of it."""
+        """Return the remaining share of each item's interval."""
         return {item: max(0.0, due - self._now) / stride for due, _, stride, item in self._heap}

@@ -1,6 +1,6 @@
 """How candidates confirm a leader while etcd is away: the policy `"peers"`.
 
-`listener` is where the candidates of one process are asked, `peering` one candidacy's questions to the others,
-`messages` what is said, signed, and `http` the bounded HTTP/1.1 that carries it. What an answer means is
-decided in `tideover.elections.rules.failsafe`; nothing here reads or writes etcd.
+`listener` receives the messages for the candidates of one process, `peering` exchanges those of one candidacy,
+`messages` has the signed messages, and `http` the bounded HTTP/1.1 that carries them. The rules on answers are in
+`tideover.elections.rules.failsafe`; nothing here reads or writes etcd.
 """

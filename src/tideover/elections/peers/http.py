@@ -1,12 +1,10 @@
 """Requests between candidates over HTTP/1.1, on h11, and everything bounded.
 
-One `POST` per connection, of at most 16 KiB, within 2 s, at most 64 at a time; anything else is answered with an
-error, and closed. When more come, the connection that has been open for longest without having said what it
-wants is closed, so that a client that opens many and says nothing keeps no other out. Nothing that is received
-raises here.
+One `POST` per connection, of at most 16 KiB, within 2 s, at most 64 at a time; anything else gets an error, and
+the connection is closed. Further connections replace the oldest one without a complete request, so a client that
+opens many and sends nothing keeps no other out. No received bytes raise here.
 
-HTTP, so that it passes through what passes between services, and can be looked at with `curl`. It is not for
-browsers. Imported only with `failsafe=`.
+HTTP passes through what passes between services, and `curl` can show it. Imported only with `failsafe=`.
 """
 
 from __future__ import annotations
@@ -36,21 +34,17 @@ _AFTER_TROUBLE = 0.1
 
 _HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
-# A field that goes on in the next line is obsolete (RFC 9112, 5.2); h11 joins the lines.
+# A field that continues in the next line is obsolete (RFC 9112, 5.2); h11 joins the lines.
 _FOLDED = re.compile(rb"\n[ \t]")
 
 
 class HttpNetwork:
-    """The real one."""
+    """Requests over TCP."""
 
     def __init__(self) -> None:
         self._listener: anyio.abc.SocketListener | None = None
         self._waiting: dict[anyio.CancelScope, None] = {}
         self._busy = 0
-
-    def __repr__(self) -> str:
-        """Count connections."""
-        return f"<HttpNetwork {self._busy} connections{'' if self._listener else ', not listening'}>"
 
     async def listen(self, host: str, port: int) -> int:
         """Bind; see `Network`."""
@@ -81,9 +75,9 @@ class HttpNetwork:
                     await anyio.sleep(_AFTER_TROUBLE)
                     continue
                 if self._busy >= MAX_CONNECTIONS:
-                    self._give_one_up()
+                    self._cancel_oldest()
                 if self._busy >= 2 * MAX_CONNECTIONS:
-                    # Those that were given up have not gone yet.
+                    # The cancelled ones have not ended yet.
                     await stream.aclose()
                     continue
                 self._busy += 1
@@ -101,7 +95,7 @@ class HttpNetwork:
                     response, answer = await _response(peer, stream)
         except ConnectionRefusedError:
             raise Silent("nobody listens there", gone=True) from None
-        # Of a host's name that IDNA refuses the look-up raises UnicodeError.
+        # The look-up raises UnicodeError for a host name that IDNA refuses.
         except (
             OSError,
             TimeoutError,
@@ -123,11 +117,10 @@ class HttpNetwork:
             listener, self._listener = self._listener, None
             await listener.aclose()
 
-    def _give_one_up(self) -> None:
-        for scope in self._waiting:
+    def _cancel_oldest(self) -> None:
+        if (scope := next(iter(self._waiting), None)) is not None:
             del self._waiting[scope]
             scope.cancel()
-            return
 
     async def _converse(self, stream: anyio.abc.SocketStream, handler: Handler) -> None:
         """Answer one request and close."""
@@ -150,11 +143,7 @@ class HttpNetwork:
 
 
 class _Peer:
-    """The process at the other end of a connection, as h11 reads what it sends.
-
-    Args:
-        role: Which end this process is.
-    """
+    """The process at the other end of a connection, as h11 reads what it sends."""
 
     def __init__(self, role: type[h11.CLIENT | h11.SERVER]) -> None:
         self._connection = h11.Connection(role, max_incomplete_event_size=MAX_HEADER)
@@ -170,7 +159,7 @@ class _Peer:
 
         Raises:
             EndOfStream: The other end has closed the connection.
-            RemoteProtocolError: It is no HTTP that is understood here.
+            RemoteProtocolError: The bytes are not HTTP, or not the HTTP of `Network`.
         """
         while True:
             event = self._connection.next_event()
@@ -180,8 +169,7 @@ class _Peer:
                     raise h11.RemoteProtocolError("a folded field")
                 return event
             if event is h11.NEED_DATA:
-                # No further than the limit: h11 takes a longer head that has come whole, and any number of
-                # responses that are not the last.
+                # h11 itself accepts a longer head that has come whole, and any number of interim responses.
                 if len(self._received) > MAX_HEADER:
                     raise h11.RemoteProtocolError("too much", error_status_hint=_HEAD_TOO_LARGE)
                 chunk = await stream.receive(MAX_HEADER + 1 - len(self._received))
@@ -189,11 +177,11 @@ class _Peer:
                 self._connection.receive_data(chunk)
 
     async def body(self, stream: anyio.abc.ByteStream, head: h11.Request | h11.Response) -> bytes:
-        """Receive the body, whose length must have been given.
+        """Receive the body, whose length the head must give.
 
         Raises:
             EndOfStream: The other end has closed the connection.
-            RemoteProtocolError: The length is missing, or more than is read here.
+            RemoteProtocolError: The length is missing or too large.
         """
         fields = dict(head.headers)
         if b"transfer-encoding" in fields or b"content-length" not in fields:
@@ -232,7 +220,7 @@ async def _understand(peer: _Peer, stream: anyio.abc.ByteStream, handler: Handle
     body = await peer.body(stream, request)
     try:
         return handler(body)
-    except Exception as exc:  # noqa: BLE001  # a mistake of ours, and no reason to listen to nobody any more
+    except Exception as exc:  # noqa: BLE001  # a bug here must not end the listener
         what = "a message from another candidate could not be handled"
         telemetry.peers_noted(what, level=logging.ERROR, error=exc)
         return HTTPStatus.SERVICE_UNAVAILABLE, b""

@@ -1,11 +1,10 @@
-"""Where the candidates of one process are asked by others, and from where they ask."""
+"""One process's end of the messages between candidates: one port for all its candidacies."""
 
 from __future__ import annotations
 
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import anyio
 
@@ -18,36 +17,21 @@ from tideover.errors import Closed
 from tideover.policies import Failsafe
 from tideover.shown import shown
 
-# Seconds for looking up the names of etcd's members, when this machine's own address is to be found.
+# Seconds for looking up the names of etcd's members, when this machine's own address is not configured.
 _LOOK_UP_TIMEOUT = 0.5
-# Seconds between two lines about messages that are not understood.
+# Seconds between two lines about rejected messages.
 _WARN_EVERY = 30.0
 
-
-class Addressee(Protocol):
-    """One candidacy that can be asked."""
-
-    @property
-    def me(self) -> str:
-        """Its incarnation."""
-
-    def take(self, message: Message) -> Verdict:
-        """Decide on a message, at once."""
+# Answers a message at once: nothing may come between a candidate's answer and its change of state.
+Answer = Callable[[Message], Verdict]
 
 
 class PeerListener:
-    """The listener of one process, and who can be asked there.
-
-    Args:
-        options: The user's.
-        towards: etcd's members, to find out which address of this machine the others may reach.
-        monotonic: Returns seconds.
-        network: How messages travel; None means HTTP.
+    """Sends messages to other candidates, and answers theirs for the candidacies registered here.
 
     Attributes:
-        options: The user's.
-        address: Where others reach this process; empty before it is open.
-        rejected: How many messages were not signed by one who has the secret, or were none.
+        address: Where others reach this process; empty before `open`.
+        rejected: How many messages were malformed, or not signed with a known secret.
     """
 
     def __init__(
@@ -65,18 +49,18 @@ class PeerListener:
         self._towards = towards
         self._monotonic = monotonic
         self._network: Network = network or _over_http()
-        self._seats: dict[str, Addressee] = {}
+        self._answers: dict[str, Answer] = {}
         self._warned_at = -_WARN_EVERY
 
     def __repr__(self) -> str:
-        """Show where it is, and how many candidates can be asked there."""
-        return f"<PeerListener {self.address or 'not open'} {len(self._seats)} candidates>"
+        """Show the address, and count the candidates."""
+        return f"<PeerListener {self.address or 'not open'} {len(self._answers)} candidates>"
 
     async def open(self) -> None:
-        """Listen, and find out under which address.
+        """Bind the port, and find the address to advertise.
 
         Raises:
-            OSError: The address cannot be listened at.
+            OSError: The address cannot be bound.
         """
         listen = self.options.listen
         host, _, port = listen.rpartition(":")
@@ -98,39 +82,34 @@ class PeerListener:
         telemetry.peers_noted(f"other candidates reach this process at {self.address}")
 
     async def run(self) -> None:
-        """Answer, until cancelled."""
+        """Answer messages until cancelled."""
         await self._network.serve(self._handle)
 
     async def aclose(self) -> None:
-        """Answer nobody any more."""
-        self._seats.clear()
+        """Stop listening."""
+        self._answers.clear()
         await self._network.aclose()
 
-    def seat(self, addressee: Addressee) -> None:
-        """Let a candidate be asked here."""
-        self._seats[addressee.me] = addressee
+    def register(self, candidate: str, answer: Answer) -> None:
+        """Answer the messages to a candidate."""
+        self._answers[candidate] = answer
 
-    def unseat(self, addressee: Addressee) -> None:
-        """Let it not be asked any more: the answer is that no such process is here."""
-        if self._seats.get(addressee.me) is addressee:
-            del self._seats[addressee.me]
+    def unregister(self, candidate: str, answer: Answer) -> None:
+        """Reply from now on that no such candidate is here, unless a successor has registered its own answer."""
+        if self._answers.get(candidate) == answer:
+            del self._answers[candidate]
 
-    async def say(self, address: str, message: Message, *, timeout: float) -> Verdict:
+    async def send(self, address: str, message: Message, *, timeout: float) -> Verdict:
         """Send a message and return the answer.
 
-        Args:
-            address: Where to.
-            message: What.
-            timeout: Seconds.
-
         Raises:
-            Silent: There is none that counts.
+            Silent: No valid answer came.
         """
         body = await self._network.post(address, self._keys.request(message), timeout=timeout)
         try:
             return Verdict(self._keys.read_reply(body, message))
         except (Rejected, ValueError) as exc:
-            # A reply that is not signed is worth as much as none.
+            # A reply without a valid signature counts as silence.
             text = f"an answer from {shown(address)} does not count: {exc}"
             self._warn(f"{text}; have all processes the same secret?")
             raise Silent("an answer that is not signed") from None
@@ -141,10 +120,10 @@ class PeerListener:
         except Rejected as exc:
             self._warn(f"a message was refused, because {exc}; have all processes the same secret?")
             return 403, b""
-        seat = self._seats.get(message.to)
-        if seat is None:
+        answer = self._answers.get(message.to)
+        if answer is None:
             return 421, b""
-        return 200, self._keys.reply(message, seat.take(message).value)
+        return 200, self._keys.reply(message, answer(message).value)
 
     def _warn(self, text: str) -> None:
         self.rejected += 1
@@ -154,7 +133,7 @@ class PeerListener:
             telemetry.peers_noted(text, level=logging.WARNING)
 
     async def _find_host(self) -> str:
-        """Return this machine's address on its way to etcd, or else on its way to anywhere."""
+        """Return the address of this machine's interface towards etcd, else of the default route."""
         for endpoint in self._towards:
             try:
                 host, port = split_address(endpoint)
@@ -172,19 +151,19 @@ class PeerListener:
 
 
 def _with_port(advertise: str, bound: int) -> str:
-    """Return where others reach us: what was given, with the port that was bound unless it names one."""
+    """Return the configured address, with the bound port if it names none."""
     if advertise.rpartition(":")[2].isdigit() and (":" not in advertise.rpartition(":")[0] or "]:" in advertise):
         return advertise
     return join_address(advertise.removeprefix("[").removesuffix("]"), bound)
 
 
 def nonce() -> str:
-    """Return a random word."""
+    """Return a random word for one message."""
     return secrets.token_hex(8)
 
 
 def _over_http() -> Network:
-    # h11 is loaded by those who have asked for it.
+    # h11 is imported only with `failsafe=`.
     from tideover.elections.peers.http import HttpNetwork
 
     return HttpNetwork()

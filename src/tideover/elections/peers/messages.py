@@ -1,11 +1,11 @@
-"""Signed messages between candidates: what is said, and proof that one who has the secret has said it to whom.
+"""Signed messages between candidates.
 
-Each carries a MAC over everything in it, and over its direction, so that no message can be made, changed, turned
-round or used for another election, term, candidate or epoch. The number grows with each message of its sender; who
-receives it refuses older ones, and a reply is bound to the whole of its request, with its nonce. So a recorded
-message is worth nothing. No clock of another machine is ever asked for.
+Guarantee: each message carries a MAC over all its fields and its direction, so without the secret no message can
+    be made, changed, reflected or used for another election, term, candidate or epoch. Numbers grow with each
+    message of a sender and receivers refuse older ones; a reply is bound to its whole request, nonce included. So
+    recorded messages are useless. No clock of another machine matters.
 
-They are not secret: whoever listens can read names of elections and addresses.
+Not guaranteed: secrecy. An eavesdropper reads names of elections and addresses.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from enum import StrEnum
 
 from tideover.foreign_bytes import Malformed, integer, load_object, number, text
 
-# Nobody sends longer strings; what is longer is not looked at. Nor are promises beyond any time.
+# Longer strings, and promises beyond any time, are rejected unread.
 _LONGEST = 2048
 _LONGEST_PROMISE = 1e9
 
 
 class Kind(StrEnum):
-    """What a message is.
+    """The kind of a message.
 
     Attributes:
         ASK: A leader asks a candidate for a promise.
         PING: A leader asks a candidate whether it is there.
-        JOIN: A candidate makes itself known to a leader.
-        RETIRE: A candidate tells a leader that it has given up, for good.
+        JOIN: A candidate asks a leader to list it.
+        RETIRE: A candidate tells a leader that it has withdrawn for good.
     """
 
     ASK = "ask"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 
 class Rejected(Exception):  # as "Unavailable", it is named for what happened
-    """Raised when a message is none, or is not signed by one who has the secret."""
+    """Raised when a message is malformed, or not signed with a known secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,11 @@ class Message:
     """One request.
 
     Attributes:
-        kind: What it is.
         election: The key of the election's record, as text.
-        epoch: Which history of etcd it is about.
         leader: The incarnation that holds the record.
-        term: Its term.
         number: Grows with each message of the sender.
-        nonce: A random word.
-        peer: The other incarnation: who is asked, who joins or retires.
-        promise: Seconds for which a promise is asked for.
-        address: Where the sender can be asked, if it joins.
+        peer: The incarnation that is asked, joins or retires.
+        promise: Seconds for which the leader asks for a promise.
     """
 
     kind: Kind
@@ -74,22 +69,18 @@ class Message:
 
     @property
     def to(self) -> str:
-        """The incarnation that it is for."""
+        """The incarnation that receives the message."""
         return self.peer if self.kind in (Kind.ASK, Kind.PING) else self.leader
 
 
 class Keyring:
-    """Secrets that are shared by all candidates. The first signs, all verify.
-
-    Args:
-        secrets: At least one.
-    """
+    """The secrets that all candidates share. The first signs, all verify."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = tuple(secrets)
 
     def __repr__(self) -> str:
-        """Count them; they are never shown."""
+        """Count the secrets, and show none."""
         return f"<Keyring of {len(self._secrets)}>"
 
     def request(self, message: Message) -> bytes:
@@ -97,10 +88,10 @@ class Keyring:
         return json.dumps({**asdict(message), "mac": self._sign("request", message)}).encode()
 
     def read(self, body: bytes) -> Message:
-        """Return what a request says.
+        """Return the message in a request.
 
         Raises:
-            Rejected: It is none, or not signed with a secret of ours.
+            Rejected: The request is malformed, or not signed with a known secret.
         """
         try:
             found = load_object(body)
@@ -116,10 +107,10 @@ class Keyring:
         return json.dumps({"verdict": verdict, "mac": self._sign("reply", message, verdict)}).encode()
 
     def read_reply(self, body: bytes, message: Message) -> str:
-        """Return the verdict of a reply to a request of ours.
+        """Return the verdict in the reply to a request.
 
         Raises:
-            Rejected: It is none, or belongs to another request, or is not signed with a secret of ours.
+            Rejected: The reply is malformed, belongs to another request, or is not signed with a known secret.
         """
         try:
             found = load_object(body)
@@ -135,7 +126,7 @@ class Keyring:
     def _verify(self, mac: object, direction: str, message: Message, verdict: str = "") -> None:
         if not isinstance(mac, str) or not mac.isascii():
             raise Rejected("it is not signed")
-        # All are tried, so that the time taken tells nothing.
+        # All secrets are tried, so that the time taken tells nothing.
         matches = [hmac.compare_digest(_mac(secret, direction, message, verdict), mac) for secret in self._secrets]
         if not any(matches):
             raise Rejected("it is not signed with a secret that is known here")

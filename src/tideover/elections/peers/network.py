@@ -1,4 +1,4 @@
-"""How requests travel between candidates, as a protocol, and the addresses they travel to."""
+"""The port for requests between candidates, and their addresses."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tideover.foreign_bytes import Malformed, decimal
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]")
 
-# Returns a status and a body. It must not wait: what it decides is decided at once.
+# Returns a status and a body, at once.
 Handler = Callable[[bytes], tuple[int, bytes]]
 
-# An address that is nobody's (RFC 5737): the way to it is the default route.
+# An address without a host (RFC 5737): packets to it would take the default route.
 NOWHERE = "192.0.2.1"
 
 
 class Silent(Exception):
-    """Raised when a request was not answered, or with an error.
+    """Raised when a request got no answer, or an error.
 
     Attributes:
-        gone: Whether nobody is there: the connection was refused, or another process answered.
+        gone: Whether the process is gone: the connection was refused, or another process answered.
     """
 
     def __init__(self, why: str, *, gone: bool = False) -> None:
@@ -31,7 +31,7 @@ class Silent(Exception):
 
 
 class Network(Protocol):
-    """How requests get to other processes."""
+    """Carries requests to other processes."""
 
     async def listen(self, host: str, port: int) -> int:
         """Begin to accept connections, and return the port; 0 asks for any.
@@ -80,10 +80,6 @@ def join_address(host: str, port: int) -> str:
 
 def local_host(towards: str, port: int) -> str:
     """Return this machine's address on the way to another one. Sends nothing, and looks no names up.
-
-    Args:
-        towards: The other's IP address.
-        port: Any port.
 
     Raises:
         OSError: There is no way to it.

@@ -1,18 +1,13 @@
-"""How long a process is no candidate after what it ran while leading has raised: a pure decision."""
+"""The pause between a job's failure and its process's next candidacy."""
 
 from __future__ import annotations
 
-# Seconds: no pause is shorter, so that a healthy process is elected first, and none is longer.
+# Seconds. The shortest pause leaves time for a healthy process to be elected first.
 SHORTEST = 1.0
 LONGEST = 60.0
 
 
 def pause_after(failures: int, chance: float) -> float:
-    """Return the seconds until the next candidacy: full jitter above the shortest, up to 2, 4, 8, ... 60 s.
-
-    Args:
-        failures: How many times in a row it has failed, at least 1.
-        chance: A number drawn uniformly from [0, 1).
-    """
+    """Return the seconds until the next candidacy: full jitter above the shortest, up to 2, 4, 8, ... 60 s."""
     most = min(LONGEST, SHORTEST * 2.0 ** min(failures, 16))
     return SHORTEST + chance * (most - SHORTEST)

@@ -1,35 +1,38 @@
-"""Who may believe to hold a record, and who may take it over: one candidate's side, as a pure state machine.
+"""When a candidate may trust that it holds a record, and when it may take one over: a pure state machine.
 
-A record is a key in etcd, changed only by compare-and-swap on its revision. Its holder renews it; whoever else
-wants it watches it stand still.
+A record is a key in etcd, changed only by compare-and-swap on its revision. Its holder renews it; challengers
+watch for a record that stands still.
 
-1.  The holder trusts it until just before its last successful renewal was *sent*, plus ttl, minus margin. That
-    renewal was applied later than it was sent, so
-2.  a challenger that sees the record for the first time after it was applied, waits ttl plus margin on its own
-    clock, and swaps only if nothing has changed meanwhile, comes later, as long as no clock runs off by more than
-    the margin. For this the first look's *answer* counts, for the look itself happened before that.
-3.  Existing holders stay: a challenger whose linearizable reads had a gap longer than ttl / 3 begins to count
-    anew. Whatever kept it from reading may have kept the holder from renewing.
-4.  A write whose answer is lost may be applied at once, ten seconds later or never. Each carries a random word,
-    and all that are sent against one revision carry the same: at most one of them can win. If the next look
-    shows that word, the record is ours at its new revision (*adopted*). The deadline is not moved: when it was
-    applied is unknown, and the renewal that follows at once moves it.
-5.  A record that is not there may be one that was just deleted under a living holder. So it is first *founded*,
-    as nobody's, and then taken over like any other; at once only if etcd's history shows that it never existed.
-6.  The token key changes only with the record's holder, and a renewal compares both. So a token that was deleted
-    or written over by somebody else is a definite no: whatever is fenced by it is refused already. The record
-    itself is still ours, and is taken anew at once, with a token that is larger, as all later revisions are.
+Guarantee: at most one candidate trusts a record at a time, as long as no clock drifts by more than the margin
+within a ttl. The rules:
 
-Under the policy "peers" a holder may be confirmed by the other candidates (`failsafe`), so that:
+1.  A holder trusts its record until its last successful renewal was *sent*, plus ttl, minus margin. That renewal
+    was applied later than it was sent, so
+2.  a challenger comes later if it sees the renewed record, waits ttl plus margin on its own clock, and swaps only
+    an unchanged record. The wait starts at the first look's *answer*: the look itself happened before.
+3.  Holders stay: a challenger whose linearizable reads had a gap longer than ttl / 3 restarts its wait. What kept
+    the challenger from reading may have kept the holder from renewing.
+4.  A write whose answer is lost may be applied at once, ten seconds later or never. Each write carries a random
+    word, and all writes against one revision carry the same word: at most one of them can win. If the next look
+    shows that word, the candidate holds the record at its new revision (*adopted*). The deadline stays: the time
+    of that write is unknown. The renewal that follows at once moves the deadline.
+5.  A missing record may have been deleted under a living holder. So a candidate first *founds* the record, without
+    a holder, and then takes it over like any other; at once only if etcd's history shows no earlier record.
+6.  The token key changes only with the record's holder, and a renewal compares both. A token that was deleted or
+    overwritten is a definite no: etcd refuses all that is fenced by it. The candidate still holds the record, and
+    takes it again at once, with a larger token, since all later revisions are larger.
 
-7.  Who has promised not to take over keeps to it, unless that holder gives the record up itself: it takes nothing,
-    is not in office with what it has taken meanwhile, does not declare that vacant, and begins to count anew when
-    the promise has ended.
-8.  The record lists who was asked. Who is not listed was not asked, and waits for as long as a holder may be
-    confirmed at the most.
+Under the policy "peers" the other candidates may confirm a holder (`failsafe`), so:
 
-Source: the argument of leases by Gray and Cheriton (SOSP 1989), without a lease in the store; client-go's
-`leaderelection` for the local clocks.
+7.  A candidate that has promised not to take over takes nothing, does not lead by what it took meanwhile, does not
+    vacate the record, and restarts its wait when the promise ends; unless the promised holder itself vacates it.
+8.  The record lists the candidates that are asked. A candidate that is not listed waits for the longest time for
+    which a holder may be confirmed.
+
+Not guaranteed: anything, if a clock drifts by more than the margin; a fencing token then protects what is written.
+
+Prior art: Gray and Cheriton, "Leases" (SOSP 1989), here without a lease in the store; client-go's `leaderelection`
+for the local clocks.
 """
 
 from __future__ import annotations
@@ -44,15 +47,15 @@ LONGEST = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The numbers of a record.
+    """The durations of a record, in seconds.
 
     Attributes:
-        ttl: Seconds for which a renewal holds.
-        rpc_timeout: Seconds for one attempt at one member, and what the link takes.
+        ttl: For how long a renewal holds.
+        rpc_timeout: For one attempt at one member, beyond the link's own time.
 
     Raises:
-        TypeError: A number is not one.
-        ValueError: One renewal could not fail without losing the record.
+        TypeError: A duration is not a number.
+        ValueError: One failed renewal would lose the record.
     """
 
     ttl: float
@@ -61,7 +64,6 @@ class Timing:
     margin: float = field(init=False)
 
     def __post_init__(self) -> None:
-        """Reject relations that cannot work."""
         if isinstance(self.ttl, bool) or not isinstance(self.ttl, int | float):
             raise TypeError(f"ttl must be a number of seconds, not {self.ttl!r}")
         if not (self.ttl > 0 and self.rpc_timeout > 0):
@@ -82,12 +84,12 @@ class Timing:
 
     @property
     def longest_rpc(self) -> float:
-        """Seconds that an attempt may take on any link: two of them have room before the deadline."""
+        """Seconds for an attempt on any link: two attempts fit before the deadline."""
         return (self.ttl - self.interval - self.margin) / 2
 
 
 def margin_of(ttl: float) -> float:
-    """Return the seconds that clocks may be off within one ttl: a tenth, at least 1."""
+    """Return the seconds by which clocks may drift within one ttl: a tenth of the ttl, at least 1."""
     return max(1.0, 0.1 * ttl)
 
 
@@ -96,16 +98,12 @@ class Seen:
     """A record, as a linearizable answer showed it.
 
     Attributes:
-        mod_revision: The revision that last changed it; 0 if there is none.
-        holder: Who holds it; empty if it was only founded.
-        write: The random word of the write that made it so.
-        vacant: Whether its holder has given it up.
-        ttl: Seconds that its holder asked for.
-        token: The revision that last changed the token key; 0 if there is none.
-        term: How often it has changed hands.
-        candidates: Whom its holder asks in an outage.
-        limit: Seconds for which its holder may be confirmed without a renewal; 0 if it never is.
-        name: Its holder, for people.
+        mod_revision: The revision that last changed the record; 0 if there is no record.
+        holder: The candidate that holds the record; empty if the record was only founded.
+        write: The random word of the last write.
+        token: The revision that last changed the token key; 0 if there is no token key.
+        candidates: The candidates that the holder asks in an outage.
+        limit: Seconds for which peers may confirm the holder without a renewal; 0 under other policies.
     """
 
     mod_revision: int = 0
@@ -121,7 +119,7 @@ class Seen:
 
     @property
     def founded(self) -> bool:
-        """Whether nobody has ever held it in its present life."""
+        """Whether the record was created and has had no holder yet."""
         return self.mod_revision > 0 and not self.holder and not self.vacant
 
 
@@ -137,11 +135,10 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do, and when; look again then, for something may have changed.
+    """The next step of a candidate, to be recomputed when `at` has come.
 
     Attributes:
-        do: What.
-        at: When, in boot-time seconds; in the past means now.
+        at: In boot-time seconds; in the past means now.
     """
 
     do: Do
@@ -150,32 +147,28 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What one candidate knows of a record. All times are seconds on its own boot-time clock.
+    """What one candidate knows of a record. All times are seconds on the candidate's own boot-time clock.
 
     Attributes:
-        me: Its name, used by nobody else, ever.
-        timing: The numbers.
+        me: The candidate's name: random, and never used again.
         seen: The record as last seen; None before the first look.
         since: When the first answer came that showed the record as it is, with no gap after it.
         read_at: When the newest linearizable look was sent.
-        held: Whether the record was ours when last seen.
-        token: The fencing token of the present tenure.
-        deadline: Until when the record may be trusted to be ours.
-        renew_at: When to renew it.
-        written: The word of our newest write that is known to be applied.
-        draft: The word of our writes against the revision last seen; empty if none was sent.
-        suspicious: Whether another history of etcd was seen: what never existed in this one proves nothing.
-        looked_back: The revision of the founded record whose history was looked at.
-        unprecedented: Whether that history showed no earlier one.
-        cleared: Whether it showed that no holder can be confirmed by others any more.
-        unknowable: Whether there is no history any more that could tell.
-        loss: Why the record was lost; empty if it was not.
-        limit: Seconds for which a holder may be confirmed without a renewal; 0 if never.
+        held: Whether this candidate held the record when last seen.
+        deadline: Until when this candidate may trust that it holds the record.
+        written: The word of this candidate's newest write that is known to be applied.
+        draft: The word of writes against the revision last seen; empty if none was sent.
+        suspicious: Whether another history of etcd was seen: a key missing from the present one proves nothing.
+        looked_back: The revision of the founded record whose history was read.
+        unprecedented: Whether that history showed no earlier record.
+        cleared: Whether that history showed that peers can confirm no holder any more.
+        unknowable: Whether etcd has compacted that history.
+        limit: Seconds for which peers may confirm a holder without a renewal; 0 under other policies.
         renewed_at: When the last successful renewal was sent.
         offered: The candidates listed by writes that were sent against the revision last seen.
-        promised: Until when we have promised to leave it to another.
-        heard: The holder that asked us last, and the number of its question.
-        retired: Whether we have given it up for good.
+        promised: Until when this candidate has promised not to take over.
+        heard: The holder that asked last, and the number of its question.
+        retired: Whether this candidate has withdrawn for good.
     """
 
     me: str
@@ -202,23 +195,21 @@ class Candidate:
     heard: tuple[str, int] = ("", 0)
     retired: bool = False
 
-    # What it means ---------------------------------------------------------------------------------------------
-
     def believes(self, now: float) -> bool:
-        """Whether the record is ours for certain, and promised to nobody."""
+        """Whether this candidate certainly holds the record, and has promised it to no other."""
         return self.held and self.promised <= now < self.deadline
 
     def confirmed_only(self, now: float) -> bool:
-        """Whether it is ours for certain only because the other candidates have confirmed it."""
+        """Whether this candidate certainly holds the record only because its peers have confirmed it."""
         return self.believes(now) and now >= self.renewed_at + self.timing.ttl - self.timing.margin
 
     @property
     def electorate(self) -> frozenset[str]:
-        """Who may take over from us: whom the record lists, or may list by a write whose outcome is unknown."""
+        """The other candidates that the record lists, or may list by a write whose outcome is unknown."""
         return ((self.seen.candidates if self.seen else frozenset()) | self.offered) - {self.me}
 
     def owns(self, seen: Seen) -> bool:
-        """Whether a record was made by a write of ours, and has the token of our tenure."""
+        """Whether this candidate wrote a record, and its token is the one of this tenure."""
         return self._wrote(seen) and seen.token != 0 and seen.token in (self.token, seen.mod_revision)
 
     def _wrote(self, seen: Seen) -> bool:
@@ -226,46 +217,42 @@ class Candidate:
         return seen.holder == self.me and ours and not seen.vacant and not self.retired
 
     def may_vacate(self, now: float) -> bool:
-        """Whether the record is ours to give up: not if we have promised it to the holder before us."""
+        """Whether this candidate may vacate the record: not while the record is promised to the last holder."""
         return self.seen is not None and self.owns(self.seen) and self.promised <= now
 
     @property
     def ripe_at(self) -> float:
-        """When the record will have been seen unrenewed for long enough; infinite if that is not known."""
+        """When the record may be taken over if it is not renewed; infinite if that is not known."""
         if self.seen is None or not self.seen.mod_revision:
             return math.inf
         wait = self.seen.ttl + margin_of(self.seen.ttl)
         limit = max(self.limit, self.seen.limit)
         if limit and not self._may_succeed(self.seen):
-            # Both clocks may run off for as long as this: ours, and that of the holder, who takes no margin off.
+            # Both clocks may drift for so long: this one, and that of the holder, which subtracts no margin.
             wait = max(wait, limit + 2 * margin_of(limit))
         return self.since + wait
 
     def _may_succeed(self, seen: Seen) -> bool:
-        """Whether a holder that is confirmed has asked us, or none can be."""
+        """Whether a confirmed holder has asked this candidate, or peers can confirm no holder."""
         if seen.founded:
-            # Where anything tells that there was one, its holder may be alive, and be confirmed by others.
+            # Where anything hints at an earlier record, its holder may be alive and confirmed by peers.
             return not self.suspicious and (self.cleared or (self.unknowable and not seen.token))
         return self.me in seen.candidates
 
     def step(self, now: float) -> Step:
-        """Return what to do next.
-
-        Args:
-            now: The time.
-        """
+        """Return what to do next."""
         seen = self.seen
         if seen is None:
             return Step(Do.READ)
         if self.held:
-            # Who has waited for the end of a promise says so as soon as it is over.
+            # The end of a promise is written into the record at once.
             return Step(Do.RENEW, min(self.renew_at, self.promised) if now < self.promised else self.renew_at)
         if not seen.mod_revision:
             return Step(Do.FOUND)
         if self.owns(seen):
             return Step(Do.RENEW)
         if self._wrote(seen):
-            # Without its token: as safe as a renewal, for nobody has written since.
+            # Without its token: as safe as a renewal, for no write has come since.
             return Step(Do.TAKE)
         if seen.founded and not self.suspicious and self.looked_back != seen.mod_revision:
             return Step(Do.LOOK_BACK)
@@ -285,32 +272,16 @@ class Candidate:
     def _gapped(self, now: float) -> bool:
         return now - self.read_at > self._gap
 
-    # What happens ----------------------------------------------------------------------------------------------
-
     def drafted(self, word: str) -> Candidate:
-        """Take in that a write is about to be sent.
-
-        Args:
-            word: A random word. Used unless one was sent against this revision before.
-        """
+        """Set the word of the writes that are about to be sent."""
         return self if self.draft else replace(self, draft=word)
 
     def offering(self, candidates: frozenset[str]) -> Candidate:
-        """Take in whom the write that is about to be sent lists: from now on they are asked.
-
-        Args:
-            candidates: Their names.
-        """
+        """Add the candidates listed by the write that is about to be sent: from now on they are asked."""
         return replace(self, offered=self.offered | candidates)
 
     def observed(self, seen: Seen, sent_at: float, now: float) -> Candidate:
-        """Take in a linearizable look: a read, or the failed compare of a write.
-
-        Args:
-            seen: What it showed.
-            sent_at: When it was sent.
-            now: When it was answered.
-        """
+        """Apply a linearizable look: a read, or the failed compare of a write."""
         before = self.seen
         changed = before is None or seen.mod_revision != before.mod_revision
         after = replace(
@@ -321,10 +292,10 @@ class Candidate:
             offered=frozenset() if changed else self.offered,
         )
         if seen.vacant and seen.holder == self.heard[0]:
-            # The one to whom it was promised has given it up: only a holder declares its record vacant.
+            # The promised holder has vacated the record, which only a holder does.
             after = replace(after, promised=-math.inf)
         if before is not None and seen.mod_revision and seen.mod_revision < before.mod_revision:
-            # Only another history can go back; what we wrote in the one is nothing in the other.
+            # Only another history can go back, and this candidate's writes are not in that one.
             after = replace(after, written="", draft="", suspicious=True, unprecedented=False, cleared=False)
             return after._lost("etcd shows an older record: restored or rebuilt")
         ours = self.owns(seen)
@@ -338,15 +309,7 @@ class Candidate:
     def succeeded(
         self, do: Do, revision: int, sent_at: float, now: float, candidates: frozenset[str] = frozenset()
     ) -> Candidate:
-        """Take in that a write of ours was applied.
-
-        Args:
-            do: Which one.
-            revision: At which revision.
-            sent_at: When it was sent.
-            now: When it was answered.
-            candidates: Whom it lists.
-        """
+        """Apply a write of this candidate that etcd has confirmed."""
         mine, before = do is not Do.FOUND, self.seen or Seen()
         seen = Seen(
             revision,
@@ -376,52 +339,40 @@ class Candidate:
     def looked_at_history(
         self, *, unprecedented: bool, cleared: bool = False, unknowable: bool = False
     ) -> Candidate:
-        """Take in a look at the history of a founded record.
+        """Apply what etcd's history says of a founded record.
 
         Args:
-            unprecedented: Whether it is whole and shows no earlier record.
-            cleared: Whether the last one it shows was given up, or was never confirmed by others.
-            unknowable: Whether it cannot be seen any more.
+            unprecedented: Whether the history is whole and shows no earlier record.
+            cleared: Whether the last earlier record was vacated, or peers never confirmed its holder.
+            unknowable: Whether etcd has compacted the history.
         """
         revision = self.seen.mod_revision if self.seen else 0
         return replace(
-            self,
-            looked_back=revision,
-            unprecedented=unprecedented,
-            cleared=cleared,
-            unknowable=unknowable,
+            self, looked_back=revision, unprecedented=unprecedented, cleared=cleared, unknowable=unknowable
         )
 
     def vacated(self) -> Candidate:
-        """Take in that the record is given up; whether etcd knows it yet does not matter."""
+        """Record that this candidate has vacated the record, whether etcd knows yet or not."""
         return replace(self, held=False)
 
     def retire(self) -> Candidate:
-        """Take in that we give up being a candidate, for good: whatever becomes of our writes, it is not ours."""
+        """Withdraw for good: whatever becomes of earlier writes, this candidate does not hold the record."""
         return replace(self, held=False, retired=True)
 
     def refuted(self, why: str) -> Candidate:
-        """Take in that another candidate knows better; if the record is still ours it can be renewed."""
+        """Record a peer's veto; a renewal follows at once, if this candidate still holds the record."""
         return replace(self._lost(why), renew_at=-math.inf)
 
     def expired(self, why: str = "it could not be renewed in time") -> Candidate:
-        """Take in that the deadline has passed; if the record is still ours it can be renewed, token and all.
-
-        Args:
-            why: Why it was not renewed before.
-        """
+        """Record that the deadline has passed; a renewal may still succeed, and then the token stays."""
         return replace(self._lost(why), renew_at=-math.inf)
 
     def doubted(self, why: str) -> Candidate:
-        """Take in a definite no that came another way; what is so is to be looked at anew.
-
-        Args:
-            why: What it was.
-        """
+        """Record a definite no that came another way; the next step reads the record."""
         return replace(self._lost(why), seen=None)
 
     def reset(self) -> Candidate:
-        """Take in that etcd shows another history: all that was known is void."""
+        """Forget what was known: etcd shows another history."""
         lost = self._lost("etcd shows another history: restored or rebuilt")
         return replace(
             lost,

@@ -1,9 +1,14 @@
-"""Whether an event loop is blocked beyond the deadline of something that is led by it: one watcher's side, pure.
+"""Whether an event loop is blocked beyond the deadline of an election that it leads: a pure verdict.
 
-The loop looks at each deadline as soon as it has passed, and several times a second from then on. If it has not
-looked since, it is blocked; or the whole process was stopped, or the machine suspended, and the watcher has only
-been the first to wake up. So the watcher is patient for a moment, and a moment counts only if the watcher itself
-was awake in it.
+The loop looks at each deadline as soon as it has passed, and several times a second from then on. A loop that has
+not looked since is blocked; or the whole process was stopped, or the machine suspended, and the watcher has woken
+up first. So the watcher waits for a moment, which counts only if the watcher itself was awake throughout.
+
+Guarantee: a loop that keeps looking is never called blocked, however late the watcher runs; a blocked loop is
+called so `PATIENCE` seconds after the deadline. Not guaranteed: that a verdict still holds when it is acted upon.
+
+Prior art: the kernel's soft-lockup detector, which also compares a timestamp that the watched side writes, and
+ignores time in which the watcher did not run.
 """
 
 from __future__ import annotations
@@ -11,12 +16,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-# Seconds for which the loop may not have looked, with the watcher awake; twice as long as it may take when well.
+# Seconds without a look of the loop while the watcher is awake; a healthy loop takes half as long.
 PATIENCE = 0.5
-# Seconds between two looks of a watcher that has become suspicious; a longer gap means that it was stopped too.
+# Seconds between two looks of a suspicious watcher; a longer gap means that the watcher was stopped too.
 LOOK_EVERY = 0.1
 _GAP = 3 * LOOK_EVERY
-# Seconds between two looks at the most while all is well: its timer stands still while the machine is suspended.
+# The longest sleep of the watcher in seconds: its timer stands still while the machine is suspended.
 IDLE_LOOK = 1.0
 
 
@@ -25,9 +30,7 @@ class Suspicion:
     """What a watcher knows of one deadline. All times are seconds on the boot-time clock.
 
     Attributes:
-        since: Since when the loop should have looked and has not, seen without a gap; infinite if it has.
-        looked_at: When the watcher last looked.
-        blocked: Whether the loop is blocked.
+        since: Since when the loop should have looked and has not, without a gap; infinite if it has looked.
     """
 
     since: float = math.inf
@@ -35,13 +38,7 @@ class Suspicion:
     blocked: bool = False
 
     def looked(self, now: float, deadline: float, seen_at: float) -> Suspicion:
-        """Take in a look.
-
-        Args:
-            now: The time.
-            deadline: Until when it is led for certain.
-            seen_at: When the loop last looked at the deadline.
-        """
+        """Apply a look of the watcher; `seen_at` is when the loop last looked at the deadline."""
         if now < deadline or seen_at >= deadline:
             return Suspicion(looked_at=now)
         since = self.since if now - self.looked_at <= _GAP and self.since <= now else now

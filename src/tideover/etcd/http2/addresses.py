@@ -94,7 +94,8 @@ def _close_unused(attempt: _Attempt) -> None:
 
 async def _connect(info: Info) -> socket.socket:
     family, address = info
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol: else asyncio does not see that it is TCP, and lets small packets wait (TCP_NODELAY).
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):

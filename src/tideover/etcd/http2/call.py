@@ -79,7 +79,7 @@ class Call:
         if timeout is not None:
             self._timer = self._loop.call_later(timeout, self._expire)
 
-    # For the one who has made it -------------------------------------------------------------------------------
+    # For the one who has made it ---------------------------------------------------------------------------------
 
     async def code(self) -> StatusCode:
         """Return the status, once there is one; cancelling this leaves the call alone."""
@@ -127,7 +127,7 @@ class Call:
             if not waiter.done():
                 waiter.set_result(None)
 
-    # For its connection ----------------------------------------------------------------------------------------
+    # For its connection ------------------------------------------------------------------------------------------
 
     def take_headers(self, headers: ReplyHeaders, ended: bool) -> None:
         """Apply headers or trailers."""
@@ -153,15 +153,14 @@ class Call:
         Raises:
             Broken: The server was not allowed to send so much.
         """
-        try:
-            increment = self._take(data, size)
-        except Failure as exc:
-            self.end(exc.code, exc.details, reset=ErrorCode.CANCEL)
-            return 0
         if ended:
             self.end(StatusCode.UNKNOWN, "Stream removed (Data frame with END_STREAM flag received)")
             return 0
-        return increment
+        try:
+            return self._take(data, size)
+        except Failure as exc:
+            self.end(exc.code, exc.details, reset=ErrorCode.CANCEL)
+            return 0
 
     def take_reset(self, code: int) -> None:
         """Apply RST_STREAM."""

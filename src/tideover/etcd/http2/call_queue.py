@@ -29,7 +29,7 @@ class CallQueue(dict[Call, None]):
         self.clear()
         return calls
 
-    # As what a call is with ------------------------------------------------------------------------------------
+    # As what a call is with --------------------------------------------------------------------------------------
 
     def leave(self, call: Call, reset: ErrorCode | None) -> None:
         """Forget a call that has ended; no server knows of it."""

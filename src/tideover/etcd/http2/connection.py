@@ -1,9 +1,8 @@
 """One connection: what arrives is given to its calls, and the rules of HTTP/2 that concern all of them are kept.
 
-A peer that breaks them ends the connection with an error for each call: none is left to wait, and no more than
-this is ever held: one incomplete frame (16 KiB), one incomplete header block (64 KiB), 128 short blocks that were
-read, 32 KiB of answers to control frames, and per call its reply, or for a stream 2 MiB of unread replies and a
-message.
+A peer that breaks them ends the connection with an error for each call: none is left to wait. No more than this is
+ever held: one incomplete frame (16 KiB), one incomplete header block (64 KiB), 128 short blocks that were read, 32
+KiB of answers to control frames; and for each call its reply, of a stream 2 MiB of unread replies and a message.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from tideover.etcd.http2 import frames
 from tideover.etcd.http2.call import Call
@@ -95,6 +94,7 @@ class Connection(asyncio.Protocol):
         settled: Whether the server has said its SETTINGS, once it has, or has ended the connection.
         ready: Whether calls may be sent: it has, and does not go away.
         why: Why the connection ends, as far as that is known.
+        announced: What the server has said of its going away; empty if it has said nothing.
         lost: Set when nothing is left of it.
     """
 
@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         self.why = ""
         self._going = False
         self._ended = False
+        self.announced = ""
         self._transport: asyncio.Transport
         self._sender: Sender
         self._calls: dict[int, Call] = {}
@@ -134,7 +135,12 @@ class Connection(asyncio.Protocol):
         state = "ended" if self._ended else "ready" if self.ready else "going" if self._going else "begun"
         return f"<Connection {state}, {len(self._calls)} calls, {len(self._queue)} waiting>"
 
-    # Calls -----------------------------------------------------------------------------------------------------
+    def socket_number(self) -> int:
+        """Return the number of its socket; -1 if there is none any more."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    # Calls -------------------------------------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
@@ -188,7 +194,7 @@ class Connection(asyncio.Protocol):
         with suppress(Broken):
             self._sender.owe(frames.window_update(call.stream, increment), now=True)
 
-    # The end ---------------------------------------------------------------------------------------------------
+    # The end -----------------------------------------------------------------------------------------------------
 
     def retire(self) -> None:
         """Take no more calls, and end with the last of those under way."""
@@ -224,7 +230,7 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         self._ended, self.ready, self._going = True, False, True
-        self.why = self.why or _SOCKET_CLOSED
+        self.why = self.why or (f"{_SOCKET_CLOSED} ({self.announced})" if self.announced else _SOCKET_CLOSED)
         if not self.settled.done():
             self.settled.set_result(False)
         self._liveness.stop()
@@ -243,19 +249,19 @@ class Connection(asyncio.Protocol):
             self._shut()
         self._end()
 
-    # As a protocol of asyncio's --------------------------------------------------------------------------------
+    # As a protocol of asyncio's ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the server may say nothing before this side does."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._sender = Sender(transport)
+        # uvloop's does not derive from it.
+        self._transport = cast("asyncio.Transport", transport)
+        self._sender = Sender(self._transport)
         self._owner.made(self)
         secure = transport.get_extra_info("ssl_object")
         if secure is not None and secure.selected_alpn_protocol() != _ALPN:
             self.abort("Cannot check peer: missing selected ALPN property.")
         else:
-            transport.write(_BEGINNING)
+            self._transport.write(_BEGINNING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
@@ -294,7 +300,7 @@ class Connection(asyncio.Protocol):
         except Broken as exc:
             self._break(exc, data)
 
-    # Frames ----------------------------------------------------------------------------------------------------
+    # Frames ------------------------------------------------------------------------------------------------------
 
     def _check(self, stream: int) -> None:
         """Look at a stream that has no call: it should have had one.
@@ -382,7 +388,7 @@ class Connection(asyncio.Protocol):
 
     def _take_goaway(self, flags: int, stream: int, payload: bytes) -> None:
         last, code, debug = frames.parse_goaway(payload)
-        self.why = going_away(code, debug)
+        self.announced = going_away(code, debug)
         self._go(last)
 
     def _take_window_update(self, flags: int, stream: int, payload: bytes) -> None:
@@ -403,14 +409,14 @@ class Connection(asyncio.Protocol):
         with suppress(Broken):
             self._sender.owe(frames.frame(frames.PING, 0, 0, bytes(8)), now=True)
 
-    # Going away ------------------------------------------------------------------------------------------------
+    # Going away --------------------------------------------------------------------------------------------------
 
     def _go(self, last: int) -> None:
         """Take no more calls; those above the last one go elsewhere."""
         self.ready, self._going = False, True
         self._owner.gone(self)
-        self._take_back([call for stream, call in self._calls.items() if stream > last], self.why)
-        self._owner.take_back(self._queue.take_all(), self.why)
+        self._take_back([call for stream, call in self._calls.items() if stream > last], self.announced)
+        self._owner.take_back(self._queue.take_all(), self.announced)
         if not self._calls:
             self.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from tideover.etcd.http2 import forks
 from tideover.etcd.http2.call import Call
 from tideover.etcd.http2.call_queue import CallQueue
 from tideover.etcd.http2.connection import Connection
@@ -72,31 +73,32 @@ class Connector:
         return self.failure is not None and since < self._options.backoff
 
     async def _connect(self) -> None:
-        failure: CannotConnect | None
-        failure = CannotConnect(StatusCode.CANCELLED, "the connection was closed before the call")
         attempt = Attempt(self._target)
+        failure = CannotConnect(StatusCode.CANCELLED, "the connection was closed before the call")
         try:
             make = partial(Connection, self, self._options)
-            connection = await attempt.connect(make, timeout=self._options.connect_timeout)
+            self._current = await attempt.connect(make, timeout=self._options.connect_timeout)
         except CannotConnect as exc:
             # Not with its frames, which refer to all this.
             failure = CannotConnect(exc.code, exc.details)
         except Exception as exc:  # noqa: BLE001  # raised by each call that waits
             failure = CannotConnect(*never_sent(attempt.address, f"{type(exc).__name__}: {exc}"))
-        else:
-            self._current, self.failure, failure = connection, None, None
         finally:
             self._attempt, self._address = None, attempt.address
-            if failure is not None:
-                self.failure, self._failed_at = failure, asyncio.get_running_loop().time()
+            self.failure = None if self._current is not None else failure
+            self._failed_at = asyncio.get_running_loop().time()
             for call in self._waiting.take_all():
-                self.send(call)
+                if self._current is not None:
+                    self._current.start(call)
+                else:
+                    call.end(failure.code, failure.details)
 
-    # As who owns connections -----------------------------------------------------------------------------------
+    # As who owns connections -------------------------------------------------------------------------------------
 
     def made(self, connection: Connection) -> None:
         """Note that there is something to close."""
         self._connections.add(connection)
+        forks.watch(connection)
 
     def gone(self, connection: Connection) -> None:
         """Use a connection for no more calls."""
@@ -117,7 +119,7 @@ class Connector:
             else:
                 call.end(*never_sent(self._address, why, StatusCode.UNAVAILABLE))
 
-    # The end ---------------------------------------------------------------------------------------------------
+    # The end -----------------------------------------------------------------------------------------------------
 
     async def close(self, grace: float) -> None:
         """Take no more calls, and end those under way.

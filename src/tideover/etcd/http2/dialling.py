@@ -82,7 +82,7 @@ class Attempt:
             async with asyncio.timeout(timeout):
                 connection = await self._open(protocol)
                 if not await connection.settled or not connection.ready:
-                    raise self._failed(connection.why, StatusCode.UNAVAILABLE)
+                    raise self._failed(connection.why or connection.announced, StatusCode.UNAVAILABLE)
                 return connection
         except TimeoutError:
             raise self._failed(self._silence) from None

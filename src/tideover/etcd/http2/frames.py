@@ -113,7 +113,7 @@ def http1(data: bytes) -> str:
     return f" (Trying to connect an http1.x server (HTTP status {status}))"
 
 
-# What is sent --------------------------------------------------------------------------------------------------
+# What is sent ----------------------------------------------------------------------------------------------------
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -158,7 +158,7 @@ def goaway(last: int, code: int, debug: bytes = b"") -> bytes:
     return frame(GOAWAY, 0, 0, _WORDS.pack(last, code) + debug)
 
 
-# What is received ----------------------------------------------------------------------------------------------
+# What is received ------------------------------------------------------------------------------------------------
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:

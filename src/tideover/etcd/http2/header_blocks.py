@@ -1,4 +1,4 @@
-"""Header blocks of requests: HPACK (RFC 7541) without a dynamic table: each is a constant and a few parts."""
+"""Header blocks of requests: HPACK (RFC 7541) without a dynamic table: each is a constant and some parts."""
 
 from __future__ import annotations
 

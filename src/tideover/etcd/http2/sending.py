@@ -98,7 +98,7 @@ class Sender:
             self._unsent.pop(call, None)
             call.sent()
 
-    # Control frames --------------------------------------------------------------------------------------------
+    # Control frames ----------------------------------------------------------------------------------------------
 
     def owe(self, data: bytes, *, now: bool = False) -> None:
         """Send a control frame with what is sent next, or soon.
@@ -126,7 +126,7 @@ class Sender:
         if self._owed and not self.paused:
             self.write(b"")
 
-    # What changes the room -------------------------------------------------------------------------------------
+    # What changes the room ---------------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Send no more: what was sent before is still in memory."""

@@ -1,0 +1,125 @@
+"""The same troubles on both transports: one kind of fault, one answer to "was it applied?", and the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.etcd.http2.peer import GRPC, OK, Peer, data, goaway, headers, reply, reset, serving, settings
+from tests.store.provocation import fault_of, meaning
+from tideover.etcd.adapter import EtcdStore
+from tideover.policies import Transport
+from tideover.store.faults import Fault
+from tideover.store.operations import Put
+
+pytestmark = [pytest.mark.anyio, pytest.mark.takes(20)]
+
+REFUSED = (("grpc-status", "7"), ("grpc-message", "etcdserver: permission denied 50%25"))
+
+
+def go_away(peer: Peer, last: int) -> None:
+    """Close a connection in the way of an etcd that has had too many PINGs."""
+    peer.say(goaway(last, 11, b"too_many_pings"))
+    peer.close()
+
+
+AFTER: dict[str, Callable[[Peer], object]] = {
+    "hung up": Peer.close,
+    "cut": Peer.abort,
+    "reset": lambda peer: peer.say(reset(1, 2)),
+    "reset by a proxy": lambda peer: peer.say(reset(1, 1)),
+    "cancelled": lambda peer: peer.say(reset(1, 8)),
+    "told to be calm": lambda peer: peer.say(reset(1, 11)),
+    "trailers only": lambda peer: peer.say(headers(1, (*GRPC, *REFUSED), "END_STREAM")),
+    "headers and trailers": lambda peer: peer.say(headers(1, GRPC), headers(1, REFUSED, "END_STREAM")),
+    "no words": lambda peer: peer.say(headers(1, (*GRPC, ("grpc-status", "14")), "END_STREAM")),
+    "404": lambda peer: peer.say(headers(1, ((":status", "404"),), "END_STREAM")),
+    "413": lambda peer: peer.say(headers(1, ((":status", "413"),), "END_STREAM")),
+    "a page with 503": lambda peer: peer.say(headers(1, ((":status", "503"),)), data(1, b"<html>", "END_STREAM")),
+    "a page with 200": lambda peer: peer.say(
+        headers(1, ((":status", "200"), ("content-type", "text/html"))), data(1, b"<html>", "END_STREAM")
+    ),
+    "no status": lambda peer: peer.say(headers(1, GRPC, "END_STREAM")),
+    "compressed": lambda peer: peer.say(headers(1, GRPC), data(1, b"\1\0\0\0\1x"), headers(1, OK, "END_STREAM")),
+    "pings": lambda peer: go_away(peer, 1),
+    "a frame too large": lambda peer: peer.say(b"\xff\xff\xff\0\0\0\0\0\1"),
+}
+BEFORE = {
+    "hangs up": None,
+    "HTTP/1": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The transports are asyncio's."""
+    return "asyncio"
+
+
+async def provoked(script: Callable[[Peer], object], transport: Transport) -> Fault:
+    """Return the fault of a write to a scripted server."""
+    async with serving(script) as port:  # type: ignore[arg-type] # awaitable, as all scripts are
+        store = EtcdStore([f"127.0.0.1:{port}"], transport=transport)
+        try:
+            fault = await fault_of(store.call(Put(b"k", b"v"), member=store.members[0], timeout=5))
+        finally:
+            await store.aclose()
+    return fault
+
+
+def words(fault: Fault) -> str:
+    """Return what is said, without how gRPC names the peer's mistake in HTTP/2."""
+    return re.sub(r"(Failed parsing HTTP/2) \(.*", r"\1", fault.brief)
+
+
+async def both(script: Callable[[Peer], object]) -> tuple[Fault, Fault]:
+    """Return the faults on either transport."""
+    return await provoked(script, "grpc"), await provoked(script, "http2")
+
+
+@pytest.mark.parametrize("trouble", AFTER.values(), ids=AFTER)
+async def test_a_call_that_was_sent(trouble: Callable[[Peer], object]) -> None:
+    """Whatever becomes of a request, it means the same and is said in the same words."""
+
+    async def script(peer: Peer) -> None:
+        await peer.begin()
+        await peer.request()
+        trouble(peer)
+        await peer.end()
+
+    grpcs, ours = await both(script)
+    assert (meaning(ours), words(ours), ours.tls) == (meaning(grpcs), words(grpcs), grpcs.tls)
+
+
+@pytest.mark.parametrize("first", BEFORE.values(), ids=BEFORE)
+async def test_a_call_that_was_never_sent(first: bytes | None) -> None:
+    """Whatever is at the other end instead of a server, it means the same and is said in the same words."""
+
+    async def script(peer: Peer) -> None:
+        if first is not None:
+            await peer.begin(first)
+            await peer.end()
+
+    grpcs, ours = await both(script)
+    assert (meaning(ours), words(ours), ours.hung_up) == (meaning(grpcs), words(grpcs), grpcs.hung_up)
+    assert not ours.applied
+
+
+async def test_a_reply_is_a_reply() -> None:
+    """The scripted server can also do what it should."""
+
+    async def script(peer: Peer) -> None:
+        await peer.begin(settings())
+        while True:
+            peer.say(reply(await peer.request(), b""))
+
+    for transport in ("grpc", "http2"):
+        async with serving(script) as port:
+            store = EtcdStore([f"127.0.0.1:{port}"], transport=transport)
+            try:
+                await store.call(Put(b"k", b"v"), member=store.members[0], timeout=5)
+            finally:
+                await store.aclose()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -13,7 +12,6 @@ from tideover.broadcast import first_of
 from tideover.coordinator.parts import Parts, any_of
 from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import AuthenticationFailed, NotSynced, Unreachable
-from tideover.policies import Transport
 from tideover.types import HealthState, Source
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """All renewals at one member, on three streams at the most as long as nothing forces others.
 
 grpc takes the next message of a stream once it has sent the last one, and each time two threads wake each other
-up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0106).
+up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0103).
 
 etcd 3.5.28 and later refuses to renew a lease of whose keys its user may not write one, and ends the whole stream
 with that (`PERMISSION_DENIED`, seen on 3.5.35 and 3.7.3), as does every other fault. Which lease it was the answer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -12,6 +13,7 @@ from tideover.broadcast import first_of
 from tideover.coordinator.parts import Parts, any_of
 from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import AuthenticationFailed, NotSynced, Unreachable
+from tideover.policies import Transport
 from tideover.types import HealthState, Source
 
 if TYPE_CHECKING:
@@ -103,3 +105,9 @@ def check_required(parts: Parts) -> None:
             if not view.known:
                 text = f"require='config': nothing is known; {health.sentence}"
                 raise AuthenticationFailed(text) if unauthorized else NotSynced(view.name, text)
+
+
+def _load_adapter(transport: Transport | None) -> Any:
+    """Load the transport, which takes up to a tenth of a second, and return the module of the real etcd."""
+    importlib.import_module("tideover.etcd.transports").load(transport)
+    return importlib.import_module("tideover.etcd.adapter")

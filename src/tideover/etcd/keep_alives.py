@@ -57,6 +57,7 @@ class KeepAlives(KeepAlive):
         self._searches: set[asyncio.Task[None]] = set()
         self._refused: dict[int, None] = {}
         self._refused_token: str | None = None
+        self._anonymous = False
         self._users = 0
 
     def __repr__(self) -> str:
@@ -109,7 +110,8 @@ class KeepAlives(KeepAlive):
         if alone:
             self._search(alone)
         if together:
-            streams = min(_STREAMS, 1 + len(together) // _WORTH)
+            # With a login one stream: a spent token would be refused by each at a moment of its own.
+            streams = min(_STREAMS, 1 + len(together) // _WORTH) if self._anonymous else 1
             async with self._opening:
                 for number in range(streams):
                     await self._ask_over(number, batch, together[number::streams])
@@ -124,6 +126,7 @@ class KeepAlives(KeepAlive):
 
     async def _open(self, on_end: OnEnd) -> KeepAliveStream:
         token = await self._prepare(self._refused_token)
+        self._anonymous = not token
         stream = KeepAliveStream(self._channel.lease, token, on_end=on_end)
         self._streams.add(stream)
         stream.reader.add_done_callback(lambda _: self._streams.discard(stream))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -136,8 +137,10 @@ async def hops() -> dict[str, Hops]:
 
         async def discover() -> object:
             service = tide.discover("api")
-            await asyncio.sleep(_REST)
-            return service.endpoints
+            while True:
+                await asyncio.sleep(_REST)
+                with suppress(tideover.EndpointsUnknown):
+                    return service.endpoints
 
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "config.get, cold": get,

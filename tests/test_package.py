@@ -123,9 +123,15 @@ def test_every_operation_tells_what_it_does_when_degraded(operation: Callable[..
 
 @operations
 def test_every_operation_lists_its_errors_and_arguments(operation: Callable[..., Any]) -> None:
-    """Its docstring has "Raises:", and names every parameter under "Args:"."""
+    """Its docstring has "Raises:", and names every parameter under "Args:", or says whose parameters they are."""
     doc = inspect.getdoc(operation) or ""
     assert re.search(r"^Raises:\n    \w+: \S", doc, re.MULTILINE)
+    first = doc.partition("\n")[0]
+    if (same := re.search(r"; see `Coordinator\.(\w+)`\.$", first)) is not None:
+        original = inspect.signature(getattr(tideover.Coordinator, same[1])).parameters
+        # All but the object itself.
+        assert list(inspect.signature(operation).parameters.values()) == list(original.values())[1:]
+        return
     parameters = [name for name in inspect.signature(operation).parameters if name != "self"]
     if parameters:
         section = doc.partition("Args:\n")[2].partition("\n\n")[0]

@@ -1,4 +1,4 @@
-"""Hosts as people and servers write them: which are nobody's address, and which are the same."""
+"""Hosts as people and servers write them: which are no address to connect to, and which are the same."""
 
 from __future__ import annotations
 

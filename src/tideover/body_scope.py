@@ -1,12 +1,12 @@
 """The scope of a body that ends when what it relies on is lost.
 
 *Guarantee.* A body that was ended by its loss ends with that loss, whatever it was awaiting, and a body that
-somebody else cancelled ends as cancelled, also when both happen in the same moment.
+another scope or task cancelled ends as cancelled, also when both happen in the same moment.
 
 anyio's scopes tell their own cancellation by the message it carries. Libraries that wait for something of their
 own, such as grpc.aio and `asyncio.gather`, answer a cancellation with a new `CancelledError` that has none; anyio
-then takes it for somebody else's and lets it pass, although nobody else has cancelled the task. Here the scope
-remembers that it has cancelled, and whether somebody else has too is asked of those who know: the task, which
+then takes it for another's and lets it pass, although nothing else has cancelled the task. Here the scope
+remembers that it has cancelled, and whether another has too is asked of what knows: the task, which
 counts native requests, and the scopes around this one.
 """
 
@@ -40,11 +40,6 @@ class BodyScope:
         self._others: Cancellations | None = None
         self._running = False
 
-    def __repr__(self) -> str:
-        """Say whether the body is ended."""
-        state = "stray" if self.stray else "ended" if self.cancel_scope.cancel_called else "running"
-        return f"<BodyScope {state}>"
-
     def enter(self) -> None:
         """Begin the body, in the running task."""
         self._task = running_task()
@@ -61,8 +56,8 @@ class BodyScope:
             exc: What it raised; None if nothing.
 
         Returns:
-            Whether `exc` is nothing but the cancellation by this scope. If so the loss is to be raised instead;
-            if not `exc` is to be raised.
+            Whether `exc` is nothing but the cancellation by this scope. If so the caller raises the loss instead;
+            if not, it raises `exc`.
         """
         self._running = False
         if self._task is not None:
@@ -82,7 +77,7 @@ class BodyScope:
         return self._running and not self.stray
 
     def has_failed(self, exc: BaseException | None) -> bool:
-        """Whether what a body has raised is a failure of its own, such as a cancellation that nobody wants."""
+        """Whether what a body has raised is a failure of its own, such as a stray cancellation."""
         if exc is None or isinstance(exc, Exception):
             return exc is not None
         return self._others is not None and not self.cancel_scope.cancel_called and not self._others.explain(exc)
@@ -104,21 +99,17 @@ class BodyScope:
 class Cancellations:
     """Tells a cancellation of the running task from one that comes out of what it runs: made before that runs.
 
-    A library, or an asyncio task that somebody else has cancelled, may raise a `CancelledError` in a task that
-    nobody wants to end.
+    A library, or an asyncio task that was cancelled elsewhere, may raise a `CancelledError` in a task that
+    goes on.
     """
 
     def __init__(self) -> None:
         self._task = running_task()
         self._requests = 0 if self._task is None else self._task.cancelling()
 
-    def __repr__(self) -> str:
-        """Name the task."""
-        return f"<Cancellations of {self._task!r}>"
-
     @property
     def wanted(self) -> bool:
-        """Whether somebody has cancelled the task since, or a scope around."""
+        """Whether the task was cancelled since, or a scope around it."""
         if anyio.current_effective_deadline() == -math.inf:  # an enclosing scope is cancelled
             return True
         return self._task is not None and self._task.cancelling() > self._requests
@@ -137,7 +128,7 @@ def running_task() -> asyncio.Task[object] | None:
 
 
 def ends_process(exc: BaseException) -> bool:
-    """Whether it is what nobody keeps from ending the process, or its event loop; or a group with such."""
+    """Whether it is what ends the process, or its event loop; or a group with such."""
     ends = (KeyboardInterrupt, SystemExit, GeneratorExit)
     return exc.subgroup(ends) is not None if isinstance(exc, BaseExceptionGroup) else isinstance(exc, ends)
 

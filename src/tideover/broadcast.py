@@ -22,10 +22,6 @@ class Broadcast:
         self._loop = EventLoop()
         self._all: Broadcast | None = None
 
-    def __repr__(self) -> str:
-        """Say whether anybody waits."""
-        return f"<Broadcast {'quiet' if self._event is None else 'awaited'}>"
-
     def fire(self) -> None:
         """Wake all who wait."""
         event, self._event = self._event, None
@@ -54,7 +50,7 @@ class Broadcast:
         """Wait for the next `fire`.
 
         Args:
-            timeout: Seconds to wait at the most; None waits for ever.
+            timeout: Seconds to wait at the most; None waits without limit.
 
         Returns:
             Whether it fired.

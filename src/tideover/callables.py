@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-# References to a function that was just written, and to which nobody else has any: then nobody is looked for.
+# References to a function that was just written, and that no one else holds: then no holder is looked for.
 _FRESH = 4
 
 

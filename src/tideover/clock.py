@@ -1,7 +1,7 @@
 """The clocks, gathered so that tests can hand in their own.
 
 Deadlines and ages inside a process use the monotonic clock. What outlives the process (snapshots) carries a
-`Stamp`: wall time, and the boot-time clock with the id of the boot it belongs to, which is immune to somebody
+`Stamp`: wall time, and the boot-time clock with the id of the boot it belongs to, which is immune to an operator
 setting the wall clock.
 """
 

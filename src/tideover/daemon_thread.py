@@ -1,4 +1,4 @@
-"""A thread that nobody waits for at the end of the process: for what blocks and may hang."""
+"""A thread that the process does not wait for at its end: for what blocks and may hang."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def in_daemon_thread(function: Callable[[], T], *, name: str) -> T:
             result = context.run(function)
         except StopIteration as exc:
             error = RuntimeError(f"{type(exc).__name__} raised")  # a future refuses it
-        except BaseException as exc:  # noqa: BLE001  # handed to whoever waits
+        except BaseException as exc:  # noqa: BLE001  # handed to the task that waits
             error = exc
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(finish, result, error)

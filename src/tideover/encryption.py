@@ -4,7 +4,7 @@ The cipher is Fernet of `cryptography` (https://github.com/fernet/spec): AES-128
 what was altered cannot be opened. It knows no additional data; what a message belongs to stands inside it
 (`prefixes.sealing`). `cryptography` is the extra `crypto`, and imported when the first `Encryption` is made.
 
-A source that gives no keys refuses nobody the start: a service without snapshots is worth more than no service.
+A source that gives no keys refuses no start: a service without snapshots is worth more than no service.
 Its problem is told of whenever keys are needed, and it is asked again then.
 """
 

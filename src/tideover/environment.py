@@ -129,26 +129,13 @@ def unused_password(environment: Mapping[str, str]) -> str | None:
     return name and f"{name} is set and left alone, because {USER} is not set"
 
 
-def read_target(
-    environment: Mapping[str, str],
-    *,
-    namespace: str | None = None,
-    tls: Tls | None = None,
-    username: str | None = None,
-    password: Password | None = None,
-    encryption: Encryption | None = None,
-    bootstrap: str | Path | None = None,
-) -> Target | None:
+def read_target(environment: Mapping[str, str], given: Target, namespace: str | None) -> Target | None:
     """Return which etcd the environment names; None if it names none.
 
     Args:
         environment: The variables; an empty one counts as none.
-        namespace: Instead of its variable.
-        tls: Instead of theirs.
-        username: Instead of its variable.
-        password: Instead of theirs.
-        encryption: Likewise.
-        bootstrap: Instead of its variable.
+        given: What counts instead of its variable, where it is not None.
+        namespace: The same.
 
     Raises:
         ModuleNotFoundError: Keys for snapshots are named, and `cryptography` is not installed.
@@ -160,6 +147,7 @@ def read_target(
         endpoints = split_endpoints(environment[ENDPOINTS])
     except ValueError as exc:
         raise ValueError(f"{ENDPOINTS}: {exc}") from exc
+    tls, username, password = given.tls, given.username, given.password
     if namespace is None:
         namespace = environment.get(NAMESPACE, "")
         try:
@@ -182,6 +170,6 @@ def read_target(
         password = find_password(environment)
         if password is None:
             raise ValueError(f"no password for user {username!r}: set {PASSWORD} or {PASSWORD_FILE}")
-    encryption = encryption or find_encryption(environment)
-    bootstrap = bootstrap or environment.get(BOOTSTRAP) or None
+    encryption = given.encryption or find_encryption(environment)
+    bootstrap = given.bootstrap or environment.get(BOOTSTRAP) or None
     return Target(endpoints, namespace, tls, username, password, encryption, bootstrap)

@@ -234,7 +234,7 @@ class LockLost(TideoverError):
 
 
 class LockConflict(TideoverError):
-    """Raised when a LOCAL lock was not to be had from etcd after the outage: somebody else holds it."""
+    """Raised when a LOCAL lock was not to be had from etcd after the outage: another process holds it."""
 
 
 class NotDistributed(TideoverError):
@@ -295,7 +295,7 @@ class ElectionMismatch(TideoverError, ValueError):
 class RecordCorrupt(TideoverError):
     """Raised when an election's record cannot be read: damaged, foreign, or written by a newer version.
 
-    It is never overwritten: somebody may hold it who can read it.
+    It is never overwritten: a process that can read it may hold it.
 
     Attributes:
         key: The record's key in etcd.

@@ -19,7 +19,7 @@ def installed(module: str) -> bool:
 
 
 def lacking(what: str, *modules: str, install: str) -> str | None:
-    """Return the sentence for those who lack a module, with the command that installs it; None if nobody does.
+    """Return the sentence for a module that is missing, with the command that installs it; None if none is.
 
     Args:
         what: What needs the modules, such as `the demo`.

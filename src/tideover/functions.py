@@ -18,7 +18,7 @@ from tideover.elections.claim import OnOutage
 from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
-from tideover.environment import ENDPOINTS, read_target, unused_password
+from tideover.environment import ENDPOINTS, Target, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
@@ -131,25 +131,13 @@ def connect(
     When degraded:
         Entering takes milliseconds if the members refuse connections, and `start_timeout` if they are silent.
     """
+    named = endpoints if store is None else tuple(store.members)
+    target = Target(named, "" if namespace is None else namespace, tls, username, password, encryption, bootstrap)
     if store is None and not endpoints:
-        target = read_target(
-            os.environ,
-            namespace=namespace,
-            tls=tls,
-            username=username,
-            password=password,
-            encryption=encryption,
-            bootstrap=bootstrap,
-        )
-        if target is None:
-            raise ValueError(f"give at least one endpoint, such as connect('127.0.0.1:2379'), or set {ENDPOINTS}")
-        endpoints, namespace, tls = target.endpoints, target.namespace, target.tls
-        username, password = target.username, target.password
-        encryption, bootstrap = target.encryption, target.bootstrap
-        telemetry.environment_read(str(target), unused_password(os.environ) if username is None else None)
+        target = _of_environment(target, namespace)
     options = Options(
-        endpoints=tuple(store.members) if store is not None else endpoints,
-        namespace="" if namespace is None else namespace,
+        endpoints=target.endpoints,
+        namespace=target.namespace,
         follow=follow,
         discover=discover,
         # A fake cluster's values must not meet the next test's on disk unasked.
@@ -162,17 +150,25 @@ def connect(
         cache=cache or CachePolicy(),
         exclude=exclude,
         record_keys=record_keys,
-        tls=tls,
-        username=username,
-        password=password,
+        tls=target.tls,
+        username=target.username,
+        password=target.password,
         sync_members=sync_members,
         failsafe=failsafe,
         on_stall=on_stall,
-        encryption=encryption,
-        bootstrap=bootstrap,
+        encryption=target.encryption,
+        bootstrap=target.bootstrap,
         transport=transport,
     )
     return Coordinator(options, store=store)
+
+
+def _of_environment(given: Target, namespace: str | None) -> Target:
+    target = read_target(os.environ, given, namespace)
+    if target is None:
+        raise ValueError(f"give at least one endpoint, such as connect('127.0.0.1:2379'), or set {ENDPOINTS}")
+    telemetry.environment_read(str(target), unused_password(os.environ) if target.username is None else None)
+    return target
 
 
 def current() -> Coordinator:
@@ -251,23 +247,11 @@ def _in_context() -> Coordinator | None:
 def leader(
     name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
 ) -> Leadership:
-    """Run a body while this process leads, on the coordinator that `current` returns; see `Coordinator.leader`.
-
-    Args:
-        name: The election.
-        ttl: Seconds after which a leader that cannot renew leads no more.
-        on_outage: `"step_down"`, `"peers"` or `"stay"`, as `Coordinator.leader` has them; `"peers"` needs
-            `connect(failsafe=...)`. None means as the profile says, `"peers"` if there is a failsafe.
-        address: Where this process can be reached.
-        value: What else others are to see.
-
-    Returns:
-        A context manager, for one use; entering waits until elected and gives the `Term`.
+    """Run a body while this process leads, on the current coordinator; see `Coordinator.leader`.
 
     Raises:
         NotConnected: No coordinator is open.
         AmbiguousCoordinator: Several are, and none is in the context.
-        ValueError: An option is out of range.
 
     When degraded:
         As `Coordinator.leader`.
@@ -310,24 +294,11 @@ def register(
     ttl: int = 15,
     instance: str | None = None,
 ) -> RegistrationBlock:
-    """Register an endpoint of a service with the coordinator that `current` returns; see `Coordinator.register`.
-
-    Args:
-        name: The service.
-        url: Where others reach this instance, with the port.
-        metadata: What else it says about itself, text to text.
-        weight: Its share of the traffic; 0 means none.
-        ttl: Whole seconds after which it is gone when its process has died.
-        instance: Which instance it is; None means host and port of the URL.
-
-    Returns:
-        A block, for one use; entering gives a `Registered`.
+    """Register an endpoint of a service with the current coordinator; see `Coordinator.register`.
 
     Raises:
         NotConnected: No coordinator is open.
         AmbiguousCoordinator: Several are, and none is in the context.
-        TypeError: An option is of the wrong type.
-        ValueError: An option is out of range, or others could not reach that URL.
 
     When degraded:
         As `Coordinator.register`: entering returns at once.
@@ -338,22 +309,11 @@ def register(
 def discover(
     name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
 ) -> ServiceView:
-    """Return the endpoints of a service, of the coordinator that `current` returns; see `Coordinator.discover`.
-
-    Args:
-        name: The service.
-        max_stale: Seconds beyond which the list counts as stale; None means no limit.
-        on_stale: `"serve"` it beyond that all the same, or `"raise"` `TooStale`.
-
-    Returns:
-        The handle.
+    """Return the endpoints of a service, of the current coordinator; see `Coordinator.discover`.
 
     Raises:
         NotConnected: No coordinator is open.
         AmbiguousCoordinator: Several are, and none is in the context.
-        TypeError: The name or the limit is of the wrong type.
-        ValueError: That is no name, or an option is out of range.
-        NotFollowed: The service is not followed yet, and cannot be from here.
 
     When degraded:
         As `Coordinator.discover`.

@@ -150,10 +150,6 @@ class EventLoop:
 class Home:
     """The event loop of one coordinator, and the tasks that run there.
 
-    Args:
-        chance: Draws a number uniformly from [0, 1).
-        monotonic: The clock, in seconds.
-
     Attributes:
         loop: The event loop; none before the coordinator is entered.
         token: The same, as anyio tells loops apart; None before, and kept when it is closed.

@@ -56,7 +56,7 @@ class Options:
     encryption: Encryption | None = None
     bootstrap: str | Path | None = None
     transport: Transport | None = None
-    # Whether anything may be written to etcd, or looked for, that nobody asked for; the command line only looks.
+    # Whether anything may be written to etcd, or looked for, unasked; the command line only looks.
     bookkeeping: bool = True
 
     def __post_init__(self) -> None:

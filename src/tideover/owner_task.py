@@ -19,7 +19,7 @@ from tideover.body_scope import Cancellations, running_task
 class OwnerTask:
     """Owns a task group: `open`, then `aclose`, each once and in any task.
 
-    What fails in the group is raised by `aclose`, and until then nobody is cancelled for it but the group.
+    What fails in the group is raised by `aclose`, and until then it cancels nothing but the group.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,6 @@ class OwnerTask:
         self._group: TaskGroup | None = None
         # The event loop holds tasks weakly.
         self._task: object = None
-
-    def __repr__(self) -> str:
-        """Say whether the group is open."""
-        state = "closed" if self._done.is_set() else "open" if self._opened.is_set() else "not opened"
-        return f"<OwnerTask {state}>"
 
     async def open(self) -> TaskGroup:
         """Return the task group, ready for tasks."""
@@ -82,7 +77,7 @@ class OwnerTask:
 
 
 def _spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> object:
-    """Start a task that belongs to nobody's scope."""
+    """Start a task that belongs to no scope."""
     if running_task() is not None:
         return asyncio.get_running_loop().create_task(run(), name="tideover")
     import trio  # only where it runs already

@@ -46,10 +46,10 @@ def default_state_folder() -> Path:
     """Return the user's folder for what must not be lost to a cleaning of caches, and make it.
 
     A user without a home directory, or with one that cannot be written, has one below the folder for temporary
-    files, and nobody else.
+    files, and no other user.
 
     Raises:
-        OSError: Somebody else has made that one, or there is no folder for temporary files.
+        OSError: Another user has made that one, or there is no folder for temporary files.
     """
     folder = _of_user(platformdirs.user_state_path)
     if folder is not None and _writable(folder):

@@ -133,7 +133,7 @@ class StalenessLimit:
 class Tls:
     """How connections to etcd are encrypted, and who is on either end. The files are PEM.
 
-    They are read again when they change: whoever rotates certificates needs no restart.
+    They are read again when they change: rotating certificates needs no restart.
 
     Attributes:
         ca: The file with the CAs that etcd's certificate is verified with; None means the system's.
@@ -175,7 +175,7 @@ class Failsafe:
     Each process listens on a port of its own, where the leader asks it, in an outage, not to take over.
 
     Attributes:
-        secret: What all processes share and nobody else knows, at least 16 bytes: it signs what they say. A
+        secret: What all processes share and no other program knows, at least 16 bytes: it signs what they say. A
             sequence of secrets lets them be changed without a stop: the first signs, all are accepted.
         listen: Where to listen, `"host:port"`. Port 0 takes any that is free; worker processes of one server
             each need their own, so a fixed port is for a single process.

@@ -1,6 +1,6 @@
 """Files in a folder where others may have left anything: opened without following, without waiting, within bounds.
 
-A link leads elsewhere, a FIFO waits for ever, a device has no end, a file of another user holds what that user
+A link leads elsewhere, a FIFO waits without end, a device has no end, a file of another user holds what that user
 wants it to. None of them is used; each is an `OddFile`, which says so.
 """
 
@@ -85,7 +85,7 @@ def _read_whole(descriptor: int, path: Path, most: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OddFile(errno.EINVAL, "it is no regular file", str(path))
-        # One more than there may be, because somebody may be writing to it.
+        # One more than there may be, because another process may be writing to it.
         if os.fstat(file.fileno()).st_size <= most and len(content := file.read(most + 1)) <= most:
             return content
     raise OddFile(errno.EFBIG, f"it has more than {most:,} bytes", str(path))

@@ -20,7 +20,7 @@ class Mark:
     """The first degraded answer of one component within a request.
 
     Attributes:
-        source: The rung it came from; of a lock, on what ground it is held.
+        source: The rung it came from; of a lock, its mode.
         age: Its age in seconds; infinite if unknown.
         reason: Why it was degraded: one of `tideover.reason`'s values.
         outage_id: The outage it belongs to; empty if none was declared.

@@ -27,11 +27,11 @@ def read_secret(path: Path, *, most: int, within: float = WITHIN) -> bytes:
         TimeoutError: It has not.
         OSError: It cannot be read.
     """
-    # Without waiting for somebody who opens the other end.
+    # Without waiting for a process that opens the other end.
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         ends_at = time.monotonic() + within
-        # Nothing means the end in a file; in a FIFO perhaps that nobody has begun to write.
+        # Nothing means the end in a file; in a FIFO perhaps that no process has begun to write.
         found, begun = b"", stat.S_ISREG(os.fstat(file).st_mode)
         while len(found) < most:
             piece = _piece(file, most - len(found))
@@ -50,7 +50,7 @@ def read_secret(path: Path, *, most: int, within: float = WITHIN) -> bytes:
 
 
 def _piece(file: int, most: int) -> bytes | None:
-    """Return what is there; empty if nobody writes, None if somebody has not written yet."""
+    """Return what is there; empty if no process writes, None if one has not written yet."""
     try:
         return os.read(file, most)
     except BlockingIOError:

@@ -34,10 +34,6 @@ class Tick:
         self.slack = slack
         self.due = -math.inf
 
-    def __repr__(self) -> str:
-        """Show the period."""
-        return f"<Tick every {self._period:g} s>"
-
     @property
     def period(self) -> float:
         """Seconds between two looks, at the most; infinity takes none. Setting it counts from now."""
@@ -67,11 +63,7 @@ class Tick:
 
 
 class Ticker:
-    """Takes the looks of one coordinator.
-
-    Args:
-        monotonic: The clock, in seconds.
-    """
+    """Takes the looks of one coordinator."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

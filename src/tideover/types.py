@@ -37,7 +37,7 @@ class Diagnosis(StrEnum):
     """Why etcd is in the state it is in.
 
     Attributes:
-        STARTING: Nobody has been asked yet.
+        STARTING: No member has been asked yet.
         HEALTHY: A quorum answers in time.
         LEADER_CHANGE: Enough members for a quorum answer, but there is no leader yet; usually under 2 s.
         QUORUM_LOST: Members answer, but not enough of them, or no leader was found for too long.
@@ -82,8 +82,8 @@ class SessionState(StrEnum):
 
     Attributes:
         ALIVE: Its last renewal was proven, and its deadline is ahead.
-        SUSPENDED: Its last renewal could not be proven, or its deadline has passed, and nobody has said no. Until
-            the deadline it may be believed in all the same; from then on not, unless a renewal is proven again.
+        SUSPENDED: Its last renewal could not be proven, or its deadline has passed, and etcd has not said no.
+            Until the deadline it may be believed; from then on not, unless a renewal is proven again.
         LOST: It has ended, for good.
     """
 
@@ -109,11 +109,11 @@ class JobState(StrEnum):
 
 
 class LockMode(StrEnum):
-    """On what ground a lock is held.
+    """The mode in which a lock is held.
 
     Attributes:
-        DISTRIBUTED: A key in etcd, under a lease that is proven: nobody else has it.
-        LOCAL: This machine only, because etcd is away: somebody on another machine may have it too.
+        DISTRIBUTED: A key in etcd, under a lease that is proven: no other process has it.
+        LOCAL: This machine only, because etcd is away: a process on another machine may have it too.
     """
 
     DISTRIBUTED = "distributed"
@@ -125,7 +125,7 @@ class RegistrationState(StrEnum):
 
     Attributes:
         REGISTERED: Its key is there, under a lease that is proven.
-        UNCONFIRMED: Its key was there, and nobody has said that it is gone, but its lease cannot be proven: etcd
+        UNCONFIRMED: Its key was there, and etcd has not said that it is gone, but its lease cannot be proven: etcd
             is away, and keeps what it has.
         WAITING: Its key is not there, or not yet; it will be as soon as that is possible.
         REFUSED: etcd has refused it, for example for want of rights; it is tried again every 5 s.
@@ -243,12 +243,12 @@ class Reading(Record, Generic[T_co]):
 
 
 class Standing(StrEnum):
-    """On what ground a leader still leads.
+    """The standing with which a leader still leads.
 
     Attributes:
-        HELD: Its last renewal in etcd holds: nobody else leads.
-        CONFIRMED: Its renewals fail, and all other candidates have promised not to take over: nobody else leads.
-        UNCONFIRMED: It was asked to stay in an outage and cannot know whether somebody else leads by now.
+        HELD: Its last renewal in etcd holds: no other process leads.
+        CONFIRMED: Its renewals fail, and all other candidates have promised not to take over: none leads.
+        UNCONFIRMED: It was asked to stay in an outage and cannot know whether another process leads by now.
     """
 
     HELD = "held"

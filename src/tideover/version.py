@@ -1,3 +1,3 @@
-"""Which version of tideover this is: the metadata of the package is made of it, so nobody looks it up there."""
+"""Which version of tideover this is: the metadata of the package is made of it, so it is not looked up there."""
 
 VERSION = "0.1.0"

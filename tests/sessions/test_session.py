@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from tideover.store.faults import Fault
 from tideover.store.leases import LeaseGrant, LeaseKeepAlive, LeaseRevoke
 from tideover.store.operations import Delete, LeaseResult, Put
 from tideover.store.protocol import Store
-from tideover.testing import MemoryStore
+from tideover.testing import FaultyStore, MemoryStore
 from tideover.testing.memory import MemoryKeepAlive
 
 pytestmark = pytest.mark.anyio
@@ -271,6 +272,50 @@ async def test_after_a_suspend_nothing_is_believed() -> None:
                 assert session.state is SessionState.LOST
                 await anyio.sleep_forever()
         assert trio.current_time() - woke_at <= 0.11
+
+
+async def test_after_a_suspend_bodies_end_before_anything_else_is_done() -> None:
+    """Two hundred bodies of a machine that was suspended: all have ended before the first line is logged about it,
+    and before the first of their sessions is closed."""
+    skipping, count = SkippingClock(), 200
+    ended = 0
+    at_first_line: list[int] = []
+    at_first_revoke: list[int] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not at_first_line:
+                at_first_line.append(ended)
+
+    def revokes(op: object) -> bool:
+        if isinstance(op, LeaseRevoke) and not at_first_revoke:
+            at_first_revoke.append(ended)
+        return False
+
+    store = FaultyStore(MemoryStore())
+    store.inject("UNAVAILABLE", when=revokes)
+    logger, listener = logging.getLogger("tideover"), Listener(logging.WARNING)
+    async with connected_on(store, skipping.clock()) as tide, anyio.create_task_group() as tasks:
+
+        async def body() -> None:
+            nonlocal ended
+            with pytest.raises(SessionLost):
+                async with tide.session(ttl=15):
+                    try:
+                        await anyio.sleep_forever()
+                    finally:
+                        ended += 1
+
+        for _ in range(count):
+            tasks.start_soon(body)
+        await anyio.sleep(1)
+        logger.addHandler(listener)
+        try:
+            skipping.suspended = 60.0
+            await anyio.sleep(0.2)
+        finally:
+            logger.removeHandler(listener)
+    assert (ended, at_first_line, at_first_revoke) == (count, [count], [count])
 
 
 async def test_a_suspend_that_ends_in_time_is_survived() -> None:

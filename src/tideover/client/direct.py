@@ -28,21 +28,13 @@ _VERDICT = 5.0
 
 
 class DirectCalls:
-    """Asks member after member until one answers.
-
-    Args:
-        cluster: Whom to ask first.
-    """
+    """Asks member after member until one answers."""
 
     def __init__(self, cluster: ClusterState) -> None:
         self._store: Store | None = None
         self._cluster = cluster
         self._clock = cluster.clock
         self._attempt_timeout = ATTEMPT_TIMEOUT
-
-    def __repr__(self) -> str:
-        """Show whom it would ask."""
-        return f"<DirectCalls {self._cluster!r}>"
 
     def connect(self, store: Store) -> None:
         """Send calls to a cluster from now on."""
@@ -73,7 +65,6 @@ class DirectCalls:
         """Ask until there is an answer. Only for what may be done twice.
 
         Args:
-            op: What to do.
             timeout: Seconds for all attempts together.
 
         Returns:

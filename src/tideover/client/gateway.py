@@ -55,7 +55,6 @@ class Gateway:
     """Makes every call to etcd but the monitor's probes, once it is connected to a store.
 
     Args:
-        cluster: Whom to ask, and whether.
         policy: How failed calls are tried again, unless a call says otherwise.
         namespace: For spans.
         component: On whose behalf it calls, for metrics; see `of`.
@@ -100,11 +99,7 @@ class Gateway:
         return self._shared.store
 
     def of(self, component: Component) -> Gateway:
-        """Return the same gateway on behalf of a component: one store, one retry budget, one health.
-
-        Args:
-            component: The component.
-        """
+        """Return the same gateway on behalf of a component: one store, one retry budget, one health."""
         other = copy.copy(self)
         other.component = component
         return other
@@ -113,7 +108,6 @@ class Gateway:
         """Make a call.
 
         Args:
-            op: What to do.
             policy: How to try again; None means the gateway's own.
 
         Returns:

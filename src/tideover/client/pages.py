@@ -32,7 +32,6 @@ async def pages(gateway: Gateway, prefix: bytes, *, size: int, keys_only: bool =
     """Read all keys under a prefix: through the quorum, and once that has no answer from a surviving member.
 
     Args:
-        gateway: The way to etcd.
         prefix: What the keys begin with.
         size: Keys in a page, at the most.
         keys_only: Leave the values empty.

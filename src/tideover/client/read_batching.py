@@ -2,8 +2,8 @@
 
 A read joins only a transaction that has not been sent: so it is as linearizable as if it had been made alone, and
 sees what its caller has written before. A read that finds nothing to join is sent at once, together with those of
-whoever else is ready to run at that moment. Only while others are under way does a batch wait to be joined by
-more, and not for longer than a few milliseconds.
+all other tasks that are ready to run at that moment. Only while others are under way does a batch wait for more,
+and not for longer than a few milliseconds.
 
 It is quick because nothing is done per caller that can be done per batch: one task, one event and one deadline
 serve all. A caller has a cancel scope of its own only if it is less patient than its batch. Each can still leave
@@ -31,7 +31,7 @@ from tideover.store.operations import MOST_READS, Lane, Range, ReadBatch
 from tideover.types import Entry
 
 # A batch that is not full waits for one of so many to return, but not longer than so many seconds: longer than a
-# healthy read takes, and so short that a batch that hangs holds up nobody who may find another member.
+# healthy read takes, and so short that a batch that hangs does not hold up callers that may find another member.
 _UNDER_WAY = 2
 _HOLD = 0.005
 # Seconds that a call is given at the least.
@@ -49,7 +49,7 @@ class Batch:
         deadline: When they are over, on anyio's clock.
         keys: The keys asked for, each with its first caller's span, so that a call for it is that span's child.
         callers: How many wait.
-        call: Encloses the call, to give it up.
+        call: Encloses the call, to cancel it.
         ended: Set when there is an outcome.
         entries: The entries that were found, by key.
         sent_at: When the attempt that succeeded was sent, in monotonic seconds.
@@ -83,17 +83,11 @@ class Batch:
         self.error: Exception | None = Closed("the coordinator was closed while etcd was being asked")
         self.apart: dict[bytes, Batch] = {}
 
-    def __repr__(self) -> str:
-        """Count keys and callers."""
-        state = "ended" if self.ended.is_set() else "waiting"
-        return f"<Batch {state}, {len(self.keys)} keys, {self.callers} callers>"
-
 
 class Coalescer:
     """Joins point reads that are made at the same moment.
 
     Args:
-        gateway: The way to etcd.
         policy: How reads are tried again; its timeout is that of callers who name none.
     """
 
@@ -117,7 +111,6 @@ class Coalescer:
         """Read one key through the quorum.
 
         Args:
-            key: The key.
             timeout: Seconds to wait at the most; None means the policy's.
 
         Returns:
@@ -189,7 +182,7 @@ class Coalescer:
         return batch
 
     def _shut(self, batch: Batch) -> None:
-        """Let nobody join any more."""
+        """Close the batch to more callers."""
         if self._open.get(batch.patience) is batch:
             del self._open[batch.patience]
             self._changed.fire()

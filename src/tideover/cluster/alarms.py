@@ -38,12 +38,7 @@ _SETTLE = 0.5
 
 
 class Alarms:
-    """Keeps `ClusterState.alarms` as etcd has them.
-
-    Args:
-        store: The cluster.
-        cluster: Where they are noted; whose evidence, a write refused or accepted, is looked into at once.
-    """
+    """Keeps `ClusterState.alarms` as etcd has them."""
 
     def __init__(self, store: Store, cluster: ClusterState) -> None:
         self._store = store
@@ -51,10 +46,6 @@ class Alarms:
         # When they were last listed, and which there were then.
         self._listed_at = -math.inf
         self._listed: frozenset[str] | None = None
-
-    def __repr__(self) -> str:
-        """Show the alarms there are."""
-        return f"<Alarms {', '.join(sorted(self._cluster.alarms or ())) or 'none'}>"
 
     async def run(self) -> None:
         """Ask now and then, until cancelled; jittered, so that many clients do not ask in step."""
@@ -67,7 +58,7 @@ class Alarms:
         """Ask once; return seconds until the next time."""
         cluster, before = self._cluster, self._cluster.diagnosis_of_alarms
         if cluster.alarms is not None and not cluster.breaker(Lane.MEMBER).closed:
-            return self._interval()  # nobody is there to be asked
+            return self._interval()  # no member answers
         try:
             member, about = await self._call(Status())
             if about.version is not None:

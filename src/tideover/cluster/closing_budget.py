@@ -1,8 +1,8 @@
 """How long what is closed may try to let etcd know.
 
-Giving up an office, taking an endpoint out of etcd and revoking a lease have 2 s each while etcd answers, and
-need milliseconds. Where nobody answers, a service that holds one of each would take the sum of them to end. So all
-that the coordinator closes shares one budget, and in a declared outage so does all that is closed in a row.
+Resigning, taking an endpoint out of etcd and revoking a lease have 2 s each while etcd answers, and
+need milliseconds. Where no member answers, a service that holds one of each would take the sum of them.
+So all that the coordinator closes shares one budget, and in a declared outage so does all that is closed in a row.
 """
 
 from __future__ import annotations
@@ -29,10 +29,6 @@ class ClosingBudget:
         self._outage_declared = outage_declared
         self._until = -math.inf
         self._all = False
-
-    def __repr__(self) -> str:
-        """Show what is left."""
-        return f"<ClosingBudget {max(0.0, self._until - self._now()):.1f} s left>"
 
     def begin(self) -> None:
         """Let all that is closed from now on share a budget: the coordinator closes."""

@@ -22,7 +22,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 async def system_resolver(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host, as the system knows them.
 
-    Asked in a thread that nobody waits for, because one may hang.
+    Asked in a thread that the process does not wait for at its end, because a look-up may hang.
 
     Args:
         host: A name.
@@ -32,7 +32,7 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
         The addresses, in the system's order of preference.
 
     Raises:
-        OSError: There are none, or nobody could be asked.
+        OSError: There are none, or no name server answers.
     """
 
     def ask() -> list[str]:
@@ -58,10 +58,6 @@ class Names:
         self._resolver = resolver
         # Only names that have once had several addresses: those stay apart when but one is left.
         self._found: dict[str, tuple[str, ...]] = {}
-
-    def __repr__(self) -> str:
-        """Show what became of each endpoint."""
-        return f"<Names {' '.join(a.endpoint for a in self.addresses)}>"
 
     @property
     def any(self) -> bool:

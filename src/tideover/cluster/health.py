@@ -85,7 +85,7 @@ class ClusterHealth:
 
         Args:
             state: The state to wait for.
-            timeout: Seconds to wait at the most; None waits for ever.
+            timeout: Seconds to wait at the most; None waits without limit.
 
         Raises:
             TimeoutError: It did not come to be.
@@ -137,10 +137,6 @@ class History:
         self.closed = False
         self.added = Broadcast()
         self._kept: deque[HealthChange] = deque(maxlen=_KEPT)
-
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<History of {self.count} changes>"
 
     @property
     def oldest(self) -> int:

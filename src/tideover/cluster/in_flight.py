@@ -5,9 +5,9 @@ answered for a while, its member is asked for one key, over a connection that la
 it answers that, the call goes on: it is not given up, nor is anything asked for twice. If it does not, the call is
 taken back; a read is then asked of the next member, and the outcome of a write is unknown.
 
-A member that does not answer that at once is evidence as well, upon which the monitor asks around. When it finds
-that another member is to be used, reads that still wait for the former one are taken back. Writes are not: a
-member that was slow for a moment may yet answer.
+A member that does not answer that at once is evidence as well, upon which the monitor asks around. When it
+moves calls to another member, reads that still wait for the former one are taken back. Writes are not:
+a member that was slow for a moment may yet answer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class InFlightReads:
     """The calls under way.
 
     Args:
-        clock: The clocks.
         suspect: Called when a member does not answer at once.
         limit: Says how long to wait for a small answer: of whom, and on a link as short as can be.
     """
@@ -67,10 +66,6 @@ class InFlightReads:
         self._count = 0
         self._sooner = anyio.Event()
 
-    def __repr__(self) -> str:
-        """Count the calls."""
-        return f"<InFlightReads for {len(self._asked)} calls>"
-
     @contextmanager
     def calling(
         self, member: str, lane: Lane, *, timeout: float, writes: bool = False
@@ -78,7 +73,6 @@ class InFlightReads:
         """Enclose a call: its body is left when time is up, or when the member does not answer small questions.
 
         Args:
-            member: Who is asked.
             lane: The lane the call travels in.
             timeout: Seconds for it at the most.
             writes: Whether it is a write.
@@ -145,7 +139,7 @@ class InFlightReads:
                     tasks.start_soon(self._doubt, member, lane, scopes, still_answers)
 
     def _due(self) -> dict[tuple[str, Lane], list[anyio.CancelScope]]:
-        """Take out what is to be looked at now, by whom to ask."""
+        """Remove and return the calls that are due for a look, by the member to ask."""
         due: dict[tuple[str, Lane], list[anyio.CancelScope]] = {}
         until = self._clock.monotonic() + _TOGETHER
         while self._looks and self._looks[0][0] <= until:

@@ -11,11 +11,7 @@ from tideover.types import HealthState
 
 
 def count_members(cluster: ClusterState) -> QuorumStatus:
-    """Return how many members answer, and how many must.
-
-    Args:
-        cluster: What is known about them.
-    """
+    """Return how many members answer, and how many must."""
     roll = cluster.roll
     answering = roll.counted(cluster.well)
     if cluster.health.state is HealthState.AVAILABLE:
@@ -28,7 +24,6 @@ def describe_members(cluster: ClusterState, is_proxy: Callable[[str], bool | Non
     """Return the members for people: those that may be asked, then those on the list that are not used.
 
     Args:
-        cluster: What is known about them.
         is_proxy: Whether one is really a grpc-proxy.
     """
     roll = cluster.roll

@@ -1,7 +1,7 @@
 """The task that keeps the members in use in line with the names given and with the cluster's own list.
 
 The list is read at the member in use: after the start, about once a minute, and soon after trouble. A member on it
-that nobody has named is looked for at its advertised addresses. It joins only once it has answered there with the
+that was not given is looked for at its advertised addresses. It joins only once it has answered there with the
 id that it has on the list. Until then it is nowhere, so that a list full of addresses that mean nothing here (a
 forwarded port, a container) changes neither health nor whom calls go to. Given endpoints always stay.
 
@@ -47,13 +47,10 @@ class MemberSync:
     """Keeps the members up to date.
 
     Args:
-        store: The cluster.
-        cluster: Where the members are written.
         names: The given endpoints.
         secure: Whether this client connects with TLS.
-        sync: Whether to connect to members that nobody has named. The list is read either way, because it says how
+        sync: Whether to connect to members that were not given. The list is read either way, because it says how
             many make a quorum.
-        ticker: Who looks at the clock.
 
     Attributes:
         learned: Set once the list has been read, or that has failed.
@@ -84,10 +81,6 @@ class MemberSync:
         self._suspicions = self._cluster_id = 0
         self.learned = anyio.Event()
 
-    def __repr__(self) -> str:
-        """Show the roll."""
-        return f"<MemberSync of {self._cluster.roll!r}>"
-
     async def run(self) -> None:
         """Keep them up to date until cancelled."""
         while not self._cluster.health.decided:
@@ -98,7 +91,7 @@ class MemberSync:
             if self._list_is_due():
                 await self._read_list()
                 self.learned.set()
-            # Some were left because somebody else answers there.
+            # Some were left because another server answers there.
             for member in set(self._store.members).difference(self._cluster.members):
                 self._store.remove(member)
             await self._ticker.pause(_TICK)
@@ -166,7 +159,7 @@ class MemberSync:
         cluster, roll = self._cluster, self._cluster.roll
         planned = plan(
             roll.listed,
-            # An endpoint that does not answer stands for nobody: its member may be found elsewhere.
+            # An endpoint that does not answer stands for no member: its own may be found elsewhere.
             given=[endpoint for endpoint in roll.given if endpoint not in cluster.unwell],
             learned=roll.learned,
             seen=roll.seen,

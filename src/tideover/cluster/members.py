@@ -38,10 +38,6 @@ class Members:
         self.cluster_id = 0
         self.changed = Broadcast()
 
-    def __repr__(self) -> str:
-        """Count the members given, learned and listed."""
-        return f"<Members {len(self.given)} given, {len(self.learned)} learned, {len(self.listed)} listed>"
-
     @property
     def members(self) -> tuple[str, ...]:
         """The members that may be asked."""
@@ -73,7 +69,7 @@ class Members:
         self.changed.fire()
 
     def belong(self, cluster_id: int) -> bool:
-        """Take in which cluster it is, and forget what is known of another one; say whether it is another one."""
+        """Set the cluster, and forget what is known of another one; return whether it is another one."""
         differs = cluster_id != self.cluster_id
         if differs:
             self.cluster_id = cluster_id
@@ -84,7 +80,7 @@ class Members:
         return differs
 
     def identify(self, member: str, header: Header) -> None:
-        """Take in who has answered at an endpoint; strangers of another cluster are passed over."""
+        """Record which member has answered at an endpoint; members of another cluster are passed over."""
         if header.cluster_id == self.cluster_id and member in self.members:
             self.seen[member] = self.seen.get(member, frozenset()) | {header.member_id}
 

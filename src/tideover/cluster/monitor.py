@@ -39,12 +39,8 @@ class Monitor:
     """Probes in the background and owns the health state.
 
     Args:
-        store: The cluster.
-        cluster: Where the verdict is written.
         probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
             no revision; then the next.
-        rules: The numbers.
-        ticker: Who looks at the clock.
         on_transition: Called with the health before and after, whenever the state changed.
     """
 
@@ -72,10 +68,6 @@ class Monitor:
         # How many questions had been asked when the present round began.
         self._asked = 0
 
-    def __repr__(self) -> str:
-        """Show what the monitor last found."""
-        return f"<Monitor {self._cluster!r}>"
-
     async def run(self) -> None:
         """Probe until cancelled."""
         async with anyio.create_task_group() as probes:
@@ -90,7 +82,6 @@ class Monitor:
         """Ask a member one small question, and say whether it was answered.
 
         Args:
-            member: The member.
             lane: QUORUM for a linearizable read, MEMBER for a serializable one.
             within: Seconds within which it must be answered, on a link as short as can be.
         """
@@ -199,7 +190,7 @@ class Monitor:
         self._announce(before)
 
     def retry(self) -> None:
-        """Ask again now: tests know when somebody answers."""
+        """Ask again now: tests know when a member answers."""
         self._prober.revived.fire()
 
     def _announce(self, before: Health) -> None:

@@ -72,8 +72,6 @@ class Prober:
     """Asks members and remembers the newest answers.
 
     Args:
-        store: The cluster.
-        cluster: Where proofs, identities and errors are written.
         probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
             no revision; then the next.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
@@ -112,18 +110,12 @@ class Prober:
         self.revived = Broadcast()
         self.asked = 0
 
-    def __repr__(self) -> str:
-        """Count who was asked."""
-        return f"<Prober of {len({member for member, _ in self._newest})} members>"
-
     # Questions -------------------------------------------------------------------------------------------------
 
     def ask(self, tasks: TaskGroup, member: str, lane: Lane) -> Asked:
         """Ask a member in the background.
 
         Args:
-            tasks: Where the question waits for its answer.
-            member: The member.
             lane: QUORUM for a linearizable read, MEMBER for a serializable one.
 
         Returns:
@@ -155,8 +147,6 @@ class Prober:
         """Ask a member apart from the monitor's rounds, and say whether it answered in time.
 
         Args:
-            tasks: Where the question waits for its answer.
-            member: The member.
             lane: As for `ask`.
             within: Seconds within which it must be answered, and what the link takes.
         """
@@ -178,7 +168,7 @@ class Prober:
         if isinstance(result, Fault):
             answer = _ANSWERS.get(result.kind, Answer.FAILED)
             if result.kind is FaultKind.FOREIGN and member not in cluster.roll.given:
-                # Addresses are given to others: somebody else answers where a learned member was.
+                # Addresses are given to others: another server answers where a learned member was.
                 cluster.leave(member)
             if result.kind is FaultKind.PERMISSION and probe is self._in_use:
                 self._in_use = self._probes[(self._probes.index(probe) + 1) % len(self._probes)]

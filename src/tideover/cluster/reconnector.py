@@ -25,24 +25,13 @@ _REPORT_INTERVAL = 0.1
 
 
 class Reconnector:
-    """Looks after the connections to all members, whoever they are.
-
-    Args:
-        store: The cluster.
-        cluster: Where what was found is written.
-        prober: Asks.
-        ticker: Who looks at the clock.
-    """
+    """Looks after the connections to all members, given and learned."""
 
     def __init__(self, store: Store, cluster: ClusterState, *, prober: Prober, ticker: Ticker) -> None:
         self._store = store
         self._cluster = cluster
         self._prober = prober
         self._ticker = ticker
-
-    def __repr__(self) -> str:
-        """Show the lanes."""
-        return f"<Reconnector {self._cluster!r}>"
 
     async def run(self) -> None:
         """Look after them until cancelled."""

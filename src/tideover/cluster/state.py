@@ -63,9 +63,7 @@ class ClusterState:
 
     Args:
         members: The members' names.
-        clock: The clocks.
         active: The member to begin with.
-        random: Draws a number uniformly from [0, 1).
 
     Attributes:
         roll: Who the members are.
@@ -83,7 +81,7 @@ class ClusterState:
         suspected: Whether something failed and the monitor has not yet said that all is well.
         suspected_at: When that began, in monotonic seconds; of no meaning while nothing is suspected.
         suspicions: How often something failed.
-        alarms: What etcd has raised; None as long as nobody has been asked.
+        alarms: What etcd has raised; None before the first answer.
         untold: What etcd does not tell this user, and why not, in words.
         blackouts: How often no member at all was found.
         retry_at: When the next probe is due, in monotonic seconds.
@@ -206,7 +204,7 @@ class ClusterState:
 
         Args:
             lane: The lane the call travels in.
-            avoid: Members that this call has tried in vain.
+            avoid: Members that have not answered this call.
 
         Returns:
             The active member, or another that is known to be well, or any that was not tried yet.
@@ -238,23 +236,21 @@ class ClusterState:
         """Return how long to wait for a small answer; see `rules.round_trips`.
 
         Args:
-            member: Who is asked.
             least: Seconds to wait where the link takes no time.
         """
         known = self._round_trips.get(member)
         return least if known is None else known.now.limit(least)
 
     def use(self, member: str) -> None:
-        """Send calls to this member from now on; reads that wait for the former one are asked anew."""
+        """Send calls to this member from now on; reads that wait for the former one are asked again."""
         left, self.active = self.active, member
         if left != member:
             self.waiting.abandon(left)
 
     def found(self, member: str, *, well: bool) -> None:
-        """Take in whether a member answers that was asked outside of the monitor's rounds.
+        """Record whether a member answers that was asked outside of the monitor's rounds.
 
         Args:
-            member: The member.
             well: Whether it does.
         """
         if member not in self.members or self.answers(member) is well:
@@ -274,7 +270,7 @@ class ClusterState:
         return {member: self.versions.get(member, "") for member in self.members}
 
     def join(self, member: str, *, learned: bool) -> None:
-        """Take in a member, which has just answered."""
+        """Add a member that has just answered."""
         if member not in self.members:
             self.roll.add(member, learned=learned)
         self.found(member, well=True)
@@ -295,10 +291,9 @@ class ClusterState:
         self.changed.fire()
 
     def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
-        """Take in a call that was answered.
+        """Record a call that was answered.
 
         Args:
-            op: What was done.
             sent_at: When it was sent, in monotonic seconds.
             header: Its answer's header.
         """
@@ -326,11 +321,7 @@ class ClusterState:
             self.timeline.leader_changed(header.raft_term, since=since)
 
     def failed(self, fault: Fault) -> None:
-        """Take in a call that failed: evidence, upon which the monitor probes at once.
-
-        Args:
-            fault: What it means.
-        """
+        """Record a call that failed: evidence, upon which the monitor probes at once."""
         if fault.kind in _ALARMING:
             self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
             self.alarm_evidence.fire()
@@ -343,13 +334,13 @@ class ClusterState:
         return diagnosis_of(self.alarms or ())
 
     def not_alarmed(self) -> None:
-        """Take in a write that an alarm would have stopped."""
+        """Record a write that an alarm would have stopped."""
         if self.alarms:
             self.note_alarms(frozenset())
             self.alarm_evidence.fire()
 
     def note_alarms(self, alarms: frozenset[str]) -> None:
-        """Take in which alarms there are; a quorum that answers is called by them at once."""
+        """Set the raised alarms; if the quorum answers, the diagnosis changes at once."""
         if alarms == self.alarms:
             return
         before, self.alarms = self.diagnosis_of_alarms, alarms

@@ -1,7 +1,7 @@
 """What has happened to etcd lately, as this process saw it: kept in memory, bounded, written by who sees it.
 
 No task belongs to it: what is older than the window is forgotten when something is added, or asked for. Moments
-are monotonic; the wall clock is asked when they are shown, so that somebody who sets it moves all of them alike.
+are monotonic; the wall clock is asked when they are shown, so that setting it moves all of them alike.
 """
 
 from __future__ import annotations
@@ -44,9 +44,6 @@ class _Outage(NamedTuple):
 class Timeline:
     """The transitions of the health state, the leader changes and the outages of one coordinator.
 
-    Args:
-        clock: The clocks.
-
     Attributes:
         began_at: When recording began, in monotonic seconds.
         missed: How many entries were dropped before their time because there were too many.
@@ -61,10 +58,6 @@ class Timeline:
         self._present: _Outage | None = None
         self._last: _Outage | None = None
 
-    def __repr__(self) -> str:
-        """Count what is kept."""
-        return f"<Timeline {len(self._stretches)} transitions, {len(self._leader_changes)} leader changes>"
-
     def begin(self) -> None:
         """Let recording begin now: the coordinator was entered."""
         self.began_at = self._clock.monotonic()
@@ -73,8 +66,6 @@ class Timeline:
         """Record that another state has begun.
 
         Args:
-            state: The state.
-            diagnosis: What was found.
             why: The same in words, with what the members said.
             outage_id: The outage's id; while etcd is available it is the one of the outage that is over, or empty.
         """

@@ -94,7 +94,7 @@ class Catalog:
             yield found
 
     async def locks(self) -> AsyncIterator[LockLine]:
-        """List the locks that somebody has or waits for; of nested names the longer one comes first.
+        """List the locks that have a holder or a waiter; of nested names the longer one comes first.
 
         Raises:
             Unavailable: No member answers.

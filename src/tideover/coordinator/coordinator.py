@@ -235,7 +235,7 @@ class Coordinator:
     ) -> Leadership:
         """Wait until elected, then run a body while this process leads: `async with tide.leader("x") as term:`.
 
-        Of all candidates for the name one leads. When the body is left the office is given up, and another
+        Of all candidates for the name one leads. When the body is left this process resigns, and another
         candidate has it within milliseconds; when this process dies, after `ttl` and a tenth of it, at least 1 s.
         The body runs in a cancel scope: it is cancelled when the leadership is lost.
 
@@ -264,7 +264,7 @@ class Coordinator:
                 and the loss becomes a note on it.
 
         When degraded:
-            Nobody is elected without a quorum: entering waits. Who leads already goes on: under `"step_down"`
+            No process is elected without a quorum: entering waits. The leader leads on: under `"step_down"`
             until the deadline, which under `"peers"` the other candidates may move; under `"stay"` until it sees
             that another was elected; when etcd is back, with the same token.
         """
@@ -296,7 +296,7 @@ class Coordinator:
             WrongLoop: This is another event loop than the coordinator's.
 
         When degraded:
-            As `leader`: who leads goes on as `on_outage` says, and nobody is elected until etcd is back.
+            As `leader`: the leader leads on as `on_outage` says, and no other is elected until etcd is back.
         """
         return await self.job(name, work).run()
 
@@ -372,7 +372,7 @@ class Coordinator:
 
         Returns:
             The view, the same for all callers: `pick()` says who leads without asking, and `await
-            view.wait(timeout=5)` waits until somebody does.
+            view.wait(timeout=5)` waits until a process does.
 
         Raises:
             ValueError: That is no name.
@@ -391,7 +391,7 @@ class Coordinator:
             name: The election.
 
         Returns:
-            The `address` it campaigns with, as the candidate in this process has last seen it; empty if nobody
+            The `address` it campaigns with, as the candidate in this process has last seen it; empty if no process
             leads, if it does not say, or if it is this process; None if no candidate for it is here.
 
         When degraded:
@@ -416,23 +416,23 @@ class Coordinator:
         Entering the body means holding the lock. The body is cancelled at its next await when the lock is lost:
         when its lease could not be proven until the deadline, or etcd says that its key is gone. Leaving it then
         raises `LockLost`, even if the body has ended by itself; an exception of the body is kept, and ours becomes
-        a note on it. Whoever must not act on a lost lock without an await calls `held.check()`, and what is
+        a note on it. A body that acts without an await calls `held.check()` first, and what is
         elsewhere is fenced by `held.token` or `held.guard()`.
 
         Coroutines of this process hand the lock on among themselves without asking etcd, in order, as long as
-        nobody elsewhere waits for it: see `handover`.
+        no other process waits for it: see `handover`.
 
         Args:
             name: The lock; slashes may divide it. `{namespace}/locks/{name}/` in etcd, in the layout of etcd's own
                 `concurrency` package, so that `etcdctl lock` and services in Go contend for it.
             ttl: Whole seconds after which etcd gives the lock of a process that has died to the next one; 5 at
                 the least.
-            timeout: Seconds to wait at the most; None waits for ever, 0 not at all.
+            timeout: Seconds to wait at the most; None waits without limit, 0 not at all.
             on_outage: What to do while an outage is declared. `"fail"`: refuse. `"wait"`: wait for its end, within
                 the timeout. `"local"`: be content with a lock among the processes of this machine, held in the
                 mode `LOCAL`; one that is held when the outage begins becomes LOCAL at its deadline instead of
-                being lost. After the outage a LOCAL lock becomes DISTRIBUTED if nobody else has it, and else is
-                lost by `LockConflict`. None means `"fail"` with the profile `"safety"` and `"local"` with
+                being lost. After the outage a LOCAL lock becomes DISTRIBUTED if no other process has it, and
+                else is lost by `LockConflict`. None means `"fail"` with the profile `"safety"` and `"local"` with
                 `"availability"`.
             handover: Whether the lock may be handed on inside this process. With False each holder has a key of
                 its own, and `held.revision` grows strictly: for names shared with clients that fence by it.
@@ -446,7 +446,7 @@ class Coordinator:
             TypeError: An option is of the wrong type.
             ValueError: An option is out of range, or that is no name.
             RuntimeError: When entering: this is within the body of the same lock, and without a timeout it would
-                wait for itself for ever.
+                wait for itself without end.
             LockUnavailable: When entering: an outage is declared, and the lock was to `"fail"`; or it was to be
                 `"local"` and this machine has no place for host locks.
             LockTimeout: When entering: it was not to be had in time.
@@ -536,7 +536,7 @@ class Coordinator:
         """Register an endpoint of a service: `async with tide.register("api", "http://10.0.0.7:8000") as here:`.
 
         Whatever happens meanwhile, it is there as long as the block lasts: after an outage of hours, when etcd was
-        rebuilt from nothing or restored from a backup, or when somebody has deleted its key, it is put there again
+        rebuilt from nothing or restored from a backup, or when its key was deleted, it is put there again
         as soon as that is possible. After an outage all do so within 2.25 s, each at a moment of its own. Leaving
         the block takes it away; a process that dies is gone after its `ttl` and a second.
 
@@ -615,7 +615,7 @@ class Coordinator:
             AuthenticationFailed: A quorum refuses the credentials.
 
         When degraded:
-            Raises: nobody but a quorum knows all of them. What is followed here is in `status().services`.
+            Raises: only a quorum knows all of them. What is followed here is in `status().services`.
         """
         self._parts.client.home.check(self)
         return await self._parts.discovery.count()

@@ -9,11 +9,7 @@ from tideover.types import Component, HealthState
 
 
 class Instruments:
-    """Shows one coordinator's parts, each method to one instrument.
-
-    Args:
-        parts: The parts.
-    """
+    """Shows one coordinator's parts, each method to one instrument."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts

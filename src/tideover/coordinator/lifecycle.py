@@ -38,9 +38,6 @@ _Tasks = dict[str, Callable[[], Awaitable[object]]]
 class Life:
     """One coordinator's life, and what the faces need of it beyond its public methods.
 
-    Args:
-        parts: What it is made of.
-
     Attributes:
         parts: The same.
         pid: The process it was made in.
@@ -58,10 +55,6 @@ class Life:
         self._member_sync: MemberSync | None = None
         self._owner: OwnerTask | None = None
         parts.epoch.subscribe(self._reset)
-
-    def __repr__(self) -> str:
-        """Show the phase."""
-        return f"<Life {self.phase}>"
 
     @property
     def loop(self) -> object:
@@ -280,8 +273,8 @@ class Life:
         parts.config.refresh()
         parts.discovery.close(CLOSED)
         try:
-            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and nobody is
-            # sent here any more. All of it shares the closing budget.
+            # First of all: a rolling deployment then costs milliseconds without a leader, not a ttl, and no caller
+            # is sent here any more. All of it shares the closing budget.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as closing:
                     closing.start_soon(parts.registrations.close, CLOSED)

@@ -74,9 +74,7 @@ class Parts:
 
     Args:
         owner: The coordinator, which jobs find as the current one.
-        options: The validated options.
         around: The clocks, chance, names and the network.
-        store: The cluster, instead of the real etcd at the options' endpoints; None for that.
         bootstrap: Configuration by full key, for keys of which neither etcd nor a snapshot knows anything.
 
     Attributes:

@@ -37,11 +37,7 @@ from tideover.version import VERSION
 
 
 class Reporter:
-    """Tells how one coordinator and its parts stand.
-
-    Args:
-        parts: What it is made of.
-    """
+    """Tells how one coordinator and its parts stand."""
 
     def __init__(self, parts: Parts) -> None:
         options = parts.options
@@ -54,10 +50,6 @@ class Reporter:
             limits=options.limits,
         )
         self._stands: Stands = {}
-
-    def __repr__(self) -> str:
-        """Show the state of etcd."""
-        return f"<Reporter {self._client.health.state}>"
 
     def report(self, phase: Phase) -> StatusReport:
         """Return the report; see `Coordinator.status`."""

@@ -47,7 +47,6 @@ async def survey(client: Client, below: str = "") -> Survey:
     """Return what others have written under the keys that tideover reads, as far as this user may read them.
 
     Args:
-        client: The way to etcd.
         below: A prefix in the namespace: nothing else is read.
 
     Raises:
@@ -70,7 +69,6 @@ async def foreign_values(namespace: str, read: Read, *, below: str = "") -> Surv
     """Return what others have written under the keys that tideover reads.
 
     Args:
-        namespace: The namespace.
         read: Makes one read; what it raises comes out. What may not be read is left out.
         below: A prefix in the namespace: nothing else is read.
     """

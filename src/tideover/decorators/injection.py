@@ -54,10 +54,6 @@ class Injection:
         with suppress(NameError, AttributeError, ImportNeeded):
             self._make_plan()
 
-    def __repr__(self) -> str:
-        """Show the function and the keys."""
-        return f"<Injection into {_name(self._function)} {self._keys}>"
-
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Add what the caller has not passed to `kwargs`."""
         get: Any = None
@@ -117,7 +113,7 @@ _BY_KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_K
 
 
 def with_config(*bare: Never, **keys: str) -> Callable[[F], F]:
-    """Inject followed configuration keys as keyword arguments, read anew at each call. Reads cost no I/O.
+    """Inject followed configuration keys as keyword arguments, read again at each call. Reads cost no I/O.
 
         @with_config(timeout="payments/timeout")
         async def charge(order: Order, *, timeout: float = 2.0) -> Receipt: ...
@@ -134,7 +130,7 @@ def with_config(*bare: Never, **keys: str) -> Callable[[F], F]:
         The decorator. The decorated function's signature no longer shows the injected parameters.
 
     Raises:
-        TypeError: When decorating: nothing is to be injected, the function has no such keyword parameter, its type
+        TypeError: When decorating: no key is named, the function has no such keyword parameter, its type
             cannot be decoded (when calling, if the type is not defined before), or the function is already a
             route's endpoint: the route's decorator goes above.
         ValueError: When decorating: a key begins with a slash.

@@ -51,7 +51,7 @@ def while_leader(
         ElectionMismatch: When calling: the election's record says another `on_outage`.
 
     When degraded:
-        As `Coordinator.leader`: it waits until somebody can be elected.
+        As `Coordinator.leader`: it waits until a leader can be elected.
     """
     if not isinstance(name, str):
         raise TypeError(f"while_leader: write @while_leader('reaper'), with a name, and not {name!r}")

@@ -43,10 +43,6 @@ class Template:
                 )
         self._constant = text.format() if not roots else None
 
-    def __repr__(self) -> str:
-        """Show the template."""
-        return f"<Template {self._text!r}>"
-
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return the name for one call.
 

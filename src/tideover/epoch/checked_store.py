@@ -23,13 +23,7 @@ R = TypeVar("R", bound=Result)
 
 
 class EpochCheckedStore(ForwardingStore):
-    """A store whose answers are all of one history, until a reset was announced.
-
-    Args:
-        store: The cluster.
-        identity: Which history it is in.
-        clock: The clocks.
-    """
+    """A store whose answers are all of one history, until a reset was announced."""
 
     def __init__(self, store: Store, identity: EpochTracker, *, clock: Clock) -> None:
         super().__init__(store)
@@ -100,10 +94,6 @@ class EpochCheckedWatch:
         self._watch = watch
         self._check = check
 
-    def __repr__(self) -> str:
-        """Show the watch behind it."""
-        return f"<EpochCheckedWatch {self._watch!r}>"
-
     @property
     def opened_at(self) -> int:
         """The member's revision when it was opened."""
@@ -130,10 +120,6 @@ class EpochCheckedGroup:
         self.drop = group.drop
         self.request_progress = group.request_progress
 
-    def __repr__(self) -> str:
-        """Show the group behind it."""
-        return f"<EpochCheckedGroup {self._group!r}>"
-
     async def receive(self) -> Sequence[tuple[Any, WatchBatch | StoreFault]]:
         """Return what has come."""
         frames = await self._group.receive()
@@ -149,10 +135,6 @@ class EpochCheckedKeepAlive(KeepAlive):
     def __init__(self, stream: KeepAlive, check: Callable[[Header], None]) -> None:
         self._stream = stream
         self._check = check
-
-    def __repr__(self) -> str:
-        """Show the stream behind it."""
-        return f"<EpochCheckedKeepAlive {self._stream!r}>"
 
     async def renew_all(self, leases: Sequence[int], take: TakeRenewal) -> None:
         """Renew leases."""

@@ -14,9 +14,6 @@ from tideover.types import Header
 class ForeignMembers:
     """Knows which members belong to another cluster: they are not used.
 
-    Args:
-        cluster: Who the members are.
-
     Attributes:
         clusters: Those members, and to which they belong.
         said: For members, the cluster that their last linearizable answer came from.
@@ -28,10 +25,6 @@ class ForeignMembers:
         self._cluster = cluster
         self.said: dict[str, int] = {}
         self.answered_at = -math.inf
-
-    def __repr__(self) -> str:
-        """Name them."""
-        return f"<ForeignMembers {list(self.clusters)}>"
 
     def judge(self, member: str, header: Header, ours: int, now: float, *, linearizable: bool) -> bool:
         """Decide whether a member is of another cluster that has not taken the place of the known one.
@@ -59,7 +52,7 @@ class ForeignMembers:
         return True
 
     def proven(self, at: float) -> None:
-        """Take in that the known cluster has answered a linearizable read."""
+        """Record that the known cluster has answered a linearizable read."""
         self.answered_at = max(self.answered_at, at)
 
     def forget_who_left(self) -> None:
@@ -73,7 +66,6 @@ def refusal(member: str, theirs: int, ours: int, *, applied: bool) -> Fault:
     """Return the fault of having asked a member of another cluster.
 
     Args:
-        member: The member.
         theirs: The cluster it belongs to.
         ours: The known cluster.
         applied: Whether a write may have been applied: there.

@@ -1,6 +1,6 @@
 """The marker in etcd: reading it, and replacing it by compare-and-swap.
 
-Straight to the store: whoever goes through the gateway waits for what is decided from this.
+Straight to the store: a call through the gateway waits for what is decided from this.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ async def read_marker(store: Store, key: bytes, member: str, timeout: float = RE
     """Read the marker.
 
     Args:
-        store: The cluster.
         key: The marker's key.
-        member: Whom to ask.
         timeout: Seconds until giving up.
 
     Raises:
@@ -69,18 +67,14 @@ async def read_marker(store: Store, key: bytes, member: str, timeout: float = RE
 async def write_marker(
     store: Store, key: bytes, member: str, look: Look, epoch: int, history: str = ""
 ) -> EpochMarker | None:
-    """Write a new marker, unless somebody has written one since the look.
+    """Write a new marker, unless another process has written one since the look.
 
     Args:
-        store: The cluster.
         key: The marker's key.
-        member: Whom to ask.
-        look: What was there.
-        epoch: The new epoch.
         history: Its random id, if it has one already.
 
     Returns:
-        The new marker; None if somebody else was faster.
+        The new marker; None if another process was faster.
 
     Raises:
         StoreFault: It could not be written, or was and the answer was lost: look again.
@@ -100,10 +94,6 @@ async def catch_up(store: Store, member: str) -> None:
     last entry that it applied itself, until there is another one. This one changes nothing: lease 0 is the one
     that etcd never grants. Its revocation goes through the log all the same before it is refused, even when the
     space is exhausted, and whatever the user may read or write: who may revoke a lease is a question of its keys.
-
-    Args:
-        store: The cluster.
-        member: Whom to ask.
 
     Raises:
         StoreFault: It is not known to have been applied.

@@ -9,8 +9,9 @@ not there any more, or another *marker* in etcd than the one remembered. A lower
 that member has applied one more entry of its log: caught up from a snapshot it has all content, and says the term
 of before, as long as nothing is written. The marker is one small key that holds the
 epoch, a random id, and the cluster and term it was written in. It is written when it is missing and at each reset,
-by compare-and-swap, and at no other time: watching over the history costs etcd reads only. What somebody else has
-written over it proves nothing and is left alone, because it may be a mistake that its author has to see; meanwhile
+by compare-and-swap, and at no other time: watching over the history costs etcd reads only. What another program
+has written over it proves nothing and is left alone, because it may be a mistake that its author has to see;
+meanwhile
 each process counts on its own, and the marker is written again, as it was, when that is gone.
 
 The marker is rewound with everything else. So the new epoch is one more than the highest that anybody remembers:
@@ -79,7 +80,7 @@ def decode_marker(value: bytes) -> EpochMarker:
     """Return the marker in the key's value.
 
     Raises:
-        Malformed: Somebody else has written something there.
+        Malformed: It is no marker.
     """
     found = load_object(value, size=_SIZE)
     try:
@@ -122,10 +123,9 @@ class Known:
     history: str = ""
 
     def saw(self, header: Header, at: float, *, linearizable: bool) -> Known:
-        """Take in an answer of this history.
+        """Apply an answer of this history.
 
         Args:
-            header: Its header.
             at: When it arrived, in monotonic seconds.
             linearizable: Whether a quorum stands behind it.
         """
@@ -139,7 +139,6 @@ class Known:
         """Return why a linearizable answer of this cluster is of another history; None if it is not.
 
         Args:
-            header: Its header.
             sent_at: When it was asked for, in monotonic seconds: what was learned later proves nothing.
         """
         if sent_at <= self.known_at:
@@ -199,7 +198,7 @@ def settle(known: Known, seen: EpochMarker | None, header: Header, evidence: str
         evidence: Why etcd is known to be in another history; None if nothing else says so.
 
     Returns:
-        The decision. If the marker is to be written and somebody else was faster, look and decide again.
+        The decision. If the marker is due and another process was faster, look and decide again.
     """
     if seen is None:
         gone = f"the marker of epoch {known.epoch} is gone" if known.history else None

@@ -1,11 +1,11 @@
 """Which history etcd is in: the one place that knows, for one coordinator.
 
 Guarantees. Every answer passes through here (`checked_store`) before anybody uses it. One that shows another
-history is held back until the epoch has been raised and whoever subscribed has been told; so is the first
+history is held back until the epoch has been raised and the subscribers have been told; so is the first
 linearizable answer after a time in which no member was reachable, until the marker was looked at. Thus within
 one epoch nothing is served that is older than what was served before.
 
-Not guaranteed: that a restore is noticed which nobody saw happen, once all that could prove it was overwritten;
+Not guaranteed: that a restore is noticed that no process saw, once all that could prove it was overwritten;
 then an operator raises the epoch. What can be proven is in docs/explanation/identity-and-resets.md, the rules are
 in `rules`.
 """
@@ -107,7 +107,6 @@ class EpochTracker:
 
     Args:
         key: The marker's key.
-        cluster: Whom to ask, and how often nobody could be.
         writes: Whether the marker may be written; False only looks.
 
     Attributes:
@@ -116,7 +115,7 @@ class EpochTracker:
         resets: How many resets were seen.
         last_reset: The newest one; None if there was none.
         error: Why the epoch is only this process's own count; None if it is the one in etcd.
-        overwritten: What somebody else has written in the marker's place; None if that is not so.
+        overwritten: What another program has written in the marker's place; None if that is not so.
         changed: Fires when any of these changed.
     """
 
@@ -136,7 +135,7 @@ class EpochTracker:
         self._subscribers: list[Callable[[Reset], None]] = []
         self._began_at = -math.inf
         self._doubt: _Doubt | None = None
-        # Looks are counted: whoever needs one that begins after now waits for a number.
+        # Looks are counted: a caller that needs one that begins after now waits for a number.
         self._begun = 0
         self._needed = 0
         self._settled = 0
@@ -172,7 +171,7 @@ class EpochTracker:
     # Evidence --------------------------------------------------------------------------------------------------
 
     def recall(self, memory: Known) -> Epoch:
-        """Take in what an earlier process has left on disk.
+        """Apply what an earlier process has left on disk.
 
         Args:
             memory: What its snapshot says; `known_at` is when it was read.
@@ -201,9 +200,7 @@ class EpochTracker:
         """Let an answer pass if all is clear, without a wait; if not, it takes `admit` to say.
 
         Args:
-            member: Who gave it.
             sent_at: When it was asked for, in monotonic seconds.
-            header: Its header.
             linearizable: Whether it tells what is current.
         """
         known, strangers = self.known, self._strangers
@@ -241,9 +238,7 @@ class EpochTracker:
         """Let an answer pass, once it is clear which history it is of.
 
         Args:
-            member: Who gave it.
             sent_at: When it was asked for, in monotonic seconds.
-            header: Its header.
             linearizable: Whether it tells what is current.
 
         Raises:
@@ -267,7 +262,7 @@ class EpochTracker:
             self.saw(header, linearizable=linearizable)
 
     def saw(self, header: Header, *, linearizable: bool = False) -> None:
-        """Take in a header of the current history; a watch's, too, tells how far etcd has come."""
+        """Record a header of the current history; a watch's, too, tells how far etcd has come."""
         known = self.known
         if header.cluster_id == known.cluster_id and header.raft_term == known.raft_term:
             # The usual answer teaches no more than a revision.
@@ -282,7 +277,7 @@ class EpochTracker:
         return refusal(member, cluster_id, self.known.cluster_id, applied=applied)
 
     async def refute(self, history: Epoch, reason: str, *, timeout: float) -> None:
-        """Take in that content of a history contradicts what etcd has now, and wait until that is settled.
+        """Report that content of a history contradicts what etcd has now, and wait until that is settled.
 
         Args:
             history: The history that the content is of.
@@ -329,11 +324,7 @@ class EpochTracker:
     # Looking ---------------------------------------------------------------------------------------------------
 
     async def run(self, store: Store) -> None:
-        """Look at the marker whenever somebody needs it, and now and then, until cancelled.
-
-        Args:
-            store: The cluster itself: what goes through here cannot wait for what is decided here.
-        """
+        """Look at the marker whenever a caller needs that, and now and then, until cancelled."""
         failures = 0
         while True:
             await self._until_due()
@@ -342,7 +333,7 @@ class EpochTracker:
             try:
                 considered = await self._ask(store)
             except StoreFault:
-                # The monitor will see it, too. Whoever waits has a deadline of its own.
+                # The monitor will see it, too. Each caller that waits has a deadline of its own.
                 self._drop_doubt()
                 await self._rest(failures)
                 failures += 1
@@ -356,7 +347,7 @@ class EpochTracker:
             self.changed.fire()
 
     async def _rest(self, failures: int) -> None:
-        """Wait until another look makes sense: somebody else needs one, or the monitor says something."""
+        """Wait until another look makes sense: another caller needs one, or the monitor says something."""
         events = [self._wake.next(), self._cluster.changed.next()]
         await anyio.sleep(_AFTER_TROUBLE)
         with anyio.move_on_after(min(_AFTER_TROUBLE * 2.0 ** min(failures, 10), _MOST_TROUBLE) - _AFTER_TROUBLE):
@@ -414,7 +405,7 @@ class EpochTracker:
             Who has answered, and what it says: the marker, or that this client may not read it.
 
         Raises:
-            StoreFault: Nobody has answered.
+            StoreFault: No member has answered.
         """
         answers: list[tuple[str, Look | Fault]] = []
         arrived, fault = Broadcast(), UNANSWERED
@@ -468,7 +459,7 @@ class EpochTracker:
     async def _write(
         self, store: Store, member: str, settlement: Settlement, look: Look, sent_at: float, began: float
     ) -> bool:
-        """Write the marker that is due; say whether all is settled now, or must be looked at anew."""
+        """Write the marker that is due; return whether all is settled now; if not, another look is due."""
         marker, counted = None, self.epoch
         if self._writes and not (self._denied and settlement.reset is None):
             try:
@@ -497,12 +488,12 @@ class EpochTracker:
         return True
 
     def _whom(self, asked: Collection[str]) -> str | None:
-        """Return whom to ask, besides those who have been asked; None if there is nobody to be asked now."""
+        """Return whom to ask, besides those who have been asked; None if no other member can be asked now."""
         doubt = self._doubt
         if not asked and len(self._tried) >= len(self._cluster.members):
             self._tried.clear()
         if doubt is not None and doubt.header is not None:
-            # Another cluster may have taken over: whoever showed it, else any, but one at a time.
+            # Another cluster may have taken over: the member that showed it, else any, but one at a time.
             told = doubt.member
             chosen = told if told and told not in self._tried else self._cluster.pick(Lane.QUORUM, self._tried)
             return None if asked else chosen
@@ -517,7 +508,7 @@ class EpochTracker:
             return settle_unseen(known, evidence)
         if self.overwritten is not None and look.marker is None:
             if not known.epoch and evidence is None:
-                # Who knows how it was writes it again; if nobody does, it still is missing at the next look.
+                # A process that knows how it was writes it again; without one it stays missing.
                 return Settlement(None, known.epoch, write=False)
             # A marker that was overwritten, and is gone with what stood in its place, proves nothing.
             known = replace(known, history="")

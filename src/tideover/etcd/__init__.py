@@ -4,8 +4,8 @@
 and `tls` are its connections. `transports` chooses what they go over: `grpc_channel`, which alone imports grpc, or
 `http2`, our own; `rpc_errors` is what either raises. `requests` translates single calls, `keep_alives` and
 `keepalive` renew leases; `watch_stream`, `watch_streams` and `watch_buffer` carry watches; `proxy_detection` finds
-an etcd grpc-proxy; `forks` lets a process that was forked from gRPC connect, or refuses; `raw_lines` keeps gRPC's
-own lines off stderr. Messages are loaded when a coordinator connects. Nothing here retries or chooses a member.
+an etcd grpc-proxy; `forks` lets a forked process connect, or refuses; `raw_lines` keeps gRPC's own lines off
+stderr. Messages are loaded when a coordinator connects. Nothing here retries or chooses a member.
 """
 
 import os

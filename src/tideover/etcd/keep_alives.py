@@ -1,7 +1,7 @@
 """All renewals at one member, on three streams at the most as long as nothing forces others.
 
 grpc takes the next message of a stream once it has sent the last one, and each time two threads wake each other
-up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0106).
+up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0103).
 
 etcd 3.5.28 and later refuses to renew a lease of whose keys its user may not write one, and ends the whole stream
 with that (`PERMISSION_DENIED`, seen on 3.5.35 and 3.7.3), as does every other fault. Which lease it was the answer
@@ -57,6 +57,7 @@ class KeepAlives(KeepAlive):
         self._searches: set[asyncio.Task[None]] = set()
         self._refused: dict[int, None] = {}
         self._refused_token: str | None = None
+        self._anonymous = False
         self._users = 0
 
     def __repr__(self) -> str:
@@ -109,7 +110,8 @@ class KeepAlives(KeepAlive):
         if alone:
             self._search(alone)
         if together:
-            streams = min(_STREAMS, 1 + len(together) // _WORTH)
+            # With a login one stream: a spent token would be refused by each at a moment of its own.
+            streams = min(_STREAMS, 1 + len(together) // _WORTH) if self._anonymous else 1
             async with self._opening:
                 for number in range(streams):
                     await self._ask_over(number, batch, together[number::streams])
@@ -124,6 +126,7 @@ class KeepAlives(KeepAlive):
 
     async def _open(self, on_end: OnEnd) -> KeepAliveStream:
         token = await self._prepare(self._refused_token)
+        self._anonymous = not token
         stream = KeepAliveStream(self._channel.lease, token, on_end=on_end)
         self._streams.add(stream)
         stream.reader.add_done_callback(lambda _: self._streams.discard(stream))

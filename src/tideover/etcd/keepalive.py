@@ -123,7 +123,7 @@ class KeepAliveStream:
         self.reader.cancel()
 
     def abandon(self) -> list[tuple[int, Batch]]:
-        """End the stream, and return what was still waited for, of which nobody is told."""
+        """End the stream, and return what was still waited for, untold."""
         asked, self._asked = self._asked, {}
         self.cancel()
         return self._due(asked)

@@ -43,8 +43,6 @@ class AcceptedValues:
 
     Args:
         folder: Where they live; None keeps them in memory alone.
-        options: Whose they are, and which keys must not be written to disk.
-        clock: The clocks.
 
     Attributes:
         folder: Where they live.
@@ -65,10 +63,6 @@ class AcceptedValues:
         self._files: dict[_Name, SnapshotFile] = {}
         self._unsaved: set[_Name] = set()
         self._error: str | None = None
-
-    def __repr__(self) -> str:
-        """Show the folder, and count what is accepted."""
-        return f"<AcceptedValues {len(self._known)} in {self.folder}>"
 
     def may_hold(self, key: bytes) -> bool:
         """Return whether a key may be written to disk."""
@@ -94,7 +88,6 @@ class AcceptedValues:
             prefix: The full etcd prefix that it is bound at.
             label: The class, and the keys that this is about.
             entries: Full etcd key to entry.
-            view: Where they come from.
         """
         name = prefix, label.form, label.shape
         known = self._known.get(name)

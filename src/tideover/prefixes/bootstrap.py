@@ -1,4 +1,4 @@
-"""The bootstrap file: configuration that an operator hands a service for the start at which nobody knows any.
+"""The bootstrap file: configuration for a start at which neither etcd nor the disk has any.
 
 It is a snapshot, sealed or not, of this cluster or another one, or a JSON object by key::
 

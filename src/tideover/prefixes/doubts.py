@@ -18,21 +18,12 @@ TICK = 1.0
 
 
 class Doubts:
-    """The open watches of one coordinator.
-
-    Args:
-        cluster: The proofs, and the member in use.
-        ticker: Who looks at the clock.
-    """
+    """The open watches of one coordinator."""
 
     def __init__(self, cluster: ClusterState, ticker: Ticker) -> None:
         self._cluster = cluster
         self._ticker = ticker
         self._looks: dict[Callable[[], object], None] = {}
-
-    def __repr__(self) -> str:
-        """Count the watches."""
-        return f"<Doubts of {len(self._looks)} watches>"
 
     @contextmanager
     def looking(self, look: Callable[[], object]) -> Iterator[None]:

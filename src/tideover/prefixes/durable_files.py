@@ -21,7 +21,6 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
     """Hold the lock of a file that is made if there is none.
 
     Args:
-        path: The file.
         timeout: Seconds to wait for another process.
 
     Raises:

@@ -43,10 +43,6 @@ class Followed:
         self.keeper = keeper
         self._following = following
 
-    def __repr__(self) -> str:
-        """Show the view."""
-        return f"<Followed {self.view!r}>"
-
     @property
     def restored(self) -> bool:
         """Whether it is known what an earlier process has left on disk."""
@@ -87,11 +83,8 @@ class Following:
     """Makes what is needed to follow a prefix, in the same way for all of a coordinator's.
 
     Args:
-        client: The way to etcd.
-        options: Where snapshots live, and as whom etcd is asked.
-        identity: Which history etcd is in.
         namespaces: Where else to look for what is not there.
-        bootstrap: Configuration by full key, for keys of which nobody knows anything.
+        bootstrap: Configuration by full key, for keys that neither etcd nor a snapshot knows.
 
     Attributes:
         doubts: Has all watches looked at together; to be run in the background.
@@ -117,10 +110,6 @@ class Following:
         self._folder = _snapshot_folder(options)
         self.rights_every = RIGHTS_EVERY
         self._rules = ViewRules(rights_every=self.rights_every) if options.has_identity else ViewRules()
-
-    def __repr__(self) -> str:
-        """Show the folder."""
-        return f"<Following snapshots in {self._folder}>"
 
     def follow(
         self,

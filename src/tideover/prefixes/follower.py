@@ -56,10 +56,6 @@ class Follower:
     """Keeps one view up to date.
 
     Args:
-        view: The view.
-        client: The way to etcd.
-        identity: Which history etcd is in.
-        doubts: Has the watch looked at, with all others.
         namespaces: Where else to look, once, if there is nothing; None means nowhere.
     """
 
@@ -101,10 +97,6 @@ class Follower:
         self._survivor: Header | None = None
         self._survivor_is_ahead = False
 
-    def __repr__(self) -> str:
-        """Show the view."""
-        return f"<Follower of {self._view!r}>"
-
     async def run(self) -> None:
         """Follow until cancelled."""
         while not self._cluster.health.decided:
@@ -120,7 +112,7 @@ class Follower:
     async def _follow(self) -> float:
         """Read in full if need be, then watch until the watch ends; return seconds to wait before the next try."""
         view, cluster = self._view, self._cluster
-        # What the monitor suspects it asks about already; nobody else need ask meanwhile.
+        # What the monitor suspects it asks about already; no other question is needed meanwhile.
         await cluster.settled(_OPENING)
         if not cluster.health.quorum.closed:
             return 0.0
@@ -135,7 +127,7 @@ class Follower:
             self._read_at = -math.inf
         except StoreFault as exc:
             telemetry.watch_restarted(self._view.component, exc.fault.kind)
-            if exc.fault.kind is FaultKind.OVERFLOW:  # nobody's trouble but this process's
+            if exc.fault.kind is FaultKind.OVERFLOW:  # the trouble is this process's own
                 return _AFTER_TROUBLE
             error = public_error(exc.fault, doing=f"watch {view.name}", writes=False)
             if isinstance(error, PermissionDenied):
@@ -168,7 +160,7 @@ class Follower:
     async def _may_resume(self) -> bool:
         """Whether a watch may go on where the last one ended: there is content, and etcd is in the same history.
 
-        A cluster that was rebuilt on the same members while nobody looked may keep its id and have a higher
+        A cluster that was rebuilt on the same members while no process looked may keep its id and have a higher
         revision; a watch would then go on with what belongs to another history.
         """
         await self._identity.confirm(_CONFIRM_TIMEOUT)
@@ -281,7 +273,7 @@ class Follower:
         try:
             found, _ = await self._read(serializable=True)
         except PermissionDenied as exc:
-            # Without a quorum nobody can give the right back.
+            # Without a quorum the right cannot be given back.
             self._survivor = None if heard is None else heard.header
             self._deny(exc)
         except TideoverError as exc:

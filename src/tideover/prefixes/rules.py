@@ -19,7 +19,7 @@ class Freshness:
     """What is known about how fresh a view is.
 
     Two reads are remembered that the view has not caught up with: the oldest, because under constant traffic
-    newer ones could replace each other for ever, and the newest, because it says the most once all is caught up.
+    newer ones could replace each other without end, and the newest, because it says the most in the end.
 
     Attributes:
         reached: The revision the view's content corresponds to.
@@ -43,7 +43,7 @@ class Freshness:
         return self.wanted > self.reached
 
     def asked(self, sent_at: float, revision: int) -> Freshness:
-        """Take in a linearizable read made elsewhere.
+        """Apply a linearizable read made elsewhere.
 
         Args:
             sent_at: When it was sent, in monotonic seconds.
@@ -61,7 +61,7 @@ class Freshness:
         return replace(self, newest_at=sent_at, newest=revision)
 
     def moved(self, revision: int) -> Freshness:
-        """Take in an event or a full read: the content now corresponds to `revision`.
+        """Apply an event or a full read: the content now corresponds to `revision`.
 
         Args:
             revision: The revision.
@@ -72,7 +72,7 @@ class Freshness:
         return replace(self, reached=max(self.reached, revision))._caught_up(revision, math.inf)
 
     def confirmed(self, requested_at: float, revision: int) -> Freshness:
-        """Take in a progress reply of the watch: nothing happened below `revision`.
+        """Apply a progress reply of the watch: nothing happened below `revision`.
 
         It counts only for a read whose revision it carries and after which it was requested, and only from a
         member whose replies do not overtake events still queued (`progress_is_ordered`). It never moves `reached`,
@@ -96,7 +96,7 @@ class Freshness:
         return self
 
     def compared(self, sent_at: float) -> Freshness:
-        """Take in a linearizable comparison of the whole prefix that found no difference.
+        """Apply a linearizable comparison of the whole prefix that found no difference.
 
         Args:
             sent_at: When it was sent, in monotonic seconds.

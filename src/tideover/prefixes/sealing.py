@@ -77,7 +77,6 @@ def seal(data: bytes, origin: Origin, encryption: Encryption) -> bytes:
     Args:
         data: What is sealed.
         origin: What it belongs to.
-        encryption: The keys.
 
     Raises:
         KeysUnusable: There are none.

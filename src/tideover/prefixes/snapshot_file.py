@@ -8,17 +8,17 @@ another one takes its name it is put aside under a name of its own. There are `M
 taken, nothing is written. The generation before is replaced unread, as long as the current one can be used: else
 each key that is taken away would use one of these names up.
 
-With keys, files are sealed (`sealing`), and a file that is not sealed is not used: somebody who may write to the
+With keys, files are sealed (`sealing`), and a file that is not sealed is not used: a user who may write to the
 folder could have put it there. The first sealed file replaces it, and it is not kept. Without keys nothing is
 written in the place of a sealed file: a forgotten key must not bring to light what was hidden.
 
 Not guaranteed: that every snapshot reaches the disk (the newest does), or, without keys, secrecy from root and
-from this user's other processes. If somebody deletes the lock file while it is held, two writers can meet: one of
+from this user's other processes. If the lock file is deleted while it is held, two writers can meet: one of
 them may then fail or be overwritten, but no file is torn.
 
 The recipe is the usual one (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014): temporary
 file in the same folder, fsync, rename, fsync of the folder. The lock is flock's, not fcntl's, which vanishes
-when any descriptor of the file is closed; it ends with its process, so that nobody has to judge whether a
+when any descriptor of the file is closed; it ends with its process, so that no process has to judge whether a
 lock's owner still lives.
 """
 
@@ -102,7 +102,6 @@ class SnapshotFile:
 
     Args:
         folder: Where the files live; created when first saving, accessible to this user only.
-        owner: Whose it is.
         prefix: The full etcd prefix.
         component: Whose it is; its name begins with that.
         accepted: Which accepted snapshot it is, by its label's class and shape; None for the raw one.
@@ -157,7 +156,7 @@ class SnapshotFile:
 
     @property
     def lock_path(self) -> Path:
-        """The file that writers lock; never removed, because a removed lock file locks nobody out."""
+        """The file that writers lock; never removed, because a removed lock file excludes no writer."""
         return self.folder / f"{self._stem}.lock"
 
     def __repr__(self) -> str:
@@ -188,7 +187,6 @@ class SnapshotFile:
         """Write the snapshot durably if it tells more than what is on disk (`supersedes`).
 
         Args:
-            snapshot: What to write. After a reset its epoch is higher, whatever its revision.
             unasked: False writes it whatever is on disk; what was there is the previous generation then.
 
         Returns:
@@ -196,7 +194,7 @@ class SnapshotFile:
 
         Raises:
             ValueError: The snapshot is of another prefix or cannot be encoded.
-            KeysUnusable: There are to be keys, and there are none.
+            KeysUnusable: The source of the keys has none.
             SnapshotSealed: There are no keys, and what is on disk was sealed.
             TimeoutError: Another process held the lock for `lock_timeout` seconds.
             OSError: The folder or file cannot be written (full, read-only, no permission), or `MOST_ASIDE` files
@@ -243,7 +241,7 @@ class SnapshotFile:
                     path.unlink()
 
     def check_keys(self) -> None:
-        """Look whether there are keys, if there are to be.
+        """Look whether there are keys, if a source is named.
 
         Raises:
             KeysUnusable: There are none.
@@ -393,8 +391,8 @@ class SnapshotFile:
                     os.replace(former, own)
 
     def _remove_leftovers(self) -> None:
-        # Temporary files are made under the lock only, and we hold it: whoever made these is dead. Asking for
-        # their process by its number would be wrong across containers that share the folder.
+        # Temporary files are made under the lock only, and we hold it: the process that made these is dead. Asking
+        # for their process by its number would be wrong across containers that share the folder.
         for leftover in self.folder.glob(f"{self._stem}.*.tmp"):
             with suppress(OSError):
                 leftover.unlink()

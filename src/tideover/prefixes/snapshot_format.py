@@ -68,9 +68,6 @@ _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=Tru
 def encode(snapshot: Snapshot) -> bytes:
     """Return the snapshot as the bytes of a file.
 
-    Args:
-        snapshot: What to write.
-
     Returns:
         A JSON document, the same for equal snapshots.
 

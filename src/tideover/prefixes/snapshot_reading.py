@@ -18,7 +18,6 @@ def read(path: Path, encryption: Encryption | None = None, *, namespace: str | N
     """Return the snapshot in a file, sealed or not.
 
     Args:
-        path: The file.
         encryption: What opens one that is sealed.
         namespace: The namespace that such a one must be of; None means any.
 

@@ -45,10 +45,7 @@ class Snapshotter:
     """Keeps the snapshot of one view.
 
     Args:
-        view: The view.
         file: Where its snapshot lives.
-        identity: Which history etcd is in; told what the snapshot remembers.
-        clock: The clocks.
         exclude: Full prefixes of keys that must not be written to disk.
         may_save: Returns whether the content is believed; while it is not, the disk keeps what was before.
         writers: How many write at the same time, of all that share it: two hundred prefixes do not take forty
@@ -135,7 +132,7 @@ class Snapshotter:
 
     async def _restore(self) -> None:
         """Put the snapshot's content into the view, if it has none and there is a snapshot that can be used."""
-        # Not in anyio's pool: where a start is refused, gunicorn's own worker would wait for the pool for ever.
+        # Not in anyio's pool: where a start is refused, gunicorn's own worker would wait for the pool without end.
         loaded = await in_daemon_thread(self._load, name="tideover-snapshot")
         for damage in loaded.rejected if loaded else ():
             telemetry.snapshot_rejected(self._view.component, damage.path, str(damage))

@@ -78,12 +78,8 @@ class View:
     """The last known content of a prefix.
 
     Args:
-        prefix: The prefix.
-        client: The health of etcd, the clocks, and whose the view is.
-        identity: Which history etcd is in.
-        rules: The numbers.
         left_out: Prefixes of keys that are in no snapshot, which says nothing about them.
-        bootstrap: What is served of keys of which nobody knows anything.
+        bootstrap: What is served of keys that neither etcd nor a snapshot knows.
         on_change: Called with what changed (key to its new entry, or None for a deleted key) and the revision,
             after `entries` has it.
 
@@ -217,18 +213,14 @@ class View:
         return Source.MEMBER if state is HealthState.DEGRADED and asked_lately else Source.MEMORY
 
     def begin(self) -> None:
-        """Serve what is in the bootstrap file, until somebody knows better."""
+        """Serve what is in the bootstrap file, until etcd or a snapshot knows better."""
         if self._bootstrap and not self.synced:
             self.origin = Origin.BOOTSTRAP
             content, bootstrapped = self.at_start(None)
             self._replace(content, 0, bootstrapped=bootstrapped)
 
     def at_start(self, snapshot: Mapping[bytes, Entry] | None) -> tuple[dict[bytes, Entry], frozenset[bytes]]:
-        """Return what is served until etcd answers, and which of these keys are from the bootstrap file.
-
-        Args:
-            snapshot: What an earlier process has left; None if that is nothing.
-        """
+        """Return what is served until etcd answers, and which of these keys are from the bootstrap file."""
         if snapshot is None:
             return dict(self._bootstrap), frozenset(self._bootstrap)
         content = {key: entry for key, entry in snapshot.items() if not self.leaves_out(key)}
@@ -259,7 +251,6 @@ class View:
         """Take over a linearizable full read.
 
         Args:
-            found: The prefix.
             sent_at: When it was asked for, in monotonic seconds.
             history: The history it is of.
         """
@@ -281,9 +272,6 @@ class View:
         """Return why a full read is of another history than the content; None if it need not be.
 
         Whatever was last changed at a revision that the content has reached must be as it is here.
-
-        Args:
-            found: The prefix.
         """
         reached = self.freshness.reached
         if not self.synced:
@@ -357,11 +345,11 @@ class View:
         self._announce(changes, revision)
 
     def take_progress(self, requested_at: float, revision: int) -> None:
-        """Take in a progress reply of the watch; see `Freshness.confirmed`."""
+        """Apply a progress reply of the watch; see `Freshness.confirmed`."""
         self._move(self.freshness.confirmed(requested_at, revision))
 
     def take_comparison(self, found: RangeResult, sent_at: float) -> bool:
-        """Take in a linearizable look at what has changed since the view's revision.
+        """Apply a linearizable look at what has changed since the view's revision.
 
         Args:
             found: The keys changed since, and how many keys there are in all.
@@ -376,7 +364,7 @@ class View:
         return same
 
     def take_proof(self, proof: Proof) -> None:
-        """Take in a linearizable read made elsewhere; see `Freshness.asked`."""
+        """Apply a linearizable read made elsewhere; see `Freshness.asked`."""
         self._move(self.freshness.asked(proof.sent_at, proof.header.revision))
 
     def check_size(self, keys: int, size: int) -> None:

@@ -151,5 +151,5 @@ class LeasedKey:
         return f"<LeasedKey {self.key!r} created {self.create_revision}, written {self.mod_revision}{gone}>"
 
     def take(self, entry: Entry, reads: tuple[RangeResult, ...] = ()) -> None:
-        """Take in that this session has written it again."""
+        """Record that this session has written the key again."""
         self.mod_revision, self.value, self.reads = entry.mod_revision, entry.value, reads

@@ -67,10 +67,6 @@ class LeaseWatch:
         self.tenure = tenure
         self.forget = forget
 
-    def __repr__(self) -> str:
-        """Show the lease."""
-        return f"<LeaseWatch of {self.tenure!r}>"
-
     def lose(self, own: LeasedKey, why: str) -> None:
         """Record that a key is gone."""
         if not own.gone:
@@ -99,7 +95,7 @@ class _KeyWatch:
 
     @property
     def over(self) -> bool:
-        """Whether nobody wants to know any more."""
+        """Whether the watch has nothing left to tell."""
         return bool(self.own.gone) or bool(self.lease.tenure.lost)
 
     def take(self, batch: WatchBatch) -> None:
@@ -143,7 +139,7 @@ class _AnchorsWatch:
 
     @property
     def over(self) -> bool:
-        """Whether nobody wants to know any more."""
+        """Whether the watch has nothing left to tell."""
         return not self.leases
 
     def take(self, batch: WatchBatch) -> None:
@@ -214,11 +210,6 @@ class KeyWatches:
         self._tried: set[str] = set()
         self._rounds = 0
 
-    def __repr__(self) -> str:
-        """Count what is watched, and say where."""
-        where = f"at {self._member}" if self._group is not None else "nowhere yet"
-        return f"<KeyWatches of {len(self._leases)} leases and {len(self._keys)} other keys, {where}>"
-
     # What is watched -------------------------------------------------------------------------------------------
 
     def begin(self, tenure: LeaseState, forget: Callable[[LeasedKey, str], object]) -> LeaseWatch:
@@ -278,7 +269,7 @@ class KeyWatches:
             self._open(self._anchors)
 
     def _prune(self) -> None:
-        """Forget what nobody wants to know any more."""
+        """Forget leases that have ended, and watches that have nothing left to tell."""
         if not self._counted:
             self._count()
         for watch in [watch for watch in self._keys if watch.over]:
@@ -308,7 +299,7 @@ class KeyWatches:
             if not self._leases:
                 await came.wait()
                 continue
-            # What nobody can delete needs no watch; and with thousands of keys, trying keeps a processor busy.
+            # While no quorum answers no key can be deleted; with thousands of keys, trying keeps a processor busy.
             await self._direct.settled()
             await self._direct.outage_over()
             member = self._home() or self._direct.pick(self._tried)

@@ -2,7 +2,7 @@
 
 A write whose reply is lost may be applied ten seconds later (docs/explanation/errors.md). Hence each write is
 guarded by the revision of the session's own key, the anchor, and by the key's own last revision. Trying again is
-then harmless; and once the anchor has been written anew, whatever is still under way is refused when it arrives.
+then harmless; and once the anchor has been written again, a write still under way is refused when it arrives.
 
 *Debris* is a key whose owner has left while etcd could not be asked. Under a lease that lives on it would stay for
 ever, and whoever wants the name would wait for nobody. It is remembered, and deleted before a renewal counts.
@@ -104,10 +104,6 @@ class SessionKeys:
         self._writing = 0
         self._drained: anyio.Event | None = None
         self._stuck_since: float | None = None
-
-    def __repr__(self) -> str:
-        """Count the keys and what is to be cleared away."""
-        return f"<SessionKeys {len(self._keys)} keys, {len(self._debris)} to clear away>"
 
     # Most sessions of thousands write one key, or none.
 
@@ -211,7 +207,7 @@ class SessionKeys:
         return made
 
     def _abandon(self, fulls: Iterable[bytes]) -> None:
-        """Let keys be deleted that nobody waits for any more, and that may have been made, or may be yet."""
+        """Let keys be deleted whose writer has left, and that may have been made, or may be yet."""
         if self._tenure.lost:
             return
         for full in fulls:
@@ -265,7 +261,7 @@ class SessionKeys:
             return 0
         if entry.mod_revision == own.mod_revision:
             return entry.mod_revision
-        # An earlier try was applied, or it is somebody else's.
+        # An earlier try was applied, or the key is another session's.
         mine = Txn(
             (Compare(own.full, mod_revision=entry.mod_revision, lease=self._tenure.lease_id),),
             then=(Range(own.full, keys_only=True),),
@@ -322,7 +318,7 @@ class SessionKeys:
         return True
 
     def forget(self, own: LeasedKey, why: str) -> None:
-        """Take in that a key is gone.
+        """Record that a key is gone.
 
         Args:
             own: The key.
@@ -390,7 +386,7 @@ class SessionKeys:
             del self._debris[debris.full]
 
     async def _fence(self, debris: OrphanedKeys, timeout: float) -> int:
-        """Write the anchor anew, so that a write still under way is refused when it arrives.
+        """Write the anchor again, so that a write still under way is refused when it arrives.
 
         Returns:
             The revision at which the key has been made under this lease; 0 if it has not, and never will be.

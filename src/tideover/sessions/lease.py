@@ -51,10 +51,6 @@ class LeaseState:
         self._clock = clock
         self._member = member
 
-    def __repr__(self) -> str:
-        """Show the lease, its state and where it is renewed."""
-        return f"<LeaseState {self.lease_id:x} {self.state} at {self._member}>"
-
     @property
     def lease(self) -> Lease:
         """What is known about the lease now. Changes nothing, so that any thread may ask."""
@@ -118,7 +114,7 @@ class LeaseState:
         return SessionLost(f"session {self.lease_id:x}: {doubt}", definite=lease.over is not None)
 
     def prove(self, sent_at: float, acknowledged: float, header: Header) -> None:
-        """Take in a renewal that was proven.
+        """Record a renewal that was proven.
 
         Args:
             sent_at: When it was sent, in boot-time seconds.
@@ -134,14 +130,14 @@ class LeaseState:
             self.turned(self, None)
 
     def doubt(self, why: str) -> None:
-        """Take in a renewal that was not."""
+        """Record that a renewal was not proven, and why."""
         if self._lease.failing != why:
             self._lease = self._lease.unproven(why, now=self._clock.boot())
             self._announce()
             self.turned(self, None)
 
     def learn(self, header: Header, known: Header) -> None:
-        """Take in the header of a linearizable answer; one of another history is the end.
+        """Record the header of a linearizable answer; one of another history ends the lease.
 
         Args:
             header: The answer's.
@@ -168,7 +164,7 @@ class LeaseState:
         self.on_hurry()
 
     def end(self, why: str) -> None:
-        """Take in a definite no, or its owner's farewell."""
+        """Record a definite no, or that the owner has closed the session."""
         self._lease = self._lease.at(self._clock.boot()).ended(why)
         self.lost.give(self._lease.over or why)
         self.anchor.gone.give(why)

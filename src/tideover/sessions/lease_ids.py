@@ -2,7 +2,7 @@
 
 Of 63 random bits 31 are drawn once, when the coordinator is entered, and a counter goes on from the others. So the
 anchors of one coordinator stand next to each other in etcd, in the order in which their sessions were opened, and
-are found by one prefix that nobody else has.
+are found by one prefix that no other coordinator has.
 """
 
 from __future__ import annotations
@@ -31,10 +31,6 @@ class LeaseIds:
         self._owner = _LEAST + int.from_bytes(random(4)) % _MANY
         self._next = int.from_bytes(random(4))
         self.prefix = f"{self._owner:0{_DIGITS}x}"
-
-    def __repr__(self) -> str:
-        """Show the prefix."""
-        return f"<LeaseIds {self.prefix}...>"
 
     def draw(self) -> int:
         """Return an id that was not drawn before."""

@@ -13,7 +13,7 @@ from typing import Protocol
 from tideover.clock import Clock
 from tideover.ticker import GRAIN, Ticker
 
-# Seconds between two looks while no body relies on any session: somebody may wait for the notice.
+# Seconds between two looks while no body relies on any session: a task may wait for the notice.
 _IDLE_LOOK = 1.0
 
 
@@ -52,10 +52,6 @@ class Lookout:
         self._next = math.inf
         self.bound = 0
         self._tick = ticker.every(math.inf, self._look)
-
-    def __repr__(self) -> str:
-        """Count what is watched, and the bodies."""
-        return f"<Lookout over {len(self._watched)} sessions, {self.bound} bodies>"
 
     def add(self, watched: Watched) -> None:
         """Look after something from now on."""

@@ -101,7 +101,7 @@ class SessionPool(Part):
             return session
 
     async def open(self, ttl: int, *, strict: bool = False, component: Component = "session") -> Session:
-        """Open a session that nobody else uses; whoever opens it closes it, with `close`.
+        """Open a session that is not shared; its opener closes it, with `close`.
 
         Args:
             ttl: Seconds that etcd waits for a renewal; whole.
@@ -131,11 +131,11 @@ class SessionPool(Part):
             tenure = await self._grants.grant(client.calls, rules, lease_id, strict=strict)
             self._life.check()
         except BaseException as exc:
-            # It may have been granted, and nobody wants it any more.
+            # The lease may have been granted, and has no owner.
             if not isinstance(exc, CircuitOpen) and self._life.is_open:
                 self.home.start(f"revoke {lease_id:x}", _revoke, direct, lease_id)
             if self._life.refusal is not None and isinstance(exc, TideoverError):
-                # Closed meanwhile: what may have been granted ends by itself, and nobody knows what was asked.
+                # Closed meanwhile: what may have been granted ends by itself.
                 raise Closed(self._life.refusal) from exc
             raise
         holdings = SessionKeys(
@@ -197,7 +197,7 @@ class SessionPool(Part):
 
 
 async def _revoke(direct: DirectCalls, lease_id: int) -> None:
-    """Take back a lease that nobody waits for any more."""
+    """Revoke a lease that has no owner."""
     with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
         try:
             await direct.ask(LeaseRevoke(lease_id), timeout=CLOSE_TIMEOUT)

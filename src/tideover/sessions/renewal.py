@@ -5,7 +5,7 @@ have arrived, one read in common is the witness for them: a proof counts only fo
 arrived before the read was sent, and from the time at which its own renewal was sent. What the answers mean is
 decided in `rules`, for each lease by itself.
 
-What is late, refused or not proven moves nothing and holds nobody else up. It goes on at the next member, in a
+What is late, refused or not proven moves nothing and holds no other lease up. It goes on at the next member, in a
 batch of its own: together with those that failed alike, or alone if the trouble may be its own.
 """
 
@@ -61,10 +61,6 @@ class LeaseRenewer:
         self._schedule: Schedule[Turn] = Schedule()
         self._streams: dict[str, tuple[AbstractAsyncContextManager[KeepAlive], KeepAlive]] = {}
         self._tick = ticker.every(math.inf, self._look)
-
-    def __repr__(self) -> str:
-        """Count the leases, and the members at which they are renewed."""
-        return f"<LeaseRenewer of {len(self._turns)} leases at {len(self._streams)} members>"
 
     def add(self, tenure: LeaseState, holdings: SessionKeys) -> None:
         """Renew a lease from now on, for the first time one interval after its grant was sent.
@@ -208,7 +204,7 @@ class LeaseRenewer:
             context = self._direct.store.keep_alive(member=member)
             opened = context, await context.__aenter__()
             held = self._streams.setdefault(member, opened)
-            if held is not opened:  # somebody else was faster
+            if held is not opened:  # another batch was faster
                 await context.__aexit__(None, None, None)
         return held[1]
 
@@ -287,7 +283,7 @@ class LeaseRenewer:
             self._go_alone(batch, turn, f"{member}: {fault.brief}", tried=(member,))
 
     def _go_alone(self, batch: Round, turn: Turn, why: str = "", *, tried: Iterable[str] = ()) -> None:
-        """Let a lease that may be the trouble itself go on alone, so that it is nobody else's."""
+        """Let a lease that may be the trouble itself go on alone, so that no other meets it."""
         if why:
             turn.tenure.doubt(why)
         if len(batch.leases) == 1:

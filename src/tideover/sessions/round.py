@@ -32,10 +32,6 @@ class Turn:
         self.alone = False
         self.hurried = False
 
-    def __repr__(self) -> str:
-        """Show the lease."""
-        return f"<Turn of {self.tenure!r}{', alone' if self.alone else ''}>"
-
     @property
     def goes_alone(self) -> bool:
         """Whether others would wait for it: it is not proven before what was left behind is cleared away."""
@@ -70,10 +66,6 @@ class Round:
         self._some = anyio.Event()
         self._all = anyio.Event()
         self.leases = tuple(self._unanswered)
-
-    def __repr__(self) -> str:
-        """Count the leases, and what is missing."""
-        return f"<Round of {len(self.leases)} leases, {len(self._unanswered)} unanswered, {len(self._open)} open>"
 
     def take(self, lease: int, answer: LeaseResult | Fault) -> None:
         """Record an answer: an acknowledgement, or why this lease alone is refused."""
@@ -128,5 +120,5 @@ class Round:
 
     @property
     def silent(self) -> list[Turn]:
-        """What is not proven, and nobody has said why."""
+        """Leases that are not proven for a reason not told yet."""
         return [turn for turn, said in self._open.items() if not said]

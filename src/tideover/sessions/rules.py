@@ -1,6 +1,6 @@
 """When a lease may be believed in: pure decisions about deadlines and proofs.
 
-*Guarantee.* Until its deadline, by the boot-time clock, nobody else can have what stands under the lease,
+*Guarantee.* Until its deadline, by the boot-time clock, no other owner can have what stands under the lease,
 however slow, late or wrong the answers are. *Not guaranteed*: etcd may take a living lease away early, when a
 paused leader wakes up and revokes what had expired on its own clock. No arithmetic helps; the watch on our own key
 tells, and fencing tokens make it harmless (docs/explanation/leases-and-deadlines.md has the measurements).
@@ -124,7 +124,7 @@ class Lease:
         return self._unproven_until_deadline() if now >= self.deadline else None
 
     def proven(self, sent_at: float, acknowledged: float, *, now: float) -> Lease:
-        """Take in a renewal that was proven.
+        """Return the lease after a renewal that was proven.
 
         Args:
             sent_at: When it was sent.
@@ -137,12 +137,12 @@ class Lease:
         return Lease(self.rules, self.granted, sent_at, acknowledged, self.strict)
 
     def unproven(self, why: str, *, now: float) -> Lease:
-        """Take in a renewal that was not: it moves nothing."""
+        """Return the lease after a renewal that was not proven: it moves nothing."""
         lease = self.at(now)
         return lease if lease.over is not None else replace(lease, failing=why)
 
     def ended(self, why: str) -> Lease:
-        """Take in a definite no, or its owner's farewell; the first one counts."""
+        """Return the lease after its end; the first reason counts."""
         return self if self.over is not None else replace(self, over=why)
 
     def _unproven_until_deadline(self) -> str:

@@ -28,10 +28,6 @@ class Schedule(Generic[H]):
         self._batches: dict[int, dict[H, None]] = {}
         self._slots: dict[H, int] = {}
 
-    def __repr__(self) -> str:
-        """Count what is due, and the batches."""
-        return f"<Schedule of {len(self._slots)} in {len(self._batches)} batches>"
-
     @property
     def next(self) -> float:
         """When the first batch is due; infinite if none is."""

@@ -51,23 +51,19 @@ class BoundScopes:
         self._closed = False
         self._told = False
 
-    def __repr__(self) -> str:
-        """Count them."""
-        return f"<BoundScopes {len(self._scopes)} relying on {self._tenure!r}>"
-
     def start(self) -> None:
         """Let the clock be looked at, until `stop`."""
         self._tenure.on_change = self._take_change
         self._lookout.add(self)
 
     def stop(self) -> None:
-        """Let nobody look any more."""
+        """Stop looking at the clock."""
         self._lookout.remove(self)
 
     def bind(self, scope: anyio.CancelScope, *, at_deadline: bool) -> None:
         """Cancel a scope when the time has come; see `Session.bind`."""
         if self._closed:
-            # Nobody looks at the clock for it any more.
+            # The clock is not looked at for it any more.
             scope.cancel()
             return
         self._lookout.bound += 1

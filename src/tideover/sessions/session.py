@@ -1,9 +1,9 @@
 """A session: keys in etcd that end with their owner, and the truth about until when they may be relied upon.
 
-*Guarantee.* Until `deadline`, on the boot-time clock, nobody else can have what stands under the session.
+*Guarantee.* Until `deadline`, on the boot-time clock, no other session can have what stands under this one.
 `check()` compares with that clock at every call, so that a process that stood still, or a machine that was
-suspended, does not go on with what it believed before. A session that is lost never comes back: whoever still
-wants what it held opens another one.
+suspended, does not go on with what it believed before. A session that is lost never comes back: an owner that
+still wants what it held opens another one.
 
 *Not guaranteed.* etcd may take a living lease away early (see `rules`): then the watch on our own keys
 tells within its delivery. And no check made here reaches into a resource elsewhere; that takes a fencing token.
@@ -188,7 +188,7 @@ class Session:
             The key, with its revisions and a notice of its end.
 
         Raises:
-            KeyTaken: It exists and belongs to somebody else.
+            KeyTaken: It exists and belongs to another owner.
             SessionLost: The session may not be relied upon.
             Unavailable: etcd is away.
             OutcomeUnknown: No verdict came in time; see above.
@@ -337,7 +337,7 @@ class Session:
                 with anyio.move_on_after(timeout / 2):
                     await self._holdings.drained()
             finally:
-                # Before the lease is revoked, so that nobody takes that for etcd's doing.
+                # Before the lease is revoked, so that this is not taken for etcd's doing.
                 self._finish(_CLOSED)
             self._left_behind = (
                 None if self._forgotten else await self._revoke(keys, until - anyio.current_time() - _LAST_WORD)

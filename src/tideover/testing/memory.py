@@ -82,7 +82,7 @@ class MemoryStore:
     Attributes:
         listed: The cluster's own list of its members.
         aliases: Other addresses of members, such as those behind a name: endpoint to member.
-        strangers: Endpoints at which a member of another cluster answers, and its id.
+        strangers: Endpoints at which a member of another cluster answers, and that cluster's id.
         down: Members that refuse connections.
         frozen: Members that accept calls and never answer.
         electing: Whether the cluster has no leader although its members are well.

@@ -28,7 +28,6 @@ def next_delay(policy: RetryPolicy, attempt: int, *, chance: float, left: float)
     Args:
         policy: The caller's policy.
         attempt: How many attempts have been made, from 1.
-        chance: A number drawn uniformly from [0, 1).
         left: Seconds left until the call's deadline.
 
     Returns:

@@ -36,7 +36,6 @@ def foreign_folder(key: bytes, within: bytes, passed: dict[bytes, int]) -> bytes
     """Return the folder to pass over because of a key that is none of tideover's; None passes over that key alone.
 
     Args:
-        key: The key.
         within: The prefix that is looked through; the key begins with it.
         passed: How many keys of others were met in each outermost folder below it; this one is counted in.
     """

@@ -46,7 +46,7 @@ class MemberAnswers:
     @property
     def alive(self) -> bool:
         """Whether the member itself answers, quorum or not."""
-        # Without a leader nobody can renew an expired token, and then even a serializable read is told so.
+        # Without a leader no client can renew an expired token, and then even a serializable read is told so.
         return self.member in (Answer.OK, Answer.LATE, Answer.NO_LEADER)
 
 

@@ -2,7 +2,7 @@
 
     AVAILABLE    <- the quorum lane is closed
     DEGRADED     <- the quorum lane is open, the member lane is closed
-    UNAVAILABLE  <- both are open, or nobody has been asked yet
+    UNAVAILABLE  <- both are open, or no member has been asked yet
 
 A lane opens when its probes have failed for `outage_after`; a leader change does not count towards that. At
 the start there is nothing to protect from flapping, so the very first round decides.
@@ -150,11 +150,10 @@ class Health:
     decided: bool = False
 
     def assess(self, seen: Assessment, rules: HealthRules) -> Health:
-        """Take in a round of probes.
+        """Apply a round of probes.
 
         Args:
             seen: The round.
-            rules: The numbers.
 
         Returns:
             The next state; `since` moves only if the state changed.
@@ -170,10 +169,10 @@ class Health:
         if seen.member_ok:
             member = self.member.passed()
         else:
-            # A quorum that is given up while no member answers is given up with them: nobody is half there.
+            # A quorum that is given up while no member answers is given up with them: no client is half there.
             given_up = self.quorum.closed and not quorum.closed
             member = self.member.failed(seen.sent_at, seen.now, trip_after=0.0 if given_up else trip_after)
-        # A quorum cannot be lost less than its last member: no gap in which nobody answers and yet all is well.
+        # A quorum cannot be lost less than its last member: no gap in which no member answers and yet all is well.
         if quorum.closed:
             state = HealthState.AVAILABLE
         elif quorum.good:

@@ -18,7 +18,7 @@ class Plan:
 
     Attributes:
         missing: Listed voters that no member in use is known to be: to be looked for.
-        leaving: Members learned before that are to be given up.
+        leaving: Members learned before that leave.
     """
 
     missing: tuple[ClusterMember, ...]

@@ -67,7 +67,7 @@ def rows(
 ) -> tuple[tuple[PrimitiveStatus, ...], Stands]:
     """Return the rows, and since when each has been in its state.
 
-    Nobody writes down when a primitive changes its state. Most change with the health of etcd, whose times are
+    No record says when a primitive changes its state. Most change with the health of etcd, whose times are
     known; content that ceases to be live for another reason says by its age when that was; and whatever was seen
     in another state has changed since.
 

@@ -69,7 +69,7 @@ def _describe(prefix: PrefixStatus) -> str:
 
 
 def _describe_service(service: ServiceStatus) -> str:
-    """Return what there is to be said about a service; empty if all is well with it."""
+    """Return what is wrong with a service; empty if all is well with it."""
     if service.denied:
         return f"The endpoints of {service.name!r} may not be read: etcd denies them to this user."
     if service.source is None:

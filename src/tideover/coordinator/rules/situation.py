@@ -45,7 +45,7 @@ class Followed(Protocol):
 
 
 def is_away(report: StatusReport) -> bool:
-    """Whether an outage is declared, or nobody has been asked yet."""
+    """Whether an outage is declared, or no member has been asked yet."""
     return report.state is not HealthState.AVAILABLE
 
 
@@ -105,7 +105,7 @@ def may_be_local(report: StatusReport) -> bool:
 
 
 def led_last_by(report: StatusReport, election: ElectionStatus) -> str:
-    """Return who led an election that is not led here, when that was last seen; empty if nobody was seen to."""
+    """Return who led an election that is not led here, when that was last seen; empty if none was seen."""
     holder = plain((election.held_by or "").partition(" since ")[0])
     return "this process" if report.process.is_named(holder) else holder
 

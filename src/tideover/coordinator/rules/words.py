@@ -43,7 +43,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration that somebody has chosen: `"5 min"`, not `"5 min 0 s"`."""
+    """Return a duration that an operator has chosen: `"5 min"`, not `"5 min 0 s"`."""
     if not math.isfinite(seconds):
         return duration(seconds)
     if seconds < 60:

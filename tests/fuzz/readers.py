@@ -20,6 +20,7 @@ import anyio.abc
 import h11
 
 from tests.fuzz.command_lines import COMMAND_LINES
+from tests.fuzz.http2 import HTTP2
 from tests.fuzz.options import NAMES, OPTIONS
 from tests.fuzz.reader import Read, Reader, plain
 from tests.fuzz.transports import TRANSPORTS
@@ -251,5 +252,6 @@ READERS = (
     *NAMES,
     *OPTIONS,
     *COMMAND_LINES,
+    *HTTP2,
     *TRANSPORTS,
 )

@@ -62,8 +62,9 @@ def test_messages_come_out_as_they_went_in(messages: list[bytes], cuts: list[int
     [
         (b"\1\0\0\0\1", StatusCode.INTERNAL),
         (b"\0" + (1001).to_bytes(4, "big"), StatusCode.RESOURCE_EXHAUSTED),
+        (b"\0\xff\xff\xff\xff", StatusCode.INTERNAL),
     ],
-    ids=["compressed", "too large"],
+    ids=["compressed", "too large", "nonsense"],
 )
 def test_messages_that_are_not_taken(prefix: bytes, code: StatusCode) -> None:
     """What is compressed, or larger than it may be, ends the call before it is held."""

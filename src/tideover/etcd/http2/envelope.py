@@ -8,6 +8,8 @@ from tideover.etcd.http2.status import Failure, StatusCode
 
 _PREFIX = Struct(">BI")
 PREFIX = _PREFIX.size
+# Larger ones are nonsense: protobuf has no such messages.
+_MOST = 2**31 - 1
 
 
 def wrapped(message: bytes) -> bytes:
@@ -66,6 +68,8 @@ def _wanted(data: bytes, begin: int, largest: int) -> int:
     compressed, size = _PREFIX.unpack_from(data, begin)
     if compressed:
         raise Failure(StatusCode.INTERNAL, "Compression bit set but no encoding configured")
+    if size > _MOST:
+        raise Failure(StatusCode.INTERNAL, f"Stream removed (a message of {size} bytes was announced)")
     if size > largest:
         raise Failure(
             StatusCode.RESOURCE_EXHAUSTED,

@@ -20,23 +20,24 @@ class Broadcast:
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
         self._loop = EventLoop()
-        self._all: Broadcast | None = None
+        self._joined: tuple[Broadcast, ...] = ()
 
     def fire(self) -> None:
         """Wake all who wait."""
         event, self._event = self._event, None
         if event is not None:
             self._loop.soon(event.set)
-        if self._all is not None:
-            self._all.fire()
+        for every in self._joined:
+            every.fire()
 
     def join(self, every: Broadcast) -> None:
-        """Fire another signal as well from now on: one task then waits for many.
+        """Fire another broadcast as well from now on: one task then waits for many, without a task for each.
 
         Args:
             every: Fires when any of those does that have joined it.
         """
-        self._all = every
+        if every not in self._joined:
+            self._joined = (*self._joined, every)
 
     def next(self) -> anyio.Event:
         """Return the event that the next `fire` sets."""

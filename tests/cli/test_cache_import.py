@@ -88,8 +88,8 @@ def cached(
 
 def config_of(folder: Path, endpoint: str = A, encryption: Encryption | None = None) -> Snapshot:
     """Return what a service finds in a folder."""
-    options: dict[str, Any] = {"namespace": "/shop", "prefix": b"/shop/config/", "endpoints": [endpoint]}
-    loaded = SnapshotFile(folder, encryption=encryption, **options).load()
+    owner = SnapshotOwner("/shop", [endpoint])
+    loaded = SnapshotFile(folder, owner, prefix=b"/shop/config/", encryption=encryption).load()
     assert loaded is not None
     assert loaded.snapshot is not None
     return loaded.snapshot
@@ -210,7 +210,7 @@ def test_a_snapshot_of_something_else(tideover: Any, tmp_path: Path) -> None:
 def test_a_services_snapshot(tideover: Any, tmp_path: Path) -> None:
     """It goes where `discover` looks for it."""
     prefix = b"/shop/services/api/"
-    options: dict[str, Any] = {"namespace": "/shop", "prefix": prefix, "endpoints": [A], "component": "discovery"}
+    options: dict[str, Any] = {"owner": SnapshotOwner("/shop", [A]), "prefix": prefix, "component": "discovery"}
     endpoint, clock = Endpoint("http://10.0.0.7:1", service="api", instance="i", incarnation="c"), Clock()
     entries = {b"/shop/" + endpoint.key.encode(): Entry(endpoint.encode(), 1, 1)}
     file = SnapshotFile(tmp_path / "a", **options)

@@ -316,7 +316,7 @@ def test_a_password_in_an_endpoint_is_not_repeated() -> None:
     ):
         for done in (tideover("status", "-e", endpoint), tideover("status", TIDEOVER_ENDPOINTS=endpoint)):
             assert done.returncode == 2
-            assert "'...@10.0.0.1:2379': no user or password" in done.stderr
+            assert "'...@10.0.0.1:2379': an endpoint holds no user or password" in done.stderr
     misplaced = tideover("status", f"http://app:{PASSWORD}@10.0.0.1:2379")
     assert misplaced.returncode == 2
     assert "://...@10.0.0.1:2379" in misplaced.stderr

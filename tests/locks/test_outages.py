@@ -741,7 +741,7 @@ async def test_what_is_no_hold_harms_no_other(tmp_path: Path, caplog: pytest.Log
         await anyio.sleep(20)
         status = tide.status()
         assert (status.rejected, status.lock_error, status.restarts) == ((), None, 0)
-    assert sum("no hold" in record.getMessage() for record in caplog.records) == 1
+    assert sum("describes no held lock" in record.getMessage() for record in caplog.records) == 1
 
 
 # Refusals that are no outage ------------------------------------------------------------------------------------

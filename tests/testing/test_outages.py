@@ -85,7 +85,7 @@ async def test_it_needs_a_cluster_in_memory() -> None:
     with pytest.raises(TypeError, match="a real etcd is killed"):
         declare_outage(connect("127.0.0.1:1"))
     tide = connect(store=MemoryStore())
-    with pytest.raises(Closed, match="enter it first"):
+    with pytest.raises(Closed, match="has not been entered"):
         declare_outage(tide)
     async with tide:
         pass

@@ -23,7 +23,7 @@ from tideover.environment import ENDPOINTS
 from tideover.errors import Closed
 from tideover.functions import connect
 from tideover.options import Require
-from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls
+from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
 from tideover.registration.registration import Registration
 from tideover.store.protocol import Store
 
@@ -54,6 +54,7 @@ class ConnectOptions(TypedDict, total=False):
     on_stall: OnStall
     encryption: Encryption | None
     bootstrap: str | Path | None
+    transport: Transport | None
     store: Store | None
 
 

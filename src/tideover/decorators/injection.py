@@ -54,6 +54,10 @@ class Injection:
         with suppress(NameError, AttributeError, ImportNeeded):
             self._make_plan()
 
+    def __repr__(self) -> str:
+        """Show the function and the keys."""
+        return f"<Injection into {_name(self._function)} {self._keys}>"
+
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Add what the caller has not passed to `kwargs`."""
         get: Any = None

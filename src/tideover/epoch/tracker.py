@@ -145,6 +145,10 @@ class EpochTracker:
         self._looked_at = -math.inf
         self._blackouts = -1
         self._wake = Broadcast()
+        # What another look may be due for: a caller that needs one, or a change of the cluster's state.
+        self._news = Broadcast()
+        self._wake.join(self._news)
+        cluster.changed.join(self._news)
 
     def __repr__(self) -> str:
         """Show the history and how many resets there were."""
@@ -348,10 +352,10 @@ class EpochTracker:
 
     async def _rest(self, failures: int) -> None:
         """Wait until another look makes sense: another caller needs one, or the monitor says something."""
-        events = [self._wake.next(), self._cluster.changed.next()]
+        came = self._news.next()
         await anyio.sleep(_AFTER_TROUBLE)
         with anyio.move_on_after(min(_AFTER_TROUBLE * 2.0 ** min(failures, 10), _MOST_TROUBLE) - _AFTER_TROUBLE):
-            await first_of(events)
+            await came.wait()
 
     def _drop_doubt(self) -> None:
         """Forget what an answer showed if no member shows it any more; if it is true the next answer will."""
@@ -362,7 +366,7 @@ class EpochTracker:
     async def _until_due(self) -> None:
         while not self._waiting or self._settled >= self._needed:
             self._strangers.forget_who_left()
-            events = [self._wake.next(), self._cluster.changed.next()]
+            came = self._news.next()
             left = math.inf
             if self._settled and self._cluster.health.quorum.closed and not self._cluster.suspected:
                 pause = _LOOK_AGAIN if self.overwritten else _LOOK_EVERY
@@ -370,7 +374,7 @@ class EpochTracker:
             if left <= 0:
                 return
             with anyio.move_on_after(left):
-                await first_of(events)
+                await came.wait()
 
     async def _ask(self, store: Store) -> _Doubt | None:
         """Look at the marker, decide, and write a new one if that is what follows; return what was considered."""

@@ -169,9 +169,7 @@ class Gateway:
         if self._shared.budget.spent:
             self._shared.budget = self._shared.budget.after(succeeded=True)
         self._cluster.succeeded(op, sent_at, header)
-        if not op.writes:
-            # What a write takes is the disks' time rather than the link's.
-            self._cluster.answered(member, self._clock.monotonic() - sent_at)
+        self._cluster.answered(member, self._clock.monotonic() - sent_at)
         if isinstance(op, Put):
             # Of all writes the one that no alarm lets through.
             self._cluster.not_alarmed()

@@ -43,6 +43,8 @@ _VAIN = 4.0
 # the longest that one of them waits for its turn.
 _TURN = 1.05
 _LONGEST_TURN = 6.0
+# Seconds: by less an answer lowers no estimate of a round trip, since limits are longer by far.
+_NOTHING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class ClusterState:
     def answered(self, member: str, seconds: float) -> None:
         """Record how long an answer of any size took: the link takes no longer than that."""
         known = self._round_trips.get(member)
-        if known is not None and (known.now.smoothed or 0.0) > seconds:
+        if known is not None and (known.now.smoothed or 0.0) > seconds + _NOTHING:
             self._round_trips[member] = known.at_most(seconds)
 
     def limit(self, member: str, least: float) -> float:

@@ -4,8 +4,8 @@
 waiter, and nothing else depends on the watch: the queue is read again whenever the watch ends, the member is in
 doubt, or some seconds have passed.
 
-*Not guaranteed.* That the first key stays: whoever may write the namespace can delete it. The watch on a held key
-tells that; see `sessions.key_watch`.
+*Not guaranteed.* That the first key stays: a user who may write the namespace can delete it. The watch on a held
+key tells that; see `sessions.key_watch`.
 
 Prior art: the recipe of etcd's Go package `concurrency` (`Mutex.Lock`, `waitDeletes`), with the same keys, so
 that `etcdctl lock` and services in Go stand in the same queue: `{prefix}{lease in hexadecimal}`, ordered by create

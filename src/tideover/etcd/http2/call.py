@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
@@ -40,7 +41,7 @@ class Carrier(Protocol):
         ...
 
 
-class Call:
+class Call(ABC):
     """One call.
 
     Args:
@@ -213,9 +214,9 @@ class Call:
         """Apply the status that the server has sent."""
         self.end(code, details)
 
+    @abstractmethod
     def _take(self, data: bytes, size: int) -> int:
         """Apply data; return how much more the server may send."""
-        raise NotImplementedError
 
 
 class UnaryCall(Call):

@@ -34,13 +34,18 @@ def openfeature_afterwards() -> Iterator[None]:
 class Heard:
     """The events that handlers of a client, or of the API, have heard, in their order.
 
-    Each event has one handler. They are called in threads of the SDK's pool.
+    Each event has one handler. They are called in threads of the SDK's pool, in no certain order: what a new
+    handler is told at once (the state of the provider) is waited for, so that it is the first that is heard.
     """
 
     def __init__(self, where: OpenFeatureClient | None = None) -> None:
         self.details: list[tuple[ProviderEvent, EventDetails]] = []
         for event in ProviderEvent:
             self._listen(where, event)
+        deadline = time.monotonic() + 10
+        while not self.details:
+            assert time.monotonic() < deadline, "a new handler was told nothing"
+            time.sleep(0.001)
 
     def _listen(self, where: OpenFeatureClient | None, event: ProviderEvent) -> None:
         def hear(details: EventDetails) -> None:

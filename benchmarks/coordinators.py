@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tideover import Coordinator, HealthState, StalenessLimit, connect
 from tideover.clock import Clock
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.testing import MemoryStore
 from tideover.types import Entry
 

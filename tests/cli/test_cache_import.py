@@ -20,10 +20,10 @@ from tideover.cli.app import run
 from tideover.clock import Clock
 from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
-from tideover.prefixes.snapshot_reading import read
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot_reading import read
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 from tideover.types import Entry

@@ -30,10 +30,10 @@ from tideover.errors import (
     TideoverError,
     Unreachable,
 )
-from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
-from tideover.prefixes.snapshot_reading import read
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot_reading import read
 from tideover.testing.etcd import EtcdCluster, EtcdServer
 from tideover.testing.etcd import http as etcd_http
 from tideover.types import Component, Entry, HealthState

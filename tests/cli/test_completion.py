@@ -16,9 +16,9 @@ from tests.cli.test_from_disk import HERE, THERE, leave
 from tideover.cli.app import VARIABLE, cli, run
 from tideover.cli.completion import _MOST
 from tideover.clock import Clock
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 
 SHELLS = ["bash", "zsh", "fish"]
 

@@ -11,9 +11,9 @@ import pytest
 
 from tideover.cli.app import run
 from tideover.clock import Clock
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 HERE, THERE = "127.0.0.1:1", "127.0.0.1:2"

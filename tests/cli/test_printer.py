@@ -27,9 +27,9 @@ from tideover.discovery.endpoint import Endpoint
 from tideover.elections.record_document import RecordDocument
 from tideover.etcd.adapter import EtcdStore
 from tideover.holders import Holder
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.shown import LONGEST_LINE
 from tideover.store.operations import Put
 from tideover.testing.etcd import EtcdServer

@@ -15,9 +15,9 @@ from tideover.cli.findings import Finding
 from tideover.cli.restart import Cluster, judge_restart
 from tideover.clock import Clock
 from tideover.options import Options
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 __all__ = ["anyio_backend"]

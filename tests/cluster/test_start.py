@@ -12,7 +12,7 @@ import pytest
 import tideover
 from tests.support import connected
 from tideover.errors import Unreachable
-from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
+from tideover.prefixes.snapshots.snapshot_file import Loaded, SnapshotFile
 from tideover.store.faults import StoreFault, classify
 from tideover.store.operations import Op, Result
 from tideover.testing import MemoryStore

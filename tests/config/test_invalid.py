@@ -17,7 +17,7 @@ from tests.test_encryption import new_key
 from tideover import ConfigKeyError, ConfigValueError, Encryption, InvalidValue, NotSynced
 from tideover.coordinator.coordinator import Coordinator
 from tideover.options import Options
-from tideover.prefixes.snapshot_reading import read
+from tideover.prefixes.snapshots.snapshot_reading import read
 from tideover.testing import MemoryStore, overriding
 from tideover.types import HealthState, Source
 

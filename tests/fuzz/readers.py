@@ -38,11 +38,11 @@ from tideover.foreign_bytes import Malformed, load_json
 from tideover.holders import Holder
 from tideover.locks import hold_document, ledger_file
 from tideover.locks.rules.overlaps import Hold, overlaps
-from tideover.prefixes import sealing, snapshot_format
 from tideover.prefixes.bootstrap import read_bootstrap
 from tideover.prefixes.rules import progress_is_ordered
-from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_reading import understand
+from tideover.prefixes.snapshots import sealing, snapshot_format
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot_reading import understand
 from tideover.shown import shown
 from tideover.store.endpoints import advertised, is_loopback, parse_endpoint
 from tideover.types import Entry, LockMode

@@ -229,9 +229,9 @@ async def test_damaged_snapshot(tmp_path: Path, caplog: pytest.LogCaptureFixture
 async def leave_snapshots(endpoints: tuple[str, ...], folder: Path) -> None:
     """Write two generations: "a" is "1" in the previous and "2" in the newest."""
     from tideover.clock import Clock
-    from tideover.prefixes.snapshot import Snapshot
-    from tideover.prefixes.snapshot_file import SnapshotFile
-    from tideover.prefixes.snapshot_names import SnapshotOwner
+    from tideover.prefixes.snapshots.snapshot import Snapshot
+    from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+    from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
     from tideover.types import Entry
 
     file = SnapshotFile(folder, SnapshotOwner("", endpoints), prefix=b"/config/")

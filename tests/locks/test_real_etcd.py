@@ -17,7 +17,7 @@ import pytest
 import tideover
 from tideover import Coordinator, LockMode
 from tideover.client.direct import DirectCalls
-from tideover.locks.etcd_queue import EtcdQueue
+from tideover.locks.queue.etcd_queue import EtcdQueue
 from tideover.sessions.key import LeasedKey
 from tideover.store.leases import LeaseGrant
 from tideover.store.operations import Delete, Put, prefix_end

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tideover.clock import Stamp
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.types import Entry
 
 PREFIX = b"/config/"

@@ -14,12 +14,12 @@ from tests.prefixes.snapshots import PREFIX, make
 from tests.test_encryption import new_key
 from tideover.encryption import Encryption, KeysUnusable
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
-from tideover.prefixes import sealing
-from tideover.prefixes.sealing import _PIECE
-from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
-from tideover.prefixes.snapshot_reading import read
+from tideover.prefixes.snapshots import sealing
+from tideover.prefixes.snapshots.sealing import _PIECE
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot_file import MOST_ASIDE, Loaded, SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot_reading import read
 from tideover.types import Entry
 
 OLD, NEW, OTHER = (Encryption(new_key()) for _ in range(3))

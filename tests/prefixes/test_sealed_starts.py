@@ -14,7 +14,7 @@ from tests.test_encryption import key_file, new_key
 from tideover import Coordinator, Encryption, NotSynced, Source
 from tideover.discovery.endpoint import Endpoint
 from tideover.options import Options
-from tideover.prefixes.snapshot_reading import read
+from tideover.prefixes.snapshots.snapshot_reading import read
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 

@@ -24,11 +24,11 @@ from tests.prefixes.snapshots import PREFIX, make, open_file
 from tideover.clock import Stamp
 from tideover.errors import SnapshotCorrupt
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes import snapshot_file, snapshot_reading
-from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
-from tideover.prefixes.snapshot_format import decode, encode
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots import snapshot_file, snapshot_reading
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot_file import Loaded, SnapshotFile
+from tideover.prefixes.snapshots.snapshot_format import decode, encode
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 
 
 def revision_of(loaded: Loaded | None) -> int:

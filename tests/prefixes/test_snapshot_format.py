@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tideover.clock import Stamp
 from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
-from tideover.prefixes.snapshot import Accepted, Snapshot, supersedes
-from tideover.prefixes.snapshot_format import decode, encode
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot, supersedes
+from tideover.prefixes.snapshots.snapshot_format import decode, encode
 from tideover.types import Entry
 
 counters = st.integers(min_value=0, max_value=2**63 - 1)

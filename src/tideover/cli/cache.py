@@ -18,9 +18,9 @@ from tideover.cli.snapshots import age_of, folder_of
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import Malformed
 from tideover.paths import aside_paths, snapshot_paths
-from tideover.prefixes.sealing import Envelope, is_sealed, read_envelope
-from tideover.prefixes.snapshot_format import MOST_BYTES
-from tideover.prefixes.snapshot_reading import understand
+from tideover.prefixes.snapshots.sealing import Envelope, is_sealed, read_envelope
+from tideover.prefixes.snapshots.snapshot_format import MOST_BYTES
+from tideover.prefixes.snapshots.snapshot_reading import understand
 from tideover.regular_files import read_regular
 from tideover.shown import shown
 from tideover.status import MOST, duration

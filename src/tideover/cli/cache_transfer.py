@@ -22,9 +22,9 @@ from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import load_json
 from tideover.options import Options
 from tideover.prefixes.bootstrap import read_plain_or_snapshot
-from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_format import MOST_BYTES, encode
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_format import MOST_BYTES, encode
 from tideover.shown import shown
 from tideover.types import Component, Entry
 

@@ -31,7 +31,7 @@ from tideover.cli.snapshots import (
 )
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
-from tideover.prefixes.snapshot import supersedes
+from tideover.prefixes.snapshots.snapshot import supersedes
 from tideover.shown import shown
 from tideover.types import Entry
 

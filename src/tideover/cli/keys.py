@@ -17,8 +17,8 @@ import click
 from tideover.cli.exit_codes import Exit, Failure
 from tideover.encryption import Encryption
 from tideover.environment import SNAPSHOT_KEYS, SNAPSHOT_KEYS_FILE, find_encryption
-from tideover.prefixes import snapshot_reading
-from tideover.prefixes.snapshot import Snapshot
+from tideover.prefixes.snapshots import snapshot_reading
+from tideover.prefixes.snapshots.snapshot import Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
 

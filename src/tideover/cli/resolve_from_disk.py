@@ -23,9 +23,9 @@ from tideover.discovery.endpoint import Endpoint, decode, service_prefix
 from tideover.discovery.service import newest
 from tideover.errors import SnapshotCorrupt, Unreachable
 from tideover.paths import snapshot_paths
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.shown import shown
 from tideover.types import Source
 

@@ -20,9 +20,9 @@ from tideover.clock import Clock
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
 from tideover.paths import default_folder, snapshot_paths
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.status import duration
 
 F = TypeVar("F", bound=Callable[..., Any])

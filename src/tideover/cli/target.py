@@ -38,9 +38,9 @@ from tideover.environment import (
 from tideover.etcd.password import read_password
 from tideover.options import Options, check_namespace
 from tideover.policies import Tls
-from tideover.prefixes.snapshot import Accepted
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot import Accepted
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.secret_files import is_read_once, open_to_all
 from tideover.types import Component
 

@@ -12,7 +12,7 @@ from tideover.config.decoded import decoder_for, refused
 from tideover.config.reader import Reader
 from tideover.config.readings import MISSING, absent, found
 from tideover.prefixes.accepted_values import AcceptedValues
-from tideover.prefixes.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
 from tideover.types import Reading, Source
 
 

@@ -22,8 +22,8 @@ from tideover.errors import CircuitOpen, LockTimeout, SessionLost, TideoverError
 from tideover.fencing.guard import Pending
 from tideover.holders import Holder
 from tideover.locks.context import LockContext
-from tideover.locks.etcd_queue import Ahead, EtcdQueue, queue_head
 from tideover.locks.options import LockOptions
+from tideover.locks.queue.etcd_queue import Ahead, EtcdQueue, queue_head
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import RejectedValue

@@ -2,8 +2,7 @@
 
 `view` is the content and its age, `follower` the task that keeps it in sync, `doubts` what looks at all their
 watches, `snapshotter` the task that writes it to disk, `followed` all prefixes of one coordinator;
-`snapshot_format` and `snapshot_file` are the bytes and their file, `sealing` what is encrypted of them;
-`bootstrap` is what an operator hands in instead. The decisions are in `rules`. Functions on files may block:
-callers run them in a worker thread.
+`snapshots` are the bytes and their files; `bootstrap` is what an operator hands in instead. The decisions are in
+`rules`. Functions on files may block: callers run them in a worker thread.
 Values are bytes here: `config` decodes settings, `discovery` endpoints.
 """

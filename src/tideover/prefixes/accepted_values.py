@@ -20,10 +20,10 @@ from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.errors import SnapshotCorrupt
 from tideover.options import Options
-from tideover.prefixes.snapshot import Accepted, Snapshot
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
-from tideover.prefixes.snapshot_reading import read
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot_reading import read
 from tideover.prefixes.snapshotter import NOT_WRITTEN, tell_aside
 from tideover.prefixes.view import View
 from tideover.types import Entry

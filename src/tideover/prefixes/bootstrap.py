@@ -18,9 +18,9 @@ from tideover.encryption import Encryption
 from tideover.errors import SnapshotCorrupt
 from tideover.foreign_bytes import Malformed, load_json
 from tideover.options import below
-from tideover.prefixes.sealing import is_sealed
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_reading import understand
+from tideover.prefixes.snapshots.sealing import is_sealed
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_reading import understand
 from tideover.regular_files import read_named
 from tideover.shown import quoted, shown
 from tideover.types import Entry

@@ -16,8 +16,8 @@ from tideover.paths import default_folder
 from tideover.prefixes.accepted_values import AcceptedValues
 from tideover.prefixes.doubts import Doubts
 from tideover.prefixes.follower import Follower
-from tideover.prefixes.snapshot_file import SnapshotFile
-from tideover.prefixes.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot_file import SnapshotFile
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
 from tideover.prefixes.snapshotter import Snapshotter
 from tideover.prefixes.view import View, ViewRules
 from tideover.types import Component, Entry

@@ -21,8 +21,8 @@ from tideover.epoch.rules import Known
 from tideover.epoch.tracker import Epoch, EpochTracker
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_file import Loaded, SnapshotFile
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_file import Loaded, SnapshotFile
 from tideover.prefixes.view import View
 from tideover.status import SnapshotStatus
 from tideover.types import Component, Entry, Source

@@ -37,12 +37,12 @@ from pathlib import Path
 from tideover.encryption import Encryption
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.paths import make_private_folder
-from tideover.prefixes.durable_files import locked, sync_folder, write_durably
-from tideover.prefixes.sealing import Origin, seal
-from tideover.prefixes.snapshot import Snapshot, supersedes
-from tideover.prefixes.snapshot_format import MOST_BYTES, encode
-from tideover.prefixes.snapshot_names import SnapshotOwner
-from tideover.prefixes.snapshot_reading import read_either
+from tideover.prefixes.snapshots.durable_files import locked, sync_folder, write_durably
+from tideover.prefixes.snapshots.sealing import Origin, seal
+from tideover.prefixes.snapshots.snapshot import Snapshot, supersedes
+from tideover.prefixes.snapshots.snapshot_format import MOST_BYTES, encode
+from tideover.prefixes.snapshots.snapshot_names import SnapshotOwner
+from tideover.prefixes.snapshots.snapshot_reading import read_either
 from tideover.shown import shown
 from tideover.types import Component
 

@@ -34,7 +34,7 @@ from tideover.clock import Stamp
 from tideover.epoch.rules import MAX_EPOCH
 from tideover.errors import SnapshotCorrupt
 from tideover.foreign_bytes import INT64, UINT64, integer, load_json, text
-from tideover.prefixes.snapshot import Accepted, Snapshot
+from tideover.prefixes.snapshots.snapshot import Accepted, Snapshot
 from tideover.types import Entry
 
 _RAW, _ACCEPTED = 1, 2

@@ -7,9 +7,9 @@ from pathlib import Path
 from tideover.encryption import Encryption
 from tideover.errors import SnapshotCorrupt, SnapshotSealed
 from tideover.foreign_bytes import Malformed
-from tideover.prefixes.sealing import Sealed, is_sealed, unseal
-from tideover.prefixes.snapshot import Snapshot
-from tideover.prefixes.snapshot_format import MOST_BYTES, decode
+from tideover.prefixes.snapshots.sealing import Sealed, is_sealed, unseal
+from tideover.prefixes.snapshots.snapshot import Snapshot
+from tideover.prefixes.snapshots.snapshot_format import MOST_BYTES, decode
 from tideover.regular_files import read_regular
 from tideover.shown import quoted
 

@@ -13,7 +13,7 @@ from tideover.etcd.connection import Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
 from tideover.etcd.room import Room
-from tideover.etcd.rpc_errors import rpc_errors, usage_errors
+from tideover.etcd.rpc_errors import UNREADABLE, rpc_errors, usage_errors
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.transports import chosen
 from tideover.policies import Transport
@@ -167,7 +167,7 @@ class MemberChannel:
                     raise
             if code.name != "OK":
                 raise StoreFault(classify(code.name, await call.details() or ""))
-            return await call
+            return readable(await call)
         except TimeoutError:
             raise StoreFault(UNANSWERED) from None
         finally:
@@ -255,13 +255,24 @@ async def answer(call: Any) -> Any:
         code = await call.code()
         if code.name != "OK":
             raise StoreFault(classify(code.name, await call.details() or ""))
-        return await call
+        return readable(await call)
     except asyncio.CancelledError:
         call.cancel()
         raise
     finally:
         # An exception that is kept would keep grpc alive: see `etcd/forks`.
         del call
+
+
+def readable(reply: Any) -> Any:
+    """Return a reply or a message of a stream: grpc.aio makes None of one that it cannot parse.
+
+    Raises:
+        StoreFault: It is None.
+    """
+    if reply is None:
+        raise StoreFault(classify("INTERNAL", UNREADABLE))
+    return reply
 
 
 async def apart(awaitable: Awaitable[T]) -> T:

@@ -229,8 +229,8 @@ async def test_leaving_ends_what_is_asked(member: Member, renewing: KeepAlives) 
 
 
 async def test_streams_that_owe_answers_count(member: Member, renewing: KeepAlives) -> None:
-    """While renewals are given up and begun again faster than they are answered, no more than eight streams are open;
-    what waits for one of them goes on as soon as another has ended."""
+    """While renewals are given up and begun again faster than they are answered, no more than eight streams are
+    open; what waits for one of them goes on as soon as another has ended."""
 
     async def anonymous(refused: str | None) -> str:
         return ""

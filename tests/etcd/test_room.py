@@ -126,8 +126,8 @@ async def test_nothing_waits_behind_a_thousand_writes(member: Member, store: Etc
 
 
 async def test_streams_without_a_caller_count(member: Member, store: EtcdStore) -> None:
-    """Long streams, and reads that must not be cancelled though their callers have gone, leave less room for calls:
-    no more than eighty streams are open when the last call begins."""
+    """Long streams, and reads that must not be cancelled though their callers have gone, leave less room for
+    calls: no more than eighty streams are open when the last call begins."""
     member.reads = member.go_on
     name = store.members[0]
     own = store._channels[name]._rooms[0]

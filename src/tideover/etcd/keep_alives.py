@@ -47,9 +47,9 @@ OnEnd = Callable[[KeepAliveStream, Fault, list[Asked]], None]
 class KeepAlives(KeepAlive):
     """The streams of renewals at one member: a few that all share, and rarely others.
 
-    A stream is not used for a lease whose answer it owes: a new one takes what comes, once there is room for it, and
-    the old one ends with the last wait for its answers. A lease that was refused is asked on a stream of its own, until
-    it is renewed.
+    A stream is not used for a lease whose answer it owes: a new one takes what comes, once there is room for it,
+    and the old one ends with the last wait for its answers. A lease that was refused is asked on a stream of its
+    own, until it is renewed.
     """
 
     def __init__(self, channel: MemberChannel, prepare: Prepare) -> None:

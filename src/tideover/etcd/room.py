@@ -19,8 +19,9 @@ from tideover.store.faults import UNANSWERED, StoreFault
 # Calls under way on one connection. Writes leave some of it to what only reads: proofs and probes do.
 _ROOM = 64
 _ROOM_TO_WRITE = 48
-# Streams of HAProxy's 100 that are open when the last of these calls begins: with them the long ones, and calls left
-# alone (see `channel`). The rest is for what asks for no room: renewals open 8 at most, watches and logins a few.
+# Streams of HAProxy's 100 that are open when the last of these calls begins: with them the long ones, and calls
+# left alone (see `channel`). The rest is for what asks for no room: renewals open 8 at most, watches and logins a
+# few.
 _OPEN = 80
 # Connections besides the first.
 _MOST_OTHERS = 4

@@ -54,7 +54,7 @@ async def _try(cohort: Cohort, grant: Grant) -> bool:
     first = own if older is None else older.entry.create_revision
     found = verdict(own=own, first=first, before=None if before is None else own)
     if found is Verdict.CONFLICT:
-        return _conflict(cohort, grant, front.queue.describe(older) if older is not None else "")
+        return _conflict(cohort, grant, front.queue.keys.describe(older) if older is not None else "")
     cohort.promote(grant, place)
     return True
 

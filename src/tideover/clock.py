@@ -66,9 +66,6 @@ class Clock:
     def stamp(self, ago: float = 0.0) -> Stamp:
         """Return the moment `ago` seconds before now.
 
-        Args:
-            ago: Seconds, not negative.
-
         Returns:
             The stamp, fit for writing to disk.
         """
@@ -76,9 +73,6 @@ class Clock:
 
     def elapsed(self, since: Stamp) -> float:
         """Return the seconds that passed since a stamp, perhaps of another process or another boot.
-
-        Args:
-            since: The stamp.
 
         Returns:
             Seconds by the boot-time clock within one boot, else by the wall clock; infinity if the clocks

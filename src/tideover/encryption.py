@@ -43,9 +43,6 @@ class NotOurs(Exception):
 class Ring:
     """The keys at one moment.
 
-    Args:
-        keys: The keys; the first one seals, all of them open.
-
     Attributes:
         names: What each key is called where people read it: eight digits of its hash.
     """
@@ -70,10 +67,6 @@ class Ring:
 
     def open(self, token: bytes, name: str) -> bytes:
         """Return the message in a token.
-
-        Args:
-            token: The token, byte for byte as `seal` has returned it.
-            name: What the key that has sealed it is called.
 
         Raises:
             NotOurs: There is no such key, or it does not open the token.

@@ -33,17 +33,7 @@ _TLS = (CACERT, CERT, KEY, SERVER_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which etcd, and who asks.
-
-    Attributes:
-        endpoints: The members, as they were given.
-        namespace: The services' namespace.
-        tls: How to encrypt; None leaves it to the endpoints.
-        username: The etcd user; None if there is none.
-        password: The user's password, or where it comes from.
-        encryption: How snapshots are encrypted; None if they are not.
-        bootstrap: The bootstrap file; None if there is none.
-    """
+    """Which etcd, and who asks."""
 
     endpoints: tuple[str, ...]
     namespace: str
@@ -85,10 +75,6 @@ def check_user(name: str) -> None:
 def find_password(environment: Mapping[str, str], file: Path | None = None) -> str | Path | None:
     """Return the password of the user, or its file; None if there is neither.
 
-    Args:
-        environment: The variables.
-        file: The file, if it was given otherwise.
-
     Raises:
         ValueError: Both are given.
     """
@@ -101,10 +87,6 @@ def find_password(environment: Mapping[str, str], file: Path | None = None) -> s
 
 def find_encryption(environment: Mapping[str, str], file: Path | None = None) -> Encryption | None:
     """Return how snapshots are encrypted; None if no keys are named.
-
-    Args:
-        environment: The variables.
-        file: The file of keys, if it was given otherwise.
 
     Raises:
         ValueError: Both a variable and a file are given.
@@ -120,11 +102,7 @@ def find_encryption(environment: Mapping[str, str], file: Path | None = None) ->
 
 
 def unused_password(environment: Mapping[str, str]) -> str | None:
-    """Return, in words, which password is left alone because there is no user; None if there is none.
-
-    Args:
-        environment: The variables.
-    """
+    """Return, in words, which password is left alone because there is no user; None if there is none."""
     name = next((name for name in (PASSWORD, PASSWORD_FILE) if environment.get(name)), None)
     return name and f"{name} is set and left alone, because {USER} is not set"
 
@@ -133,7 +111,6 @@ def read_target(environment: Mapping[str, str], given: Target, namespace: str | 
     """Return which etcd the environment names; None if it names none.
 
     Args:
-        environment: The variables; an empty one counts as none.
         given: What counts instead of its variable, where it is not None.
         namespace: The same.
 

@@ -38,11 +38,6 @@ class Malformed(ValueError):
 def load_json(raw: bytes, *, size: int = SIZE, values: int | None = VALUES) -> object:
     """Return a JSON document.
 
-    Args:
-        raw: The bytes, in UTF-8.
-        size: How many bytes it may have.
-        values: How many values it may have; None sets no other bound than the size.
-
     Raises:
         Malformed: It is none, or is beyond a bound.
     """

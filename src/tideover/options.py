@@ -119,12 +119,7 @@ class Options:
 
 
 def below(base: str, name: str) -> str:
-    """Return the name of a configuration key that was given with a slash before it, or as etcd has it.
-
-    Args:
-        base: The etcd prefix of all configuration keys.
-        name: What was given.
-    """
+    """Return the name of a configuration key that was given with a slash before it, or as etcd has it."""
     return name.lstrip("/").removeprefix(base.lstrip("/")).lstrip("/")
 
 

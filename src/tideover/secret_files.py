@@ -18,11 +18,6 @@ def read_secret(path: Path, *, most: int, within: float = WITHIN) -> bytes:
 
     A FIFO is read up to its end, so that `<(command)` of a shell works; reading it again would find nothing.
 
-    Args:
-        path: The file.
-        most: How many bytes are read at the most.
-        within: Seconds in which a FIFO, or whatever else is no regular file, must have given all of it.
-
     Raises:
         TimeoutError: It has not.
         OSError: It cannot be read.

@@ -13,11 +13,7 @@ from tideover.types import Source
 
 
 def print_endpoints(endpoints: Iterable[Endpoint], source: Source, age: float, *, as_json: bool) -> None:
-    """Print endpoints, one a line.
-
-    Args:
-        age: Seconds since that was last proven; infinite if unknown.
-    """
+    """Print endpoints, one a line."""
     for endpoint in endpoints:
         if as_json:
             print_json({**_record(endpoint), "source": source, "age": age if math.isfinite(age) else None})

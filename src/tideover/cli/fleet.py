@@ -166,12 +166,7 @@ def _with_extra(listed: Sequence[Endpoint], extra: Sequence[Endpoint]) -> list[E
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The endpoints of a service, and their source.
-
-    Attributes:
-        source: Who has told them.
-        label: A remark on the source; empty for etcd.
-    """
+    """The endpoints of a service, and their source."""
 
     endpoints: Sequence[Endpoint]
     source: Source

@@ -46,7 +46,6 @@ class Disk:
     """Where to look instead of asking etcd.
 
     Attributes:
-        cache_dir: Where snapshots are; None means this user's folder.
         file: The one to use, whosever it is; None means those of these endpoints, this namespace and this user.
     """
 

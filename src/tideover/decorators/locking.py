@@ -19,10 +19,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Template:
     """The name of a lock, with the parameters of a function in it.
 
-    Args:
-        text: Such as `"orders/{order_id}"`.
-        function: The function.
-
     Raises:
         TypeError: It names a parameter that the function does not have.
         ValueError: It is no template.

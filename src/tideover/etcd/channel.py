@@ -147,7 +147,7 @@ class MemberChannel:
         self._closed = True
         self._give_up()
 
-    async def answer_or_leave(self, ask: Callable[[], Any], timeout: float) -> Any:
+    async def answer_or_leave(self, over: Connection, ask: Callable[[], Any], timeout: float) -> Any:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
 
         A caller that gives up abandons the call, which ends by itself, at the latest with its connection. While
@@ -166,7 +166,7 @@ class MemberChannel:
                 try:
                     code = await call.code()
                 except asyncio.CancelledError:
-                    left_alone.add(call)
+                    left_alone.add(call, over)
                     raise
             if code.name != "OK":
                 raise StoreFault(classify(code.name, await call.details() or ""))
@@ -226,20 +226,21 @@ class _LeftAlone:
     """Abandoned calls; `room` is set while there may be more of them."""
 
     def __init__(self) -> None:
-        self._calls: set[Any] = set()
+        self._calls: dict[Any, Connection] = {}
         self.room = asyncio.Event()
         self.room.set()
 
-    def add(self, call: Any) -> None:
+    def add(self, call: Any, over: Connection) -> None:
         """Count a call until it has ended."""
-        self._calls.add(call)
+        self._calls[call] = over
+        over.left_alone += 1
         if len(self._calls) >= _MOST_LEFT_ALONE:
             self.room.clear()
         # Called at once if the call has ended meanwhile.
         call.add_done_callback(self._remove)
 
     def _remove(self, call: Any) -> None:
-        self._calls.discard(call)
+        self._calls.pop(call).left_alone -= 1
         if len(self._calls) < _MOST_LEFT_ALONE:
             self.room.set()
 

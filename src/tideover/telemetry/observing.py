@@ -93,9 +93,7 @@ def _observing(
 
     Args:
         rows: The labels and the number of each observation.
-        names: The attributes of the labels, in their order.
         namespaced: Whether the coordinator's namespace is an attribute as well.
-        component: An attribute of every observation, if given.
     """
     fixed: dict[str, str] = {} if component is None else {"tideover.component": component}
 

@@ -51,7 +51,6 @@ class Check:
         since: Since when; None if that is not known.
         source: The rung that its answers come from; None where there is none.
         age: Seconds since the last proof of sync; None where there is none.
-        holder: An election's leader, for people; None if none was seen.
     """
 
     component: str

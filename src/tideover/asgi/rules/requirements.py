@@ -196,8 +196,5 @@ def retry_after(next_probe: float, chance: float) -> int:
     """Return the whole seconds after which a request should be tried again.
 
     If etcd is back by the next probe, the requirement is met by then; the chance spreads the retries.
-
-    Args:
-        chance: A number drawn uniformly from [0, 1).
     """
     return min(_LATEST, max(_SOONEST, math.ceil(next_probe + _RECOVERY + _SPREAD * chance)))

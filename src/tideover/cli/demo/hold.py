@@ -18,11 +18,7 @@ _DEAD_FOR = 20.0
 
 
 async def hold(scenario: Scenario, timeline: Timeline, *, dead_for: float = _DEAD_FOR) -> NoReturn:
-    """Print what can be tried, then report every change until cancelled.
-
-    Args:
-        dead_for: Seconds after which a dead member is started again.
-    """
+    """Print what can be tried, then report every change until cancelled."""
     _invite(scenario, timeline, dead_for)
     died: dict[str, float] = {}
     shown: tuple[object, ...] = ()

@@ -89,9 +89,6 @@ class Waiter:
 class Load:
     """Many clients, each with one connection, that ask for the price of tea over and over.
 
-    Args:
-        rate: Requests per second, of all clients together.
-
     Attributes:
         url: The target; may be changed at any time, as by a load balancer.
     """

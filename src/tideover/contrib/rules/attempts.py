@@ -33,11 +33,7 @@ def may_repeat(method: str, *, sent: bool, body_begun: bool, affordable: bool) -
 
 
 def pause_before(times: int, chance: float) -> float:
-    """Return the seconds to wait before an endpoint is asked again.
-
-    Args:
-        chance: A number drawn uniformly from [0, 1).
-    """
+    """Return the seconds to wait before an endpoint is asked again."""
     return chance * delay_cap(_PAUSES, times) if times else 0.0
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import canaries
+from tests.etcd import over_tls
 from tideover.codecs import decoding, libraries
 from tideover.etcd.transports import chosen
 from tideover.telemetry.events import limiter
@@ -21,13 +22,15 @@ settings.register_profile("tideover", suppress_health_check=[HealthCheck.too_slo
 settings.load_profile("tideover")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Hear Ctrl-C and SIGHUP also where a shell or nohup has started us: children inherit what is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
     canaries.install()
+    if config.getoption("--over-tls"):
+        config.add_cleanup(over_tls.install())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,6 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "trials under random faults")
     group.addoption("--faults-count", type=int, default=6, help="faults per trial (default: %(default)s)")
     group.addoption("--faults-seed", type=int, default=1, help="what they are drawn from (default: %(default)s)")
+    group = parser.getgroup("etcd", "the etcd of the tests")
+    group.addoption("--over-tls", action="store_true", help="with TLS, unless a test says how it is served")
     group = parser.getgroup("observability", "the alerts in a real Prometheus")
     group.addoption(
         "--observed-for", type=float, default=0, help="seconds for which all is well; 0 leaves these tests out"

@@ -781,12 +781,12 @@ def test_operations_know_their_lane() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_member_lists_its_cluster(subject: Subject) -> None:
+async def test_a_member_lists_its_cluster(subject: Subject, server: EtcdServer | None) -> None:
     """Whoever answers is on the list, with its name, the address it was asked at, and a vote."""
     answered = await subject.call(MemberList())
     (itself,) = (member for member in answered.members if member.id == answered.header.member_id)
     assert itself.name
-    assert itself.client_urls == (f"http://{subject.member}",)
+    assert itself.client_urls == (server._client_url if server else f"http://{subject.member}",)
     assert not itself.learner
 
 

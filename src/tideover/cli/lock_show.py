@@ -16,7 +16,7 @@ from tideover.cluster.rules.health import sentence
 from tideover.coordinator.coordinator import Coordinator
 from tideover.fencing.token import fencing_token
 from tideover.locks.lines import LinePlace, LockLine
-from tideover.locks.queue.etcd_queue import NO_PLACE
+from tideover.locks.queue.keys import NO_PLACE
 from tideover.shown import shown
 from tideover.types import Source
 

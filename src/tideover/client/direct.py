@@ -119,15 +119,15 @@ class DirectCalls:
             rounds: How often all of them have been asked without success before.
             everybody: Whether one has spoken for all of them.
         """
-        await self._cluster.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
+        await self._cluster.breakers.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""
-        await self._cluster.settled(_VERDICT)
+        await self._cluster.breakers.settled(_VERDICT)
 
     async def outage_over(self) -> None:
         """Wait until no outage of the quorum is declared."""
-        await self._cluster.outage_over()
+        await self._cluster.breakers.outage_over()
 
     def report(self, fault: Fault) -> None:
         """Tell the monitor what went wrong."""

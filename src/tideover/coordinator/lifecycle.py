@@ -13,10 +13,11 @@ import anyio
 from tideover import telemetry
 from tideover.client.lifecycle import CLOSED, NOT_ENTERED
 from tideover.cluster.alarms import Alarms
+from tideover.cluster.breakers.state_machine import Health, HealthRules
 from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import MemberSync
 from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
+from tideover.cluster.rules.health import found, reason_of
 from tideover.coordinator.instruments import Instruments
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.starting import check_required, open_etcd, started, until

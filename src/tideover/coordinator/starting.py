@@ -96,7 +96,7 @@ def check_required(parts: Parts) -> None:
         AuthenticationFailed: etcd refuses the credentials.
         NotSynced: There is no configuration.
     """
-    health, unauthorized = parts.client.health, parts.client.state.unauthorized
+    health, unauthorized = parts.client.health, parts.client.state.health.unauthorized
     if parts.options.require == "etcd" and health.state is not HealthState.AVAILABLE:
         away = AuthenticationFailed if unauthorized else Unreachable
         raise away(f"require='etcd': {health.sentence}")

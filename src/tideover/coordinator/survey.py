@@ -18,7 +18,7 @@ from tideover.epoch.rules import decode_marker
 from tideover.errors import PermissionDenied, RecordCorrupt
 from tideover.foreign_bytes import hexadecimal
 from tideover.locks import hold_document
-from tideover.locks.queue.etcd_queue import NO_PLACE, is_place
+from tideover.locks.queue.keys import NO_PLACE, is_place
 from tideover.sessions.key import anchors
 from tideover.status import MOST, RejectedValue
 from tideover.store.operations import Range, RangeResult, prefix_end

@@ -368,7 +368,7 @@ class EpochTracker:
             self._strangers.forget_who_left()
             came = self._news.next()
             left = math.inf
-            if self._settled and self._cluster.health.quorum.closed and not self._cluster.suspected:
+            if self._settled and self._cluster.health.quorum.closed and not self._cluster.breakers.suspected:
                 pause = _LOOK_AGAIN if self.overwritten else _LOOK_EVERY
                 left = self._looked_at + pause - self._clock.monotonic()
             if left <= 0:

@@ -13,7 +13,7 @@ from tideover.etcd.connection import Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
 from tideover.etcd.room import Room
-from tideover.etcd.rpc_errors import rpc_errors, usage_errors
+from tideover.etcd.rpc_errors import UNREADABLE, rpc_errors, usage_errors
 from tideover.etcd.tls import TlsFiles
 from tideover.etcd.transports import chosen
 from tideover.policies import Transport
@@ -144,7 +144,7 @@ class MemberChannel:
         self._closed = True
         self._give_up()
 
-    async def answer_or_leave(self, ask: Callable[[], Any], timeout: float) -> Any:
+    async def answer_or_leave(self, over: Connection, ask: Callable[[], Any], timeout: float) -> Any:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
 
         A caller that gives up abandons the call, which ends by itself, at the latest with its connection. While
@@ -163,11 +163,11 @@ class MemberChannel:
                 try:
                     code = await call.code()
                 except asyncio.CancelledError:
-                    left_alone.add(call)
+                    left_alone.add(call, over)
                     raise
             if code.name != "OK":
                 raise StoreFault(classify(code.name, await call.details() or ""))
-            return await call
+            return readable(await call)
         except TimeoutError:
             raise StoreFault(UNANSWERED) from None
         finally:
@@ -223,20 +223,21 @@ class _LeftAlone:
     """Abandoned calls; `room` is set while there may be more of them."""
 
     def __init__(self) -> None:
-        self._calls: set[Any] = set()
+        self._calls: dict[Any, Connection] = {}
         self.room = asyncio.Event()
         self.room.set()
 
-    def add(self, call: Any) -> None:
+    def add(self, call: Any, over: Connection) -> None:
         """Count a call until it has ended."""
-        self._calls.add(call)
+        self._calls[call] = over
+        over.left_alone += 1
         if len(self._calls) >= _MOST_LEFT_ALONE:
             self.room.clear()
         # Called at once if the call has ended meanwhile.
         call.add_done_callback(self._remove)
 
     def _remove(self, call: Any) -> None:
-        self._calls.discard(call)
+        self._calls.pop(call).left_alone -= 1
         if len(self._calls) < _MOST_LEFT_ALONE:
             self.room.set()
 
@@ -255,13 +256,24 @@ async def answer(call: Any) -> Any:
         code = await call.code()
         if code.name != "OK":
             raise StoreFault(classify(code.name, await call.details() or ""))
-        return await call
+        return readable(await call)
     except asyncio.CancelledError:
         call.cancel()
         raise
     finally:
         # An exception that is kept would keep grpc alive: see `etcd/forks`.
         del call
+
+
+def readable(reply: Any) -> Any:
+    """Return a reply or a message of a stream: grpc.aio makes None of one that it cannot parse.
+
+    Raises:
+        StoreFault: It is None.
+    """
+    if reply is None:
+        raise StoreFault(classify("INTERNAL", UNREADABLE))
+    return reply
 
 
 async def apart(awaitable: Awaitable[T]) -> T:

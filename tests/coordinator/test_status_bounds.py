@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from tideover.status.told import Told
 
 from tests.support import connected, mock_trio
 from tideover.asgi.status_page.pulse import Pulse
 from tideover.asgi.status_page.query import Query
 from tideover.status import StatusReport
-from tideover.status.told import Told
 from tideover.store.operations import Put
 from tideover.testing import MemoryStore
 
@@ -65,4 +65,4 @@ async def test_what_others_write_makes_neither_report_nor_page_long(monkeypatch:
         pulse = Pulse(title=None, window=3600.0)
         assert len(pulse.page(tide, Query(), base="", live=True).body) < 200_000
         assert len(pulse.beat(tide).as_json().body) < 200_000
-        assert f"{2 * MANY:,} refused" in pulse.look(tide, Query()).fragments["config"].html
+        assert f"{2 * MANY:,} refused" in pulse.frame(tide, Query()).fragments["config"].html

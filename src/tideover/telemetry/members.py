@@ -32,7 +32,7 @@ def transport_proxied(member: str, way: str) -> None:
     """Report that gRPC was chosen, because the environment names a proxy for a member."""
     text = (
         f"calls to {member} go over gRPC, {way}: tideover's own transport knows no proxies; spare etcd from it "
-        "name a transport (TIDEOVER_TRANSPORT)"
+        "or name a transport (TIDEOVER_TRANSPORT)"
     )
     event("tideover.transport.proxied", text, _of(member), about=member)
 

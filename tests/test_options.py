@@ -40,9 +40,7 @@ def test_the_defaults_are_safe() -> None:
         ("http2", "x", "http2"),
     ],
 )
-def test_the_transport(
-    monkeypatch: pytest.MonkeyPatch, given: Any, named: str | None, used: str | None
-) -> None:
+def test_the_transport(monkeypatch: pytest.MonkeyPatch, given: Any, named: str | None, used: str | None) -> None:
     """What is given is stronger than the environment, which counts beside endpoints as well."""
     monkeypatch.delenv("TIDEOVER_TRANSPORT", raising=False)
     if named is not None:

@@ -43,5 +43,5 @@ def install() -> Callable[[], None]:
         reach(self, address, files, *more)
 
     EtcdServer.__init__ = serving  # type: ignore[method-assign]
-    MemberChannel.__init__ = reaching  # type: ignore[method-assign]
+    MemberChannel.__init__ = reaching  # type: ignore[assignment, method-assign]
     return folder.cleanup

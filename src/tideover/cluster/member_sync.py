@@ -47,7 +47,6 @@ class MemberSync:
     """Keeps the members up to date.
 
     Args:
-        names: The given endpoints.
         secure: Whether this client connects with TLS.
         sync: Whether to connect to members that were not given. The list is read either way, because it says how
             many make a quorum.

@@ -79,12 +79,7 @@ class Monitor:
                 await self._pause(began)
 
     async def still_answers(self, member: str, lane: Lane, within: float) -> bool:
-        """Ask a member one small question, and say whether it was answered.
-
-        Args:
-            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
-            within: Seconds within which it must be answered, on a link as short as can be.
-        """
+        """Return whether a member answers a small question `within` so many seconds, and what the link takes."""
         return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:

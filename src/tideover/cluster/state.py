@@ -35,12 +35,7 @@ _NOTHING = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A read that was answered.
-
-    Attributes:
-        sent_at: When it was sent, in monotonic seconds.
-        header: Its answer's header.
-    """
+    """A read that was answered, and when it was sent, in monotonic seconds."""
 
     sent_at: float
     header: Header
@@ -141,15 +136,7 @@ class ClusterState:
             self.breakers.refuse(self.sentence)
 
     def pick(self, lane: Lane, avoid: Collection[str] = ()) -> str:
-        """Choose whom to ask.
-
-        Args:
-            lane: The lane the call travels in.
-            avoid: Members that have not answered this call.
-
-        Returns:
-            The active member, or another that is known to be well, or any that was not tried yet.
-        """
+        """Choose whom to ask: the active member, or one known to be well, or any that is not in `avoid`."""
         usable = self.health.quorum.closed or (lane is Lane.MEMBER and self.active in self.well)
         if usable and self.active not in avoid:
             return self.active
@@ -174,11 +161,7 @@ class ClusterState:
             self._round_trips[member] = known.at_most(seconds)
 
     def limit(self, member: str, least: float) -> float:
-        """Return how long to wait for a small answer; see `rules.round_trips`.
-
-        Args:
-            least: Seconds to wait where the link takes no time.
-        """
+        """Return seconds to wait for a small answer, `least` where the link takes none (`rules.round_trips`)."""
         known = self._round_trips.get(member)
         return least if known is None else known.now.limit(least)
 
@@ -189,11 +172,7 @@ class ClusterState:
             self.waiting.abandon(left)
 
     def found(self, member: str, *, well: bool) -> None:
-        """Record whether a member answers that was asked outside of the monitor's rounds.
-
-        Args:
-            well: Whether it does.
-        """
+        """Record whether a member answers that was asked outside of the monitor's rounds."""
         if member not in self.members or self.answers(member) is well:
             return
         self.well = self.well | {member} if well else self.well - {member}
@@ -232,12 +211,7 @@ class ClusterState:
         self.changed.fire()
 
     def succeeded(self, op: Op[Any], sent_at: float, header: Header) -> None:
-        """Record a call that was answered.
-
-        Args:
-            sent_at: When it was sent, in monotonic seconds.
-            header: Its answer's header.
-        """
+        """Record a call that was answered."""
         # A view that is compared would else have all others compared, and they it again.
         compares = isinstance(op, Range) and op.changed_since > 0
         if op.linearizable and not op.writes and not compares:

@@ -99,7 +99,7 @@ class Breakers:
         the other, for the members have all of them to refuse.
 
         Args:
-            tried: Who has been asked without success; emptied when all have been.
+            tried: The members asked without success; emptied when all have been.
             factor: How many times longer to wait, as long as no outage is declared.
             rounds: How often all of them have been asked without success before; each time doubles the moment.
             everybody: Whether one has spoken for all of them: a quorum has refused.

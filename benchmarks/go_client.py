@@ -19,12 +19,14 @@ from benchmarks.harness import NotMeasured
 
 SOURCE = Path(__file__).parent / "go"
 PROGRAM = SOURCE / "tideover-bench"
+# Whatever other Go comes first in the PATH, so that the peer is the same everywhere.
+DEBIANS_GO = Path("/usr/bin/go")
 # Where Debian's packages of Go sources are.
 _GOPATH = Path("/usr/share/gocode")
 _CLIENT = _GOPATH / "src/go.etcd.io/etcd/clientv3"
+_PACKAGE = "golang-etcd-server-dev"
 _MISSING = (
-    "etcd's Go client is the peer, and {what} is not there; on Debian: "
-    "apt-get install golang-go golang-etcd-server-dev"
+    f"etcd's Go client is the peer, and {{what}} is not there; on Debian: apt-get install golang-go {_PACKAGE}"
 )
 
 
@@ -38,7 +40,7 @@ def build() -> Path:
         NotMeasured: Go or etcd's client is missing; the message names Debian's packages.
         RuntimeError: It does not build.
     """
-    go = shutil.which("go")
+    go = _compiler()
     if go is None:
         raise NotMeasured(_MISSING.format(what="go"))
     if not _CLIENT.is_dir():
@@ -55,6 +57,26 @@ def build() -> Path:
     if done.returncode:
         raise RuntimeError(f"go build failed:\n{done.stderr}")
     return PROGRAM
+
+
+def _compiler() -> str | None:
+    return str(DEBIANS_GO) if DEBIANS_GO.exists() else shutil.which("go")
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Go that the program was built with, and that of etcd's client in it; empty without."""
+    found = {}
+    if PROGRAM.exists() and (go := _compiler()):
+        found["go"] = _said(go, "version", str(PROGRAM)).rpartition(": go")[2]
+        found["clientv3"] = _said("dpkg-query", "--show", "--showformat=${Version}", _PACKAGE)
+    return {name: version for name, version in found.items() if version}
+
+
+def _said(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 class GoClient:

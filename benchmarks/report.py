@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from benchmarks import go_client
 from benchmarks.harness import Goal, Outcome, Unit
+from tideover.etcd.transports import chosen
 
 _COLUMNS = ("what", "measured", "peer", "measured", "ratio", "goal", "met")
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _VERSIONS = (
     "anyio",
+    "uvloop",
     "grpcio",
     "aetcd",
     "starlette",
@@ -85,18 +88,27 @@ def environment() -> dict[str, str]:
         "python": sys.version.split()[0],
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
+        "transport": chosen(None, "127.0.0.1"),
     }
     for name in _VERSIONS:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | go_client.versions()
 
 
-def document(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Return the outcomes as `--json` writes them; seconds, bytes and per cent are plain numbers."""
-    return {"environment": environment(), "results": [_record(outcome) for outcome in outcomes]}
+def document(outcomes: Sequence[Outcome], unmeasured: Mapping[str, str]) -> dict[str, object]:
+    """Return the outcomes as `--json` writes them; seconds, bytes and per cent are plain numbers.
+
+    Args:
+        unmeasured: Why rows have not been measured, by name.
+    """
+    return {
+        "environment": environment(),
+        "results": [_record(outcome) for outcome in outcomes],
+        "not measured": dict(unmeasured),
+    }
 
 
 def _record(outcome: Outcome) -> dict[str, object]:

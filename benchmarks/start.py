@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.child import ROOT
 from benchmarks.coordinators import save_snapshot
-from benchmarks.harness import Comparison, Goal, Row, Timings
+from benchmarks.harness import Comparison, Goal, Row
+from benchmarks.scripts import compiled
 
 # Fresh processes per script.
 RUNS = 10
@@ -20,8 +18,11 @@ _LOADS = "grpc modules that `import tideover` loads"
 
 _BEGIN = "import time; began = time.perf_counter()\n"
 _END = "\nprint(time.perf_counter() - began)"
-# Everything the start needs, grpc and the event loop's backend among it.
-_IMPORTS = "import asyncio, anyio, anyio._backends._asyncio, tideover, tideover.etcd.adapter"
+# Everything the start needs, the transport and the event loop's backend among it.
+_IMPORTS = """
+import asyncio, anyio, anyio._backends._asyncio, tideover, tideover.etcd.adapter, tideover.etcd.transports
+tideover.connect, tideover.etcd.transports.load(None)
+"""
 _START = """
 import asyncio, logging, tideover
 logging.getLogger("tideover").setLevel(logging.CRITICAL)
@@ -38,19 +39,15 @@ _COUNT = "\nimport sys, tideover; print(sum(name.split('.')[0] == 'grpc' for nam
 async def measure() -> list[Comparison]:
     """Start processes in turn."""
     endpoints = _closed_ports(3)
-    with tempfile.TemporaryDirectory() as temp:
-        scripts = {
-            "nothing": _BEGIN + _END,
-            "tideover": _BEGIN + "import tideover" + _END,
-            "grpc": _BEGIN + "import grpc" + _END,
-            "imports": _BEGIN + _IMPORTS + _END,
-        }
-        for keys in (1, 10_000):
-            folder = Path(temp) / str(keys)
-            save_snapshot(folder, {f"key-{n}": f"{n}.5" for n in range(keys)}, endpoints=endpoints)
-            scripts[f"start {keys}"] = _BEGIN + _START.format(endpoints=endpoints, folder=str(folder))
-        times = Timings([await _round(scripts) for _ in range(RUNS)])
-    loaded = await _run(_COUNT)
+    async with compiled() as processes:
+        with tempfile.TemporaryDirectory() as temp:
+            scripts = {"imports": _BEGIN + _IMPORTS + _END}
+            for keys in (1, 10_000):
+                folder = Path(temp) / str(keys)
+                save_snapshot(folder, {f"key-{n}": f"{n}.5" for n in range(keys)}, endpoints=endpoints)
+                scripts[f"start {keys}"] = _BEGIN + _START.format(endpoints=endpoints, folder=str(folder))
+            times = await processes.by_turns(scripts, rounds=RUNS)
+        loaded, of_grpc = await processes.run(_COUNT), await processes.run("import grpc" + _COUNT)
     return [
         times.compare(_STARTED, lambda t: t["start 1"] - t["imports"], "the imports alone", "imports"),
         times.compare("for scale: start with etcd dead, all of it", "start 1", "the imports alone", "imports"),
@@ -60,25 +57,8 @@ async def measure() -> list[Comparison]:
             "the imports alone",
             "imports",
         ),
-        times.compare("for scale: import tideover", "tideover", "import grpc", "grpc"),
-        Comparison(
-            _LOADS, loaded, "grpc modules that `import grpc` loads", await _run("import grpc" + _COUNT), unit=""
-        ),
+        Comparison(_LOADS, loaded, "grpc modules that `import grpc` loads", of_grpc, unit=""),
     ]
-
-
-async def _round(scripts: Mapping[str, str]) -> dict[str, float]:
-    return {name: await _run(script) for name, script in scripts.items()}
-
-
-async def _run(script: str) -> float:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"exited with {process.returncode}: {script}")
-    return float(output)
 
 
 def _closed_ports(count: int) -> Sequence[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from benchmarks import __main__ as program
 from benchmarks import go_client
-from benchmarks.harness import Comparison, Goal, NotMeasured, Row
+from benchmarks.harness import NotMeasured
 
 
 @pytest.fixture
@@ -30,6 +27,7 @@ def _fake(folder: Path, body: str) -> Path:
 def test_without_go_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whoever has no Go reads which of Debian's packages are missing."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(go_client, "DEBIANS_GO", tmp_path / "go")
     with pytest.raises(NotMeasured, match="golang-go golang-etcd-server-dev"):
         go_client.build()
 
@@ -57,20 +55,19 @@ async def test_a_program_that_fails_is_an_error(tmp_path: Path) -> None:
             await client.round()
 
 
-def test_a_row_that_cannot_be_measured_does_not_stop_the_others(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """The other rows are shown, the missing one is named with its reason, and the exit code is 1."""
-
-    async def measure() -> Sequence[Comparison]:
-        return [Comparison("it", 1.0, "a peer", 1.0)]
-
-    async def cannot() -> Sequence[Comparison]:
-        raise NotMeasured("there is no Go")
-
-    goals = {"it": Goal(2)}
-    rows = (Row("without", "it", "a peer", goals, cannot), Row("with", "it", "a peer", goals, measure))
-    monkeypatch.setattr(program, "ROWS", rows)
-    assert program.main(["--json", str(tmp_path / "out.json")]) == 1
-    assert "not measured: without: there is no Go" in capsys.readouterr().out
-    assert [one["row"] for one in json.loads((tmp_path / "out.json").read_text())["results"]] == ["with"]
+def test_debians_go_comes_before_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The peer is built by `/usr/bin/go`, whatever Go comes first in the PATH, and its versions are told."""
+    package = tmp_path / "go"
+    package.write_text('#!/bin/sh\n[ "$1" = build ] && touch "$3" && exit 0\necho "$2: go1.19.8"\n')
+    package.chmod(0o755)
+    other = tmp_path / "bin"
+    other.mkdir()
+    (other / "go").symlink_to("/bin/false")
+    (other / "dpkg-query").symlink_to(_fake(tmp_path, 'print("3.4.23-4")'))
+    monkeypatch.setenv("PATH", f"{other}:/bin:/usr/bin")
+    monkeypatch.setattr(go_client, "DEBIANS_GO", package)
+    monkeypatch.setattr(go_client, "_CLIENT", tmp_path)
+    monkeypatch.setattr(go_client, "PROGRAM", tmp_path / "program")
+    assert go_client.versions() == {}
+    assert go_client.build().exists()
+    assert go_client.versions() == {"go": "1.19.8", "clientv3": "3.4.23-4"}

@@ -163,7 +163,7 @@ async def test_report_says_what_was_missed() -> None:
     assert missed == ("it", "3 s", "a peer", "1 s", "3 x", "<= 2 x", "NO")
     assert scale[-2:] == ("-", "-")
     assert table(outcomes).count("\n") == 3
-    results = document(outcomes)["results"]
+    results = document(outcomes, {})["results"]
     assert isinstance(results, list)
     assert [result["met"] for result in results] == [False, None]
 

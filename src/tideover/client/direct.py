@@ -52,23 +52,13 @@ class DirectCalls:
         return self._store
 
     def within(self, attempt_timeout: float) -> DirectCalls:
-        """Return the same way with a time of its own for each attempt.
-
-        Args:
-            attempt_timeout: Seconds for one attempt, and what the link takes.
-        """
+        """Return the same way with so many seconds for each attempt, and what the link takes."""
         other = copy.copy(self)
         other._attempt_timeout = attempt_timeout
         return other
 
     async def ask(self, op: Op[R], *, timeout: float) -> R:
-        """Ask until there is an answer. Only for what may be done twice.
-
-        Args:
-            timeout: Seconds for all attempts together.
-
-        Returns:
-            The answer.
+        """Ask until there is an answer, for `timeout` seconds. Only for what may be done twice.
 
         Raises:
             StoreFault: There was none, or it was a definite no.
@@ -111,23 +101,16 @@ class DirectCalls:
     async def rest(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:
-        """Go on at once while there are members left, else later with all of them; see `ClusterState.rest`.
-
-        Args:
-            tried: Who has been asked without success; emptied when all have been.
-            factor: How many times longer to wait.
-            rounds: How often all of them have been asked without success before.
-            everybody: Whether one has spoken for all of them.
-        """
-        await self._cluster.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
+        """Go on at once while there are members left, else later with all of them; see `Breakers.rest`."""
+        await self._cluster.breakers.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""
-        await self._cluster.settled(_VERDICT)
+        await self._cluster.breakers.settled(_VERDICT)
 
     async def outage_over(self) -> None:
         """Wait until no outage of the quorum is declared."""
-        await self._cluster.outage_over()
+        await self._cluster.breakers.outage_over()
 
     def report(self, fault: Fault) -> None:
         """Tell the monitor what went wrong."""

@@ -19,7 +19,7 @@ from tideover.cluster.rules.health import sentence
 from tideover.cluster.state import ClusterState
 from tideover.store.attempts import attempt
 from tideover.store.faults import Fault, StoreFault
-from tideover.store.operations import AlarmList, Lane, Op, Result, Status
+from tideover.store.operations import AlarmList, Op, Result, Status
 from tideover.store.protocol import Store
 from tideover.types import Diagnosis
 
@@ -57,7 +57,7 @@ class Alarms:
     async def _ask(self) -> float:
         """Ask once; return seconds until the next time."""
         cluster, before = self._cluster, self._cluster.diagnosis_of_alarms
-        if cluster.alarms is not None and not cluster.breaker(Lane.MEMBER).closed:
+        if cluster.alarms is not None and not cluster.health.member.closed:
             return self._interval()  # no member answers
         try:
             member, about = await self._call(Status())

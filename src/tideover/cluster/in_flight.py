@@ -53,7 +53,7 @@ class InFlightReads:
 
     Args:
         suspect: Called when a member does not answer at once.
-        limit: Says how long to wait for a small answer: of whom, and on a link as short as can be.
+        limit: Returns how long to wait for a member's small answer, where the link alone takes so many seconds.
     """
 
     def __init__(self, clock: Clock, suspect: Callable[[], None], limit: Callable[[str, float], float]) -> None:
@@ -70,13 +70,7 @@ class InFlightReads:
     def calling(
         self, member: str, lane: Lane, *, timeout: float, writes: bool = False
     ) -> Iterator[anyio.CancelScope]:
-        """Enclose a call: its body is left when time is up, or when the member does not answer small questions.
-
-        Args:
-            lane: The lane the call travels in.
-            timeout: Seconds for it at the most.
-            writes: Whether it is a write.
-        """
+        """Enclose a call: its body is left when time is up, or when the member does not answer small questions."""
         with self._enclosed(member, lane, writes, timeout) as scope:
             try:
                 yield scope
@@ -87,8 +81,8 @@ class InFlightReads:
         """Ask one member once, as a call under way; see `calling`.
 
         Returns:
-            The answer, or what went wrong: `UNANSWERED` of a member that does not answer small questions either,
-            and of a store that overstays its time.
+            The answer, or the fault: `UNANSWERED` of a member that does not answer small questions either, and of
+            a store that overstays its time.
         """
         scope = self._enclosed(member, op.lane, op.writes, timeout)
         try:
@@ -121,12 +115,7 @@ class InFlightReads:
             self._sooner.set()
 
     async def run(self, still_answers: StillAnswers) -> None:
-        """Have members asked whose calls wait for too long, until cancelled.
-
-        Args:
-            still_answers: Asks a member one small question in a lane, and says whether it was answered in so many
-                seconds.
-        """
+        """Have members asked whose calls wait for too long, until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 sooner = self._sooner = anyio.Event()

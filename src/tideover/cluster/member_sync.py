@@ -47,7 +47,6 @@ class MemberSync:
     """Keeps the members up to date.
 
     Args:
-        names: The given endpoints.
         secure: Whether this client connects with TLS.
         sync: Whether to connect to members that were not given. The list is read either way, because it says how
             many make a quorum.
@@ -100,15 +99,15 @@ class MemberSync:
 
     def _list_is_due(self) -> bool:
         cluster = self._cluster
-        if cluster.suspected or not cluster.health.quorum.closed or cluster.roll.cluster_id == 0:
+        if cluster.breakers.suspected or not cluster.health.quorum.closed or cluster.roll.cluster_id == 0:
             return False
         passed = self._clock.monotonic() - self._listed_at
-        changed = self._suspicions != cluster.suspicions or self._cluster_id != cluster.roll.cluster_id
+        changed = self._suspicions != cluster.breakers.suspicions or self._cluster_id != cluster.roll.cluster_id
         return passed >= self._list_every or (changed and passed >= self._list_again)
 
     async def _read_list(self) -> None:
         cluster, roll, asked = self._cluster, self._cluster.roll, self._cluster.active
-        self._suspicions, self._cluster_id = cluster.suspicions, roll.cluster_id
+        self._suspicions, self._cluster_id = cluster.breakers.suspicions, roll.cluster_id
         self._listed_at = self._clock.monotonic()
         self._list_every = _LIST_EVERY * (0.8 + 0.4 * self._random())
         self._list_again = _LIST_AGAIN + _LIST_AGAIN_JITTER * self._random()

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
+from tideover.cluster.breakers.state_machine import Assessment, Health, HealthRules
 from tideover.cluster.prober import ALIVE, Asked, Prober
 from tideover.cluster.reconnector import Reconnector
 from tideover.cluster.rules.diagnosis import Answer, diagnose
-from tideover.cluster.rules.health import Assessment, Health, HealthRules
 from tideover.cluster.rules.questions import pause_after
 from tideover.cluster.state import ClusterState
 from tideover.store.operations import Lane, Range
@@ -79,18 +79,13 @@ class Monitor:
                 await self._pause(began)
 
     async def still_answers(self, member: str, lane: Lane, within: float) -> bool:
-        """Ask a member one small question, and say whether it was answered.
-
-        Args:
-            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
-            within: Seconds within which it must be answered, on a link as short as can be.
-        """
+        """Return whether a member answers a small question `within` so many seconds, and what the link takes."""
         return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
         cluster, prober = self._cluster, self._prober
         self._asked = prober.asked
-        if cluster.health.quorum.closed and cluster.health.decided and not cluster.suspected:
+        if cluster.health.quorum.closed and cluster.health.decided and not cluster.breakers.suspected:
             active = cluster.active
             asked = prober.ask(probes, active, Lane.QUORUM)
             self._touch_others(probes, began)
@@ -98,7 +93,7 @@ class Monitor:
             if asked.judged is Answer.OK:
                 self._conclude([active], began)
                 return
-            cluster.suspected, cluster.suspected_at = True, began
+            cluster.breakers.suspected, cluster.breakers.suspected_at = True, began
         members = cluster.members
         questions: list[Asked] = []
         for member in members:
@@ -144,7 +139,7 @@ class Monitor:
         good = [member for member, answer in answers.items() if answer.quorum is Answer.OK]
         if good:
             self._missing_since = None
-            cluster.suspected = False
+            cluster.breakers.suspected = False
         elif self._missing_since is None:
             self._missing_since = began
         diagnosis = diagnose(
@@ -169,12 +164,12 @@ class Monitor:
             cluster.use(min(well, key=cluster.members.index))
         cluster.blackouts += diagnosis is Diagnosis.CUT_OFF
         before = cluster.health
-        cluster.health = before.assess(
+        cluster.breakers.health = before.assess(
             Assessment(diagnosis, quorum_ok=bool(good), member_ok=bool(well), sent_at=began, now=now),
             self._rules,
         )
         news = known != (cluster.well, cluster.unwell, cluster.health.diagnosis, cluster.health.state)
-        cluster.retry_at = max(now, began + self._interval(began, news=news))
+        cluster.breakers.retry_at = max(now, began + self._interval(began, news=news))
         self._announce(before)
 
     def declare(self) -> None:
@@ -182,11 +177,11 @@ class Monitor:
         cluster, before, now = self._cluster, self._cluster.health, self._clock.monotonic()
         cluster.well, cluster.unwell = frozenset(), frozenset(cluster.members)
         cluster.blackouts += 1
-        cluster.health = before.assess(
+        cluster.breakers.health = before.assess(
             Assessment(Diagnosis.CUT_OFF, False, False, sent_at=now - self._rules.outage_after, now=now),
             self._rules,
         )
-        cluster.suspect()
+        cluster.breakers.suspect()
         self._announce(before)
 
     def retry(self) -> None:
@@ -198,7 +193,7 @@ class Monitor:
         cluster = self._cluster
         cluster.changed.fire()
         if cluster.health.quorum.closed and not before.quorum.closed:
-            cluster.returned.fire()
+            cluster.breakers.returned.fire()
         if cluster.health.state is not before.state or not before.decided:
             self._on_transition(before, cluster.health)
 
@@ -207,7 +202,7 @@ class Monitor:
         cluster, rules = self._cluster, self._rules
         if not cluster.health.quorum.closed and cluster.health.quorum.good:
             return _CONFIRM_INTERVAL
-        if cluster.health.quorum.closed and not cluster.suspected:
+        if cluster.health.quorum.closed and not cluster.breakers.suspected:
             return rules.idle_interval * (0.7 + 0.3 * self._cluster.random())
         pause = pause_after(
             self._prober.asked - self._asked,
@@ -223,18 +218,18 @@ class Monitor:
 
     async def _pause(self, began: float) -> None:
         cluster = self._cluster
-        if not cluster.health.quorum.closed or cluster.suspected:
+        if not cluster.health.quorum.closed or cluster.breakers.suspected:
             revived = self._prober.revived.next()
             await anyio.sleep(_CONFIRM_INTERVAL / 2)
-            with anyio.move_on_after(max(0.0, cluster.retry_at - self._clock.monotonic())):
+            with anyio.move_on_after(max(0.0, cluster.breakers.retry_at - self._clock.monotonic())):
                 await revived.wait()
             return
-        interval = cluster.retry_at - self._clock.monotonic()
-        while not cluster.suspected:
+        interval = cluster.breakers.retry_at - self._clock.monotonic()
+        while not cluster.breakers.suspected:
             # Real linearizable reads count as probes: each one puts the next probe off.
             newest = cluster.proof.sent_at if cluster.proof else began
             left = max(began, newest) + interval - self._clock.monotonic()
             if left <= 0:
                 return
-            await cluster.evidence.wait(left)
+            await cluster.breakers.evidence.wait(left)
         await anyio.sleep(max(0.0, began + _CONFIRM_INTERVAL - self._clock.monotonic()))

@@ -46,14 +46,7 @@ ALIVE = frozenset({Answer.OK, Answer.LATE})
 
 @dataclass(slots=True)
 class Asked:
-    """One question to one member.
-
-    Attributes:
-        sent_at: When, in monotonic seconds.
-        limit: Seconds within which it must be answered.
-        answer: The answer; None as long as there is none.
-        answered_at: When it came.
-    """
+    """One question to one member, to be answered within `limit` seconds; until then `answer` is None."""
 
     sent_at: float
     limit: float
@@ -72,8 +65,7 @@ class Prober:
     """Asks members and remembers the newest answers.
 
     Args:
-        probes: Linearizable reads that cost etcd little. One is used until it is denied, for what is denied tells
-            no revision; then the next.
+        probes: As for the monitor.
         slow_after: Seconds within which a probe must be answered, and what the link takes.
         patience: Seconds that the very first question to each member may take: a connection is made for it.
 
@@ -113,14 +105,7 @@ class Prober:
     # Questions -------------------------------------------------------------------------------------------------
 
     def ask(self, tasks: TaskGroup, member: str, lane: Lane) -> Asked:
-        """Ask a member in the background.
-
-        Args:
-            lane: QUORUM for a linearizable read, MEMBER for a serializable one.
-
-        Returns:
-            The question, which gets the answer.
-        """
+        """Ask a member in the background; return the question, which gets the answer."""
         asked = self._newest[member, lane] = self._asked(member)
         self.asked += 1
         tasks.start_soon(self.probe, member, lane, asked)
@@ -144,12 +129,7 @@ class Prober:
         return [self.ask(tasks, member, lane) for lane in cluster]
 
     async def knock(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
-        """Ask a member apart from the monitor's rounds, and say whether it answered in time.
-
-        Args:
-            lane: As for `ask`.
-            within: Seconds within which it must be answered, and what the link takes.
-        """
+        """Ask a member apart from the monitor's rounds; return whether it answered `within` so many seconds."""
         asked = Asked(self._clock.monotonic(), self._cluster.limit(member, within))
         tasks.start_soon(self.probe, member, lane, asked)
         with anyio.move_on_after(asked.limit):

@@ -13,10 +13,11 @@ import anyio
 from tideover import telemetry
 from tideover.client.lifecycle import CLOSED, NOT_ENTERED
 from tideover.cluster.alarms import Alarms
+from tideover.cluster.breakers.state_machine import Health, HealthRules
 from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import MemberSync
 from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import Health, HealthRules, found, reason_of
+from tideover.cluster.rules.health import found, reason_of
 from tideover.coordinator.instruments import Instruments
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.starting import check_required, open_etcd, started, until
@@ -39,10 +40,8 @@ class Life:
     """One coordinator's life, and what the faces need of it beyond its public methods.
 
     Attributes:
-        parts: The same.
         pid: The process it was made in.
         ending: Whether the application has heard that it ends, and will close the coordinator soon.
-        instruments: What observable instruments show.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -85,11 +84,7 @@ class Life:
         await until(self.parts, lambda: self.live)
 
     async def know_members(self, timeout: float) -> None:
-        """Wait until the cluster's member list has been read, so that the report shows it.
-
-        Args:
-            timeout: Seconds to wait at the most: while etcd is away the list is not read.
-        """
+        """Wait up to `timeout` seconds until the cluster's member list has been read, for the report shows it."""
         self.parts.client.home.check(self)
         if self._member_sync is not None:
             with anyio.move_on_after(timeout):
@@ -230,8 +225,7 @@ class Life:
     def declare_outage(self, cut_off: Callable[[], None]) -> None:
         """Declare at once that no member answers: for tests, see `tideover.testing.declare_outage`.
 
-        Args:
-            cut_off: Sees to it that none does; called in the event loop.
+        `cut_off` makes it so, in the event loop.
 
         Raises:
             Closed: The coordinator is not open.
@@ -248,11 +242,7 @@ class Life:
         self.parts.client.home.loop.call(declare)
 
     def end_outage(self, reconnect: Callable[[], None]) -> None:
-        """Look at once whether members answer again: the end of what `declare_outage` has begun.
-
-        Args:
-            reconnect: Lets them answer; called in the event loop.
-        """
+        """Look at once whether members answer again, once `reconnect` lets them: the end of `declare_outage`."""
 
         def end() -> None:
             reconnect()

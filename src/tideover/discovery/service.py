@@ -257,7 +257,7 @@ class Service:
         self.require_open()
         if self.known:
             return
-        if self._client.state.unauthorized:
+        if self._client.state.health.unauthorized:
             raise AuthenticationFailed(
                 f"the endpoints of {self.name!r} are not known: {self._client.health.sentence}"
             )

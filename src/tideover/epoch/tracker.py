@@ -56,8 +56,6 @@ class Reset:
         before: The epoch until now; 0 if it was unknown.
         reason: What proves it, in words.
         seen_at: When, in monotonic seconds.
-        cluster_id: The cluster that it is now.
-        revision: Its revision.
     """
 
     epoch: int
@@ -69,12 +67,9 @@ class Reset:
 
 
 class Epoch:
-    """One history of etcd's, as content refers to it. What is of another than the current one is out of date.
+    """One history of etcd's, as content refers to it, with the random id of its marker; empty if none was seen.
 
-    Attributes:
-        cluster_id: The cluster.
-        epoch: The epoch; 0 if unknown.
-        marker: The random id of its marker; empty if none was seen.
+    Content of another history than the current one is out of date.
     """
 
     __slots__ = ("cluster_id", "epoch", "marker")
@@ -103,11 +98,7 @@ class _Doubt:
 
 
 class EpochTracker:
-    """Knows which history etcd is in.
-
-    Args:
-        key: The marker's key.
-        writes: Whether the marker may be written; False only looks.
+    """Knows which history etcd is in; with `writes=False` it only looks.
 
     Attributes:
         history: The current history.
@@ -165,23 +156,15 @@ class EpochTracker:
         return self._strangers.clusters
 
     def subscribe(self, callback: Callable[[Reset], None]) -> None:
-        """Be told of resets.
-
-        Args:
-            callback: Called before any answer of the new history is handed out; must not wait.
-        """
+        """Call `callback`, which must not wait, at each reset before any answer of the new history is used."""
         self._subscribers.append(callback)
 
     # Evidence --------------------------------------------------------------------------------------------------
 
     def recall(self, memory: Known) -> Epoch:
-        """Apply what an earlier process has left on disk.
+        """Apply what a snapshot on disk says, read at `memory.known_at`; return its history.
 
-        Args:
-            memory: What its snapshot says; `known_at` is when it was read.
-
-        Returns:
-            The history that the snapshot is of: the current one, unless more is known already.
+        That is the current one, unless more is known already.
         """
         known = self.known
         nothing = not known.cluster_id and not known.epoch
@@ -201,12 +184,7 @@ class EpochTracker:
         return recalled
 
     def passes(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> bool:
-        """Let an answer pass if all is clear, without a wait; if not, it takes `admit` to say.
-
-        Args:
-            sent_at: When it was asked for, in monotonic seconds.
-            linearizable: Whether it tells what is current.
-        """
+        """Whether all is clear and an answer passes without a wait; if not, `admit` decides."""
         known, strangers = self.known, self._strangers
         if header.cluster_id == known.cluster_id == strangers.said.get(member) and not strangers.clusters:
             # The usual answer: of a member that has said so before.
@@ -240,10 +218,6 @@ class EpochTracker:
 
     async def admit(self, member: str, sent_at: float, header: Header, *, linearizable: bool) -> None:
         """Let an answer pass, once it is clear which history it is of.
-
-        Args:
-            sent_at: When it was asked for, in monotonic seconds.
-            linearizable: Whether it tells what is current.
 
         Raises:
             StoreFault: It is from a member of another cluster.
@@ -283,13 +257,8 @@ class EpochTracker:
     async def refute(self, history: Epoch, reason: str, *, timeout: float) -> None:
         """Report that content of a history contradicts what etcd has now, and wait until that is settled.
 
-        Args:
-            history: The history that the content is of.
-            reason: What proves it, in words.
-            timeout: Seconds to wait.
-
         Raises:
-            DeadlineExceeded: It could not be settled within that time.
+            DeadlineExceeded: It could not be settled within `timeout` seconds.
             CircuitOpen: An outage has been declared.
         """
         if history is self.history:
@@ -368,7 +337,7 @@ class EpochTracker:
             self._strangers.forget_who_left()
             came = self._news.next()
             left = math.inf
-            if self._settled and self._cluster.health.quorum.closed and not self._cluster.suspected:
+            if self._settled and self._cluster.health.quorum.closed and not self._cluster.breakers.suspected:
                 pause = _LOOK_AGAIN if self.overwritten else _LOOK_EVERY
                 left = self._looked_at + pause - self._clock.monotonic()
             if left <= 0:
@@ -406,7 +375,7 @@ class EpochTracker:
         """Look at the marker at whichever member answers first; one more is asked whenever all are silent a while.
 
         Returns:
-            Who has answered, and what it says: the marker, or that this client may not read it.
+            The member, and its answer: the marker, or that this client may not read it.
 
         Raises:
             StoreFault: No member has answered.

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tideover.etcd.channel import translated
+from tideover.etcd.channel import readable, translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.requests import HAS_LEADER, header_of
 from tideover.etcd.rpc_errors import write_errors
@@ -157,7 +157,7 @@ class KeepAliveStream:
         try:
             with translated():
                 # The end of the stream is false, and no message is.
-                while reply := await self._call.read():
+                while reply := readable(await self._call.read()):
                     batch = self._asked.pop(reply.ID, None)
                     if batch is not None:
                         batch.answer(reply.ID, LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL))

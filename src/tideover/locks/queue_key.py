@@ -23,7 +23,8 @@ from tideover.fencing.guard import Pending
 from tideover.holders import Holder
 from tideover.locks.context import LockContext
 from tideover.locks.options import LockOptions
-from tideover.locks.queue.etcd_queue import Ahead, EtcdQueue, queue_head
+from tideover.locks.queue.etcd_queue import EtcdQueue
+from tideover.locks.queue.keys import Ahead, key_of, queue_head
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import RejectedValue
@@ -147,13 +148,13 @@ class Contender:
     def holder(self) -> str | None:
         """Who elsewhere has the lock, and since when, as last seen; None if no other key was seen."""
         seen = None if self._ahead is None else self._ahead.holder or self._ahead.last
-        return None if seen is None else self.queue.describe(seen)
+        return None if seen is None else self.queue.keys.describe(seen)
 
     @property
     def foreign(self) -> list[RejectedValue]:
         """Keys before ours that no client has made; empty unless we wait."""
         waits = self.place is not None and not self.place.first and self._ahead is not None
-        return self.queue.foreign(self._ahead) if waits and self._ahead is not None else []
+        return self.queue.keys.foreign(self._ahead) if waits and self._ahead is not None else []
 
     async def make(self) -> QueueKey:
         """Return our key in etcd's queue; make it if there is none.
@@ -174,7 +175,7 @@ class Contender:
             if session is None or session.loss() is not None:
                 session = await pool.shared(self._ttl)
             head = queue_head(self._client.namespace, self.name)
-            key = f"locks/{self.name}/{session.lease_id:x}"
+            key = key_of(self.name, session.lease_id)
             holder = Holder.now(self._context.process_name(), clock.wall())
             # The head of the queue is read in the same transaction: if it is our key, nothing more is asked.
             own = await session.claim(key, holder.encode(), reads=[head])
@@ -182,7 +183,7 @@ class Contender:
             self._ahead = place.ahead
             place.first = next(iter(own.reads[0].entries), None) == own.full
             if not place.first:
-                place.ahead.holder = self.queue.first_in(own.reads[0])
+                place.ahead.holder = self.queue.keys.first_in(own.reads[0])
             return place
 
     async def come_first(self, place: QueueKey, options: LockOptions) -> None:
@@ -196,7 +197,7 @@ class Contender:
             before = await self.queue.before(place.own)
             if before is not None:
                 holder = place.ahead.holder or before
-                raise LockTimeout(f"lock {self.name!r} is held by {self.queue.describe(holder)}")
+                raise LockTimeout(f"lock {self.name!r} is held by {self.queue.keys.describe(holder)}")
         elif await self.queue.wait(place.own, ahead=place.ahead, why=options.lock_delay > 0):
             await anyio.sleep(options.lock_delay)
             await self.queue.before(place.own)

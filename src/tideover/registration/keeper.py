@@ -86,7 +86,7 @@ class Keeper:
         if not self.usable:
             publisher.stage = Stage.AWAY
             self._away[publisher] = None
-            publisher.record_failure(Failure.OUTAGE, self._cluster.brief)
+            publisher.record_failure(Failure.OUTAGE, self._cluster.health.brief)
         else:
             delay = publisher.delay
             if delay <= 0:

@@ -297,7 +297,7 @@ class Service:
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that update the list, by name."""
-        return {**self.followed.tasks(), f"tend {self._view.name}": self.tend}
+        return {f"follow {self._view.name}": self.followed.run, f"tend {self._view.name}": self.tend}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""

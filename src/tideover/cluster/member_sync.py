@@ -26,8 +26,9 @@ from tideover.store.protocol import Store
 from tideover.ticker import Ticker
 from tideover.types import ClusterMember
 
-# Seconds between two looks at whether something is due, at the most.
-_TICK = 0.8
+# Seconds between two looks at whether something is due, at the most: those of the looks at watches, so that both are
+# taken at one wake-up.
+_TICK = 1.0
 # Between two reads of the list: usually, and at the least, and how much more by chance, so that clients do not ask
 # in step.
 _LIST_EVERY = 60.0

@@ -95,11 +95,6 @@ class ElectionRecord:
         self._claims = 0
         self._claims_written = 0
 
-    def __repr__(self) -> str:
-        """Show the key, the candidate and the state."""
-        state = "held" if self.held else f"lost: {self.state.loss}" if self.state.loss else "not held"
-        return f"<ElectionRecord {self._name} as {self.state.me}: {state}>"
-
     @property
     def _name(self) -> str:
         return shown(self.key)

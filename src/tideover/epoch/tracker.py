@@ -79,10 +79,6 @@ class Epoch:
         self.epoch = epoch
         self.marker = marker
 
-    def __repr__(self) -> str:
-        """Show epoch and cluster."""
-        return f"<Epoch epoch {self.epoch}, cluster {self.cluster_id:x}>"
-
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
@@ -140,10 +136,6 @@ class EpochTracker:
         self._news = Broadcast()
         self._wake.join(self._news)
         cluster.changed.join(self._news)
-
-    def __repr__(self) -> str:
-        """Show the history and how many resets there were."""
-        return f"<EpochTracker {self.history!r}, {self.resets} resets>"
 
     @property
     def epoch(self) -> int:

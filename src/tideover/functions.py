@@ -13,16 +13,12 @@ import anyio.lowlevel
 
 from tideover import telemetry
 from tideover.coordinator.coordinator import Coordinator, life_of, open_coordinators
-from tideover.discovery.service_view import ServiceView
-from tideover.elections.claim import OnOutage
-from tideover.elections.leadership import Leadership
 from tideover.elections.stall_watchdog import OnStall
 from tideover.encryption import Encryption
 from tideover.environment import ENDPOINTS, Target, read_target, unused_password
 from tideover.errors import AmbiguousCoordinator, NotConnected
 from tideover.options import Options, Require
 from tideover.policies import CachePolicy, Failsafe, Password, RetryPolicy, StalenessLimit, Tls, Transport
-from tideover.registration.registered import RegistrationBlock
 from tideover.request_record import current_coordinator, current_record
 from tideover.store.protocol import Store
 
@@ -244,27 +240,14 @@ def _in_context() -> Coordinator | None:
     return coordinator
 
 
-def leader(
-    name: str, *, ttl: float = 15.0, on_outage: OnOutage | None = None, address: str = "", value: str = ""
-) -> Leadership:
-    """Run a body while this process leads, on the current coordinator; see `Coordinator.leader`.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-
-    When degraded:
-        As `Coordinator.leader`.
-    """
-    return current().leader(name, ttl=ttl, on_outage=on_outage, address=address, value=value)
-
-
-def _of_current(method: Callable[Concatenate[Coordinator, P], T]) -> Callable[P, T]:
+def _of_current(
+    method: Callable[Concatenate[Coordinator, P], T], find: Callable[[], Coordinator] = current
+) -> Callable[P, T]:
     """Return a method as a function of the current coordinator, with its signature and its documentation."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return method(current(), *args, **kwargs)
+        return method(find(), *args, **kwargs)
 
     signature = inspect.signature(method)
     call.__dict__["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
@@ -283,39 +266,9 @@ _NONE_CURRENT = (
 
 lock = _of_current(Coordinator.lock)
 """Return a lock of the coordinator that `current` returns; see `Coordinator.lock`."""
-
-
-def register(
-    name: str,
-    url: str,
-    *,
-    metadata: Mapping[str, str] | None = None,
-    weight: float = 1.0,
-    ttl: int = 15,
-    instance: str | None = None,
-) -> RegistrationBlock:
-    """Register an endpoint of a service with the current coordinator; see `Coordinator.register`.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-
-    When degraded:
-        As `Coordinator.register`: entering returns at once.
-    """
-    return current().register(name, url, metadata=metadata, weight=weight, ttl=ttl, instance=instance)
-
-
-def discover(
-    name: str, *, max_stale: float | None = None, on_stale: Literal["serve", "raise"] = "serve"
-) -> ServiceView:
-    """Return the endpoints of a service, of the current coordinator; see `Coordinator.discover`.
-
-    Raises:
-        NotConnected: No coordinator is open.
-        AmbiguousCoordinator: Several are, and none is in the context.
-
-    When degraded:
-        As `Coordinator.discover`.
-    """
-    return current_for_reads().discover(name, max_stale=max_stale, on_stale=on_stale)
+leader = _of_current(Coordinator.leader)
+"""Run a body while this process leads, on the coordinator that `current` returns; see `Coordinator.leader`."""
+register = _of_current(Coordinator.register)
+"""Register an endpoint of a service with the coordinator that `current` returns; see `Coordinator.register`."""
+discover = _of_current(Coordinator.discover, current_for_reads)
+"""Return the endpoints of a service, of the coordinator that reads act on; see `Coordinator.discover`."""

@@ -34,7 +34,6 @@ from tideover.telemetry.elections import (
     loop_stalled,
     peers_noted,
 )
-from tideover.telemetry.events import event
 from tideover.telemetry.locks import (
     acquiring,
     hold_rejected,
@@ -98,7 +97,6 @@ __all__ = [
     "endpoint_rejected",
     "environment_read",
     "epoch_unshared",
-    "event",
     "fetching",
     "finish_request",
     "hold_rejected",

@@ -176,7 +176,7 @@ async def test_whoever_may_not_write_settles_a_lower_term_too(op: type[Op[Result
         await anyio.sleep(20)
         for member in memory.members:
             memory.behind = member
-            tide._parts.client.state.use(member)
+            tide._parts.client.state.set_active(member)
             await tide._parts.client.calls.call(Range(b"/config/b"))
             await anyio.sleep(60)
         assert tide.status().identity.resets == 0

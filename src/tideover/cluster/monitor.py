@@ -80,7 +80,7 @@ class Monitor:
 
     async def still_answers(self, member: str, lane: Lane, within: float) -> bool:
         """Return whether a member answers a small question `within` so many seconds, and what the link takes."""
-        return self._tasks is not None and await self._prober.knock(self._tasks, member, lane, within)
+        return self._tasks is not None and await self._prober.ping(self._tasks, member, lane, within)
 
     async def _round(self, probes: TaskGroup, began: float) -> None:
         cluster, prober = self._cluster, self._prober
@@ -99,8 +99,8 @@ class Monitor:
         for member in members:
             questions += prober.ask_what_tells(probes, member)
         await self._until_decided(members, began, questions)
-        while owed := prober.owed(members, began):
-            questions += [prober.ask(probes, member, Lane.QUORUM) for member in owed]
+        while unasked := prober.unasked(members, began):
+            questions += [prober.ask(probes, member, Lane.QUORUM) for member in unasked]
             await self._until_decided(members, began, questions)
         self._conclude(members, began)
 
@@ -108,7 +108,7 @@ class Monitor:
         prober = self._prober
 
         def done() -> bool:
-            return self._decided(members, began) or bool(prober.owed(members, began))
+            return self._decided(members, began) or bool(prober.unasked(members, began))
 
         await prober.until(done, questions, _PATIENCE)
 
@@ -159,9 +159,9 @@ class Monitor:
         cluster.unwell = (cluster.unwell | failed) - well
         cluster.forget_versions()
         if left:
-            cluster.use(good[0])
+            cluster.set_active(good[0])
         elif well and cluster.active not in well:
-            cluster.use(min(well, key=cluster.members.index))
+            cluster.set_active(min(well, key=cluster.members.index))
         cluster.blackouts += diagnosis is Diagnosis.CUT_OFF
         before = cluster.health
         cluster.breakers.health = before.assess(

@@ -102,8 +102,6 @@ class Prober:
         self.revived = Broadcast()
         self.asked = 0
 
-    # Questions -------------------------------------------------------------------------------------------------
-
     def ask(self, tasks: TaskGroup, member: str, lane: Lane) -> Asked:
         """Ask a member in the background; return the question, which gets the answer."""
         asked = self._newest[member, lane] = self._asked(member)
@@ -128,7 +126,7 @@ class Prober:
         cluster = lanes_to_ask(quorum, member_alone, asked_ago=asked_ago, foreign=foreign)
         return [self.ask(tasks, member, lane) for lane in cluster]
 
-    async def knock(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
+    async def ping(self, tasks: TaskGroup, member: str, lane: Lane, within: float) -> bool:
         """Ask a member apart from the monitor's rounds; return whether it answered `within` so many seconds."""
         asked = Asked(self._clock.monotonic(), self._cluster.limit(member, within))
         tasks.start_soon(self.probe, member, lane, asked)
@@ -163,12 +161,12 @@ class Prober:
         if member in cluster.members:
             if answer is Answer.OK:
                 if member in self._warm:
-                    cluster.took(member, asked.answered_at - asked.sent_at)
+                    cluster.record_round_trip(member, asked.answered_at - asked.sent_at)
                 self._warm.add(member)
-            self._note(member, lane, asked, fault)
+            self._record(member, lane, asked, fault)
         self.arrived.fire()
 
-    def _note(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
+    def _record(self, member: str, lane: Lane, asked: Asked, fault: Fault | None) -> None:
         """Remember what a member's answer says about it; `fault` is None if there was none."""
         cluster = self._cluster
         if fault is None:
@@ -187,7 +185,7 @@ class Prober:
         if lane is Lane.MEMBER and self._newest.get((member, lane)) is asked:
             # Also when the round it was asked in was decided without it.
             revived = revived and cluster.answers(member) is False
-            cluster.found(member, well=asked.answer in ALIVE)
+            cluster.mark_member(member, well=asked.answer in ALIVE)
             if revived:
                 self.revived.fire()
 
@@ -206,11 +204,11 @@ class Prober:
 
         One that belongs to another cluster is asked seldom: it is not away.
         """
-        if self._rests(member):
+        if self._backs_off(member):
             return
         asked = self._newest.get((member, Lane.MEMBER))
         if asked is not None and self._is_silent(asked):
-            self._cluster.found(member, well=False)
+            self._cluster.mark_member(member, well=False)
         self.renew_if_dead(member)
         self.ask(tasks, member, Lane.MEMBER)
 
@@ -218,7 +216,7 @@ class Prober:
         """Give up the connection to a member that did not answer: gRPC itself would wait longer and longer."""
         asked = self._newest.get((member, Lane.MEMBER))
         now = self._clock.monotonic()
-        if asked is None or self._was_late(member, Lane.MEMBER, now) or self._rests(member):
+        if asked is None or self._was_late(member, Lane.MEMBER, now) or self._backs_off(member):
             return
         if self._is_silent(asked):
             # What it said before is not why it does not answer now; what lies before it may be.
@@ -232,7 +230,7 @@ class Prober:
             self._warm.discard(member)
             self._store.renew(member)
 
-    def _rests(self, member: str) -> bool:
+    def _backs_off(self, member: str) -> bool:
         """Whether a member of another cluster was asked so lately that it is let alone."""
         times = self._foreign.get(member, 0)
         asked = self._newest.get((member, Lane.MEMBER))
@@ -242,8 +240,6 @@ class Prober:
 
     def _is_silent(self, asked: Asked) -> bool:
         return asked.answer is None and self._clock.monotonic() - asked.sent_at >= asked.limit * 0.9
-
-    # Answers ---------------------------------------------------------------------------------------------------
 
     async def until(self, done: Callable[[], bool], asked: Iterable[Asked], patience: float) -> None:
         """Wait for answers until `done`, at most until the last is late, looking again every `patience`."""
@@ -281,7 +277,7 @@ class Prober:
         """Whether a member has answered a linearizable read in the round that began then."""
         return self._answer(member, Lane.QUORUM, began) is Answer.OK
 
-    def owed(self, members: Collection[str], began: float) -> list[str]:
+    def unasked(self, members: Collection[str], began: float) -> list[str]:
         """Return those who were not asked for a linearizable read in the round that began then, and are there.
 
         Now that they answer, be it a question of an earlier round, the other question makes sense.

@@ -133,7 +133,7 @@ class Service:
                     self._left.add(endpoint.instance)
         self._changed = True
 
-    async def tend(self) -> None:
+    async def update(self) -> None:
         """Update the list with the view, until cancelled."""
         while True:
             changed = self._view.changed.next()
@@ -297,7 +297,7 @@ class Service:
 
     def tasks(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Return the tasks that update the list, by name."""
-        return {**self.followed.tasks(), f"tend {self._view.name}": self.tend}
+        return {**self.followed.tasks(), f"tend {self._view.name}": self.update}
 
     def close(self, why: str) -> None:
         """Refuse everything from now on, and end all iterations."""

@@ -257,7 +257,7 @@ class ElectionRecord:
                     # A write that is under way may win yet; and another holder's record must not be vacated.
                     answer = await self._calls.read()
                 if isinstance(answer, Fault):
-                    await self._calls.rest()
+                    await self._calls.back_off()
                     continue
                 if answer.written:
                     return True
@@ -292,7 +292,7 @@ class ElectionRecord:
         if isinstance(answer, Fault):
             if (refused := self._calls.refused) is not None and not self.state.held:
                 raise public_error(refused, doing=f"campaign for {self._name}", writes=False)
-            await self._calls.rest()
+            await self._calls.back_off()
             return
         # A renewal answered after the deadline begins another tenure: the present one was lost meanwhile.
         self._expire()

@@ -151,8 +151,6 @@ class EpochTracker:
         """Call `callback`, which must not wait, at each reset before any answer of the new history is used."""
         self._subscribers.append(callback)
 
-    # Evidence --------------------------------------------------------------------------------------------------
-
     def recall(self, memory: Known) -> Epoch:
         """Apply what a snapshot on disk says, read at `memory.known_at`; return its history.
 
@@ -285,8 +283,6 @@ class EpochTracker:
         # The first one is as good as any: what is settled is settled for all.
         self._doubt = self._doubt or doubt
         await self.confirm(timeout)
-
-    # Looking ---------------------------------------------------------------------------------------------------
 
     async def run(self, store: Store) -> None:
         """Look at the marker whenever a caller needs that, and now and then, until cancelled."""

@@ -125,8 +125,6 @@ class KeepAliveStream:
         self.cancel()
         await asyncio.wait({self.reader, self._writer})
 
-    # The two tasks ---------------------------------------------------------------------------------------------
-
     async def _write_all(self) -> None:
         while True:
             if not self._outbox:

@@ -62,7 +62,7 @@ class Keeper:
         self._clock = client.clock
         self._chance = client.random
         self._home = client.home
-        self._tick = client.ticker.every(math.inf, self._look)
+        self._tick = client.ticker.every(math.inf, self._run_due)
         # The sessions for new registrations: by ttl, or by registration where it is alone.
         self._current: dict[Key, SharedSession[Publisher]] = {}
         # All sessions, those that are being left or closed too.
@@ -72,7 +72,7 @@ class Keeper:
         self._gone: list[tuple[Publisher, LeasedKey]] = []
         self._agenda: list[tuple[float, int, Publisher]] = []
         self._order = itertools.count()
-        self._look_at_doubts = self._look_at_keys = -math.inf
+        self._doubts_due = self._keys_due = -math.inf
 
     @property
     def usable(self) -> bool:
@@ -90,7 +90,7 @@ class Keeper:
         else:
             delay = publisher.delay
             if delay <= 0:
-                self._try(publisher)
+                self._attempt(publisher)
                 return
             self._plan_in(delay, publisher)
         self._pace()
@@ -107,7 +107,7 @@ class Keeper:
             publisher.stage = Stage.RESTING
         self.plan(publisher)
 
-    def _try(self, publisher: Publisher) -> None:
+    def _attempt(self, publisher: Publisher) -> None:
         key: Key = publisher if publisher.alone else publisher.ttl
         shared = self._current.get(key)
         if shared is not None and not shared.lost:
@@ -135,7 +135,7 @@ class Keeper:
         if publisher.is_there:
             self.plan(publisher)
 
-    def _look(self) -> None:
+    def _run_due(self) -> None:
         now = self._clock.monotonic()
         self._restore_deleted()
         if self.usable:
@@ -146,12 +146,12 @@ class Keeper:
             if publisher.stage is Stage.PLANNED and publisher.due == due:
                 publisher.stage = Stage.RESTING
                 if self.usable:
-                    self._try(publisher)
+                    self._attempt(publisher)
                 else:
                     self.plan(publisher)
-        if now >= self._look_at_doubts:
-            self._look_at_doubts = now + _DOUBT_EVERY - GRAIN / 2
-            self._look_at_sessions(now)
+        if now >= self._doubts_due:
+            self._doubts_due = now + _DOUBT_EVERY - GRAIN / 2
+            self._check_sessions(now)
         self._pace()
 
     def _pace(self) -> None:
@@ -179,7 +179,7 @@ class Keeper:
                 publisher.lose_session(shared.session.lost.reason or "")
                 self._replan(publisher)
 
-    def _look_at_sessions(self, now: float) -> None:
+    def _check_sessions(self, now: float) -> None:
         for shared in list(self._sessions):
             if shared.doubt_changed():
                 for publisher in list(shared.tenants):
@@ -188,9 +188,9 @@ class Keeper:
             if others and self.usable and shared.in_trouble and now >= shared.sorted_at + shared.session.ttl / 3:
                 shared.sorted_at = now
                 self._home.start("find out which registrations are refused", self._sort_out, shared)
-        if now >= self._look_at_keys and self.usable:
-            self._look_at_keys = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
-            self._home.start("look at the keys of registrations", self._look_at_all)
+        if now >= self._keys_due and self.usable:
+            self._keys_due = now + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
+            self._home.start("look at the keys of registrations", self._check_keys)
 
     async def _open(self, key: Key, ttl: int, opening: _Opening) -> None:
         """Open a session for the waiting registrations, or record for each why there is none."""
@@ -225,8 +225,8 @@ class Keeper:
         self._sessions[shared] = None
         for publisher in waiting:
             self._write(publisher, shared)
-        if self._look_at_keys == -math.inf:
-            self._look_at_keys = self._clock.monotonic() + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
+        if self._keys_due == -math.inf:
+            self._keys_due = self._clock.monotonic() + _LOOK_EVERY * (0.5 + 0.5 * self._chance())
         shared.session.lost.then(partial(self._lose, shared))
         if not shared.tenants:
             self._retire(shared)
@@ -311,7 +311,7 @@ class Keeper:
             self._write_alone(publisher, shared)
         if not left:
             for publisher in publishers:
-                self._rest(publisher)
+                self._end_try(publisher)
 
     async def _write_out(self, publisher: Publisher, shared: SharedSession[Publisher]) -> None:
         """Write one key until etcd has the endpoint, or there is a reason to wait."""
@@ -320,9 +320,9 @@ class Keeper:
                 await write(publisher, shared, gateway=self._gateway, leave=self._leave, gone=self._record_gone)
         finally:
             publisher.writing = None
-        self._rest(publisher)
+        self._end_try(publisher)
 
-    def _rest(self, publisher: Publisher) -> None:
+    def _end_try(self, publisher: Publisher) -> None:
         """End a try: plan the next one unless etcd has the endpoint."""
         publisher.stage = Stage.RESTING
         publisher.changed.fire()
@@ -343,7 +343,7 @@ class Keeper:
         self._gone.append((publisher, own))
         self._pace()
 
-    async def _look_at_all(self) -> None:
+    async def _check_keys(self) -> None:
         """Write the keys again that have changed without news from the watch."""
         for shared in list(self._sessions):
             asked = {each.own: each for each in shared.tenants if each.own is not None and each.is_there}

@@ -17,9 +17,10 @@ from tideover import HealthState, Source
 from tideover.cluster.state import ClusterState
 from tideover.coordinator.coordinator import Coordinator
 from tideover.epoch.checked_store import EpochCheckedStore
+from tideover.epoch.history import Reset
 from tideover.epoch.marker import marker_key, read_marker
 from tideover.epoch.rules import EpochMarker, Known, decode_marker
-from tideover.epoch.tracker import EpochTracker, Reset
+from tideover.epoch.tracker import EpochTracker
 from tideover.options import Options
 from tideover.store.faults import FaultKind, StoreFault
 from tideover.store.leases import LeaseTimeToLive

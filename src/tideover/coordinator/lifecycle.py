@@ -22,7 +22,7 @@ from tideover.coordinator.instruments import Instruments
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.starting import check_required, open_etcd, started, until
 from tideover.epoch.checked_store import EpochCheckedStore
-from tideover.epoch.tracker import Reset
+from tideover.epoch.history import Reset
 from tideover.errors import Closed
 from tideover.options import Options
 from tideover.owner_task import OwnerTask

@@ -17,12 +17,12 @@ from tideover.cluster.breakers.state_machine import Health, HealthRules
 from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import MemberSync
 from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import found, reason_of
+from tideover.cluster.rules.health import finding, reason_of
 from tideover.coordinator.instruments import Instruments
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.starting import check_required, open_etcd, started, until
 from tideover.epoch.checked_store import EpochCheckedStore
-from tideover.epoch.tracker import Reset
+from tideover.epoch.history import Reset
 from tideover.errors import Closed
 from tideover.options import Options
 from tideover.owner_task import OwnerTask
@@ -89,8 +89,6 @@ class Life:
         if self._member_sync is not None:
             with anyio.move_on_after(timeout):
                 await self._member_sync.learned.wait()
-
-    # Opening ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Connect, start the background tasks, and wait for what is known; see `connect`."""
@@ -184,8 +182,6 @@ class Life:
             on_transition=self._transition,
         )
 
-    # What happens meanwhile ------------------------------------------------------------------------------------
-
     def _transition(self, before: Health, after: Health) -> None:
         outages, client = self.parts.outages, self.parts.client
         outage_id = outages.transition(
@@ -200,7 +196,7 @@ class Life:
         client.state.timeline.transition(
             after.state,
             after.diagnosis,
-            why=found(after.diagnosis, count_members(client.state), past=True),
+            why=finding(after.diagnosis, count_members(client.state), past=True),
             outage_id=outages.outage_id,
         )
         client.health.record(before.state, outage_id=outage_id)
@@ -250,8 +246,6 @@ class Life:
                 self._monitor.retry()
 
         self.parts.client.home.loop.call(end, late=True)
-
-    # Closing ---------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Give back what others wait for, stop the background tasks, save, and close the connections."""

@@ -30,6 +30,7 @@ from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import RejectedValue
 
+
 class QueueKey:
     """A key in etcd's queue, from the moment it is made until it is given back.
 

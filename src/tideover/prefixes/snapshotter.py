@@ -17,8 +17,9 @@ from tideover import telemetry
 from tideover.clock import Clock
 from tideover.daemon_thread import in_daemon_thread
 from tideover.encryption import KeysUnusable
+from tideover.epoch.history import Epoch
 from tideover.epoch.rules import Known
-from tideover.epoch.tracker import Epoch, EpochTracker
+from tideover.epoch.tracker import EpochTracker
 from tideover.errors import SnapshotSealed
 from tideover.prefixes.rules import Freshness
 from tideover.prefixes.snapshots.snapshot import Snapshot

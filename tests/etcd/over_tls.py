@@ -48,7 +48,7 @@ def install() -> Callable[[], None]:
         reach(self, address, files, transport)
 
     EtcdServer.__init__ = serving  # type: ignore[method-assign]
-    MemberChannel.__init__ = reaching  # type: ignore[assignment, method-assign]
+    MemberChannel.__init__ = reaching  # type: ignore[method-assign]
     return folder.cleanup
 
 

@@ -75,7 +75,7 @@ class DirectCalls:
                 raise StoreFault(answer)
             tried.add(member)
             with anyio.move_on_after(deadline - self._clock.monotonic()):
-                await self.rest(tried)
+                await self.back_off(tried)
             if self._clock.monotonic() >= deadline:
                 raise StoreFault(answer)
 
@@ -98,11 +98,11 @@ class DirectCalls:
         """Whether a member is one of the cluster's, and is not known to leave questions unanswered."""
         return member in self._cluster.members and self._cluster.answers(member) is not False
 
-    async def rest(
+    async def back_off(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:
-        """Go on at once while there are members left, else later with all of them; see `Breakers.rest`."""
-        await self._cluster.breakers.rest(tried, factor=factor, rounds=rounds, everybody=everybody)
+        """Go on at once while there are members left, else later with all of them; see `Breakers.back_off`."""
+        await self._cluster.breakers.back_off(tried, factor=factor, rounds=rounds, everybody=everybody)
 
     async def settled(self) -> None:
         """Wait until the monitor has decided on what it suspects; for a while at the most."""

@@ -145,7 +145,7 @@ class ClusterState:
         ranked = dict.fromkeys([*preferred, *well, *self.members])
         return next((m for m in ranked if m not in avoid), next(iter(ranked)))
 
-    def took(self, member: str, seconds: float) -> None:
+    def record_round_trip(self, member: str, seconds: float) -> None:
         """Record how long a member took to answer a small question, over a connection that was there."""
         known = self._round_trips.get(member, Burst())
         self._round_trips[member] = known.after(seconds, self.clock.monotonic())
@@ -165,13 +165,13 @@ class ClusterState:
         known = self._round_trips.get(member)
         return least if known is None else known.now.limit(least)
 
-    def use(self, member: str) -> None:
+    def set_active(self, member: str) -> None:
         """Send calls to this member from now on; reads that wait for the former one are asked again."""
         left, self.active = self.active, member
         if left != member:
             self.waiting.abandon(left)
 
-    def found(self, member: str, *, well: bool) -> None:
+    def mark_member(self, member: str, *, well: bool) -> None:
         """Record whether a member answers that was asked outside of the monitor's rounds."""
         if member not in self.members or self.answers(member) is well:
             return
@@ -193,7 +193,7 @@ class ClusterState:
         """Add a member that has just answered."""
         if member not in self.members:
             self.roll.add(member, learned=learned)
-        self.found(member, well=True)
+        self.mark_member(member, well=True)
 
     def leave(self, member: str) -> None:
         """Forget a member, unless it is the last one."""
@@ -201,7 +201,7 @@ class ClusterState:
         if not others or len(others) == len(self.members):
             return
         if self.active == member:
-            self.use(next((m for m in others if m in self.well), others[0]))
+            self.set_active(next((m for m in others if m in self.well), others[0]))
         self.well, self.unwell = self.well - {member}, self.unwell - {member}
         self.errors.pop(member, None)
         self._round_trips.pop(member, None)
@@ -238,7 +238,7 @@ class ClusterState:
     def failed(self, fault: Fault) -> None:
         """Record a call that failed: evidence, upon which the monitor probes at once."""
         if fault.kind in _ALARMING:
-            self.note_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
+            self.set_alarms((self.alarms or frozenset()) | {_ALARMING[fault.kind]})
             self.alarm_evidence.fire()
         if fault.outage or fault.kind in _SUSPICIOUS:
             self.breakers.suspect()
@@ -251,10 +251,10 @@ class ClusterState:
     def not_alarmed(self) -> None:
         """Record a write that an alarm would have stopped."""
         if self.alarms:
-            self.note_alarms(frozenset())
+            self.set_alarms(frozenset())
             self.alarm_evidence.fire()
 
-    def note_alarms(self, alarms: frozenset[str]) -> None:
+    def set_alarms(self, alarms: frozenset[str]) -> None:
         """Set the raised alarms; if the quorum answers, the diagnosis changes at once."""
         if alarms == self.alarms:
             return
@@ -263,7 +263,7 @@ class ClusterState:
             self.breakers.health = replace(self.health, diagnosis=self.diagnosis_of_alarms)
         self.changed.fire()
 
-    def note_untold(self, what: str, why: str | None) -> bool:
+    def record_untold(self, what: str, why: str | None) -> bool:
         """Record what etcd refuses to tell this user, or with None that it does tell; say whether that is news."""
         before = self.untold.get(what)
         if why is None:

@@ -91,8 +91,6 @@ class Timeline:
         while self._leader_changes and self._leader_changes[0].at <= begin:
             self._leader_changes.popleft()
 
-    # What is shown ---------------------------------------------------------------------------------------------
-
     def transitions(self) -> tuple[TransitionStatus, ...]:
         """Return the stretches of the window, the present one first."""
         now = self._clock.monotonic()

@@ -17,12 +17,12 @@ from tideover.cluster.breakers.state_machine import Health, HealthRules
 from tideover.cluster.member_status import count_members
 from tideover.cluster.member_sync import MemberSync
 from tideover.cluster.monitor import Monitor
-from tideover.cluster.rules.health import found, reason_of
+from tideover.cluster.rules.health import finding, reason_of
 from tideover.coordinator.instruments import Instruments
 from tideover.coordinator.parts import Parts
 from tideover.coordinator.starting import check_required, open_etcd, started, until
 from tideover.epoch.checked_store import EpochCheckedStore
-from tideover.epoch.tracker import Reset
+from tideover.epoch.history import Reset
 from tideover.errors import Closed
 from tideover.options import Options
 from tideover.owner_task import OwnerTask
@@ -90,8 +90,6 @@ class Life:
             with anyio.move_on_after(timeout):
                 await self._member_sync.learned.wait()
 
-    # Opening ---------------------------------------------------------------------------------------------------
-
     async def open(self) -> None:
         """Connect, start the background tasks, and wait for what is known; see `connect`."""
         parts, client = self.parts, self.parts.client
@@ -155,6 +153,7 @@ class Life:
             "waiting": partial(state.waiting.run, monitor.still_answers),
             "roster": members.run,
             "doubts": parts.following.doubts.run,
+            "snapshots": parts.following.writer.run,
             "alarms": Alarms(checked, state).run,
             "coalesce": parts.coalescer.run,
             "locks": parts.locks.run,
@@ -165,7 +164,7 @@ class Life:
         if parts.peers is not None:
             tasks["failsafe"] = parts.peers.run
         for followed in parts.followed:
-            tasks |= followed.tasks()
+            tasks[f"follow {followed.view.name}"] = followed.run
         return tasks
 
     def _make_monitor(self, store: Store) -> Monitor:
@@ -183,8 +182,6 @@ class Life:
             on_transition=self._transition,
         )
 
-    # What happens meanwhile ------------------------------------------------------------------------------------
-
     def _transition(self, before: Health, after: Health) -> None:
         outages, client = self.parts.outages, self.parts.client
         outage_id = outages.transition(
@@ -199,7 +196,7 @@ class Life:
         client.state.timeline.transition(
             after.state,
             after.diagnosis,
-            why=found(after.diagnosis, count_members(client.state), past=True),
+            why=finding(after.diagnosis, count_members(client.state), past=True),
             outage_id=outages.outage_id,
         )
         client.health.record(before.state, outage_id=outage_id)
@@ -249,8 +246,6 @@ class Life:
                 self._monitor.retry()
 
         self.parts.client.home.loop.call(end, late=True)
-
-    # Closing ---------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Give back what others wait for, stop the background tasks, save, and close the connections."""

@@ -136,8 +136,6 @@ class Parts:
         """Whether a member is a grpc-proxy; None if that is not known."""
         return None if self.store is None else self.store.is_proxy(member)
 
-    # How each is made ------------------------------------------------------------------------------------------
-
     def _make_client(self, clock: Clock, random: Callable[[], float]) -> Client:
         options = self.options
         members = tuple(self.store.members if self.store else options.endpoints)

@@ -113,7 +113,7 @@ class Known:
     epoch: int = 0
     history: str = ""
 
-    def saw(self, header: Header, at: float, *, linearizable: bool) -> Known:
+    def updated(self, header: Header, at: float, *, linearizable: bool) -> Known:
         """Apply an answer of this history that arrived then."""
         term = max(self.raft_term, header.raft_term) if linearizable else self.raft_term
         revision = max(self.revision, header.revision)

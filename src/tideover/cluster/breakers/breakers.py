@@ -89,7 +89,7 @@ class Breakers:
             while self.suspected and self.health.quorum.closed:
                 await self._changed.wait()
 
-    async def rest(
+    async def back_off(
         self, tried: set[str], *, factor: float = 1.0, rounds: int = 0, everybody: bool = False
     ) -> None:
         """Go on at once while there are members left; else wait a moment, and begin again with all of them.

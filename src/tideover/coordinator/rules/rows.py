@@ -89,9 +89,6 @@ def _began(report: StatusReport, row: _Row, floor: float, now: float, live_limit
     return now - max(0.0, age - live_limit)
 
 
-# One row each --------------------------------------------------------------------------------------------------
-
-
 def _config(report: StatusReport) -> _Row:
     state, source = _state_of(report, report.config), worst_source(report.config)
     keys = counted(report.keys, "key")
@@ -182,9 +179,6 @@ def _locks(report: StatusReport) -> _Row:
         return row._replace(limit_words=f"no session: it is {later}")
     nearest = min(sessions, key=lambda session: session.seconds_left)
     return _renewed(row, nearest.last_proof, nearest.ttl, over=nearest.seconds_left <= 0)
-
-
-# What they have in common --------------------------------------------------------------------------------------
 
 
 def _row(

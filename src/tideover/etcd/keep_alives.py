@@ -1,7 +1,8 @@
-"""All renewals at one member, on three streams at the most as long as nothing forces others.
+"""All renewals at one member, on one stream as long as nothing forces others; over grpc on up to three.
 
 grpc takes the next message of a stream once it has sent the last one, and each time two threads wake each other
-up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0103).
+up. Over three streams a burst of 64 renewals costs two thirds of what it does over one (docs/decisions/0103). Over
+http2 a burst is one write.
 
 etcd 3.5.28 and later refuses to renew a lease of whose keys its user may not write one, and ends the whole stream
 with that (`PERMISSION_DENIED`, seen on 3.5.35 and 3.7.3), as does every other fault. Which lease it was the answer
@@ -21,12 +22,13 @@ import anyio
 from tideover.etcd.auth_token import asks_for_token
 from tideover.etcd.channel import MemberChannel
 from tideover.etcd.keepalive import CLOSED, Batch, KeepAliveStream
+from tideover.policies import Transport
 from tideover.store.faults import UNANSWERED, Fault, FaultKind, StoreFault, is_masked
 from tideover.store.operations import LeaseResult
 from tideover.store.protocol import KeepAlive, TakeRenewal
 
-# How many streams take turns; and how many renewals at one moment are worth one more.
-_STREAMS = 3
+# How many streams take turns, by transport; and how many renewals at one moment are worth one more.
+_STREAMS: dict[Transport, int] = {"grpc": 3, "http2": 1}
 _WORTH = 6
 # How many are open at the most: those that take turns, others that still owe an answer, and those of a search. A
 # connection has room for so many besides its calls (see `room`).
@@ -116,7 +118,7 @@ class KeepAlives(KeepAlive):
             self._search(alone)
         if together:
             # With a login one stream: a spent token would be refused by each at a moment of its own.
-            streams = min(_STREAMS, 1 + len(together) // _WORTH) if self._anonymous else 1
+            streams = min(_STREAMS[self._channel.transport], 1 + len(together) // _WORTH) if self._anonymous else 1
             async with self._opening:
                 for number in range(streams):
                     await self._ask_over(number, batch, together[number::streams])

@@ -130,6 +130,9 @@ class InFlightReads:
         async with anyio.create_task_group() as tasks:
             while True:
                 sooner = self._sooner = anyio.Event()
+                # Nobody looks at those that have ended: of many short calls only the present one is waited for.
+                while self._looks and self._looks[0][2] not in self._asked:
+                    heapq.heappop(self._looks)
                 left = self._looks[0][0] - self._clock.monotonic() if self._looks else None
                 if left is None or left > _TOGETHER:
                     with anyio.move_on_after(left):

@@ -20,11 +20,7 @@ def is_wildcard(host: str) -> bool:
 
 
 def same_host(host: str) -> str:
-    """Return one way to write a host, for comparisons: clients and servers each write addresses in their own.
-
-    Args:
-        host: Such as `"::1"`, `"0:0::1"` or `"127.1"`, without brackets, in lower case.
-    """
+    """Return one way to write a host, for comparisons: clients and servers each write addresses in their own."""
     address = _address(host)
     return host if address is None else str(address)
 

@@ -52,9 +52,6 @@ class BodyScope:
     def leave(self, exc: BaseException | None) -> bool:
         """End the body.
 
-        Args:
-            exc: What it raised; None if nothing.
-
         Returns:
             Whether `exc` is nothing but the cancellation by this scope. If so the caller raises the loss instead;
             if not, it raises `exc`.
@@ -145,8 +142,6 @@ def raise_loss(loss: Exception, exc: BaseException | None, *, ended: bool) -> No
     """Raise a loss at the end of a body, or note it on what the body has raised for a reason of its own.
 
     Args:
-        loss: What was lost.
-        exc: What the body raised; None if nothing.
         ended: Whether that is only the cancellation by the body's scope.
     """
     if exc is None or ended:

@@ -32,11 +32,7 @@ class Broadcast:
             every.fire()
 
     def join(self, every: Broadcast) -> None:
-        """Fire another broadcast as well from now on: one task then waits for many, without a task for each.
-
-        Args:
-            every: Fires when any of those does that have joined it.
-        """
+        """Fire another broadcast as well from now on: one task then waits for many, without a task for each."""
         if every not in self._joined:
             self._joined = (*self._joined, every)
 
@@ -50,9 +46,6 @@ class Broadcast:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for the next `fire`.
-
-        Args:
-            timeout: Seconds to wait at the most; None waits without limit.
 
         Returns:
             Whether it fired.
@@ -105,11 +98,7 @@ class Ending:
 
 
 async def first_of(events: Iterable[anyio.Event]) -> None:
-    """Wait until any of some events is set.
-
-    Args:
-        events: Taken, with `Broadcast.next`, before the state was looked at.
-    """
+    """Wait until any of some events is set."""
     async with anyio.create_task_group() as tasks:
 
         async def wait_for(event: anyio.Event) -> None:

@@ -19,9 +19,6 @@ def behind(function: Callable[..., Any]) -> Callable[..., Any]:
 
     `inspect.iscoroutinefunction` and its kin know functions and bound methods, and look behind a partial, but not
     at what makes an object callable.
-
-    Args:
-        function: Anything that can be called.
     """
     while isinstance(function, functools.partial):
         function = function.func
@@ -39,10 +36,6 @@ def refuse_endpoint(function: Callable[..., Any], decorator: str) -> None:
     """Refuse to decorate a function that a route calls already: the route would go on calling it as it is.
 
     Seen are the routes of Starlette and of what is built on it, such as FastAPI.
-
-    Args:
-        function: The function.
-        decorator: What is about to decorate it.
 
     Raises:
         TypeError: It is the endpoint of a route.

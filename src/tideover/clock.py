@@ -64,21 +64,11 @@ class Clock:
     boot_id: str = field(default_factory=system_boot_id)
 
     def stamp(self, ago: float = 0.0) -> Stamp:
-        """Return the moment `ago` seconds before now.
-
-        Args:
-            ago: Seconds, not negative.
-
-        Returns:
-            The stamp, fit for writing to disk.
-        """
+        """Return the moment `ago` seconds before now."""
         return Stamp(self.wall() - ago, self.boot() - ago, self.boot_id)
 
     def elapsed(self, since: Stamp) -> float:
         """Return the seconds that passed since a stamp, perhaps of another process or another boot.
-
-        Args:
-            since: The stamp.
 
         Returns:
             Seconds by the boot-time clock within one boot, else by the wall clock; infinity if the clocks

@@ -43,9 +43,6 @@ class NotOurs(Exception):
 class Ring:
     """The keys at one moment.
 
-    Args:
-        keys: The keys; the first one seals, all of them open.
-
     Attributes:
         names: What each key is called where people read it: eight digits of its hash.
     """
@@ -60,20 +57,12 @@ class Ring:
         # By name, so that of a thousand keys one is tried: each holds the GIL. Two may have one name, by chance.
         self._fernets = {name: MultiFernet(fernets) for name, fernets in named.items()}
 
-    def __repr__(self) -> str:
-        """Name the keys."""
-        return f"<Ring {' '.join(self.names)}>"
-
     def seal(self, message: bytes) -> bytes:
         """Return a message as a token of the first key."""
         return self._fernets[self.names[0]].encrypt(message)
 
     def open(self, token: bytes, name: str) -> bytes:
         """Return the message in a token.
-
-        Args:
-            token: The token, byte for byte as `seal` has returned it.
-            name: What the key that has sealed it is called.
 
         Raises:
             NotOurs: There is no such key, or it does not open the token.
@@ -210,12 +199,7 @@ def _require_cryptography() -> None:
 
 
 def _ring_of(keys: object) -> Ring:
-    """Return keys that were handed in.
-
-    Raises:
-        TypeError: They are none.
-        ValueError: One of them is malformed, or there is none.
-    """
+    """Return keys that were handed in."""
     if isinstance(keys, str | bytes):
         try:
             return _parse(_raw(keys))

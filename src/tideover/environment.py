@@ -6,7 +6,8 @@ that it was given: a password that is meant for one cluster must not go to anoth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,17 +34,7 @@ _TLS = (CACERT, CERT, KEY, SERVER_NAME)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which etcd, and who asks.
-
-    Attributes:
-        endpoints: The members, as they were given.
-        namespace: The services' namespace.
-        tls: How to encrypt; None leaves it to the endpoints.
-        username: The etcd user; None if there is none.
-        password: The user's password, or where it comes from.
-        encryption: How snapshots are encrypted; None if they are not.
-        bootstrap: The bootstrap file; None if there is none.
-    """
+    """Which etcd, and who asks."""
 
     endpoints: tuple[str, ...]
     namespace: str
@@ -85,10 +76,6 @@ def check_user(name: str) -> None:
 def find_password(environment: Mapping[str, str], file: Path | None = None) -> str | Path | None:
     """Return the password of the user, or its file; None if there is neither.
 
-    Args:
-        environment: The variables.
-        file: The file, if it was given otherwise.
-
     Raises:
         ValueError: Both are given.
     """
@@ -101,10 +88,6 @@ def find_password(environment: Mapping[str, str], file: Path | None = None) -> s
 
 def find_encryption(environment: Mapping[str, str], file: Path | None = None) -> Encryption | None:
     """Return how snapshots are encrypted; None if no keys are named.
-
-    Args:
-        environment: The variables.
-        file: The file of keys, if it was given otherwise.
 
     Raises:
         ValueError: Both a variable and a file are given.
@@ -120,20 +103,24 @@ def find_encryption(environment: Mapping[str, str], file: Path | None = None) ->
 
 
 def unused_password(environment: Mapping[str, str]) -> str | None:
-    """Return, in words, which password is left alone because there is no user; None if there is none.
-
-    Args:
-        environment: The variables.
-    """
+    """Return, in words, which password is left alone because there is no user; None if there is none."""
     name = next((name for name in (PASSWORD, PASSWORD_FILE) if environment.get(name)), None)
     return name and f"{name} is set and left alone, because {USER} is not set"
+
+
+@contextmanager
+def _named(*variables: str) -> Iterator[None]:
+    """Name the variables in an error about their values."""
+    try:
+        yield
+    except ValueError as exc:
+        raise ValueError(f"{', '.join(variables)}: {exc}") from exc
 
 
 def read_target(environment: Mapping[str, str], given: Target, namespace: str | None) -> Target | None:
     """Return which etcd the environment names; None if it names none.
 
     Args:
-        environment: The variables; an empty one counts as none.
         given: What counts instead of its variable, where it is not None.
         namespace: The same.
 
@@ -143,29 +130,21 @@ def read_target(environment: Mapping[str, str], given: Target, namespace: str | 
     """
     if not environment.get(ENDPOINTS):
         return None
-    try:
+    with _named(ENDPOINTS):
         endpoints = split_endpoints(environment[ENDPOINTS])
-    except ValueError as exc:
-        raise ValueError(f"{ENDPOINTS}: {exc}") from exc
     tls, username, password = given.tls, given.username, given.password
     if namespace is None:
         namespace = environment.get(NAMESPACE, "")
-        try:
+        with _named(NAMESPACE):
             check_namespace(namespace)
-        except ValueError as exc:
-            raise ValueError(f"{NAMESPACE}: {exc}") from exc
     files = [environment.get(name) or None for name in _TLS]
     if tls is None and any(files):
-        try:
+        with _named(*(name for name in _TLS if environment.get(name))):
             tls = Tls(*files)
-        except ValueError as exc:
-            raise ValueError(f"{', '.join(name for name in _TLS if environment.get(name))}: {exc}") from exc
     if username is None and environment.get(USER):
         username = environment[USER]
-        try:
+        with _named(USER):
             check_user(username)
-        except ValueError as exc:
-            raise ValueError(f"{USER}: {exc}") from exc
     if username is not None and password is None:
         password = find_password(environment)
         if password is None:

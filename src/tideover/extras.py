@@ -19,13 +19,7 @@ def installed(module: str) -> bool:
 
 
 def lacking(what: str, *modules: str, install: str) -> str | None:
-    """Return the sentence for a module that is missing, with the command that installs it; None if none is.
-
-    Args:
-        what: What needs the modules, such as `the demo`.
-        modules: Those, none of which is imported.
-        install: What follows `pip install `, such as `'tideover[demo]'`.
-    """
+    """Return the sentence for a module that is missing, with the command that installs it; None if none is."""
     missing = [module.replace("_", "-") for module in modules if not installed(module)]
     return _sentence(what, *missing, install=install) if missing else None
 
@@ -36,10 +30,6 @@ def importing(what: str, *, extra: str) -> Iterator[None]:
 
         with importing(__name__, extra="openfeature"):
             from openfeature.provider import AbstractProvider
-
-    Args:
-        what: What needs it.
-        extra: The extra's name.
 
     Raises:
         ImportError: Something is missing (`ModuleNotFoundError`), or too old for what is imported of it.

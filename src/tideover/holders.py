@@ -19,11 +19,7 @@ _WRITTEN = re.compile(r"(.*) since (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.DOTALL
 
 
 def process_name(address: str = "") -> str:
-    """Return the name of this process.
-
-    Args:
-        address: Where others reach it: the URL that it has registered, or what it advertises; may be empty.
-    """
+    """Return the name of this process."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     return f"{name} ({shown(address)})" if address else name
 
@@ -59,12 +55,7 @@ class Holder:
 
     @classmethod
     def now(cls, name: str, wall: float) -> Holder:
-        """Return a holder from now on.
-
-        Args:
-            name: Its name.
-            wall: Seconds since 1970.
-        """
+        """Return a holder from now on."""
         return cls(name, datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     @classmethod

@@ -134,6 +134,13 @@ class EventLoop:
                 raise TimeoutError(f"{self!r} is blocked or has ended: no answer in {_PATIENCE:.0f} s") from None
             return answer.result()
 
+    def later(self, call: Callable[[], object]) -> None:
+        """Call something in the next round of the loop, which runs here: while the task that asks waits."""
+        if self._loop is None:
+            call()
+        else:
+            (getattr(self._loop, "call_soon", None) or self._loop.run_sync_soon)(call)
+
     def soon(self, call: Callable[..., object], *args: Any) -> None:
         """Call something in the loop: now if it runs here, or there is none, else as soon as it can.
 
@@ -151,9 +158,7 @@ class Home:
     """The event loop of one coordinator, and the tasks that run there.
 
     Attributes:
-        loop: The event loop; none before the coordinator is entered.
         token: The same, as anyio tells loops apart; None before, and kept when it is closed.
-        restarts: How often a background task was started again.
     """
 
     def __init__(self, *, chance: Callable[[], float], monotonic: Callable[[], float]) -> None:
@@ -164,10 +169,6 @@ class Home:
         self._monotonic = monotonic
         self._tasks: TaskGroup | None = None
         self._refusal: str | None = None
-
-    def __repr__(self) -> str:
-        """Say where it is, and count the restarts."""
-        return f"<Home in {self.loop!r}, {self.restarts} restarts>"
 
     def enter(self) -> None:
         """Live in the event loop that runs here."""
@@ -190,9 +191,6 @@ class Home:
     def check(self, caller: object) -> None:
         """Return if the coordinator's event loop runs here, or the coordinator has none.
 
-        Args:
-            caller: What was called, for the message.
-
         Raises:
             WrongLoop: Another event loop runs here, or none.
             Closed: This is a forked child.
@@ -204,11 +202,6 @@ class Home:
     def start(self, name: str, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
         """Run something in the background, to its end; again with backoff if it fails.
 
-        Args:
-            name: What the log calls it; the metric takes the first word.
-            task: Begins afresh at each call.
-            args: Its arguments.
-
         Returns:
             Whether that is still possible.
         """
@@ -218,12 +211,7 @@ class Home:
         return True
 
     async def run(self, name: str, task: Callable[[], Awaitable[object]]) -> None:
-        """Run a task until cancelled; again with backoff if it fails, or ends.
-
-        Args:
-            name: What the log calls it; the metric takes the first word.
-            task: Begins afresh at each call.
-        """
+        """Run a task until cancelled; again with backoff if it fails, or ends."""
         await self._run(name, True, task)
 
     async def _run(self, name: str, endless: bool, task: Callable[..., Awaitable[object]], *args: Any) -> None:

@@ -29,11 +29,7 @@ def default_folder() -> Path:
 
 
 def snapshot_paths(folder: Path) -> list[Path]:
-    """Return the snapshots in a folder, both generations of each, in the order of their names.
-
-    Args:
-        folder: The folder; one that does not exist has none.
-    """
+    """Return the snapshots in a folder, both generations of each, in the order of their names."""
     return sorted(path for kind in _KINDS for path in folder.glob(f"{kind}-*.json"))
 
 

@@ -19,11 +19,6 @@ class OddFile(OSError):
 def open_regular(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> int:
     """Return the descriptor of a regular file that belongs to this user, to root or to the folder's owner.
 
-    Args:
-        path: The file.
-        flags: As for `os.open`.
-        mode: The rights of a file that is made.
-
     Raises:
         OddFile: Something else is there.
         OSError: It cannot be opened.
@@ -47,10 +42,6 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o600) -> 
 def read_named(path: Path, *, most: int) -> bytes:
     """Return the bytes of a regular file that an operator has named: links are followed, and it may be anybody's.
 
-    Args:
-        path: The file.
-        most: How many bytes it may have.
-
     Raises:
         OddFile: It is no regular file, or has more bytes.
         OSError: It cannot be read.
@@ -69,10 +60,6 @@ def _require_ordinary(found: os.stat_result, path: Path) -> None:
 
 def read_regular(path: Path, *, most: int) -> bytes:
     """Return the bytes of such a file.
-
-    Args:
-        path: The file.
-        most: How many bytes it may have.
 
     Raises:
         OddFile: Something else is there, or it has more bytes.

@@ -37,13 +37,10 @@ class RequestRecord:
     """What is remembered about one request.
 
     Attributes:
-        coordinator: The coordinator the middleware runs; `functions` knows its type.
         scope: The request's scope, for answers that are made where there is no request at hand.
         context: Where the span is that was current when the request came; `telemetry` knows its type. Remembered
             because the degraded answer may be got within a span of its own, and because frameworks end theirs with
             the last byte, before the middleware is asked again.
-        marks: Component name to its mark.
-        finished: Whether the request is over; tasks that outlive it still carry its record.
     """
 
     coordinator: object = None

@@ -16,12 +16,7 @@ _LEFT_OUT = " ... "
 
 
 def shown(text: str | bytes, most: int = MOST) -> str:
-    """Return a text with all that is not printable escaped: controls, surrogates, bytes that are no text.
-
-    Args:
-        text: The text.
-        most: How many characters it may have; what is longer ends in `...`.
-    """
+    """Return a text with all that is not printable escaped: controls, surrogates, bytes that are no text."""
     if isinstance(text, bytes):
         # What is cut off anyway need not be decoded; a character has four bytes at the most.
         text = text[: 4 * most + 4].decode(errors="backslashreplace")

@@ -20,12 +20,7 @@ GRAIN = 0.1
 
 
 class Tick:
-    """A look that is taken again and again; made by `Ticker.every`.
-
-    Attributes:
-        due: When it is taken next, in seconds of the ticker's clock.
-        slack: Seconds by which it may be taken sooner, with others.
-    """
+    """A look that is taken again and again; made by `Ticker.every`."""
 
     def __init__(self, ticker: Ticker, period: float, look: Callable[[], object], slack: float) -> None:
         self._ticker = ticker
@@ -71,10 +66,6 @@ class Ticker:
         self._beats: dict[float, Broadcast] = {}
         self._sooner = Broadcast()
 
-    def __repr__(self) -> str:
-        """Count the looks."""
-        return f"<Ticker of {len(self._ticks)} looks>"
-
     def every(self, period: float, look: Callable[[], object], *, slack: float = 0.0) -> Tick:
         """Take a look again and again, for the first time one period from now.
 
@@ -90,11 +81,7 @@ class Ticker:
         return tick
 
     async def pause(self, period: float) -> None:
-        """Wait for the next of the moments that all who pause for the same period have in common.
-
-        Args:
-            period: Seconds at the most; those who pause again and again wake up together, once a period.
-        """
+        """Wait for the next of the moments that all who pause for the same period have in common."""
         beat = self._beats.get(period)
         if beat is None:
             beat = self._beats[period] = Broadcast()

@@ -163,14 +163,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What every etcd answer says about the cluster that gave it.
-
-    Attributes:
-        cluster_id: The cluster.
-        member_id: The member that answered.
-        raft_term: Grows with each leader election.
-        revision: The store's global counter at that member.
-    """
+    """What every etcd answer says about the cluster that gave it."""
 
     cluster_id: int
     member_id: int
@@ -180,14 +173,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class ClusterMember:
-    """One member, as the cluster's own list has it.
-
-    Attributes:
-        id: Its id.
-        name: Its name; empty as long as it has not been started.
-        client_urls: Where it says that clients reach it; empty as long as it has not been started.
-        learner: Whether it only listens, without a vote.
-    """
+    """One member, as the cluster's own list has it."""
 
     id: int
     name: str
@@ -197,13 +183,7 @@ class ClusterMember:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key's value as etcd holds it.
-
-    Attributes:
-        value: The raw bytes.
-        create_revision: The revision at which the key came to be.
-        mod_revision: The revision that last changed it.
-    """
+    """One key's value as etcd holds it."""
 
     value: bytes
     create_revision: int
@@ -239,7 +219,7 @@ class Reading(Record, Generic[T_co]):
     def __post_init__(self) -> None:
         """Leave the value as it is, infinite or not."""
         if self.age == math.inf:
-            self._know("age")
+            self._mark_unknown("age")
 
 
 class Standing(StrEnum):

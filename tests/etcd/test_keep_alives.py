@@ -228,6 +228,33 @@ async def test_leaving_ends_what_is_asked(member: Member, renewing: KeepAlives) 
     assert kinds == [FaultKind.CONNECTION_LOST] * 2
 
 
+async def test_streams_that_owe_answers_count(member: Member, renewing: KeepAlives) -> None:
+    """While renewals are given up and begun again faster than they are answered, no more than eight streams are
+    open; what waits for one of them goes on as soon as another has ended."""
+
+    async def anonymous(refused: str | None) -> str:
+        return ""
+
+    renewing._prepare = anonymous
+    member.held = {lease: asyncio.Event() for lease in range(1, 201)}
+    answers = Answers()
+    most = 0
+    async with anyio.create_task_group() as tasks:
+        for first in range(1, 181, 20):
+            # Its other leases keep the streams busy over which the first twelve are asked again.
+            tasks.start_soon(renewing.renew_all, range(first, first + 20), answers.__setitem__)
+            with anyio.move_on_after(0.02):
+                await renewing.renew_all(range(1, first + 12), Answers().__setitem__)
+            most = max(most, len(renewing._streams))
+        assert most == 8
+        assert not answers
+        for event in member.held.values():
+            event.set()
+    assert set(answers) == set(range(1, 181))
+    await anyio.wait_all_tasks_blocked()
+    assert len(renewing._streams) <= 3
+
+
 async def test_a_stream_that_ends_with_unsent_questions(renewing: KeepAlives) -> None:
     """Ended before its questions were written, a stream ends both its tasks, and neither of them fails."""
     answers = Answers()

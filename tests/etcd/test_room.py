@@ -15,7 +15,7 @@ from tideover.etcd import room
 from tideover.etcd.adapter import EtcdStore
 from tideover.etcd.messages import rpc
 from tideover.store.faults import FaultKind, StoreFault
-from tideover.store.operations import Put, Range, WriteResult
+from tideover.store.operations import Put, Range, ReadBatch, WriteResult
 from tideover.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
@@ -26,11 +26,15 @@ class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
 
     Attributes:
         go_on: Set for writes to be answered.
+        reads: The same for reads of many keys; None lets them be answered at once.
+        reading: How many of those have come.
         writing: How many are under way at most, by connection.
     """
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
+        self.reads: asyncio.Event | None = None
+        self.reading = 0
         self.writing: dict[str, int] = {}
 
     async def _put(self, request: Any, context: Any) -> Any:
@@ -40,6 +44,12 @@ class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
 
     async def _range(self, request: Any, context: Any) -> Any:
         return rpc.RangeResponse()
+
+    async def _txn(self, request: Any, context: Any) -> Any:
+        self.reading += 1
+        if self.reads is not None:
+            await self.reads.wait()
+        return rpc.TxnResponse(succeeded=True, responses=[rpc.ResponseOp(response_range=rpc.RangeResponse())])
 
     async def _watch(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
@@ -55,6 +65,7 @@ class Member(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
         behaviour, request, handler = {
             "Put": (self._put, rpc.PutRequest, grpc.unary_unary_rpc_method_handler),
             "Range": (self._range, rpc.RangeRequest, grpc.unary_unary_rpc_method_handler),
+            "Txn": (self._txn, rpc.TxnRequest, grpc.unary_unary_rpc_method_handler),
             "Watch": (self._watch, rpc.WatchRequest, grpc.stream_stream_rpc_method_handler),
             "LeaseKeepAlive": (self._keep_alive, rpc.LeaseKeepAliveRequest, grpc.stream_stream_rpc_method_handler),
         }[handler_call_details.method.rpartition("/")[2]]
@@ -112,6 +123,29 @@ async def test_nothing_waits_behind_a_thousand_writes(member: Member, store: Etc
         assert not written
         member.go_on.set()
     assert len(written) == sum(member.writing.values()) == 1000
+
+
+async def test_streams_without_a_caller_count(member: Member, store: EtcdStore) -> None:
+    """Long streams, and reads that must not be cancelled though their callers have gone, leave less room for
+    calls: no more than eighty streams are open when the last call begins."""
+    member.reads = member.go_on
+    name = store.members[0]
+    own = store._channels[name]._rooms[0]
+    batch = ReadBatch((b"/k",))
+    async with anyio.create_task_group() as tasks, store.keep_alive(member=name) as renewing:
+        await renewing.renew(1)
+        async with anyio.create_task_group() as leaving:
+            for _ in range(30):
+                leaving.start_soon(lambda: store.call(batch, member=name, timeout=20))
+            await until(lambda: member.reading == 30)
+            leaving.cancel_scope.cancel()
+        assert (own.first.left_alone, own.first.streams) == (30, 31)
+        for _ in range(64):
+            tasks.start_soon(lambda: store.call(batch, member=name, timeout=20))
+        await until(lambda: sum(own._calls.values()) == 64)
+        assert own._calls[own.first] == 80 - 31
+        member.go_on.set()
+    await until(lambda: not own.first.left_alone)
 
 
 async def test_idle_connections_are_given_up(

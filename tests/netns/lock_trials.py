@@ -136,7 +136,7 @@ class LockTrials:
         holds = [decode(value.encode()) for value in values]
         told: dict[tuple[int, int], list[Overlap]] = {}
         for found in overlaps(holds):
-            low, high = sorted(int(hold.where.rpartition("/")[2]) for hold in (found.first, found.second))
+            low, high = sorted(int(hold.where.rpartition(":")[2]) for hold in (found.first, found.second))
             told.setdefault((low, high), []).append(found)
         real = real_overlaps(history)
         self.compared = (

@@ -15,9 +15,6 @@ _DOTS = re.compile(r"/\.\.?(/|$)")
 class Paths:
     """Some paths, each with everything below: `/static` also means `/static/app.css`, but not `/statics`.
 
-    Args:
-        given: The paths; a slash at the end means nothing.
-
     Raises:
         TypeError: A path is no string, or all of them are one string.
         ValueError: One does not begin with a slash.

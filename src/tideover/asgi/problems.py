@@ -121,12 +121,7 @@ async def refuse_websocket(problem: Problem, websocket: WebSocket) -> None:
 
 
 def prefers_text(accept: str | None) -> bool:
-    """Return whether a client prefers plain text to JSON.
-
-    Args:
-        accept: Its `Accept` field; None, or equal preference, means JSON. What is malformed in it counts for
-            nothing.
-    """
+    """Return whether a client prefers plain text to JSON."""
     if not accept or "text" not in accept.lower():
         return False
     ranges = dict(filter(None, map(_media_range, accept.split(","))))

@@ -23,11 +23,7 @@ _LADDER = list(Source)
 
 @dataclass(frozen=True, slots=True)
 class Led(Record):
-    """An election that an instance says it leads.
-
-    Attributes:
-        election: The election.
-    """
+    """An election that an instance says it leads."""
 
     election: str
     standing: str

@@ -22,10 +22,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Injection:
     """What one decorated function gets from the configuration.
 
-    Args:
-        function: The function.
-        keys: Parameter name to configuration key.
-
     Raises:
         TypeError: The function has no such parameter, it cannot be given by keyword, or its type cannot be
             decoded.
@@ -91,10 +87,6 @@ class Injection:
 
 def check_key(what: str, key: object) -> None:
     """Refuse what cannot be a key in any namespace.
-
-    Args:
-        what: What the error calls it.
-        key: The key.
 
     Raises:
         TypeError: It is no string, or empty.

@@ -19,10 +19,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Template:
     """The name of a lock, with the parameters of a function in it.
 
-    Args:
-        text: Such as `"orders/{order_id}"`.
-        function: The function.
-
     Raises:
         TypeError: It names a parameter that the function does not have.
         ValueError: It is no template.
@@ -44,11 +40,7 @@ class Template:
         self._constant = text.format() if not roots else None
 
     def fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Return the name for one call.
-
-        Raises:
-            TypeError: The arguments do not fit the function.
-        """
+        """Return the name for one call."""
         if self._constant is not None:
             return self._constant
         bound = self._signature.bind(*args, **kwargs)

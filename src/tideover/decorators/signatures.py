@@ -27,8 +27,6 @@ def show(wrapper: Callable[..., Any], function: Callable[..., Any], *, without: 
     """Give a wrapper the function's signature, with annotations resolved where possible.
 
     Args:
-        wrapper: What the decorator returns.
-        function: What it decorates.
         without: Parameters that the caller is not to see, such as those that are injected.
     """
     signature = inspect.signature(function)

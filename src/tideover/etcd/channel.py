@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from tideover import telemetry
 from tideover.etcd.connection import Connection
 from tideover.etcd.http_proxy import proxy_for
 from tideover.etcd.messages import rpc
 from tideover.etcd.room import Room
-from tideover.etcd.rpc_errors import rpc_errors, usage_errors
+from tideover.etcd.rpc_errors import UNREADABLE, rpc_errors, usage_errors
 from tideover.etcd.tls import TlsFiles
-from tideover.etcd.transports import chosen
+from tideover.etcd.transports import chosen, named
 from tideover.policies import Transport
 from tideover.store.endpoints import Address
 from tideover.store.faults import UNANSWERED, StoreFault, classify
@@ -49,7 +50,7 @@ class MemberChannel:
     """The connections to one member, replaced on demand.
 
     Args:
-        transport: What calls go over; None leaves the choice to the environment.
+        transport: What calls go over; see `transports.chosen`.
 
     Attributes:
         way: The proxy that the member is reached through, in words; empty without one.
@@ -61,7 +62,7 @@ class MemberChannel:
         self, address: Address, files: TlsFiles | None = None, transport: Transport | None = None
     ) -> None:
         self.endpoint = address.endpoint
-        self.transport = chosen(transport)
+        self.transport = chosen(transport, self.endpoint)
         self._server_name = address.server_name
         self._files = files
         self._closed = False
@@ -69,6 +70,8 @@ class MemberChannel:
         # Reads that must end by themselves; grpc cancels a call without references.
         self._unended: set[Any] = set()
         self._open()
+        if self.way and named(transport) is None:
+            telemetry.transport_proxied(self.endpoint, self.way)
 
     def __repr__(self) -> str:
         """Name the endpoint and the state of the better of its connections."""
@@ -144,7 +147,7 @@ class MemberChannel:
         self._closed = True
         self._give_up()
 
-    async def answer_or_leave(self, ask: Callable[[], Any], timeout: float) -> Any:
+    async def answer_or_leave(self, over: Connection, ask: Callable[[], Any], timeout: float) -> Any:
         """Return the reply of a unary call that, once sent, must not be cancelled; see `answer`.
 
         A caller that gives up abandons the call, which ends by itself, at the latest with its connection. While
@@ -163,11 +166,11 @@ class MemberChannel:
                 try:
                     code = await call.code()
                 except asyncio.CancelledError:
-                    left_alone.add(call)
+                    left_alone.add(call, over)
                     raise
             if code.name != "OK":
                 raise StoreFault(classify(code.name, await call.details() or ""))
-            return await call
+            return readable(await call)
         except TimeoutError:
             raise StoreFault(UNANSWERED) from None
         finally:
@@ -223,20 +226,21 @@ class _LeftAlone:
     """Abandoned calls; `room` is set while there may be more of them."""
 
     def __init__(self) -> None:
-        self._calls: set[Any] = set()
+        self._calls: dict[Any, Connection] = {}
         self.room = asyncio.Event()
         self.room.set()
 
-    def add(self, call: Any) -> None:
+    def add(self, call: Any, over: Connection) -> None:
         """Count a call until it has ended."""
-        self._calls.add(call)
+        self._calls[call] = over
+        over.left_alone += 1
         if len(self._calls) >= _MOST_LEFT_ALONE:
             self.room.clear()
         # Called at once if the call has ended meanwhile.
         call.add_done_callback(self._remove)
 
     def _remove(self, call: Any) -> None:
-        self._calls.discard(call)
+        self._calls.pop(call).left_alone -= 1
         if len(self._calls) < _MOST_LEFT_ALONE:
             self.room.set()
 
@@ -255,13 +259,24 @@ async def answer(call: Any) -> Any:
         code = await call.code()
         if code.name != "OK":
             raise StoreFault(classify(code.name, await call.details() or ""))
-        return await call
+        return readable(await call)
     except asyncio.CancelledError:
         call.cancel()
         raise
     finally:
         # An exception that is kept would keep grpc alive: see `etcd/forks`.
         del call
+
+
+def readable(reply: Any) -> Any:
+    """Return a reply or a message of a stream: grpc.aio makes None of one that it cannot parse.
+
+    Raises:
+        StoreFault: It is None.
+    """
+    if reply is None:
+        raise StoreFault(classify("INTERNAL", UNREADABLE))
+    return reply
 
 
 async def apart(awaitable: Awaitable[T]) -> T:

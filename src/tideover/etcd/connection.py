@@ -31,6 +31,7 @@ class Connection:
 
     Attributes:
         given_up: Whether the channel is being closed, and must not be used any more.
+        left_alone: How many calls are under way whose callers have gone.
     """
 
     def __init__(
@@ -50,6 +51,12 @@ class Connection:
         self._number, self._proven = 1, 0
         self._established = False
         self.given_up = False
+        self.left_alone = 0
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open for other things than calls with a caller."""
+        return len(self.watch.streams) + len(self.lease.streams) + self.left_alone
 
     @property
     def number(self) -> int:

@@ -28,6 +28,9 @@ from tideover.store.protocol import KeepAlive, TakeRenewal
 # How many streams take turns; and how many renewals at one moment are worth one more.
 _STREAMS = 3
 _WORTH = 6
+# How many are open at the most: those that take turns, others that still owe an answer, and those of a search. A
+# connection has room for so many besides its calls (see `room`).
+_MOST_STREAMS = 8
 # Seconds for the answer to a lease that is asked alone.
 _ALONE = 1.0
 # How often it is asked when grpc does not pass on why.
@@ -44,14 +47,16 @@ OnEnd = Callable[[KeepAliveStream, Fault, list[Asked]], None]
 class KeepAlives(KeepAlive):
     """The streams of renewals at one member: a few that all share, and rarely others.
 
-    A stream is not used for a lease whose answer it owes: a new one takes what comes, and the old one ends with
-    the last wait for its answers. A lease that was refused is asked on a stream of its own, until it is renewed.
+    A stream is not used for a lease whose answer it owes: a new one takes what comes, once there is room for it,
+    and the old one ends with the last wait for its answers. A lease that was refused is asked on a stream of its
+    own, until it is renewed.
     """
 
     def __init__(self, channel: MemberChannel, prepare: Prepare) -> None:
         self._channel = channel
         self._prepare = prepare
         self._opening = asyncio.Lock()
+        self._room = asyncio.Semaphore(_MOST_STREAMS)
         self._shared: dict[int, KeepAliveStream] = {}
         self._streams: set[KeepAliveStream] = set()
         self._searches: set[asyncio.Task[None]] = set()
@@ -127,10 +132,19 @@ class KeepAlives(KeepAlive):
     async def _open(self, on_end: OnEnd) -> KeepAliveStream:
         token = await self._prepare(self._refused_token)
         self._anonymous = not token
-        stream = KeepAliveStream(self._channel.lease, token, on_end=on_end)
+        await self._room.acquire()
+        try:
+            stream = KeepAliveStream(self._channel.lease, token, on_end=on_end)
+        except StoreFault:
+            self._room.release()
+            raise
         self._streams.add(stream)
-        stream.reader.add_done_callback(lambda _: self._streams.discard(stream))
+        stream.reader.add_done_callback(lambda _: self._drop(stream))
         return stream
+
+    def _drop(self, stream: KeepAliveStream) -> None:
+        self._streams.discard(stream)
+        self._room.release()
 
     def _end_unused(self) -> None:
         shared = set(self._shared.values())
@@ -157,8 +171,6 @@ class KeepAlives(KeepAlive):
     def _fail(self, due: list[Asked], fault: Fault) -> None:
         for _, batch in due:
             batch.fail(fault)
-
-    # One at a time ---------------------------------------------------------------------------------------------
 
     def _search(self, due: list[Asked]) -> None:
         search = asyncio.create_task(self._find(due))

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tideover.etcd.channel import translated
+from tideover.etcd.channel import readable, translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.requests import HAS_LEADER, header_of
 from tideover.etcd.rpc_errors import write_errors
@@ -37,10 +37,6 @@ class Batch:
         self._take = take
         if not self.due:
             self.over.set()
-
-    def __repr__(self) -> str:
-        """Count what is due."""
-        return f"<Batch, {len(self.due)} due>"
 
     def answer(self, lease: int, answer: LeaseResult | Fault) -> None:
         """Pass an answer on, unless its wait has ended."""
@@ -98,10 +94,6 @@ class KeepAliveStream:
         self.reader = asyncio.create_task(self._read_all())
         self.reader.add_done_callback(self._finish)
 
-    def __repr__(self) -> str:
-        """Say whether the stream is still open, and how much is unanswered."""
-        return f"<KeepAliveStream {'ended' if self.ended else 'open'}, {len(self._asked)} unanswered>"
-
     def takes(self, lease: int) -> bool:
         """Whether a lease can be renewed over it: no answer is due that a new one could be taken for."""
         return self.ended is None and lease not in self._asked
@@ -133,8 +125,6 @@ class KeepAliveStream:
         self.cancel()
         await asyncio.wait({self.reader, self._writer})
 
-    # The two tasks ---------------------------------------------------------------------------------------------
-
     async def _write_all(self) -> None:
         while True:
             if not self._outbox:
@@ -157,7 +147,7 @@ class KeepAliveStream:
         try:
             with translated():
                 # The end of the stream is false, and no message is.
-                while reply := await self._call.read():
+                while reply := readable(await self._call.read()):
                     batch = self._asked.pop(reply.ID, None)
                     if batch is not None:
                         batch.answer(reply.ID, LeaseResult(header_of(reply), reply.ID, reply.TTL, reply.TTL))

@@ -78,7 +78,7 @@ async def _send(
             reply = await answer(kv.Range(_range_request(op), timeout=timeout, metadata=sent))
             return _range_result(reply, header_of(reply))
         case ReadBatch(keys):
-            reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
+            reply = await channel.answer_or_leave(over, partial(read_only, _batch_request(keys)), timeout)
             found = {kv.key: entry_of(kv) for one in reply.responses for kv in one.response_range.kvs}
             return ReadBatchResult(header_of(reply), found)
         # With the keys' values: etcd 3.7 answers a read of keys alone without their leases.
@@ -89,13 +89,13 @@ async def _send(
             held = {kv.key: (kv.create_revision, kv.lease) for kv in reply.kvs if kv.key in asked}
             return AttachmentsResult(header_of(reply), held)
         case Attachments(keys):
-            reply = await channel.answer_or_leave(partial(read_only, _batch_request(keys)), timeout)
+            reply = await channel.answer_or_leave(over, partial(read_only, _batch_request(keys)), timeout)
             kvs = (kv for one in reply.responses for kv in one.response_range.kvs)
             return AttachmentsResult(header_of(reply), {kv.key: (kv.create_revision, kv.lease) for kv in kvs})
         case Txn() if op.writes:
             return _txn_result(await answer(kv.Txn(_txn_request(op), timeout=timeout, metadata=quorum)))
         case Txn():
-            return _txn_result(await channel.answer_or_leave(partial(read_only, _txn_request(op)), timeout))
+            return _txn_result(await channel.answer_or_leave(over, partial(read_only, _txn_request(op)), timeout))
         case Status():
             reply = await answer(
                 channel.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=metadata)

@@ -16,10 +16,13 @@ from dataclasses import replace
 from tideover.etcd.connection import GIVEN_UP, Connection
 from tideover.store.faults import UNANSWERED, StoreFault
 
-# Calls under way on one connection, of HAProxy's 100 streams: 32 more may be left alone (see `channel`), and the
-# long streams of renewals and watches are a few. Writes leave some of it to what only reads: proofs and probes do.
+# Calls under way on one connection. Writes leave some of it to what only reads: proofs and probes do.
 _ROOM = 64
 _ROOM_TO_WRITE = 48
+# Streams of HAProxy's 100 that are open when the last of these calls begins: with them the long ones, and calls
+# left alone (see `channel`). The rest is for what asks for no room: renewals open 8 at most, watches and logins a
+# few.
+_OPEN = 80
 # Connections besides the first.
 _MOST_OTHERS = 4
 # Seconds without a call after which one of them is closed.
@@ -86,7 +89,8 @@ class Room:
     def _with_room(self, *, writes: bool) -> Connection | None:
         most = _ROOM_TO_WRITE if writes else _ROOM
         for connection, calls in self._calls.items():
-            if calls < most and (connection is self.first or connection.is_ready()):
+            has_room = calls < most and calls + connection.streams < _OPEN
+            if has_room and (connection is self.first or connection.is_ready()):
                 return connection
         return None
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from typing import Any, Final
+
+# What is said of a reply that is none of etcd's messages; gRPC says the same where it says anything.
+UNREADABLE: Final = "Exception deserializing response!"
 
 
 class RpcError(Exception):

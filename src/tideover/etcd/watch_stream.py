@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 import anyio.lowlevel
 
-from tideover.etcd.channel import translated
+from tideover.etcd.channel import readable, translated
 from tideover.etcd.messages import rpc
 from tideover.etcd.proxy_detection import by_proxy
 from tideover.etcd.requests import entry_of, header_of
@@ -273,7 +273,7 @@ class WatchStream:
         try:
             with translated():
                 while True:
-                    reply = await self._call.read()
+                    reply = readable(await self._call.read())
                     # The end of the stream is false, and no message is.
                     if not reply:
                         break

@@ -52,6 +52,10 @@ class Holding:
         """The fencing token of its latest DISTRIBUTED stretch; 0 if there was none."""
         return 0 if self.stamp is None else fencing_token(*self.stamp)
 
+    def assess(self) -> LockLost | LockConflict | None:
+        """Work out by the clock what the hold is worth now; return why it is lost, None if it is held."""
+        raise NotImplementedError
+
     @property
     def distributed_token(self) -> int:
         """Its token if it is DISTRIBUTED, else 0."""
@@ -76,7 +80,7 @@ class LockJournal:
 
     def waited(self, outcome: str, seconds: float) -> None:
         """Record the end of a wait for a lock."""
-        telemetry.lock_waited(outcome, seconds, degraded=self._cluster.outage_declared)
+        telemetry.lock_waited(outcome, seconds, degraded=self._cluster.health.outage_declared)
 
     def began(self, holding: Holding) -> None:
         """Record a new hold."""
@@ -84,7 +88,7 @@ class LockJournal:
         if holding.mode is LockMode.LOCAL:
             self.local.add(holding)
             self._mark(holding)
-        if self._cluster.outage_declared:
+        if self._cluster.health.outage_declared:
             self.touched((holding,))
 
     def touched(self, holdings: Iterable[Holding]) -> None:

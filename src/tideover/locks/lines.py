@@ -14,7 +14,7 @@ from tideover.client.pages import pages
 from tideover.errors import TideoverError
 from tideover.foreign_bytes import INT64, hexadecimal
 from tideover.holders import NOBODY, Holder
-from tideover.locks.queue.etcd_queue import is_place
+from tideover.locks.queue.keys import is_place
 from tideover.store.leases import LeaseTimeToLive
 from tideover.types import Entry, Source
 

@@ -16,7 +16,7 @@ async def reconcile(cohort: Cohort, grant: Grant, context: LockContext) -> None:
     grant.is_reconciled = True
     cohort.use(1)
     try:
-        while grant.is_local and not context.client.state.outage_declared:
+        while grant.is_local and not context.client.state.health.outage_declared:
             try:
                 if await _try(cohort, grant):
                     return
@@ -54,7 +54,7 @@ async def _try(cohort: Cohort, grant: Grant) -> bool:
     first = own if older is None else older.entry.create_revision
     found = verdict(own=own, first=first, before=None if before is None else own)
     if found is Verdict.CONFLICT:
-        return _conflict(cohort, grant, front.queue.describe(older) if older is not None else "")
+        return _conflict(cohort, grant, front.queue.keys.describe(older) if older is not None else "")
     cohort.promote(grant, place)
     return True
 

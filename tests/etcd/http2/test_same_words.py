@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
+from hyperframe.frame import DataFrame
 
-from tests.etcd.http2.peer import GRPC, OK, Peer, data, goaway, headers, reply, reset, serving, settings
+from tests.etcd.http2.peer import (
+    GRPC,
+    OK,
+    Peer,
+    data,
+    goaway,
+    headers,
+    message,
+    reply,
+    reset,
+    serving,
+    settings,
+)
 from tests.store.provocation import fault_of, meaning
 from tideover.etcd.adapter import EtcdStore
+from tideover.etcd.keep_alives import KeepAlives
 from tideover.policies import Transport
 from tideover.store.faults import Fault
-from tideover.store.operations import Put
+from tideover.store.operations import Put, ReadBatch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.takes(20)]
 
@@ -59,12 +73,42 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def provoked(script: Callable[[Peer], object], transport: Transport) -> Fault:
-    """Return the fault of a write to a scripted server."""
+async def put(store: EtcdStore) -> object:
+    """Write a key."""
+    return await store.call(Put(b"k", b"v"), member=store.members[0], timeout=5)
+
+
+async def read(store: EtcdStore) -> object:
+    """Read in the way that must not be cancelled."""
+    return await store.call(ReadBatch((b"k",)), member=store.members[0], timeout=5)
+
+
+async def watch(store: EtcdStore) -> object:
+    """Open a watch."""
+    async with store.watch(b"k", None, start_revision=0, member=store.members[0], timeout=5) as opened:
+        return opened
+
+
+async def renew(store: EtcdStore) -> object:
+    """Renew a lease, without the question whether the member is one."""
+
+    async def no_token(refused: str | None) -> str:
+        return ""
+
+    async with KeepAlives(store._channels[store.members[0]], no_token).open() as renewing:
+        return await renewing.renew(1)
+
+
+async def provoked(
+    script: Callable[[Peer], object],
+    transport: Transport,
+    attempt: Callable[[EtcdStore], Awaitable[object]] = put,
+) -> Fault:
+    """Return the fault of an attempt, of a write if none is given, at a scripted server."""
     async with serving(script) as port:  # type: ignore[arg-type] # awaitable, as all scripts are
         store = EtcdStore([f"127.0.0.1:{port}"], transport=transport)
         try:
-            fault = await fault_of(store.call(Put(b"k", b"v"), member=store.members[0], timeout=5))
+            fault = await fault_of(attempt(store))
         finally:
             await store.aclose()
     return fault
@@ -75,9 +119,11 @@ def words(fault: Fault) -> str:
     return re.sub(r"(Failed parsing HTTP/2) \(.*", r"\1", fault.brief)
 
 
-async def both(script: Callable[[Peer], object]) -> tuple[Fault, Fault]:
+async def both(
+    script: Callable[[Peer], object], attempt: Callable[[EtcdStore], Awaitable[object]] = put
+) -> tuple[Fault, Fault]:
     """Return the faults on either transport."""
-    return await provoked(script, "grpc"), await provoked(script, "http2")
+    return await provoked(script, "grpc", attempt), await provoked(script, "http2", attempt)
 
 
 @pytest.mark.parametrize("trouble", AFTER.values(), ids=AFTER)
@@ -109,6 +155,24 @@ async def test_a_call_that_was_never_sent(first: bytes | None) -> None:
     grpcs, ours = await both(script)
     assert (meaning(ours), words(ours), ours.hung_up) == (meaning(grpcs), words(grpcs), grpcs.hung_up)
     assert not ours.applied
+
+
+@pytest.mark.parametrize("attempt", [put, read, watch, renew])
+async def test_a_reply_that_is_no_message(attempt: Callable[[EtcdStore], Awaitable[object]]) -> None:
+    """A reply or a message that cannot be parsed is a lost connection's: the write may have been applied."""
+
+    async def script(peer: Peer) -> None:
+        await peer.begin()
+        number = int((await peer.next(DataFrame)).stream_id)
+        peer.say(headers(number, GRPC), data(number, message(b"\xff")))
+        if attempt in (put, read):
+            peer.say(headers(number, OK, "END_STREAM"))
+        await peer.end()
+
+    faults = await both(script, attempt)
+    assert {(meaning(fault), fault.message) for fault in faults} == {
+        (("connection_lost", True, True), "Exception deserializing response!")
+    }
 
 
 async def test_a_reply_is_a_reply() -> None:

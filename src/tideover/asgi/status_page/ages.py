@@ -64,11 +64,7 @@ class Ages:
         self.seconds: list[float | None] = []
 
     def __call__(self, seconds: float, form: Form = "for", *, limit: float | None = None, tone: str = "ok") -> Age:
-        """Return the next age.
-
-        Args:
-            seconds: How many; infinite if unknown.
-        """
+        """Return the next age."""
         known = math.isfinite(seconds)
         self.seconds.append(round(seconds, 1) if known else None)
         bounded = limit if limit is not None and 0 < limit < math.inf else None

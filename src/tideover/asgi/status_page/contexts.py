@@ -19,11 +19,7 @@ _SECTIONS = ("primitives", "hour", "elections", "locks", "members", "process", "
 
 
 class Contexts:
-    """The contexts of one coordinator's page.
-
-    Args:
-        window: Seconds that the chart shows.
-    """
+    """The contexts of one coordinator's page."""
 
     def __init__(self, *, title: str | None, window: float) -> None:
         self._title = title

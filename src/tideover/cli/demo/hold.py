@@ -18,11 +18,7 @@ _DEAD_FOR = 20.0
 
 
 async def hold(scenario: Scenario, timeline: Timeline, *, dead_for: float = _DEAD_FOR) -> NoReturn:
-    """Print what can be tried, then report every change until cancelled.
-
-    Args:
-        dead_for: Seconds after which a dead member is started again.
-    """
+    """Print what can be tried, then report every change until cancelled."""
     _invite(scenario, timeline, dead_for)
     died: dict[str, float] = {}
     shown: tuple[object, ...] = ()
@@ -55,7 +51,7 @@ def _invite(scenario: Scenario, timeline: Timeline, dead_for: float) -> None:
     put = f"{shlex.quote(str(etcdctl))} --endpoints={endpoints} put {scenario.key} 4.00"
     pids = {member.name: member.pid for member in cluster.members}
     kills = "\n".join(f"    kill -9 {pid}    # {name}" for name, pid in pids.items())
-    timeline.say(
+    timeline.print_text(
         f"\nEverything keeps running, under load, until Ctrl-C. In another terminal:\n\n"
         f"  what the service answers, and how it is\n"
         f"    curl -i {instance.url}/price/tea\n"

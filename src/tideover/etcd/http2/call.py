@@ -13,7 +13,7 @@ from tideover.etcd.http2.options import URGENT
 from tideover.etcd.http2.reply_headers import ReplyHeaders
 from tideover.etcd.http2.status import Failure, StatusCode, is_good, is_interim, reset_by, said_by
 from tideover.etcd.http2.windows import STREAM_WINDOW
-from tideover.etcd.rpc_errors import RpcError
+from tideover.etcd.rpc_errors import UNREADABLE, RpcError
 
 _CANCELLED = "Locally cancelled by application!"
 _NO_MESSAGE = "Stream removed (no message in the reply)"
@@ -285,8 +285,7 @@ class UnaryCall(Call):
         try:
             self._reply = self._deserialize(message)
         except Exception as exc:
-            why = f"Exception deserializing response! ({type(exc).__name__})"
-            raise Failure(StatusCode.INTERNAL, why) from exc
+            raise Failure(StatusCode.INTERNAL, UNREADABLE) from exc
 
     def _take_status(self, code: StatusCode, details: str) -> None:
         if code is StatusCode.OK and self._reply is None:

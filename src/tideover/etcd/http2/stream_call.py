@@ -8,9 +8,10 @@ from typing import Any
 
 from tideover.etcd.http2.call import Call
 from tideover.etcd.http2.envelope import wrapped
+from tideover.etcd.http2.frames import ErrorCode
 from tideover.etcd.http2.status import StatusCode
 from tideover.etcd.http2.windows import STREAM_WINDOW, ReceiveWindow
-from tideover.etcd.rpc_errors import RpcError, UsageError
+from tideover.etcd.rpc_errors import UNREADABLE, RpcError, UsageError
 
 # Bytes of messages that wait to be read before the server is let wait.
 _MOST_HELD = 1 << 20
@@ -97,7 +98,11 @@ class StreamCall(Call):
             increment = self._incoming.give_back(owed)
             if increment and self.carrier is not None:
                 self.carrier.credit(self, increment)
-        return self._deserialize(message)
+        try:
+            return self._deserialize(message)
+        except Exception as exc:
+            self.end(StatusCode.INTERNAL, UNREADABLE, reset=ErrorCode.CANCEL)
+            raise RpcError(StatusCode.INTERNAL, UNREADABLE) from exc
 
     def _push(self) -> None:
         if self.carrier is not None:

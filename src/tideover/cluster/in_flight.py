@@ -119,6 +119,9 @@ class InFlightReads:
         async with anyio.create_task_group() as tasks:
             while True:
                 sooner = self._sooner = anyio.Event()
+                # Of many short calls only the present one is waited for, not those that have ended.
+                while self._checks and self._checks[0][2] not in self._asked:
+                    heapq.heappop(self._checks)
                 left = self._checks[0][0] - self._clock.monotonic() if self._checks else None
                 if left is None or left > _TOGETHER:
                     with anyio.move_on_after(left):

@@ -31,6 +31,8 @@ _SUSPICIOUS = frozenset({FaultKind.AUTHENTICATION, FaultKind.AUTH_TOKEN})
 _ALARMING = {FaultKind.NO_SPACE: "NOSPACE", FaultKind.CORRUPT: "CORRUPT"}
 # Seconds: by less an answer lowers no estimate of a round trip, since limits are longer by far.
 _NOTHING = 0.01
+# Seconds for which proofs of one revision are as good as the first of them; those of probes are always announced.
+_ANNOUNCED_EVERY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class ClusterState:
         self.alarms: frozenset[str] | None = None
         self.untold: dict[str, str] = {}
         self.blackouts = 0
+        self._announced_at = 0.0
         self.alarm_evidence = Broadcast()
 
     def __repr__(self) -> str:
@@ -218,15 +221,22 @@ class ClusterState:
             self.prove(sent_at, header)
 
     def prove(self, sent_at: float, header: Header) -> None:
-        """Publish a linearizable read as proof of what is current."""
-        if self.proof is None or sent_at > self.proof.sent_at:
+        """Publish a linearizable read as proof of what is current.
+
+        It is announced if it tells more than the one before: a busy process has one with each answer, and looks at
+        all that is followed for each that is announced.
+        """
+        before = self.proof
+        if before is None or sent_at > before.sent_at:
             if self.roll.belong(header.cluster_id):
                 for member in self.roll.learned:
                     self.leave(member)
-            if self.proof is not None:
-                self._compare_terms(self.proof, header)
+            if before is not None:
+                self._compare_terms(before, header)
             self.proof = Proof(sent_at, header)
-            self.changed.fire()
+            if before is None or header != before.header or sent_at - self._announced_at >= _ANNOUNCED_EVERY:
+                self._announced_at = sent_at
+                self.changed.fire()
 
     def _compare_terms(self, before: Proof, header: Header) -> None:
         """Note a leader change that was no outage: since the proof before, etcd was available throughout."""

@@ -26,9 +26,14 @@ from tideover.locks.journal import Holding
 from tideover.locks.options import LockOptions
 from tideover.locks.queue.etcd_queue import EtcdQueue
 from tideover.locks.queue.keys import Ahead, key_of, queue_head, value_of
+from tideover.locks.queue.line import MOST_FOLLOWED
 from tideover.sessions.key import LeasedKey
 from tideover.sessions.session import Session
 from tideover.status import RejectedValue
+
+# Seconds within which there has been a sign of life of what watches the session's keys.
+_SIGN_OF_LIFE = 2.0
+
 
 class QueueKey:
     """A key in etcd's queue, from the moment it is made until it is given back.
@@ -68,6 +73,10 @@ class QueueKey:
         if self.own.gone:
             return SessionLost(f"its key {self.own.key!r} is gone: {self.own.gone.reason}", definite=True)
         return self.session.loss()
+
+    def is_certain(self) -> bool:
+        """Whether the key may be relied upon, and would be known to be gone by now if it were."""
+        return self.loss() is None and self.session.silence <= _SIGN_OF_LIFE
 
     @property
     def rival_for(self) -> float:
@@ -179,6 +188,7 @@ class Contender:
                     place.hosted = trial.keep()
                 else:
                     place.ahead.holder = self.queue.keys.first_in(own.reads[0])
+                    place.ahead.is_long = own.reads[0].count > MOST_FOLLOWED
             finally:
                 trial.give()
             return place
@@ -195,7 +205,9 @@ class Contender:
             if before is not None:
                 holder = place.ahead.holder or before
                 raise LockTimeout(f"lock {self.name!r} is held by {self.queue.keys.describe(holder)}")
-        elif await self.queue.wait(place.own, ahead=place.ahead, why=options.lock_delay > 0):
+        elif await self.queue.wait(
+            place.own, ahead=place.ahead, why=options.lock_delay > 0, certain=place.is_certain
+        ):
             await anyio.sleep(options.lock_delay)
             await self.queue.before(place.own)
         place.first = True

@@ -49,6 +49,7 @@ class QueueKey:
         ahead: Which keys were seen before it in the queue.
         pending: Guarded writes that may still be applied.
         rival_after: `handovers` when a waiter elsewhere was first seen; None if none was.
+        met: Whether it was made behind another key: others want the lock.
     """
 
     def __init__(self, own: LeasedKey, session: Session, *, now: Callable[[], float]) -> None:
@@ -63,6 +64,7 @@ class QueueKey:
         self.ahead = Ahead()
         self.pending = Pending()
         self.rival_after: int | None = None
+        self.met = False
         self._rival_at = 0.0
         self._now = now
         self._scouting: anyio.CancelScope | None = None
@@ -88,8 +90,8 @@ class QueueKey:
         if self.holder is not None:
             self.holder.assess()
 
-    async def scout(self, queue: EtcdQueue) -> None:
-        """Look out for waiters elsewhere, from the first handover on."""
+    async def scout(self, queue: EtcdQueue, seen: Callable[[], object]) -> None:
+        """Look out for waiters elsewhere, from the first handover on; call `seen` when there is one."""
         if self._scouting is not None or self._dropped:
             return
         with anyio.CancelScope() as scope:
@@ -97,6 +99,7 @@ class QueueKey:
             await queue.rival(self.own)
             if not self._dropped:
                 self.rival_after, self._rival_at = self.handovers, self._now()
+                seen()
 
     def drop(self) -> None:
         """End what watches over the key: it is given back."""
@@ -187,6 +190,7 @@ class Contender:
                 if place.first:
                     place.hosted = trial.keep()
                 else:
+                    place.met = True
                     place.ahead.holder = self.queue.keys.first_in(own.reads[0])
                     place.ahead.is_long = own.reads[0].count > MOST_FOLLOWED
             finally:
@@ -220,6 +224,17 @@ class Contender:
             and place.loss() is None
             and place.session.deadline - self._client.clock.boot() > place.session.renew_interval
         )
+
+    def take_again(self, place: QueueKey) -> bool:
+        """Take a key again that has come first, and the host lock with it, if neither has to be waited for."""
+        if not (place.first and self.is_free(place)):
+            return False
+        if not place.hosted:
+            try:
+                place.hosted = self._context.hosts.take_now(self.name)
+            except OSError:
+                return False  # the long way tells of that
+        return place.hosted
 
     async def take_host(self, place: QueueKey, options: LockOptions) -> None:
         """Take the host lock along with a key that has come first.
